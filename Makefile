@@ -1,0 +1,50 @@
+# The commands of this repository. Everything runs in the environment that `make setup` builds.
+.PHONY: setup up check test test-unit bench lock fmt
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+ENV := .venv
+BIN := $(ENV)/bin
+READY := $(ENV)/.ready
+
+help:  ## Show the commands
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+setup: $(READY)  ## Build the environment: needs Python 3.11 or newer, make and git
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(ENV) \
+	  || { echo "Python cannot make environments here; on Debian: apt-get install python3-venv"; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  "$$(grep -oE '^uv==[0-9.]+' requirements.lock)"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+up: setup  ## Start the whole gateway here, on real Kafka and real Valkey
+	@exec $(BIN)/tallygate up $(ARGS)
+
+check: setup  ## Style, types, architecture
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: setup  ## All tests, on real Kafka, real Valkey and real processes
+	$(BIN)/pytest
+
+test-unit: setup  ## The tests that need no services
+	$(BIN)/pytest tests/unit tests/contract
+
+bench: setup  ## Requests/s, latency, CPU per request and memory, on the whole stack
+	$(BIN)/python -m tests.load.bench $(ARGS)
+
+fmt: setup  ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: setup  ## Pin the newest allowed versions
+	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url \
+	  --no-annotate --group dev pyproject.toml -o requirements.lock

@@ -1,0 +1,40 @@
+"""Accounting's composition root."""
+
+from __future__ import annotations
+
+from accounting.books import Books, TouchedTables
+from accounting.ledger_start import open_ledger
+from accounting.settings import AccountingSettings
+from accounting.snapshots import Snapshots
+from schemas import topics
+from schemas.runtime.worker import Worker, WorkerShape
+
+_SHAPE = WorkerShape(
+    role="accounting",
+    produces=(topics.USAGE_RECORDS, topics.USAGE_TABLES, topics.dead_letters_of(topics.OUTCOMES)),
+    stuck_after_s=600.0,
+)
+
+
+def create_app(settings: AccountingSettings) -> Worker:
+    """All parts of accounting, wired; nothing runs yet."""
+    worker = Worker.create(settings, _SHAPE)
+    touched = TouchedTables()
+    books = Books(
+        ledger=worker.ledger,
+        producer=worker.producer,
+        dead_letters=worker.dead_letters,
+        metrics=worker.metrics,
+        clock=worker.clock,
+        touched=touched,
+    )
+    snapshots = Snapshots(worker.ledger, worker.producer, worker.clock, touched)
+
+    async def open_books() -> None:
+        await open_ledger(worker.ledger, worker.ledger_store, settings.kafka_brokers)
+
+    worker.before_start.append(open_books)
+    worker.read(topics.OUTCOMES, books.handle, batches_under_way=1)
+    worker.background.append(snapshots.run)
+    worker.before_stop.append(snapshots.publish)
+    return worker

@@ -1,0 +1,103 @@
+"""What an outcome adds to the books: a row for the ledger and a usage line per attempt. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from schemas.events import Attempt, AttemptAdjusted, RecordRef, RequestFinished, UsageRecorded
+from schemas.runtime.ledger import documents
+
+_ABSENT = "-"
+"""Stands in a table row where a request has no user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One outcome, ready to be booked."""
+
+    org: str
+    row: documents.OutcomeRow
+    lines: tuple[UsageRecorded, ...]
+
+
+def entry_of(event: RequestFinished | AttemptAdjusted, ref: RecordRef) -> Entry:
+    """The entry of the outcome that stands at ``ref``."""
+    if isinstance(event, AttemptAdjusted):
+        revision = event.revision
+        attempts = [event.delta]
+        adjustment: str | None = f"{event.delta.attempt}:{revision}"
+    else:
+        revision, attempts, adjustment = 0, event.attempts, None
+    row = documents.OutcomeRow(
+        offset=ref.offset,
+        req=event.request_id,
+        deadline_ms=event.deadline_ms,
+        ref=adjustment,
+        usage=tuple(_usage(event, attempt, revision) for attempt in attempts),
+        bookings=tuple(
+            documents.Booking(key=b.key, unit=b.unit, amount=b.amount)  # type: ignore[arg-type]
+            for b in event.bookings
+        ),
+    )
+    lines = tuple(_line(event, attempt, revision, ref) for attempt in attempts)
+    return Entry(event.org, row, lines)
+
+
+def hour_of(at_ms: int) -> str:
+    """The UTC hour that contains the time, as in table keys: ``2026-11-21T12``."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%dT%H")
+
+
+def _usage(
+    event: RequestFinished | AttemptAdjusted, attempt: Attempt, revision: int
+) -> documents.UsageLine:
+    row = "\t".join((event.key_id, event.user or _ABSENT, event.model, attempt.backend))
+    return documents.UsageLine(
+        hour=hour_of(attempt.finished_at_ms), row=row, measures=measures(attempt, revision)
+    )
+
+
+def measures(attempt: Attempt, revision: int) -> dict[str, int]:
+    """What one line adds to its table row; a correction adds no request and no attempt."""
+    original = revision == 0
+    counted = {
+        "requests": int(original and attempt.attempt == 1),
+        "attempts": int(original),
+        "input_tokens": attempt.input_tokens,
+        "output_tokens": attempt.output_tokens,
+        "cached_tokens": attempt.cached_tokens,
+        "reasoning_tokens": attempt.reasoning_tokens,
+        "cost_nano_usd": attempt.cost_nano_usd or 0,
+        "unpriced": int(original and attempt.cost_nano_usd is None),
+    }
+    return {name: amount for name, amount in counted.items() if amount}
+
+
+def _line(
+    event: RequestFinished | AttemptAdjusted, attempt: Attempt, revision: int, ref: RecordRef
+) -> UsageRecorded:
+    return UsageRecorded(
+        usage_id=f"{event.request_id}:{attempt.attempt}:{revision}",
+        request_id=event.request_id,
+        org=event.org,
+        project=event.project,
+        key_id=event.key_id,
+        user=event.user,
+        attempt=attempt.attempt,
+        revision=revision,
+        route=event.route,
+        model=event.model,
+        backend=attempt.backend,
+        status=attempt.status,
+        started_at_ms=attempt.started_at_ms,
+        finished_at_ms=attempt.finished_at_ms,
+        input_tokens=attempt.input_tokens,
+        output_tokens=attempt.output_tokens,
+        cached_tokens=attempt.cached_tokens,
+        reasoning_tokens=attempt.reasoning_tokens,
+        estimated=attempt.estimated,
+        price_version=attempt.price_version,
+        cost_nano_usd=attempt.cost_nano_usd,
+        outcome=ref,
+    )

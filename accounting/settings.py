@@ -1,0 +1,9 @@
+"""Settings of accounting."""
+
+from __future__ import annotations
+
+from schemas.runtime.settings import WorkerSettings
+
+
+class AccountingSettings(WorkerSettings):
+    """What accounting is told by its environment."""

@@ -1,0 +1,99 @@
+"""Publishes absolute values of changed tables to ``usage.tables.v1``, with the offset they stand for.
+
+A stale copy in the topic is harmless: whoever rebuilds folds the outcomes after its offset.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from accounting.books import TouchedTables
+from schemas import topics
+from schemas.codec import encode
+from schemas.events import TableSnapshot
+from schemas.headers import event_headers
+from schemas.runtime.clock import Clock
+from schemas.runtime.ledger import answers, documents
+from schemas.runtime.ledger.client import LedgerClient
+from schemas.runtime.ledger.errors import LedgerUnavailable
+from schemas.runtime.produce import Outgoing, ProduceFailed, Producer
+
+_LOG = logging.getLogger(__name__)
+
+_PERIOD_S = 10.0
+_NOTHING_BOOKED = -1
+
+
+def snapshots_of(
+    org: str, partition: int, read: answers.Snapshot, now_ms: int
+) -> list[TableSnapshot]:
+    """The records for what was read of one organization at one instant. Pure."""
+    offset = read.offsets.get(partition, _NOTHING_BOOKED)
+    usage = [
+        TableSnapshot(
+            org=org,
+            table="usage",
+            hour=hour,
+            partition=partition,
+            offset=offset,
+            values=values,
+            taken_at_ms=now_ms,
+        )
+        for hour, values in read.usage.items()
+    ]
+    settled = {name: fields.get("settled", 0) for name, fields in read.totals.items()}
+    balances = TableSnapshot(
+        org=org,
+        table="balances",
+        partition=partition,
+        offset=offset,
+        values=settled,
+        taken_at_ms=now_ms,
+    )
+    return [*usage, balances]
+
+
+@dataclass(slots=True)
+class Snapshots:
+    """Runs beside the books."""
+
+    ledger: LedgerClient
+    producer: Producer
+    clock: Clock
+    touched: TouchedTables
+
+    async def run(self) -> None:
+        """Publish what changed every ten seconds, for ever."""
+        while True:
+            await asyncio.sleep(_PERIOD_S)
+            await self.publish()
+
+    async def publish(self) -> None:
+        """Publish what changed since the last time; what fails is tried again next time."""
+        for lane in list(self.touched.hours):
+            hours = self.touched.hours.pop(lane)
+            balances = self.touched.balances.pop(lane, set())
+            try:
+                await self._publish(*lane, hours, balances)
+            except (LedgerUnavailable, ProduceFailed) as error:
+                _LOG.warning("snapshot of %s waits: %r", lane[0], error)
+                self.touched.hours[lane] |= hours
+                self.touched.balances[lane] |= balances
+
+    async def _publish(self, org: str, partition: int, hours: set[str], balances: set[str]) -> None:
+        document = documents.TakeSnapshot(
+            org=org, hours=tuple(sorted(hours)), balances=tuple(sorted(balances))
+        )
+        read = await self.ledger.snapshot(document)
+        records = snapshots_of(org, partition, read, self.clock.now_ms())
+        await asyncio.gather(*(self.producer.send(_outgoing(record)) for record in records))
+
+
+def _outgoing(snapshot: TableSnapshot) -> Outgoing:
+    key = snapshot.org if snapshot.hour is None else f"{snapshot.org}/{snapshot.hour}"
+    headers = event_headers(
+        "usage.table", f"{key}@{snapshot.offset}", "accounting", snapshot.taken_at_ms
+    )
+    return Outgoing(topics.USAGE_TABLES, key.encode(), encode(snapshot), headers)

@@ -1,0 +1,33 @@
+"""``tallygate backends``: list them, take one out of use and back."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from deploy.cli.command import Call, Commands, add_command, add_group, entity_path
+from deploy.cli.output import table
+
+_COLUMNS = ("id", "url", "state", "max_concurrency", "timeout_s", "api_key_env")
+
+
+def register(commands: Commands) -> None:
+    """Add the commands."""
+    backends = add_group(commands, "backends", "model backends")
+    add_command(backends, "list", "list backends", show)
+    for verb, summary in (
+        ("drain", "send it nothing new; what runs ends in order"),
+        ("restore", "use it again"),
+    ):
+        add_command(backends, verb, summary, partial(switch, verb)).add_argument("backend")
+
+
+def show(call: Call) -> int:
+    found = call.admin().get("/backends")
+    call.output.result(found, table(_COLUMNS, found["items"]))
+    return 0
+
+
+def switch(verb: str, call: Call) -> int:
+    answer = call.admin().post(f"{entity_path('backends', call.options.backend)}/{verb}")
+    call.output.result(answer, f"{answer['id']} is {answer['body']['state']}")
+    return 0

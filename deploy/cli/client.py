@@ -1,0 +1,94 @@
+"""The admin API as the commands use it: JSON in, JSON out, refusals as ``CommandFailed``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+
+from deploy.cli.command import entity_path
+from deploy.cli.output import CommandFailed, Exit
+
+_SERVER_ERROR = 500
+_NOT_FOUND = 404
+_TIMEOUT_S = 30.0
+
+
+class AdminClient:
+    """One gateway's admin API. Not reached: exit code 1; refused: 4; broken: 5."""
+
+    def __init__(self, url: str, transport: httpx.BaseTransport | None = None) -> None:
+        self.url = url
+        # No proxy from the environment: the admin API is on loopback.
+        self._http = httpx.Client(
+            base_url=url, timeout=_TIMEOUT_S, transport=transport, trust_env=False
+        )
+
+    def get(
+        self, path: str, params: Mapping[str, str] | None = None, timeout_s: float = _TIMEOUT_S
+    ) -> Any:
+        """The answer to a GET."""
+        return _json(self._send("GET", path, params=params, timeout=timeout_s))
+
+    def entity(self, kind: str, entity_id: str) -> dict[str, Any] | None:
+        """One entity with its version; ``None`` when it does not exist."""
+        answer = self._send("GET", entity_path(kind, entity_id))
+        if answer.status_code == _NOT_FOUND:
+            return None
+        entity: dict[str, Any] = _json(answer)
+        return entity
+
+    def put_over(
+        self, kind: str, entity_id: str, current: Mapping[str, Any] | None, body: Mapping[str, Any]
+    ) -> Any:
+        """Replaces the entity that was read as ``current``; refused when it changed meanwhile."""
+        version = 0 if current is None else current["version"]
+        headers = {"if-match": str(version)}
+        return _json(
+            self._send("PUT", entity_path(kind, entity_id), json=dict(body), headers=headers)
+        )
+
+    def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """The answer to a POST."""
+        return _json(self._send("POST", path, json=dict(body or {})))
+
+    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        try:
+            return self._http.request(method, path, **options)
+        except httpx.HTTPError as error:
+            raise CommandFailed(
+                f"the admin API at {self.url} cannot be reached",
+                f"{type(error).__name__}: {error}",
+                "start the gateway with `tallygate up`, or name another with --url",
+            ) from error
+
+
+def _json(answer: httpx.Response) -> Any:
+    if answer.is_success:
+        return answer.json()
+    raise refused(answer)
+
+
+def refused(answer: httpx.Response) -> CommandFailed:
+    """The failure that a 4xx or 5xx answer stands for."""
+    try:
+        problem = answer.json()
+        what, why, code = problem["title"], problem["detail"], problem["code"]
+    except (ValueError, KeyError, TypeError):
+        what, why, code = f"HTTP {answer.status_code}", answer.text[:300], ""
+    exit_code = Exit.BROKEN if answer.status_code >= _SERVER_ERROR else Exit.REFUSED
+    return CommandFailed(what, why, _fix(code, why), exit_code)
+
+
+def _fix(code: str, why: str) -> str:
+    if code == "reference_conflict" and "organization '" in why:
+        org = why.partition("organization '")[2].partition("'")[0]
+        return f"create it first: tallygate orgs set {org}"
+    fixes = {
+        "reference_conflict": "change or remove first what is named above",
+        "version_conflict": "run the command again; it starts from the newest version",
+        "not_found": "check the name with the list command",
+        "service_unavailable": "run `tallygate doctor`, then try again",
+    }
+    return fixes.get(code, "correct what is named above and try again")

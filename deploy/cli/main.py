@@ -1,0 +1,74 @@
+"""The command ``tallygate``: reads the command line, runs one command, returns its exit code.
+
+Invariant: an expected failure is three lines on stderr and never a traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import NoReturn
+
+from deploy.cli import backends, doctor, keys, ledger, models, orgs, processes, topics, up, usage
+from deploy.cli.command import Call, Commands
+from deploy.cli.output import CommandFailed, Exit, Output
+
+_INTERRUPTED = 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors in the command line have the same form as all others."""
+
+    def error(self, message: str) -> NoReturn:
+        failure = CommandFailed(
+            "the command line is not understood", message, f"see {self.prog} --help", Exit.USAGE
+        )
+        self.exit(failure.code, failure.text + "\n")
+
+
+def create_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser: argparse.ArgumentParser = _Parser(
+        prog="tallygate", description="A self-hosted inference gateway."
+    )
+    parser.add_argument("--version", action="version", version=f"tallygate {_version()}")
+    commands: Commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for module in (up, processes, keys, orgs, models, backends, usage, ledger, topics, doctor):
+        module.register(commands)
+    return parser
+
+
+def run(arguments: Sequence[str], output: Output) -> int:
+    """The exit code of one command."""
+    options = create_parser().parse_args(arguments)
+    call = Call(options, Output(output.data, output.story, options.json))
+    try:
+        return int(options.run(call))
+    except CommandFailed as failure:
+        output.tell(failure.text)
+        return failure.code
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # The reader left, as `head` does. Nothing may be flushed into the pipe on the way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.FAILURE
+
+
+def main() -> NoReturn:
+    """The console script."""
+    sys.exit(run(sys.argv[1:], Output(sys.stdout, sys.stderr, as_json=False)))
+
+
+def _version() -> str:
+    try:
+        return version("tallygate")
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+if __name__ == "__main__":
+    main()

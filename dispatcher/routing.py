@@ -1,0 +1,53 @@
+"""Which backend a request goes to: weighted random choice, then the others as fallbacks. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from schemas.config_state import Snapshot
+from schemas.entities import Backend, Target
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A backend to call, and the name it knows the model by."""
+
+    backend_id: str
+    backend: Backend
+    upstream_model: str | None
+
+
+def choose(model: str, config: Snapshot, excluded: Collection[str], draw: float) -> Choice | None:
+    """One backend of the model's route by weight; ``None`` when none is left.
+
+    ``draw`` is uniform in [0, 1). Drained backends and those in ``excluded`` are left out; a weight of
+    0 makes a backend a fallback that is used only when no other is left.
+    """
+    entity = config.models.get(model)
+    if entity is None:
+        return None
+    usable = [t for t in entity.backends if _is_usable(t, config.backends, excluded)]
+    weighted = [t for t in usable if t.weight > 0] or usable
+    if not weighted:
+        return None
+    target = _draw(weighted, draw)
+    return Choice(target.backend, config.backends[target.backend], target.upstream_model)
+
+
+def _is_usable(target: Target, backends: Mapping[str, Backend], excluded: Collection[str]) -> bool:
+    backend = backends.get(target.backend)
+    return backend is not None and backend.state == "active" and target.backend not in excluded
+
+
+def _draw(targets: Sequence[Target], draw: float) -> Target:
+    """The target in whose share of the total weight ``draw`` falls; equal shares if all are 0."""
+    weights = [target.weight for target in targets]
+    if not any(weights):
+        return targets[int(draw * len(targets))]
+    point = draw * sum(weights)
+    for target, weight in zip(targets, weights, strict=True):
+        point -= weight
+        if point < 0:
+            return target
+    return targets[-1]

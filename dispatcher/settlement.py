@@ -1,0 +1,142 @@
+"""What a request's attempts amount to: bookings, outcome, terminal frame. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from schemas.errors import ERRORS, ErrorCode
+from schemas.events import (
+    Attempt,
+    Booking,
+    PinnedPrice,
+    RecordRef,
+    RequestAccepted,
+    RequestAdmitted,
+    RequestFinished,
+)
+from schemas.frames import Terminal, Usage
+from schemas.money import TokenCounts, cost_nano_usd
+from schemas.runtime.ledger.documents import Unit
+
+RESULT_BYTES_MAX = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A request to run: what was admitted, and where its records stand."""
+
+    admitted: RequestAdmitted
+    request: RequestAccepted
+    ref: RecordRef
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How the last attempt ended, in the client's terms."""
+
+    status: str
+    """completed, failed, cancelled, expired or refused, as in the outcome."""
+    code: ErrorCode | None = None
+    http_status: int | None = None
+    """The status where it is not the code's own: a backend's 4xx."""
+    message: str | None = None
+    body: bytes = b""
+    retry_after_ms: int | None = None
+
+    @property
+    def answered_status(self) -> int:
+        """The HTTP status the client gets."""
+        if self.http_status is not None:
+            return self.http_status
+        return 200 if self.code is None else ERRORS[self.code].status
+
+    @property
+    def told(self) -> str | None:
+        """The message the client gets."""
+        return self.message or (ERRORS[self.code].title if self.code else None)
+
+
+def used(price: PinnedPrice | None, tokens: TokenCounts) -> int | None:
+    """Cost of the tokens at the pinned price; ``None`` without one."""
+    return None if price is None else cost_nano_usd(price, tokens)
+
+
+def actual_of(attempt: Attempt, *, requests: int) -> dict[Unit, int]:
+    """What the attempt used of each unit a balance may count."""
+    return {
+        "nano_usd": attempt.cost_nano_usd or 0,
+        "tokens": attempt.input_tokens + attempt.output_tokens,
+        "requests": requests,
+    }
+
+
+def outcome(
+    job: Job, attempts: Sequence[Attempt], ending: Ending, fence: int, now_ms: int
+) -> RequestFinished:
+    """The outcome record of the request."""
+    request = job.request
+    keeps = request.keep_result and len(ending.body) <= RESULT_BYTES_MAX
+    return RequestFinished(
+        request_id=request.request_id,
+        org=request.org,
+        project=request.project,
+        key_id=request.key_id,
+        user=request.user,
+        route=request.route,
+        model=request.model,
+        status=ending.status,
+        http_status=ending.answered_status,
+        error_code=ending.code,
+        error_message=ending.told,
+        accepted_at_ms=request.accepted_at_ms,
+        finished_at_ms=now_ms,
+        deadline_ms=request.deadline_ms,
+        fence=fence,
+        attempts=list(attempts),
+        bookings=_bookings(job, attempts),
+        parents=[job.admitted.accepted_ref, job.ref],
+        result=ending.body if keeps and ending.body else None,
+    )
+
+
+def _bookings(job: Job, attempts: Sequence[Attempt]) -> list[Booking]:
+    """What each balance was settled with, all attempts together; the request counts once."""
+    totals: dict[str, int] = {"requests": 1 if attempts else 0, "nano_usd": 0, "tokens": 0}
+    for attempt in attempts:
+        totals["nano_usd"] += attempt.cost_nano_usd or 0
+        totals["tokens"] += attempt.input_tokens + attempt.output_tokens
+    return [
+        Booking(key=hold.key, unit=hold.unit, amount=totals[hold.unit])
+        for hold in job.admitted.holds
+    ]
+
+
+def terminal(job: Job, attempts: Sequence[Attempt], ending: Ending, now_ms: int) -> Terminal:
+    """The frame that ends the client's wait."""
+    last = attempts[-1] if attempts else None
+    code = ending.code
+    hint = ending.retry_after_ms or (ERRORS[code].retry_after_ms if code else None)
+    return Terminal(
+        http_status=ending.answered_status,
+        body=ending.body,
+        error_code=code,
+        error_message=ending.told,
+        retry_after_ms=hint,
+        backend=last.backend if last else None,
+        latency_ms=now_ms - job.request.accepted_at_ms,
+        usage=_usage(attempts),
+        rate_status=job.admitted.rate_status,
+    )
+
+
+def _usage(attempts: Sequence[Attempt]) -> Usage | None:
+    if not attempts:
+        return None
+    costs = [a.cost_nano_usd for a in attempts if a.cost_nano_usd is not None]
+    return Usage(
+        sum(a.input_tokens for a in attempts),
+        sum(a.output_tokens for a in attempts),
+        sum(costs) if costs else None,
+        any(a.estimated for a in attempts),
+    )

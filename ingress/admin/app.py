@@ -1,0 +1,75 @@
+"""The admin API as an application: routes below ``/admin/v1``, errors as problem+json.
+
+It owns nothing: the parts it uses are started and stopped by the composition root of ingress.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from aiokafka.errors import KafkaError
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount
+
+from ingress.admin.config_writer import ConfigWriter
+from ingress.admin.deps import AdminDeps
+from ingress.admin.entity_routes import EntityRoutes
+from ingress.admin.guard import LoopbackGuard
+from ingress.admin.key_routes import KeyRoutes
+from ingress.admin.ledger_routes import LedgerRoutes
+from ingress.admin.refusal import Refusal, problem_response
+from ingress.admin.status_routes import StatusRoutes
+from ingress.admin.usage_routes import UsageRoutes
+from schemas.errors import ErrorCode
+from schemas.runtime.ledger.errors import LedgerUnavailable
+from schemas.runtime.produce import ProduceFailed
+from schemas.runtime.store import StoreUnavailable
+
+_LOG = logging.getLogger(__name__)
+
+_TRANSIENT = (StoreUnavailable, LedgerUnavailable, ProduceFailed, KafkaError, TimeoutError)
+_METHOD_NOT_ALLOWED = 405
+
+
+def create_admin_app(deps: AdminDeps) -> Starlette:
+    """The application; nothing runs before its first request."""
+    writer = ConfigWriter(deps)
+    groups = (
+        StatusRoutes(deps),
+        UsageRoutes(deps),
+        LedgerRoutes(deps),
+        KeyRoutes(deps, writer),
+        EntityRoutes(deps, writer),
+    )
+    routes = [route for group in groups for route in group.routes()]
+    return Starlette(
+        routes=[Mount("/admin/v1", routes=routes)],
+        middleware=[Middleware(LoopbackGuard)],
+        exception_handlers={
+            HTTPException: _unroutable,
+            **dict.fromkeys(_TRANSIENT, _unavailable),
+            # The ASGI edge: a defect must still be answered in the form clients parse.
+            Exception: _internal_error,
+        },
+    )
+
+
+async def _unroutable(request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 404
+    code = ErrorCode.METHOD_NOT_ALLOWED if status == _METHOD_NOT_ALLOWED else ErrorCode.NOT_FOUND
+    return problem_response(Refusal(code, f"{request.method} {request.url.path}"))
+
+
+async def _unavailable(request: Request, error: Exception) -> Response:
+    _LOG.warning("%s %s: %r", request.method, request.url.path, error)
+    detail = f"a store or broker did not answer in time ({error!r}); a write may have been made"
+    return problem_response(Refusal(ErrorCode.SERVICE_UNAVAILABLE, detail))
+
+
+async def _internal_error(request: Request, error: Exception) -> Response:
+    _LOG.error("%s %s", request.method, request.url.path, exc_info=error)
+    return problem_response(Refusal(ErrorCode.INTERNAL_ERROR, "see the log of this ingress"))

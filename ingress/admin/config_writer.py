@@ -1,0 +1,125 @@
+"""Writes the configuration: under the lease, having read the log to its end, one entry at a time.
+
+Invariant: an entry is produced only while this process holds the lease and its own view contains
+every earlier entry, so comparing versions is a real compare-and-set.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+import msgspec
+
+from ingress.admin import lease
+from ingress.admin.change import Change, decide
+from ingress.admin.deps import AdminDeps
+from ingress.admin.log_reader import read_topic
+from ingress.admin.refusal import Refusal
+from schemas.codec import encode
+from schemas.errors import ErrorCode
+from schemas.events import AuditRecorded, ConfigEntry
+from schemas.headers import event_headers
+from schemas.runtime.clock import random_bytes
+from schemas.runtime.produce import Outgoing, ProduceFailed
+from schemas.topics import AUDIT, CONFIG
+
+_LOG = logging.getLogger(__name__)
+
+_LEASE_DEADLINE_S = 5.0
+# Together below the ten seconds of the lease, so that nobody else writes meanwhile.
+_END_DEADLINE_S = 2.0
+_READ_DEADLINE_S = 2.0
+_PRODUCE_DEADLINE_S = 3.0
+_APPLY_DEADLINE_S = 2.0
+_AUDIT_DEADLINE_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """An entry that is in the log, and where."""
+
+    entry: ConfigEntry
+    offset: int
+
+
+class ConfigWriter:
+    """One per process; concurrent writes take turns by the lease."""
+
+    def __init__(self, deps: AdminDeps) -> None:
+        self._deps = deps
+
+    async def write(self, change: Change, action: str) -> Written | Refusal:
+        """Make the change and record it for the auditor under ``action``.
+
+        Raises ``StoreUnavailable``, ``ProduceFailed``, ``KafkaError`` or ``TimeoutError``; then the
+        change may or may not have been made.
+        """
+        token = random_bytes(16).hex()
+        if not await lease.acquire(self._deps.ledger_store, token, _LEASE_DEADLINE_S):
+            return Refusal(ErrorCode.SERVICE_UNAVAILABLE, "somebody else is writing; try again")
+        try:
+            written = await self._write_alone(change)
+        finally:
+            await lease.release(self._deps.ledger_store, token)
+        if isinstance(written, Written):
+            await self._record(written.entry, action)
+        return written
+
+    async def _write_alone(self, change: Change) -> Written | Refusal:
+        config = self._deps.config
+        async with asyncio.timeout(_END_DEADLINE_S):
+            last_offset = await self._last_offset()
+        if not await config.wait_for(last_offset, _READ_DEADLINE_S):
+            return Refusal(
+                ErrorCode.SERVICE_UNAVAILABLE,
+                f"this process is at offset {config.snapshot.offset} of the configuration, "
+                f"the log at {last_offset}",
+            )
+        # Judging the whole configuration takes long when it is large, and requests must not wait.
+        now_ms = self._deps.clock.now_ms()
+        entry = await asyncio.to_thread(decide, config.entries(), change, now_ms)
+        if isinstance(entry, Refusal):
+            return entry
+        delivered = self._deps.producer.send(record_of(entry))
+        place = await asyncio.wait_for(delivered, _PRODUCE_DEADLINE_S)
+        await config.wait_for(place.offset, _APPLY_DEADLINE_S)
+        return Written(entry, place.offset)
+
+    async def _last_offset(self) -> int:
+        async with read_topic(self._deps.settings.kafka_brokers, CONFIG) as log:
+            return max((await log.ends()).values(), default=0) - 1
+
+    async def _record(self, entry: ConfigEntry, action: str) -> None:
+        """The write stands whether or not its audit record gets through; then the log has it."""
+        event = audit_of(entry, action)
+        headers = event_headers("audit.recorded", event.audit_id, "ingress", event.at_ms)
+        outgoing = Outgoing(AUDIT, event.org.encode(), encode(event), headers)
+        try:
+            await asyncio.wait_for(self._deps.producer.send(outgoing), _AUDIT_DEADLINE_S)
+        except (ProduceFailed, TimeoutError) as error:
+            _LOG.error("audit record not delivered (%r): %s", error, event)
+
+
+def record_of(entry: ConfigEntry) -> Outgoing:
+    """The entry on its way to the config log."""
+    key = f"{entry.kind}/{entry.id}"
+    event_id = f"{key}:{entry.version}"
+    headers = event_headers("config.written", event_id, "ingress", entry.written_at_ms)
+    return Outgoing(CONFIG, key.encode(), encode(entry), headers)
+
+
+def audit_of(entry: ConfigEntry, action: str) -> AuditRecorded:
+    """The audit record of a configuration entry; it names the entity and quotes none of it."""
+    body = msgspec.json.decode(entry.body) if entry.body is not None else {}
+    org = entry.id if entry.kind == "organization" else body.get("org", "")
+    detail = {"kind": entry.kind, "id": entry.id, "version": entry.version}
+    return AuditRecorded(
+        audit_id=f"config:{entry.kind}/{entry.id}:{entry.version}",
+        org=org,
+        action=action,
+        actor=entry.written_by,
+        at_ms=entry.written_at_ms,
+        detail=msgspec.json.encode(detail).decode(),
+    )

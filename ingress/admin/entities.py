@@ -1,0 +1,77 @@
+"""The paths of the entities, their JSON as administrators see it, and the edits of one entity.
+
+Invariant: the hash of a key never leaves the process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from ingress.admin.change import Edit
+from ingress.admin.refusal import Refusal
+from schemas.config_state import Problem, parse_entity
+from schemas.entities import Backend, Entity, Kind
+from schemas.errors import ErrorCode
+from schemas.events import ConfigEntry
+
+KIND_OF_PATH: Final[Mapping[str, Kind]] = {
+    "orgs": "organization",
+    "projects": "project",
+    "users": "user",
+    "keys": "key",
+    "models": "model",
+    "backends": "backend",
+}
+
+
+def view(entry: ConfigEntry) -> dict[str, Any] | None:
+    """What an administrator sees of an entry: id, version, fields; ``None`` when it is deleted."""
+    if entry.body is None:
+        return None
+    entity = parse_entity(entry.kind, entry.body)
+    if isinstance(entity, Problem):
+        return None
+    return {"id": entry.id, "version": entry.version, **fields_of(entity)}
+
+
+def fields_of(entity: Entity) -> dict[str, Any]:
+    """The fields of an entity, defaults included, without what is secret."""
+    fields: dict[str, Any] = msgspec.to_builtins(entity)
+    fields.pop("hash", None)
+    return fields
+
+
+def replacement(kind: Kind, body: bytes) -> Edit | Refusal:
+    """The edit that makes the entity what the body says."""
+    entity = parse_entity(kind, body)
+    if isinstance(entity, Problem):
+        return Refusal(ErrorCode.INVALID_REQUEST, f"{entity.where}: {entity.what}")
+    return lambda _: entity
+
+
+def removal(kind: Kind, entity_id: str) -> Edit:
+    """The edit that deletes the entity."""
+
+    def remove(current: Entity | None) -> Refusal | None:
+        return not_found(kind, entity_id) if current is None else None
+
+    return remove
+
+
+def backend_state(entity_id: str, state: str) -> Edit:
+    """The edit that drains a backend (``drained``) or restores it (``active``)."""
+
+    def switch(current: Entity | None) -> Entity | Refusal:
+        if not isinstance(current, Backend):
+            return not_found("backend", entity_id)
+        return msgspec.structs.replace(current, state=state)
+
+    return switch
+
+
+def not_found(kind: Kind, entity_id: str) -> Refusal:
+    """The refusal that names what does not exist."""
+    return Refusal(ErrorCode.NOT_FOUND, f"{kind}/{entity_id} does not exist")

@@ -1,0 +1,123 @@
+"""``/admin/v1/{kinds}``: read, replace, delete; and draining and restoring backends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from ingress.admin import entities
+from ingress.admin.api_keys import KeyFields, fields_change
+from ingress.admin.bodies import if_match, read_as, read_json
+from ingress.admin.change import Change, Edit
+from ingress.admin.config_writer import ConfigWriter, Written
+from ingress.admin.deps import AdminDeps
+from ingress.admin.refusal import Refusal, problem_response
+from schemas.entities import Kind
+
+ACTOR = "admin"
+
+
+@dataclass(frozen=True, slots=True)
+class EntityRoutes:
+    """The handlers; every write goes through the writer."""
+
+    deps: AdminDeps
+    writer: ConfigWriter
+
+    def routes(self) -> list[Route]:
+        """An id may contain slashes, so the longer paths come first."""
+        found = [
+            Route("/backends/{id:path}/drain", self.drain, methods=["POST"]),
+            Route("/backends/{id:path}/restore", self.restore, methods=["POST"]),
+        ]
+        for path in entities.KIND_OF_PATH:
+            found += [
+                Route(f"/{path}", self.list_all, methods=["GET"], name=path),
+                Route(f"/{path}/{{id:path}}", self.get_one, methods=["GET"], name=path),
+                Route(f"/{path}/{{id:path}}", self.put, methods=["PUT"], name=path),
+                Route(f"/{path}/{{id:path}}", self.delete, methods=["DELETE"], name=path),
+            ]
+        return found
+
+    async def list_all(self, request: Request) -> Response:
+        """All that are not deleted, by id."""
+        kind = _kind(request)
+        entries = (e for e in self.deps.config.entries() if e.kind == kind)
+        items = sorted(filter(None, map(entities.view, entries)), key=lambda item: item["id"])
+        return JSONResponse({"items": items})
+
+    async def get_one(self, request: Request) -> Response:
+        """One entity; its version is also the ETag."""
+        kind, entity_id = _kind(request), request.path_params["id"]
+        entry = self.deps.config.entry(kind, entity_id)
+        seen = None if entry is None else entities.view(entry)
+        if seen is None:
+            return problem_response(entities.not_found(kind, entity_id))
+        return JSONResponse(seen, headers={"etag": f'"{seen["version"]}"'})
+
+    async def put(self, request: Request) -> Response:
+        """Create or replace; with ``If-Match``, only at that version (0: only create)."""
+        kind = _kind(request)
+        edit = await self._put_edit(request, kind)
+        if isinstance(edit, Refusal):
+            return problem_response(edit)
+        return await self._write(request, kind, edit, "admin.put")
+
+    async def delete(self, request: Request) -> Response:
+        """Delete, unless something refers to it."""
+        kind = _kind(request)
+        edit = entities.removal(kind, request.path_params["id"])
+        return await self._write(request, kind, edit, "admin.delete")
+
+    async def drain(self, request: Request) -> Response:
+        """Take a backend out of use."""
+        edit = entities.backend_state(request.path_params["id"], "drained")
+        return await self._write(request, "backend", edit, "admin.backend_drain")
+
+    async def restore(self, request: Request) -> Response:
+        """Use a backend again."""
+        edit = entities.backend_state(request.path_params["id"], "active")
+        return await self._write(request, "backend", edit, "admin.backend_restore")
+
+    async def _put_edit(self, request: Request, kind: Kind) -> Edit | Refusal:
+        if kind == "key":
+            fields = await read_as(request, KeyFields)
+            if isinstance(fields, Refusal):
+                return fields
+            return fields_change(request.path_params["id"], fields)
+        body = await read_json(request)
+        return body if isinstance(body, Refusal) else entities.replacement(kind, body)
+
+    async def _write(self, request: Request, kind: Kind, edit: Edit, action: str) -> Response:
+        version = if_match(request)
+        if isinstance(version, Refusal):
+            return problem_response(version)
+        change = Change(kind, request.path_params["id"], edit, ACTOR, version)
+        written = await self.writer.write(change, action)
+        if isinstance(written, Refusal):
+            return problem_response(written)
+        return written_response(written)
+
+
+def written_response(written: Written) -> Response:
+    """What was written; the body is null for a deletion."""
+    seen = entities.view(written.entry)
+    body = None if seen is None else {k: v for k, v in seen.items() if k not in ("id", "version")}
+    return JSONResponse(
+        {
+            "kind": written.entry.kind,
+            "id": written.entry.id,
+            "version": written.entry.version,
+            "offset": written.offset,
+            "body": body,
+        },
+        headers={"etag": f'"{written.entry.version}"'},
+    )
+
+
+def _kind(request: Request) -> Kind:
+    path = request.url.path.removeprefix("/admin/v1/").partition("/")[0]
+    return entities.KIND_OF_PATH[path]

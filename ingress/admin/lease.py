@@ -1,0 +1,43 @@
+"""The right to write the configuration: one holder at a time, over all ingress processes.
+
+It lapses by itself, so a writer that dies blocks the others for ten seconds and not for ever. A
+writer bounds its own steps well below that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from schemas.runtime.store import StoreConnection, StoreError, StoreUnavailable
+
+_LOG = logging.getLogger(__name__)
+
+_KEY = "cfg:lease"
+_LEASE_MS = 10_000
+_POLL_S = 0.02
+
+# Deletes the lease only while it is still ours: it may have lapsed and gone to somebody else.
+_RELEASE = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+return 0
+"""
+
+
+async def acquire(store: StoreConnection, token: str, deadline_s: float) -> bool:
+    """Whether the lease is ours within ``deadline_s`` seconds. Raises ``StoreUnavailable``."""
+    loop = asyncio.get_running_loop()
+    give_up_s = loop.time() + deadline_s
+    while await store.call("SET", _KEY, token, "NX", "PX", _LEASE_MS) is None:
+        if loop.time() >= give_up_s:
+            return False
+        await asyncio.sleep(_POLL_S)
+    return True
+
+
+async def release(store: StoreConnection, token: str) -> None:
+    """Give the lease back; when the store is away it lapses by itself."""
+    try:
+        await store.call("EVAL", _RELEASE, 1, _KEY, token)
+    except (StoreUnavailable, StoreError) as error:
+        _LOG.warning("the configuration lease was not given back: %r", error)

@@ -1,0 +1,61 @@
+"""How far each process has applied the configuration, by its own report in the ledger store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from schemas.runtime.clock import Clock
+from schemas.runtime.config_report import CONFIG_APPLIED_KEY, LIVE_WITHIN_S
+from schemas.runtime.store import StoreConnection
+
+_POLL_S = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One process: the config offset it has applied, and the age of its report."""
+
+    name: str
+    role: str
+    offset: int
+    age_ms: int
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it reported lately; a process that ended is not waited for."""
+        return self.age_ms <= LIVE_WITHIN_S * 1_000
+
+
+def read_reports(reports: Mapping[str, str], now_ms: int) -> list[Instance]:
+    """Instances from the lines ``<role> <offset> <unix ms>`` that they wrote, by name."""
+    instances = []
+    for name, line in sorted(reports.items()):
+        role, offset, reported_at_ms = line.split()
+        instances.append(Instance(name, role, int(offset), now_ms - int(reported_at_ms)))
+    return instances
+
+
+def has_reached(instances: Iterable[Instance], role: str, offset: int) -> bool:
+    """Whether every live instance of the role is at the offset or beyond."""
+    return all(i.offset >= offset for i in instances if i.role == role and i.is_live)
+
+
+async def instances_of(store: StoreConnection, clock: Clock) -> list[Instance]:
+    """All instances that ever reported. Raises ``StoreUnavailable``."""
+    flat: list[bytes] = await store.call("HGETALL", CONFIG_APPLIED_KEY)
+    texts = [text.decode() for text in flat]
+    return read_reports(dict(zip(texts[::2], texts[1::2], strict=True)), clock.now_ms())
+
+
+async def wait_until_applied(
+    store: StoreConnection, clock: Clock, role: str, offset: int, deadline_s: float
+) -> bool:
+    """Whether every live instance of the role has applied the offset within ``deadline_s``."""
+    give_up_s = clock.monotonic_s() + deadline_s
+    while not has_reached(await instances_of(store, clock), role, offset):
+        if clock.monotonic_s() >= give_up_s:
+            return False
+        await asyncio.sleep(_POLL_S)
+    return True

@@ -1,0 +1,37 @@
+"""Why an administrator's request is not carried out, and how that reads on the wire.
+
+A refusal is an expected outcome and therefore a value; it becomes a problem+json body (RFC 9457)
+with the status of its code in the table of errors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from starlette.responses import JSONResponse, Response
+
+from schemas.errors import ERRORS, ErrorCode
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A code of the error table, and a sentence that names what is wrong here."""
+
+    code: ErrorCode
+    detail: str
+
+
+def problem_response(refusal: Refusal) -> Response:
+    """The refusal as an HTTP answer."""
+    spec = ERRORS[refusal.code]
+    headers = {}
+    if spec.retry_after_ms is not None:
+        headers["retry-after"] = str(-(-spec.retry_after_ms // 1_000))
+    body = {
+        "type": "about:blank",
+        "title": spec.title,
+        "status": spec.status,
+        "detail": refusal.detail,
+        "code": refusal.code.value,
+    }
+    return JSONResponse(body, spec.status, headers, media_type="application/problem+json")

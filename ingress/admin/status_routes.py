@@ -1,0 +1,39 @@
+"""``/admin/v1/status``: which processes live, and how far each has applied the configuration."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from ingress.admin.deps import AdminDeps
+from ingress.admin.propagation import instances_of
+
+
+@dataclass(frozen=True, slots=True)
+class StatusRoutes:
+    """The handler of the status page."""
+
+    deps: AdminDeps
+
+    def routes(self) -> list[Route]:
+        """The path."""
+        return [Route("/status", self.status, methods=["GET"])]
+
+    async def status(self, _: Request) -> Response:
+        """Instances by their own reports, and the configuration as this process sees it."""
+        instances = await instances_of(self.deps.ledger_store, self.deps.clock)
+        snapshot = self.deps.config.snapshot
+        return JSONResponse(
+            {
+                "instances": [asdict(i) | {"live": i.is_live} for i in instances],
+                "config": {
+                    "offset": snapshot.offset,
+                    "following": self.deps.config.following,
+                    "problems": [asdict(problem) for problem in snapshot.problems],
+                },
+                "kafka_brokers": self.deps.settings.kafka_brokers,
+            }
+        )

@@ -1,0 +1,114 @@
+"""``/admin/v1/usage``: what was booked, read from the usage tables of the ledger store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from starlette.datastructures import QueryParams
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from ingress.admin.bodies import instant
+from ingress.admin.deps import AdminDeps
+from ingress.admin.refusal import Refusal, problem_response
+from ingress.admin.usage_table import (
+    DIMENSIONS,
+    Cell,
+    aggregate,
+    cells_of,
+    hours_between,
+)
+from schemas import keys
+from schemas.errors import ErrorCode
+
+_PARAMETERS = {"from", "to", "by", "org"}
+_DEFAULT_SPAN = timedelta(hours=24)
+_SPAN_MAX = timedelta(days=40)
+_HOUR = timedelta(hours=1)
+_TICK = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class UsageQuery:
+    """Which whole hours, grouped by what, of which organization (``None``: all)."""
+
+    start: datetime
+    end: datetime
+    by: Sequence[str]
+    org: str | None
+
+
+def parse_query(params: QueryParams, now_ms: int) -> UsageQuery | Refusal:
+    """The query in the URL; the default is the last 24 hours by org, key and model."""
+    unknown = set(params) - _PARAMETERS
+    if unknown:
+        return _invalid(f"unknown parameters: {', '.join(sorted(unknown))}")
+    end = instant(params["to"]) if "to" in params else datetime.fromtimestamp(now_ms / 1_000, UTC)
+    if isinstance(end, Refusal):
+        return end
+    start = instant(params["from"]) if "from" in params else end - _DEFAULT_SPAN
+    if isinstance(start, Refusal):
+        return start
+    if not timedelta(0) < end - start <= _SPAN_MAX:
+        return _invalid("'to' must be after 'from', by 40 days at most")
+    by = tuple(params.get("by", "org,key,model").split(","))
+    if not set(by) <= set(DIMENSIONS) or len(set(by)) != len(by):
+        return _invalid(f"'by' takes, once each: {', '.join(DIMENSIONS)}")
+    return UsageQuery(_hour_of(start), _hour_of(end - _TICK) + _HOUR, by, params.get("org"))
+
+
+def _hour_of(moment: datetime) -> datetime:
+    return moment.replace(minute=0, second=0, microsecond=0)
+
+
+def _invalid(detail: str) -> Refusal:
+    return Refusal(ErrorCode.INVALID_REQUEST, detail)
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRoutes:
+    """The handler of usage reports."""
+
+    deps: AdminDeps
+
+    def routes(self) -> list[Route]:
+        """The path."""
+        return [Route("/usage", self.report, methods=["GET"])]
+
+    async def report(self, request: Request) -> Response:
+        """Rows by the dimensions asked for, and their total."""
+        query = parse_query(request.query_params, self.deps.clock.now_ms())
+        if isinstance(query, Refusal):
+            return problem_response(query)
+        cells: list[Cell] = []
+        for org in self._organizations() if query.org is None else [query.org]:
+            cells += await self._read(org, hours_between(query.start, query.end))
+        totals = aggregate(cells, ())
+        return JSONResponse(
+            {
+                "from": query.start.isoformat(),
+                "to": query.end.isoformat(),
+                "by": list(query.by),
+                "rows": aggregate(cells, query.by),
+                "total": totals[0] if totals else None,
+            }
+        )
+
+    def _organizations(self) -> list[str]:
+        """Deleted ones too: what they used stays on record."""
+        return sorted(e.id for e in self.deps.config.entries() if e.kind == "organization")
+
+    async def _read(self, org: str, hours: Sequence[str]) -> list[Cell]:
+        store = self.deps.ledger_store
+        names = [keys.of_org(org, keys.usage_suffix(hour)) for hour in hours]
+        tables = await asyncio.gather(*(store.call("HGETALL", name) for name in names))
+        cells: list[Cell] = []
+        for hour, flat in zip(hours, tables, strict=True):
+            fields = [field.decode() for field in flat[::2]]
+            table = dict(zip(fields, map(int, flat[1::2]), strict=True))
+            cells += cells_of(org, hour, table)
+        return cells

@@ -1,0 +1,143 @@
+"""Compares what calls booked with what the log booked, and that with the usage log itself: pure.
+
+Three independent sums must agree to the unit: balances (booked when a call ended), totals and usage
+tables (booked from the log of outcomes), and a fold of the usage log.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from schemas.events import UsageRecorded
+
+COMPARED = (
+    "requests",
+    "attempts",
+    "input_tokens",
+    "output_tokens",
+    "cached_tokens",
+    "reasoning_tokens",
+    "cost_nano_usd",
+    "unpriced",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OrgTables:
+    """One organization in the ledger at one instant.
+
+    ``settled`` and ``booked`` are by suffix of the balance; ``usage`` is by measure, all hours.
+    """
+
+    settled: Mapping[str, int]
+    booked: Mapping[str, int]
+    usage: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Two sums that should be equal."""
+
+    org: str
+    what: str
+    ledger: int
+    log: int
+
+    @property
+    def difference(self) -> int:
+        """How much the ledger has more than the log."""
+        return self.ledger - self.log
+
+
+@dataclass(slots=True)
+class UsageFold:
+    """Sums of the usage log by organization; a line counts once, however often it was written."""
+
+    oldest_hour_ms: int
+    """Lines of attempts that ended earlier are left out, as they left the usage tables."""
+    sums: dict[str, dict[str, int]] = field(default_factory=dict)
+    _seen: set[str] = field(default_factory=set)
+
+    def add(self, lines: Iterable[UsageRecorded]) -> None:
+        """Take lines in."""
+        for line in lines:
+            if line.usage_id in self._seen or line.finished_at_ms < self.oldest_hour_ms:
+                continue
+            self._seen.add(line.usage_id)
+            sums = self.sums.setdefault(line.org, dict.fromkeys(COMPARED, 0))
+            for measure, amount in measures_of(line).items():
+                sums[measure] += amount
+
+    @property
+    def lines(self) -> int:
+        """Distinct lines taken in."""
+        return len(self._seen)
+
+
+def measures_of(line: UsageRecorded) -> dict[str, int]:
+    """What one usage line adds; a correction adds amounts, but no request and no attempt."""
+    is_original = line.revision == 0
+    return {
+        "requests": int(is_original and line.attempt == 1),
+        "attempts": int(is_original),
+        "input_tokens": line.input_tokens,
+        "output_tokens": line.output_tokens,
+        "cached_tokens": line.cached_tokens,
+        "reasoning_tokens": line.reasoning_tokens,
+        "cost_nano_usd": line.cost_nano_usd or 0,
+        "unpriced": int(is_original and line.cost_nano_usd is None),
+    }
+
+
+def compare(
+    tables: Mapping[str, OrgTables], log: Mapping[str, Mapping[str, int]]
+) -> list[Difference]:
+    """Every pair of sums that is not equal, by organization; an absent sum is 0."""
+    empty = OrgTables({}, {}, {})
+    differences: list[Difference] = []
+    for org in sorted(tables.keys() | log.keys()):
+        table = tables.get(org, empty)
+        pairs = [
+            (balance, table.settled.get(balance, 0), table.booked.get(balance, 0))
+            for balance in sorted(table.settled.keys() | table.booked.keys())
+        ]
+        folded = log.get(org, {})
+        pairs += [(f"usage {m}", table.usage.get(m, 0), folded.get(m, 0)) for m in COMPARED]
+        differences += [
+            Difference(org, what, ledger, logged)
+            for what, ledger, logged in pairs
+            if ledger != logged
+        ]
+    return differences
+
+
+@dataclass(frozen=True, slots=True)
+class OrgKeys:
+    """Which tables of one organization exist: suffixes of balances, and hours."""
+
+    balances: tuple[str, ...]
+    hours: tuple[str, ...]
+
+
+def tables_of(names: Iterable[str], oldest_hour: str) -> dict[str, OrgKeys]:
+    """Sorts key names of the ledger store; balances, totals and usage tables are looked at.
+
+    A total without a balance is listed as well, for it is a difference.
+    """
+    balances: dict[str, set[str]] = defaultdict(set)
+    hours: dict[str, set[str]] = defaultdict(set)
+    for name in names:
+        tag, _, suffix = name.partition("}:")
+        org = tag.removeprefix("{")
+        if suffix.startswith("b:"):
+            balances[org].add(suffix)
+        elif suffix.startswith("t:"):
+            balances[org].add(f"b:{suffix.removeprefix('t:')}")
+        elif suffix.startswith("u:") and suffix.removeprefix("u:") >= oldest_hour:
+            hours[org].add(suffix.removeprefix("u:"))
+    return {
+        org: OrgKeys(tuple(sorted(balances[org])), tuple(sorted(hours[org])))
+        for org in balances.keys() | hours.keys()
+    }

@@ -1,0 +1,227 @@
+"""The composition root of ingress: builds its parts, connects them, serves, and takes them down.
+
+The ports open at once and readiness tells what is missing, so a start without Kafka is visible and
+not a crash loop. A background task that fails ends the process: without it, requests would wait in
+vain.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import Awaitable, Callable, Generator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import uvicorn
+from aiokafka.errors import KafkaConnectionError
+from starlette.applications import Starlette
+from starlette.types import ASGIApp
+
+from ingress.admin.deps import AdminDeps
+from ingress.conversation import Intake
+from ingress.public import create_public_app
+from ingress.settings import IngressSettings
+from ingress.status import StatusRoutes
+from ingress.waiters import Waiters
+from schemas.runtime.bus import Bus, channel_of
+from schemas.runtime.clock import Clock
+from schemas.runtime.config import ConfigFeed, ConfigUnavailable
+from schemas.runtime.config_report import report_config
+from schemas.runtime.produce import Producer
+from schemas.runtime.store import StoreConnection, StoreError, StoreUnavailable, Subscription
+from schemas.runtime.telemetry import Metrics
+from schemas.topics import AUDIT, CONFIG, REQUESTS
+
+_LOG = logging.getLogger(__name__)
+
+_RECONNECT_PAUSE_S: Final = 1.0
+_SHUTDOWN_WITHIN_S: Final = 10
+_KEEP_ALIVE_S: Final = 75
+_UNPRODUCED_OK_S: Final = 5.0
+_LOOPBACK: Final = "127.0.0.1"
+
+_AWAY: Final = (StoreUnavailable, StoreError, KafkaConnectionError)
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals to the process, which has two servers and more to take down."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Capture none."""
+        yield
+
+
+@dataclass(slots=True)
+class Ingress:
+    """The parts of one ingress process."""
+
+    settings: IngressSettings
+    config: ConfigFeed
+    producer: Producer
+    ledger_store: StoreConnection
+    bus: Bus
+    subscription: Subscription
+    waiters: Waiters
+    intake: Intake
+    metrics: Metrics
+    clock: Clock
+    connected: set[str] = field(default_factory=set)
+
+    def components(self) -> dict[str, str]:
+        """Component to ``ok`` or what is wrong with it."""
+        now_s = asyncio.get_running_loop().time()
+        unproduced_s = self.waiters.oldest_unproduced_s(now_s)
+        is_listening = self.subscription.subscribed and self.bus.store.connected
+        has_config = self.config.following or self.config.snapshot.offset >= 0
+        kafka = "ok" if "kafka" in self.connected else "not connected"
+        if unproduced_s > _UNPRODUCED_OK_S:
+            kafka = f"no acknowledgement for {unproduced_s:.0f} s"
+        return {
+            "kafka": kafka,
+            "bus": "ok" if is_listening else "not connected",
+            "config": "ok" if has_config else "nothing read yet",
+            "ledger": "ok" if self.ledger_store.connected else "not connected",
+        }
+
+    async def run(self) -> int:
+        """Serve until SIGTERM or SIGINT, or until a background task fails. 0 after a signal."""
+        servers = [
+            _server(self.public_app(), self.settings.host, self.settings.port),
+            _server(self.admin_app(), _LOOPBACK, self.settings.admin_port),
+        ]
+
+        def shut() -> None:
+            for server in servers:
+                server.should_exit = True
+
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, shut)
+        background: list[asyncio.Task[None]] = [
+            asyncio.create_task(self.waiters.sweep_forever()),
+            asyncio.create_task(self.waiters.catch_up_forever()),
+            asyncio.create_task(self._open_doors()),
+            asyncio.create_task(self._report()),
+        ]
+        serving = asyncio.gather(*(server.serve() for server in servers))
+        watched: list[asyncio.Future[Any]] = [serving, *background]
+        await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+        failed = [task for task in background if task.done()]
+        shut()
+        await serving
+        for task in background:
+            task.cancel()
+        await self._disconnect()
+        for task in failed:
+            task.result()
+        return 0
+
+    def public_app(self) -> Starlette:
+        """The application of the public port."""
+        status = StatusRoutes(self.components, self.metrics, lambda: len(self.waiters))
+        return create_public_app(self.intake, status, self.metrics)
+
+    def admin_app(self) -> Starlette:
+        """The application of the admin port."""
+        # Imported here: the admin API is a program of its own that lives in this process.
+        from ingress.admin.app import create_admin_app  # noqa: PLC0415
+
+        deps = AdminDeps(self.settings, self.config, self.producer, self.ledger_store, self.clock)
+        return create_admin_app(deps)
+
+    async def _open_doors(self) -> None:
+        """Connect what requests need, then let them in."""
+        await asyncio.gather(
+            self._connect("bus", self.bus.start),
+            self._connect("subscription", self.subscription.start),
+            self._connect("kafka", lambda: self.producer.start((REQUESTS, CONFIG, AUDIT))),
+            self._read_config(),
+        )
+        self.intake.is_open = True
+        await asyncio.Event().wait()
+
+    async def _report(self) -> None:
+        """Report the configuration in force for ever; requests do not need the ledger here."""
+        await self._connect("ledger", self.ledger_store.start)
+        await report_config(self.config, self.ledger_store, self.settings.instance_id, "ingress")
+
+    async def _connect(self, name: str, start: Callable[[], Awaitable[None]]) -> None:
+        """Try until it works; what waiting does not mend, such as a missing topic, is raised."""
+        while True:
+            try:
+                await start()
+            except _AWAY as error:
+                _LOG.warning("%s is not reachable: %r", name, error)
+                await asyncio.sleep(_RECONNECT_PAUSE_S)
+            else:
+                self.connected.add(name)
+                return
+
+    async def _read_config(self) -> None:
+        try:
+            await self.config.start()
+        except ConfigUnavailable as error:
+            # The feed keeps trying by itself; the doors open once it has read something.
+            _LOG.warning("configuration: %s", error)
+            while not self.config.following:  # noqa: ASYNC110  # the feed has no event for it
+                await asyncio.sleep(_RECONNECT_PAUSE_S)
+
+    async def _disconnect(self) -> None:
+        await self.producer.stop()
+        await self.config.stop()
+        await self.subscription.stop()
+        await asyncio.gather(self.bus.stop(), self.ledger_store.stop())
+
+
+def create_app(settings: IngressSettings) -> Ingress:
+    """Build all parts; nothing connects before ``run``. Call it inside the running loop."""
+    clock, metrics = Clock(), Metrics()
+    producer = Producer(settings.kafka_brokers, settings.instance_id)
+    config = ConfigFeed(
+        settings.kafka_brokers,
+        settings.data_dir,
+        lambda snapshot: metrics.set("tallygate_config_offset", snapshot.offset),
+    )
+    bus = Bus(settings.bus_url)
+    waiters = Waiters(bus)
+    subscription = Subscription(
+        settings.bus_url,
+        channel_of(settings.instance_id),
+        waiters.on_message,
+        waiters.on_subscribed,
+    )
+    return Ingress(
+        settings=settings,
+        config=config,
+        producer=producer,
+        ledger_store=StoreConnection(settings.ledger_url),
+        bus=bus,
+        subscription=subscription,
+        waiters=waiters,
+        intake=Intake(settings, config, producer, waiters, clock),
+        metrics=metrics,
+        clock=clock,
+    )
+
+
+def _server(app: ASGIApp, host: str, port: int) -> _Server:
+    return _Server(
+        uvicorn.Config(
+            app,
+            host=host,
+            port=port,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=_KEEP_ALIVE_S,
+            timeout_graceful_shutdown=_SHUTDOWN_WITHIN_S,
+        )
+    )

@@ -1,0 +1,69 @@
+"""The ASGI edge: every request gets an id, is measured, and is answered whatever goes wrong."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ingress.paths import route_of, surface_of
+from ingress.refusals import Refusal
+from ingress.responses import refuse
+from schemas.errors import ErrorCode
+from schemas.ids import UUID7_RANDOM_BYTES, uuid7
+from schemas.runtime.clock import Clock, random_bytes
+from schemas.runtime.telemetry import Metrics
+
+_LOG = logging.getLogger(__name__)
+
+_CLIENT_GONE: Final = 499
+"""In metrics only: the client left before it was answered."""
+
+
+class Edge:
+    """Outermost middleware of the public application."""
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, clock: Clock) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._clock = clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started_s = self._clock.monotonic_s()
+        request_id = uuid7(self._clock.now_ms(), random_bytes(UUID7_RANDOM_BYTES))
+        scope.setdefault("state", {})["request_id"] = request_id
+        status = _CLIENT_GONE
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [
+                    *message.get("headers", ()),
+                    (b"x-request-id", request_id.encode()),
+                ]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        except Exception:  # A bug must cost one request its answer, not the process its life.
+            _LOG.exception("request %s failed", request_id)
+            if status != _CLIENT_GONE:
+                raise  # The answer has begun; the server can only break the connection off.
+            refusal = Refusal(ErrorCode.INTERNAL_ERROR, "Something went wrong here.")
+            await refuse(send_with_id, refusal, surface_of(scope["path"]), request_id, [])
+        finally:
+            self._measure(scope["path"], status, started_s, request_id)
+
+    def _measure(self, path: str, status: int, started_s: float, request_id: str) -> None:
+        route = route_of(path)
+        elapsed_s = self._clock.monotonic_s() - started_s
+        self._metrics.count("tallygate_requests_total", route, str(status))
+        self._metrics.observe("tallygate_request_duration_seconds", elapsed_s, route)
+        if status >= 500 and route != "status":
+            _LOG.error("answered %d on %s to request %s", status, route, request_id)

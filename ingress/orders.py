@@ -1,0 +1,55 @@
+"""What the body of an inference route orders: a model, a call, the dialect of its answer. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from ingress.auth import Caller
+from ingress.catalogue import find_model
+from ingress.chat import Call, model_name, read_call
+from ingress.dialects import ChatDialect, Dialect, InferenceDialect
+from ingress.inference import in_native_terms, read_inference
+from ingress.refusals import Refusal
+from schemas.config_state import Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A valid request of a caller who may make it."""
+
+    model: str
+    call: Call
+    dialect: Dialect
+
+
+ReadOrder: TypeAlias = Callable[[dict[str, Any], Snapshot, Caller], Order | Refusal]
+
+
+def chat_order(fields: dict[str, Any], snapshot: Snapshot, caller: Caller) -> Order | Refusal:
+    """The order in the body of ``/v1/chat/completions``."""
+    return _order(fields, snapshot, caller, ChatDialect())
+
+
+def inference_order(fields: dict[str, Any], snapshot: Snapshot, caller: Caller) -> Order | Refusal:
+    """The order in the body of ``/v1/inference``."""
+    request = read_inference(fields)
+    if isinstance(request, Refusal):
+        return request
+    dialect = InferenceDialect(request.client_request_id, str(request.chat["model"]))
+    order = _order(request.chat, snapshot, caller, dialect)
+    return in_native_terms(order) if isinstance(order, Refusal) else order
+
+
+def _order(
+    chat: dict[str, Any], snapshot: Snapshot, caller: Caller, dialect: Dialect
+) -> Order | Refusal:
+    name = model_name(chat)
+    if isinstance(name, Refusal):
+        return name
+    model = find_model(snapshot, caller, name)
+    if isinstance(model, Refusal):
+        return model
+    call = read_call(chat, model)
+    return call if isinstance(call, Refusal) else Order(name, call, dialect)

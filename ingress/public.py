@@ -1,0 +1,107 @@
+"""The public application: its table of routes, the list of models, and errors of routing."""
+
+from __future__ import annotations
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from ingress import paths
+from ingress.auth import Caller, authenticate
+from ingress.catalogue import find_model, model_object, usable_models
+from ingress.conversation import Conversation, Intake
+from ingress.edge import Edge
+from ingress.orders import chat_order, inference_order
+from ingress.refusals import Refusal, refusal_body, retry_headers
+from ingress.status import StatusRoutes
+from schemas.errors import ErrorCode
+from schemas.runtime.telemetry import Metrics
+
+
+def create_public_app(intake: Intake, status: StatusRoutes, metrics: Metrics) -> Starlette:
+    """The application that clients talk to."""
+    models = ModelRoutes(intake)
+    chat = Conversation(intake, "chat.completions", chat_order)
+    inference = Conversation(intake, "inference", inference_order)
+    app = Starlette(
+        routes=[
+            Route(paths.CHAT_COMPLETIONS, chat, methods=["POST"]),
+            Route(paths.INFERENCE, inference, methods=["POST"]),
+            Route(paths.MODELS, models.list_all),
+            Route(f"{paths.MODELS}/{{name:path}}", models.show),
+            Route(paths.HEALTHZ, status.healthz),
+            Route(paths.READYZ, status.readyz),
+            Route(paths.METRICS, status.metrics),
+        ],
+        middleware=[Middleware(Edge, metrics=metrics, clock=intake.clock)],
+        exception_handlers={HTTPException: _refuse_route},
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+class ModelRoutes:
+    """The models a key may use."""
+
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
+        self._pepper = intake.settings.key_pepper.get_secret_value().encode()
+
+    async def list_all(self, request: Request) -> Response:
+        """All of them."""
+        caller = self._caller(request)
+        if isinstance(caller, Refusal):
+            return refusal_response(request, caller)
+        names = usable_models(self._intake.config.snapshot, caller)
+        listed = [model_object(name, self._created_s(name)) for name in names]
+        return JSONResponse({"object": "list", "data": listed})
+
+    async def show(self, request: Request) -> Response:
+        """One of them."""
+        caller = self._caller(request)
+        if isinstance(caller, Refusal):
+            return refusal_response(request, caller)
+        name = request.path_params["name"]
+        model = find_model(self._intake.config.snapshot, caller, name)
+        if isinstance(model, Refusal):
+            return refusal_response(request, model)
+        return JSONResponse(model_object(name, self._created_s(name)))
+
+    def _caller(self, request: Request) -> Caller | Refusal:
+        refusal = self._intake.refuse_now()
+        if refusal is not None:
+            return refusal
+        snapshot, now_ms = self._intake.config.snapshot, self._intake.clock.now_ms()
+        return authenticate(dict(request.scope["headers"]), snapshot, self._pepper, now_ms)
+
+    def _created_s(self, name: str) -> int:
+        """When the model's entry was last written."""
+        entry = self._intake.config.entry("model", name)
+        return 0 if entry is None else entry.written_at_ms // 1000
+
+
+def refusal_response(request: Request, refusal: Refusal) -> Response:
+    """A refusal as a response of the framework."""
+    path, request_id = request.scope["path"], request.scope["state"]["request_id"]
+    content_type, body = refusal_body(refusal, paths.surface_of(path), request_id)
+    response = Response(body, refusal.status)
+    response.raw_headers.append((b"content-type", content_type))
+    response.raw_headers.extend(retry_headers(refusal))
+    return response
+
+
+async def _refuse_route(request: Request, error: Exception) -> Response:
+    """404 and 405 of the router."""
+    assert isinstance(error, HTTPException)
+    method, path = request.method, request.scope["path"]
+    if error.status_code == 405:
+        message = f"{method} is not allowed on {path}."
+        refusal = Refusal(ErrorCode.METHOD_NOT_ALLOWED, message)
+    else:
+        refusal = Refusal(ErrorCode.NOT_FOUND, f"There is nothing at {path}.")
+    response = refusal_response(request, refusal)
+    response.headers.update(error.headers or {})
+    return response

@@ -1,0 +1,75 @@
+"""Sends whole answers over ASGI, and reads request bodies within bounds of size and time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Final
+
+from starlette.types import Receive, Send
+
+from ingress.answers import rate_headers, rate_states
+from ingress.refusals import Headers, Refusal, Surface, refusal_body, retry_headers
+from schemas.errors import ErrorCode
+
+_BODY_WITHIN_S: Final = 30.0
+
+
+async def respond(send: Send, status: int, content_type: bytes, body: bytes, more: Headers) -> None:
+    """Send an answer whose body is complete."""
+    headers = [
+        (b"content-type", content_type),
+        (b"content-length", b"%d" % len(body)),
+        *more,
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def refuse(
+    send: Send, refusal: Refusal, surface: Surface, request_id: str, more: Headers
+) -> None:
+    """Send a refusal with its retry hints."""
+    content_type, body = refusal_body(refusal, surface, request_id)
+    headers = [*retry_headers(refusal), *more]
+    await respond(send, refusal.status, content_type, body, headers)
+
+
+def limit_headers(refusal: Refusal) -> Headers:
+    """The rate headers of a refusal that a rate caused."""
+    return rate_headers(rate_states("[]", refusal.denial))
+
+
+async def read_body(
+    receive: Receive, headers: Mapping[bytes, bytes], max_bytes: int
+) -> bytes | Refusal | None:
+    """The request's body; ``None`` when the client left before it was complete.
+
+    Size is counted as it arrives, because a chunked body announces none.
+    """
+    announced = headers.get(b"content-length", b"")
+    if announced.isdigit() and (len(announced) > 15 or int(announced) > max_bytes):
+        return _too_large(max_bytes)
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(_BODY_WITHIN_S):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return None
+                part = message.get("body", b"")
+                size += len(part)
+                if size > max_bytes:
+                    return _too_large(max_bytes)
+                parts.append(part)
+                if not message.get("more_body", False):
+                    return b"".join(parts)
+    except TimeoutError:
+        return Refusal(
+            ErrorCode.BODY_TOO_SLOW, f"The body did not arrive within {_BODY_WITHIN_S:.0f} s."
+        )
+
+
+def _too_large(max_bytes: int) -> Refusal:
+    return Refusal(ErrorCode.BODY_TOO_LARGE, f"The body is larger than {max_bytes} bytes.")

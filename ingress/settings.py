@@ -1,0 +1,25 @@
+"""What ingress is told by its environment."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pydantic import Field, SecretStr
+
+from schemas.runtime.settings import ProcessSettings
+
+MIB: Final = 1024 * 1024
+
+
+class IngressSettings(ProcessSettings):
+    """Settings of the ingress process, prefix ``TALLYGATE_``."""
+
+    port: int = 8080
+    admin_port: int = 8443
+    key_pepper: SecretStr
+    """What API keys are hashed with; the same on every ingress."""
+    max_body_bytes: int = Field(default=4 * MIB, ge=1_024, le=4 * MIB)
+    inflight_max: int = Field(default=4_096, ge=1)
+    """Requests that may wait at once; more are answered 503 at the door."""
+    deadline_default_s: float = Field(default=120.0, gt=0, le=600)
+    deadline_max_s: float = Field(default=600.0, gt=0, le=600)

@@ -1,0 +1,174 @@
+"""All requests that wait for an answer, and what keeps them from waiting in vain.
+
+Frames come over one channel; the streams are read for a request that missed one, for all after
+every (re)subscription, and for whoever has made no progress for half a second. One sweep, not a
+timer for each request, ends waits at their deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final
+
+import msgspec
+from starlette.types import Receive
+
+from ingress.mailbox import Mailbox, Times
+from schemas.errors import ErrorCode
+from schemas.events import RecordRef
+from schemas.frames import Terminal, decode_frame
+from schemas.runtime.bus import Bus
+from schemas.runtime.store import StoreError, StoreUnavailable
+
+_LOG = logging.getLogger(__name__)
+
+PING_AFTER_S: Final = 15.0
+_SWEEP_PERIOD_S: Final = 0.25
+_STALLED_AFTER_S: Final = 0.5
+_DEADLINE_GRACE_S: Final = 0.4
+"""The workers end a request at its deadline too, and know better why; their answer goes first."""
+_ABANDON_AFTER_S: Final = 30.0
+"""How long after its deadline a client that does not read keeps its connection."""
+_READS_AT_ONCE: Final = 256
+_FRAMES_PER_READ: Final = 256
+
+
+@dataclass(slots=True)
+class _Wait:
+    mailbox: Mailbox
+    receive: Receive
+    task: asyncio.Task[None] | None
+    poll_at_s: float
+    watcher: asyncio.Task[None] | None = None
+    """Listens for the client's disconnection; only requests that take long get one."""
+
+
+class Waiters:
+    """Opens and closes mailboxes and delivers frames to them."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._waits: dict[str, _Wait] = {}
+        self._to_read: dict[str, None] = {}
+        self._asked = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._waits)
+
+    def open(
+        self,
+        request_id: str,
+        receive: Receive,
+        times: Times,
+        produced: asyncio.Future[RecordRef],
+    ) -> Mailbox:
+        """The mailbox of a request whose body was read; the calling task must ``close`` it."""
+        mailbox = Mailbox(request_id, times, self._ask_for_stream)
+        poll_at_s = times.opened_s + _STALLED_AFTER_S
+        self._waits[request_id] = _Wait(mailbox, receive, asyncio.current_task(), poll_at_s)
+        produced.add_done_callback(lambda future: _note_produced(mailbox, future))
+        return mailbox
+
+    def close(self, mailbox: Mailbox) -> None:
+        """Forget the request."""
+        wait = self._waits.pop(mailbox.request_id)
+        if wait.watcher is not None:
+            wait.watcher.cancel()
+
+    def on_message(self, message: bytes) -> None:
+        """Deliver a frame of the channel; frames of requests that nobody waits for are dropped."""
+        try:
+            frame = decode_frame(message)
+        except msgspec.DecodeError as error:
+            _LOG.error("a frame on the channel is malformed: %s", error)
+            return
+        wait = self._waits.get(frame.request_id)
+        if wait is not None:
+            wait.mailbox.offer(frame, is_stored=False)
+
+    def on_subscribed(self) -> None:
+        """Read all streams: the channel kept nothing of what was sent while nobody listened."""
+        for request_id in self._waits:
+            self._ask_for_stream(request_id)
+
+    def oldest_unproduced_s(self, now_s: float) -> float:
+        """Age of the oldest request that the broker has not acknowledged, in seconds."""
+        unproduced = (w.mailbox for w in self._waits.values() if not w.mailbox.is_produced)
+        return max((now_s - mailbox.times.opened_s for mailbox in unproduced), default=0.0)
+
+    async def sweep_forever(self) -> None:
+        """Look at all waits four times a second."""
+        while True:
+            await asyncio.sleep(_SWEEP_PERIOD_S)
+            now_s = asyncio.get_running_loop().time()
+            for wait in list(self._waits.values()):
+                self._sweep(wait, now_s)
+
+    def _sweep(self, wait: _Wait, now_s: float) -> None:
+        mailbox, times = wait.mailbox, wait.mailbox.times
+        if now_s >= times.deadline_s + _ABANDON_AFTER_S and wait.task is not None:
+            wait.task.cancel()
+        elif now_s >= times.deadline_s + _DEADLINE_GRACE_S:
+            mailbox.end(_error(504, ErrorCode.DEADLINE_EXCEEDED, "The deadline passed."))
+        elif now_s >= times.produce_by_s and not mailbox.is_produced:
+            mailbox.end(_not_accepted())
+        elif now_s - mailbox.taken_s >= PING_AFTER_S:
+            mailbox.wake()
+        if now_s >= max(wait.poll_at_s, mailbox.taken_s + _STALLED_AFTER_S):
+            wait.poll_at_s = now_s + _STALLED_AFTER_S
+            self._ask_for_stream(mailbox.request_id)
+        if wait.watcher is None and now_s - times.opened_s >= _STALLED_AFTER_S:
+            wait.watcher = asyncio.create_task(_watch_client(wait))
+
+    def _ask_for_stream(self, request_id: str) -> None:
+        self._to_read[request_id] = None
+        self._asked.set()
+
+    async def catch_up_forever(self) -> None:
+        """Read the streams that were asked for, a bounded number at a time."""
+        while True:
+            await self._asked.wait()
+            batch = list(islice(self._to_read, _READS_AT_ONCE))
+            for request_id in batch:
+                del self._to_read[request_id]
+            if not self._to_read:
+                self._asked.clear()
+            await self._catch_up(self._waits[name] for name in batch if name in self._waits)
+
+    async def _catch_up(self, waits: Iterable[_Wait]) -> None:
+        await asyncio.gather(*(self._read(wait.mailbox) for wait in waits))
+
+    async def _read(self, mailbox: Mailbox) -> None:
+        # A bus that does not answer now is asked again by the sweep.
+        with suppress(StoreUnavailable, StoreError, msgspec.DecodeError):
+            frames = await self._bus.read(mailbox.request_id, mailbox.cursor, _FRAMES_PER_READ)
+            for frame in frames:
+                mailbox.offer(frame, is_stored=True)
+            if len(frames) == _FRAMES_PER_READ and not mailbox.is_behind:
+                self._ask_for_stream(mailbox.request_id)
+
+
+def _note_produced(mailbox: Mailbox, produced: asyncio.Future[RecordRef]) -> None:
+    if produced.cancelled() or produced.exception() is not None:
+        mailbox.end(_not_accepted())
+    else:
+        mailbox.is_produced = True
+
+
+async def _watch_client(wait: _Wait) -> None:
+    while (await wait.receive())["type"] != "http.disconnect":
+        pass
+    wait.mailbox.leave()
+
+
+def _not_accepted() -> Terminal:
+    return _error(503, ErrorCode.SERVICE_UNAVAILABLE, "The request could not be queued in time.")
+
+
+def _error(status: int, code: ErrorCode, message: str) -> Terminal:
+    return Terminal(http_status=status, error_code=code, error_message=message)

@@ -1,0 +1,43 @@
+"""What the ledger keeps beside a hold, so that the reaper can write an outcome by itself. Pure."""
+
+from __future__ import annotations
+
+import msgspec
+
+from schemas.events import RecordRef, RequestAccepted
+
+
+class Info(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Facts of a request that its hold does not carry; never its content."""
+
+    key_id: str
+    project: str | None = None
+    user: str | None = None
+    route: str
+    model: str
+    input_tokens_bound: int
+    output_tokens_bound: int
+    parent: RecordRef
+
+    def encoded(self) -> str:
+        """As kept in the ledger."""
+        return msgspec.json.encode(self).decode()
+
+    @classmethod
+    def decoded(cls, info: str) -> Info:
+        """From the ledger; ``msgspec.DecodeError`` when it is none of ours."""
+        return msgspec.json.decode(info, type=cls)
+
+
+def info_of(request: RequestAccepted, parent: RecordRef) -> Info:
+    """What to keep of the request."""
+    return Info(
+        key_id=request.key_id,
+        project=request.project,
+        user=request.user,
+        route=request.route,
+        model=request.model,
+        input_tokens_bound=request.input_tokens_bound,
+        output_tokens_bound=request.output_tokens_bound,
+        parent=parent,
+    )

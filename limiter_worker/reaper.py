@@ -1,0 +1,132 @@
+"""Ends what nobody else ends: holds whose request never ran, and attempts whose owner vanished.
+
+The ledger lists an ended attempt again every 30 s until its outcome is in Kafka and confirmed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+import msgspec
+
+from limiter_worker.info import Info
+from schemas import topics
+from schemas.codec import encode
+from schemas.errors import ERRORS, ErrorCode
+from schemas.events import Attempt, Booking, RequestFinished
+from schemas.headers import event_headers
+from schemas.runtime.ledger import answers, documents
+from schemas.runtime.ledger.client import LedgerClient
+from schemas.runtime.ledger.errors import LedgerUnavailable
+from schemas.runtime.produce import Outgoing, ProduceFailed, Producer
+from schemas.runtime.telemetry import Metrics
+
+_LOG = logging.getLogger(__name__)
+
+_PERIOD_S = 1.0
+_ENTRIES_MAX = 256
+_UNKNOWN_BACKEND = "unknown"
+
+
+def outcome_of(entry: answers.ReapEntry) -> RequestFinished:
+    """The outcome of a reaped request: nothing was used, or its whole hold is booked as estimate.
+
+    Its time is its deadline, so that every reaper makes the same bytes.
+    """
+    info = Info.decoded(entry.info)
+    voided = entry.verdict == "VOIDED"
+    code = ErrorCode.DEADLINE_EXCEEDED if voided else ErrorCode.UPSTREAM_INTERRUPTED
+    first = [_attempt(entry, info, entry.first.attempt)] if entry.first is not None else []
+    attempts = first if voided else [*first, _attempt(entry, info, entry.attempt)]
+    booked = [] if voided else list(entry.holds)
+    booked += list(entry.first.booked) if entry.first is not None else []
+    return RequestFinished(
+        request_id=entry.req,
+        org=entry.org,
+        project=info.project,
+        key_id=info.key_id,
+        user=info.user,
+        route=info.route,
+        model=info.model,
+        status="expired" if voided else "failed",
+        http_status=ERRORS[code].status,
+        error_code=code,
+        error_message=ERRORS[code].title,
+        accepted_at_ms=entry.accepted_ms,
+        finished_at_ms=entry.deadline_ms,
+        deadline_ms=entry.deadline_ms,
+        fence=0,
+        attempts=attempts,
+        bookings=[Booking(key=b.key, unit=b.unit, amount=b.amount) for b in booked],
+        parents=[info.parent],
+    )
+
+
+def _attempt(entry: answers.ReapEntry, info: Info, number: int) -> Attempt:
+    """An attempt whose real usage nobody saw: its bounds, marked as an estimate."""
+    booked = entry.holds
+    if entry.first is not None and number == entry.first.attempt:
+        booked = entry.first.booked
+    costs = [b.amount for b in booked if b.unit == "nano_usd"]
+    return Attempt(
+        attempt=number,
+        backend=_UNKNOWN_BACKEND,
+        status="unknown",
+        started_at_ms=entry.accepted_ms,
+        finished_at_ms=entry.deadline_ms,
+        input_tokens=info.input_tokens_bound,
+        output_tokens=info.output_tokens_bound,
+        estimated=True,
+        cost_nano_usd=costs[0] if costs else None,
+    )
+
+
+@dataclass(slots=True)
+class Reaper:
+    """Runs beside admission; several replicas may run at once."""
+
+    ledger: LedgerClient
+    producer: Producer
+    metrics: Metrics
+
+    async def run(self) -> None:
+        """Reap once a second, for ever."""
+        while True:
+            try:
+                await self._reap()
+            except (LedgerUnavailable, ProduceFailed) as error:
+                _LOG.warning("reaping waits: %r", error)
+            await asyncio.sleep(_PERIOD_S)
+
+    async def _reap(self) -> None:
+        reaped = await self.ledger.reap(documents.Reap(limit=_ENTRIES_MAX))
+        if not reaped.entries:
+            return
+        confirmed = []
+        for entry in reaped.entries:
+            try:
+                outcome = outcome_of(entry)
+            except msgspec.DecodeError as error:
+                _LOG.error("reaped %s carries no facts: %s", entry.req, error)
+                continue
+            headers = event_headers(
+                "request.finished",
+                entry.req,
+                "limiter_worker",
+                outcome.finished_at_ms,
+                {"request_id": entry.req.encode()},
+            )
+            record = Outgoing(topics.OUTCOMES, entry.org.encode(), encode(outcome), headers)
+            confirmed.append((entry, self.producer.send(record)))
+        await asyncio.gather(*(delivered for _, delivered in confirmed))
+        for entry, _ in confirmed:
+            self.metrics.count("tallygate_reaped_attempts_total", entry.verdict.lower())
+        await self.ledger.reaped(
+            documents.Reaped(
+                entries=tuple(
+                    documents.ReapedRequest(org=entry.org, req=entry.req) for entry, _ in confirmed
+                )
+            )
+        )

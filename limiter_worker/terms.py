@@ -1,0 +1,215 @@
+"""Which limits a request must meet, and what it holds on each: configuration and request to numbers.
+
+Pure. Every scope (organization, project, key, user) contributes its rates, concurrency, quotas and
+budgets; the ledger decides all of them at once. The cost on hold is a proved upper bound.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from limiter_worker.periods import PeriodKind, period_at
+from schemas import keys
+from schemas.config_state import Snapshot, pinned_price
+from schemas.entities import Limits
+from schemas.events import PinnedPrice, RequestAccepted
+from schemas.money import TokenCounts, cost_nano_usd, nano_usd
+from schemas.runtime.ledger.documents import Admit, Balance, Lease, Rate, Unit
+
+_MINUTE_S = 60
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultRate:
+    """The request rate of organizations and keys that state none."""
+
+    requests_per_s: float
+    burst: int
+
+
+@dataclass(frozen=True, slots=True)
+class LimitFacts:
+    """How a limit is told to the client that ran into it."""
+
+    limit_type: str
+    unit: Unit
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What admission asks of the ledger for one request."""
+
+    admit: Admit
+    price: PinnedPrice | None
+    facts: dict[str, LimitFacts]
+    """Limit id to facts."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoTerms:
+    """The request cannot be admitted whatever the ledger says: its model or organization is gone,
+    or the model has no price where a budget applies."""
+
+    unpriced: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Scope:
+    name: str
+    """Prefix of limit ids: org, project, key or user."""
+    key: str
+    """Prefix of ledger suffixes: unique within the organization."""
+    limits: Limits
+    has_default_rate: bool = False
+
+
+def terms_of(
+    request: RequestAccepted, config: Snapshot, default: DefaultRate, now_ms: int, info: str
+) -> Terms | NoTerms:
+    """The terms under the configuration in force. ``info`` is handed back when a request is reaped."""
+    model = config.models.get(request.model)
+    if model is None or request.org not in config.organizations:
+        return NoTerms(unpriced=False)
+    version = config.versions["model", request.model]
+    price = pinned_price(request.model, model, version)
+    scopes = list(_scopes(request, config))
+    if price is None and any(scope.limits.budgets for scope in scopes):
+        return NoTerms(unpriced=True)
+    facts: dict[str, LimitFacts] = {}
+    tokens = request.input_tokens_bound + request.output_tokens_bound
+    rates = [r for s in scopes for r in _rates(s, default, tokens, facts)]
+    leases = [lease for s in scopes for lease in _leases(s, facts)]
+    amounts: dict[Unit, int] = {"requests": 1, "tokens": tokens}
+    if price is not None:
+        amounts["nano_usd"] = _cost_bound(request, price)
+    balances = _balances(scopes, amounts, now_ms, facts)
+    admit = Admit(
+        org=request.org,
+        req=request.request_id,
+        deadline_ms=request.deadline_ms,
+        accepted_ms=request.accepted_at_ms,
+        rates=tuple(rates),
+        leases=tuple(leases),
+        balances=tuple(balances),
+        info=info,
+    )
+    return Terms(admit, price, facts)
+
+
+def _cost_bound(request: RequestAccepted, price: PinnedPrice) -> int:
+    """The most the request can cost: all bounds reached, nothing or everything cached."""
+    all_cached = TokenCounts(
+        request.input_tokens_bound, request.output_tokens_bound, request.input_tokens_bound
+    )
+    none_cached = TokenCounts(request.input_tokens_bound, request.output_tokens_bound)
+    return max(cost_nano_usd(price, all_cached), cost_nano_usd(price, none_cached))
+
+
+def _scopes(request: RequestAccepted, config: Snapshot) -> Iterator[_Scope]:
+    yield _Scope("org", "org", config.organizations[request.org].limits, has_default_rate=True)
+    if request.project is not None and (project := config.projects.get(request.project)):
+        yield _Scope("project", f"project/{request.project}", project.limits)
+    if key := config.keys.get(request.key_id):
+        yield _Scope("key", f"key/{request.key_id}", key.limits, has_default_rate=True)
+    if request.user is not None and (user := config.users.get(request.user)):
+        yield _Scope("user", f"user/{request.user}", user.limits)
+
+
+def _rates(
+    scope: _Scope, default: DefaultRate, tokens: int, facts: dict[str, LimitFacts]
+) -> Iterator[Rate]:
+    per_s = scope.limits.requests_per_s
+    burst = scope.limits.burst
+    if per_s is None and scope.has_default_rate:
+        per_s = default.requests_per_s
+        burst = burst or default.burst
+    if per_s is not None:
+        limit_id = f"{scope.name}:requests_per_s"
+        facts[limit_id] = LimitFacts("rate_limit", "requests", math.ceil(per_s))
+        yield Rate(
+            key=keys.rate_suffix(f"{scope.key}/requests"),
+            id=limit_id,
+            cost=1,
+            burst=burst or max(1, math.ceil(per_s)),
+            rate_milli_per_s=max(1, int(per_s * 1000)),
+        )
+    per_min = scope.limits.tokens_per_min
+    if per_min is not None:
+        limit_id = f"{scope.name}:tokens_per_min"
+        facts[limit_id] = LimitFacts("rate_limit", "tokens", per_min)
+        yield Rate(
+            key=keys.rate_suffix(f"{scope.key}/tokens"),
+            id=limit_id,
+            cost=tokens,
+            burst=per_min,
+            rate_milli_per_s=max(1, per_min * 1000 // _MINUTE_S),
+        )
+
+
+def _leases(scope: _Scope, facts: dict[str, LimitFacts]) -> Iterator[Lease]:
+    limit = scope.limits.concurrency
+    if limit is not None:
+        limit_id = f"{scope.name}:concurrency"
+        facts[limit_id] = LimitFacts("rate_limit", "requests", limit)
+        yield Lease(key=keys.lease_suffix(scope.key), id=limit_id, limit=limit)
+
+
+def _balances(
+    scopes: list[_Scope], amounts: dict[Unit, int], now_ms: int, facts: dict[str, LimitFacts]
+) -> list[Balance]:
+    """One balance per scope, unit and period; where two limits meet on one, the lower holds.
+
+    The organization's cost and tokens of the month are tracked without a limit, so that the ledger
+    and the log have sums to compare for every organization.
+    """
+    wanted: dict[tuple[str, Unit, PeriodKind], tuple[str, int | None]] = {
+        ("org", "tokens", "month"): ("", None),
+        ("org", "nano_usd", "month"): ("", None),
+    }
+    for scope in scopes:
+        for budget in scope.limits.budgets:
+            _lower(
+                wanted,
+                (scope.key, "nano_usd", budget.period),
+                f"{scope.name}:budget:{budget.period}",
+                nano_usd(budget.usd),
+            )
+        for quota in scope.limits.quotas:
+            _lower(
+                wanted,
+                (scope.key, quota.unit, quota.period),
+                f"{scope.name}:quota:{quota.unit}:{quota.period}",
+                quota.amount,
+            )
+    balances = []
+    for (scope_key, unit, kind), (limit_id, limit) in wanted.items():
+        if unit not in amounts:
+            continue
+        period = period_at(kind, now_ms)
+        if limit is not None:
+            facts[limit_id] = LimitFacts("budget" if unit == "nano_usd" else "quota", unit, limit)
+        balances.append(
+            Balance(
+                key=keys.balance_suffix(f"{scope_key}/{unit}", period.id),
+                unit=unit,
+                amount=amounts[unit],
+                id=limit_id,
+                limit=limit,
+                start_ms=period.start_ms,
+                end_ms=period.end_ms,
+            )
+        )
+    return balances
+
+
+def _lower(
+    wanted: dict[tuple[str, Unit, PeriodKind], tuple[str, int | None]],
+    which: tuple[str, Unit, PeriodKind],
+    limit_id: str,
+    limit: int,
+) -> None:
+    present = wanted.get(which, ("", None))[1]
+    wanted[which] = limit_id, limit if present is None else min(present, limit)

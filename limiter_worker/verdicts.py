@@ -1,0 +1,199 @@
+"""From the ledger's answer to what happens: dispatch, end with an outcome, or nothing. Pure.
+
+A refusal's time is the time its request was appended, so that a redelivery makes the same bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias, assert_never
+
+import msgspec
+
+from limiter_worker.terms import LimitFacts, NoTerms, Terms
+from schemas.errors import ERRORS, ErrorCode
+from schemas.events import (
+    Denial,
+    Hold,
+    RecordRef,
+    RequestAccepted,
+    RequestAdmitted,
+    RequestFinished,
+)
+from schemas.frames import Terminal
+from schemas.runtime.ledger import answers
+from schemas.runtime.ledger.documents import Balance
+
+NO_EFFECT_AFTER_MS = 10 * 60 * 1000
+"""A record whose deadline passed longer ago has its outcome already."""
+
+Decidable: TypeAlias = (
+    answers.Admitted | answers.Limited | answers.Refused | answers.Contended
+    | answers.Expired | answers.Cancelled
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A decoded request and where its record stands."""
+
+    request: RequestAccepted
+    record: bytes
+    ref: RecordRef
+    appended_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """Admitted: produce this for the dispatcher."""
+
+    event: RequestAdmitted
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Over: produce this outcome and tell the client."""
+
+    outcome: RequestFinished
+    terminal: Terminal
+
+
+def is_without_effect(request: RequestAccepted, now_ms: int) -> bool:
+    """Whether the record is a replay of a request that ended long ago."""
+    return now_ms > request.deadline_ms + NO_EFFECT_AFTER_MS
+
+
+def was_produced_too_late(accepted: Accepted) -> bool:
+    """Whether ingress had given up on the produce, and answered 503, before it arrived."""
+    return accepted.appended_at_ms > accepted.request.produce_by_ms
+
+
+def decide(
+    accepted: Accepted, terms: Terms, answer: Decidable, config_offset: int
+) -> Dispatch | End:
+    """What the answer means for the request."""
+    match answer:
+        case answers.Admitted():
+            return Dispatch(_admitted(accepted, terms, answer, config_offset))
+        case answers.Limited():
+            denial = _denial(terms.facts, answer.id, answer.usage, answer.retry_after_ms)
+            return refuse(accepted, ErrorCode.RATE_LIMIT_EXCEEDED, denial)
+        case answers.Contended():
+            denial = _denial(terms.facts, answer.id, answer.usage, answer.retry_after_ms)
+            return refuse(accepted, _spent_code(denial), denial, http_status=429)
+        case answers.Refused():
+            denial = _denial(terms.facts, answer.id, answer.usage, None)
+            if answer.why == "too_large":
+                return refuse(accepted, ErrorCode.REQUEST_TOO_LARGE_FOR_LIMIT, denial)
+            return refuse(accepted, _spent_code(denial), denial)
+        case answers.Expired():
+            return end(accepted, "expired", ErrorCode.DEADLINE_EXCEEDED)
+        case answers.Cancelled():
+            return end(accepted, "cancelled", ErrorCode.REQUEST_CANCELLED)
+        case _:
+            assert_never(answer)
+
+
+def refuse_without_terms(accepted: Accepted, why: NoTerms) -> End:
+    """The end of a request that no limits could be found for."""
+    code = ErrorCode.MODEL_UNPRICED if why.unpriced else ErrorCode.MODEL_NOT_FOUND
+    return end(accepted, "refused", code)
+
+
+def refuse(
+    accepted: Accepted, code: ErrorCode, denial: Denial, http_status: int | None = None
+) -> End:
+    """A refusal by a limit."""
+    message = f"{ERRORS[code].title}: {denial.limit_id}"
+    return end(accepted, "refused", code, message=message, denial=denial, http_status=http_status)
+
+
+def end(
+    accepted: Accepted,
+    status: str,
+    code: ErrorCode,
+    *,
+    message: str | None = None,
+    denial: Denial | None = None,
+    http_status: int | None = None,
+) -> End:
+    """An end before any backend was called."""
+    request = accepted.request
+    spec = ERRORS[code]
+    answered = http_status or spec.status
+    told = message or spec.title
+    outcome = RequestFinished(
+        request_id=request.request_id,
+        org=request.org,
+        project=request.project,
+        key_id=request.key_id,
+        user=request.user,
+        route=request.route,
+        model=request.model,
+        status=status,
+        http_status=answered,
+        error_code=code,
+        error_message=told,
+        denial=denial,
+        accepted_at_ms=request.accepted_at_ms,
+        finished_at_ms=accepted.appended_at_ms,
+        deadline_ms=request.deadline_ms,
+        fence=0,
+        attempts=[],
+        bookings=[],
+        parents=[accepted.ref],
+    )
+    terminal = Terminal(
+        http_status=answered,
+        error_code=code,
+        error_message=told,
+        denial=denial,
+        retry_after_ms=denial.retry_after_ms if denial else spec.retry_after_ms,
+    )
+    return End(outcome, terminal)
+
+
+def _spent_code(denial: Denial) -> ErrorCode:
+    is_budget = denial.limit_type == "budget"
+    return ErrorCode.BUDGET_EXCEEDED if is_budget else ErrorCode.QUOTA_EXCEEDED
+
+
+def _denial(
+    facts: dict[str, LimitFacts], limit_id: str, usage: int, retry_after_ms: int | None
+) -> Denial:
+    fact = facts[limit_id]
+    return Denial(
+        limit_id=limit_id,
+        limit_type=fact.limit_type,
+        unit=fact.unit,
+        current_usage=usage,
+        limit=fact.limit,
+        retry_after_ms=retry_after_ms,
+    )
+
+
+def _admitted(
+    accepted: Accepted, terms: Terms, answer: answers.Admitted, config_offset: int
+) -> RequestAdmitted:
+    return RequestAdmitted(
+        request_id=accepted.request.request_id,
+        org=accepted.request.org,
+        accepted=accepted.record,
+        accepted_ref=accepted.ref,
+        admitted_at_ms=accepted.appended_at_ms,
+        holds=[_hold(balance) for balance in terms.admit.balances],
+        price=terms.price,
+        rate_status=msgspec.json.encode(answer.remaining).decode(),
+        config_offset=config_offset,
+    )
+
+
+def _hold(balance: Balance) -> Hold:
+    return Hold(
+        key=balance.key,
+        unit=balance.unit,
+        amount=balance.amount,
+        limit=balance.limit,
+        start_ms=balance.start_ms,
+        end_ms=balance.end_ms or 0,
+    )

@@ -1,0 +1,113 @@
+"""Avro in the Confluent wire format: byte 0, 4-byte big-endian schema id, Avro body.
+
+Ids are frozen in ``schemas/avro/ids.json``; a record of any published version decodes for ever.
+Source: Confluent wire format; Avro 1.12 specification, schema resolution.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+import struct
+from importlib import resources
+from typing import Any, NamedTuple, TypeVar
+
+import fastavro
+import msgspec
+
+from schemas import events
+
+__all__ = ["MalformedRecord", "Published", "decode", "decode_as", "encode", "published_schemas"]
+
+_HEADER = struct.Struct(">bI")
+_MAGIC = 0
+
+E = TypeVar("E", bound=msgspec.Struct)
+
+
+class MalformedRecord(ValueError):
+    """Bytes that are not a record of a published schema; dead-letter them, never retry."""
+
+
+class Published(NamedTuple):
+    """One published version of a schema."""
+
+    schema_id: int
+    name: str
+    version: int
+    schema: dict[str, Any]
+
+
+@functools.cache
+def published_schemas() -> tuple[Published, ...]:
+    """All schemas ever published, in the order of their ids."""
+    folder = resources.files("schemas").joinpath("avro")
+    listed = json.loads(folder.joinpath("ids.json").read_text())
+    return tuple(
+        Published(
+            schema_id=int(schema_id),
+            name=entry["name"],
+            version=entry["version"],
+            schema=json.loads(folder.joinpath(entry["file"]).read_text()),
+        )
+        for schema_id, entry in sorted(listed.items(), key=lambda item: int(item[0]))
+    )
+
+
+class _Schemas(NamedTuple):
+    writers: dict[int, tuple[str, Any]]
+    """Schema id to (name, parsed schema)."""
+    newest: dict[str, tuple[int, Any]]
+    """Name to (id, parsed schema) of the newest version."""
+
+
+@functools.cache
+def _schemas() -> _Schemas:
+    writers: dict[int, tuple[str, Any]] = {}
+    newest: dict[str, tuple[int, Any]] = {}
+    for published in published_schemas():
+        parsed = fastavro.parse_schema(published.schema)
+        writers[published.schema_id] = (published.name, parsed)
+        newest[published.name] = (published.schema_id, parsed)
+    return _Schemas(writers, newest)
+
+
+def encode(event: events.Event) -> bytes:
+    """The record's bytes under the newest version of its schema; equal events give equal bytes."""
+    schema_id, schema = _schemas().newest[type(event).__name__]
+    out = io.BytesIO()
+    out.write(_HEADER.pack(_MAGIC, schema_id))
+    fastavro.schemaless_writer(out, schema, msgspec.to_builtins(event, builtin_types=(bytes,)))
+    return out.getvalue()
+
+
+def decode(record: bytes | None) -> events.Event:
+    """The event in ``record``.
+
+    Raises ``MalformedRecord`` when the bytes are not a record of a published schema.
+    """
+    if record is None or len(record) < _HEADER.size:
+        raise MalformedRecord("the record is empty or shorter than its header")
+    magic, schema_id = _HEADER.unpack_from(record)
+    if magic != _MAGIC or schema_id not in _schemas().writers:
+        raise MalformedRecord(f"magic byte {magic}, schema id {schema_id}: not published")
+    name, writer = _schemas().writers[schema_id]
+    newest_id, newest = _schemas().newest[name]
+    body = io.BytesIO(record)
+    body.seek(_HEADER.size)
+    try:
+        reader = None if newest_id == schema_id else newest
+        fields = fastavro.schemaless_reader(body, writer, reader)
+        event: events.Event = msgspec.convert(fields, getattr(events, name), builtin_types=(bytes,))
+    except (EOFError, IndexError, ValueError, KeyError, msgspec.ValidationError) as error:
+        raise MalformedRecord(f"not a valid {name}: {error}") from error
+    return event
+
+
+def decode_as(record: bytes | None, wanted: type[E]) -> E:
+    """The event in ``record``; ``MalformedRecord`` when it is of another type."""
+    event = decode(record)
+    if not isinstance(event, wanted):
+        raise MalformedRecord(f"a {type(event).__name__} does not belong here")
+    return event

@@ -1,0 +1,105 @@
+"""The one table of error codes: status, texts and retry behaviour of every answer that is not a success.
+
+A code is what programs match on; messages may change. Sources: OpenAI's error object, RFC 9457
+(problem+json), design.md section 3 (limit verdicts).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+__all__ = ["ERRORS", "ErrorCode", "ErrorSpec"]
+
+
+class ErrorCode(StrEnum):
+    """Machine-readable reasons."""
+
+    INVALID_API_KEY = "invalid_api_key"
+    KEY_NOT_ALLOWED = "key_not_allowed"
+    INVALID_JSON = "invalid_json"
+    INVALID_REQUEST = "invalid_request"
+    UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
+    BODY_TOO_LARGE = "body_too_large"
+    BODY_TOO_SLOW = "body_too_slow"
+    MODEL_NOT_FOUND = "model_not_found"
+    MODEL_UNPRICED = "model_unpriced"
+    NOT_FOUND = "not_found"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    VERSION_CONFLICT = "version_conflict"
+    REFERENCE_CONFLICT = "reference_conflict"
+    RATE_LIMIT_EXCEEDED = "RATE_LIMIT_EXCEEDED"
+    QUOTA_EXCEEDED = "QUOTA_EXCEEDED"
+    BUDGET_EXCEEDED = "BUDGET_EXCEEDED"
+    REQUEST_TOO_LARGE_FOR_LIMIT = "request_too_large_for_limit"
+    REQUEST_CANCELLED = "request_cancelled"
+    UPSTREAM_REJECTED = "upstream_rejected"
+    UPSTREAM_ERROR = "upstream_error"
+    UPSTREAM_INTERRUPTED = "upstream_interrupted"
+    NO_BACKEND = "no_backend_available"
+    RESULT_LOST = "result_lost"
+    SERVICE_UNAVAILABLE = "service_unavailable"
+    OVERLOADED = "server_is_overloaded"
+    DEADLINE_EXCEEDED = "deadline_exceeded"
+    INTERNAL_ERROR = "internal_error"
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorSpec:
+    """What an error code means on the wire."""
+
+    status: int
+    openai_type: str
+    title: str
+    may_retry: bool
+    """False sends ``x-should-retry: false``: the same request cannot succeed later by itself."""
+    retry_after_ms: int | None = None
+    """Default hint where the answer carries none of its own."""
+
+
+_INVALID: Final = "invalid_request_error"
+_SERVER: Final = "server_error"
+_UNAVAILABLE: Final = "service_unavailable_error"
+
+ERRORS: Final[dict[ErrorCode, ErrorSpec]] = {
+    ErrorCode.INVALID_API_KEY: ErrorSpec(401, _INVALID, "The API key is not valid", False),
+    ErrorCode.KEY_NOT_ALLOWED: ErrorSpec(403, _INVALID, "The key may not do this", False),
+    ErrorCode.INVALID_JSON: ErrorSpec(400, _INVALID, "The body is not acceptable JSON", False),
+    ErrorCode.INVALID_REQUEST: ErrorSpec(400, _INVALID, "The request is not valid", False),
+    ErrorCode.UNSUPPORTED_MEDIA_TYPE: ErrorSpec(415, _INVALID, "Send application/json", False),
+    ErrorCode.BODY_TOO_LARGE: ErrorSpec(413, _INVALID, "The body is too large", False),
+    ErrorCode.BODY_TOO_SLOW: ErrorSpec(408, _INVALID, "The body came too slowly", True),
+    ErrorCode.MODEL_NOT_FOUND: ErrorSpec(404, _INVALID, "The model does not exist", False),
+    ErrorCode.MODEL_UNPRICED: ErrorSpec(
+        403, "insufficient_quota", "The model has no price and a budget applies", False
+    ),
+    ErrorCode.NOT_FOUND: ErrorSpec(404, _INVALID, "Not found", False),
+    ErrorCode.METHOD_NOT_ALLOWED: ErrorSpec(405, _INVALID, "Method not allowed", False),
+    ErrorCode.VERSION_CONFLICT: ErrorSpec(409, _INVALID, "Somebody else changed it", False),
+    ErrorCode.REFERENCE_CONFLICT: ErrorSpec(
+        409, _INVALID, "Something refers to what would not exist", False
+    ),
+    ErrorCode.RATE_LIMIT_EXCEEDED: ErrorSpec(
+        429, "rate_limit_exceeded", "Rate limit reached", True, 1_000
+    ),
+    ErrorCode.QUOTA_EXCEEDED: ErrorSpec(402, "insufficient_quota", "Quota spent", False),
+    ErrorCode.BUDGET_EXCEEDED: ErrorSpec(402, "insufficient_quota", "Budget spent", False),
+    ErrorCode.REQUEST_TOO_LARGE_FOR_LIMIT: ErrorSpec(
+        400, _INVALID, "The request can never fit its rate limit", False
+    ),
+    ErrorCode.REQUEST_CANCELLED: ErrorSpec(409, _INVALID, "The request was cancelled", False),
+    ErrorCode.UPSTREAM_REJECTED: ErrorSpec(400, _INVALID, "The backend refused the request", False),
+    ErrorCode.UPSTREAM_ERROR: ErrorSpec(502, _SERVER, "The backend failed", True),
+    ErrorCode.UPSTREAM_INTERRUPTED: ErrorSpec(502, _SERVER, "The backend broke off", True),
+    ErrorCode.NO_BACKEND: ErrorSpec(503, _UNAVAILABLE, "No backend is available", True, 2_000),
+    ErrorCode.RESULT_LOST: ErrorSpec(
+        502, _SERVER, "The request ran and was billed, but its answer was lost", True
+    ),
+    ErrorCode.SERVICE_UNAVAILABLE: ErrorSpec(
+        503, _UNAVAILABLE, "The gateway cannot take requests now", True, 2_000
+    ),
+    ErrorCode.OVERLOADED: ErrorSpec(503, _UNAVAILABLE, "The gateway is full", True, 1_000),
+    ErrorCode.DEADLINE_EXCEEDED: ErrorSpec(504, _SERVER, "The deadline passed", True),
+    ErrorCode.INTERNAL_ERROR: ErrorSpec(500, _SERVER, "Something went wrong here", True),
+}

@@ -1,0 +1,81 @@
+"""Request ids (UUIDv7) and API keys: how they are made and how they are recognised.
+
+Randomness, time and the pepper are arguments. Sources: RFC 9562 section 5.7 (UUIDv7); GitHub's token
+layout (prefix, base62, CRC-32), which lets a typo be refused without a look-up.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import uuid
+import zlib
+from typing import Final
+
+__all__ = [
+    "KEY_RANDOM_BYTES",
+    "UUID7_RANDOM_BYTES",
+    "api_key",
+    "api_key_hash",
+    "is_api_key",
+    "uuid7",
+    "uuid7_time_ms",
+]
+
+UUID7_RANDOM_BYTES: Final = 10
+KEY_RANDOM_BYTES: Final = 32
+
+_PREFIX: Final = "tg_live_"
+_BODY_CHARS: Final = 30
+_CHECK_CHARS: Final = 6
+_BASE62: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_GRAMMAR: Final = re.compile(rf"{_PREFIX}[0-9A-Za-z]{{{_BODY_CHARS + _CHECK_CHARS}}}")
+
+
+def uuid7(now_ms: int, random_bytes: bytes) -> str:
+    """A UUIDv7 of Unix milliseconds ``now_ms`` and ten random bytes."""
+    bits = (now_ms & (1 << 48) - 1) << 80 | int.from_bytes(random_bytes[:UUID7_RANDOM_BYTES])
+    bits = bits & ~(0xF << 76) | 0x7 << 76
+    bits = bits & ~(0x3 << 62) | 0x2 << 62
+    text = f"{bits:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def uuid7_time_ms(request_id: str) -> int:
+    """The Unix milliseconds inside a UUIDv7; ``ValueError`` when it is not one."""
+    parsed = uuid.UUID(request_id)
+    if parsed.version != 7:  # noqa: PLR2004  # UUIDv7
+        raise ValueError(f"{request_id} is not a UUIDv7")
+    return parsed.int >> 80
+
+
+def _base62(number: int, chars: int) -> str:
+    digits = []
+    for _ in range(chars):
+        number, digit = divmod(number, len(_BASE62))
+        digits.append(_BASE62[digit])
+    return "".join(reversed(digits))
+
+
+def _checksum(body: str) -> str:
+    return _base62(zlib.crc32(body.encode()), _CHECK_CHARS)
+
+
+def api_key(random_bytes: bytes) -> str:
+    """A new API key: ``tg_live_``, 30 base62 characters, 6 of CRC-32."""
+    body = _base62(int.from_bytes(random_bytes[:KEY_RANDOM_BYTES]), _BODY_CHARS)
+    return f"{_PREFIX}{body}{_checksum(body)}"
+
+
+def is_api_key(candidate: str) -> bool:
+    """Whether it has a key's form and checksum; says nothing about whether the key exists."""
+    if not _GRAMMAR.fullmatch(candidate):
+        return False
+    body = candidate[len(_PREFIX) : len(_PREFIX) + _BODY_CHARS]
+    return candidate.endswith(_checksum(body))
+
+
+def api_key_hash(pepper: bytes, key: str) -> str:
+    """What is stored of a key: hex HMAC-SHA256 under the pepper."""
+    return hmac.new(pepper, key.encode(), hashlib.sha256).hexdigest()

@@ -1,0 +1,76 @@
+"""The one list of Redis keys of the ledger store.
+
+Keys of an organization share a hash tag. Balances, buckets and leases are named by suffix, because
+a document given to the ledger carries suffixes and the ledger puts the organization in front.
+"""
+
+from __future__ import annotations
+
+META = "meta"
+"""Hash: epoch, ready. Absent until the ledger is initialised or rebuilt."""
+
+EXPIRING = "exp"
+"""Zset of `<org>|<request>`: what `reap` has to look at, by the time it is due."""
+
+INFLIGHT = "inf"
+"""Zset of `<org>|<request>`: running attempts by lease expiry."""
+
+
+def of_org(org: str, suffix: str) -> str:
+    """The full key of a suffix inside an organization."""
+    return f"{{{org}}}:{suffix}"
+
+
+def attempt(org: str, request: str) -> str:
+    """Hash: the state of a request's current attempt."""
+    return of_org(org, f"a:{request}")
+
+
+def balance_suffix(scope: str, period: str) -> str:
+    """Hash: settled, reserved, over, late of one scope in one period."""
+    return f"b:{scope}:{period}"
+
+
+def totals_suffix(balance: str) -> str:
+    """Hash: what the log booked for the same scope and period as the balance suffix given."""
+    return f"t:{balance.removeprefix('b:')}"
+
+
+def rate_suffix(limit: str) -> str:
+    """String: theoretical arrival time of a token bucket."""
+    return f"r:{limit}"
+
+
+def lease_suffix(limit: str) -> str:
+    """Zset: concurrency leases, request ids by expiry."""
+    return f"c:{limit}"
+
+
+def usage_suffix(hour: str) -> str:
+    """Hash: usage table of one UTC hour, such as `2026-11-21T12`."""
+    return f"u:{hour}"
+
+
+def mark(org: str) -> str:
+    """Hash: per partition, the offset of the last booked outcome."""
+    return of_org(org, "m")
+
+
+def adjustment(org: str, request: str, ref: str) -> str:
+    """String: an adjustment that was made."""
+    return of_org(org, f"adj:{request}:{ref}")
+
+
+def idempotency(org: str, key_hash: str) -> str:
+    """Hash: request_id, fingerprint of one idempotency key."""
+    return of_org(org, f"k:{key_hash}")
+
+
+def jobs(org: str) -> str:
+    """Zset: job ids by time."""
+    return of_org(org, "jobs")
+
+
+def job(org: str, request: str) -> str:
+    """Hash: status of one job and the pointer to its outcome."""
+    return of_org(org, f"jobs:{request}")

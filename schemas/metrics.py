@@ -1,0 +1,70 @@
+"""The only list of metrics: name, kind, labels, meaning. Labels never carry keys, users or ids."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+__all__ = ["METRICS", "MetricName", "MetricSpec"]
+
+MetricName = Literal[
+    "tallygate_requests_total",
+    "tallygate_request_duration_seconds",
+    "tallygate_inflight_requests",
+    "tallygate_limit_decisions_total",
+    "tallygate_attempts_total",
+    "tallygate_attempt_duration_seconds",
+    "tallygate_tokens_total",
+    "tallygate_usage_lines_total",
+    "tallygate_batch_records",
+    "tallygate_dead_letters_total",
+    "tallygate_unfinished_records",
+    "tallygate_oldest_unfinished_seconds",
+    "tallygate_config_offset",
+    "tallygate_reaped_attempts_total",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSpec:
+    """One metric."""
+
+    kind: Literal["counter", "gauge", "histogram"]
+    meaning: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+
+_DURATIONS_S: Final = (
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600,
+)  # fmt: skip
+_SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+METRICS: Final[dict[MetricName, MetricSpec]] = {
+    "tallygate_requests_total": MetricSpec("counter", "Answered requests.", ("route", "status")),
+    "tallygate_request_duration_seconds": MetricSpec(
+        "histogram", "From reception to the last byte of the answer.", ("route",), _DURATIONS_S
+    ),
+    "tallygate_inflight_requests": MetricSpec("gauge", "Requests waiting for their answer."),
+    "tallygate_limit_decisions_total": MetricSpec(
+        "counter", "Decisions of admission.", ("verdict",)
+    ),
+    "tallygate_attempts_total": MetricSpec(
+        "counter", "Backend calls that ended.", ("backend", "status")
+    ),
+    "tallygate_attempt_duration_seconds": MetricSpec(
+        "histogram", "Backend calls, whole.", ("backend",), _DURATIONS_S
+    ),
+    "tallygate_tokens_total": MetricSpec("counter", "Tokens booked.", ("kind",)),
+    "tallygate_usage_lines_total": MetricSpec("counter", "Usage lines produced."),
+    "tallygate_batch_records": MetricSpec(
+        "histogram", "Records of one batch of a worker.", (), _SIZES
+    ),
+    "tallygate_dead_letters_total": MetricSpec("counter", "Dead letters.", ("topic",)),
+    "tallygate_unfinished_records": MetricSpec("gauge", "Records taken and not finished."),
+    "tallygate_oldest_unfinished_seconds": MetricSpec("gauge", "Age of the oldest of them."),
+    "tallygate_config_offset": MetricSpec("gauge", "Offset of the config log in force."),
+    "tallygate_reaped_attempts_total": MetricSpec(
+        "counter", "Attempts ended by the reaper.", ("verdict",)
+    ),
+}

@@ -1,0 +1,74 @@
+"""The bus: how answers travel from workers to the ingress that holds the connection.
+
+A frame is stored in its request's stream first and announced on the ingress's channel second, with
+the body inline. Pub/sub may lose it; the stream is what a reader falls back to.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import Final
+
+from schemas.frames import Frame, decode_frame, encode_frame
+from schemas.runtime.store import StoreConnection
+
+STREAM_TTL_MS: Final = 15 * 60 * 1000
+KEPT_STREAM_TTL_MS: Final = 24 * 3_600 * 1000
+"""For jobs and keyed requests, whose results are fetched later."""
+
+
+def channel_of(ingress_instance: str) -> str:
+    """The channel on which an ingress hears of frames."""
+    return f"ing:{ingress_instance}"
+
+
+def stream_of(request_id: str) -> str:
+    """The stream that keeps a request's frames."""
+    return f"rep:{request_id}"
+
+
+async def load_bus_functions(store: StoreConnection) -> None:
+    """Load the function library; harmless when it is there."""
+    source = resources.files("schemas.runtime").joinpath("bus.lua").read_bytes()
+    await store.call("FUNCTION", "LOAD", "REPLACE", source)
+
+
+class Bus:
+    """Sends and reads frames. Raises what ``StoreConnection`` raises."""
+
+    def __init__(self, url: str) -> None:
+        self.store = StoreConnection(url, on_connect=load_bus_functions)
+
+    async def start(self) -> None:
+        """Connect."""
+        await self.store.start()
+
+    async def stop(self) -> None:
+        """Disconnect."""
+        await self.store.stop()
+
+    async def send(self, frame: Frame, reply_to: str | None, ttl_ms: int = STREAM_TTL_MS) -> bool:
+        """Store and announce the frame; False when a newer fence or the same number was there."""
+        appended = await self.store.call(
+            "FCALL",
+            "tgbus1_send",
+            1,
+            stream_of(frame.request_id),
+            f"{frame.fence}-{frame.seq}",
+            encode_frame(frame),
+            reply_to or "",
+            ttl_ms,
+        )
+        return bool(appended)
+
+    async def read(self, request_id: str, after: str, count: int = 256) -> list[Frame]:
+        """Frames of the request after the stream id ``after`` (``0-0`` for all), oldest first."""
+        entries = await self.store.call(
+            "XRANGE", stream_of(request_id), f"({after}", "+", "COUNT", count
+        )
+        return [decode_frame(fields[1]) for _, fields in entries]
+
+    async def last(self, request_id: str) -> Frame | None:
+        """The newest frame of the request; ``None`` when there is none."""
+        entries = await self.store.call("XREVRANGE", stream_of(request_id), "+", "-", "COUNT", 1)
+        return decode_frame(entries[0][1][1]) if entries else None

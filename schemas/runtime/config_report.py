@@ -1,0 +1,29 @@
+"""Each process reports which config offset it has applied, so that writers can wait for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from schemas.runtime.config import ConfigFeed
+from schemas.runtime.store import StoreConnection, StoreError, StoreUnavailable
+
+CONFIG_APPLIED_KEY = "cfg:applied"
+REPORT_PERIOD_S = 2.0
+LIVE_WITHIN_S = 10.0
+
+
+async def report_config(
+    config: ConfigFeed, store: StoreConnection, instance_id: str, role: str
+) -> None:
+    """Write ``<role> <offset> <unix ms>`` under the instance, at every change and every two seconds."""
+    reported = -2
+    while True:
+        offset = config.snapshot.offset
+        try:
+            line = f"{role} {offset} {time.time_ns() // 1_000_000}"
+            await store.call("HSET", CONFIG_APPLIED_KEY, instance_id, line)
+            reported = offset
+        except (StoreUnavailable, StoreError):
+            await asyncio.sleep(REPORT_PERIOD_S)
+        await config.wait_for(reported + 1, REPORT_PERIOD_S)

@@ -1,0 +1,206 @@
+"""What the functions of the ledger answer, as frozen values.
+
+The tag `v` of the JSON tells answers apart; the unions at the end say what each function may
+answer. Amounts are integers of their unit: nano-USD, tokens or requests.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from schemas.runtime.ledger.documents import Booking
+
+RowFate: TypeAlias = Literal["BOOKED", "SEEN", "DUPLICATE"]
+
+
+class RateStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A bucket after its charge; full again after `reset_ms`."""
+
+    id: str
+    limit: int
+    remaining: int
+    reset_ms: int
+
+
+class GivenUp(msgspec.Struct, frozen=True, kw_only=True):
+    """Attempt 1 of a request that has a second: its owner vanished, or failed over itself."""
+
+    attempt: int
+    verdict: Literal["UNKNOWN", "FAILED"]
+    fence: int
+    owner: str
+    booked: tuple[Booking, ...] = ()
+
+
+class ReapEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """A request that was ended; the holds of an UNKNOWN one are what was booked for it."""
+
+    org: str
+    req: str
+    verdict: Literal["VOIDED", "UNKNOWN"]
+    attempt: int
+    accepted_ms: int
+    deadline_ms: int
+    info: str = ""
+    holds: tuple[Booking, ...] = ()
+    first: GivenUp | None = None
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True, tag_field="v", tag=str.upper):
+    """A verdict of the ledger."""
+
+
+class NotReady(Answer, frozen=True, tag="NOT_READY"):
+    """The ledger is empty or being rebuilt; the client raises LedgerNotReady for it."""
+
+
+class Ok(Answer, frozen=True):
+    """Done."""
+
+
+class Admitted(Answer, frozen=True, kw_only=True):
+    """The hold is taken; what each rate has left."""
+
+    remaining: tuple[RateStatus, ...] = ()
+
+
+class Limited(Answer, frozen=True, kw_only=True):
+    """A rate or concurrency limit stands against it now."""
+
+    id: str
+    usage: int
+    limit: int
+    retry_after_ms: int
+
+
+class Refused(Answer, frozen=True, kw_only=True):
+    """It cannot fit. `attempts` and `streamed` come from next_attempt and name no limit."""
+
+    why: Literal["spent", "too_large", "attempts", "streamed"]
+    id: str = ""
+    usage: int = 0
+    limit: int = 0
+
+
+class Contended(Answer, frozen=True, kw_only=True):
+    """It would fit if every running hold returned."""
+
+    id: str
+    usage: int
+    limit: int
+    retry_after_ms: int
+
+
+class Rolled(Answer, frozen=True, kw_only=True):
+    """The period named is not the current one; ask again with the current one."""
+
+    id: str
+
+
+class Expired(Answer, frozen=True):
+    """The deadline passed."""
+
+
+class Cancelled(Answer, frozen=True):
+    """Somebody cancelled the request."""
+
+
+class Duplicate(Answer, frozen=True, kw_only=True):
+    """Decided before, with this answer; None: it is over, there is nothing to produce."""
+
+    answer: Admitted | Limited | Refused | Contended | None = None
+
+
+class Fence(Answer, frozen=True, kw_only=True):
+    """The claim holds under this fence; `unknown` is the attempt that was given up for it."""
+
+    fence: int
+    attempt: int
+    unknown: GivenUp | None = None
+
+
+class Busy(Answer, frozen=True, kw_only=True):
+    """Somebody runs it, for `ms` more at least. An owner that reads its own name may adopt it."""
+
+    ms: int
+    owner: str
+    fence: int
+    attempt: int
+
+
+class Finished(Answer, frozen=True, kw_only=True):
+    """Done before, with this encoded outcome; empty: it is in Kafka and booked."""
+
+    outcome: bytes = b""
+
+
+class Repeated(Answer, frozen=True, kw_only=True, tag="DUPLICATE"):
+    """This very call was made before; of `finish`, with this outcome (empty once booked)."""
+
+    outcome: bytes = b""
+
+
+class Unknown(Answer, frozen=True):
+    """Its owner vanished; `reap` will list it."""
+
+
+class Gone(Answer, frozen=True):
+    """The ledger does not know the request."""
+
+
+class Stale(Answer, frozen=True):
+    """The fence is not the current one."""
+
+
+class Running(Answer, frozen=True, kw_only=True):
+    """Its owner has to be told."""
+
+    owner: str
+
+
+class Terminal(Answer, frozen=True):
+    """It is over already."""
+
+
+class ReapedAttempts(Answer, frozen=True, kw_only=True, tag="REAPED"):
+    """What was ended and not yet confirmed."""
+
+    entries: tuple[ReapEntry, ...] = ()
+
+
+class Booked(Answer, frozen=True, kw_only=True):
+    """The fate of each row, and the offset that is booked now (-1: none yet)."""
+
+    rows: tuple[RowFate, ...] = ()
+    offset: int
+
+
+class Snapshot(Answer, frozen=True, kw_only=True):
+    """Absolute values; `offsets` by partition, `totals` by suffix of the balance."""
+
+    offsets: dict[int, int]
+    usage: dict[str, dict[str, int]]
+    balances: dict[str, dict[str, int]]
+    totals: dict[str, dict[str, int]]
+
+
+class Meta(Answer, frozen=True, kw_only=True):
+    """Which life of the ledger this is."""
+
+    epoch: int
+    ready: bool
+
+
+AdmitAnswer: TypeAlias = (
+    Admitted | Limited | Refused | Contended | Rolled | Expired | Cancelled | Duplicate
+)
+StartAnswer: TypeAlias = (
+    Fence | Busy | Finished | Unknown | Expired | Cancelled | Gone | Limited | Refused | Contended
+)
+NextAttemptAnswer: TypeAlias = Fence | Refused | Contended | Stale | Gone | Cancelled | Expired
+RenewAnswer: TypeAlias = Ok | Cancelled | Stale | Gone
+FinishAnswer: TypeAlias = Ok | Repeated | Stale | Gone
+CancelAnswer: TypeAlias = Ok | Running | Terminal
+AdjustAnswer: TypeAlias = Ok | Repeated

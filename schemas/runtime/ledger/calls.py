@@ -1,0 +1,132 @@
+"""One constructor per ledger function: its name, its keys, its encoded document, its decoder.
+
+Pure: a call is a value, and what to do with it (one at a time, many in one round trip) is for
+others to decide. The keys are those that the header of each Lua function names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Generic, TypeAlias, TypeVar
+
+import msgspec
+
+from schemas import keys
+from schemas.runtime.ledger import answers, documents
+from schemas.runtime.ledger.errors import LedgerNotReady
+
+A_co = TypeVar("A_co", covariant=True)
+
+Reply: TypeAlias = bytes | list[bytes]
+"""JSON, or JSON and an encoded outcome."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[A_co]):
+    """One invocation of a ledger function."""
+
+    command: tuple[str | bytes | int, ...]
+    decoder: msgspec.json.Decoder[Any]
+
+    def decode(self, reply: Reply) -> A_co:
+        """The answer in a reply; raises LedgerNotReady."""
+        text = reply if isinstance(reply, bytes) else reply[0]
+        answer = self.decoder.decode(text)
+        if isinstance(answer, answers.NotReady):
+            raise LedgerNotReady("the ledger is empty or being rebuilt")
+        if not isinstance(reply, bytes):
+            answer = msgspec.structs.replace(answer, outcome=reply[1])
+        decoded: A_co = answer
+        return decoded
+
+
+def _decoder(answer: Any) -> msgspec.json.Decoder[Any]:
+    # Not strict, because large integers come as decimal strings.
+    return msgspec.json.Decoder(answer | answers.NotReady, strict=False)
+
+
+_ADMIT = _decoder(answers.AdmitAnswer)
+_START = _decoder(answers.StartAnswer)
+_NEXT_ATTEMPT = _decoder(answers.NextAttemptAnswer)
+_RENEW = _decoder(answers.RenewAnswer)
+_FINISH = _decoder(answers.FinishAnswer)
+_CANCEL = _decoder(answers.CancelAnswer)
+_REAP = _decoder(answers.ReapedAttempts)
+_OK = _decoder(answers.Ok)
+_ADJUST = _decoder(answers.AdjustAnswer)
+_BOOK = _decoder(answers.Booked)
+_SNAPSHOT = _decoder(answers.Snapshot)
+_META = _decoder(answers.Meta)
+_encode = msgspec.json.Encoder().encode
+
+
+def _command(function: str, names: tuple[str, ...], document: object) -> tuple[str | bytes, ...]:
+    return ("FCALL", function, str(len(names)), *names, _encode(document))
+
+
+def _on_request(function: str, document: documents.RequestDocument) -> tuple[str | bytes, ...]:
+    attempt = keys.attempt(document.org, document.req)
+    return _command(function, (keys.META, attempt, keys.EXPIRING, keys.INFLIGHT), document)
+
+
+def admit(document: documents.Admit) -> Call[answers.AdmitAnswer]:
+    """Decide all limits of a request at once and take its hold."""
+    return Call(_on_request("tg1_admit", document), _ADMIT)
+
+
+def start(document: documents.Start) -> Call[answers.StartAnswer]:
+    """Claim a request."""
+    return Call(_on_request("tg1_start", document), _START)
+
+
+def next_attempt(document: documents.NextAttempt) -> Call[answers.NextAttemptAnswer]:
+    """Fail over to attempt 2 under the next fence."""
+    return Call(_on_request("tg1_next_attempt", document), _NEXT_ATTEMPT)
+
+
+def renew(document: documents.Renew) -> Call[answers.RenewAnswer]:
+    """Extend the lease of a running attempt."""
+    return Call(_on_request("tg1_renew", document), _RENEW)
+
+
+def finish(document: documents.Finish, outcome: bytes) -> Call[answers.FinishAnswer]:
+    """Book the real cost, return the hold, keep the encoded outcome."""
+    return Call((*_on_request("tg1_finish", document), outcome), _FINISH)
+
+
+def cancel(document: documents.Cancel) -> Call[answers.CancelAnswer]:
+    """Leave a tombstone, or flag a running attempt."""
+    return Call(_on_request("tg1_cancel", document), _CANCEL)
+
+
+def reap(document: documents.Reap) -> Call[answers.ReapedAttempts]:
+    """End what nobody ends; listed again until confirmed."""
+    names = (keys.META, keys.EXPIRING, keys.INFLIGHT)
+    return Call(_command("tg1_reap", names, document), _REAP)
+
+
+def reaped(document: documents.Reaped) -> Call[answers.Ok]:
+    """Confirm that the outcomes of reaped attempts are in Kafka."""
+    return Call(_command("tg1_reaped", (keys.META, keys.EXPIRING), document), _OK)
+
+
+def adjust(document: documents.Adjust) -> Call[answers.AdjustAnswer]:
+    """Correct booked amounts, once per reference."""
+    names = (keys.META, keys.adjustment(document.org, document.req, document.ref))
+    return Call(_command("tg1_adjust", names, document), _ADJUST)
+
+
+def book(document: documents.Book) -> Call[answers.Booked]:
+    """Add outcomes to the usage tables and totals of their organization."""
+    return Call(_command("tg1_book", (keys.META, keys.mark(document.org)), document), _BOOK)
+
+
+def snapshot(document: documents.TakeSnapshot) -> Call[answers.Snapshot]:
+    """Read tables of one organization at one instant."""
+    names = (keys.META, keys.mark(document.org))
+    return Call(_command("tg1_snapshot", names, document), _SNAPSHOT)
+
+
+def init(document: documents.Init) -> Call[answers.Meta]:
+    """Make a new, empty ledger usable; changes nothing in one that exists."""
+    return Call(_command("tg1_init", (keys.META,), document), _META)

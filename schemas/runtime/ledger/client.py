@@ -1,0 +1,117 @@
+"""The ledger as typed calls. Calls made concurrently share round trips.
+
+Expected verdicts are return values. LedgerUnavailable (and LedgerNotReady, one kind of it) is
+transient: every call may be repeated. It fails closed: no answer is never an admission.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from schemas.runtime.ledger import answers, calls, documents
+from schemas.runtime.ledger.calls import Call
+from schemas.runtime.ledger.errors import error_of
+from schemas.runtime.ledger.script import library
+from schemas.runtime.store import StoreConnection, StoreError, StoreUnavailable
+
+A = TypeVar("A")
+
+
+async def load_ledger_functions(store: StoreConnection) -> None:
+    """Install this version of the functions; harmless when they are there.
+
+    Run on every new connection, because functions vanish with the data of a store.
+    """
+    await store.call("FUNCTION", "LOAD", "REPLACE", library())
+
+
+def ledger_store(url: str) -> StoreConnection:
+    """A connection to a ledger that finds its functions loaded."""
+    return StoreConnection(url, on_connect=load_ledger_functions)
+
+
+class LedgerClient:
+    """The ledger behind a connection of ``ledger_store``."""
+
+    def __init__(self, store: StoreConnection) -> None:
+        self._store = store
+
+    async def run(self, group: Sequence[Call[A]]) -> list[A]:
+        """The answers of calls that travel together; they are not one transaction."""
+        replies = await asyncio.gather(
+            *(self._store.call(*call.command) for call in group), return_exceptions=True
+        )
+        return [call.decode(_checked(reply)) for call, reply in zip(group, replies, strict=True)]
+
+    async def _one(self, call: Call[A]) -> A:
+        try:
+            return call.decode(await self._store.call(*call.command))
+        except (StoreUnavailable, StoreError) as error:
+            raise error_of(error) from error
+
+    async def init(self, epoch: int = 1) -> answers.Meta:
+        """Make a store usable that never held a ledger; never call it to mend one that lost data."""
+        return await self._one(calls.init(documents.Init(epoch=epoch)))
+
+    async def admit(self, document: documents.Admit) -> answers.AdmitAnswer:
+        """Decide all limits of a request at once and take its hold."""
+        return await self._one(calls.admit(document))
+
+    async def admit_many(self, batch: Sequence[documents.Admit]) -> list[answers.AdmitAnswer]:
+        """`admit` for each, in one round trip; one future for all of them."""
+        return await self.run([calls.admit(document) for document in batch])
+
+    async def start(self, document: documents.Start) -> answers.StartAnswer:
+        """Claim a request."""
+        return await self._one(calls.start(document))
+
+    async def next_attempt(self, document: documents.NextAttempt) -> answers.NextAttemptAnswer:
+        """Fail over to attempt 2 under the next fence."""
+        return await self._one(calls.next_attempt(document))
+
+    async def renew(self, document: documents.Renew) -> answers.RenewAnswer:
+        """Extend the lease of a running attempt."""
+        return await self._one(calls.renew(document))
+
+    async def renew_many(self, batch: Sequence[documents.Renew]) -> list[answers.RenewAnswer]:
+        """`renew` for each, in one round trip."""
+        return await self.run([calls.renew(document) for document in batch])
+
+    async def finish(self, document: documents.Finish, outcome: bytes) -> answers.FinishAnswer:
+        """Book the real cost, return the hold, keep the encoded outcome."""
+        return await self._one(calls.finish(document, outcome))
+
+    async def cancel(self, document: documents.Cancel) -> answers.CancelAnswer:
+        """Leave a tombstone, or flag a running attempt."""
+        return await self._one(calls.cancel(document))
+
+    async def reap(self, document: documents.Reap) -> answers.ReapedAttempts:
+        """End what nobody ends; listed again every 30 s until confirmed."""
+        return await self._one(calls.reap(document))
+
+    async def reaped(self, document: documents.Reaped) -> answers.Ok:
+        """Confirm that the outcomes of reaped attempts are in Kafka."""
+        return await self._one(calls.reaped(document))
+
+    async def adjust(self, document: documents.Adjust) -> answers.AdjustAnswer:
+        """Correct booked amounts, once per reference."""
+        return await self._one(calls.adjust(document))
+
+    async def book(self, document: documents.Book) -> answers.Booked:
+        """Add outcomes to the usage tables and totals of their organization."""
+        return await self._one(calls.book(document))
+
+    async def snapshot(self, document: documents.TakeSnapshot) -> answers.Snapshot:
+        """Read tables of one organization at one instant."""
+        return await self._one(calls.snapshot(document))
+
+
+def _checked(reply: Any) -> Any:
+    """The reply itself, or the ledger's error for what came instead."""
+    if isinstance(reply, StoreUnavailable | StoreError):
+        raise error_of(reply) from reply
+    if isinstance(reply, BaseException):
+        raise reply
+    return reply

@@ -1,0 +1,213 @@
+"""What the functions of the ledger take, as frozen values.
+
+Each document becomes the one JSON argument of its function. Amounts are integers of their unit
+(nano-USD, tokens or requests) below 2^53; keys are suffixes inside the organization.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import msgspec
+
+Unit: TypeAlias = Literal["nano_usd", "tokens", "requests"]
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """A frozen piece of a document."""
+
+
+class Document(Part, frozen=True, kw_only=True):
+    """`now_us` is obeyed only by a ledger whose `meta` has test_clock=1."""
+
+    org: str
+    now_us: int | None = None
+
+
+class RequestDocument(Document, frozen=True, kw_only=True):
+    """A document on one request."""
+
+    req: str
+
+
+class Rate(Part, frozen=True, kw_only=True):
+    """A token bucket to charge: `burst` units deep, refilled at thousandths of a unit per second.
+
+    The rate is positive; exact while cost, burst and rate stay below 9e10.
+    """
+
+    key: str
+    id: str
+    cost: int
+    burst: int
+    rate_milli_per_s: int
+
+
+class Lease(Part, frozen=True, kw_only=True):
+    """A concurrency limit to enter; a readmission enters it without asking its limit."""
+
+    key: str
+    id: str = ""
+    limit: int = 0
+
+
+class Balance(Part, frozen=True, kw_only=True):
+    """An amount to hold on a balance in its period [start_ms, end_ms).
+
+    Without a limit the balance is only tracked; without an end it never rolls over.
+    """
+
+    key: str
+    unit: Unit
+    amount: int
+    id: str = ""
+    limit: int | None = None
+    start_ms: int
+    end_ms: int | None = None
+
+
+class RateUse(Part, frozen=True, kw_only=True):
+    """What a request really used of a bucket it was charged for."""
+
+    key: str
+    units: int
+
+
+class Booking(Part, frozen=True, kw_only=True):
+    """An amount on one balance, named by its suffix; signed in an adjustment."""
+
+    key: str
+    unit: Unit
+    amount: int
+
+
+class UsageLine(Part, frozen=True, kw_only=True):
+    """Measures to add in one UTC hour (`2026-11-21T12`) to a row: key, user, model, backend.
+
+    The four are joined by tabs.
+    """
+
+    hour: str
+    row: str
+    measures: dict[str, int]
+
+
+class OutcomeRow(Part, frozen=True, kw_only=True):
+    """One record of the outcomes topic; `ref` names an adjustment and is empty for an outcome."""
+
+    offset: int
+    req: str
+    deadline_ms: int
+    ref: str | None = None
+    usage: tuple[UsageLine, ...] = ()
+    bookings: tuple[Booking, ...] = ()
+
+
+class Readmission(Part, frozen=True, kw_only=True):
+    """The hold of a request that a rebuilt ledger no longer knows."""
+
+    deadline_ms: int
+    accepted_ms: int
+    balances: tuple[Balance, ...] = ()
+    leases: tuple[Lease, ...] = ()
+    info: str = ""
+
+
+class Admit(RequestDocument, frozen=True, kw_only=True):
+    """All limits of one request, each key once; `info` is opaque text that `reap` hands back."""
+
+    deadline_ms: int
+    accepted_ms: int
+    rates: tuple[Rate, ...] = ()
+    leases: tuple[Lease, ...] = ()
+    balances: tuple[Balance, ...] = ()
+    defer: bool = False
+    info: str = ""
+
+
+class Start(RequestDocument, frozen=True, kw_only=True):
+    """A claim; the two options say what may be done when a lease expired or the ledger forgot."""
+
+    owner: str
+    lease_ms: int
+    second_attempt: tuple[Balance, ...] | None = None
+    readmit: Readmission | None = None
+
+
+class NextAttempt(RequestDocument, frozen=True, kw_only=True):
+    """A failover; `estimate` is what attempt 1 is booked at when it may have spent."""
+
+    fence: int
+    may_have_spent: bool
+    second: tuple[Balance, ...] = ()
+    estimate: dict[Unit, int] = {}
+
+
+class Renew(RequestDocument, frozen=True, kw_only=True):
+    """A heartbeat; `streamed` is sent before the first content frame and from then on."""
+
+    fence: int
+    lease_ms: int
+    streamed: bool = False
+
+
+class Finish(RequestDocument, frozen=True, kw_only=True):
+    """The real cost; a unit that is None or left out is booked at its whole hold."""
+
+    fence: int
+    actual: dict[Unit, int | None] = {}
+    actual_rates: tuple[RateUse, ...] = ()
+
+
+class Cancel(RequestDocument, frozen=True, kw_only=True):
+    """A cancellation; the deadline says how long a tombstone is of use."""
+
+    deadline_ms: int
+
+
+class Adjust(RequestDocument, frozen=True, kw_only=True):
+    """Signed corrections, made once per request and `ref`."""
+
+    ref: str
+    deltas: tuple[Booking, ...] = ()
+
+
+class Book(Document, frozen=True, kw_only=True):
+    """Outcomes of one organization in offset order."""
+
+    partition: int
+    rows: tuple[OutcomeRow, ...] = ()
+
+
+class TakeSnapshot(Document, frozen=True, kw_only=True):
+    """Which usage hours and which balances (suffixes) to read."""
+
+    hours: tuple[str, ...] = ()
+    balances: tuple[str, ...] = ()
+
+
+class Reap(Part, frozen=True, kw_only=True):
+    """How many attempts to end at most, and how long an expired lease is left alone."""
+
+    limit: int
+    grace_ms: int = 30_000
+    now_us: int | None = None
+
+
+class ReapedRequest(Part, frozen=True, kw_only=True):
+    """A reaped request whose outcome is in Kafka."""
+
+    org: str
+    req: str
+
+
+class Reaped(Part, frozen=True, kw_only=True):
+    """Confirmations."""
+
+    entries: tuple[ReapedRequest, ...] = ()
+
+
+class Init(Part, frozen=True, kw_only=True):
+    """The epoch of a new ledger."""
+
+    epoch: int = 1

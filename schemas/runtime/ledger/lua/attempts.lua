@@ -1,0 +1,99 @@
+--[[ The attempt hash, `{org}:a:<request>`.
+
+        admit             start                finish
+  NONE ───────► RESERVED ───────► RUNNING ───────────────► FINISHED
+   │ refused       │ deadline        │ lease expired
+   ▼               ▼                 ▼
+  REFUSED        VOIDED           UNKNOWN            CANCELLED: cancel before start
+                                                     BOOKED: only its booking is remembered
+
+Fields: state, attempt (1 or 2), holds (JSON: balances, leases, rates), deadline_ms, accepted_ms,
+info (opaque), answer (of admit), fence, owner, lease_until_ms, streamed, cancel, first (JSON:
+what became of attempt 1), outcome (bytes), booked (partition:offset of its first outcome). ]]
+
+local ATTEMPT_FIELDS = {
+  'state', 'attempt', 'holds', 'deadline_ms', 'accepted_ms', 'info', 'answer', 'fence', 'owner',
+  'lease_until_ms', 'streamed', 'cancel', 'first',
+}
+
+local function read_attempt(key, org, req)
+  local stored = redis.call('HMGET', key, unpack(ATTEMPT_FIELDS))
+  local attempt = {key = key, org = org, req = req, prefix = prefix_of(org)}
+  attempt.member = org .. '|' .. req
+  for i, field in ipairs(ATTEMPT_FIELDS) do
+    attempt[field] = stored[i] or nil
+  end
+  attempt.holds = cjson.decode(attempt.holds or '{}')
+  attempt.deadline_ms = tonumber(attempt.deadline_ms)
+  return attempt
+end
+
+-- Registers a function on one attempt. KEYS: meta, attempt hash, exp, inf.
+local function register_on_attempt(name, body)
+  register(name, function(call)
+    call.exp, call.inf = call.keys[3], call.keys[4]
+    return body(call, read_attempt(call.keys[2], call.doc.org, call.doc.req))
+  end)
+end
+
+-- Fences of one request grow; those of a later epoch are above all of an earlier one.
+local function next_fence(call, attempt)
+  local n = tonumber(attempt.fence or 0) % EPOCH_FENCES + 1
+  return dec(call.epoch * EPOCH_FENCES + n)
+end
+
+local function is_owner(call, attempt)
+  return attempt.state == 'RUNNING' and attempt.fence == dec(call.doc.fence)
+end
+
+local function expire_terminal(call, key, deadline_ms)
+  redis.call('PEXPIREAT', key, dec(math.max(deadline_ms, call.now_ms) + TERMINAL_KEPT_MS))
+end
+
+local function drop_leases(attempt)
+  for _, key in ipairs(attempt.holds.leases or {}) do
+    redis.call('ZREM', attempt.prefix .. key, attempt.req)
+  end
+end
+
+local function take_leases(prefix, req, leases, deadline_ms)
+  local taken = {}
+  for i, lease in ipairs(leases) do
+    redis.call('ZADD', prefix .. lease.key, dec(deadline_ms + CONCURRENCY_MARGIN_MS), req)
+    taken[i] = lease.key
+  end
+  return unless_empty(taken)
+end
+
+local function outcome_of(attempt)
+  return redis.call('HGET', attempt.key, 'outcome') or ''
+end
+
+-- RESERVED -> `state`: the hold and the leases return.
+local function withdraw(attempt, state)
+  void(attempt.prefix, attempt.holds.balances)
+  drop_leases(attempt)
+  redis.call('HSET', attempt.key, 'state', state)
+end
+
+-- RUNNING -> UNKNOWN: the whole hold is booked as the estimate, and the old fence is void. It
+-- waits in exp from `due_ms` on, until `reaped` confirms that its outcome is in Kafka.
+local function presume_spent(call, attempt, due_ms)
+  settle(attempt.prefix, attempt.holds.balances)
+  drop_leases(attempt)
+  redis.call('HSET', attempt.key, 'state', 'UNKNOWN', 'fence', next_fence(call, attempt))
+  redis.call('ZREM', call.inf, attempt.member)
+  redis.call('ZADD', call.exp, dec(due_ms), attempt.member)
+end
+
+-- Opens attempt 2 with a hold of its own. What became of attempt 1 (`v`: UNKNOWN or FAILED) and
+-- what was booked for it stay on record.
+local function open_second(attempt, balances, v, booked)
+  local first = {attempt = 1, verdict = v, fence = attempt.fence, owner = attempt.owner,
+    booked = booked}
+  attempt.holds.balances = hold(attempt.prefix, balances)
+  attempt.first, attempt.attempt = cjson.encode(first), '2'
+  redis.call('HSET', attempt.key, 'attempt', '2', 'first', attempt.first,
+    'holds', cjson.encode(attempt.holds))
+  return first
+end

@@ -1,0 +1,88 @@
+--[[ Balances: hash settled, reserved, over, late. reserved is the sum of open holds; settled is
+what was spent; over counts spending above a hold, late counts spending without one. So
+settled + reserved <= limit + over + late at every instant while limits do not fall. ]]
+
+local NOTHING_SPENT = {nano_usd = 0, tokens = 0, requests = 0}
+
+local function add(key, field, amount)
+  if amount ~= 0 then redis.call('HINCRBY', key, field, dec(amount)) end
+end
+
+-- A balance leaves the store 40 days after its period; one without an end never does.
+local function expire_with_period(key, end_ms)
+  if given(end_ms) then redis.call('PEXPIREAT', key, dec(end_ms + TABLE_KEPT_MS)) end
+end
+
+local function is_rolled(call, balance)
+  return call.now_ms < balance.start_ms
+    or (given(balance.end_ms) and call.now_ms >= balance.end_ms)
+end
+
+-- What one balance answers to a hold: nil when it fits, else verdict, fields. `moved` is what
+-- the same call is about to settle and to return there.
+local function ask_balance(prefix, balance, moved)
+  if not given(balance.limit) then return nil end
+  local stored = redis.call('HMGET', prefix .. balance.key, 'settled', 'reserved')
+  local settled = tonumber(stored[1] or 0) + (moved and moved.spent or 0)
+  local reserved = tonumber(stored[2] or 0) - (moved and moved.held or 0)
+  local fields = {id = balance.id, limit = dec(balance.limit)}
+  if settled + balance.amount > balance.limit then
+    fields.why, fields.usage = 'spent', dec(settled)
+    return 'REFUSED', fields
+  end
+  if settled + reserved + balance.amount > balance.limit then
+    fields.usage, fields.retry_after_ms = dec(settled + reserved), RETRY_GUESS_MS
+    return 'CONTENDED', fields
+  end
+  return nil
+end
+
+-- The first of `balances` that has no room, or nil.
+local function ask_balances(prefix, balances, moved)
+  for _, balance in ipairs(balances) do
+    local v, fields = ask_balance(prefix, balance, moved and moved[balance.key])
+    if v then return v, fields end
+  end
+  return nil
+end
+
+-- Reserves; returns the holds as the attempt keeps them.
+local function hold(prefix, balances)
+  local holds = {}
+  for i, balance in ipairs(balances) do
+    local key = prefix .. balance.key
+    add(key, 'reserved', balance.amount)
+    expire_with_period(key, balance.end_ms)
+    holds[i] = {key = balance.key, unit = balance.unit, amount = dec(balance.amount)}
+  end
+  return unless_empty(holds)
+end
+
+-- {key = {held, spent}} of holds under `actual` ({unit = amount}). A unit that is missing or null
+-- there counts as spent whole, since the hold is the proved upper bound.
+local function spending(holds, actual)
+  local moved = {}
+  for _, held in ipairs(holds or {}) do
+    local amount = tonumber(held.amount)
+    local spent = actual and actual[held.unit]
+    moved[held.key] = {held = amount, spent = given(spent) and spent or amount}
+  end
+  return moved
+end
+
+-- Ends holds: reserved amounts return, `actual` is settled. Returns what was booked.
+local function settle(prefix, holds, actual)
+  local booked, moved = {}, spending(holds, actual)
+  for i, held in ipairs(holds or {}) do
+    local key, move = prefix .. held.key, moved[held.key]
+    add(key, 'reserved', -move.held)
+    add(key, 'settled', move.spent)
+    add(key, 'over', math.max(0, move.spent - move.held))
+    booked[i] = {key = held.key, unit = held.unit, amount = dec(move.spent)}
+  end
+  return unless_empty(booked)
+end
+
+local function void(prefix, holds)
+  settle(prefix, holds, NOTHING_SPENT)
+end

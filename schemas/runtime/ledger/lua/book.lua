@@ -1,0 +1,56 @@
+local function add_usage(call, line)
+  local key = call.prefix .. 'u:' .. line.hour
+  for measure, amount in pairs(line.measures) do
+    add(key, line.row .. '\t' .. measure, amount)
+  end
+  redis.call('PEXPIREAT', key, dec(call.now_ms + TABLE_KEPT_MS), 'NX')
+end
+
+-- A total leaves the store together with its balance.
+local function add_total(call, booking)
+  local key = call.prefix .. 't:' .. string.sub(booking.key, 3)
+  add(key, 'settled', booking.amount)
+  local expires_ms = redis.call('PEXPIRETIME', call.prefix .. booking.key)
+  if expires_ms > 0 then redis.call('PEXPIREAT', key, dec(expires_ms)) end
+end
+
+-- True when no other record was booked for this request (and reference) before.
+local function is_first(call, row)
+  local key = call.prefix .. 'a:' .. row.req
+  local field = given(row.ref) and 'booked:' .. row.ref or 'booked'
+  local place = dec(call.doc.partition) .. ':' .. dec(row.offset)
+  if redis.call('HSETNX', key, field, place) == 0 then
+    return redis.call('HGET', key, field) == place
+  end
+  redis.call('HSETNX', key, 'state', 'BOOKED')
+  expire_terminal(call, key, row.deadline_ms)
+  return true
+end
+
+--[[ tg1_book: adds outcomes of one org to its usage tables and totals, each once.
+KEYS: meta, {org}:m.
+ARGV[1]: org, partition, rows in offset order [{offset, req, deadline_ms,
+  ref (of an adjustment; left out for the outcome itself), usage [{hour, row, measures}],
+  bookings [{key: suffix of the balance, unit, amount}]}].
+Returns: BOOKED(rows [BOOKED | SEEN (offset already passed) | DUPLICATE (not the first record of its
+  request)], offset now reached).
+State: {org}:m moves up; each attempt hash remembers its first record and expires. ]]
+local function book(call)
+  local field, rows = dec(call.doc.partition), {}
+  local reached = tonumber(redis.call('HGET', call.keys[2], field) or -1)
+  for i, row in ipairs(call.doc.rows or {}) do
+    if row.offset <= reached then
+      rows[i] = 'SEEN'
+    else
+      reached = row.offset
+      rows[i] = is_first(call, row) and 'BOOKED' or 'DUPLICATE'
+    end
+    if rows[i] == 'BOOKED' then
+      for _, line in ipairs(row.usage or {}) do add_usage(call, line) end
+      for _, booking in ipairs(row.bookings or {}) do add_total(call, booking) end
+    end
+  end
+  if reached >= 0 then redis.call('HSET', call.keys[2], field, dec(reached)) end
+  return verdict('BOOKED', {rows = unless_empty(rows), offset = dec(reached)})
+end
+register('tg1_book', book)

@@ -1,0 +1,32 @@
+local function refund_rates(call, attempt)
+  local used = {}
+  for _, rate in ipairs(call.doc.actual_rates or {}) do
+    used[rate.key] = rate.units
+  end
+  for _, held in ipairs(attempt.holds.rates or {}) do
+    if used[held.key] then refund_rate(call, held, used[held.key]) end
+  end
+end
+
+--[[ tg1_finish: closes the running attempt; its real cost is booked even above the hold.
+KEYS: meta, attempt hash, exp, inf.
+ARGV[1]: org, req, fence, actual {nano_usd, tokens, requests; null or left out: the whole hold},
+  actual_rates [{key, units}] (buckets that get the difference to the charge back).
+ARGV[2]: the encoded outcome.
+Returns: OK | {DUPLICATE, outcome bytes; empty once only the booking is remembered} | STALE | GONE.
+State: RUNNING -> FINISHED. ]]
+local function finish(call, attempt)
+  local state = attempt.state
+  if not state then return verdict('GONE') end
+  if state == 'BOOKED' or (state == 'FINISHED' and attempt.fence == dec(call.doc.fence)) then
+    return {verdict('DUPLICATE'), outcome_of(attempt)}
+  end
+  if not is_owner(call, attempt) then return verdict('STALE') end
+  settle(attempt.prefix, attempt.holds.balances, call.doc.actual)
+  refund_rates(call, attempt)
+  drop_leases(attempt)
+  redis.call('ZREM', call.inf, attempt.member)
+  redis.call('HSET', attempt.key, 'state', 'FINISHED', 'outcome', call.bytes)
+  return verdict('OK')
+end
+register_on_attempt('tg1_finish', finish)

@@ -1,0 +1,74 @@
+#!lua name=tallygate_ledger_v1
+--[[ The ledger: holds, fences, rates and usage tables, changed atomically on one primary.
+
+Every function: ARGV[1] is one JSON document, every integer in it below 2^53. KEYS[1] is `meta`
+(hash: epoch, ready); unless ready is 1 the answer is {"v":"NOT_READY"} and nothing changes.
+The answer is one JSON string; functions that give bytes back return {JSON, bytes}.
+
+Keys of balances, buckets and leases are suffixes in the document, put behind `{org}:` here. They
+are not declared in KEYS, so the library needs one primary and does not run on a cluster.
+
+Numbers: integers only. cjson writes 14 digits, so money, offsets and fences leave as decimal
+strings made by dec(). Money is nano-USD (1e-9 USD). An empty list is left out of an answer,
+because cjson would write it as an object. A JSON null arrives as cjson.null: ask given().
+
+Time: the server's TIME. Only where `meta` has test_clock=1, which a test sets, a document may
+bring its own `now_us`. Expiries are absolute for the same reason. ]]
+
+local ATTEMPT_KEPT_MS = 72 * 3600 * 1000
+local TERMINAL_KEPT_MS = 15 * 60 * 1000
+local TABLE_KEPT_MS = 40 * 86400 * 1000
+local CONCURRENCY_MARGIN_MS = 60 * 1000
+local REQUEUE_MS = 30 * 1000
+local RETRY_GUESS_MS = 1000
+local EPOCH_FENCES = 4294967296
+
+local function dec(n)
+  return string.format('%.0f', n)
+end
+
+local function given(value)
+  return value ~= nil and value ~= cjson.null
+end
+
+local function unless_empty(list)
+  if #list > 0 then return list end
+  return nil
+end
+
+local function verdict(v, fields)
+  fields = fields or {}
+  fields.v = v
+  return cjson.encode(fields)
+end
+
+local function prefix_of(org)
+  return '{' .. org .. '}:'
+end
+
+local function time_us(test_clock, doc)
+  if test_clock == '1' and given(doc.now_us) then return doc.now_us end
+  local time = redis.call('TIME')
+  return tonumber(time[1]) * 1000000 + tonumber(time[2])
+end
+
+-- Registers `body(call)`, which runs only while the ledger is ready. A call is one invocation:
+-- keys, bytes (ARGV[2]), doc, prefix (`{org}:`), now_us, now_ms, epoch.
+local function register(name, body, flags)
+  local function guarded(keys, args)
+    local meta = redis.call('HMGET', keys[1], 'epoch', 'ready', 'test_clock')
+    if meta[2] ~= '1' then return verdict('NOT_READY') end
+    local doc = cjson.decode(args[1])
+    local now_us = time_us(meta[3], doc)
+    return body({
+      keys = keys,
+      bytes = args[2],
+      doc = doc,
+      prefix = doc.org and prefix_of(doc.org),
+      now_us = now_us,
+      now_ms = math.floor(now_us / 1000),
+      epoch = tonumber(meta[1]),
+    })
+  end
+  redis.register_function({function_name = name, callback = guarded, flags = flags or {}})
+end

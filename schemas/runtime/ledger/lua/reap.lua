@@ -1,0 +1,79 @@
+local function attempt_of(member)
+  local org, req = string.match(member, '^(.*)|([^|]*)$')
+  return read_attempt(prefix_of(org) .. 'a:' .. req, org, req)
+end
+
+local function report(attempt, state)
+  return {
+    org = attempt.org,
+    req = attempt.req,
+    verdict = state,
+    attempt = tonumber(attempt.attempt),
+    info = attempt.info,
+    holds = attempt.holds.balances,
+    first = attempt.first and cjson.decode(attempt.first),
+    accepted_ms = tonumber(attempt.accepted_ms),
+    deadline_ms = attempt.deadline_ms,
+  }
+end
+
+-- A member of exp that is due: voided if it never started, listed again if it was not confirmed.
+local function reap_due(call, attempt)
+  if attempt.state == 'RESERVED' then
+    withdraw(attempt, 'VOIDED')
+    attempt.state = 'VOIDED'
+  end
+  if attempt.state ~= 'VOIDED' and attempt.state ~= 'UNKNOWN' then
+    redis.call('ZREM', call.exp, attempt.member)
+    return nil
+  end
+  redis.call('ZADD', call.exp, dec(call.now_ms + REQUEUE_MS), attempt.member)
+  return report(attempt, attempt.state)
+end
+
+-- A member of inf whose lease is long over.
+local function reap_abandoned(call, attempt)
+  if attempt.state ~= 'RUNNING' then
+    redis.call('ZREM', call.inf, attempt.member)
+    return nil
+  end
+  presume_spent(call, attempt, call.now_ms + REQUEUE_MS)
+  return report(attempt, 'UNKNOWN')
+end
+
+--[[ tg1_reap: ends up to `limit` attempts that nobody ends.
+KEYS: meta, exp, inf.
+ARGV[1]: limit, grace_ms (how long past its lease a running attempt is left alone).
+Returns: REAPED(entries [{org, req, verdict: VOIDED or UNKNOWN, attempt, info, holds [{key, unit,
+  amount}], first {attempt, verdict, fence, owner, booked}, accepted_ms, deadline_ms}]). The
+  holds of an UNKNOWN are what was booked as its estimate.
+State: RESERVED past its deadline -> VOIDED, hold returned; RUNNING past lease and grace -> UNKNOWN.
+  Entries are listed again every 30 s until `reaped` confirms them. ]]
+local function reap(call)
+  local doc, entries = call.doc, {}
+  call.exp, call.inf = call.keys[2], call.keys[3]
+  local function sweep(queue, until_ms, limit, step)
+    local due = redis.call('ZRANGEBYSCORE', queue, '-inf', dec(until_ms), 'LIMIT', 0, dec(limit))
+    for _, member in ipairs(due) do
+      entries[#entries + 1] = step(call, attempt_of(member))
+    end
+    return limit - #due
+  end
+  local left = sweep(call.exp, call.now_ms, doc.limit, reap_due)
+  sweep(call.inf, call.now_ms - doc.grace_ms, left, reap_abandoned)
+  return verdict('REAPED', {entries = unless_empty(entries)})
+end
+register('tg1_reap', reap)
+
+--[[ tg1_reaped: confirms that the outcomes of reaped attempts are in Kafka.
+KEYS: meta, exp.
+ARGV[1]: entries [{org, req}].
+Returns: OK.
+State: none of the attempts changes; they leave the queue. ]]
+local function reaped(call)
+  for _, entry in ipairs(call.doc.entries or {}) do
+    redis.call('ZREM', call.keys[2], entry.org .. '|' .. entry.req)
+  end
+  return verdict('OK')
+end
+register('tg1_reaped', reaped)

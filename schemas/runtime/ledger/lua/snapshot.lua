@@ -1,0 +1,25 @@
+local function read_hash(key)
+  local flat, hash = redis.call('HGETALL', key), {}
+  for i = 1, #flat, 2 do hash[flat[i]] = flat[i + 1] end
+  return hash
+end
+
+--[[ tg1_snapshot: one consistent reading of an org's tables.
+KEYS: meta, {org}:m.
+ARGV[1]: org, hours [hour], balances [suffix].
+Returns: SNAPSHOT(offsets {partition: offset}, usage {hour: {field: amount}},
+  balances {suffix: {field: amount}}, totals {suffix of the balance: {field: amount}}).
+State: unchanged. ]]
+local function snapshot(call)
+  local usage, balances, totals = {}, {}, {}
+  for _, hour in ipairs(call.doc.hours or {}) do
+    usage[hour] = read_hash(call.prefix .. 'u:' .. hour)
+  end
+  for _, key in ipairs(call.doc.balances or {}) do
+    balances[key] = read_hash(call.prefix .. key)
+    totals[key] = read_hash(call.prefix .. 't:' .. string.sub(key, 3))
+  end
+  return verdict('SNAPSHOT', {offsets = read_hash(call.keys[2]), usage = usage,
+    balances = balances, totals = totals})
+end
+register('tg1_snapshot', snapshot, {'no-writes'})

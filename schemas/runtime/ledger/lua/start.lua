@@ -1,0 +1,75 @@
+-- RESERVED or an opened second attempt -> RUNNING under a new fence and lease.
+local function run(call, attempt, unknown)
+  local doc, fence = call.doc, next_fence(call, attempt)
+  local lease_until_ms = dec(call.now_ms + doc.lease_ms)
+  redis.call('HSET', attempt.key, 'state', 'RUNNING', 'fence', fence, 'owner', doc.owner,
+    'lease_until_ms', lease_until_ms, 'streamed', '0')
+  redis.call('ZREM', call.exp, attempt.member)
+  redis.call('ZADD', call.inf, lease_until_ms, attempt.member)
+  return verdict('FENCE', {fence = fence, attempt = tonumber(attempt.attempt), unknown = unknown})
+end
+
+-- The ledger was rebuilt without this request: takes its hold again and runs it. Only balances are
+-- asked, in the period of its admission; its rates were charged in the life before.
+local function readmit(call, attempt)
+  local again = call.doc.readmit
+  if not given(again) then return verdict('GONE') end
+  if call.now_ms >= again.deadline_ms then return verdict('EXPIRED') end
+  local v, fields = ask_balances(attempt.prefix, again.balances or {})
+  if v then return verdict(v, fields) end
+  attempt.attempt = '1'
+  attempt.holds = {
+    balances = hold(attempt.prefix, again.balances or {}),
+    leases = take_leases(attempt.prefix, attempt.req, again.leases or {}, again.deadline_ms),
+  }
+  redis.call('HSET', attempt.key, 'attempt', '1', 'holds', cjson.encode(attempt.holds),
+    'deadline_ms', dec(again.deadline_ms), 'accepted_ms', dec(again.accepted_ms),
+    'info', again.info or '')
+  redis.call('PEXPIREAT', attempt.key, dec(call.now_ms + ATTEMPT_KEPT_MS))
+  return run(call, attempt)
+end
+
+local function may_open_second(call, attempt)
+  return attempt.attempt == '1' and attempt.streamed == '0' and not attempt.cancel
+    and call.now_ms < attempt.deadline_ms and given(call.doc.second_attempt)
+end
+
+-- The owner let its lease expire: its attempt counts as spent whole; a second one may follow.
+local function succeed(call, attempt)
+  local second = call.doc.second_attempt
+  local moved = spending(attempt.holds.balances)
+  if may_open_second(call, attempt) and not ask_balances(attempt.prefix, second, moved) then
+    local booked = settle(attempt.prefix, attempt.holds.balances)
+    return run(call, attempt, open_second(attempt, second, 'UNKNOWN', booked))
+  end
+  presume_spent(call, attempt, call.now_ms)
+  return verdict('UNKNOWN')
+end
+
+--[[ tg1_start: claims a request for its owner.
+KEYS: meta, attempt hash, exp, inf.
+ARGV[1]: org, req, owner, lease_ms, second_attempt [balances as in admit] or null,
+  readmit {balances, leases, deadline_ms, accepted_ms, info} or null.
+Returns: FENCE(fence, attempt, unknown {attempt, verdict, fence, owner, booked}: the
+  attempt 1 that was given up) | BUSY(ms, owner, fence, attempt) | {FINISHED, outcome bytes; empty
+  once booked} | UNKNOWN | EXPIRED | CANCELLED | GONE | REFUSED, CONTENDED (of readmit, or what admit recorded).
+State: RESERVED -> RUNNING; RUNNING past its lease -> RUNNING (attempt 2) or UNKNOWN, due for reap
+  at once. A RESERVED one past its deadline is left to reap. ]]
+local function start(call, attempt)
+  local state = attempt.state
+  if not state then return readmit(call, attempt) end
+  if state == 'RESERVED' and call.now_ms < attempt.deadline_ms then return run(call, attempt) end
+  if state == 'RUNNING' then
+    local left_ms = tonumber(attempt.lease_until_ms) - call.now_ms
+    if left_ms <= 0 then return succeed(call, attempt) end
+    return verdict('BUSY', {ms = left_ms, owner = attempt.owner, fence = attempt.fence,
+      attempt = tonumber(attempt.attempt)})
+  end
+  if state == 'FINISHED' or state == 'BOOKED' then
+    return {verdict('FINISHED'), outcome_of(attempt)}
+  end
+  if state == 'REFUSED' then return attempt.answer end
+  if state == 'UNKNOWN' or state == 'CANCELLED' then return verdict(state) end
+  return verdict('EXPIRED')
+end
+register_on_attempt('tg1_start', start)

@@ -1,0 +1,354 @@
+"""The ledger in plain Python: what the Lua functions mean, without a store.
+
+Same documents, same answers; time is an argument, and nothing is ever forgotten. A property test runs
+both side by side, so a difference is a defect of one of them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from schemas.runtime.ledger import answers, documents
+from schemas.runtime.ledger.documents import Balance, Booking, Rate, Unit
+from schemas.runtime.ledger.model_limits import NOTHING_SPENT, Limits, Scope, spending
+
+REQUEUE_MS = 30_000
+EPOCH_FENCES = 2**32
+
+
+@dataclass
+class Attempt:
+    """One attempt hash."""
+
+    state: str
+    deadline_ms: int = 0
+    accepted_ms: int = 0
+    info: str = ""
+    attempt: int = 1
+    answer: answers.Admitted | answers.Limited | answers.Refused | answers.Contended | None = None
+    holds: tuple[Booking, ...] = ()
+    leases: tuple[str, ...] = ()
+    rates: tuple[Rate, ...] = ()
+    fence: int = 0
+    owner: str = ""
+    lease_until_ms: int = 0
+    streamed: bool = False
+    cancel: bool = False
+    first: answers.GivenUp | None = None
+    outcome: bytes = b""
+    booked: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+
+class LedgerModel:
+    """All state, and one method per function."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+        self.limits = Limits()
+        self.totals: dict[Scope, Counter[str]] = defaultdict(Counter)
+        self.usage: dict[Scope, Counter[str]] = defaultdict(Counter)
+        self.attempts: dict[Scope, Attempt] = {}
+        self.expiring: dict[Scope, int] = {}
+        self.inflight: dict[Scope, int] = {}
+        self.marks: dict[tuple[str, int], int] = {}
+        self.adjusted: set[tuple[str, str, str]] = set()
+
+    def admit(self, doc: documents.Admit, now_us: int) -> answers.AdmitAnswer:
+        """See tg1_admit."""
+        scope, now_ms = (doc.org, doc.req), now_us // 1000
+        if known := self.attempts.get(scope):
+            cancelled = known.state == "CANCELLED"
+            return answers.Cancelled() if cancelled else answers.Duplicate(answer=known.answer)
+        if now_ms >= doc.deadline_ms:
+            return answers.Expired()
+        refusal = self.limits.refusal(doc, now_us)
+        if isinstance(refusal, answers.Rolled):
+            return refusal
+        if refusal is not None:
+            if not (doc.defer and isinstance(refusal, answers.Contended)):
+                self.attempts[scope] = Attempt(
+                    "REFUSED", answer=refusal, deadline_ms=doc.deadline_ms
+                )
+            return refusal
+        admitted = answers.Admitted(
+            remaining=tuple(self.limits.charge(doc.org, rate, now_us) for rate in doc.rates)
+        )
+        self.attempts[scope] = Attempt(
+            "RESERVED",
+            answer=admitted,
+            deadline_ms=doc.deadline_ms,
+            accepted_ms=doc.accepted_ms,
+            info=doc.info,
+            holds=self.limits.hold(doc.org, doc.balances),
+            leases=self.limits.enter(scope, doc.leases, doc.deadline_ms),
+            rates=doc.rates,
+        )
+        self.expiring[scope] = doc.deadline_ms
+        return admitted
+
+    def _next_fence(self, attempt: Attempt) -> int:
+        return self.epoch * EPOCH_FENCES + attempt.fence % EPOCH_FENCES + 1
+
+    def _withdraw(self, scope: Scope, state: str) -> None:
+        attempt = self.attempts[scope]
+        self.limits.settle(scope[0], attempt.holds, NOTHING_SPENT)
+        self.limits.leave(scope, attempt.leases)
+        attempt.state = state
+
+    def _presume_spent(self, scope: Scope, due_ms: int) -> None:
+        attempt = self.attempts[scope]
+        self.limits.settle(scope[0], attempt.holds, {})
+        self.limits.leave(scope, attempt.leases)
+        attempt.state, attempt.fence = "UNKNOWN", self._next_fence(attempt)
+        self.inflight.pop(scope, None)
+        self.expiring[scope] = due_ms
+
+    def _open_second(
+        self, scope: Scope, balances: Iterable[Balance], given_up: answers.GivenUp
+    ) -> None:
+        attempt = self.attempts[scope]
+        attempt.holds = self.limits.hold(scope[0], balances)
+        attempt.first, attempt.attempt = given_up, 2
+
+    def start(self, doc: documents.Start, now_us: int) -> answers.StartAnswer:
+        """See tg1_start."""
+        scope, now_ms = (doc.org, doc.req), now_us // 1000
+        attempt = self.attempts.get(scope)
+        if attempt is None:
+            return self._readmit(doc, now_ms)
+        match attempt.state:
+            case "RESERVED" if now_ms < attempt.deadline_ms:
+                return self._run(doc, now_ms)
+            case "RUNNING" if now_ms < attempt.lease_until_ms:
+                return answers.Busy(
+                    ms=attempt.lease_until_ms - now_ms,
+                    owner=attempt.owner,
+                    fence=attempt.fence,
+                    attempt=attempt.attempt,
+                )
+            case "RUNNING":
+                return self._succeed(doc, now_ms)
+            case "FINISHED" | "BOOKED":
+                return answers.Finished(outcome=attempt.outcome)
+            case "UNKNOWN":
+                return answers.Unknown()
+            case "CANCELLED":
+                return answers.Cancelled()
+            case "REFUSED" if attempt.answer and not isinstance(attempt.answer, answers.Admitted):
+                return attempt.answer
+        return answers.Expired()
+
+    def _run(
+        self, doc: documents.Start, now_ms: int, unknown: answers.GivenUp | None = None
+    ) -> answers.Fence:
+        scope = (doc.org, doc.req)
+        attempt = self.attempts[scope]
+        attempt.state, attempt.fence = "RUNNING", self._next_fence(attempt)
+        attempt.owner, attempt.streamed = doc.owner, False
+        attempt.lease_until_ms = self.inflight[scope] = now_ms + doc.lease_ms
+        self.expiring.pop(scope, None)
+        return answers.Fence(fence=attempt.fence, attempt=attempt.attempt, unknown=unknown)
+
+    def _readmit(self, doc: documents.Start, now_ms: int) -> answers.StartAnswer:
+        again = doc.readmit
+        if again is None:
+            return answers.Gone()
+        if now_ms >= again.deadline_ms:
+            return answers.Expired()
+        if refusal := self.limits.balance_refusal(doc.org, again.balances, {}):
+            return refusal
+        scope = (doc.org, doc.req)
+        self.attempts[scope] = Attempt(
+            "RUNNING",
+            deadline_ms=again.deadline_ms,
+            accepted_ms=again.accepted_ms,
+            info=again.info,
+            holds=self.limits.hold(doc.org, again.balances),
+            leases=self.limits.enter(scope, again.leases, again.deadline_ms),
+        )
+        return self._run(doc, now_ms)
+
+    def _succeed(self, doc: documents.Start, now_ms: int) -> answers.Fence | answers.Unknown:
+        scope = (doc.org, doc.req)
+        attempt, second = self.attempts[scope], doc.second_attempt
+        is_open = attempt.attempt == 1 and not attempt.streamed and not attempt.cancel
+        moved = spending(attempt.holds, {})
+        if (
+            second is None
+            or not is_open
+            or now_ms >= attempt.deadline_ms
+            or self.limits.balance_refusal(doc.org, second, moved)
+        ):
+            self._presume_spent(scope, now_ms)
+            return answers.Unknown()
+        given_up = answers.GivenUp(
+            attempt=1,
+            verdict="UNKNOWN",
+            fence=attempt.fence,
+            owner=attempt.owner,
+            booked=self.limits.settle(doc.org, attempt.holds, {}),
+        )
+        self._open_second(scope, second, given_up)
+        return self._run(doc, now_ms, given_up)
+
+    def _owned(self, org: str, req: str, fence: int) -> Attempt | None:
+        attempt = self.attempts.get((org, req))
+        is_owned = attempt and attempt.state == "RUNNING" and attempt.fence == fence
+        return attempt if is_owned else None
+
+    def next_attempt(self, doc: documents.NextAttempt, now_us: int) -> answers.NextAttemptAnswer:
+        """See tg1_next_attempt."""
+        scope = (doc.org, doc.req)
+        if scope not in self.attempts:
+            return answers.Gone()
+        if self._failed_over(scope, doc.fence):
+            return answers.Fence(fence=self.attempts[scope].fence, attempt=2)
+        attempt = self._owned(doc.org, doc.req, doc.fence)
+        if attempt is None:
+            return answers.Stale()
+        if attempt.cancel:
+            return answers.Cancelled()
+        if now_us // 1000 >= attempt.deadline_ms:
+            return answers.Expired()
+        if attempt.attempt != 1:
+            return answers.Refused(why="attempts")
+        if attempt.streamed:
+            return answers.Refused(why="streamed")
+        actual: Mapping[Unit, int | None] = doc.estimate if doc.may_have_spent else NOTHING_SPENT
+        moved = spending(attempt.holds, actual)
+        if refusal := self.limits.balance_refusal(doc.org, doc.second, moved):
+            return refusal
+        given_up = answers.GivenUp(
+            attempt=1,
+            verdict="FAILED",
+            fence=attempt.fence,
+            owner=attempt.owner,
+            booked=self.limits.settle(doc.org, attempt.holds, actual),
+        )
+        self._open_second(scope, doc.second, given_up)
+        attempt.fence = self._next_fence(attempt)
+        return answers.Fence(fence=attempt.fence, attempt=2)
+
+    def _failed_over(self, scope: Scope, fence: int) -> bool:
+        attempt = self.attempts[scope]
+        first = attempt.first
+        if first is None or attempt.state != "RUNNING":
+            return False
+        return first.verdict == "FAILED" and first.fence == fence == attempt.fence - 1
+
+    def renew(self, doc: documents.Renew, now_us: int) -> answers.RenewAnswer:
+        """See tg1_renew."""
+        scope = (doc.org, doc.req)
+        if scope not in self.attempts:
+            return answers.Gone()
+        attempt = self._owned(doc.org, doc.req, doc.fence)
+        if attempt is None:
+            return answers.Stale()
+        attempt.lease_until_ms = self.inflight[scope] = now_us // 1000 + doc.lease_ms
+        attempt.streamed = attempt.streamed or doc.streamed
+        return answers.Cancelled() if attempt.cancel else answers.Ok()
+
+    def finish(self, doc: documents.Finish, outcome: bytes, now_us: int) -> answers.FinishAnswer:
+        """See tg1_finish."""
+        scope = (doc.org, doc.req)
+        known = self.attempts.get(scope)
+        if known is None:
+            return answers.Gone()
+        is_repeated = known.state == "FINISHED" and known.fence == doc.fence
+        if known.state == "BOOKED" or is_repeated:
+            return answers.Repeated(outcome=known.outcome)
+        attempt = self._owned(doc.org, doc.req, doc.fence)
+        if attempt is None:
+            return answers.Stale()
+        self.limits.settle(doc.org, attempt.holds, doc.actual)
+        self.limits.refund(doc.org, attempt.rates, doc.actual_rates, now_us)
+        self.limits.leave(scope, attempt.leases)
+        self.inflight.pop(scope, None)
+        attempt.state, attempt.outcome = "FINISHED", outcome
+        return answers.Ok()
+
+    def cancel(self, doc: documents.Cancel, now_us: int) -> answers.CancelAnswer:
+        """See tg1_cancel."""
+        del now_us  # A cancellation is never too late to be recorded.
+        scope = (doc.org, doc.req)
+        attempt = self.attempts.setdefault(scope, Attempt("CANCELLED"))
+        if attempt.state == "RUNNING":
+            attempt.cancel = True
+            return answers.Running(owner=attempt.owner)
+        if attempt.state == "RESERVED":
+            self._withdraw(scope, "CANCELLED")
+            self.expiring.pop(scope, None)
+        return answers.Ok() if attempt.state == "CANCELLED" else answers.Terminal()
+
+    def reap(self, doc: documents.Reap, now_us: int) -> answers.ReapedAttempts:
+        """See tg1_reap."""
+        now_ms = now_us // 1000
+        due = self._due(self.expiring, now_ms, doc.limit)
+        abandoned = self._due(self.inflight, now_ms - doc.grace_ms, doc.limit - len(due))
+        entries = []
+        for scope in due:
+            if self.attempts[scope].state == "RESERVED":
+                self._withdraw(scope, "VOIDED")
+            self.expiring[scope] = now_ms + REQUEUE_MS
+            entries.append(self._entry(scope))
+        for scope in abandoned:
+            self._presume_spent(scope, now_ms + REQUEUE_MS)
+            entries.append(self._entry(scope))
+        return answers.ReapedAttempts(entries=tuple(entries))
+
+    def _due(self, queue: Mapping[Scope, int], until_ms: int, limit: int) -> list[Scope]:
+        due = [(score, "|".join(scope), scope) for scope, score in queue.items()]
+        return [scope for score, _, scope in sorted(due) if score <= until_ms][:limit]
+
+    def _entry(self, scope: Scope) -> answers.ReapEntry:
+        attempt = self.attempts[scope]
+        return answers.ReapEntry(
+            org=scope[0],
+            req=scope[1],
+            verdict="VOIDED" if attempt.state == "VOIDED" else "UNKNOWN",
+            attempt=attempt.attempt,
+            accepted_ms=attempt.accepted_ms,
+            deadline_ms=attempt.deadline_ms,
+            info=attempt.info,
+            holds=attempt.holds,
+            first=attempt.first,
+        )
+
+    def reaped(self, doc: documents.Reaped) -> answers.Ok:
+        """See tg1_reaped."""
+        for entry in doc.entries:
+            self.expiring.pop((entry.org, entry.req), None)
+        return answers.Ok()
+
+    def adjust(self, doc: documents.Adjust) -> answers.AdjustAnswer:
+        """See tg1_adjust."""
+        if (doc.org, doc.req, doc.ref) in self.adjusted:
+            return answers.Repeated()
+        self.adjusted.add((doc.org, doc.req, doc.ref))
+        for delta in doc.deltas:
+            self.limits.balances[doc.org, delta.key]["settled"] += delta.amount
+            self.limits.balances[doc.org, delta.key]["late"] += max(0, delta.amount)
+        return answers.Ok()
+
+    def book(self, doc: documents.Book) -> answers.Booked:
+        """See tg1_book."""
+        fates = tuple(self._book_row(doc, row) for row in doc.rows)
+        return answers.Booked(rows=fates, offset=self.marks.get((doc.org, doc.partition), -1))
+
+    def _book_row(self, doc: documents.Book, row: documents.OutcomeRow) -> answers.RowFate:
+        mark = (doc.org, doc.partition)
+        if row.offset <= self.marks.get(mark, -1):
+            return "SEEN"
+        self.marks[mark] = row.offset
+        attempt = self.attempts.setdefault((doc.org, row.req), Attempt("BOOKED"))
+        place = (doc.partition, row.offset)
+        if attempt.booked.setdefault(row.ref or "", place) != place:
+            return "DUPLICATE"
+        for line in row.usage:
+            for measure, amount in line.measures.items():
+                self.usage[doc.org, line.hour][f"{line.row}\t{measure}"] += amount
+        for booking in row.bookings:
+            self.totals[doc.org, booking.key]["settled"] += booking.amount
+        return "BOOKED"

@@ -1,0 +1,33 @@
+"""Joins the Lua files into the one function library of the ledger.
+
+Each file sees the local functions of those before it, so the order below matters. A change of
+what a function means needs a new library name and new function names beside the old.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+
+FILES = (
+    "library",
+    "rates",
+    "balances",
+    "attempts",
+    "admit",
+    "start",
+    "next_attempt",
+    "renew",
+    "finish",
+    "cancel",
+    "reap",
+    "adjust",
+    "book",
+    "snapshot",
+    "init",
+)
+
+
+def library() -> str:
+    """The source that FUNCTION LOAD takes; its first line names the library."""
+    folder = resources.files(__package__).joinpath("lua")
+    return "\n".join(folder.joinpath(f"{name}.lua").read_text("utf-8") for name in FILES)

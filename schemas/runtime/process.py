@@ -1,0 +1,45 @@
+"""How a worker process starts: settings, logging, event loop, and the exit status."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+import uvloop
+
+from schemas.runtime.config import ConfigUnavailable
+from schemas.runtime.produce import ProduceFailed
+from schemas.runtime.settings import WorkerSettings, read_settings, redacted
+from schemas.runtime.store import StoreUnavailable
+from schemas.runtime.telemetry import configure_logging
+from schemas.runtime.worker import Worker
+
+_LOG = logging.getLogger(__name__)
+EXIT_UNAVAILABLE = 69
+
+S = TypeVar("S", bound=WorkerSettings)
+
+
+def run_worker(role: str, wanted: type[S], create_app: Callable[[S], Worker]) -> None:
+    """Run a worker until it is told to stop; does not return.
+
+    Exit status 2: bad settings; 69: Kafka or a store is away at start, so that a supervisor tries
+    again.
+    """
+    settings = read_settings(wanted)
+    configure_logging(role, settings.log_level)
+    _LOG.info("starting with %s", redacted(settings))
+
+    async def run() -> int:
+        return await create_app(settings).run()
+
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            status = runner.run(run())
+    except (StoreUnavailable, ConfigUnavailable, ProduceFailed, TimeoutError) as error:
+        _LOG.error("cannot start: %r", error)
+        status = EXIT_UNAVAILABLE
+    sys.exit(status)

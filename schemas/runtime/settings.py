@@ -1,0 +1,74 @@
+"""What every process is told by its environment, read once in its entry point.
+
+Prefix ``TALLYGATE_``; the field's usual names are accepted beside it. All problems are reported at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+EXIT_USAGE = 2
+
+
+class ProcessSettings(BaseSettings):
+    """Settings that all four processes share."""
+
+    model_config = SettingsConfigDict(env_prefix="TALLYGATE_", frozen=True, extra="ignore")
+
+    kafka_brokers: str = Field(
+        validation_alias=AliasChoices("TALLYGATE_KAFKA_BROKERS", "KAFKA_BROKERS")
+    )
+    """Bootstrap brokers, ``host:port,host:port``."""
+    ledger_url: str = Field(validation_alias=AliasChoices("TALLYGATE_LEDGER_URL", "REDIS_ADDR"))
+    """The ledger store, ``redis://host:port/0``."""
+    bus_url: str
+    """The store that carries replies; a second instance, because it may be lost."""
+    data_dir: Path
+    """Folder of the last-known-good configuration."""
+    instance_id: str
+    """Stable name of this replica, such as ``dispatcher-0``."""
+    host: str = "127.0.0.1"
+    log_level: str = "INFO"
+
+
+class WorkerSettings(ProcessSettings):
+    """Settings of the three Faust workers."""
+
+    http_port: int
+    """Port of ``/livez``, ``/readyz`` and ``/metrics``."""
+    session_timeout_s: float = Field(default=10.0, ge=6.0)
+    """How long the group waits for a dead worker; 6 s is the broker's floor."""
+
+
+S = TypeVar("S", bound=BaseSettings)
+
+
+def read_settings(wanted: type[S]) -> S:
+    """The settings in the environment; on problems, print all of them and exit with status 2."""
+    try:
+        return wanted()
+    except ValidationError as error:
+        for problem in error.errors():
+            name = ".".join(str(part) for part in problem["loc"])
+            print(f"{_variable(name)}: {problem['msg']}", file=sys.stderr)
+        print("Set these variables in the environment of the process.", file=sys.stderr)
+        raise SystemExit(EXIT_USAGE) from None
+
+
+def _variable(name: str) -> str:
+    return name if name.isupper() else f"TALLYGATE_{name.upper()}"
+
+
+def redacted(settings: BaseSettings) -> dict[str, Any]:
+    """The settings as printed at start: secrets masked, passwords cut out of addresses."""
+    shown: dict[str, Any] = {}
+    for name, value in settings:
+        text = "***" if isinstance(value, SecretStr) else str(value)
+        scheme, _, rest = text.partition("://")
+        shown[name] = f"{scheme}://***@{rest.rpartition('@')[2]}" if "@" in rest else text
+    return shown

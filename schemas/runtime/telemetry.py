@@ -1,0 +1,148 @@
+"""Logs as JSON lines on stdout, metrics in a registry of their own, and the worker's status pages."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from aiohttp import web
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+from schemas.metrics import METRICS, MetricName
+
+Check = Callable[[], dict[str, str]]
+"""Component name to ``ok`` or what is wrong with it."""
+
+_QUIET_LOGGERS = (
+    "aiokafka",
+    "faust",
+    "mode",
+    "httpx",
+    "httpcore",
+    "uvicorn.error",
+    "schemas.runtime.consume.faust_app",
+)
+
+
+class _JsonLines(logging.Formatter):
+    def __init__(self, service: str) -> None:
+        super().__init__()
+        self._service = service
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat(),
+            "severity": record.levelname,
+            "event": record.getMessage(),
+            "logger": record.name,
+            "service.name": self._service,
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(line).decode()
+
+
+def configure_logging(service: str, level: str) -> None:
+    """One JSON object a line. Called once, by the entry point.
+
+    Chatty libraries stay at WARNING: below it they build debug records on the hot path.
+    """
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(_JsonLines(service))
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    for name in _QUIET_LOGGERS:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+class Metrics:
+    """The metrics of one process, by their listed names."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._children: dict[tuple[str, tuple[str, ...]], Any] = {}
+        self._metrics: dict[str, Counter | Gauge | Histogram] = {}
+
+    def _child(self, name: MetricName, labels: tuple[str, ...]) -> Any:
+        child = self._children.get((name, labels))
+        if child is None:
+            metric = self._metrics.get(name) or self._create(name)
+            child = metric.labels(*labels) if labels else metric
+            self._children[name, labels] = child
+        return child
+
+    def _create(self, name: MetricName) -> Counter | Gauge | Histogram:
+        spec = METRICS[name]
+        metric: Counter | Gauge | Histogram
+        if spec.kind == "counter":
+            metric = Counter(name, spec.meaning, spec.labels, registry=self.registry)
+        elif spec.kind == "gauge":
+            metric = Gauge(name, spec.meaning, spec.labels, registry=self.registry)
+        else:
+            metric = Histogram(
+                name, spec.meaning, spec.labels, registry=self.registry, buckets=spec.buckets
+            )
+        self._metrics[name] = metric
+        return metric
+
+    def count(self, name: MetricName, *labels: str, by: float = 1) -> None:
+        """Add to a counter."""
+        self._child(name, labels).inc(by)
+
+    def observe(self, name: MetricName, value: float, *labels: str) -> None:
+        """Add an observation to a histogram."""
+        self._child(name, labels).observe(value)
+
+    def set(self, name: MetricName, value: float, *labels: str) -> None:
+        """Set a gauge."""
+        self._child(name, labels).set(value)
+
+    def page(self) -> bytes:
+        """The exposition in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+
+PAGE_CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+
+
+class StatusPages:
+    """``/livez`` (the loop turns), ``/readyz`` (every component is ok) and ``/metrics``."""
+
+    def __init__(self, host: str, port: int, check: Check, metrics: Metrics) -> None:
+        self._address = host, port
+        self._check = check
+        self._metrics = metrics
+        self._runner: web.AppRunner | None = None
+
+    async def start(self) -> None:
+        """Listen; ``OSError`` when the port is taken."""
+        app = web.Application()
+        app.router.add_get("/livez", self._livez)
+        app.router.add_get("/readyz", self._readyz)
+        app.router.add_get("/metrics", self._metrics_page)
+        self._runner = web.AppRunner(app, access_log=None)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, *self._address).start()
+
+    async def stop(self) -> None:
+        """Stop listening."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _livez(self, _: web.Request) -> web.Response:
+        return web.json_response({"status": "ok"})
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        components = self._check()
+        ready = all(state == "ok" for state in components.values())
+        return web.json_response(
+            {"status": "ok" if ready else "unavailable", "components": components},
+            status=200 if ready else 503,
+        )
+
+    async def _metrics_page(self, _: web.Request) -> web.Response:
+        return web.Response(body=self._metrics.page(), headers={"content-type": PAGE_CONTENT_TYPE})

@@ -1,0 +1,91 @@
+"""The only list of topics. Names, keys, values and retention; created by ``tallygate topics apply``.
+
+Names carry their version; a changed meaning is a new topic. Source: design.md section 2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+__all__ = [
+    "AUDIT",
+    "CONFIG",
+    "DISPATCH",
+    "MAX_RECORD_BYTES",
+    "OUTCOMES",
+    "REQUESTS",
+    "TOPICS",
+    "USAGE_RECORDS",
+    "USAGE_TABLES",
+    "Topic",
+    "dead_letters_of",
+]
+
+_HOUR_MS: Final = 3_600_000
+_DAY_MS: Final = 24 * _HOUR_MS
+
+MAX_RECORD_BYTES: Final = 8 * 1024 * 1024
+"""``max.message.bytes`` of every topic: a 4 MiB body, embedded once, with room for its record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One topic: what its key is, what its records are, how long they stay."""
+
+    name: str
+    key: str
+    records: tuple[str, ...]
+    cleanup: Literal["delete", "compact"]
+    retention_ms: int | None
+    """``None`` for compacted topics, which keep the newest record of each key."""
+    one_partition: bool = False
+    has_dead_letters: bool = False
+
+    def settings(self) -> dict[str, str]:
+        """The topic's configuration, under Kafka's names."""
+        settings = {
+            "cleanup.policy": self.cleanup,
+            "max.message.bytes": str(MAX_RECORD_BYTES),
+            "message.timestamp.type": "LogAppendTime",
+        }
+        if self.retention_ms is not None:
+            settings["retention.ms"] = str(self.retention_ms)
+        return settings
+
+
+REQUESTS: Final = "inference.requests.v1"
+DISPATCH: Final = "inference.dispatch.v1"
+OUTCOMES: Final = "inference.outcomes.v1"
+USAGE_RECORDS: Final = "usage.records.v1"
+USAGE_TABLES: Final = "usage.tables.v1"
+AUDIT: Final = "audit.router"
+CONFIG: Final = "config.entries.v1"
+
+
+def dead_letters_of(topic: str) -> str:
+    """Name of the topic that takes the dead letters of ``topic``."""
+    return f"{topic}.dlq"
+
+
+def _delete(name: str, key: str, records: tuple[str, ...], keep_ms: int, *, dlq: bool) -> Topic:
+    return Topic(name, key, records, "delete", keep_ms, has_dead_letters=dlq)
+
+
+_MAIN: Final = (
+    _delete(REQUESTS, "org_id", ("RequestAccepted",), 72 * _HOUR_MS, dlq=True),
+    _delete(DISPATCH, "request_id", ("RequestAdmitted",), 72 * _HOUR_MS, dlq=True),
+    _delete(OUTCOMES, "org_id", ("RequestFinished", "AttemptAdjusted"), 72 * _HOUR_MS, dlq=True),
+    _delete(USAGE_RECORDS, "org_id", ("UsageRecorded",), 400 * _DAY_MS, dlq=False),
+    Topic(USAGE_TABLES, "org_id or org_id/hour", ("TableSnapshot",), "compact", None),
+    _delete(AUDIT, "org_id", ("AuditRecorded",), 400 * _DAY_MS, dlq=False),
+    Topic(CONFIG, "kind/id", ("ConfigEntry",), "compact", None, one_partition=True),
+)
+
+TOPICS: Final = _MAIN + tuple(
+    _delete(
+        dead_letters_of(topic.name), "original key", ("original bytes",), 14 * _DAY_MS, dlq=False
+    )
+    for topic in _MAIN
+    if topic.has_dead_letters
+)

@@ -1,0 +1,81 @@
+"""Reads the gateway's topics as a stranger would: a plain consumer, fastavro and the .avsc files.
+
+It uses none of the gateway's code, so it also proves that the published schemas suffice.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fastavro
+from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
+
+SCHEMAS = Path(__file__).parents[2] / "schemas" / "avro"
+_HEADER = struct.Struct(">bI")
+SILENCE_S = 1.0
+"""So long without a record means that the end of the topic was reached."""
+
+
+@dataclass(frozen=True)
+class LogRecord:
+    """One decoded record."""
+
+    schema: str
+    key: str
+    value: dict[str, Any]
+
+
+class KafkaLog:
+    """The topics of one cluster."""
+
+    def __init__(self, brokers: str) -> None:
+        self._brokers = brokers
+        listed = json.loads((SCHEMAS / "ids.json").read_text())
+        self._schemas = {
+            int(schema_id): (
+                entry["name"],
+                fastavro.parse_schema(json.loads((SCHEMAS / entry["file"]).read_text())),
+            )
+            for schema_id, entry in listed.items()
+        }
+
+    def read(
+        self, topic: str, is_enough: Callable[[list[LogRecord]], bool], deadline_s: float
+    ) -> list[LogRecord]:
+        """All records from the beginning, read until they are enough and the topic's end is met.
+
+        At the deadline it returns what there is; the caller's assertions then say what is missing.
+        """
+        settings = {"bootstrap.servers": self._brokers, "group.id": "e2e-reader"}
+        consumer = Consumer({**settings, "enable.auto.commit": False})
+        end_s = time.monotonic() + deadline_s
+        records: list[LogRecord] = []
+        try:
+            partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+            consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in partitions])
+            while time.monotonic() < end_s:
+                batch = consumer.consume(1_000, timeout=SILENCE_S)
+                records += [self._decode(message) for message in batch if not message.error()]
+                if not batch and is_enough(records):
+                    break
+        finally:
+            consumer.close()
+        return records
+
+    def _decode(self, message: Message) -> LogRecord:
+        raw, key = message.value(), message.key()
+        assert isinstance(raw, bytes)
+        assert isinstance(key, bytes)
+        magic, schema_id = _HEADER.unpack_from(raw)
+        assert magic == 0, "the Confluent wire format begins with a zero byte"
+        name, schema = self._schemas[schema_id]
+        value = fastavro.schemaless_reader(io.BytesIO(raw[_HEADER.size :]), schema, None)
+        assert isinstance(value, dict)
+        return LogRecord(name, key.decode(), value)

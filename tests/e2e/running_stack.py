@@ -1,0 +1,117 @@
+"""Runs `tallygate up --headless` as users do, and ends it by its pid.
+
+Invariant: when the `with` block is left, the command and everything it started are gone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.fakes.running_backend import RunningBackend
+
+TALLYGATE = Path(sys.executable).with_name("tallygate")
+START_DEADLINE_S = 180.0
+STOP_DEADLINE_S = 60.0
+
+
+@dataclass(frozen=True)
+class RunningStack:
+    """A stack that is ready. `api_url` is what OPENAI_BASE_URL would be."""
+
+    api_url: str
+    admin_url: str
+    kafka: str
+    first_key: str
+    process: subprocess.Popen[str]
+
+    def stop(self) -> int:
+        """SIGTERM, as a service manager would; the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(STOP_DEADLINE_S)
+
+
+@contextmanager
+def running_stack(
+    state_dir: Path, backends: Sequence[RunningBackend] = ()
+) -> Iterator[RunningStack]:
+    """A stack on free ports; without `backends` it brings its own examples.
+
+    Raises RuntimeError with the end of its story when it does not become ready.
+    """
+    story = state_dir.with_suffix(".log")
+    arguments = ["up", "--headless", "--port", "0", "--admin-port", "0"]
+    arguments += ["--state-dir", str(state_dir)]
+    for backend in backends:
+        arguments += ["--backend", f"{backend.name}={backend.url}"]
+    with story.open("a") as stderr:
+        process = subprocess.Popen(
+            [str(TALLYGATE), *arguments],
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            # The address file of a stack that the developer runs must stay as it is.
+            env={**os.environ, "XDG_STATE_HOME": str(state_dir.parent)},
+        )
+    try:
+        facts = _first_line(process, story)
+        yield RunningStack(facts["api"], facts["admin"], facts["kafka"], facts["key"], process)
+    finally:
+        _end(process)
+
+
+def descendants(pid: int) -> set[int]:
+    """The pids of all living descendants of a process (Linux)."""
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                stat = (entry / "stat").read_text()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            parents[int(entry.name)] = int(stat.rpartition(")")[2].split()[1])
+    found: set[int] = set()
+    generation = {pid}
+    while generation:
+        generation = {child for child, parent in parents.items() if parent in generation}
+        found |= generation
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    """True while a process with this pid exists and is not a zombie."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+def _first_line(process: subprocess.Popen[str], story: Path) -> dict[str, str]:
+    assert process.stdout is not None
+    is_readable = select.select([process.stdout], [], [], START_DEADLINE_S)[0]
+    line = process.stdout.readline() if is_readable else ""
+    if not line:
+        raise RuntimeError(f"the stack did not start:\n{story.read_text()[-4_000:]}")
+    facts: dict[str, str] = json.loads(line)
+    return facts
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    assert process.stdout is not None
+    process.stdout.close()
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(STOP_DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

@@ -1,0 +1,51 @@
+"""`tallygate up` leaves nothing behind, and what it kept is there on the next start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.e2e.running_stack import RunningStack, descendants, is_alive, running_stack
+
+pytestmark = pytest.mark.timeout(240)
+USAGE_DEADLINE_S = 20
+
+
+def _ask(stack: RunningStack) -> httpx.Response:
+    body = {"model": "echo-1", "messages": [{"role": "user", "content": "one two three"}]}
+    headers = {"Authorization": f"Bearer {stack.first_key}"}
+    url = f"{stack.api_url}/chat/completions"
+    return httpx.post(url, json=body, headers=headers, timeout=30, trust_env=False)
+
+
+def _demo_usage(stack: RunningStack) -> dict[str, Any]:
+    """The usage of the first key's org, once the ledger and the log agree on it."""
+    with httpx.Client(base_url=stack.admin_url, timeout=60, trust_env=False) as admin:
+        verified = admin.get("/ledger/verify", params={"deadline_s": USAGE_DEADLINE_S})
+        assert verified.raise_for_status().json()["difference"] == 0
+        report = admin.get("/usage", params={"by": "org"}).raise_for_status().json()
+    (row,) = [row for row in report["rows"] if row["org"] == "demo"]
+    return dict(row)
+
+
+def test_sigterm_ends_every_process_and_a_restart_keeps_key_and_usage(tmp_path: Path) -> None:
+    """Stop, look for survivors, start again on the same folder, spend with the same key."""
+    state = tmp_path / "state"
+    with running_stack(state) as first:
+        assert _ask(first).status_code == 200
+        usage = _demo_usage(first)
+        started = descendants(first.process.pid)
+        assert len(started) >= 9
+        assert first.stop() == 0
+
+    assert not [pid for pid in started if is_alive(pid)]
+
+    with running_stack(state) as second:
+        assert second.first_key == first.first_key
+        assert _demo_usage(second) == usage
+        assert _ask(second).status_code == 200
+        assert _demo_usage(second)["requests"] == usage["requests"] + 1
+        assert second.stop() == 0

@@ -1,0 +1,133 @@
+"""`make bench`: the embedded stack under load, on this machine, in about 90 seconds.
+
+`python -m tests.load.bench [--json]` starts everything on free ports with a state folder of its
+own and the fake backend behind it, warms up, and measures closed loops and an open loop. Driver,
+broker, stores, processes and backend share the machine; the numbers are of all of them together.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import httpx
+
+from deploy.local import seed
+from deploy.local.process import Progress
+from deploy.local.stack import Stack, StackOptions
+from deploy.local.state import UserFolders
+from tests.fakes.behaviour import PLAIN_MODEL
+from tests.fakes.running_backend import RunningBackend, running_backend
+from tests.load.closed import run_closed
+from tests.load.open import run_open
+from tests.load.options import measure
+from tests.load.report import Report, render_json, render_table
+from tests.load.requests import prepare_mix
+
+ORG = "bench"
+UNLIMITED = {"requests_per_s": 100_000, "burst": 100_000}
+ADMIN_DEADLINE_S = 30.0
+WARM_UP_S = 5.0
+CLOSED_CONNECTIONS = (1, 8, 64)
+CLOSED_S = 12.0
+OPEN_RATE_PER_S = 50.0
+OPEN_S = 20.0
+
+
+@dataclass(frozen=True)
+class Target:
+    """A stack that is ready to be measured."""
+
+    url: str
+    key: str
+    pids: Mapping[str, int]
+
+
+async def bench(folder: Path, stream_share: float) -> list[Report]:
+    """Start, warm up, measure, stop."""
+    with running_backend("fake", folder / "calls.jsonl") as backend:
+        async with _started(folder, backend) as target:
+            return await _measure_all(target, stream_share)
+
+
+async def _measure_all(target: Target, stream_share: float) -> list[Report]:
+    url, requests = target.url, prepare_mix(target.url, target.key, PLAIN_MODEL, stream_share)
+    await run_closed(url, requests, max(CLOSED_CONNECTIONS), WARM_UP_S)
+    reports = []
+    for connections in CLOSED_CONNECTIONS:
+        _tell(f"closed loop, {connections} connections, {CLOSED_S:g} s")
+        closed = partial(run_closed, url, requests, connections, CLOSED_S)
+        reports.append(await measure(f"closed {connections}", closed, target.pids))
+    _tell(f"open loop, {OPEN_RATE_PER_S:g} requests/s, {OPEN_S:g} s")
+    at_rate = partial(run_open, url, requests, OPEN_RATE_PER_S, OPEN_S)
+    reports.append(await measure(f"open {OPEN_RATE_PER_S:g}/s", at_rate, target.pids))
+    return reports
+
+
+@asynccontextmanager
+async def _started(folder: Path, backend: RunningBackend) -> AsyncIterator[Target]:
+    options = StackOptions(
+        state_dir=folder / "state",
+        cache_dir=UserFolders().cache,
+        environment=dict(os.environ),
+        has_example_backends=False,
+        has_random_ports=True,
+    )
+    stack = Stack(options, report=_tell_progress)
+    try:
+        await stack.start()
+        async with httpx.AsyncClient(
+            base_url=stack.admin_url, timeout=ADMIN_DEADLINE_S, trust_env=False
+        ) as admin:
+            key = await _fill(admin, backend)
+        pids = {name: process.pid for name, process in stack.processes.items() if process.pid}
+        yield Target(stack.api_url, key, {**pids, "fake backend": backend.pid})
+    finally:
+        await stack.stop()
+
+
+async def _fill(admin: httpx.AsyncClient, backend: RunningBackend) -> str:
+    """Set up a priced model, an org that no limit stops, and its key."""
+    model = {"backends": [{"backend": backend.name, "weight": 1}], **seed.EXAMPLE_PRICES}
+    await seed.put(admin, seed.Entity("backends", backend.name, {"url": backend.url}))
+    await seed.put(admin, seed.Entity("models", PLAIN_MODEL, model))
+    await seed.put(admin, seed.Entity("orgs", ORG, {"limits": UNLIMITED}))
+    answer = await admin.post("/keys", json={"org": ORG, "name": "bench", "limits": UNLIMITED})
+    return str(answer.raise_for_status().json()["key"])
+
+
+def _tell_progress(progress: Progress) -> None:
+    _tell(f"{'ready' if progress.is_ok else 'PROBLEM'}: {progress.name} {progress.text}")
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    """Read the command line, run, print one table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--stream-share", type=float, default=0.0, help="0 to 1")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="tallygate-bench-") as folder:
+        # Not on uvloop, which cannot start children in process groups as the stack does.
+        reports = asyncio.run(bench(Path(folder), options.stream_share))
+    if options.json:
+        print(render_json(reports))
+    else:
+        print(f"{os.cpu_count()} cores, {platform.system()} {platform.release()}, one machine")
+        print(render_table(reports))
+
+
+if __name__ == "__main__":
+    main()

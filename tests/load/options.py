@@ -1,0 +1,60 @@
+"""The command-line options that both load drivers share, and the frame of a measured run."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from tests.load.connection import PreparedRequest
+from tests.load.process_cost import costs, parse_pids, read_processes
+from tests.load.report import Report, Sample, make_report, render_json, render_table
+from tests.load.requests import prepare_mix
+
+REQUEST_TIMEOUT_S = 30.0
+DRIVER = "load driver"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a driver brings back: its samples, and how late it sent (open loop only)."""
+
+    samples: Sequence[Sample]
+    send_delays_s: Sequence[float] = ()
+
+
+async def measure(
+    name: str, drive: Callable[[], Awaitable[Run]], pids: Mapping[str, int]
+) -> Report:
+    """Drive once, and read the processes' costs (the driver's own too) around it."""
+    watched = {**pids, DRIVER: os.getpid()}
+    before, started_s = read_processes(watched), time.perf_counter()
+    run = await drive()
+    duration_s = time.perf_counter() - started_s
+    found = costs(before, read_processes(watched), len(run.samples), duration_s)
+    return make_report(name, run.samples, duration_s, found, run.send_delays_s)
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """The shared options; a driver adds its own."""
+    options = argparse.ArgumentParser(description=description)
+    options.add_argument("--url", required=True, help="what OPENAI_BASE_URL would be")
+    options.add_argument("--key", required=True)
+    options.add_argument("--model", default="echo-1")
+    options.add_argument("--seconds", type=float, default=10.0)
+    options.add_argument("--stream-share", type=float, default=0.0, help="0 to 1")
+    options.add_argument("--pids", type=parse_pids, default={}, help="name=pid,name=pid")
+    options.add_argument("--json", action="store_true")
+    return options
+
+
+def requests_of(options: argparse.Namespace) -> tuple[PreparedRequest, ...]:
+    """The prepared requests that the options ask for."""
+    return prepare_mix(options.url, options.key, options.model, options.stream_share)
+
+
+def show(report: Report, *, as_json: bool) -> None:
+    """Print one run's report."""
+    print(render_json([report]) if as_json else render_table([report]))

@@ -1,0 +1,84 @@
+"""Tables, decoded records and findings as they are printed."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from deploy.cli.doctor import check_config, check_instances, check_python
+from deploy.cli.output import csv_text, table
+from deploy.cli.tail import readable
+from schemas.codec import encode
+from schemas.events import AuditRecorded
+
+EVENT = AuditRecorded(
+    audit_id="a1", org="acme", action="admin.put", actor="admin", at_ms=1, detail="{}"
+)
+STATUS = {
+    "instances": [
+        {"name": "ingress-0", "role": "ingress", "offset": 4, "live": True},
+        {"name": "limiter_worker-0", "role": "limiter_worker", "offset": 3, "live": True},
+        {"name": "dispatcher-0", "role": "dispatcher", "offset": 4, "live": False},
+    ],
+    "config": {"offset": 4, "following": True, "problems": []},
+}
+
+
+def record(value: bytes | None) -> SimpleNamespace:
+    return SimpleNamespace(
+        topic="audit.router", partition=0, offset=7, timestamp=1, key=b"acme", value=value
+    )
+
+
+def test_columns_are_aligned_and_numbers_stand_right() -> None:
+    """Absent values are shown as such."""
+    rows: list[dict[str, Any]] = [{"id": "a", "rps": 5}, {"id": "longer", "rps": None}]
+
+    assert table(("id", "rps"), rows).splitlines() == ["id      rps", "a         5", "longer    -"]
+
+
+def test_a_table_without_rows_still_names_its_columns() -> None:
+    """Nothing found is not an error."""
+    assert table(("id", "rps"), []) == "id  rps"
+
+
+def test_csv_quotes_what_contains_a_comma() -> None:
+    """Names come from users."""
+    assert csv_text(("name",), [{"name": "a,b"}]).splitlines() == ["name", '"a,b"']
+
+
+def test_a_record_is_shown_with_its_place_and_type() -> None:
+    """What `topics tail` prints."""
+    line = readable(record(encode(EVENT)))
+
+    assert (line["offset"], line["key"], line["type"]) == (7, "acme", "AuditRecorded")
+    assert line["value"]["action"] == "admin.put"
+
+
+def test_a_malformed_record_is_shown_and_marked() -> None:
+    """Poison must be visible, not fatal."""
+    line = readable(record(b"\xff\xfe"))
+
+    assert "malformed" in line
+    assert line["value"] == "//4="
+
+
+def test_an_old_python_is_a_problem_with_a_fix() -> None:
+    """Every problem has its remedy."""
+    assert check_python((3, 12, 1)).is_ok
+    assert "3.11" in check_python((3, 10, 9)).fix
+
+
+def test_processes_that_are_missing_or_behind_are_problems() -> None:
+    """A report that is too old counts as no process."""
+    found = {finding.check: finding.is_ok for finding in check_instances(STATUS)}
+
+    assert found == {"ingress": True, "limiter": False, "dispatcher": False, "accounting": False}
+
+
+def test_a_refused_entry_is_a_problem() -> None:
+    """The configuration in force is not the one that was written."""
+    config = {"offset": 4, "following": True, "problems": [{"where": "model/m", "what": "gone"}]}
+
+    assert not check_config({"config": config}).is_ok
+    assert check_config(STATUS).is_ok

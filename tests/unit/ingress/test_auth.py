@@ -1,0 +1,91 @@
+"""Which keys are let in, and which models they see."""
+
+from __future__ import annotations
+
+import pytest
+
+from ingress.auth import Caller, authenticate
+from ingress.catalogue import find_model, usable_models
+from ingress.refusals import Refusal
+from tests.unit.ingress.configuration import (
+    EXPIRED_SECRET,
+    LIMITED_SECRET,
+    NOW_MS,
+    PEPPER,
+    REVOKED_SECRET,
+    SECRET,
+    UNKNOWN_SECRET,
+    snapshot,
+)
+
+
+def _authenticate(headers: dict[bytes, bytes], now_ms: int = NOW_MS) -> Caller | Refusal:
+    return authenticate(headers, snapshot(), PEPPER, now_ms)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {b"x-api-key": SECRET.encode()},
+        {b"authorization": b"Bearer " + SECRET.encode()},
+        {b"authorization": b"bearer  " + SECRET.encode()},
+        {b"x-api-key": SECRET.encode(), b"authorization": b"Bearer other"},
+    ],
+)
+def test_a_live_key_is_let_in(headers: dict[bytes, bytes]) -> None:
+    """Either header carries it, and X-API-Key wins."""
+    assert _authenticate(headers) == Caller("key_a", "acme", None, None, None)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {b"x-api-key": b""},
+        {b"x-api-key": b"sk-other"},
+        {b"x-api-key": SECRET[:-1].encode() + b"!"},
+        {b"x-api-key": SECRET.swapcase().encode()},
+        {b"x-api-key": b"\xff" * 40},
+        {b"x-api-key": SECRET.encode() * 100},
+        {b"x-api-key": UNKNOWN_SECRET.encode()},
+        {b"x-api-key": REVOKED_SECRET.encode()},
+        {b"x-api-key": EXPIRED_SECRET.encode()},
+        {b"authorization": b"Basic " + SECRET.encode()},
+        {b"authorization": SECRET.encode()},
+    ],
+)
+def test_any_other_key_is_answered_alike(headers: dict[bytes, bytes]) -> None:
+    """The answer does not tell a malformed key from an unknown, revoked or expired one."""
+    refusal = _authenticate(headers)
+
+    assert refusal == _authenticate({})
+    assert isinstance(refusal, Refusal)
+    assert (refusal.status, refusal.code.value) == (401, "invalid_api_key")
+
+
+def test_a_key_works_until_the_moment_it_expires() -> None:
+    """One millisecond earlier it is valid."""
+    headers = {b"x-api-key": EXPIRED_SECRET.encode()}
+
+    assert isinstance(_authenticate(headers, NOW_MS - 1), Caller)
+
+
+def test_a_model_outside_the_allow_list_looks_unknown() -> None:
+    """The 404 lists what the key may use and nothing else."""
+    caller = _authenticate({b"x-api-key": LIMITED_SECRET.encode()})
+    assert isinstance(caller, Caller)
+
+    refusal = find_model(snapshot(), caller, "echo")
+
+    assert isinstance(refusal, Refusal)
+    assert (refusal.status, refusal.param) == (404, "model")
+    assert refusal.message.endswith("Models this key may use: capped.")
+    assert usable_models(snapshot(), caller) == ["capped"]
+
+
+def test_a_key_without_allow_list_may_use_all_models() -> None:
+    """None means all."""
+    caller = Caller("k", "acme", None, None, None)
+
+    assert usable_models(snapshot(), caller) == ["capped", "echo"]
+    assert find_model(snapshot(), caller, "echo") is snapshot().models["echo"]

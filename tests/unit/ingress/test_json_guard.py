@@ -1,0 +1,63 @@
+"""Bodies that are and are not acceptable JSON."""
+
+from __future__ import annotations
+
+import pytest
+
+from ingress.json_guard import DEPTH_MAX, INTEGER_MAX, read_object
+from ingress.refusals import Refusal
+
+
+def _nested(depth: int) -> bytes:
+    return b'{"a":' + b"[" * (depth - 1) + b"]" * (depth - 1) + b"}"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{}",
+        b'{"a": [1, 2.5, true, null, "x"]}',
+        b'{"a": %d}' % INTEGER_MAX,
+        '{"a": "\\ud83d\\ude00 é"}'.encode(),
+        _nested(DEPTH_MAX),
+        b'{"a":"' + b"[" * 1_000 + b'"}',
+    ],
+    ids=["empty", "kinds", "largest integer", "surrogate pair", "deepest", "brackets in text"],
+)
+def test_acceptable_json_is_read(body: bytes) -> None:
+    """Strictness refuses nothing that all parsers read alike."""
+    assert isinstance(read_object(body), dict)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"", "JSON"),
+        (b"{", "JSON"),
+        (b"{} x", "JSON"),
+        (b"\xef\xbb\xbf{}", "JSON"),
+        (b"[]", "object"),
+        (b'"text"', "object"),
+        (b'{"a": "\xff"}', "UTF-8"),
+        (b'{"a": 1, "a": 2}', "'a' appears twice"),
+        (b'{"x": [{"b": 1, "b": 1}]}', "'b' appears twice"),
+        (b'{"a": NaN}', "NaN"),
+        (b'{"a": -Infinity}', "Infinity"),
+        (b'{"a": 1e999}', "out of range"),
+        (b'{"a": %d}' % (INTEGER_MAX + 1), "2^53"),
+        (b'{"a": -%d}' % (INTEGER_MAX + 1), "2^53"),
+        (b'{"a": ' + b"9" * 100_000 + b"}", "2^53"),
+        (b'{"a": "\\ud800"}', "UTF-8"),
+        (b'{"\\udfff": 1}', "UTF-8"),
+        (_nested(DEPTH_MAX + 1), "nested"),
+        (b'{"a":' * 500_000, "nested"),
+        (b"[" * 4_000_000, "nested"),
+    ],
+)
+def test_unacceptable_json_is_refused_with_a_reason(body: bytes, reason: str) -> None:
+    """Whatever the body, the answer is a 400 that says why, never an exception."""
+    refusal = read_object(body)
+
+    assert isinstance(refusal, Refusal)
+    assert (refusal.status, refusal.code.value) == (400, "invalid_json")
+    assert reason in refusal.message

@@ -1,0 +1,76 @@
+"""Calls are values: which keys they name, how they read replies."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from schemas.runtime.ledger import answers, calls, documents, script
+from schemas.runtime.ledger.errors import LedgerNotReady
+
+REQUEST = documents.Renew(org="acme", req="r1", fence=2**32 + 1, lease_ms=1_000)
+
+
+def test_a_call_names_every_key_of_its_function() -> None:
+    """FCALL, name, key count, keys, document."""
+    command = calls.renew(REQUEST).command
+    assert command[:7] == ("FCALL", "tg1_renew", "4", "meta", "{acme}:a:r1", "exp", "inf")
+    document = command[7]
+    assert isinstance(document, bytes)
+    assert msgspec.json.decode(document)["fence"] == 2**32 + 1
+
+
+def test_an_outcome_travels_behind_the_document() -> None:
+    """Outcome bytes are an argument of their own, so JSON never touches them."""
+    document = documents.Finish(org="acme", req="r1", fence=1)
+    assert calls.finish(document, b"\x00\xff").command[-1] == b"\x00\xff"
+
+
+def test_money_is_read_from_decimal_strings() -> None:
+    """Amounts beyond 14 digits survive, because they come as text."""
+    reply = (
+        b'{"v":"CONTENDED","id":"m","usage":"9007199254740991","limit":"1","retry_after_ms":1000}'
+    )
+    document = documents.Admit(org="acme", req="r1", deadline_ms=2, accepted_ms=1)
+    contended = calls.admit(document).decode(reply)
+    assert contended == answers.Contended(id="m", usage=2**53 - 1, limit=1, retry_after_ms=1_000)
+
+
+def test_a_reply_with_bytes_carries_the_outcome() -> None:
+    """[JSON, bytes] becomes an answer that holds the bytes."""
+    document = documents.Finish(org="acme", req="r1", fence=1)
+    answer = calls.finish(document, b"").decode([b'{"v":"DUPLICATE"}', b"\x00"])
+    assert answer == answers.Repeated(outcome=b"\x00")
+
+
+def test_a_ledger_that_is_not_ready_raises() -> None:
+    """NOT_READY is no verdict on the request, so no caller can mistake it for one."""
+    with pytest.raises(LedgerNotReady):
+        calls.renew(REQUEST).decode(b'{"v":"NOT_READY"}')
+
+
+def test_a_verdict_that_a_function_cannot_give_is_an_error() -> None:
+    """An unknown tag fails loudly instead of passing as something else."""
+    with pytest.raises(msgspec.ValidationError):
+        calls.renew(REQUEST).decode(b'{"v":"ADMITTED"}')
+
+
+def test_every_lua_file_is_part_of_the_library() -> None:
+    """A file that is not listed would silently be missing."""
+    folder = Path(script.__file__).parent / "lua"
+    assert {path.stem for path in folder.glob("*.lua")} == set(script.FILES)
+    assert script.library().startswith("#!lua name=tallygate_ledger_v1\n")
+
+
+def test_every_function_states_its_contract() -> None:
+    """Each registered function has a header with keys, arguments, answers and state change."""
+    source = script.library()
+    registered = set(re.findall(r"^(?:redis\.)?register\w*\('(tg1_\w+)'", source, re.MULTILINE))
+    headers = dict(re.findall(r"--\[\[ (tg1_\w+): (.*?)\]\]", source, re.DOTALL))
+    assert registered == set(headers)
+    assert len(registered) == 12
+    for header in headers.values():
+        assert all(part in header for part in ("KEYS:", "ARGV[1]:", "Returns:", "State:"))

@@ -1,0 +1,38 @@
+"""What the servers are told, and which jars are trusted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from deploy.local.kafka import render_settings
+from deploy.local.kafka_jars import KAFKA_VERSION, LOCK_FILE, read_lock
+from deploy.local.valkey import BUS_SETTINGS, LEDGER_SETTINGS
+from deploy.local.valkey import render_settings as render_valkey
+
+
+def test_every_kafka_module_has_the_version_of_the_broker() -> None:
+    """A broker with clients of another version starts wrongly or not at all."""
+    jars = read_lock(LOCK_FILE.read_text(encoding="utf-8"))
+    kafka = [jar.coordinate for jar in jars if jar.coordinate.startswith("org.apache.kafka:")]
+
+    assert len(jars) == len({jar.coordinate for jar in jars}) == 46
+    assert all(coordinate.endswith(f":{KAFKA_VERSION}") for coordinate in kafka)
+    assert all(len(jar.sha256) == 64 for jar in jars)
+
+
+def test_kafka_listens_on_loopback_only() -> None:
+    """The embedded broker has no passwords."""
+    settings = render_settings(Path("/data"), {"kafka": 1, "controller": 2}).splitlines()
+
+    assert "listeners=BROKER://127.0.0.1:1,CONTROLLER://127.0.0.1:2" in settings
+    assert "auto.create.topics.enable=false" in settings
+
+
+def test_the_ledger_writes_through_and_neither_store_evicts() -> None:
+    """An acknowledged hold is on disk; a full store refuses instead of forgetting."""
+    ledger = render_valkey(1, Path("/l"), LEDGER_SETTINGS).splitlines()
+    bus = render_valkey(2, Path("/b"), BUS_SETTINGS).splitlines()
+
+    assert "appendfsync always" in ledger
+    assert "appendonly no" in bus
+    assert all("maxmemory-policy noeviction" in lines for lines in (ledger, bus))
