@@ -13,6 +13,8 @@ import msgspec
 from schemas.money import TokenCounts
 
 _EVENT_BYTES_MAX = 8 * 1024 * 1024
+_TOKENS_MAX = 10**9
+"""Beyond any context window; larger counts are a backend's defect and would not fit a record."""
 _DONE = b"[DONE]"
 _NULL_USAGE = re.compile(rb',\s*"usage"\s*:\s*null')
 """Cannot match inside a JSON string, where quotes are escaped."""
@@ -84,7 +86,8 @@ def _counts(usage: _Usage | None) -> TokenCounts | None:
     reasoning = usage.completion_tokens_details and usage.completion_tokens_details.reasoning_tokens
     counts = TokenCounts(usage.prompt_tokens, usage.completion_tokens, cached or 0, reasoning or 0)
     negative = min(counts.output_tokens, counts.cached_tokens, counts.reasoning_tokens) < 0
-    return None if negative or counts.cached_tokens > counts.input_tokens else counts
+    too_many = max(counts.input_tokens, counts.output_tokens, counts.reasoning_tokens) > _TOKENS_MAX
+    return None if negative or too_many or counts.cached_tokens > counts.input_tokens else counts
 
 
 @dataclass(slots=True)

@@ -25,7 +25,7 @@ from schemas.events import Attempt, Hold, RequestAccepted, RequestAdmitted, Requ
 from schemas.frames import Terminal
 from schemas.headers import event_headers, passed_on
 from schemas.runtime.bus import Bus
-from schemas.runtime.clock import Clock
+from schemas.runtime.clock import Clock, random_bytes
 from schemas.runtime.config import ConfigFeed
 from schemas.runtime.consume.dead_letters import DeadLetters
 from schemas.runtime.consume.records import Record
@@ -105,12 +105,16 @@ class Dispatching:
     async def _claim_and_run(self, job: Job, record: Record) -> None:
         """Claim until there is a verdict; a claim held by another process is looked at again."""
         readmit = False
+        owner = f"{self.owner}/{random_bytes(6).hex()}"
         while True:
-            claim = await self._until_deadline(job, self._start(job, readmit=readmit))
+            claim = await self._until_deadline(job, self._start(job, owner, readmit=readmit))
             match claim:
-                case answers.Fence():
-                    async with self.slots:
-                        await self._run_claimed(job, record, claim)
+                case answers.Fence(fence=fence, attempt=number):
+                    await self._run_in_slot(job, record, fence, number)
+                    return
+                case answers.Busy(owner=holder, fence=fence, attempt=number) if holder == owner:
+                    # The first try went through, only its answer was lost.
+                    await self._run_in_slot(job, record, fence, number)
                     return
                 case answers.Busy(ms=wait_ms):
                     await asyncio.sleep(wait_ms / 1000 + 0.05)
@@ -132,7 +136,7 @@ class Dispatching:
                     await self._reply_lost(job, ErrorCode.DEADLINE_EXCEEDED)
                     return
 
-    def _start(self, job: Job, *, readmit: bool) -> documents.Start:
+    def _start(self, job: Job, owner: str, *, readmit: bool) -> documents.Start:
         balances = tuple(_balance(hold) for hold in job.admitted.holds)
         request = job.request
         readmission = documents.Readmission(
@@ -141,7 +145,7 @@ class Dispatching:
         return documents.Start(
             org=request.org,
             req=request.request_id,
-            owner=self.owner,
+            owner=owner,
             lease_ms=LEASE_MS,
             second_attempt=balances,
             readmit=readmission if readmit else None,
@@ -159,20 +163,26 @@ class Dispatching:
         except LedgerUnavailable:
             return None
 
-    async def _run_claimed(self, job: Job, record: Record, claim: answers.Fence) -> None:
+    async def _run_in_slot(self, job: Job, record: Record, fence: int, number: int) -> None:
+        async with self.slots:
+            await self._run_claimed(job, record, fence, number)
+
+    async def _run_claimed(self, job: Job, record: Record, fence: int, number: int) -> None:
         """Attempt after attempt until one ends the request, then close it."""
         request = job.request
         attempts: list[Attempt] = []
-        running = Running(request.org, request.request_id, claim.fence, Abort())
+        running = Running(request.org, request.request_id, fence, Abort())
         self.leases.running[request.request_id] = running
         try:
-            replies = self._replies(job, claim.fence)
-            number = claim.attempt
+            replies = self._replies(job, fence)
             excluded: set[str] = set()
             while True:
                 choice = choose(
-                    request.model, self.config.snapshot, excluded | self._full(), random.random()
-                )  # noqa: S311  # load spreading, no secret
+                    request.model,
+                    self.config.snapshot,
+                    excluded | self._full(),
+                    random.random(),  # noqa: S311  # load spreading, no secret
+                )
                 if choice is None:
                     ending = Ending("failed", ErrorCode.NO_BACKEND)
                     break
@@ -184,10 +194,10 @@ class Dispatching:
                     break
                 if choose(request.model, self.config.snapshot, excluded, 0.0) is None:
                     break
-                fence = await self._fail_over(job, running, result)
-                if fence is None:
+                next_fence = await self._fail_over(job, running, result)
+                if next_fence is None:
                     break
-                running.fence = replies.fence = fence
+                running.fence = replies.fence = next_fence
                 number += 1
             await self._close(job, record, attempts, ending, replies, running)
         finally:
@@ -268,7 +278,7 @@ class Dispatching:
 
         answer = await self._persist(book)
         if isinstance(answer, answers.Gone):
-            await self._until_deadline(job, self._start(job, readmit=True))
+            await self._until_deadline(job, self._start(job, self.owner, readmit=True))
             answer = await self._persist(book)
         if not isinstance(answer, answers.Ok | answers.Repeated):
             _LOG.error("request %s ended elsewhere: %s", job.request.request_id, answer)

@@ -102,7 +102,7 @@ class Upstreams:
                 if response.status != 200:  # noqa: PLR2004  # HTTP OK
                     raise _refusal(response, await _bounded_body(response))
                 yield response
-        except aiohttp.ClientConnectorError as error:
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise UpstreamFailure(
                 ErrorCode.NO_BACKEND, f"no connection: {error}", may_have_spent=False
             ) from error

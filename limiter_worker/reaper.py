@@ -65,21 +65,28 @@ def outcome_of(entry: answers.ReapEntry) -> RequestFinished:
 
 
 def _attempt(entry: answers.ReapEntry, info: Info, number: int) -> Attempt:
-    """An attempt whose real usage nobody saw: its bounds, marked as an estimate."""
-    booked = entry.holds
+    """An attempt whose real usage nobody saw: what was booked for it, marked as an estimate.
+
+    Input is filled first, because the books know tokens only as one sum.
+    """
+    booked, status = entry.holds, "unknown"
     if entry.first is not None and number == entry.first.attempt:
         booked = entry.first.booked
-    costs = [b.amount for b in booked if b.unit == "nano_usd"]
+        status = entry.first.verdict.lower()
+    amounts = {b.unit: b.amount for b in booked}
+    is_priced = any(b.unit == "nano_usd" for b in entry.holds)
+    tokens = amounts.get("tokens", 0)
+    input_tokens = min(tokens, info.input_tokens_bound)
     return Attempt(
         attempt=number,
         backend=_UNKNOWN_BACKEND,
-        status="unknown",
+        status=status,
         started_at_ms=entry.accepted_ms,
         finished_at_ms=entry.deadline_ms,
-        input_tokens=info.input_tokens_bound,
-        output_tokens=info.output_tokens_bound,
+        input_tokens=input_tokens,
+        output_tokens=tokens - input_tokens,
         estimated=True,
-        cost_nano_usd=costs[0] if costs else None,
+        cost_nano_usd=amounts.get("nano_usd", 0) if is_priced else None,
     )
 
 

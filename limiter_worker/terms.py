@@ -99,6 +99,21 @@ def terms_of(
     return Terms(admit, price, facts)
 
 
+def removed_limit(limit_id: str, limit: int) -> LimitFacts:
+    """The facts of a limit that is no longer configured, as far as its id tells them."""
+    match limit_id.split(":"):
+        case [_, "budget", _]:
+            return LimitFacts("budget", "nano_usd", limit)
+        case [_, "quota", "tokens", _]:
+            return LimitFacts("quota", "tokens", limit)
+        case [_, "quota", *_]:
+            return LimitFacts("quota", "requests", limit)
+        case [_, "tokens_per_min"]:
+            return LimitFacts("rate_limit", "tokens", limit)
+        case _:
+            return LimitFacts("rate_limit", "requests", limit)
+
+
 def _cost_bound(request: RequestAccepted, price: PinnedPrice) -> int:
     """The most the request can cost: all bounds reached, nothing or everything cached."""
     all_cached = TokenCounts(

@@ -10,7 +10,7 @@ from typing import TypeAlias, assert_never
 
 import msgspec
 
-from limiter_worker.terms import LimitFacts, NoTerms, Terms
+from limiter_worker.terms import LimitFacts, NoTerms, Terms, removed_limit
 from schemas.errors import ERRORS, ErrorCode
 from schemas.events import (
     Denial,
@@ -76,13 +76,13 @@ def decide(
         case answers.Admitted():
             return Dispatch(_admitted(accepted, terms, answer, config_offset))
         case answers.Limited():
-            denial = _denial(terms.facts, answer.id, answer.usage, answer.retry_after_ms)
+            denial = _denial(terms.facts, answer, answer.retry_after_ms)
             return refuse(accepted, ErrorCode.RATE_LIMIT_EXCEEDED, denial)
         case answers.Contended():
-            denial = _denial(terms.facts, answer.id, answer.usage, answer.retry_after_ms)
+            denial = _denial(terms.facts, answer, answer.retry_after_ms)
             return refuse(accepted, _spent_code(denial), denial, http_status=429)
         case answers.Refused():
-            denial = _denial(terms.facts, answer.id, answer.usage, None)
+            denial = _denial(terms.facts, answer, None)
             if answer.why == "too_large":
                 return refuse(accepted, ErrorCode.REQUEST_TOO_LARGE_FOR_LIMIT, denial)
             return refuse(accepted, _spent_code(denial), denial)
@@ -159,14 +159,17 @@ def _spent_code(denial: Denial) -> ErrorCode:
 
 
 def _denial(
-    facts: dict[str, LimitFacts], limit_id: str, usage: int, retry_after_ms: int | None
+    facts: dict[str, LimitFacts],
+    answer: answers.Limited | answers.Contended | answers.Refused,
+    retry_after_ms: int | None,
 ) -> Denial:
-    fact = facts[limit_id]
+    # A redelivered request gets its first verdict, whose limit may have been removed since.
+    fact = facts.get(answer.id) or removed_limit(answer.id, answer.limit)
     return Denial(
-        limit_id=limit_id,
+        limit_id=answer.id,
         limit_type=fact.limit_type,
         unit=fact.unit,
-        current_usage=usage,
+        current_usage=answer.usage,
         limit=fact.limit,
         retry_after_ms=retry_after_ms,
     )

@@ -105,6 +105,10 @@ class ConfigState:
         """Take the entry in, or keep the previous one and say why."""
         self.offset = offset
         identity = (entry.kind, entry.id)
+        current = self.entries.get(identity)
+        if current is not None and entry.version <= current.version:
+            # A write that arrived after its writer had lost the lease; the newer one holds.
+            return Problem(f"{entry.kind}/{entry.id}", f"version {entry.version} is not new")
         if entry.body is None:
             self.entities.pop(identity, None)  # type: ignore[arg-type]
         else:
@@ -124,13 +128,14 @@ class ConfigState:
         projects = _referring(self._of(entities.Project), organizations, "project", problems)
         users = _referring(self._of(entities.User), organizations, "user", problems)
         keys = _referring(self._of(entities.Key), organizations, "key", problems)
+        keys = _with_owners(keys, projects, users, problems)
         backends = self._of(entities.Backend)
         return Snapshot(
             offset=self.offset,
             organizations=MappingProxyType(organizations),
             projects=MappingProxyType(projects),
             users=MappingProxyType(users),
-            keys=MappingProxyType(_with_owners(keys, projects, users, problems)),
+            keys=MappingProxyType(keys),
             models=MappingProxyType(_with_routes(self._of(entities.Model), backends, problems)),
             backends=MappingProxyType(backends),
             key_id_by_hash=MappingProxyType({key.hash: name for name, key in keys.items()}),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
+from decimal import Context, Decimal, Inexact, InvalidOperation, Overflow
 from typing import Final
 
 from schemas.events import PinnedPrice
@@ -21,6 +21,8 @@ NANO_PER_USD: Final = 1_000_000_000
 MAX_NANO_USD: Final = 2**53 - 1
 """The ledger computes in doubles, which are exact to here (about 9 million USD per balance)."""
 _TOKENS_PER_MTOK: Final = 1_000_000
+_EXACT: Final = Context(prec=28, traps=[Inexact, InvalidOperation, Overflow])
+"""An amount that does not fit is refused; the default context would round it in silence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ class TokenCounts:
 
 
 def cost_nano_usd(price: PinnedPrice, tokens: TokenCounts) -> int:
-    """Cost of the tokens, rounded half-even to a nano-USD once; grows with every count."""
+    """Cost of the tokens, rounded half-even to a nano-USD once; never falls as input or output grow."""
     uncached = tokens.input_tokens - tokens.cached_tokens
     numerator = (
         uncached * price.input_nano_usd_per_mtok
@@ -54,9 +56,9 @@ def nano_usd(amount: str) -> int:
     ``MAX_NANO_USD``.
     """
     try:
-        nano = Decimal(amount) * NANO_PER_USD
-    except InvalidOperation as error:
-        raise ValueError(f"{amount!r} is not a decimal amount") from error
+        nano = _EXACT.multiply(Decimal(amount), NANO_PER_USD)
+    except (Inexact, InvalidOperation) as error:
+        raise ValueError(f"{amount!r} is not a decimal amount of at most 28 digits") from error
     if not nano.is_finite() or nano != nano.to_integral_value():
         raise ValueError(f"{amount!r} is finer than 1e-9 USD or not finite")
     if not 0 <= nano <= MAX_NANO_USD:
@@ -65,6 +67,5 @@ def nano_usd(amount: str) -> int:
 
 
 def usd(amount_nano_usd: int) -> str:
-    """The amount in USD, as a decimal string with nine places."""
-    exact = Decimal(amount_nano_usd) / NANO_PER_USD
-    return str(exact.quantize(Decimal("1.000000000"), rounding=ROUND_HALF_EVEN))
+    """The amount in USD, as a plain decimal string with nine places; corrections are negative."""
+    return f"{Decimal(amount_nano_usd).scaleb(-9):.9f}"

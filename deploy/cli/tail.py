@@ -57,13 +57,25 @@ def readable(record: ConsumerRecord) -> dict[str, Any]:
         "key": None if record.key is None else text_of(record.key),
     }
     try:
-        event = decode(record.value)
+        return place | _event(record.value)
     except MalformedRecord as error:
         raw = None if record.value is None else text_of(record.value)
         return place | {"malformed": str(error), "value": raw}
+
+
+def _event(raw: bytes | None) -> dict[str, Any]:
+    event = decode(raw)
     fields = msgspec.to_builtins(event, builtin_types=(bytes,))
-    value = {k: text_of(v) if isinstance(v, bytes) else v for k, v in fields.items()}
-    return place | {"type": type(event).__name__, "value": value}
+    value = {k: _embedded(v) if isinstance(v, bytes) else v for k, v in fields.items()}
+    return {"type": type(event).__name__, "value": value}
+
+
+def _embedded(raw: bytes) -> dict[str, Any] | str:
+    """A record inside a record, as RequestAdmitted has one, or the body of a request."""
+    try:
+        return _event(raw)
+    except MalformedRecord:
+        return text_of(raw)
 
 
 def text_of(raw: bytes) -> str:

@@ -84,7 +84,9 @@ class ConfigWriter:
             return entry
         delivered = self._deps.producer.send(record_of(entry))
         place = await asyncio.wait_for(delivered, _PRODUCE_DEADLINE_S)
-        await config.wait_for(place.offset, _APPLY_DEADLINE_S)
+        is_applied = await config.wait_for(place.offset, _APPLY_DEADLINE_S)
+        if is_applied and config.entry(entry.kind, entry.id) != entry:
+            return Refusal(ErrorCode.VERSION_CONFLICT, "somebody else wrote it meanwhile")
         return Written(entry, place.offset)
 
     async def _last_offset(self) -> int:

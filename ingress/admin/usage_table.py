@@ -9,8 +9,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import Any, Final
+
+from schemas.money import usd
 
 DIMENSIONS: Final = ("org", "key", "user", "model", "backend", "hour")
 MEASURES: Final = (
@@ -80,9 +81,5 @@ def hours_between(start: datetime, end: datetime) -> list[str]:
 def _with_cost(row: dict[str, int]) -> dict[str, Any]:
     is_unpriced = row["attempts"] > 0 and row["unpriced"] >= row["attempts"]
     cost = None if is_unpriced and row["cost_nano_usd"] == 0 else row["cost_nano_usd"]
-    return row | {"cost_nano_usd": cost, "cost_usd": None if cost is None else usd_signed(cost)}
+    return row | {"cost_nano_usd": cost, "cost_usd": None if cost is None else usd(cost)}
 
-
-def usd_signed(amount_nano_usd: int) -> str:
-    """USD as a plain decimal string with nine places; a correction may be negative."""
-    return f"{Decimal(amount_nano_usd).scaleb(-9):.9f}"

@@ -67,6 +67,9 @@ class ConfigFeed:
             await asyncio.wait_for(self._read_to_end.wait(), _BOOT_DEADLINE_S)
         if self._read_to_end.is_set():
             return
+        await self._boot_from_copy()
+
+    async def _boot_from_copy(self) -> None:
         if not self._copy_path.exists():
             raise ConfigUnavailable(f"no Kafka at {self._brokers} and no {self._copy_path}")
         copy = msgspec.json.decode(self._copy_path.read_bytes(), type=_Copy)
@@ -128,6 +131,7 @@ class ConfigFeed:
             state = ConfigState()
             if end == 0:
                 await self._adopt(state)
+                self._read_to_end.set()
             while True:
                 batches = await consumer.getmany(timeout_ms=_POLL_MS)
                 records = batches.get(_PARTITION, [])
@@ -138,6 +142,7 @@ class ConfigFeed:
                 if position >= end and (records or not self._read_to_end.is_set()):
                     state.offset = max(state.offset, position - 1)
                     await self._adopt(state)
+                    self._read_to_end.set()
                     self._keep_copy()
         finally:
             await consumer.stop()
@@ -155,7 +160,6 @@ class ConfigFeed:
     async def _adopt(self, state: ConfigState) -> None:
         self._state = state
         self.snapshot = state.snapshot()
-        self._read_to_end.set()
         if self._on_change is not None:
             self._on_change(self.snapshot)
         async with self._advanced:

@@ -339,11 +339,13 @@ class LedgerModel:
 
     def _book_row(self, doc: documents.Book, row: documents.OutcomeRow) -> answers.RowFate:
         mark = (doc.org, doc.partition)
+        place = (doc.partition, row.offset)
         if row.offset <= self.marks.get(mark, -1):
-            return "SEEN"
+            known = self.attempts.get((doc.org, row.req))
+            first = known.booked.get(row.ref or "", place) if known else place
+            return "SEEN" if first == place else "DUPLICATE"
         self.marks[mark] = row.offset
         attempt = self.attempts.setdefault((doc.org, row.req), Attempt("BOOKED"))
-        place = (doc.partition, row.offset)
         if attempt.booked.setdefault(row.ref or "", place) != place:
             return "DUPLICATE"
         for line in row.usage:

@@ -9,7 +9,7 @@ from deploy.cli.doctor import check_config, check_instances, check_python
 from deploy.cli.output import csv_text, table
 from deploy.cli.tail import readable
 from schemas.codec import encode
-from schemas.events import AuditRecorded
+from schemas.events import AuditRecorded, RecordRef, RequestAdmitted
 
 EVENT = AuditRecorded(
     audit_id="a1", org="acme", action="admin.put", actor="admin", at_ms=1, detail="{}"
@@ -53,6 +53,24 @@ def test_a_record_is_shown_with_its_place_and_type() -> None:
 
     assert (line["offset"], line["key"], line["type"]) == (7, "acme", "AuditRecorded")
     assert line["value"]["action"] == "admin.put"
+
+
+def test_a_record_inside_a_record_is_decoded_too() -> None:
+    """What was accepted is what an operator looks for in a dispatch record."""
+    admitted = RequestAdmitted(
+        request_id="r1",
+        org="acme",
+        accepted=encode(EVENT),
+        accepted_ref=RecordRef(topic="t", partition=0, offset=1),
+        admitted_at_ms=1,
+        holds=[],
+        rate_status="[]",
+        config_offset=0,
+    )
+
+    line = readable(record(encode(admitted)))
+
+    assert line["value"]["accepted"]["value"]["audit_id"] == "a1"
 
 
 def test_a_malformed_record_is_shown_and_marked() -> None:

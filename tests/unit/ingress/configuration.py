@@ -19,7 +19,12 @@ _CAPPED = Model(backends=(Target(backend="b"),), max_output_tokens=50, image_tok
 
 
 def _key(secret: str, **more: object) -> Key:
-    fields = {"org": "acme", "hash": api_key_hash(PEPPER, secret), "display": "", "created_at_ms": 0}
+    fields = {
+        "org": "acme",
+        "hash": api_key_hash(PEPPER, secret),
+        "display": "",
+        "created_at_ms": 0,
+    }
     return Key(**(fields | more))  # type: ignore[arg-type]
 
 

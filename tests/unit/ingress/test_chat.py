@@ -51,7 +51,10 @@ def _body(call: Call) -> dict[str, Any]:
             {"messages": [{"role": "user", "content": [{"type": "file"}]}]},
             "messages[0].content[0].type",
         ),
-        ({"messages": [{"role": "user", "content": [{"type": []}]}]}, "messages[0].content[0].type"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": []}]}]},
+            "messages[0].content[0].type",
+        ),
         ({"messages": [{"role": "assistant", "audio": {"id": "a"}}]}, "messages[0].audio"),
         ({"messages": [{"role": "user", "content": [IMAGE]}]}, "messages"),
         ({"stream": "yes"}, "stream"),

@@ -39,7 +39,9 @@ def test_the_client_sets_its_deadline(asked: bytes, timeout_ms: int) -> None:
     assert deadline_ms_of({b"x-request-timeout": asked}, 120, 600) == timeout_ms
 
 
-@pytest.mark.parametrize("asked", [b"", b"0", b"0.0", b"-1", b"nan", b"inf", b"1e3", b"5s", b"\xb2"])
+@pytest.mark.parametrize(
+    "asked", [b"", b"0", b"0.0", b"-1", b"nan", b"inf", b"1e3", b"5s", b"\xb2"]
+)
 def test_a_bad_deadline_is_refused(asked: bytes) -> None:
     """The error names the header."""
     refusal = deadline_ms_of({b"x-request-timeout": asked}, 120, 600)

@@ -14,11 +14,17 @@ local function add_total(call, booking)
   if expires_ms > 0 then redis.call('PEXPIREAT', key, dec(expires_ms)) end
 end
 
--- True when no other record was booked for this request (and reference) before.
-local function is_first(call, row)
+-- Where the record that was booked for this request (and reference) stands, and where this one does.
+local function places(call, row)
   local key = call.prefix .. 'a:' .. row.req
   local field = given(row.ref) and 'booked:' .. row.ref or 'booked'
   local place = dec(call.doc.partition) .. ':' .. dec(row.offset)
+  return key, field, place
+end
+
+-- True when no other record was booked for this request (and reference) before.
+local function is_first(call, row)
+  local key, field, place = places(call, row)
   if redis.call('HSETNX', key, field, place) == 0 then
     return redis.call('HGET', key, field) == place
   end
@@ -27,20 +33,27 @@ local function is_first(call, row)
   return true
 end
 
+-- What a record below the mark was when it was booked; a copy stays a copy while its attempt is kept.
+local function fate_of_seen(call, row)
+  local key, field, place = places(call, row)
+  local first = redis.call('HGET', key, field)
+  return (first and first ~= place) and 'DUPLICATE' or 'SEEN'
+end
+
 --[[ tg1_book: adds outcomes of one org to its usage tables and totals, each once.
 KEYS: meta, {org}:m.
 ARGV[1]: org, partition, rows in offset order [{offset, req, deadline_ms,
   ref (of an adjustment; left out for the outcome itself), usage [{hour, row, measures}],
   bookings [{key: suffix of the balance, unit, amount}]}].
 Returns: BOOKED(rows [BOOKED | SEEN (offset already passed) | DUPLICATE (not the first record of its
-  request)], offset now reached).
+  request, whether passed or not)], offset now reached).
 State: {org}:m moves up; each attempt hash remembers its first record and expires. ]]
 local function book(call)
   local field, rows = dec(call.doc.partition), {}
   local reached = tonumber(redis.call('HGET', call.keys[2], field) or -1)
   for i, row in ipairs(call.doc.rows or {}) do
     if row.offset <= reached then
-      rows[i] = 'SEEN'
+      rows[i] = fate_of_seen(call, row)
     else
       reached = row.offset
       rows[i] = is_first(call, row) and 'BOOKED' or 'DUPLICATE'

@@ -1,0 +1,134 @@
+"""A running ingress with its log and bus replaced by memory: the worker behind it is a function."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+from pydantic import SecretStr
+
+from ingress.conversation import Intake
+from ingress.public import create_public_app
+from ingress.settings import IngressSettings
+from ingress.status import StatusRoutes
+from ingress.waiters import Waiters
+from schemas.codec import decode_as
+from schemas.config_state import Snapshot
+from schemas.events import ConfigEntry, RecordRef, RequestAccepted
+from schemas.frames import Chunk, Frame, Started, Terminal, encode_frame
+from schemas.runtime.clock import Clock
+from schemas.runtime.produce import Outgoing, ProduceFailed
+from schemas.runtime.telemetry import Metrics
+from tests.unit.ingress.configuration import NOW_MS, PEPPER, SECRET, snapshot
+
+Content = Started | Chunk | Terminal
+Worker = Callable[[RequestAccepted], Sequence[Content]]
+
+
+class FixedClock(Clock):
+    """A clock that stands still."""
+
+    def now_ms(self) -> int:
+        """The time of the test configuration."""
+        return NOW_MS
+
+
+class FakeConfig:
+    """The test configuration, in force."""
+
+    def __init__(self) -> None:
+        self.snapshot: Snapshot = snapshot()
+
+    def entry(self, kind: str, entity_id: str) -> ConfigEntry | None:
+        """No entry is known; the snapshot is all there is."""
+        return None
+
+
+class MemoryBus:
+    """Streams in memory."""
+
+    def __init__(self) -> None:
+        self.streams: dict[str, list[Frame]] = {}
+
+    async def read(self, request_id: str, after: str, count: int = 256) -> list[Frame]:
+        """Frames after a stream id."""
+        fence, seq = map(int, after.split("-"))
+        frames = self.streams.get(request_id, [])
+        return [frame for frame in frames if (frame.fence, frame.seq) > (fence, seq)][:count]
+
+
+class MemoryLog:
+    """Takes records as the producer does, and lets the worker answer each at once."""
+
+    def __init__(self, bus: MemoryBus) -> None:
+        self.records: list[Outgoing] = []
+        self.accepted: list[RequestAccepted] = []
+        self.worker: Worker = lambda _: (Terminal(200, body=b"{}"),)
+        self.deliver: Callable[[bytes], None] = lambda _: None
+        self.is_announcing = True
+        """False: frames are stored and nobody is told, as when pub/sub lost them."""
+        self.is_away = False
+        self._bus = bus
+
+    def send(self, record: Outgoing) -> asyncio.Future[RecordRef]:
+        """Queue the record."""
+        loop = asyncio.get_running_loop()
+        produced: asyncio.Future[RecordRef] = loop.create_future()
+        self.records.append(record)
+        if self.is_away:
+            produced.set_exception(ProduceFailed("away"))
+            return produced
+        self.accepted.append(decode_as(record.value, RequestAccepted))
+        produced.set_result(RecordRef(topic=record.topic, partition=0, offset=0))
+        loop.call_soon(self._work, self.accepted[-1])
+        return produced
+
+    def _work(self, accepted: RequestAccepted) -> None:
+        for number, content in enumerate(self.worker(accepted), start=1):
+            frame = Frame(accepted.request_id, 1, number, content)
+            self._bus.streams.setdefault(accepted.request_id, []).append(frame)
+            if self.is_announcing:
+                self.deliver(encode_frame(frame))
+
+
+class Gateway:
+    """The public application over memory, and a client with a valid key."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.bus = MemoryBus()
+        self.log = MemoryLog(self.bus)
+        self.waiters = Waiters(self.bus)  # type: ignore[arg-type]
+        self.log.deliver = self.waiters.on_message
+        self.metrics = Metrics()
+        fields: dict[str, Any] = {
+            "TALLYGATE_KAFKA_BROKERS": "memory:1",
+            "TALLYGATE_LEDGER_URL": "redis://memory:1",
+            "bus_url": "redis://memory:2",
+            "data_dir": Path("/nonexistent"),
+            "instance_id": "ingress-0",
+            "key_pepper": SecretStr(PEPPER.decode()),
+        }
+        self.intake = Intake(
+            settings=IngressSettings(**(fields | settings)),
+            config=FakeConfig(),  # type: ignore[arg-type]
+            producer=self.log,  # type: ignore[arg-type]
+            waiters=self.waiters,
+            clock=FixedClock(),
+            is_open=True,
+        )
+        self.components = {"kafka": "ok", "bus": "ok", "config": "ok", "ledger": "ok"}
+        status = StatusRoutes(lambda: self.components, self.metrics, lambda: len(self.waiters))
+        app = create_public_app(self.intake, status, self.metrics)
+        self.client = httpx.AsyncClient(
+            transport=httpx.ASGITransport(app),
+            base_url="http://gateway",
+            headers={"x-api-key": SECRET},
+        )
+
+    async def chat(self, **fields: Any) -> httpx.Response:
+        """Post a chat completion."""
+        body = {"model": "echo", "messages": [{"role": "user", "content": "hi"}], **fields}
+        return await self.client.post("/v1/chat/completions", json=body)

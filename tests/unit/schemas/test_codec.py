@@ -1,0 +1,82 @@
+"""Records decode to what was encoded, and bytes that are no record never crash a worker."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.codec import MalformedRecord, decode, decode_as, encode
+from schemas.events import ConfigEntry, Event, RequestAccepted
+from tests.contract.samples import SAMPLES
+from tests.unit.examples import accepted
+
+_NAMES = sorted(SAMPLES)
+
+
+@pytest.mark.parametrize("event", [SAMPLES[name] for name in _NAMES], ids=_NAMES)
+def test_a_record_decodes_to_the_event_it_was(event: Event) -> None:
+    """Nothing is lost on the way, and equal events give equal bytes."""
+    record = encode(event)
+
+    assert decode(record) == event
+    assert encode(decode(record)) == record
+
+
+def test_a_record_starts_with_the_confluent_header() -> None:
+    """Byte 0, then the schema id in four bytes, big-endian."""
+    assert encode(accepted())[:5] == b"\x00\x00\x00\x00\x01"
+
+
+@given(st.builds(accepted, payload=st.binary(), user=st.none() | st.text(), stream=st.booleans()))
+def test_any_payload_and_text_survives(request: RequestAccepted) -> None:
+    """Bodies are opaque bytes."""
+    assert decode(encode(request)) == request
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        None,
+        b"",
+        b"\x00\x00\x00\x00",
+        b"\x01\x00\x00\x00\x01",
+        b"\x00\x00\x00\x03\xe7",
+        b"\x00\x00\x00\x00\x01",
+        encode(accepted())[:-1],
+        b'{"request_id": "1"}',
+    ],
+    ids=["null", "empty", "short", "magic", "unknown id", "no body", "cut off", "JSON"],
+)
+def test_what_is_no_record_is_malformed(record: bytes | None) -> None:
+    """One exception for all of it, so that the loop dead-letters it."""
+    with pytest.raises(MalformedRecord):
+        decode(record)
+
+
+@given(
+    st.sampled_from(_NAMES),
+    st.lists(st.tuples(st.integers(0), st.integers(0, 255)), min_size=1, max_size=4),
+    st.integers(0),
+)
+def test_a_damaged_record_is_an_event_or_malformed(
+    name: str, damages: list[tuple[int, int]], cut: int
+) -> None:
+    """No other exception, whatever the bytes are."""
+    record = bytearray(encode(SAMPLES[name]))
+    for place, byte in damages:
+        record[5 + place % (len(record) - 5)] = byte
+    damaged = bytes(record[: 5 + cut % (len(record) - 4)])
+
+    try:
+        event = decode(damaged)
+    except MalformedRecord:
+        return
+    assert type(event).__name__ == name
+
+
+def test_a_record_of_another_type_is_malformed_where_one_type_belongs() -> None:
+    """A record on the wrong topic is poison too."""
+    assert decode_as(encode(accepted()), RequestAccepted) == accepted()
+    with pytest.raises(MalformedRecord, match="a RequestAccepted where a ConfigEntry belongs"):
+        decode_as(encode(accepted()), ConfigEntry)
