@@ -16,6 +16,7 @@ from schemas.events import Denial
 from schemas.frames import Terminal, Usage
 from schemas.money import usd
 
+_MS_PER_S: Final = 1_000
 _REQUESTS: Final = "requests_per_s"
 _TOKENS: Final = "tokens_per_min"
 
@@ -94,7 +95,7 @@ def rate_headers(states: tuple[RateState, ...]) -> Headers:
         headers.append((b"x-ratelimit-remaining-" + unit, b"%d" % tightest.remaining))
         headers.append((b"x-ratelimit-reset-" + unit, reset))
         if suffix == _REQUESTS:
-            seconds = -(-tightest.reset_ms // 1000)
+            seconds = -(-tightest.reset_ms // _MS_PER_S)
             headers.append((b"ratelimit-policy", b'"requests";q=%d' % tightest.limit))
             headers.append((b"ratelimit", b'"requests";r=%d;t=%d' % (tightest.remaining, seconds)))
     return headers
@@ -102,10 +103,10 @@ def rate_headers(states: tuple[RateState, ...]) -> Headers:
 
 def go_duration(duration_ms: int) -> str:
     """The duration as Go writes it: ``120ms``, ``1.5s``, ``6m0s``, ``1h0m0s``."""
-    if duration_ms < 1000:
+    if duration_ms < _MS_PER_S:
         return f"{duration_ms}ms" if duration_ms > 0 else "0s"
     minutes, rest_ms = divmod(duration_ms, 60_000)
-    whole_s, thousandths = divmod(rest_ms, 1000)
+    whole_s, thousandths = divmod(rest_ms, _MS_PER_S)
     fraction = f".{thousandths:03d}".rstrip("0") if thousandths else ""
     hours, minutes = divmod(minutes, 60)
     if hours:

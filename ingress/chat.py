@@ -53,7 +53,9 @@ def model_name(fields: Fields) -> str | Refusal:
 
 def read_call(fields: Fields, model: Model) -> Call | Refusal:
     """The call that ``fields`` ask of ``model``, or the first field that is wrong."""
-    refusal = _refuse_fields(fields) or _refuse_messages(fields["messages"])
+    refusal = (
+        _refuse_fields(fields) or _refuse_stream(fields) or _refuse_messages(fields["messages"])
+    )
     if refusal is not None:
         return refusal
     images = _count_images(fields["messages"])
@@ -87,8 +89,6 @@ def _refuse_fields(fields: Fields) -> Refusal | None:
     messages = fields.get("messages")
     if not isinstance(messages, list) or not 1 <= len(messages) <= MESSAGES_MAX:
         return _invalid("messages", f"must be a list of 1 to {MESSAGES_MAX} messages")
-    if not isinstance(fields.get("stream"), bool | None):
-        return _invalid("stream", "must be true or false")
     if not _is_integer_or_none(fields.get("n"), CHOICES_MAX):
         return _invalid("n", f"must be an integer from 1 to {CHOICES_MAX}")
     for name in _OUTPUT_FIELDS:
@@ -97,12 +97,21 @@ def _refuse_fields(fields: Fields) -> Refusal | None:
     for name in ("tools", "functions"):
         if not isinstance(fields.get(name), list | None):
             return _invalid(name, "must be a list")
+    return None
+
+
+def _refuse_stream(fields: Fields) -> Refusal | None:
+    """Options of a stream, as OpenAI takes them: only together with ``stream``."""
+    if not isinstance(fields.get("stream"), bool | None):
+        return _invalid("stream", "must be true or false")
     options = fields.get("stream_options")
-    if not isinstance(options, dict | None):
+    if options is None:
+        return None
+    if not isinstance(options, dict):
         return _invalid("stream_options", "must be an object")
-    if options is not None and fields.get("stream") is not True:
+    if fields.get("stream") is not True:
         return _invalid("stream_options", "may only be given when stream is true")
-    if options is not None and not isinstance(options.get("include_usage"), bool | None):
+    if not isinstance(options.get("include_usage"), bool | None):
         return _invalid("stream_options.include_usage", "must be true or false")
     return None
 

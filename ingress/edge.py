@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from http import HTTPStatus
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -65,5 +66,5 @@ class Edge:
         elapsed_s = self._clock.monotonic_s() - started_s
         self._metrics.count("tallygate_requests_total", route, str(status))
         self._metrics.observe("tallygate_request_duration_seconds", elapsed_s, route)
-        if status >= 500 and route != "status":
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR and route != "status":
             _LOG.error("answered %d on %s to request %s", status, route, request_id)

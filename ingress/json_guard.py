@@ -17,6 +17,7 @@ from schemas.errors import ErrorCode
 
 DEPTH_MAX: Final = 64
 INTEGER_MAX: Final = 2**53
+_INTEGER_CHARS_MAX: Final = len(str(-INTEGER_MAX))
 _ESCAPED_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -54,7 +55,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _integer(digits: str) -> int:
     # The length is looked at first, because reading a million digits takes quadratic time.
-    if len(digits) > 17 or abs(value := int(digits)) > INTEGER_MAX:
+    if len(digits) > _INTEGER_CHARS_MAX or abs(value := int(digits)) > INTEGER_MAX:
         raise ValueError("an integer is beyond 2^53")
     return value
 

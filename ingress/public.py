@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -97,7 +99,7 @@ async def _refuse_route(request: Request, error: Exception) -> Response:
     """404 and 405 of the router."""
     assert isinstance(error, HTTPException)
     method, path = request.method, request.scope["path"]
-    if error.status_code == 405:
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         message = f"{method} is not allowed on {path}."
         refusal = Refusal(ErrorCode.METHOD_NOT_ALLOWED, message)
     else:

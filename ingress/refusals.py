@@ -7,6 +7,7 @@ Sources: OpenAI's error object; RFC 9457 (problem+json); design.md section 3 (li
 from __future__ import annotations
 
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
@@ -22,6 +23,7 @@ Headers: TypeAlias = list[tuple[bytes, bytes]]
 _LIMIT_CODES: Final = frozenset(
     {ErrorCode.BUDGET_EXCEEDED, ErrorCode.QUOTA_EXCEEDED, ErrorCode.RATE_LIMIT_EXCEEDED}
 )
+_HINTED: Final = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 _SDK_PATIENCE_MS: Final = 60_000
 """SDKs sleep for as long as they are told, or retry at once; beyond this they shall not retry."""
 
@@ -45,7 +47,7 @@ class Refusal:
     @property
     def wait_ms(self) -> int | None:
         """When a retry may succeed, where the status carries such a hint."""
-        if self.status not in (429, 503):
+        if self.status not in _HINTED:
             return None
         if self.retry_after_ms is not None:
             return self.retry_after_ms
@@ -62,7 +64,7 @@ def retry_headers(refusal: Refusal) -> Headers:
         headers.append((b"retry-after", b"%d" % _seconds(wait_ms)))
         headers.append((b"retry-after-ms", b"%d" % wait_ms))
     # A limit that only running requests hold up answers 429 under a code that otherwise is final.
-    may_retry = ERRORS[refusal.code].may_retry or refusal.status == 429
+    may_retry = ERRORS[refusal.code].may_retry or refusal.status == HTTPStatus.TOO_MANY_REQUESTS
     if not may_retry or (wait_ms or 0) > _SDK_PATIENCE_MS:
         headers.append((b"x-should-retry", b"false"))
     return headers

@@ -105,9 +105,12 @@ class Waiters:
         """Look at all waits four times a second."""
         while True:
             await asyncio.sleep(_SWEEP_PERIOD_S)
-            now_s = asyncio.get_running_loop().time()
-            for wait in list(self._waits.values()):
-                self._sweep(wait, now_s)
+            self.sweep(asyncio.get_running_loop().time())
+
+    def sweep(self, now_s: float) -> None:
+        """End, wake or have read whatever is due at ``now_s``."""
+        for wait in list(self._waits.values()):
+            self._sweep(wait, now_s)
 
     def _sweep(self, wait: _Wait, now_s: float) -> None:
         mailbox, times = wait.mailbox, wait.mailbox.times

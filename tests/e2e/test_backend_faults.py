@@ -69,7 +69,7 @@ async def test_stream_that_breaks_ends_with_an_error_event(
 
 @pytest.mark.parametrize("mode", ["no_usage", "bad_usage"])
 @pytest.mark.parametrize("stream", [False, True])
-async def test_missing_or_senseless_usage_is_booked_as_an_estimate(
+async def test_missing_or_impossible_usage_is_booked_as_an_estimate(
     client: GatewayClient, grant: Grant, kafka_log: KafkaLog, mode: str, stream: bool
 ) -> None:
     """The client gets its answer; the usage line says that its counts are ours."""
@@ -81,6 +81,21 @@ async def test_missing_or_senseless_usage_is_booked_as_an_estimate(
     (line,) = _lines_of(kafka_log, reply.request_id)
     assert line["estimated"]
     assert line["output_tokens"] >= 5
+
+
+async def test_garbled_usage_does_not_make_a_call_free(
+    client: GatewayClient, grant: Grant, oracle: Oracle, kafka_log: KafkaLog
+) -> None:
+    """Whatever the client gets, every call that was made is booked, as an estimate."""
+    asked = steer(mode="garbled_usage", output_tokens=5)
+    reply = await client.chat(grant.key, asked, max_tokens=50)
+
+    assert reply.status in (200, 502), reply.body
+    calls = oracle.calls_of([reply.request_id])
+    lines = _lines_of(kafka_log, reply.request_id)
+    assert 1 <= len(calls) == len(lines)
+    assert [line["estimated"] for line in lines] == [True] * len(lines)
+    assert min(line["output_tokens"] for line in lines) >= 5
 
 
 async def test_tokens_beyond_max_tokens_are_booked_as_they_were_spent(

@@ -21,6 +21,7 @@ Mode = Literal[
     "no_usage",
     "slow",
     "bad_usage",
+    "garbled_usage",
     "ignore_max_tokens",
 ]
 PLAIN_MODEL = "fake-1"
@@ -100,7 +101,9 @@ class Plan(msgspec.Struct, frozen=True):
         if self.mode == "no_usage":
             return None
         if self.mode == "bad_usage":
-            return {"prompt_tokens": "many", "completion_tokens": -1, "total_tokens": None}
+            return {"prompt_tokens": 10**15, "completion_tokens": -1, "total_tokens": 0}
+        if self.mode == "garbled_usage":
+            return {"prompt_tokens": "many", "completion_tokens": [], "total_tokens": None}
         return {
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,

@@ -117,13 +117,15 @@ def test_hang_ends_when_the_client_leaves(backend: RunningBackend) -> None:
 
 
 def test_usage_can_be_missing_or_wrong(backend: RunningBackend) -> None:
-    """`no_usage` and `bad_usage` hide from the caller what the log still knows."""
+    """These modes hide from the caller what the log still knows."""
     url = f"{backend.url}/chat/completions"
     silent = httpx.post(url, json=_ask("hello", model="fake-no_usage")).json()
     lying = httpx.post(url, json=_ask({"mode": "bad_usage"})).json()
 
     assert "usage" not in silent
+    garbled = httpx.post(url, json=_ask({"mode": "garbled_usage"})).json()
     assert lying["usage"]["completion_tokens"] == -1
+    assert garbled["usage"]["prompt_tokens"] == "many"
     assert all(call.completion_tokens > 0 for call in backend.calls())
 
 

@@ -71,6 +71,8 @@ class MemoryLog:
         self.is_announcing = True
         """False: frames are stored and nobody is told, as when pub/sub lost them."""
         self.is_away = False
+        self.arrived = asyncio.Event()
+        """The worker has had a request."""
         self._bus = bus
 
     def send(self, record: Outgoing) -> asyncio.Future[RecordRef]:
@@ -92,6 +94,7 @@ class MemoryLog:
             self._bus.streams.setdefault(accepted.request_id, []).append(frame)
             if self.is_announcing:
                 self.deliver(encode_frame(frame))
+        self.arrived.set()
 
 
 class Gateway:

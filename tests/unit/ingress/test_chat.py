@@ -99,8 +99,9 @@ def test_nulls_count_as_absent() -> None:
     """SDKs send null for what their user did not set."""
     names = ("stream", "n", "max_tokens", "max_completion_tokens", "tools", "stream_options")
 
-    call = _call(**dict.fromkeys(names))
+    call = read_call({"model": "m", "messages": HELLO, **dict.fromkeys(names)}, MODEL)
 
+    assert isinstance(call, Call)
     assert (call.stream, call.output_tokens_bound) == (False, 100)
     assert _body(call)["max_tokens"] == 100
 

@@ -99,8 +99,7 @@ async def test_frames_that_were_not_announced_are_read_after_a_resubscription() 
     gateway.log.is_announcing = False
     reader = asyncio.create_task(gateway.waiters.catch_up_forever())
     asking = asyncio.create_task(gateway.chat(stream=True))
-    while not gateway.bus.streams:
-        await asyncio.sleep(0)
+    await gateway.log.arrived.wait()
 
     gateway.waiters.on_subscribed()
     answer = await asking
@@ -126,8 +125,7 @@ async def test_a_full_gateway_refuses_at_the_door() -> None:
     gateway = Gateway(inflight_max=1)
     gateway.log.worker = lambda _: ()
     waiting = asyncio.create_task(gateway.chat())
-    while not gateway.log.records:
-        await asyncio.sleep(0)
+    await gateway.log.arrived.wait()
 
     answer = await gateway.chat()
     waiting.cancel()

@@ -21,9 +21,9 @@ def _frames(*contents: Content) -> list[Frame]:
 
 
 class _Waiting:
-    """One waiting request, whose loop clock is set by moving its times."""
+    """A request that has waited for ``age_s``."""
 
-    def __init__(self, *, is_produced: bool, age_s: float = 0.0, timeout_s: float = 60.0) -> None:
+    def __init__(self, *, is_produced: bool, age_s: float = 0.0) -> None:
         loop = asyncio.get_running_loop()
         opened_s = loop.time() - age_s
         self.bus = MemoryBus()
@@ -32,30 +32,27 @@ class _Waiting:
         if is_produced:
             self.produced.set_result(REF)
         self.client_left = asyncio.Event()
-        times = Times(opened_s, opened_s + 10.0, opened_s + timeout_s)
+        times = Times(opened_s, opened_s + 10.0, opened_s + 60.0)
         self.mailbox = self.waiters.open("r", self._receive, times, self.produced)
 
     async def _receive(self) -> Message:
         await self.client_left.wait()
         return {"type": "http.disconnect"}
 
-    async def take_while_sweeping(self) -> Terminal | None:
-        """What the request's task gets while the waits are looked after."""
-        keepers = [
-            asyncio.create_task(self.waiters.sweep_forever()),
-            asyncio.create_task(self.waiters.catch_up_forever()),
-        ]
+    async def take_after_sweep(self) -> Terminal | None:
+        """What the request's task gets once the waits were looked after."""
+        self.waiters.sweep(asyncio.get_running_loop().time())
+        reader = asyncio.create_task(self.waiters.catch_up_forever())
         try:
             return await self.mailbox.take_terminal()
         finally:
-            for keeper in keepers:
-                keeper.cancel()
+            reader.cancel()
             self.waiters.close(self.mailbox)
 
 
 async def test_a_wait_ends_soon_after_its_deadline() -> None:
     """504, when no worker has said anything."""
-    terminal = await _Waiting(is_produced=True, age_s=61.0).take_while_sweeping()
+    terminal = await _Waiting(is_produced=True, age_s=61.0).take_after_sweep()
 
     assert terminal is not None
     assert (terminal.http_status, terminal.error_code) == (504, "deadline_exceeded")
@@ -63,7 +60,7 @@ async def test_a_wait_ends_soon_after_its_deadline() -> None:
 
 async def test_a_wait_ends_when_the_broker_does_not_acknowledge() -> None:
     """503 after ten seconds, long before the deadline."""
-    terminal = await _Waiting(is_produced=False, age_s=10.5).take_while_sweeping()
+    terminal = await _Waiting(is_produced=False, age_s=10.5).take_after_sweep()
 
     assert terminal is not None
     assert (terminal.http_status, terminal.error_code) == (503, "service_unavailable")
@@ -74,7 +71,7 @@ async def test_a_wait_ends_when_the_client_leaves() -> None:
     waiting = _Waiting(is_produced=True, age_s=1.0)
     waiting.client_left.set()
 
-    assert await waiting.take_while_sweeping() is None
+    assert await waiting.take_after_sweep() is None
 
 
 async def test_a_stalled_wait_reads_its_stream() -> None:
@@ -82,7 +79,7 @@ async def test_a_stalled_wait_reads_its_stream() -> None:
     waiting = _Waiting(is_produced=True, age_s=1.0)
     waiting.bus.streams["r"] = _frames(Terminal(200, body=b"answer"))
 
-    terminal = await waiting.take_while_sweeping()
+    terminal = await waiting.take_after_sweep()
 
     assert terminal is not None
     assert terminal.body == b"answer"
@@ -93,7 +90,7 @@ async def test_a_stream_with_a_hole_breaks_off() -> None:
     waiting = _Waiting(is_produced=True, age_s=1.0)
     waiting.bus.streams["r"] = _frames(Started("b", "[]"), BIG, Terminal(200))[::2]
 
-    terminal = await waiting.take_while_sweeping()
+    terminal = await waiting.take_after_sweep()
 
     assert terminal is not None
     assert terminal.error_code == "upstream_interrupted"
@@ -106,7 +103,7 @@ async def test_a_malformed_frame_is_dropped() -> None:
     waiting.waiters.on_message(encode_frame(Frame("other", 1, 1, Terminal(200))))
     waiting.waiters.on_message(encode_frame(Frame("r", 1, 1, Terminal(200, body=b"mine"))))
 
-    terminal = await waiting.take_while_sweeping()
+    terminal = await waiting.take_after_sweep()
 
     assert terminal is not None
     assert terminal.body == b"mine"

@@ -78,5 +78,5 @@ def test_a_damaged_record_is_an_event_or_malformed(
 def test_a_record_of_another_type_is_malformed_where_one_type_belongs() -> None:
     """A record on the wrong topic is poison too."""
     assert decode_as(encode(accepted()), RequestAccepted) == accepted()
-    with pytest.raises(MalformedRecord, match="a RequestAccepted where a ConfigEntry belongs"):
+    with pytest.raises(MalformedRecord, match="a RequestAccepted"):
         decode_as(encode(accepted()), ConfigEntry)

@@ -1,0 +1,171 @@
+"""Reading what backends answer: usage, text, and what of a stream is relayed."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dispatcher.completions import Completion, StreamReader, UpstreamGarbage, read_body
+from schemas.money import TokenCounts
+
+_DONE = b"data: [DONE]\n\n"
+
+
+def _event(**body: Any) -> bytes:
+    return b"data: " + json.dumps(body).encode() + b"\n\n"
+
+
+def _delta(text: str, **more: Any) -> bytes:
+    return _event(id="c1", choices=[{"index": 0, "delta": {"content": text}}], **more)
+
+
+_USAGE = {
+    "prompt_tokens": 9,
+    "completion_tokens": 7,
+    "prompt_tokens_details": {"cached_tokens": 4},
+    "completion_tokens_details": {"reasoning_tokens": 3},
+}
+_STREAM = (
+    b": comment\n\n"
+    + _delta("he", usage=None)
+    + _delta("llo ✓").replace(b"\n", b"\r\n")
+    + _event(id="c1", choices=[], usage=_USAGE)
+    + _DONE
+)
+
+
+def _body(usage: object) -> bytes:
+    return json.dumps({"choices": [{"message": {"content": "x"}}], "usage": usage}).encode()
+
+
+def test_a_whole_answer_is_read() -> None:
+    """The backend's id, its counts with their details, the text of all choices."""
+    choices = [{"message": {"content": "a"}}, {"message": {"content": None}}, {"message": {"content": "b"}}]
+    body = json.dumps({"id": "c1", "choices": choices, "usage": _USAGE, "x": {"unknown": 1}})
+
+    assert read_body(body.encode()) == Completion("c1", TokenCounts(9, 7, 4, 3), "ab")
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        None,
+        {"prompt_tokens": -1},
+        {"prompt_tokens": 1, "completion_tokens": -1},
+        {"prompt_tokens": 1, "prompt_tokens_details": {"cached_tokens": 2}},
+        {"prompt_tokens": 1, "prompt_tokens_details": {"cached_tokens": -2}},
+        {"prompt_tokens": 1, "completion_tokens_details": {"reasoning_tokens": -2}},
+        {"prompt_tokens": 10**30},
+        {"prompt_tokens": 1, "completion_tokens": 10**10},
+    ],
+    ids=[
+        "none",
+        "negative input",
+        "negative output",
+        "more cached than input",
+        "negative cached",
+        "negative reasoning",
+        "input beyond a record",
+        "output beyond reason",
+    ],
+)
+def test_impossible_counts_are_no_counts(usage: object) -> None:
+    """They are estimated instead, because they would corrupt the books."""
+    assert read_body(_body(usage)).usage is None
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"<html>", b'{"choices": 5}', b'{"usage": {"prompt_tokens": "9"}}', b"\xff"]
+)
+def test_an_answer_of_another_shape_is_garbage(body: bytes) -> None:
+    """One exception for all of it."""
+    with pytest.raises(UpstreamGarbage):
+        read_body(body)
+
+
+def test_a_stream_is_read_while_it_is_relayed() -> None:
+    """Text, usage, id and its proper end."""
+    reader = StreamReader(relays_usage=True)
+    reader.feed(_STREAM)
+
+    assert reader.completion() == Completion("c1", TokenCounts(9, 7, 4, 3), "hello ✓")
+    assert (reader.done, reader.failed) == (True, False)
+
+
+@given(st.lists(st.integers(0, len(_STREAM)), max_size=12), st.booleans())
+def test_how_a_stream_is_cut_into_pieces_does_not_matter(cuts: list[int], relays_usage: bool) -> None:
+    """Also not inside a character, a line end or a blank line."""
+    whole = StreamReader(relays_usage=relays_usage)
+    relayed_whole = whole.feed(_STREAM)
+    pieces = StreamReader(relays_usage=relays_usage)
+    places = [0, *sorted(cuts), len(_STREAM)]
+    relayed = b"".join(
+        pieces.feed(_STREAM[start:end]) for start, end in zip(places, places[1:], strict=False)
+    )
+
+    assert relayed == relayed_whole
+    assert pieces == whole
+
+
+def test_only_whole_events_leave() -> None:
+    """What is not complete waits for its blank line."""
+    reader = StreamReader(relays_usage=True)
+    first, rest = _delta("he")[:-1], _delta("he")[-1:]
+
+    assert reader.feed(first) == b""
+    assert reader.feed(rest) == _delta("he")
+
+
+def test_the_usage_chunk_is_removed_for_clients_that_did_not_ask() -> None:
+    """And so is ``"usage": null`` of the other chunks; usage is known all the same."""
+    reader = StreamReader(relays_usage=False)
+    relayed = reader.feed(_STREAM)
+
+    assert b"usage" not in relayed
+    assert reader.usage == TokenCounts(9, 7, 4, 3)
+    assert [
+        json.loads(event.removeprefix(b"data: "))["choices"][0]["delta"]["content"]
+        for event in relayed.split(b"\n\n")
+        if event
+    ] == ["he", "llo ✓"]
+
+
+def test_the_usage_chunk_is_relayed_to_clients_that_asked() -> None:
+    """As the backend sent it."""
+    assert _event(id="c1", choices=[], usage=_USAGE) in StreamReader(relays_usage=True).feed(_STREAM)
+
+
+def test_text_that_looks_like_usage_is_left_alone() -> None:
+    """Inside a JSON string its quotes are escaped."""
+    text = ', "usage": null'
+    relayed = StreamReader(relays_usage=False).feed(_delta(text))
+
+    assert json.loads(relayed.removeprefix(b"data: "))["choices"][0]["delta"]["content"] == text
+
+
+def test_an_event_of_several_lines_becomes_one() -> None:
+    """As the standard joins them."""
+    reader = StreamReader(relays_usage=True)
+
+    assert reader.feed(b'event: x\ndata: {"choices":\ndata: []}\n\n') == b'data: {"choices": []}\n\n'
+
+
+def test_an_error_event_is_noted_and_not_relayed() -> None:
+    """The client gets an error of ours, in its own place."""
+    reader = StreamReader(relays_usage=True)
+
+    assert reader.feed(_event(error={"message": "boom"})) == b""
+    assert reader.failed
+
+
+@pytest.mark.parametrize(
+    "received", [b"data: {\n\n", b"data: hello\n\n", b"x" * (8 * 1024 * 1024 + 1)]
+)
+def test_a_stream_of_another_shape_is_garbage(received: bytes) -> None:
+    """Not JSON, or an event without end."""
+    with pytest.raises(UpstreamGarbage):
+        StreamReader(relays_usage=True).feed(received)

@@ -1,0 +1,91 @@
+"""The choice of a backend: by weight, never one that is drained or excluded."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dispatcher.routing import Choice, choose
+from schemas.config_state import Snapshot
+from schemas.entities import Backend, Model, Target
+
+_URL = "http://127.0.0.1:1/v1"
+_CHI_SQUARE_AT_P_0_001 = {2: 13.82, 3: 16.27}
+"""Degrees of freedom to the value that chance exceeds once in a thousand."""
+
+
+def _config(weights: dict[str, int], drained: frozenset[str] = frozenset()) -> Snapshot:
+    backends = {
+        name: Backend(url=_URL, state="drained" if name in drained else "active") for name in weights
+    }
+    targets = tuple(Target(backend=name, weight=weight) for name, weight in weights.items())
+    return Snapshot(models={"echo": Model(backends=targets)}, backends=backends)
+
+
+def _chosen(config: Snapshot, draw: float, excluded: frozenset[str] = frozenset()) -> str | None:
+    choice = choose("echo", config, excluded, draw)
+    return None if choice is None else choice.backend_id
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [{"a": 1, "b": 1, "c": 1}, {"a": 50, "b": 30, "c": 20}, {"a": 970, "b": 10, "c": 10, "d": 10}],
+    ids=["equal", "mixed", "canary"],
+)
+def test_shares_follow_the_weights(weights: dict[str, int]) -> None:
+    """Chi-square of 10 000 draws; the seed makes it the same each time."""
+    draws = random.Random(7)
+    counts = Counter(_chosen(_config(weights), draws.random()) for _ in range(10_000))
+    expected = {name: 10_000 * weight / sum(weights.values()) for name, weight in weights.items()}
+
+    chi_square = sum((counts[name] - share) ** 2 / share for name, share in expected.items())
+    assert chi_square < _CHI_SQUARE_AT_P_0_001[len(weights) - 1]
+
+
+@given(
+    st.dictionaries(st.sampled_from("abcd"), st.integers(0, 5), min_size=1),
+    st.sets(st.sampled_from("abcd")),
+    st.sets(st.sampled_from("abcd")),
+    st.floats(0, 1, exclude_max=True),
+)
+def test_only_a_usable_backend_is_chosen(
+    weights: dict[str, int], drained: set[str], excluded: set[str], draw: float
+) -> None:
+    """One is found exactly when one is left, and weight 0 only when nothing else is."""
+    config = _config(weights, frozenset(drained))
+    usable = {name: weight for name, weight in weights.items() if name not in drained | excluded}
+    chosen = _chosen(config, draw, frozenset(excluded))
+
+    assert (chosen is None) == (not usable)
+    if chosen is not None:
+        assert chosen in usable
+        assert usable[chosen] > 0 or not any(usable.values())
+
+
+@pytest.mark.parametrize(
+    ("draw", "backend"), [(0.0, "a"), (0.249, "a"), (0.25, "b"), (0.999_999_999, "b")]
+)
+def test_a_draw_falls_into_one_share(draw: float, backend: str) -> None:
+    """Shares are half-open, like the draw."""
+    assert _chosen(_config({"a": 1, "b": 3}), draw) == backend
+
+
+def test_the_choice_knows_the_backend_by_its_own_names() -> None:
+    """Its entry, and the name it has for the model."""
+    backend = Backend(url=_URL)
+    config = Snapshot(
+        models={"echo": Model(backends=(Target(backend="b", upstream_model="echo-2"),))},
+        backends={"b": backend},
+    )
+
+    assert choose("echo", config, (), 0.5) == Choice("b", backend, "echo-2")
+
+
+def test_an_unknown_model_or_backend_leads_nowhere() -> None:
+    """Both may have been removed since admission."""
+    assert choose("other", _config({"a": 1}), (), 0.5) is None
+    assert choose("echo", Snapshot(models=_config({"a": 1}).models), (), 0.5) is None

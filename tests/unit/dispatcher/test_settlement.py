@@ -1,0 +1,139 @@
+"""What attempts amount to: bookings, outcome and terminal frame agree."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dispatcher.settlement import (
+    RESULT_BYTES_MAX,
+    Ending,
+    Job,
+    actual_of,
+    outcome,
+    terminal,
+    used,
+)
+from schemas.errors import ERRORS, ErrorCode
+from schemas.events import Attempt
+from schemas.frames import Usage
+from schemas.money import TokenCounts
+from tests.unit.examples import ACCEPTED_AT, DISPATCHED_AT, NOW_MS, PRICE, accepted, admitted, attempt
+
+_FENCE = 2**32 + 1
+_COMPLETED = Ending("completed", body=b'{"choices":[]}')
+_ATTEMPTS = st.builds(
+    attempt,
+    input_tokens=st.integers(0, 10**6),
+    output_tokens=st.integers(0, 10**6),
+    cost_nano_usd=st.none() | st.integers(0, 10**12),
+    estimated=st.booleans(),
+)
+
+
+def _job(**more: Any) -> Job:
+    request = accepted(**more)
+    return Job(admitted(request), request, DISPATCHED_AT)
+
+
+@given(st.lists(_ATTEMPTS, max_size=2))
+def test_bookings_are_the_sums_of_the_attempts(attempts: list[Attempt]) -> None:
+    """On every balance that was held; the request counts once, however often it was tried."""
+    finished = outcome(_job(), attempts, _COMPLETED, _FENCE, NOW_MS)
+
+    assert {booking.unit: booking.amount for booking in finished.bookings} == {
+        "nano_usd": sum(a.cost_nano_usd or 0 for a in attempts),
+        "tokens": sum(a.input_tokens + a.output_tokens for a in attempts),
+        "requests": 1 if attempts else 0,
+    }
+    assert [b.key for b in finished.bookings] == [h.key for h in _job().admitted.holds]
+
+
+@given(st.lists(_ATTEMPTS, min_size=1, max_size=2))
+def test_the_client_is_told_what_is_booked(attempts: list[Attempt]) -> None:
+    """The usage of the frame is that of all attempts; without any price its cost is null."""
+    costs = [a.cost_nano_usd for a in attempts if a.cost_nano_usd is not None]
+
+    assert terminal(_job(), attempts, _COMPLETED, NOW_MS).usage == Usage(
+        sum(a.input_tokens for a in attempts),
+        sum(a.output_tokens for a in attempts),
+        sum(costs) if costs else None,
+        estimated=any(a.estimated for a in attempts),
+    )
+
+
+@given(_ATTEMPTS)
+def test_what_the_ledger_is_told_is_what_is_booked(run: Attempt) -> None:
+    """``finish`` and the outcome are two independent sums of the same numbers."""
+    bookings = outcome(_job(), [run], _COMPLETED, _FENCE, NOW_MS).bookings
+
+    assert actual_of(run, requests=1) == {b.unit: b.amount for b in bookings}
+
+
+@pytest.mark.parametrize("code", list(ErrorCode))
+def test_an_error_is_answered_as_its_code_says(code: ErrorCode) -> None:
+    """Outcome and frame carry the same status, code and message."""
+    ending = Ending("failed", code)
+    finished = outcome(_job(), [attempt(status="failed")], ending, _FENCE, NOW_MS)
+    frame = terminal(_job(), [attempt(status="failed")], ending, NOW_MS)
+
+    assert finished.http_status == frame.http_status == ERRORS[code].status
+    assert finished.error_code == frame.error_code == code
+    assert finished.error_message == frame.error_message == ERRORS[code].title
+    assert frame.retry_after_ms == ERRORS[code].retry_after_ms
+
+
+def test_a_backends_own_refusal_keeps_its_status_and_message() -> None:
+    """A 404 or 422 of the backend reaches the client as such."""
+    ending = Ending(
+        "failed", ErrorCode.UPSTREAM_REJECTED, http_status=422, message="no", retry_after_ms=9
+    )
+    frame = terminal(_job(), [attempt()], ending, NOW_MS)
+
+    assert (frame.http_status, frame.error_message, frame.retry_after_ms) == (422, "no", 9)
+
+
+def test_a_success_is_200_and_has_no_error() -> None:
+    """Its body is the backend's."""
+    frame = terminal(_job(), [attempt()], _COMPLETED, NOW_MS + 250)
+
+    assert (frame.http_status, frame.error_code, frame.error_message) == (200, None, None)
+    assert (frame.body, frame.backend, frame.latency_ms) == (b'{"choices":[]}', "b1", 250)
+
+
+def test_without_an_attempt_there_is_neither_backend_nor_usage() -> None:
+    """Nothing ran."""
+    frame = terminal(_job(), [], Ending("failed", ErrorCode.NO_BACKEND), NOW_MS)
+
+    assert (frame.backend, frame.usage) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("keep", "size", "kept"),
+    [(True, 10, True), (True, RESULT_BYTES_MAX, True), (True, RESULT_BYTES_MAX + 1, False),
+     (True, 0, False), (False, 10, False)],
+    ids=["kept", "largest", "too large", "empty", "not asked for"],
+)  # fmt: skip
+def test_a_result_is_kept_when_it_is_fetched_later(keep: bool, size: int, kept: bool) -> None:
+    """For jobs and keyed requests, up to a bound."""
+    ending = Ending("completed", body=b"x" * size)
+    finished = outcome(_job(keep_result=keep), [attempt()], ending, _FENCE, NOW_MS)
+
+    assert finished.result == (b"x" * size if kept else None)
+
+
+def test_an_outcome_leads_back_to_its_records() -> None:
+    """Request first, dispatch second; and it carries the fence it was closed under."""
+    finished = outcome(_job(), [attempt()], _COMPLETED, _FENCE, NOW_MS)
+
+    assert finished.parents == [ACCEPTED_AT, DISPATCHED_AT]
+    assert finished.fence == _FENCE
+
+
+def test_without_a_price_there_is_no_cost() -> None:
+    """Null, not zero; with one, the pinned price decides."""
+    assert used(None, TokenCounts(5, 5)) is None
+    assert used(PRICE, TokenCounts(1, 1)) == 8_000

@@ -1,0 +1,210 @@
+"""Calling backends: what is sent, and how everything that goes wrong is named."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from dispatcher.routing import Choice
+from dispatcher.upstreams import UpstreamFailure, base_url
+from schemas.entities import Backend
+from tests.unit.dispatcher.scripted_backend import (
+    answering,
+    backend,
+    choice_of,
+    resetting_backend,
+    streaming,
+    upstreams,
+)
+
+_REFUSAL = json.dumps({"error": {"message": "because"}}).encode()
+_HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n"
+
+
+async def _failure(url: str) -> UpstreamFailure:
+    """How a call of the URL fails."""
+    async with upstreams() as client:
+        with pytest.raises(UpstreamFailure) as caught:
+            async with client.chat(choice_of(url), b"{}", "r1") as response:
+                await client.body(response)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "retryable"),
+    [
+        (400, "upstream_rejected", False),
+        (404, "upstream_rejected", False),
+        (422, "upstream_rejected", False),
+        (401, "upstream_error", True),
+        (403, "upstream_error", True),
+        (408, "server_is_overloaded", True),
+        (429, "server_is_overloaded", True),
+        (302, "upstream_error", True),
+        (500, "upstream_error", True),
+        (503, "upstream_error", True),
+    ],
+)
+async def test_a_status_is_mapped(status: int, code: str, retryable: bool) -> None:
+    """What the client did is not tried elsewhere; what the backend did is. None has spent."""
+    async with backend(answering(status, _REFUSAL)) as url:
+        failure = await _failure(url)
+
+    assert (failure.code, failure.retryable) == (code, retryable)
+    assert (failure.upstream_status, failure.message) == (status, "because")
+    assert not failure.may_have_spent
+
+
+@pytest.mark.parametrize(
+    ("header", "hint_ms"),
+    [("3", 3_000), (" 3 ", 3_000), ("86400", 120_000), ("soon", None), ("-1", None), (None, None)],
+)
+async def test_a_hint_to_come_back_later_is_kept_within_bounds(
+    header: str | None, hint_ms: int | None
+) -> None:
+    """Seconds up to two minutes; anything else is no hint."""
+    headers = {} if header is None else {"retry-after": header}
+    async with backend(answering(429, _REFUSAL, headers)) as url:
+        failure = await _failure(url)
+
+    assert failure.retry_after_ms == hint_ms
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"<html>", "the backend answered 500"),
+        (b'{"error": "text"}', "the backend answered 500"),
+        (b'{"error": {"message": ""}}', "the backend answered 500"),
+        (json.dumps({"error": {"message": "x" * 900}}).encode(), "x" * 500),
+    ],
+    ids=["HTML", "another shape", "empty", "long"],
+)
+async def test_a_refusal_has_a_message_of_bounded_length(body: bytes, message: str) -> None:
+    """The backend's own where it is of the known shape."""
+    async with backend(answering(500, body)) as url:
+        assert (await _failure(url)).message == message
+
+
+async def test_a_refused_connection_cannot_have_spent() -> None:
+    """Nothing listens there, so another backend is free to try."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        failure = await _failure(f"http://127.0.0.1:{unused.getsockname()[1]}")
+
+    assert (failure.code, failure.retryable) == ("no_backend_available", True)
+    assert not failure.may_have_spent
+
+
+async def test_a_connection_that_is_never_made_cannot_have_spent() -> None:
+    """The request was not even sent when the connect deadline passed."""
+
+    class _NeverConnects(aiohttp.TCPConnector):
+        async def connect(self, *_: Any, **__: Any) -> Any:
+            raise aiohttp.ConnectionTimeoutError("Connection timeout")
+
+    async with upstreams() as client:
+        assert client._session is not None
+        await client._session.close()
+        client._session = aiohttp.ClientSession(connector=_NeverConnects())
+        with pytest.raises(UpstreamFailure) as caught:
+            async with client.chat(choice_of("http://127.0.0.1:9"), b"{}", "r1"):
+                pass
+
+    assert (caught.value.code, caught.value.may_have_spent) == ("no_backend_available", False)
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [(b"", "upstream_error"), (_HEAD, "upstream_interrupted"), (_HEAD + b"x", "upstream_interrupted")],
+    ids=["before the answer", "after the headers", "in the body"],
+)
+async def test_a_reset_may_have_spent(sent: bytes, code: str) -> None:
+    """The backend may have worked; the code says whether it had begun to answer."""
+    async with resetting_backend(sent) as url:
+        failure = await _failure(url)
+
+    assert (failure.code, failure.retryable) == (code, True)
+    assert failure.may_have_spent
+
+
+async def test_an_answer_larger_than_any_completion_is_cut_off() -> None:
+    """After 16 MiB, with its usage unknown."""
+    piece = bytes(1024 * 1024)
+    async with backend(streaming(*(piece for _ in range(18)))) as url:
+        failure = await _failure(url)
+
+    assert (failure.code, failure.message) == ("upstream_error", "the answer is too large")
+    assert failure.may_have_spent
+
+
+@asynccontextmanager
+async def _recording(seen: list[tuple[dict[str, str], bytes]]) -> AsyncIterator[str]:
+    async def answer(request: web.Request) -> web.Response:
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        seen.append((headers, await request.read()))
+        return web.Response(body=b"{}")
+
+    server: AbstractAsyncContextManager[str] = backend(answer)
+    async with server as url:
+        yield url
+
+
+async def test_a_backend_gets_its_own_key_and_none_of_the_clients_headers() -> None:
+    """The body verbatim, the request id, no compression."""
+    seen: list[tuple[dict[str, str], bytes]] = []
+    async with _recording(seen) as url, upstreams({"BACKEND_B1_API_KEY": "s3cret"}) as client:
+        choice = choice_of(url, api_key_env="BACKEND_B1_API_KEY")
+        async with client.chat(choice, b'{"model": "echo" }', "r1") as response:
+            assert await client.body(response) == b"{}"
+    ((headers, body),) = seen
+
+    assert body == b'{"model": "echo" }'
+    assert set(headers) == {
+        "host", "content-type", "content-length", "accept-encoding", "x-request-id", "authorization"
+    }  # fmt: skip
+    assert (headers["authorization"], headers["x-request-id"]) == ("Bearer s3cret", "r1")
+    assert headers["accept-encoding"] == "identity"
+
+
+async def test_a_backend_without_a_key_gets_no_authorization() -> None:
+    """Also when its variable is not set."""
+    seen: list[tuple[dict[str, str], bytes]] = []
+    async with _recording(seen) as url, upstreams() as client:
+        for more in ({}, {"api_key_env": "BACKEND_B1_API_KEY"}):
+            async with client.chat(choice_of(url, **more), b"{}", "r1"):
+                pass
+
+    assert ["authorization" in headers for headers, _ in seen] == [False, False]
+
+
+async def test_a_backend_is_asked_under_its_own_name_of_the_model() -> None:
+    """Everything else of the body stays."""
+    seen: list[tuple[dict[str, str], bytes]] = []
+    async with _recording(seen) as url, upstreams() as client:
+        choice = Choice("b1", Backend(url=url), "echo-2")
+        async with client.chat(choice, b'{"model":"echo","n":1}', "r1"):
+            pass
+
+    assert json.loads(seen[0][1]) == {"model": "echo-2", "n": 1}
+
+
+@pytest.mark.parametrize(
+    ("url", "base"),
+    [
+        ("http://h:1", "http://h:1/v1"),
+        ("http://h:1/", "http://h:1/v1"),
+        ("http://h:1/v1", "http://h:1/v1"),
+        ("https://h/openai/v1/", "https://h/openai/v1"),
+    ],
+)
+def test_v1_is_added_to_a_bare_host(url: str, base: str) -> None:
+    """The URL is what ``OPENAI_BASE_URL`` would be."""
+    assert base_url(url) == base

@@ -1,0 +1,154 @@
+"""What the reaper writes about requests that nobody ended."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from accounting.booking import measures
+from limiter_worker.info import Info, info_of
+from limiter_worker.reaper import outcome_of
+from schemas.codec import encode
+from schemas.events import RequestFinished
+from schemas.runtime.ledger.answers import GivenUp, ReapEntry
+from schemas.runtime.ledger.documents import Booking
+from tests.unit.examples import ACCEPTED_AT, NOW_MS, REQUEST_ID, accepted
+
+_INFO = info_of(accepted(), ACCEPTED_AT).encoded()
+
+
+def _booked(nano_usd: int, tokens: int) -> tuple[Booking, ...]:
+    return (
+        Booking(key="b:org/nano_usd:2023-11", unit="nano_usd", amount=nano_usd),
+        Booking(key="b:org/tokens:2023-11", unit="tokens", amount=tokens),
+    )
+
+
+_WHOLE_HOLD = _booked(5_000_000, 1_500)
+
+
+def _entry(**more: Any) -> ReapEntry:
+    fields: dict[str, Any] = {
+        "org": "acme",
+        "req": REQUEST_ID,
+        "verdict": "UNKNOWN",
+        "attempt": 1,
+        "accepted_ms": NOW_MS,
+        "deadline_ms": NOW_MS + 60_000,
+        "info": _INFO,
+        "holds": _WHOLE_HOLD,
+    }
+    return ReapEntry(**(fields | more))
+
+
+def _given_up(verdict: str, booked: tuple[Booking, ...]) -> GivenUp:
+    return msgspec.convert(
+        {"attempt": 1, "verdict": verdict, "fence": 1, "owner": "d0", "booked": booked}, GivenUp
+    )
+
+
+def _sums(outcome: RequestFinished) -> tuple[dict[str, int], dict[str, int]]:
+    """Per unit: what was booked, and what the usage lines will say."""
+    booked = {"nano_usd": 0, "tokens": 0}
+    lines = {"nano_usd": 0, "tokens": 0}
+    for booking in outcome.bookings:
+        booked[booking.unit] += booking.amount
+    for attempt in outcome.attempts:
+        measured = measures(attempt, 0)
+        lines["nano_usd"] += measured.get("cost_nano_usd", 0)
+        lines["tokens"] += measured.get("input_tokens", 0) + measured.get("output_tokens", 0)
+    return booked, lines
+
+
+def test_a_hold_that_never_ran_expires_without_cost() -> None:
+    """504, nothing booked, no usage line."""
+    outcome = outcome_of(_entry(verdict="VOIDED"))
+
+    assert (outcome.status, outcome.http_status) == ("expired", 504)
+    assert (outcome.attempts, outcome.bookings) == ([], [])
+
+
+def test_an_attempt_whose_owner_vanished_is_booked_at_its_whole_hold() -> None:
+    """Marked as an estimate, because nobody saw what it used."""
+    outcome = outcome_of(_entry())
+    (attempt,) = outcome.attempts
+
+    assert (outcome.status, outcome.http_status) == ("failed", 502)
+    assert (attempt.input_tokens, attempt.output_tokens, attempt.cost_nano_usd) == (
+        1_000,
+        500,
+        5_000_000,
+    )
+    assert attempt.estimated
+    assert attempt.status == "unknown"
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        pytest.param(_given_up("UNKNOWN", _WHOLE_HOLD), id="vanished"),
+        pytest.param(_given_up("FAILED", _booked(70, 30)), id="failed after some work"),
+        pytest.param(_given_up("FAILED", ()), id="failed before any work"),
+    ],
+)
+@pytest.mark.parametrize("verdict", ["UNKNOWN", "VOIDED"])
+def test_a_first_attempt_is_written_as_it_was_booked(first: GivenUp, verdict: str) -> None:
+    """Its line says what the ledger settled for it, not the whole bound again."""
+    outcome = outcome_of(_entry(verdict=verdict, attempt=2, first=first))
+    booked, lines = _sums(outcome)
+
+    assert [a.attempt for a in outcome.attempts] == ([1] if verdict == "VOIDED" else [1, 2])
+    assert outcome.attempts[0].status == first.verdict.lower()
+    assert booked == lines
+
+
+@given(st.integers(0, 2_000), st.integers(0, 10**9))
+def test_the_lines_of_a_reaped_request_add_up_to_its_bookings(tokens: int, nano_usd: int) -> None:
+    """Whatever the ledger booked."""
+    booked, lines = _sums(outcome_of(_entry(holds=_booked(nano_usd, tokens))))
+
+    assert booked == lines
+
+
+def test_without_a_price_there_is_no_cost() -> None:
+    """Null, not zero."""
+    tokens_only = (Booking(key="b:org/tokens:2023-11", unit="tokens", amount=1_500),)
+
+    assert outcome_of(_entry(holds=tokens_only)).attempts[0].cost_nano_usd is None
+
+
+def test_every_reaper_makes_the_same_bytes() -> None:
+    """Two replicas may reap the same entry; its time is its deadline."""
+    assert encode(outcome_of(_entry())) == encode(outcome_of(_entry()))
+    assert outcome_of(_entry()).finished_at_ms == NOW_MS + 60_000
+
+
+def test_an_outcome_carries_the_facts_that_were_kept_beside_the_hold() -> None:
+    """Who, what, and the record it follows from."""
+    outcome = outcome_of(_entry())
+    request = accepted()
+
+    assert (outcome.key_id, outcome.project, outcome.user) == (
+        request.key_id,
+        request.project,
+        request.user,
+    )
+    assert (outcome.route, outcome.model) == (request.route, request.model)
+    assert outcome.parents == [ACCEPTED_AT]
+
+
+def test_kept_facts_never_contain_the_content() -> None:
+    """The ledger is not where prompts are kept."""
+    assert "hello" not in _INFO
+    assert Info.decoded(_INFO) == info_of(accepted(), ACCEPTED_AT)
+
+
+@pytest.mark.parametrize("info", ["", "{}", "[]"])
+def test_facts_of_others_are_refused(info: str) -> None:
+    """With one exception, which the reaper reports."""
+    with pytest.raises(msgspec.DecodeError):
+        Info.decoded(info)

@@ -1,0 +1,221 @@
+"""Terms: which limits a request meets, and what it holds on each."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from limiter_worker.terms import DefaultRate, LimitFacts, NoTerms, Terms, removed_limit, terms_of
+from schemas.config_state import Snapshot, pinned_price
+from schemas.entities import Budget, Limits, Model, Quota, Target
+from schemas.events import RequestAccepted
+from schemas.money import TokenCounts, cost_nano_usd
+from tests.unit.examples import NOW_MS, accepted, configuration, priced_model
+
+_DEFAULT = DefaultRate(requests_per_s=100, burst=200)
+_UNPRICED = Model(backends=(Target(backend="b1"),))
+_LIMIT = Limits(concurrency=1, tokens_per_min=600, budgets=(Budget("5", "day"),))
+
+
+def _terms(config: Snapshot, request: RequestAccepted | None = None) -> Terms:
+    terms = terms_of(request or accepted(), config, _DEFAULT, NOW_MS, "info")
+    assert isinstance(terms, Terms)
+    return terms
+
+
+_PRICES_USD = st.integers(0, 10_000_000).map(lambda micro: f"{micro / 1_000_000:.6f}")
+
+
+@given(st.data(), _PRICES_USD, _PRICES_USD, st.none() | _PRICES_USD)
+def test_the_hold_is_never_below_the_cost_of_any_use_within_the_bounds(
+    data: st.DataObject, input_usd: str, output_usd: str, cached_usd: str | None
+) -> None:
+    """Whatever share of the input was cached, and even if caching costs extra."""
+    model = Model(
+        backends=(Target(backend="b1"),),
+        input_usd_per_mtok=input_usd,
+        output_usd_per_mtok=output_usd,
+        cached_input_usd_per_mtok=cached_usd,
+    )
+    request = accepted(
+        input_tokens_bound=data.draw(st.integers(0, 10**6)),
+        output_tokens_bound=data.draw(st.integers(0, 10**5)),
+    )
+    terms = _terms(configuration(model=model), request)
+    held = {balance.unit: balance.amount for balance in terms.admit.balances}
+    input_tokens = data.draw(st.integers(0, request.input_tokens_bound))
+    used = TokenCounts(
+        input_tokens,
+        data.draw(st.integers(0, request.output_tokens_bound)),
+        data.draw(st.integers(0, input_tokens)),
+    )
+
+    assert terms.price == pinned_price("echo", model, 4)
+    assert terms.price is not None
+    assert cost_nano_usd(terms.price, used) <= held["nano_usd"]
+    assert used.input_tokens + used.output_tokens <= held["tokens"]
+
+
+def test_every_scope_contributes_its_limits() -> None:
+    """Each under its own name and its own key, so that none shadows another."""
+    terms = _terms(configuration(org=_LIMIT, project=_LIMIT, key=_LIMIT, user=_LIMIT))
+
+    for scope in ("org", "project", "key", "user"):
+        assert {f"{scope}:tokens_per_min", f"{scope}:concurrency", f"{scope}:budget:day"} <= set(
+            terms.facts
+        )
+    keys = [part.key for part in (*terms.admit.rates, *terms.admit.leases, *terms.admit.balances)]
+    assert len(keys) == len(set(keys))
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [accepted(project=None, user=None), accepted(project="gone", user="gone")],
+    ids=["it has none", "they are gone"],
+)
+def test_absent_project_and_user_contribute_nothing(request_: RequestAccepted) -> None:
+    """Their limits are those of others."""
+    terms = _terms(configuration(project=_LIMIT, user=_LIMIT), request_)
+
+    assert {name.split(":")[0] for name in terms.facts} == {"org", "key"}
+
+
+def test_organizations_and_keys_without_a_rate_get_the_default() -> None:
+    """Projects and users do not."""
+    rates = {r.id: (r.cost, r.burst, r.rate_milli_per_s) for r in _terms(configuration()).admit.rates}
+
+    assert rates == {
+        "org:requests_per_s": (1, 200, 100_000),
+        "key:requests_per_s": (1, 200, 100_000),
+    }
+
+
+@pytest.mark.parametrize(
+    ("limits", "burst", "rate_milli_per_s"),
+    [
+        (Limits(requests_per_s=5), 5, 5_000),
+        (Limits(requests_per_s=5, burst=50), 50, 5_000),
+        (Limits(burst=50), 50, 100_000),
+        (Limits(requests_per_s=0.25), 1, 250),
+        (Limits(requests_per_s=0.0001), 1, 1),
+    ],
+    ids=["rate", "rate and burst", "burst only", "slow", "slower than a thousandth"],
+)
+def test_a_rate_becomes_a_bucket(limits: Limits, burst: int, rate_milli_per_s: int) -> None:
+    """A bucket holds at least one request and always refills."""
+    rate = next(
+        r for r in _terms(configuration(key=limits)).admit.rates if r.id == "key:requests_per_s"
+    )
+
+    assert (rate.burst, rate.rate_milli_per_s) == (burst, rate_milli_per_s)
+
+
+def test_a_token_rate_is_charged_with_both_bounds() -> None:
+    """A minute's tokens are the bucket's depth."""
+    rate = next(
+        r
+        for r in _terms(configuration(org=Limits(tokens_per_min=60_000))).admit.rates
+        if r.id == "org:tokens_per_min"
+    )
+
+    assert (rate.cost, rate.burst, rate.rate_milli_per_s) == (1_500, 60_000, 1_000_000)
+
+
+def test_cost_and_tokens_of_an_organization_are_always_tracked() -> None:
+    """Without a limit, so that ledger and log always have sums to compare."""
+    balances = _terms(configuration()).admit.balances
+
+    assert {(b.key, b.amount, b.limit) for b in balances} == {
+        ("b:org/tokens:2023-11", 1_500, None),
+        ("b:org/nano_usd:2023-11", 5_000_000, None),
+    }
+
+
+def test_where_two_limits_meet_the_lower_holds() -> None:
+    """Also where one of them is the tracked sum."""
+    twice = Limits(
+        budgets=(Budget("7", "month"), Budget("5", "month"), Budget("6", "month")),
+        quotas=(Quota(9, "requests", "day"),),
+    )
+    terms = _terms(configuration(org=twice))
+    limits = {b.key: (b.id, b.limit, b.amount) for b in terms.admit.balances if b.limit is not None}
+
+    assert limits == {
+        "b:org/nano_usd:2023-11": ("org:budget:month", 5_000_000_000, 5_000_000),
+        "b:org/requests:2023-11-14": ("org:quota:requests:day", 9, 1),
+    }
+    assert terms.facts["org:quota:requests:day"] == LimitFacts("quota", "requests", 9)
+
+
+def test_a_total_budget_has_no_end() -> None:
+    """It never rolls over."""
+    terms = _terms(configuration(user=Limits(budgets=(Budget("5", "total"),))))
+    balance = next(b for b in terms.admit.balances if b.id == "user:budget:total")
+
+    assert (balance.key, balance.start_ms, balance.end_ms) == ("b:user/ada/nano_usd:total", 0, None)
+
+
+def test_every_limit_of_the_ledger_can_be_told_to_the_client() -> None:
+    """Each id the ledger may name has its facts."""
+    limits = Limits(
+        tokens_per_min=600,
+        concurrency=1,
+        budgets=(Budget("5", "day"), Budget("5", "total")),
+        quotas=(Quota(9, "tokens", "month"), Quota(9, "requests", "day")),
+    )
+    terms = _terms(configuration(org=limits, project=limits, key=limits, user=limits))
+    parts = (*terms.admit.rates, *terms.admit.leases, *terms.admit.balances)
+
+    assert {part.id for part in parts if part.id} == set(terms.facts)
+
+
+@pytest.mark.parametrize(
+    ("limits", "answer"),
+    [
+        ({}, False),
+        ({"org": Limits(budgets=(Budget("5", "day"),))}, True),
+        ({"user": Limits(budgets=(Budget("5", "total"),))}, True),
+        ({"org": Limits(quotas=(Quota(9, "tokens", "day"),))}, False),
+    ],
+    ids=["no budget", "budget of the organization", "budget of the user", "quota only"],
+)
+def test_a_model_without_a_price_is_refused_where_a_budget_applies(
+    limits: dict[str, Limits], answer: bool
+) -> None:
+    """Elsewhere it is admitted, and its cost is not held."""
+    terms = terms_of(accepted(), configuration(model=_UNPRICED, **limits), _DEFAULT, NOW_MS, "")
+
+    if answer:
+        assert terms == NoTerms(unpriced=True)
+    else:
+        assert isinstance(terms, Terms)
+        assert "nano_usd" not in {balance.unit for balance in terms.admit.balances}
+
+
+@pytest.mark.parametrize("gone", [{"model": "other"}, {"org": "other"}], ids=["model", "organization"])
+def test_without_model_or_organization_there_are_no_terms(gone: dict[str, str]) -> None:
+    """They were removed after ingress accepted the request."""
+    request = accepted(**gone)
+
+    assert terms_of(request, configuration(), _DEFAULT, NOW_MS, "") == NoTerms(unpriced=False)
+
+
+def test_the_request_is_named_to_the_ledger() -> None:
+    """Identity, deadline and what the reaper needs."""
+    admit = _terms(configuration(model=priced_model())).admit
+
+    assert (admit.org, admit.req, admit.info) == ("acme", accepted().request_id, "info")
+    assert (admit.accepted_ms, admit.deadline_ms) == (NOW_MS, NOW_MS + 60_000)
+
+
+def test_the_id_of_a_removed_limit_tells_its_facts() -> None:
+    """The same as when it was configured, but for the number, which the ledger states."""
+    limits = Limits(
+        tokens_per_min=600,
+        concurrency=600,
+        budgets=(Budget("5", "day"), Budget("5", "total")),
+        quotas=(Quota(600, "tokens", "month"), Quota(600, "requests", "day")),
+    )
+    for limit_id, fact in _terms(configuration(org=limits)).facts.items():
+        assert removed_limit(limit_id, fact.limit) == fact
