@@ -22,7 +22,7 @@ from schemas.runtime.consume.records import Record
 from schemas.runtime.ledger import answers, documents
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.ledger.errors import LedgerUnavailable
-from schemas.runtime.produce import Outgoing, ProduceFailed, Producer
+from schemas.runtime.produce import Outgoing, Producer
 from schemas.runtime.retry import retry_until
 from schemas.runtime.telemetry import Metrics
 
@@ -90,31 +90,13 @@ class Books:
             for (_, entry), verdict in zip(rows, booked.rows, strict=True)
             if verdict != "DUPLICATE"
         ]
-        await asyncio.gather(
-            *(self._produce(line) for entry, _ in effective for line in entry.lines)
-        )
+        lines = [_outgoing(line) for entry, _ in effective for line in entry.lines]
+        await self.producer.deliver(lines, deadline_s)
         for entry, verdict in effective:
             if verdict == "BOOKED":
                 self._count(partition, entry)
         for record, _ in rows:
             record.finish()
-
-    async def _produce(self, line: UsageRecorded) -> None:
-        """Produce the line; one that was produced before is equal, byte for byte, and has its id."""
-        headers = event_headers(
-            "usage.recorded",
-            line.usage_id,
-            "accounting",
-            line.finished_at_ms,
-            {"request_id": line.request_id.encode()},
-        )
-        outgoing = Outgoing(topics.USAGE_RECORDS, line.org.encode(), encode(line), headers)
-
-        async def send() -> None:
-            await self.producer.send(outgoing)
-
-        deadline_s = self.clock.monotonic_s() + _FOR_AS_LONG_AS_IT_TAKES_S
-        await retry_until(send, ProduceFailed, deadline_s)
 
     def _count(self, partition: int, entry: Entry) -> None:
         self.touched.note(partition, entry)
@@ -129,3 +111,12 @@ def _outcome_in(record: Record) -> RequestFinished | AttemptAdjusted:
     if not isinstance(event, RequestFinished | AttemptAdjusted):
         raise MalformedRecord(f"a {type(event).__name__} is no outcome")
     return event
+
+
+def _outgoing(line: UsageRecorded) -> Outgoing:
+    """The usage line as a record; one that was produced before is equal to it, byte for byte."""
+    more = {"request_id": line.request_id.encode()}
+    headers = event_headers(
+        "usage.recorded", line.usage_id, "accounting", line.finished_at_ms, more
+    )
+    return Outgoing(topics.USAGE_RECORDS, line.org.encode(), encode(line), headers)

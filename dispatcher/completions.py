@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
@@ -47,8 +48,8 @@ class _Choice(msgspec.Struct, frozen=True):
 class _Body(msgspec.Struct, frozen=True):
     id: str | None = None
     choices: list[_Choice] = []
-    usage: _Usage | None = None
-    error: msgspec.Raw | None = None
+    usage: Any = None
+    error: Any = None
 
 
 _BODIES = msgspec.json.Decoder(_Body)
@@ -75,12 +76,19 @@ def read_body(body: bytes) -> Completion:
         parsed = _BODIES.decode(body)
     except msgspec.DecodeError as error:
         raise UpstreamGarbage(str(error)) from error
+    if parsed.error is not None:
+        raise UpstreamGarbage("the backend answered 200 with an error")
     text = "".join((c.message.content or "") for c in parsed.choices if c.message is not None)
     return Completion(parsed.id, _counts(parsed.usage), text)
 
 
-def _counts(usage: _Usage | None) -> TokenCounts | None:
-    if usage is None:
+def _counts(sent: Any) -> TokenCounts | None:
+    """The backend's counts; a completion is not lost because its counts are garbled."""
+    if sent is None:
+        return None
+    try:
+        usage = msgspec.convert(sent, _Usage)
+    except msgspec.ValidationError:
         return None
     cached = usage.prompt_tokens_details and usage.prompt_tokens_details.cached_tokens
     reasoning = usage.completion_tokens_details and usage.completion_tokens_details.reasoning_tokens
@@ -144,7 +152,7 @@ class StreamReader:
         self.provider_id = self.provider_id or parsed.id
         self._texts += [c.delta.content for c in parsed.choices if c.delta and c.delta.content]
         if parsed.usage is not None:
-            self.usage = _counts(parsed.usage)
+            self.usage = _counts(parsed.usage) or self.usage
             if not parsed.choices and not self.relays_usage:
                 return b""
         if not self.relays_usage and b'"usage"' in payload:

@@ -32,7 +32,7 @@ from schemas.runtime.consume.records import Record
 from schemas.runtime.ledger import answers, documents
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.ledger.errors import LedgerUnavailable
-from schemas.runtime.produce import Outgoing, ProduceFailed, Producer
+from schemas.runtime.produce import Outgoing, Producer
 from schemas.runtime.retry import retry_until
 from schemas.runtime.store import StoreError, StoreUnavailable
 from schemas.runtime.telemetry import Metrics
@@ -103,38 +103,41 @@ class Dispatching:
             copy.finish()
 
     async def _claim_and_run(self, job: Job, record: Record) -> None:
-        """Claim until there is a verdict; a claim held by another process is looked at again."""
+        """Run the request if it is ours to run, else do what its state in the ledger asks for."""
+        match await self._claim(job):
+            case answers.Fence(fence=fence, attempt=number):
+                async with self.slots:
+                    await self._run_claimed(job, record, fence, number)
+            case answers.Finished(outcome=finished):
+                await self._finish_again(job, record, finished)
+            case answers.Unknown():
+                await self._reply_lost(job, ErrorCode.UPSTREAM_INTERRUPTED)
+            case answers.Cancelled():
+                await self._end_unrun(job, record, ErrorCode.REQUEST_CANCELLED, "cancelled")
+            case answers.Limited() | answers.Refused() | answers.Contended():
+                await self._end_unrun(job, record, ErrorCode.SERVICE_UNAVAILABLE, "failed")
+            case _:
+                await self._reply_lost(job, ErrorCode.DEADLINE_EXCEEDED)
+
+    async def _claim(self, job: Job) -> answers.StartAnswer | None:
+        """Ask until there is a verdict; a claim held by another process is looked at again.
+
+        ``None`` when the ledger stayed away until the deadline.
+        """
         readmit = False
         owner = f"{self.owner}/{random_bytes(6).hex()}"
         while True:
             claim = await self._until_deadline(job, self._start(job, owner, readmit=readmit))
             match claim:
-                case answers.Fence(fence=fence, attempt=number):
-                    await self._run_in_slot(job, record, fence, number)
-                    return
                 case answers.Busy(owner=holder, fence=fence, attempt=number) if holder == owner:
                     # The first try went through, only its answer was lost.
-                    await self._run_in_slot(job, record, fence, number)
-                    return
+                    return answers.Fence(fence=fence, attempt=number)
                 case answers.Busy(ms=wait_ms):
                     await asyncio.sleep(wait_ms / 1000 + 0.05)
                 case answers.Gone() if not readmit:
                     readmit = True
-                case answers.Finished(outcome=finished):
-                    await self._finish_again(job, record, finished)
-                    return
-                case answers.Unknown():
-                    await self._reply_lost(job, ErrorCode.UPSTREAM_INTERRUPTED)
-                    return
-                case answers.Cancelled():
-                    await self._end_unrun(job, record, ErrorCode.REQUEST_CANCELLED, "cancelled")
-                    return
-                case answers.Limited() | answers.Refused() | answers.Contended():
-                    await self._end_unrun(job, record, ErrorCode.SERVICE_UNAVAILABLE, "failed")
-                    return
-                case answers.Expired() | answers.Gone() | None:
-                    await self._reply_lost(job, ErrorCode.DEADLINE_EXCEEDED)
-                    return
+                case _:
+                    return claim
 
     def _start(self, job: Job, owner: str, *, readmit: bool) -> documents.Start:
         balances = tuple(_balance(hold) for hold in job.admitted.holds)
@@ -162,10 +165,6 @@ class Dispatching:
             return await retry_until(start, LedgerUnavailable, self.clock.monotonic_s() + left_s)
         except LedgerUnavailable:
             return None
-
-    async def _run_in_slot(self, job: Job, record: Record, fence: int, number: int) -> None:
-        async with self.slots:
-            await self._run_claimed(job, record, fence, number)
 
     async def _run_claimed(self, job: Job, record: Record, fence: int, number: int) -> None:
         """Attempt after attempt until one ends the request, then close it."""
@@ -346,12 +345,8 @@ class Dispatching:
             passed_on(record.headers),
         )
         outgoing = Outgoing(topics.OUTCOMES, finished.org.encode(), encoded, headers)
-
-        async def send() -> None:
-            await self.producer.send(outgoing)
-
         deadline_s = self.clock.monotonic_s() + _FOR_AS_LONG_AS_IT_TAKES_S
-        await retry_until(send, ProduceFailed, deadline_s)
+        await self.producer.deliver([outgoing], deadline_s)
 
     async def _persist(
         self, work: Callable[[], Awaitable[answers.FinishAnswer]]

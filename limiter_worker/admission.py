@@ -28,7 +28,7 @@ from limiter_worker.verdicts import (
 from schemas import topics
 from schemas.codec import MalformedRecord, decode_as, encode
 from schemas.errors import ErrorCode
-from schemas.events import RecordRef, RequestAccepted
+from schemas.events import RequestAccepted
 from schemas.frames import Frame
 from schemas.headers import event_headers, passed_on
 from schemas.runtime.bus import Bus
@@ -39,13 +39,14 @@ from schemas.runtime.consume.records import Record
 from schemas.runtime.ledger import answers
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.ledger.errors import LedgerUnavailable
-from schemas.runtime.produce import Outgoing, ProduceFailed, Producer
+from schemas.runtime.produce import Outgoing, Producer
 from schemas.runtime.retry import retry_until
 from schemas.runtime.store import StoreError, StoreUnavailable
 from schemas.runtime.telemetry import Metrics
 
 _LOG = logging.getLogger(__name__)
 
+_SOURCE = "limiter_worker"
 _CONFIG_WAIT_S = 5.0
 _PRODUCE_DEADLINE_S = 3_600.0
 _ROLL_RETRIES_MAX = 5
@@ -92,7 +93,7 @@ class Admission:
             else:
                 endings.append((record, accepted, sorted_out))
         endings += await self._decide(open_requests)
-        await asyncio.gather(*(self._carry_out(*ending) for ending in endings))
+        await self._carry_out(endings)
 
     async def _decoded(self, record: Record) -> tuple[Record, Accepted] | None:
         try:
@@ -188,33 +189,18 @@ class Admission:
             by_record = {id(r): answer for r, answer in zip(alive, found, strict=True)}
             return [by_record.get(id(r)) for r in waiting]
 
-    async def _carry_out(
-        self, record: Record, accepted: Accepted, decision: Dispatch | End
-    ) -> None:
-        """Produce what the decision says, tell the client, and let the offset go."""
-        request_id = accepted.request.request_id
-        more = passed_on(record.headers)
-        at_ms = accepted.appended_at_ms
-        if isinstance(decision, Dispatch):
-            headers = event_headers("request.admitted", request_id, "limiter_worker", at_ms, more)
-            dispatch = encode(decision.event)
-            await self._produce(Outgoing(topics.DISPATCH, request_id.encode(), dispatch, headers))
-        else:
-            headers = event_headers("request.finished", request_id, "limiter_worker", at_ms, more)
-            outcome = encode(decision.outcome)
-            org = accepted.request.org.encode()
-            await asyncio.gather(
-                self._produce(Outgoing(topics.OUTCOMES, org, outcome, headers)),
-                self._reply(accepted, decision),
-            )
-        record.finish()
-
-    async def _produce(self, record: Outgoing) -> RecordRef:
-        async def send() -> RecordRef:
-            return await self.producer.send(record)
-
+    async def _carry_out(self, decided: Sequence[tuple[Record, Accepted, Dispatch | End]]) -> None:
+        """Produce what the decisions say, tell the clients, and let the offsets go."""
         deadline_s = self.clock.monotonic_s() + _PRODUCE_DEADLINE_S
-        return await retry_until(send, ProduceFailed, deadline_s)
+        replies = [
+            self._reply(accepted, decision)
+            for _, accepted, decision in decided
+            if isinstance(decision, End)
+        ]
+        produced = self.producer.deliver([_follow_up(*d) for d in decided], deadline_s)
+        await asyncio.gather(produced, *replies)
+        for record, _, _ in decided:
+            record.finish()
 
     async def _reply(self, accepted: Accepted, ending: End) -> None:
         """Tell the client; without a bus it learns from its deadline, and the outcome stands."""
@@ -230,3 +216,15 @@ class Admission:
             await retry_until(send, StoreUnavailable, deadline_s)
         except (StoreUnavailable, StoreError) as error:
             _LOG.warning("no reply for %s: %r", request.request_id, error)
+
+
+def _follow_up(record: Record, accepted: Accepted, decision: Dispatch | End) -> Outgoing:
+    """The record that follows from the decision."""
+    request, at_ms = accepted.request, accepted.appended_at_ms
+    more = passed_on(record.headers)
+    if isinstance(decision, Dispatch):
+        headers = event_headers("request.admitted", request.request_id, _SOURCE, at_ms, more)
+        key, value = request.request_id, encode(decision.event)
+        return Outgoing(topics.DISPATCH, key.encode(), value, headers)
+    headers = event_headers("request.finished", request.request_id, _SOURCE, at_ms, more)
+    return Outgoing(topics.OUTCOMES, request.org.encode(), encode(decision.outcome), headers)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
+
+_DAY_MS = 86_400_000
 
 PeriodKind = Literal["day", "month", "total"]
 
@@ -23,8 +26,13 @@ def period_at(kind: PeriodKind, now_ms: int) -> Period:
     """The period of that kind that contains ``now_ms``."""
     if kind == "total":
         return Period("total", 0, None)
-    now = datetime.fromtimestamp(now_ms / 1000, UTC)
-    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    return _period_of_day(kind, now_ms // _DAY_MS)
+
+
+@functools.lru_cache(maxsize=64)
+def _period_of_day(kind: PeriodKind, days: int) -> Period:
+    """The period that contains the whole UTC day, given as days since 1970."""
+    midnight = datetime.fromtimestamp(days * _DAY_MS / 1000, UTC)
     if kind == "day":
         return _period(midnight.strftime("%Y-%m-%d"), midnight, midnight + timedelta(days=1))
     first = midnight.replace(day=1)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from limiter_worker.periods import PeriodKind, period_at
 from schemas import keys
-from schemas.config_state import Snapshot, pinned_price
+from schemas.config_state import Snapshot
 from schemas.entities import Limits
 from schemas.events import PinnedPrice, RequestAccepted
 from schemas.money import TokenCounts, cost_nano_usd, nano_usd
@@ -70,11 +70,9 @@ def terms_of(
     request: RequestAccepted, config: Snapshot, default: DefaultRate, now_ms: int, info: str
 ) -> Terms | NoTerms:
     """The terms under the configuration in force. ``info`` is handed back when a request is reaped."""
-    model = config.models.get(request.model)
-    if model is None or request.org not in config.organizations:
+    if request.model not in config.models or request.org not in config.organizations:
         return NoTerms(unpriced=False)
-    version = config.versions["model", request.model]
-    price = pinned_price(request.model, model, version)
+    price = config.prices[request.model]
     scopes = list(_scopes(request, config))
     if price is None and any(scope.limits.budgets for scope in scopes):
         return NoTerms(unpriced=True)

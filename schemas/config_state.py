@@ -43,6 +43,8 @@ class Snapshot:
     keys: Mapping[str, entities.Key] = field(default_factory=dict)
     models: Mapping[str, entities.Model] = field(default_factory=dict)
     backends: Mapping[str, entities.Backend] = field(default_factory=dict)
+    prices: Mapping[str, PinnedPrice | None] = field(default_factory=dict)
+    """Model to its price under the version of its entry; ``None`` when it has none."""
     key_id_by_hash: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[tuple[str, str], int] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
@@ -130,14 +132,21 @@ class ConfigState:
         keys = _referring(self._of(entities.Key), organizations, "key", problems)
         keys = _with_owners(keys, projects, users, problems)
         backends = self._of(entities.Backend)
+        models = _with_routes(self._of(entities.Model), backends, problems)
         return Snapshot(
             offset=self.offset,
             organizations=MappingProxyType(organizations),
             projects=MappingProxyType(projects),
             users=MappingProxyType(users),
             keys=MappingProxyType(keys),
-            models=MappingProxyType(_with_routes(self._of(entities.Model), backends, problems)),
+            models=MappingProxyType(models),
             backends=MappingProxyType(backends),
+            prices=MappingProxyType(
+                {
+                    name: pinned_price(name, model, self.entries["model", name].version)
+                    for name, model in models.items()
+                }
+            ),
             key_id_by_hash=MappingProxyType({key.hash: name for name, key in keys.items()}),
             versions=MappingProxyType({who: entry.version for who, entry in self.entries.items()}),
             problems=tuple(problems),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from decimal import Context, Decimal, Inexact, InvalidOperation, Overflow
 from typing import Final
@@ -49,6 +50,7 @@ def cost_nano_usd(price: PinnedPrice, tokens: TokenCounts) -> int:
     return quotient + (1 if doubled > _TOKENS_PER_MTOK or odd_tie else 0)
 
 
+@functools.lru_cache(maxsize=4_096)
 def nano_usd(amount: str) -> int:
     """Nano-USD of a decimal string of USD.
 

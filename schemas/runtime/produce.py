@@ -18,6 +18,7 @@ from aiokafka.partitioner import murmur2
 
 from schemas import topics
 from schemas.events import RecordRef
+from schemas.runtime.retry import retry_until
 
 _BATCH_BYTES = 512 * 1024
 _QUEUED_RECORDS_MAX = 50_000
@@ -114,6 +115,22 @@ class Producer:
         if lane not in self._senders:
             self._senders[lane] = asyncio.create_task(self._drain(lane))
         return delivered
+
+    async def deliver(self, records: Sequence[Outgoing], deadline_s: float) -> None:
+        """Send all of them and return once the broker has every one.
+
+        Those that fail are sent again until the monotonic ``deadline_s``, then ``ProduceFailed``.
+        """
+        left = list(records)
+
+        async def send_left() -> None:
+            results = await asyncio.gather(*map(self.send, left), return_exceptions=True)
+            failed = [isinstance(result, ProduceFailed) for result in results]
+            left[:] = [record for record, again in zip(left, failed, strict=True) if again]
+            if left:
+                raise ProduceFailed(f"{len(left)} records, such as one to {left[0].topic}")
+
+        await retry_until(send_left, ProduceFailed, deadline_s)
 
     async def _drain(self, lane: tuple[str, int]) -> None:
         """Send batch after batch of one partition until its queue is empty."""

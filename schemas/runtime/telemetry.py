@@ -26,6 +26,7 @@ _QUIET_LOGGERS = (
     "httpcore",
     "uvicorn.error",
     "schemas.runtime.consume.faust_app",
+    "schemas.runtime.consume.delivery",
 )
 
 

@@ -11,8 +11,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from schemas.runtime.consume.records import Record
-from schemas.runtime.produce import Outgoing, ProduceFailed, Producer
-from schemas.runtime.retry import retry_until
+from schemas.runtime.produce import Outgoing, Producer
 from schemas.topics import dead_letters_of
 
 _WINDOW_S = 60.0
@@ -51,11 +50,7 @@ class DeadLetters:
             value=record.value,
             headers=[*record.headers.items(), *_reason(record, stage, error)],
         )
-
-        async def produce() -> None:
-            await self.producer.send(letter)
-
-        await retry_until(produce, ProduceFailed, deadline_s=now_s + _PRODUCE_DEADLINE_S)
+        await self.producer.deliver([letter], now_s + _PRODUCE_DEADLINE_S)
 
 
 def _reason(record: Record, stage: str, error: Exception) -> list[tuple[str, bytes]]:

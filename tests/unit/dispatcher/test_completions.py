@@ -79,7 +79,7 @@ def test_impossible_counts_are_no_counts(usage: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"[]", b"<html>", b'{"choices": 5}', b'{"usage": {"prompt_tokens": "9"}}', b"\xff"]
+    "body", [b"", b"\xff", b"[]", b"<html>", b'{"choices": 5}', b'{"usage": {"prompt_tokens": "9"}}', b'{"error": {}}']
 )
 def test_an_answer_of_another_shape_is_garbage(body: bytes) -> None:
     """One exception for all of it."""

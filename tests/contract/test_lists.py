@@ -1,0 +1,134 @@
+"""The lists of errors, topics and metrics are complete, and nothing in them is unused."""
+
+from __future__ import annotations
+
+import ast
+from typing import get_args
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from schemas import events, topics
+from schemas.errors import ERRORS, ErrorCode
+from schemas.metrics import METRICS, MetricName
+from schemas.runtime.telemetry import Metrics
+from tests.contract.calls_in_code import method_calls, parsed_files
+
+_METHOD_OF_KIND = {"counter": "count", "gauge": "set", "histogram": "observe"}
+
+
+def test_every_error_code_has_a_specification() -> None:
+    """And every specification a code."""
+    assert set(ERRORS) == set(ErrorCode)
+
+
+@pytest.mark.parametrize("code", list(ErrorCode))
+def test_an_error_is_consistent_with_its_status(code: ErrorCode) -> None:
+    """A hint to come back only where a retry may help; no success among the errors."""
+    spec = ERRORS[code]
+
+    assert 400 <= spec.status < 600
+    assert spec.title
+    assert spec.may_retry or spec.retry_after_ms is None
+    assert spec.may_retry or spec.status < 500
+    assert not spec.may_retry or spec.status in {408, 429} or spec.status >= 500
+
+
+def test_every_error_code_is_used() -> None:
+    """A code that nobody sends is a promise that nobody keeps."""
+    used = {
+        node.attr
+        for path, tree in parsed_files()
+        if path != "schemas/errors.py"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "ErrorCode"
+    }
+
+    assert {code.name for code in ErrorCode} - used == set()
+
+
+def test_topic_names_are_unique() -> None:
+    """One fact, one topic."""
+    names = [topic.name for topic in topics.TOPICS]
+
+    assert len(names) == len(set(names))
+
+
+def test_every_topic_that_workers_read_has_dead_letters() -> None:
+    """``worker.read(topic, ...)`` dead-letters what cannot be decoded; the topic for it exists."""
+    by_name = {topic.name: topic for topic in topics.TOPICS}
+    read = {
+        getattr(topics, call.args[0].attr)
+        for path, call, _ in method_calls("read")
+        if path.endswith("/app.py") and isinstance(call.args[0], ast.Attribute)
+    }
+
+    assert read == {topics.REQUESTS, topics.DISPATCH, topics.OUTCOMES}
+    assert read == {topic.name for topic in topics.TOPICS if topic.has_dead_letters}
+    for name in read:
+        letters = by_name[topics.dead_letters_of(name)]
+        assert (letters.cleanup, letters.has_dead_letters) == ("delete", False)
+
+
+def test_every_topic_holds_records_of_published_events() -> None:
+    """Dead letters hold whatever bytes failed."""
+    names = {event.__name__ for event in get_args(events.Event)}
+
+    for topic in topics.TOPICS:
+        is_letters = topic.name.endswith(".dlq")
+        assert topic.records == ("original bytes",) if is_letters else set(topic.records) <= names
+    written = {record for topic in topics.TOPICS for record in topic.records}
+    assert names <= written
+
+
+@pytest.mark.parametrize("topic", topics.TOPICS, ids=lambda topic: topic.name)
+def test_a_topic_keeps_its_records_for_a_time_or_by_key(topic: topics.Topic) -> None:
+    """Kafka's own names of the settings; time is the broker's."""
+    settings = topic.settings()
+
+    assert (topic.retention_ms is None) == (topic.cleanup == "compact")
+    assert ("retention.ms" in settings) == (topic.cleanup == "delete")
+    assert settings["cleanup.policy"] == topic.cleanup
+    assert settings["message.timestamp.type"] == "LogAppendTime"
+    assert int(settings["max.message.bytes"]) == topics.MAX_RECORD_BYTES
+
+
+def test_every_metric_that_is_used_is_listed_and_every_listed_one_is_used() -> None:
+    """By its kind's method, with as many labels as the list says."""
+    used = set()
+    for path, call, method in method_calls("count", "set", "observe"):
+        first = call.args[0] if call.args else None
+        if not isinstance(first, ast.Constant) or not str(first.value).startswith("tallygate_"):
+            continue
+        spec = METRICS[first.value]  # a name that is not listed fails here
+        values = 1 if method == "count" else 2
+        assert method == _METHOD_OF_KIND[spec.kind], path
+        assert len(call.args) - values == len(spec.labels), path
+        used.add(first.value)
+
+    assert used == set(METRICS) == set(get_args(MetricName))
+
+
+def test_every_metric_can_be_exposed() -> None:
+    """Prometheus accepts its name, kind, labels and buckets."""
+    metrics = Metrics()
+    for name, spec in METRICS.items():
+        getattr(metrics, _METHOD_OF_KIND[spec.kind])(
+            name, *([] if spec.kind == "counter" else [1.0]), *("x" for _ in spec.labels)
+        )
+    exposed = {
+        family.name: family.type
+        for family in text_string_to_metric_families(metrics.page().decode())
+        if not family.name.endswith("_created")
+    }
+
+    assert exposed == {name.removesuffix("_total"): spec.kind for name, spec in METRICS.items()}
+
+
+def test_labels_never_carry_keys_users_or_ids() -> None:
+    """They would grow without bound, and tell too much."""
+    labels = {label for spec in METRICS.values() for label in spec.labels}
+
+    assert labels <= {"route", "status", "verdict", "backend", "kind", "topic"}

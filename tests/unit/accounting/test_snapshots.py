@@ -1,0 +1,45 @@
+"""Snapshots of tables: absolute values and the offset they stand for."""
+
+from __future__ import annotations
+
+from accounting.snapshots import snapshots_of
+from schemas.events import TableSnapshot
+from schemas.runtime.ledger.answers import Snapshot
+from tests.unit.examples import NOW_MS
+
+_READ = Snapshot(
+    offsets={3: 99, 4: 7},
+    usage={"2023-11-14T22": {"row|requests": 1}, "2023-11-14T23": {}},
+    balances={"b:org/tokens:2023-11": {"settled": 50, "reserved": 5}},
+    totals={"t:org/tokens:2023-11": {"settled": 46}, "t:org/nano_usd:2023-11": {}},
+)
+
+
+def _snapshot(table: str, hour: str | None, offset: int, values: dict[str, int]) -> TableSnapshot:
+    return TableSnapshot(
+        org="acme",
+        table=table,
+        hour=hour,
+        partition=3,
+        offset=offset,
+        values=values,
+        taken_at_ms=NOW_MS,
+    )
+
+
+def test_every_hour_and_the_balances_become_a_record() -> None:
+    """Balances as the log booked them, at the offset of their own partition."""
+    assert snapshots_of("acme", 3, _READ, NOW_MS) == [
+        _snapshot("usage", "2023-11-14T22", 99, {"row|requests": 1}),
+        _snapshot("usage", "2023-11-14T23", 99, {}),
+        _snapshot(
+            "balances", None, 99, {"t:org/tokens:2023-11": 46, "t:org/nano_usd:2023-11": 0}
+        ),
+    ]
+
+
+def test_a_partition_that_booked_nothing_stands_before_its_first_offset() -> None:
+    """So a rebuild folds all of it."""
+    read = Snapshot(offsets={}, usage={}, balances={}, totals={})
+
+    assert snapshots_of("acme", 3, read, NOW_MS) == [_snapshot("balances", None, -1, {})]

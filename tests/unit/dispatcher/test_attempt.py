@@ -1,0 +1,228 @@
+"""One attempt: how a backend's behaviour becomes usage, an ending and frames."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+
+from dispatcher.attempt import Abort, AttemptResult, AttemptRun
+from dispatcher.replies import ReplyStream
+from dispatcher.settlement import Job
+from schemas.errors import ErrorCode
+from schemas.events import RequestAccepted
+from schemas.frames import Chunk, Frame, Started
+from schemas.runtime.bus import Bus
+from schemas.runtime.clock import Clock
+from tests.unit.dispatcher.scripted_backend import (
+    Answer,
+    answering,
+    backend,
+    choice_of,
+    streaming,
+    upstreams,
+)
+from tests.unit.examples import DISPATCHED_AT, NOW_MS, accepted, admitted
+
+_USAGE = {"prompt_tokens": 12, "completion_tokens": 34}
+_BODY = json.dumps({"id": "c1", "choices": [{"message": {"content": "hi"}}], "usage": _USAGE})
+_CHUNK = b'data: {"id":"c1","choices":[{"delta":{"content":"hello"}}]}\n\n'
+_USAGE_CHUNK = b'data: {"choices":[],"usage":' + json.dumps(_USAGE).encode() + b"}\n\n"
+_ERROR = b'data: {"error":{"message":"boom"}}\n\n'
+_DONE = b"data: [DONE]\n\n"
+
+
+@dataclass
+class _FakeBus:
+    """Keeps the frames; notes what else happened before them."""
+
+    events: list[object] = field(default_factory=list)
+
+    async def send(self, frame: Frame, reply_to: str | None, ttl_ms: int) -> bool:
+        self.events.append(frame.content)
+        return True
+
+
+class _FixedClock(Clock):
+    def now_ms(self) -> int:
+        return NOW_MS
+
+
+@dataclass
+class _Scene:
+    """One attempt against one backend."""
+
+    run: AttemptRun
+    bus: _FakeBus
+
+    @property
+    def relayed(self) -> bytes:
+        return b"".join(e.body for e in self.bus.events if isinstance(e, Chunk))
+
+
+@asynccontextmanager
+async def _scene(
+    answer: Answer, request: RequestAccepted, *, owns_fence: bool = True, **more: Any
+) -> AsyncIterator[_Scene]:
+    bus = _FakeBus()
+
+    async def note_streamed() -> bool:
+        bus.events.append("noted")
+        return owns_fence
+
+    async with backend(answer) as url, upstreams() as client:
+        run = AttemptRun(
+            job=Job(admitted(request), request, DISPATCHED_AT),
+            choice=choice_of(url, **more),
+            number=1,
+            replies=ReplyStream(cast("Bus", bus), request.request_id, None, 1, False, 0.0),
+            upstreams=client,
+            clock=_FixedClock(),
+            note_streamed=note_streamed,
+            abort=Abort(),
+        )
+        yield _Scene(run, bus)
+
+
+async def _result(answer: Answer, **more: Any) -> tuple[AttemptResult, _Scene]:
+    async with _scene(answer, accepted(**more)) as scene:
+        return await scene.run.run(), scene
+
+
+async def test_a_whole_answer_is_booked_with_the_backends_own_counts() -> None:
+    """Its body is the client's, byte for byte; no frame leaves before it is booked."""
+    result, scene = await _result(answering(200, _BODY.encode()))
+    attempt = result.attempt
+
+    assert (result.ending.status, result.ending.body) == ("completed", _BODY.encode())
+    assert (attempt.status, attempt.upstream_status, attempt.provider_id) == ("succeeded", 200, "c1")
+    assert (attempt.input_tokens, attempt.output_tokens, attempt.estimated) == (12, 34, False)
+    assert (attempt.price_version, attempt.cost_nano_usd) == ("echo@4", 228_000)
+    assert not result.may_try_another
+    assert scene.bus.events == []
+
+
+async def test_an_answer_without_counts_is_estimated_and_says_so() -> None:
+    """By an exact count of the texts."""
+    body = json.dumps({"choices": [{"message": {"content": "hello world"}}]})
+    attempt = (await _result(answering(200, body.encode())))[0].attempt
+
+    assert (attempt.input_tokens, attempt.output_tokens, attempt.estimated) == (1, 2, True)
+
+
+async def test_a_stream_is_noted_then_started_then_relayed() -> None:
+    """The ledger hears of content before the client does."""
+    answer = streaming(_CHUNK, _CHUNK, _USAGE_CHUNK, _DONE)
+    result, scene = await _result(answer, stream=True, include_usage=True)
+
+    assert scene.bus.events[:2] == ["noted", Started("b1", "[]")]
+    assert scene.relayed == _CHUNK + _CHUNK + _USAGE_CHUNK
+    assert scene.bus.events.count("noted") == 1
+    assert (result.ending.status, result.attempt.output_tokens) == ("completed", 34)
+    assert result.attempt.first_token_at_ms == NOW_MS
+
+
+async def test_nothing_leaves_once_the_fence_is_lost() -> None:
+    """Somebody else runs the request now; this attempt is over."""
+    async with _scene(streaming(_CHUNK, _DONE), accepted(stream=True), owns_fence=False) as scene:
+        result = await scene.run.run()
+
+    assert scene.bus.events == ["noted"]
+    assert not result.may_try_another
+
+
+@pytest.mark.parametrize("last", [_ERROR, b"", b"data: {"], ids=["error event", "silence", "half an event"])
+async def test_a_stream_that_breaks_off_is_not_tried_elsewhere(last: bytes) -> None:
+    """The client has seen content; what it got is estimated."""
+    result, _ = await _result(streaming(_CHUNK, last), stream=True)
+
+    assert result.ending.code is ErrorCode.UPSTREAM_INTERRUPTED
+    assert (result.attempt.status, result.may_try_another) == ("interrupted", False)
+    assert (result.attempt.output_tokens, result.attempt.estimated) == (1, True)
+
+
+@pytest.mark.parametrize("only", [_ERROR, b""], ids=["error event", "silence"])
+async def test_a_stream_that_breaks_off_before_content_may_be_tried_elsewhere(only: bytes) -> None:
+    """Nobody has seen a byte."""
+    result, scene = await _result(streaming(only), stream=True)
+
+    assert (result.attempt.status, result.may_try_another) == ("failed", True)
+    assert scene.bus.events == []
+
+
+async def test_a_refusal_of_the_backend_costs_nothing() -> None:
+    """Its status reaches the client and no other backend is asked."""
+    result, _ = await _result(answering(422, b'{"error":{"message":"no"}}'))
+
+    assert (result.ending.code, result.ending.answered_status) == ("upstream_rejected", 422)
+    assert (result.attempt.status, result.attempt.upstream_status) == ("failed", 422)
+    assert (result.attempt.input_tokens, result.attempt.cost_nano_usd) == (0, 0)
+    assert (result.may_try_another, result.may_have_spent) == (False, False)
+
+
+async def test_garbage_may_have_cost_and_may_be_tried_elsewhere() -> None:
+    """The backend worked, and we cannot read what it did."""
+    result, _ = await _result(answering(200, b"<html>"))
+
+    assert result.ending.code is ErrorCode.UPSTREAM_ERROR
+    assert (result.may_try_another, result.may_have_spent) == (True, True)
+    assert result.attempt.estimated
+
+
+def _hanging(released: asyncio.Event) -> Callable[[], Awaitable[object]]:
+    return released.wait
+
+
+@pytest.mark.parametrize(
+    ("left_ms", "timeout_s", "elsewhere"),
+    [(60, 120.0, False), (60_000, 0.06, True), (0, 120.0, False)],
+    ids=["deadline of the request", "timeout of the backend", "no time at all"],
+)
+async def test_a_backend_that_hangs_is_left(
+    left_ms: int, timeout_s: float, elsewhere: bool
+) -> None:
+    """504; only the backend's own timeout leaves time for another."""
+    released = asyncio.Event()
+    request = accepted(stream=True, deadline_ms=NOW_MS + left_ms)
+    answer = streaming(then=_hanging(released))
+    async with _scene(answer, request, timeout_s=timeout_s) as scene:
+        result = await scene.run.run()
+        released.set()
+
+    assert result.ending.code is ErrorCode.DEADLINE_EXCEEDED
+    assert (result.may_try_another, result.may_have_spent) == (elsewhere, True)
+
+
+@pytest.mark.parametrize("begun", [True, False], ids=["under way", "not yet begun"])
+async def test_a_cancelled_call_ends_at_once(begun: bool) -> None:
+    """Under way or about to begin; what was produced by then is booked."""
+    released, arrived = asyncio.Event(), asyncio.Event()
+
+    async def hang() -> None:
+        arrived.set()
+        await released.wait()
+
+    async with _scene(streaming(_CHUNK, then=hang), accepted(stream=True)) as scene:
+        run = asyncio.create_task(scene.run.run())
+        if begun:
+            await arrived.wait()
+        scene.run.abort.end("cancelled")
+        result = await asyncio.wait_for(run, 5)
+        released.set()
+
+    assert (result.ending.status, result.ending.code) == ("cancelled", "request_cancelled")
+    assert (result.attempt.status, result.may_try_another) == ("cancelled", False)
+
+
+async def test_only_the_first_reason_of_an_abort_counts() -> None:
+    """A lost lease after a cancel is still a cancel."""
+    abort = Abort()
+    abort.end("cancelled")
+    abort.end("stale")
+
+    assert abort.reason == "cancelled"

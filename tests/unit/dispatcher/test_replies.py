@@ -1,0 +1,74 @@
+"""The frames of a request: numbered, repeated until stored, dropped when nobody waits."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import cast
+
+import pytest
+
+from dispatcher.replies import ReplyStream
+from schemas.frames import Chunk, Frame
+from schemas.runtime.bus import KEPT_STREAM_TTL_MS, STREAM_TTL_MS, Bus
+from schemas.runtime.store import StoreError, StoreUnavailable
+
+
+@dataclass
+class _FakeBus:
+    """Fails as told, then stores."""
+
+    failures: list[Exception] = field(default_factory=list)
+    stored: list[tuple[Frame, str | None, int]] = field(default_factory=list)
+
+    async def send(self, frame: Frame, reply_to: str | None, ttl_ms: int) -> bool:
+        if self.failures:
+            raise self.failures.pop(0)
+        self.stored.append((frame, reply_to, ttl_ms))
+        return True
+
+
+def _stream(bus: _FakeBus, *, kept: bool = False) -> ReplyStream:
+    give_up_at_s = time.monotonic() + 5
+    return ReplyStream(cast("Bus", bus), "r1", "ing:i0", 9, kept, give_up_at_s)
+
+
+async def test_frames_are_numbered_from_one_under_their_fence() -> None:
+    """So that the store refuses repeated and stale ones."""
+    bus = _FakeBus()
+    replies = _stream(bus)
+    for body in (b"a", b"b"):
+        assert await replies.send(Chunk(body))
+
+    assert [frame for frame, _, _ in bus.stored] == [
+        Frame("r1", 9, 1, Chunk(b"a")),
+        Frame("r1", 9, 2, Chunk(b"b")),
+    ]
+    assert {to for _, to, _ in bus.stored} == {"ing:i0"}
+
+
+async def test_a_frame_waits_for_the_bus_under_its_own_number() -> None:
+    """A skipped number would tear the client's stream."""
+    bus = _FakeBus([StoreUnavailable("away")])
+    replies = _stream(bus)
+
+    assert await replies.send(Chunk(b"a"))
+    assert [frame.seq for frame, _, _ in bus.stored] == [1]
+
+
+async def test_a_frame_that_the_bus_refuses_is_not_repeated() -> None:
+    """No repetition mends a refusal."""
+    bus = _FakeBus([StoreError("ERR")])
+
+    with pytest.raises(StoreError):
+        await _stream(bus).send(Chunk(b"a"))
+    assert bus.stored == []
+
+
+@pytest.mark.parametrize(("kept", "ttl_ms"), [(False, STREAM_TTL_MS), (True, KEPT_STREAM_TTL_MS)])
+async def test_what_is_fetched_later_is_kept_longer(kept: bool, ttl_ms: int) -> None:
+    """Jobs and keyed requests."""
+    bus = _FakeBus()
+    await _stream(bus, kept=kept).send(Chunk(b"a"))
+
+    assert bus.stored[0][2] == ttl_ms
