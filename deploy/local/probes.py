@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 
+import psutil
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 
@@ -40,6 +41,17 @@ async def is_kafka_ready(port: int) -> bool:
         return False
     finally:
         await client.close()
+
+
+def owns_port(pid: int, port: int) -> bool:
+    """True if the process listens on the port; also where the system does not tell."""
+    try:
+        connections = psutil.Process(pid).net_connections("tcp")
+    except psutil.AccessDenied:
+        return True
+    except psutil.NoSuchProcess:
+        return False
+    return any(c.laddr.port == port and c.status == psutil.CONN_LISTEN for c in connections)
 
 
 async def _ask(port: int, question: bytes) -> bytes:

@@ -16,7 +16,9 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
+from deploy.local.probes import owns_port
 from deploy.local.problem import StackError
 
 PROBE_INTERVAL_S = 0.05
@@ -39,6 +41,11 @@ class ProcessSpec:
     is_ready: Callable[[], Awaitable[bool]]
     start_deadline_s: float = 60.0
     stop_deadline_s: float = 8.0
+
+    @property
+    def port(self) -> int:
+        """The port of the address."""
+        return urlsplit(self.address if "://" in self.address else f"//{self.address}").port or 0
 
 
 @dataclass(frozen=True)
@@ -115,8 +122,8 @@ class SupervisedProcess:
         self._report(Progress(self.spec.name, True, self.spec.address, seconds))
 
     async def _until_ready(self, child: asyncio.subprocess.Process) -> None:
-        # Death is looked for after the probe too: a stranger may answer on the child's port.
-        while not (await self.spec.is_ready() and child.returncode is None):
+        # A stranger may answer on the child's port, so an answer counts only from its owner.
+        while not (await self.spec.is_ready() and owns_port(child.pid, self.spec.port)):
             if child.returncode is not None:
                 raise self._not_started(f"it ended with code {child.returncode}")
             await asyncio.sleep(PROBE_INTERVAL_S)

@@ -25,6 +25,8 @@ EXAMPLE_PORTS = {"example-a": 9201, "example-b": 9202}
 # First ports of a role; replica n takes the n-th port after its own.
 ROLE_PORTS = {"limiter_worker": 9110, "dispatcher": 9120, "accounting": 9130}
 FIRST_WORKER_PORTS = {"limiter_worker-0": 9101, "dispatcher-0": 9102, "accounting-0": 9103}
+# Longer than a worker takes to finish what it has begun, so that none is killed while it drains.
+DRAIN_DEADLINE_S = 40.0
 INGRESS_PORT = 8080
 ADMIN_PORT = 8443
 
@@ -79,6 +81,7 @@ def role_spec(
         log_path=folder.path / "logs" / f"{name}.log",
         address=f"http://{HOST}:{ports[name]}",
         is_ready=functools.partial(is_http_ready, ports[name], ready_path),
+        stop_deadline_s=DRAIN_DEADLINE_S,
     )
 
 
