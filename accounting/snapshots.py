@@ -43,16 +43,28 @@ def snapshots_of(
         )
         for hour, values in read.usage.items()
     ]
-    settled = {name: fields.get("settled", 0) for name, fields in read.totals.items()}
-    balances = TableSnapshot(
-        org=org,
-        table="balances",
-        partition=partition,
-        offset=offset,
-        values=settled,
-        taken_at_ms=now_ms,
-    )
-    return [*usage, balances]
+    balances = [
+        TableSnapshot(
+            org=org,
+            table="balances",
+            partition=partition,
+            offset=offset,
+            values={balance: fields.get("settled", 0)},
+            taken_at_ms=now_ms,
+        )
+        for balance, fields in read.totals.items()
+    ]
+    return [*usage, *balances]
+
+
+def key_of(snapshot: TableSnapshot) -> str:
+    """The record's key in the compacted topic: one per table hour, one per balance.
+
+    A balance has a key of its own, because a record that held the changed ones of an organization
+    would replace the one that holds the others.
+    """
+    (name,) = [snapshot.hour] if snapshot.hour is not None else snapshot.values
+    return f"{snapshot.org}/{name}"
 
 
 @dataclass(slots=True)
@@ -92,7 +104,7 @@ class Snapshots:
 
 
 def _outgoing(snapshot: TableSnapshot) -> Outgoing:
-    key = snapshot.org if snapshot.hour is None else f"{snapshot.org}/{snapshot.hour}"
+    key = key_of(snapshot)
     headers = event_headers(
         "usage.table", f"{key}@{snapshot.offset}", "accounting", snapshot.taken_at_ms
     )

@@ -17,11 +17,14 @@ import msgspec
 from schemas import entities
 from schemas.entities import KINDS, Entity, Kind
 from schemas.events import ConfigEntry, PinnedPrice
-from schemas.money import nano_usd
+from schemas.money import NANO_PER_USD, nano_usd
 
 __all__ = ["ConfigState", "Problem", "Snapshot", "parse_entity", "pinned_price"]
 
 T = TypeVar("T")
+
+_PRICE_MAX_NANO_USD = 10_000 * NANO_PER_USD
+"""Keeps the hold of the largest request far below what the ledger computes exactly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +76,8 @@ def _check_amounts(entity: Entity) -> None:
             entity.output_usd_per_mtok,
             entity.cached_input_usd_per_mtok,
         )
-        for price in prices:
-            nano_usd(price or "0")
+        if any(nano_usd(price or "0") > _PRICE_MAX_NANO_USD for price in prices):
+            raise ValueError("a price is above 10000 USD per million tokens")
     elif not isinstance(entity, entities.Backend):
         for budget in entity.limits.budgets:
             nano_usd(budget.usd)

@@ -29,6 +29,8 @@ __all__ = [
 Usd: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,7}(\.[0-9]{1,9})?$")]
 EntityId: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}$")]
 Positive: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=2**53 - 1)]
+Rate: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=10**10)]
+"""The ledger's buckets are exact far beyond this."""
 Kind: TypeAlias = Literal["organization", "project", "user", "key", "model", "backend"]
 
 
@@ -54,8 +56,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     requests_per_s: Annotated[float, msgspec.Meta(gt=0, le=1e6)] | None = None
-    burst: Positive | None = None
-    tokens_per_min: Positive | None = None
+    burst: Rate | None = None
+    tokens_per_min: Rate | None = None
     concurrency: Positive | None = None
     budgets: tuple[Budget, ...] = ()
     quotas: tuple[Quota, ...] = ()

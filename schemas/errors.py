@@ -25,6 +25,8 @@ class ErrorCode(StrEnum):
     BODY_TOO_SLOW = "body_too_slow"
     MODEL_NOT_FOUND = "model_not_found"
     MODEL_UNPRICED = "model_unpriced"
+    IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
+    IDEMPOTENCY_IN_FLIGHT = "idempotency_in_flight"
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     VERSION_CONFLICT = "version_conflict"
@@ -73,6 +75,12 @@ ERRORS: Final[dict[ErrorCode, ErrorSpec]] = {
     ErrorCode.MODEL_NOT_FOUND: ErrorSpec(404, _INVALID, "The model does not exist", False),
     ErrorCode.MODEL_UNPRICED: ErrorSpec(
         403, "insufficient_quota", "The model has no price and a budget applies", False
+    ),
+    ErrorCode.IDEMPOTENCY_KEY_REUSED: ErrorSpec(
+        422, _INVALID, "The idempotency key came with another body before", False
+    ),
+    ErrorCode.IDEMPOTENCY_IN_FLIGHT: ErrorSpec(
+        409, _INVALID, "The first request with this idempotency key is still running", True, 1_000
     ),
     ErrorCode.NOT_FOUND: ErrorSpec(404, _INVALID, "Not found", False),
     ErrorCode.METHOD_NOT_ALLOWED: ErrorSpec(405, _INVALID, "Method not allowed", False),

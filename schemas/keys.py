@@ -62,7 +62,7 @@ def adjustment(org: str, request: str, ref: str) -> str:
 
 
 def idempotency(org: str, key_hash: str) -> str:
-    """Hash: request_id, fingerprint of one idempotency key."""
+    """Hash: request_id, fingerprint, produce_by_ms, deadline_ms of one idempotency key."""
     return of_org(org, f"k:{key_hash}")
 
 
@@ -72,5 +72,5 @@ def jobs(org: str) -> str:
 
 
 def job(org: str, request: str) -> str:
-    """Hash: status of one job and the pointer to its outcome."""
+    """String: opaque info of one job; it lives as long as the job can be asked for."""
     return of_org(org, f"jobs:{request}")

@@ -11,6 +11,10 @@ from typing import Final, Literal
 __all__ = [
     "AUDIT",
     "CONFIG",
+    "DEFERRED_1S",
+    "DEFERRED_10S",
+    "DEFERRED_60S",
+    "DEFERRED_DELAYS_MS",
     "DISPATCH",
     "MAX_RECORD_BYTES",
     "OUTCOMES",
@@ -61,6 +65,13 @@ USAGE_RECORDS: Final = "usage.records.v1"
 USAGE_TABLES: Final = "usage.tables.v1"
 AUDIT: Final = "audit.router"
 CONFIG: Final = "config.entries.v1"
+DEFERRED_1S: Final = "inference.deferred-1s.v1"
+DEFERRED_10S: Final = "inference.deferred-10s.v1"
+DEFERRED_60S: Final = "inference.deferred-60s.v1"
+
+DEFERRED_DELAYS_MS: Final = {DEFERRED_1S: 1_000, DEFERRED_10S: 10_000, DEFERRED_60S: 60_000}
+"""How long a request waits in each tier, the shortest first. One delay per topic keeps each of its
+partitions in the order of time."""
 
 
 def dead_letters_of(topic: str) -> str:
@@ -74,10 +85,14 @@ def _delete(name: str, key: str, records: tuple[str, ...], keep_ms: int, *, dlq:
 
 _MAIN: Final = (
     _delete(REQUESTS, "org_id", ("RequestAccepted",), 72 * _HOUR_MS, dlq=True),
+    *(
+        _delete(tier, "org_id", ("RequestAccepted",), 2 * _HOUR_MS, dlq=True)
+        for tier in DEFERRED_DELAYS_MS
+    ),
     _delete(DISPATCH, "request_id", ("RequestAdmitted",), 72 * _HOUR_MS, dlq=True),
     _delete(OUTCOMES, "org_id", ("RequestFinished", "AttemptAdjusted"), 72 * _HOUR_MS, dlq=True),
     _delete(USAGE_RECORDS, "org_id", ("UsageRecorded",), 400 * _DAY_MS, dlq=False),
-    Topic(USAGE_TABLES, "org_id or org_id/hour", ("TableSnapshot",), "compact", None),
+    Topic(USAGE_TABLES, "org_id/hour or org_id/balance", ("TableSnapshot",), "compact", None),
     _delete(AUDIT, "org_id", ("AuditRecorded",), 400 * _DAY_MS, dlq=False),
     Topic(CONFIG, "kind/id", ("ConfigEntry",), "compact", None, one_partition=True),
 )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 from deploy.cli.command import Call, Commands, add_command, add_group, entity_path
 from deploy.cli.output import table
 
-_COLUMNS = ("id", "url", "state", "max_concurrency", "timeout_s", "api_key_env")
+_COLUMNS = ("id", "url", "state", "health", "max_concurrency", "timeout_s", "api_key_env")
 
 
 def register(commands: Commands) -> None:
@@ -23,8 +25,14 @@ def register(commands: Commands) -> None:
 
 def show(call: Call) -> int:
     found = call.admin().get("/backends")
-    call.output.result(found, table(_COLUMNS, found["items"]))
+    call.output.result(found, table(_COLUMNS, map(_row, found["items"])))
     return 0
+
+
+def _row(backend: Mapping[str, Any]) -> dict[str, Any]:
+    """Health as each dispatcher sees it; none when none reports."""
+    reports = backend.get("health", ())
+    return {**backend, "health": [f"{r['instance']}={r['state']}" for r in reports]}
 
 
 def switch(verb: str, call: Call) -> int:

@@ -1,7 +1,7 @@
 """A small OpenAI-compatible model server that echoes, so that a fresh stack answers at once.
 
 It counts a token per whitespace-separated word and reports exactly that, so usage can be checked
-by hand. `python -m deploy.local.example_backend --port P --name N [--call-log FILE]`.
+by hand. `python -m deploy.local.example_backend [--host H] --port P --name N [--call-log FILE]`.
 """
 
 from __future__ import annotations
@@ -169,15 +169,21 @@ def _note(call_log: Path, http: web.Request, spoken: Echo) -> None:
         out.write(json.dumps(line) + "\n")
 
 
-def main() -> None:
-    """Read the command line and serve until a signal."""
+def create_parser() -> argparse.ArgumentParser:
+    """The command line. It listens on loopback unless told otherwise, as a container must."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--host", default=HOST)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--name", required=True)
     parser.add_argument("--call-log", type=Path)
-    options = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Read the command line and serve until a signal."""
+    options = create_parser().parse_args()
     app = create_app(options.name, time.time, options.call_log)
-    web.run_app(app, host=HOST, port=options.port, access_log=None, print=None)
+    web.run_app(app, host=options.host, port=options.port, access_log=None, print=None)
 
 
 if __name__ == "__main__":

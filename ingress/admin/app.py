@@ -15,13 +15,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount
 
+from ingress.admin.audit_routes import AuditRoutes
 from ingress.admin.config_writer import ConfigWriter
+from ingress.admin.dead_letter_routes import DeadLetterRoutes
 from ingress.admin.deps import AdminDeps
 from ingress.admin.entity_routes import EntityRoutes
 from ingress.admin.guard import LoopbackGuard
 from ingress.admin.key_routes import KeyRoutes
+from ingress.admin.lag_routes import LagRoutes
 from ingress.admin.ledger_routes import LedgerRoutes
 from ingress.admin.refusal import Refusal, problem_response
+from ingress.admin.request_routes import RequestRoutes
 from ingress.admin.status_routes import StatusRoutes
 from ingress.admin.usage_routes import UsageRoutes
 from schemas.errors import ErrorCode
@@ -42,6 +46,10 @@ def create_admin_app(deps: AdminDeps) -> Starlette:
         StatusRoutes(deps),
         UsageRoutes(deps),
         LedgerRoutes(deps),
+        RequestRoutes(deps),
+        AuditRoutes(deps),
+        DeadLetterRoutes(deps),
+        LagRoutes(deps),
         KeyRoutes(deps, writer),
         EntityRoutes(deps, writer),
     )

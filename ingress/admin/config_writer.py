@@ -7,12 +7,12 @@ every earlier entry, so comparing versions is a real compare-and-set.
 from __future__ import annotations
 
 import asyncio
-import logging
 from dataclasses import dataclass
 
 import msgspec
 
 from ingress.admin import lease
+from ingress.admin.audit_trail import record_audit
 from ingress.admin.change import Change, decide
 from ingress.admin.deps import AdminDeps
 from ingress.admin.log_reader import read_topic
@@ -22,10 +22,8 @@ from schemas.errors import ErrorCode
 from schemas.events import AuditRecorded, ConfigEntry
 from schemas.headers import event_headers
 from schemas.runtime.clock import random_bytes
-from schemas.runtime.produce import Outgoing, ProduceFailed
-from schemas.topics import AUDIT, CONFIG
-
-_LOG = logging.getLogger(__name__)
+from schemas.runtime.produce import Outgoing
+from schemas.topics import CONFIG
 
 _LEASE_DEADLINE_S = 5.0
 # Together below the ten seconds of the lease, so that nobody else writes meanwhile.
@@ -33,7 +31,6 @@ _END_DEADLINE_S = 2.0
 _READ_DEADLINE_S = 2.0
 _PRODUCE_DEADLINE_S = 3.0
 _APPLY_DEADLINE_S = 2.0
-_AUDIT_DEADLINE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +61,7 @@ class ConfigWriter:
         finally:
             await lease.release(self._deps.ledger_store, token)
         if isinstance(written, Written):
-            await self._record(written.entry, action)
+            await record_audit(self._deps.producer, audit_of(written.entry, action))
         return written
 
     async def _write_alone(self, change: Change) -> Written | Refusal:
@@ -92,16 +89,6 @@ class ConfigWriter:
     async def _last_offset(self) -> int:
         async with read_topic(self._deps.settings.kafka_brokers, CONFIG) as log:
             return max((await log.ends()).values(), default=0) - 1
-
-    async def _record(self, entry: ConfigEntry, action: str) -> None:
-        """The write stands whether or not its audit record gets through; then the log has it."""
-        event = audit_of(entry, action)
-        headers = event_headers("audit.recorded", event.audit_id, "ingress", event.at_ms)
-        outgoing = Outgoing(AUDIT, event.org.encode(), encode(event), headers)
-        try:
-            await asyncio.wait_for(self._deps.producer.send(outgoing), _AUDIT_DEADLINE_S)
-        except (ProduceFailed, TimeoutError) as error:
-            _LOG.error("audit record not delivered (%r): %s", error, event)
 
 
 def record_of(entry: ConfigEntry) -> Outgoing:

@@ -10,14 +10,14 @@ from starlette.routing import Route
 
 from ingress.admin import entities
 from ingress.admin.api_keys import KeyFields, fields_change
+from ingress.admin.audit_trail import ACTOR
 from ingress.admin.bodies import if_match, read_as, read_json
 from ingress.admin.change import Change, Edit
 from ingress.admin.config_writer import ConfigWriter, Written
 from ingress.admin.deps import AdminDeps
+from ingress.admin.health import health_of_backends
 from ingress.admin.refusal import Refusal, problem_response
 from schemas.entities import Kind
-
-ACTOR = "admin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +43,13 @@ class EntityRoutes:
         return found
 
     async def list_all(self, request: Request) -> Response:
-        """All that are not deleted, by id."""
+        """All that are not deleted, by id; backends with their health."""
         kind = _kind(request)
         entries = (e for e in self.deps.config.entries() if e.kind == kind)
         items = sorted(filter(None, map(entities.view, entries)), key=lambda item: item["id"])
+        if kind == "backend":
+            health = await health_of_backends(self.deps.ledger_store, self.deps.clock.now_ms())
+            items = [item | {"health": health.get(item["id"], [])} for item in items]
         return JSONResponse({"items": items})
 
     async def get_one(self, request: Request) -> Response:

@@ -13,12 +13,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ingress.admin import api_keys
+from ingress.admin.audit_trail import ACTOR
 from ingress.admin.bodies import read_as
 from ingress.admin.change import Change
 from ingress.admin.config_writer import ConfigWriter, Written
 from ingress.admin.deps import AdminDeps
 from ingress.admin.entities import not_found
-from ingress.admin.entity_routes import ACTOR
 from ingress.admin.propagation import wait_until_applied
 from ingress.admin.refusal import Refusal, problem_response
 from schemas.errors import ErrorCode

@@ -82,4 +82,3 @@ def _with_cost(row: dict[str, int]) -> dict[str, Any]:
     is_unpriced = row["attempts"] > 0 and row["unpriced"] >= row["attempts"]
     cost = None if is_unpriced and row["cost_nano_usd"] == 0 else row["cost_nano_usd"]
     return row | {"cost_nano_usd": cost, "cost_usd": None if cost is None else usd(cost)}
-

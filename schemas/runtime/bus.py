@@ -10,7 +10,7 @@ from importlib import resources
 from typing import Final
 
 from schemas.frames import Frame, decode_frame, encode_frame
-from schemas.runtime.store import StoreConnection
+from schemas.runtime.store import Send, StoreConnection
 
 STREAM_TTL_MS: Final = 15 * 60 * 1000
 KEPT_STREAM_TTL_MS: Final = 24 * 3_600 * 1000
@@ -22,15 +22,20 @@ def channel_of(ingress_instance: str) -> str:
     return f"ing:{ingress_instance}"
 
 
+def cancel_channel_of(instance_id: str) -> str:
+    """The channel on which a dispatcher hears which of its requests were cancelled."""
+    return f"dsp:{instance_id}"
+
+
 def stream_of(request_id: str) -> str:
     """The stream that keeps a request's frames."""
     return f"rep:{request_id}"
 
 
-async def load_bus_functions(store: StoreConnection) -> None:
+async def load_bus_functions(send: Send) -> None:
     """Load the function library; harmless when it is there."""
     source = resources.files("schemas.runtime").joinpath("bus.lua").read_bytes()
-    await store.call("FUNCTION", "LOAD", "REPLACE", source)
+    await send("FUNCTION", "LOAD", "REPLACE", source)
 
 
 class Bus:
@@ -72,3 +77,8 @@ class Bus:
         """The newest frame of the request; ``None`` when there is none."""
         entries = await self.store.call("XREVRANGE", stream_of(request_id), "+", "-", "COUNT", 1)
         return decode_frame(entries[0][1][1]) if entries else None
+
+    async def tell_cancelled(self, owner: str, request_id: str) -> None:
+        """Ring the owner of a running attempt; one that does not hear it learns from its lease."""
+        instance_id = owner.partition("/")[0]
+        await self.store.call("PUBLISH", cancel_channel_of(instance_id), request_id)

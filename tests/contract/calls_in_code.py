@@ -22,6 +22,7 @@ def method_calls(*names: str) -> Iterator[tuple[str, ast.Call, str]]:
     """Calls ``<anything>.<name>(...)``: file, call, name."""
     for path, tree in parsed_files():
         for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-                if node.func.attr in names:
-                    yield path, node, node.func.attr
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                continue
+            if node.func.attr in names:
+                yield path, node, node.func.attr

@@ -61,9 +61,8 @@ def _mismatch(annotation: Any, schema: Any) -> str | None:
 
 
 def _compatible(reader: dict[str, Any], writer: dict[str, Any]) -> bool:
-    result = ReaderWriterCompatibilityChecker().get_compatibility(
-        make_avsc_object(reader), make_avsc_object(writer)
-    )
+    checker = ReaderWriterCompatibilityChecker()  # type: ignore[no-untyped-call]
+    result = checker.get_compatibility(make_avsc_object(reader), make_avsc_object(writer))
     return bool(result.compatibility is SchemaCompatibilityType.compatible)
 
 

@@ -44,11 +44,22 @@ def stored_state(store: Store, now_us: int) -> State:
             content = stored_attempt({k.decode(): v for k, v in store.hgetall(key).items()})
         elif kind == "ad":
             content = 1
+        elif kind == "jo":
+            content = stored_jobs(store, key)
+        elif kind == "k:":
+            content = {k.decode(): v.decode() for k, v in store.hgetall(key).items()}
         else:
             content = nonzero({k.decode(): int(v) for k, v in store.hgetall(key).items()})
         if content:
             state[key] = content
     return state
+
+
+def stored_jobs(store: Store, key: str) -> Any:
+    """The list of jobs, or the info of one."""
+    if not key.endswith("}:jobs"):
+        return store.get(key).decode()
+    return {m.decode(): int(s) for m, s in store.zrange(key, 0, -1, withscores=True)}
 
 
 def stored_attempt(fields: dict[str, bytes]) -> State:
@@ -95,6 +106,26 @@ def modelled_attempt(attempt: Attempt) -> State:
     }
 
 
+def modelled_claims(model: LedgerModel) -> dict[tuple[str, str], State]:
+    return {
+        scope: {
+            "request_id": claim.req,
+            "fingerprint": claim.fingerprint,
+            "produce_by_ms": str(claim.produce_by_ms),
+            "deadline_ms": str(claim.deadline_ms),
+        }
+        for scope, claim in model.claims.held.items()
+    }
+
+
+def modelled_jobs(model: LedgerModel) -> State:
+    state: State = {}
+    for org, listed in model.jobs.listed.items():
+        state[f"{{{org}}}:jobs"] = {req: created_ms for req, (created_ms, _) in listed.items()}
+        state |= {f"{{{org}}}:jobs:{req}": info for req, (_, info) in listed.items()}
+    return state
+
+
 def modelled_state(model: LedgerModel, now_us: int) -> State:
     """The model's content by the keys of the store; empty hashes and full buckets left out."""
 
@@ -116,6 +147,8 @@ def modelled_state(model: LedgerModel, now_us: int) -> State:
         **named(model.limits.leases),
         **named({scope: modelled_attempt(a) for scope, a in model.attempts.items()}, "a:"),
         **{f"{{{org}}}:adj:{req}:{ref}": 1 for org, req, ref in model.adjusted},
+        **named(modelled_claims(model), "k:"),
+        **modelled_jobs(model),
         **marks,
         "exp": members(model.expiring),
         "inf": members(model.inflight),

@@ -26,8 +26,12 @@ from schemas.runtime.ledger.documents import (
     Book,
     Booking,
     Cancel,
+    Claim,
     Finish,
+    Job,
     Lease,
+    ListJobs,
+    Look,
     NextAttempt,
     OutcomeRow,
     Rate,
@@ -36,6 +40,7 @@ from schemas.runtime.ledger.documents import (
     Reap,
     Reaped,
     ReapedRequest,
+    Release,
     Renew,
     Start,
     TakeSnapshot,
@@ -353,6 +358,55 @@ class LedgerComparison(RuleBasedStateMachine):
         org, req = self.pick(choice, "RESERVED", "RUNNING")
         doc = Cancel(org=org, req=req, deadline_ms=self.now_us // 1000 + 1_000, now_us=self.now_us)
         assert self.call(calls.cancel(doc)) == self.model.cancel(doc, self.now_us)
+
+    @rule(
+        choice=choice,
+        key_hash=st.sampled_from(("k1", "k2")),
+        fingerprint=st.sampled_from(("f1", "f1", "f2")),
+        produce_in_ms=st.sampled_from((0, 1_000)),
+        deadline_in_ms=st.sampled_from((-900_000, -899_900, 60_000)),
+    )
+    def claim(
+        self,
+        choice: int,
+        key_hash: str,
+        fingerprint: str,
+        produce_in_ms: int,
+        deadline_in_ms: int,
+    ) -> None:
+        org, req = self.pick_new(choice)
+        now_ms = self.now_us // 1000
+        doc = Claim(
+            org=org,
+            req=req,
+            key_hash=key_hash,
+            fingerprint=fingerprint,
+            produce_by_ms=now_ms + produce_in_ms,
+            deadline_ms=now_ms + deadline_in_ms,
+            now_us=self.now_us,
+        )
+        assert self.call(calls.claim(doc)) == self.model.claim(doc, self.now_us)
+
+    @rule(choice=choice, key_hash=st.sampled_from(("k1", "k2")), is_holder=st.booleans())
+    def release(self, choice: int, key_hash: str, is_holder: bool) -> None:
+        org, req = self.pick(choice)
+        held = self.model.claims.held.get((org, key_hash))
+        req = held.req if held and is_holder else req
+        doc = Release(org=org, req=req, key_hash=key_hash)
+        assert self.call(calls.release(doc)) == self.model.claims.release(doc)
+
+    @rule(choice=choice, limit=st.integers(1, 3), age_ms=st.sampled_from((0, 0, 5)))
+    def make_and_list_jobs(self, choice: int, limit: int, age_ms: int) -> None:
+        """Adds one, lists the pages before and after it, and looks at it."""
+        org, req = self.pick(choice, "FINISHED", "BOOKED")
+        created_ms = self.now_us // 1000 - age_ms
+        job = Job(org=org, req=req, created_ms=created_ms, info="ü{}", now_us=self.now_us)
+        assert self.call(calls.job(job)) == self.model.jobs.add(job)
+        for after in (None, req, "r99"):
+            page = ListJobs(org=org, limit=limit, after=after)
+            assert self.call(calls.jobs(page)) == self.model.jobs.page(page)
+        look = Look(org=org, req=req)
+        assert self.call(calls.look(look)) == self.model.look(look)
 
     @rule(limit=st.integers(1, 4), is_confirmed=st.booleans())
     def reap(self, limit: int, is_confirmed: bool) -> None:

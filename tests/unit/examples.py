@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from schemas.config_state import Snapshot
+from schemas.config_state import Snapshot, pinned_price
 from schemas.entities import Backend, Key, Limits, Model, Organization, Project, Target, User
 from schemas.events import (
     Attempt,
@@ -137,13 +137,15 @@ def configuration(
     model: Model | None = None,
 ) -> Snapshot:
     """One organization with everything that ``accepted`` names, and a backend b1."""
+    served = model or priced_model()
     return Snapshot(
         offset=7,
         organizations={"acme": Organization(limits=org)},
         projects={"search": Project(org="acme", limits=project)},
         users={"ada": User(org="acme", limits=user)},
         keys={"key_a": Key(org="acme", hash="0" * 64, display="", created_at_ms=0, limits=key)},
-        models={"echo": model or priced_model()},
+        models={"echo": served},
         backends={"b1": Backend(url="http://127.0.0.1:1/v1")},
+        prices={"echo": pinned_price("echo", served, 4)},
         versions={("model", "echo"): 4},
     )

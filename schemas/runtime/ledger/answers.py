@@ -164,6 +164,47 @@ class Terminal(Answer, frozen=True):
     """It is over already."""
 
 
+class Claimed(Answer, frozen=True, kw_only=True):
+    """The key is the caller's; `req` is another's when that one is to be produced again."""
+
+    req: str
+    deadline_ms: int
+
+
+class Held(Answer, frozen=True, kw_only=True):
+    """The key is that of `req`, whose attempt is in `state` (empty: the ledger knows of none)."""
+
+    req: str
+    state: str
+    deadline_ms: int
+
+
+class Mismatch(Answer, frozen=True):
+    """The key came with another body before."""
+
+
+class JobEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One job of a listing."""
+
+    req: str
+    info: str
+
+
+class Jobs(Answer, frozen=True, kw_only=True):
+    """A page of jobs, newest first; `more` follow."""
+
+    entries: tuple[JobEntry, ...] = ()
+    more: bool
+
+
+class Look(Answer, frozen=True, kw_only=True):
+    """The state of a request (empty: unknown), its job's info, its outcome once finished."""
+
+    state: str
+    job: str | None = None
+    outcome: bytes = b""
+
+
 class ReapedAttempts(Answer, frozen=True, kw_only=True, tag="REAPED"):
     """What was ended and not yet confirmed."""
 
@@ -204,3 +245,5 @@ RenewAnswer: TypeAlias = Ok | Cancelled | Stale | Gone
 FinishAnswer: TypeAlias = Ok | Repeated | Stale | Gone
 CancelAnswer: TypeAlias = Ok | Running | Terminal
 AdjustAnswer: TypeAlias = Ok | Repeated
+ClaimAnswer: TypeAlias = Claimed | Held | Mismatch
+ReleaseAnswer: TypeAlias = Ok | Stale

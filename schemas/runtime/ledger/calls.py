@@ -51,6 +51,10 @@ _NEXT_ATTEMPT = _decoder(answers.NextAttemptAnswer)
 _RENEW = _decoder(answers.RenewAnswer)
 _FINISH = _decoder(answers.FinishAnswer)
 _CANCEL = _decoder(answers.CancelAnswer)
+_CLAIM = _decoder(answers.ClaimAnswer)
+_RELEASE = _decoder(answers.ReleaseAnswer)
+_JOBS = _decoder(answers.Jobs)
+_LOOK = _decoder(answers.Look)
 _REAP = _decoder(answers.ReapedAttempts)
 _OK = _decoder(answers.Ok)
 _ADJUST = _decoder(answers.AdjustAnswer)
@@ -97,6 +101,34 @@ def finish(document: documents.Finish, outcome: bytes) -> Call[answers.FinishAns
 def cancel(document: documents.Cancel) -> Call[answers.CancelAnswer]:
     """Leave a tombstone, or flag a running attempt."""
     return Call(_on_request("tg1_cancel", document), _CANCEL)
+
+
+def claim(document: documents.Claim) -> Call[answers.ClaimAnswer]:
+    """Claim an idempotency key for a request."""
+    names = (keys.META, keys.idempotency(document.org, document.key_hash))
+    return Call(_command("tg1_claim", names, document), _CLAIM)
+
+
+def release(document: documents.Release) -> Call[answers.ReleaseAnswer]:
+    """Give an idempotency key back."""
+    names = (keys.META, keys.idempotency(document.org, document.key_hash))
+    return Call(_command("tg1_release", names, document), _RELEASE)
+
+
+def job(document: documents.Job) -> Call[answers.Ok]:
+    """Remember that a request is a job."""
+    return Call(_command("tg1_job", (keys.META, keys.jobs(document.org)), document), _OK)
+
+
+def jobs(document: documents.ListJobs) -> Call[answers.Jobs]:
+    """Read a page of jobs."""
+    return Call(_command("tg1_jobs", (keys.META, keys.jobs(document.org)), document), _JOBS)
+
+
+def look(document: documents.Look) -> Call[answers.Look]:
+    """Read what is known of a request."""
+    names = (keys.META, keys.attempt(document.org, document.req))
+    return Call(_command("tg1_look", names, document), _LOOK)
 
 
 def reap(document: documents.Reap) -> Call[answers.ReapedAttempts]:

@@ -14,17 +14,17 @@ from schemas.runtime.ledger import answers, calls, documents
 from schemas.runtime.ledger.calls import Call
 from schemas.runtime.ledger.errors import error_of
 from schemas.runtime.ledger.script import library
-from schemas.runtime.store import StoreConnection, StoreError, StoreUnavailable
+from schemas.runtime.store import Send, StoreConnection, StoreError, StoreUnavailable
 
 A = TypeVar("A")
 
 
-async def load_ledger_functions(store: StoreConnection) -> None:
+async def load_ledger_functions(send: Send) -> None:
     """Install this version of the functions; harmless when they are there.
 
     Run on every new connection, because functions vanish with the data of a store.
     """
-    await store.call("FUNCTION", "LOAD", "REPLACE", library())
+    await send("FUNCTION", "LOAD", "REPLACE", library())
 
 
 def ledger_store(url: str) -> StoreConnection:
@@ -86,6 +86,26 @@ class LedgerClient:
     async def cancel(self, document: documents.Cancel) -> answers.CancelAnswer:
         """Leave a tombstone, or flag a running attempt."""
         return await self._one(calls.cancel(document))
+
+    async def claim(self, document: documents.Claim) -> answers.ClaimAnswer:
+        """Claim an idempotency key for a request."""
+        return await self._one(calls.claim(document))
+
+    async def release(self, document: documents.Release) -> answers.ReleaseAnswer:
+        """Give an idempotency key back."""
+        return await self._one(calls.release(document))
+
+    async def job(self, document: documents.Job) -> answers.Ok:
+        """Remember that a request is a job."""
+        return await self._one(calls.job(document))
+
+    async def jobs(self, document: documents.ListJobs) -> answers.Jobs:
+        """Read a page of jobs."""
+        return await self._one(calls.jobs(document))
+
+    async def look(self, document: documents.Look) -> answers.Look:
+        """Read what is known of a request."""
+        return await self._one(calls.look(document))
 
     async def reap(self, document: documents.Reap) -> answers.ReapedAttempts:
         """End what nobody ends; listed again every 30 s until confirmed."""

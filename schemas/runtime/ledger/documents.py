@@ -165,6 +165,39 @@ class Cancel(RequestDocument, frozen=True, kw_only=True):
     deadline_ms: int
 
 
+class Claim(RequestDocument, frozen=True, kw_only=True):
+    """An idempotency key, the body it came with, and the request that wants it."""
+
+    key_hash: str
+    fingerprint: str
+    produce_by_ms: int
+    deadline_ms: int
+
+
+class Release(RequestDocument, frozen=True, kw_only=True):
+    """An idempotency key that its request gives back."""
+
+    key_hash: str
+
+
+class Job(RequestDocument, frozen=True, kw_only=True):
+    """A request that is a job; `info` is opaque text that listings hand back."""
+
+    created_ms: int
+    info: str
+
+
+class ListJobs(Document, frozen=True, kw_only=True):
+    """A page of jobs, newest first, after the last one of the page before."""
+
+    limit: int
+    after: str | None = None
+
+
+class Look(RequestDocument, frozen=True, kw_only=True):
+    """A question about one request."""
+
+
 class Adjust(RequestDocument, frozen=True, kw_only=True):
     """Signed corrections, made once per request and `ref`."""
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 
 from schemas.runtime.ledger import answers, documents
 from schemas.runtime.ledger.documents import Balance, Booking, Rate, Unit
+from schemas.runtime.ledger.model_claims import Claims
+from schemas.runtime.ledger.model_jobs import Jobs
 from schemas.runtime.ledger.model_limits import NOTHING_SPENT, Limits, Scope, spending
 
 REQUEUE_MS = 30_000
@@ -54,6 +56,8 @@ class LedgerModel:
         self.inflight: dict[Scope, int] = {}
         self.marks: dict[tuple[str, int], int] = {}
         self.adjusted: set[tuple[str, str, str]] = set()
+        self.claims = Claims()
+        self.jobs = Jobs()
 
     def admit(self, doc: documents.Admit, now_us: int) -> answers.AdmitAnswer:
         """See tg1_admit."""
@@ -281,6 +285,19 @@ class LedgerModel:
             self._withdraw(scope, "CANCELLED")
             self.expiring.pop(scope, None)
         return answers.Ok() if attempt.state == "CANCELLED" else answers.Terminal()
+
+    def claim(self, doc: documents.Claim, now_us: int) -> answers.ClaimAnswer:
+        """See tg1_claim."""
+        holder = self.attempts.get((doc.org, self.claims.holder(doc) or ""))
+        return self.claims.claim(doc, holder.state if holder else "", now_us // 1000)
+
+    def look(self, doc: documents.Look) -> answers.Look:
+        """See tg1_look."""
+        attempt = self.attempts.get((doc.org, doc.req))
+        job = self.jobs.info(doc.org, doc.req)
+        if attempt is None:
+            return answers.Look(state="", job=job)
+        return answers.Look(state=attempt.state, job=job, outcome=attempt.outcome)
 
     def reap(self, doc: documents.Reap, now_us: int) -> answers.ReapedAttempts:
         """See tg1_reap."""

@@ -19,6 +19,8 @@ FILES = (
     "renew",
     "finish",
     "cancel",
+    "claim",
+    "jobs",
     "reap",
     "adjust",
     "book",

@@ -83,7 +83,9 @@ def test_every_attempt_has_exactly_one_line_with_an_id_of_its_own(attempts: list
     lines = entry_of(event, _REF).lines
 
     assert [line.usage_id for line in lines] == [f"{REQUEST_ID}:{a.attempt}:0" for a in attempts]
-    assert [encode(line) for line in lines] == [encode(line) for line in entry_of(event, _REF).lines]
+    assert [encode(line) for line in lines] == [
+        encode(line) for line in entry_of(event, _REF).lines
+    ]
 
 
 def test_a_line_says_who_what_and_where_from() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from accounting.snapshots import snapshots_of
+from accounting.snapshots import key_of, snapshots_of
 from schemas.events import TableSnapshot
 from schemas.runtime.ledger.answers import Snapshot
 from tests.unit.examples import NOW_MS
@@ -11,7 +11,7 @@ _READ = Snapshot(
     offsets={3: 99, 4: 7},
     usage={"2023-11-14T22": {"row|requests": 1}, "2023-11-14T23": {}},
     balances={"b:org/tokens:2023-11": {"settled": 50, "reserved": 5}},
-    totals={"t:org/tokens:2023-11": {"settled": 46}, "t:org/nano_usd:2023-11": {}},
+    totals={"b:org/tokens:2023-11": {"settled": 46}, "b:org/nano_usd:2023-11": {}},
 )
 
 
@@ -27,19 +27,30 @@ def _snapshot(table: str, hour: str | None, offset: int, values: dict[str, int])
     )
 
 
-def test_every_hour_and_the_balances_become_a_record() -> None:
+def test_every_hour_and_every_balance_become_a_record() -> None:
     """Balances as the log booked them, at the offset of their own partition."""
     assert snapshots_of("acme", 3, _READ, NOW_MS) == [
         _snapshot("usage", "2023-11-14T22", 99, {"row|requests": 1}),
         _snapshot("usage", "2023-11-14T23", 99, {}),
-        _snapshot(
-            "balances", None, 99, {"t:org/tokens:2023-11": 46, "t:org/nano_usd:2023-11": 0}
-        ),
+        _snapshot("balances", None, 99, {"b:org/tokens:2023-11": 46}),
+        _snapshot("balances", None, 99, {"b:org/nano_usd:2023-11": 0}),
     ]
 
 
 def test_a_partition_that_booked_nothing_stands_before_its_first_offset() -> None:
     """So a rebuild folds all of it."""
-    read = Snapshot(offsets={}, usage={}, balances={}, totals={})
+    read = Snapshot(offsets={}, usage={"2023-11-14T22": {}}, balances={}, totals={})
 
-    assert snapshots_of("acme", 3, read, NOW_MS) == [_snapshot("balances", None, -1, {})]
+    assert snapshots_of("acme", 3, read, NOW_MS) == [_snapshot("usage", "2023-11-14T22", -1, {})]
+
+
+def test_every_hour_and_every_balance_has_a_key_of_its_own() -> None:
+    """In a compacted topic a record replaces the one before of its key, and nothing else."""
+    keys = [key_of(snapshot) for snapshot in snapshots_of("acme", 3, _READ, NOW_MS)]
+
+    assert keys == [
+        "acme/2023-11-14T22",
+        "acme/2023-11-14T23",
+        "acme/b:org/tokens:2023-11",
+        "acme/b:org/nano_usd:2023-11",
+    ]

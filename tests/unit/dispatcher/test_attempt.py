@@ -100,7 +100,11 @@ async def test_a_whole_answer_is_booked_with_the_backends_own_counts() -> None:
     attempt = result.attempt
 
     assert (result.ending.status, result.ending.body) == ("completed", _BODY.encode())
-    assert (attempt.status, attempt.upstream_status, attempt.provider_id) == ("succeeded", 200, "c1")
+    assert (attempt.status, attempt.upstream_status, attempt.provider_id) == (
+        "succeeded",
+        200,
+        "c1",
+    )
     assert (attempt.input_tokens, attempt.output_tokens, attempt.estimated) == (12, 34, False)
     assert (attempt.price_version, attempt.cost_nano_usd) == ("echo@4", 228_000)
     assert not result.may_try_another
@@ -136,7 +140,9 @@ async def test_nothing_leaves_once_the_fence_is_lost() -> None:
     assert not result.may_try_another
 
 
-@pytest.mark.parametrize("last", [_ERROR, b"", b"data: {"], ids=["error event", "silence", "half an event"])
+@pytest.mark.parametrize(
+    "last", [_ERROR, b"", b"data: {"], ids=["error event", "silence", "half an event"]
+)
 async def test_a_stream_that_breaks_off_is_not_tried_elsewhere(last: bytes) -> None:
     """The client has seen content; what it got is estimated."""
     result, _ = await _result(streaming(_CHUNK, last), stream=True)

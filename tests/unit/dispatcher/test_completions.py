@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
@@ -44,7 +45,11 @@ def _body(usage: object) -> bytes:
 
 def test_a_whole_answer_is_read() -> None:
     """The backend's id, its counts with their details, the text of all choices."""
-    choices = [{"message": {"content": "a"}}, {"message": {"content": None}}, {"message": {"content": "b"}}]
+    choices = [
+        {"message": {"content": "a"}},
+        {"message": {"content": None}},
+        {"message": {"content": "b"}},
+    ]
     body = json.dumps({"id": "c1", "choices": choices, "usage": _USAGE, "x": {"unknown": 1}})
 
     assert read_body(body.encode()) == Completion("c1", TokenCounts(9, 7, 4, 3), "ab")
@@ -61,6 +66,9 @@ def test_a_whole_answer_is_read() -> None:
         {"prompt_tokens": 1, "completion_tokens_details": {"reasoning_tokens": -2}},
         {"prompt_tokens": 10**30},
         {"prompt_tokens": 1, "completion_tokens": 10**10},
+        {"prompt_tokens": "9"},
+        {},
+        5,
     ],
     ids=[
         "none",
@@ -71,6 +79,9 @@ def test_a_whole_answer_is_read() -> None:
         "negative reasoning",
         "input beyond a record",
         "output beyond reason",
+        "text for a number",
+        "empty",
+        "no object",
     ],
 )
 def test_impossible_counts_are_no_counts(usage: object) -> None:
@@ -79,7 +90,15 @@ def test_impossible_counts_are_no_counts(usage: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"\xff", b"[]", b"<html>", b'{"choices": 5}', b'{"usage": {"prompt_tokens": "9"}}', b'{"error": {}}']
+    "body",
+    [
+        b"",
+        b"\xff",
+        b"[]",
+        b"<html>",
+        b'{"choices": 5}',
+        b'{"error": {}}',
+    ],
 )
 def test_an_answer_of_another_shape_is_garbage(body: bytes) -> None:
     """One exception for all of it."""
@@ -97,15 +116,15 @@ def test_a_stream_is_read_while_it_is_relayed() -> None:
 
 
 @given(st.lists(st.integers(0, len(_STREAM)), max_size=12), st.booleans())
-def test_how_a_stream_is_cut_into_pieces_does_not_matter(cuts: list[int], relays_usage: bool) -> None:
+def test_how_a_stream_is_cut_into_pieces_does_not_matter(
+    cuts: list[int], relays_usage: bool
+) -> None:
     """Also not inside a character, a line end or a blank line."""
     whole = StreamReader(relays_usage=relays_usage)
     relayed_whole = whole.feed(_STREAM)
     pieces = StreamReader(relays_usage=relays_usage)
     places = [0, *sorted(cuts), len(_STREAM)]
-    relayed = b"".join(
-        pieces.feed(_STREAM[start:end]) for start, end in zip(places, places[1:], strict=False)
-    )
+    relayed = b"".join(pieces.feed(_STREAM[start:end]) for start, end in itertools.pairwise(places))
 
     assert relayed == relayed_whole
     assert pieces == whole
@@ -136,7 +155,9 @@ def test_the_usage_chunk_is_removed_for_clients_that_did_not_ask() -> None:
 
 def test_the_usage_chunk_is_relayed_to_clients_that_asked() -> None:
     """As the backend sent it."""
-    assert _event(id="c1", choices=[], usage=_USAGE) in StreamReader(relays_usage=True).feed(_STREAM)
+    assert _event(id="c1", choices=[], usage=_USAGE) in StreamReader(relays_usage=True).feed(
+        _STREAM
+    )
 
 
 def test_text_that_looks_like_usage_is_left_alone() -> None:
@@ -151,7 +172,9 @@ def test_an_event_of_several_lines_becomes_one() -> None:
     """As the standard joins them."""
     reader = StreamReader(relays_usage=True)
 
-    assert reader.feed(b'event: x\ndata: {"choices":\ndata: []}\n\n') == b'data: {"choices": []}\n\n'
+    assert (
+        reader.feed(b'event: x\ndata: {"choices":\ndata: []}\n\n') == b'data: {"choices": []}\n\n'
+    )
 
 
 def test_an_error_event_is_noted_and_not_relayed() -> None:

@@ -20,7 +20,8 @@ _CHI_SQUARE_AT_P_0_001 = {2: 13.82, 3: 16.27}
 
 def _config(weights: dict[str, int], drained: frozenset[str] = frozenset()) -> Snapshot:
     backends = {
-        name: Backend(url=_URL, state="drained" if name in drained else "active") for name in weights
+        name: Backend(url=_URL, state="drained" if name in drained else "active")
+        for name in weights
     }
     targets = tuple(Target(backend=name, weight=weight) for name, weight in weights.items())
     return Snapshot(models={"echo": Model(backends=targets)}, backends=backends)

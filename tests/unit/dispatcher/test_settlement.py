@@ -21,7 +21,15 @@ from schemas.errors import ERRORS, ErrorCode
 from schemas.events import Attempt
 from schemas.frames import Usage
 from schemas.money import TokenCounts
-from tests.unit.examples import ACCEPTED_AT, DISPATCHED_AT, NOW_MS, PRICE, accepted, admitted, attempt
+from tests.unit.examples import (
+    ACCEPTED_AT,
+    DISPATCHED_AT,
+    NOW_MS,
+    PRICE,
+    accepted,
+    admitted,
+    attempt,
+)
 
 _FENCE = 2**32 + 1
 _COMPLETED = Ending("completed", body=b'{"choices":[]}')

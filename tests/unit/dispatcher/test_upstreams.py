@@ -123,7 +123,11 @@ async def test_a_connection_that_is_never_made_cannot_have_spent() -> None:
 
 @pytest.mark.parametrize(
     ("sent", "code"),
-    [(b"", "upstream_error"), (_HEAD, "upstream_interrupted"), (_HEAD + b"x", "upstream_interrupted")],
+    [
+        (b"", "upstream_error"),
+        (_HEAD, "upstream_interrupted"),
+        (_HEAD + b"x", "upstream_interrupted"),
+    ],
     ids=["before the answer", "after the headers", "in the body"],
 )
 async def test_a_reset_may_have_spent(sent: bytes, code: str) -> None:

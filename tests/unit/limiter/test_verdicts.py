@@ -146,7 +146,9 @@ def test_nothing_is_booked_before_a_backend_was_called() -> None:
     assert outcome.parents == [ACCEPTED_AT]
 
 
-@pytest.mark.parametrize("answer", [_RATE, _BUDGET, answers.Admitted()], ids=["rate", "budget", "admitted"])
+@pytest.mark.parametrize(
+    "answer", [_RATE, _BUDGET, answers.Admitted()], ids=["rate", "budget", "admitted"]
+)
 def test_a_redelivery_makes_the_same_bytes(answer: Decidable) -> None:
     """Its time is the time of the append, not of the decision."""
 

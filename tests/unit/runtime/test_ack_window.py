@@ -67,9 +67,7 @@ def test_after_each_finish_exactly_the_finished_prefix_is_acknowledged(order: li
 
 
 @given(
-    st.lists(
-        st.one_of(st.just("deliver"), st.just("rebalance"), st.integers(0, 30)), max_size=60
-    )
+    st.lists(st.one_of(st.just("deliver"), st.just("rebalance"), st.integers(0, 30)), max_size=60)
 )
 def test_no_older_generation_is_ever_acknowledged(steps: list[str | int]) -> None:
     """Whatever is delivered, finished and rebalanced in between; acks stay in order."""

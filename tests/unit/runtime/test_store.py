@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from schemas.runtime.store import StoreConnection, StoreError, StoreUnavailable, Subscription
+from schemas.runtime.store import Send, StoreConnection, StoreError, StoreUnavailable, Subscription
 from tests.unit.runtime.resp_server import RespServer, echo, resp_server
 
 
@@ -25,7 +25,7 @@ async def _connected(server: RespServer) -> AsyncIterator[StoreConnection]:
 async def _until(condition: Callable[[], bool]) -> None:
     """Wait for what the connection does by itself; five seconds at most."""
     async with asyncio.timeout(5):
-        while not condition():
+        while not condition():  # noqa: ASYNC110  # the connection announces nothing
             await asyncio.sleep(0.005)
 
 
@@ -54,7 +54,7 @@ async def test_an_error_reply_fails_its_own_call_only() -> None:
 
     async with resp_server(answer) as server, _connected(server) as store:
         failing, working = store.call("LPUSH", "k", "v"), store.call("ECHO", "ok")
-        with pytest.raises(StoreError, match="^WRONGTYPE"):
+        with pytest.raises(StoreError, match="WRONGTYPE not a list"):
             await failing
         assert await working == b"ok"
 
@@ -106,8 +106,8 @@ async def test_it_reconnects_by_itself() -> None:
 async def test_on_connect_runs_on_every_connection_before_anything_else() -> None:
     """Functions are loaded there, because they vanish with the data of a store."""
 
-    async def load(store: StoreConnection) -> None:
-        await store.call("FUNCTION", "LOAD")
+    async def load(send: Send) -> None:
+        await send("FUNCTION", "LOAD")
 
     async with resp_server() as server:
         store = StoreConnection(server.url, load)
@@ -127,8 +127,8 @@ async def test_nobody_else_gets_in_while_on_connect_fails() -> None:
     def answer(command: list[bytes]) -> bytes:
         return b"-ERR cannot load\r\n" if command[0] == b"FUNCTION" else echo(command)
 
-    async def load(store: StoreConnection) -> None:
-        await store.call("FUNCTION", "LOAD")
+    async def load(send: Send) -> None:
+        await send("FUNCTION", "LOAD")
 
     async with resp_server(answer) as server:
         store = StoreConnection(server.url, load)
@@ -137,6 +137,21 @@ async def test_nobody_else_gets_in_while_on_connect_fails() -> None:
         with pytest.raises(StoreUnavailable):
             await store.call("ECHO", "1")
         await store.stop()
+
+
+async def test_nobody_gets_in_before_the_introduction_is_over() -> None:
+    """A command before AUTH and SELECT would be refused, or meet the wrong database."""
+    async with resp_server(lambda _: b"") as server:
+        store = StoreConnection(f"redis://:secret@127.0.0.1:{server.port}/3")
+        starting = asyncio.create_task(store.start())
+        await _until(lambda: bool(server.commands))
+        with pytest.raises(StoreUnavailable, match="not connected"):
+            await store.call("ECHO", "x")
+        starting.cancel()
+        await asyncio.wait([starting])
+        await store.stop()
+
+    assert [command[0] for command in server.commands] == [b"AUTH"]
 
 
 async def test_a_server_that_hangs_is_cut() -> None:

@@ -59,6 +59,7 @@ def _in_force(snapshot: Snapshot) -> dict[str, Any]:
             "keys",
             "models",
             "backends",
+            "prices",
             "key_id_by_hash",
             "versions",
         )
@@ -86,6 +87,18 @@ def test_everything_valid_is_in_force() -> None:
     assert snapshot.problems == ()
     assert snapshot.key_id_by_hash == {_HASH: "key_a"}
     assert snapshot.versions["model", "echo"] == 1
+
+
+def test_every_model_in_force_has_its_price_pinned() -> None:
+    """Under the version of its entry; ``None`` where it has none."""
+    priced = {"input_usd_per_mtok": "2", "output_usd_per_mtok": "6"} | _BODIES["model", "echo"]
+    snapshot = _state(model__plain=_BODIES["model", "echo"], model__echo=priced).snapshot()
+    price = snapshot.prices["echo"]
+
+    assert set(snapshot.prices) == set(snapshot.models) == {"echo", "plain"}
+    assert snapshot.prices["plain"] is None
+    assert price is not None
+    assert (price.version, price.output_nano_usd_per_mtok) == ("echo@1", 6_000_000_000)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +133,12 @@ def test_what_is_wrong_is_out_of_force_and_reported(
 
 @pytest.mark.parametrize(
     "changed",
-    [{"project__search": None}, {"user__ada": None}, {"organization__acme": None}, {"key__key_a": None}],
+    [
+        {"project__search": None},
+        {"user__ada": None},
+        {"organization__acme": None},
+        {"key__key_a": None},
+    ],
     ids=["its project", "its user", "its organization", "itself"],
 )
 def test_a_key_that_is_not_in_force_is_not_found_by_its_secret(

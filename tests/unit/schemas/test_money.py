@@ -108,7 +108,7 @@ def test_an_amount_survives_its_decimal_form(amount: int) -> None:
 )
 def test_an_amount_without_an_exact_form_is_refused(amount: str) -> None:
     """Never rounded, never another exception than ``ValueError``."""
-    with pytest.raises(ValueError, match="USD|decimal"):
+    with pytest.raises(ValueError, match=r"USD|decimal"):
         nano_usd(amount)
 
 

@@ -1,0 +1,104 @@
+"""Who an idempotency key belongs to, told on the model; the Lua functions are held against it."""
+
+from __future__ import annotations
+
+import pytest
+
+from schemas.runtime.ledger import answers
+from schemas.runtime.ledger.documents import Admit, Cancel, Claim, Release
+from schemas.runtime.ledger.model import LedgerModel
+
+T0_MS = 1_000_000
+PRODUCE_BY_MS = T0_MS + 10_000
+DEADLINE_MS = T0_MS + 60_000
+QUARTER_HOUR_MS = 15 * 60 * 1000
+
+
+def claim(
+    model: LedgerModel, req: str, at_ms: int = T0_MS, fingerprint: str = "f"
+) -> answers.ClaimAnswer:
+    doc = Claim(
+        org="acme",
+        req=req,
+        key_hash="k",
+        fingerprint=fingerprint,
+        produce_by_ms=at_ms + 10_000,
+        deadline_ms=at_ms + 60_000,
+    )
+    return model.claim(doc, at_ms * 1000)
+
+
+def test_the_first_request_gets_the_key() -> None:
+    """Every later one with the same body is told who has it."""
+    model = LedgerModel(1)
+
+    assert claim(model, "r1") == answers.Claimed(req="r1", deadline_ms=DEADLINE_MS)
+    assert claim(model, "r2") == answers.Held(req="r1", state="", deadline_ms=DEADLINE_MS)
+
+
+def test_another_body_is_a_mismatch() -> None:
+    """Whatever became of the first request."""
+    model = LedgerModel(1)
+    claim(model, "r1")
+
+    assert claim(model, "r2", fingerprint="g") == answers.Mismatch()
+    assert claim(model, "r2", PRODUCE_BY_MS, fingerprint="g") == answers.Mismatch()
+
+
+def test_a_request_that_never_reached_the_log_is_taken_over_under_its_id() -> None:
+    """With its deadline, and once: the one that takes over has its own time to be produced."""
+    model = LedgerModel(1)
+    claim(model, "r1")
+
+    assert isinstance(claim(model, "r2", PRODUCE_BY_MS - 1), answers.Held)
+    assert claim(model, "r2", PRODUCE_BY_MS) == answers.Claimed(req="r1", deadline_ms=DEADLINE_MS)
+    assert isinstance(claim(model, "r3", PRODUCE_BY_MS), answers.Held)
+
+
+def test_a_key_whose_request_was_not_admitted_in_time_is_free() -> None:
+    """None is admitted after its deadline, so the next try is a request of its own."""
+    model = LedgerModel(1)
+    claim(model, "r1")
+
+    later = answers.Claimed(req="r2", deadline_ms=DEADLINE_MS + 60_000)
+    assert claim(model, "r2", DEADLINE_MS) == later
+
+
+def test_a_key_whose_request_may_be_forgotten_is_held() -> None:
+    """An attempt expires 15 minutes after its deadline; then its absence proves nothing."""
+    model = LedgerModel(1)
+    claim(model, "r1")
+
+    held = answers.Held(req="r1", state="", deadline_ms=DEADLINE_MS)
+    assert claim(model, "r2", DEADLINE_MS + QUARTER_HOUR_MS) == held
+
+
+@pytest.mark.parametrize("at_ms", [T0_MS, PRODUCE_BY_MS])
+def test_a_key_of_a_running_request_is_held(at_ms: int) -> None:
+    """The answer names its state."""
+    model = LedgerModel(1)
+    claim(model, "r1")
+    admit = Admit(org="acme", req="r1", deadline_ms=DEADLINE_MS, accepted_ms=T0_MS)
+    model.admit(admit, T0_MS * 1000)
+
+    held = answers.Held(req="r1", state="RESERVED", deadline_ms=DEADLINE_MS)
+    assert claim(model, "r2", at_ms) == held
+
+
+def test_a_key_whose_request_was_cancelled_before_it_ran_is_free() -> None:
+    """Even for another body, since nothing happened."""
+    model = LedgerModel(1)
+    claim(model, "r1")
+    model.cancel(Cancel(org="acme", req="r1", deadline_ms=DEADLINE_MS), T0_MS * 1000)
+
+    assert claim(model, "r2", fingerprint="g") == answers.Claimed(req="r2", deadline_ms=DEADLINE_MS)
+
+
+def test_only_its_holder_releases_a_key() -> None:
+    """A late release must not free the key of a newer request."""
+    model = LedgerModel(1)
+    claim(model, "r1")
+
+    assert model.claims.release(Release(org="acme", req="r0", key_hash="k")) == answers.Stale()
+    assert model.claims.release(Release(org="acme", req="r1", key_hash="k")) == answers.Ok()
+    assert claim(model, "r2") == answers.Claimed(req="r2", deadline_ms=DEADLINE_MS)
