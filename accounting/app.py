@@ -14,6 +14,8 @@ _SHAPE = WorkerShape(
     produces=(topics.USAGE_RECORDS, topics.USAGE_TABLES, topics.dead_letters_of(topics.OUTCOMES)),
     stuck_after_s=600.0,
 )
+_LINGER_S = 0.05
+"""Nobody waits for the books; a larger batch costs less per outcome."""
 
 
 def create_app(settings: AccountingSettings) -> Worker:
@@ -34,7 +36,7 @@ def create_app(settings: AccountingSettings) -> Worker:
         await open_ledger(worker.ledger, worker.ledger_store, settings.kafka_brokers)
 
     worker.before_start.append(open_books)
-    worker.read(topics.OUTCOMES, books.handle, batches_under_way=1)
+    worker.read(topics.OUTCOMES, books.handle, batches_under_way=1, linger_s=_LINGER_S)
     worker.background.append(snapshots.run)
     worker.before_stop.append(snapshots.publish)
     return worker

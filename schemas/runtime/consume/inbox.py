@@ -46,7 +46,8 @@ class Inbox:
     """Feeds one topic to one handler.
 
     ``batches_under_way`` bounds how many batches are handled at once; 1 keeps partition order, which
-    handlers that book need. ``unfinished_max`` bounds the events taken and not finished.
+    handlers that book need. ``unfinished_max`` bounds the events taken and not finished. ``linger_s``
+    is waited for more to arrive, where nobody waits for the effect and larger batches cost less.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Inbox:
         batch_max: int = 256,
         batches_under_way: int = 1,
         unfinished_max: int = 4_096,
+        linger_s: float = 0.0,
     ) -> None:
         self.topic = topic
         self.window = AckWindow(_FaustGroup(app), self._on_gap)
@@ -65,6 +67,7 @@ class Inbox:
         self._handler = handler
         self._batch_max = batch_max
         self._unfinished_max = unfinished_max
+        self._linger_s = linger_s
         self._waiting: list[Record] = []
         self._arrived = asyncio.Event()
         self._slots = asyncio.Semaphore(batches_under_way)
@@ -91,6 +94,8 @@ class Inbox:
         while True:
             await self._arrived.wait()
             await self._slots.acquire()
+            if self._linger_s:
+                await asyncio.sleep(self._linger_s)
             batch = self._waiting[: self._batch_max]
             del self._waiting[: self._batch_max]
             if not self._waiting:
