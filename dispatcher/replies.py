@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 
 from schemas.frames import Chunk, Frame, Started, Terminal
-from schemas.runtime.bus import KEPT_STREAM_TTL_MS, STREAM_TTL_MS, Bus
+from schemas.runtime.bus import Bus
 from schemas.runtime.retry import retry_until
 from schemas.runtime.store import StoreUnavailable
 
@@ -36,10 +36,9 @@ class ReplyStream:
         """
         self.seq += 1
         frame = Frame(self.request_id, self.fence, self.seq, content)
-        ttl_ms = KEPT_STREAM_TTL_MS if self.kept else STREAM_TTL_MS
 
         async def store() -> bool:
-            return await self.bus.send(frame, self.reply_to, ttl_ms)
+            return await self.bus.send(frame, self.reply_to, kept=self.kept)
 
         try:
             await retry_until(store, StoreUnavailable, max(self.give_up_at_s, time.monotonic() + 1))

@@ -1,7 +1,7 @@
 """The two Valkey servers: a ledger that loses nothing and a bus that keeps nothing.
 
-Both refuse writes instead of evicting: an evicted hold is an overspend, an evicted frame a lost
-answer.
+The ledger refuses writes instead of evicting, because an evicted hold is an overspend. The bus gives
+up what was to go soonest, which are frames of requests that ended.
 """
 
 from __future__ import annotations
@@ -23,10 +23,12 @@ LEDGER_SETTINGS = """\
 appendonly yes
 appendfsync always
 maxmemory 0
+maxmemory-policy noeviction
 """
 BUS_SETTINGS = f"""\
 appendonly no
 maxmemory {BUS_MEMORY_MB}mb
+maxmemory-policy volatile-ttl
 """
 SHARED_SETTINGS = """\
 bind {host}
@@ -35,7 +37,6 @@ dir "{folder}"
 daemonize no
 loglevel notice
 save ""
-maxmemory-policy noeviction
 """
 
 
@@ -45,7 +46,7 @@ def ledger_spec(folder: StateFolder, port: int, environment: Mapping[str, str]) 
 
 
 def bus_spec(folder: StateFolder, port: int, environment: Mapping[str, str]) -> ProcessSpec:
-    """The bus: memory only; what it carries can be read again from the ledger or the log."""
+    """The bus: memory only. Full, it gives up the frames that were to go soonest."""
     return _spec(folder, "bus", port, BUS_SETTINGS, environment)
 
 

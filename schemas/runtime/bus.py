@@ -9,11 +9,14 @@ from __future__ import annotations
 from importlib import resources
 from typing import Final
 
-from schemas.frames import Frame, decode_frame, encode_frame
+from schemas.frames import Frame, Terminal, decode_frame, encode_frame
 from schemas.runtime.store import Send, StoreConnection
 
-STREAM_TTL_MS: Final = 15 * 60 * 1000
-KEPT_STREAM_TTL_MS: Final = 24 * 3_600 * 1000
+RUNNING_TTL_MS: Final = 15 * 60 * 1000
+"""Longer than any request may run."""
+ENDED_TTL_MS: Final = 60 * 1000
+"""After the terminal frame, for an ingress that missed it; the bus holds a minute of traffic, not more."""
+KEPT_TTL_MS: Final = 24 * 3_600 * 1000
 """For jobs and keyed requests, whose results are fetched later."""
 
 
@@ -52,8 +55,11 @@ class Bus:
         """Disconnect."""
         await self.store.stop()
 
-    async def send(self, frame: Frame, reply_to: str | None, ttl_ms: int = STREAM_TTL_MS) -> bool:
-        """Store and announce the frame; False when a newer fence or the same number was there."""
+    async def send(self, frame: Frame, reply_to: str | None, *, kept: bool = False) -> bool:
+        """Store and announce the frame; False when a newer fence or the same number was there.
+
+        ``kept`` frames stay for a day, others until shortly after their request ended.
+        """
         appended = await self.store.call(
             "FCALL",
             "tgbus1_send",
@@ -62,7 +68,7 @@ class Bus:
             f"{frame.fence}-{frame.seq}",
             encode_frame(frame),
             reply_to or "",
-            ttl_ms,
+            _ttl_ms(frame, kept=kept),
         )
         return bool(appended)
 
@@ -82,3 +88,9 @@ class Bus:
         """Ring the owner of a running attempt; one that does not hear it learns from its lease."""
         instance_id = owner.partition("/")[0]
         await self.store.call("PUBLISH", cancel_channel_of(instance_id), request_id)
+
+
+def _ttl_ms(frame: Frame, *, kept: bool) -> int:
+    if kept:
+        return KEPT_TTL_MS
+    return ENDED_TTL_MS if isinstance(frame.content, Terminal) else RUNNING_TTL_MS

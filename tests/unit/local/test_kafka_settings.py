@@ -28,11 +28,12 @@ def test_kafka_listens_on_loopback_only() -> None:
     assert "auto.create.topics.enable=false" in settings
 
 
-def test_the_ledger_writes_through_and_neither_store_evicts() -> None:
-    """An acknowledged hold is on disk; a full store refuses instead of forgetting."""
+def test_the_ledger_writes_through_and_never_evicts_and_the_bus_does_neither() -> None:
+    """An acknowledged hold is on disk for good; a full bus gives up what goes soonest."""
     ledger = render_valkey(1, Path("/l"), LEDGER_SETTINGS).splitlines()
     bus = render_valkey(2, Path("/b"), BUS_SETTINGS).splitlines()
 
     assert "appendfsync always" in ledger
     assert "appendonly no" in bus
-    assert all("maxmemory-policy noeviction" in lines for lines in (ledger, bus))
+    assert "maxmemory-policy noeviction" in ledger
+    assert "maxmemory-policy volatile-ttl" in bus
