@@ -46,5 +46,8 @@ fmt: setup  ## Format the code
 	$(BIN)/ruff check --fix .
 
 lock: setup  ## Pin the newest allowed versions
-	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url \
+	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url \
 	  --no-annotate --group dev pyproject.toml -o requirements.lock
+	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal --generate-hashes \
+	  --no-emit-index-url --no-annotate --constraints requirements.lock \
+	  --excludes deploy/docker/embedded-only.txt pyproject.toml -o requirements-runtime.lock

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Mapping
 
+from dispatcher.abort import DrainCap
+from dispatcher.backends import Backends
+from dispatcher.claiming import Claiming
+from dispatcher.closing import Closing
 from dispatcher.dispatching import Dispatching
+from dispatcher.failover import Failover
+from dispatcher.health_report import HealthReport
 from dispatcher.leases import Leases
+from dispatcher.probes import Prober
 from dispatcher.settings import DispatcherSettings
 from dispatcher.upstreams import Upstreams
 from schemas import topics
+from schemas.runtime.bus import cancel_channel_of
+from schemas.runtime.store import Subscription
 from schemas.runtime.worker import Worker, WorkerShape
 
 _SHAPE = WorkerShape(
@@ -19,24 +29,52 @@ _SHAPE = WorkerShape(
     long_handlers=True,
 )
 _BATCHES_UNDER_WAY = 8
+_CLOSE_S = 1.0
+"""For booking and recording what was ended."""
 
 
 def create_app(settings: DispatcherSettings, api_keys: Mapping[str, str]) -> Worker:
     """All parts of the dispatcher, wired; nothing runs yet."""
     worker = Worker.create(settings, _SHAPE)
     upstreams = Upstreams(api_keys)
-    leases = Leases(worker.ledger)
+    backends = Backends(worker.config, worker.clock)
+    leases = Leases(worker.ledger, DrainCap(settings.drain_max_s, settings.drain_max_bytes))
+    dispatching = _reader(worker, settings, upstreams, backends, leases)
+    _watch_backends(worker, upstreams, backends)
+    _listen_for_cancels(worker, leases)
+    worker.background.append(leases.keep)
+
+    async def drain() -> None:
+        """Take nothing new, let what runs end by itself, and end what takes too long."""
+        if worker.app.started:
+            worker.app.consumer.stop_flow()
+            worker.app.flow_control.suspend()
+        await dispatching.wait_until_idle(settings.stop_after_s)
+        leases.end_all()
+        await dispatching.wait_until_idle(settings.drain_max_s + _CLOSE_S)
+
+    worker.before_drain += [drain, worker.disown_older_generations]
+    return worker
+
+
+def _reader(
+    worker: Worker,
+    settings: DispatcherSettings,
+    upstreams: Upstreams,
+    backends: Backends,
+    leases: Leases,
+) -> Dispatching:
+    """From the dispatch topic to the outcome."""
+    ledger, metrics, clock = worker.ledger, worker.metrics, worker.clock
+    claiming = Claiming(ledger, clock, settings.instance_id)
     dispatching = Dispatching(
-        ledger=worker.ledger,
-        producer=worker.producer,
-        bus=worker.bus,
-        config=worker.config,
-        upstreams=upstreams,
+        claiming=claiming,
+        failover=Failover(ledger, backends, upstreams, leases, metrics, clock),
+        closing=Closing(ledger, claiming, worker.producer, worker.bus, metrics, clock),
         leases=leases,
         dead_letters=worker.dead_letters,
-        metrics=worker.metrics,
-        clock=worker.clock,
-        owner=settings.instance_id,
+        metrics=metrics,
+        clock=clock,
         slots=asyncio.Semaphore(settings.concurrency),
     )
     worker.read(
@@ -45,7 +83,31 @@ def create_app(settings: DispatcherSettings, api_keys: Mapping[str, str]) -> Wor
         batches_under_way=_BATCHES_UNDER_WAY,
         unfinished_max=2 * settings.concurrency,
     )
+    return dispatching
+
+
+def _watch_backends(worker: Worker, upstreams: Upstreams, backends: Backends) -> None:
+    """Probes, and the report of what they and the calls find."""
+    prober = Prober(worker.config, backends, upstreams, random.uniform)
+    report = HealthReport(
+        backends, worker.ledger_store, worker.metrics, worker.clock, worker.settings.instance_id
+    )
     worker.before_start.append(upstreams.start)
-    worker.background.append(leases.keep)
+    worker.background += [prober.run, report.run]
     worker.before_stop.append(upstreams.stop)
-    return worker
+
+
+def _listen_for_cancels(worker: Worker, leases: Leases) -> None:
+    """The doorbell of cancellations; one that is not heard is seen when the lease is renewed."""
+
+    def on_message(request_id: bytes) -> None:
+        leases.end(request_id.decode(errors="replace"), "cancelled")
+
+    doorbell = Subscription(
+        worker.settings.bus_url,
+        cancel_channel_of(worker.settings.instance_id),
+        on_message,
+        on_subscribed=lambda: None,
+    )
+    worker.before_start.append(doorbell.start)
+    worker.before_stop.append(doorbell.stop)

@@ -8,11 +8,15 @@ start once the client has seen a byte.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 import aiohttp
 
+from dispatcher.abort import Abort, Reason
+from dispatcher.breaker import CallEnd
 from dispatcher.completions import Completion, StreamReader, UpstreamGarbage, read_body
 from dispatcher.replies import ReplyStream
 from dispatcher.routing import Choice
@@ -24,34 +28,27 @@ from schemas.events import Attempt
 from schemas.frames import Chunk, Started
 from schemas.money import TokenCounts
 from schemas.runtime.clock import Clock
+from schemas.runtime.store import StoreError
+
+_LOG = logging.getLogger(__name__)
 
 NoteStreamed = Callable[[], Awaitable[bool]]
 """Tells the ledger that content is about to leave; False when the fence is no longer ours."""
 
+ABORTED: Final[dict[Reason, Ending]] = {
+    "cancelled": Ending("cancelled", ErrorCode.REQUEST_CANCELLED),
+    "stale": Ending("failed", ErrorCode.UPSTREAM_INTERRUPTED),
+    "stopping": Ending("failed", ErrorCode.SERVICE_UNAVAILABLE),
+}
+"""What a request that was ended from outside amounts to."""
 
-@dataclass(slots=True)
-class Abort:
-    """Lets others end a call under way, saying why."""
-
-    reason: str | None = None
-    _scope: asyncio.Timeout | None = None
-
-    def watch(self, scope: asyncio.Timeout) -> None:
-        """The call runs inside this scope from now on."""
-        self._scope = scope
-        if self.reason is not None:
-            scope.reschedule(asyncio.get_running_loop().time())
-
-    def unwatch(self) -> None:
-        """The call is over; ending it has no effect any more."""
-        self._scope = None
-
-    def end(self, reason: str) -> None:
-        """End the call now; only the first reason counts."""
-        if self.reason is None:
-            self.reason = reason
-            if self._scope is not None:
-                self._scope.reschedule(asyncio.get_running_loop().time())
+_VERDICTS: Final[dict[ErrorCode, CallEnd]] = {
+    ErrorCode.NO_BACKEND: "unreachable",
+    ErrorCode.UPSTREAM_REJECTED: "succeeded",
+    ErrorCode.OVERLOADED: "undecided",
+}
+"""What a failure says of the backend; ``failed`` where nothing stands. One that refuses a bad request
+works, and one that is full is neither well nor broken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +59,7 @@ class AttemptResult:
     ending: Ending
     may_try_another: bool
     may_have_spent: bool
+    verdict: CallEnd
 
 
 @dataclass(slots=True)
@@ -78,17 +76,18 @@ class AttemptRun:
     abort: Abort
     started_at_ms: int = field(init=False)
     first_token_at_ms: int | None = field(default=None, init=False)
+    is_mute: bool = field(default=False, init=False)
+    """Whether a frame was lost, so that none may follow."""
     reader: StreamReader = field(init=False)
 
     async def run(self) -> AttemptResult:
         """Call the backend and relay its answer until it ends, fails, is aborted or too late."""
         self.started_at_ms = self.clock.now_ms()
         self.reader = StreamReader(relays_usage=self.job.request.include_usage)
-        loop = asyncio.get_running_loop()
         left_s = (self.job.request.deadline_ms - self.started_at_ms) / 1000
         timeout_s = min(left_s, self.choice.backend.timeout_s)
         try:
-            async with asyncio.timeout_at(loop.time() + timeout_s) as scope:
+            async with asyncio.timeout(timeout_s) as scope:
                 self.abort.watch(scope)
                 try:
                     return await self._call()
@@ -101,32 +100,25 @@ class AttemptRun:
                 UpstreamFailure(ErrorCode.UPSTREAM_ERROR, str(error), may_have_spent=True)
             )
         except TimeoutError:
-            return self._ended_early(deadline=left_s <= self.choice.backend.timeout_s)
+            return self._ended_early(is_deadline=left_s <= self.choice.backend.timeout_s)
 
     async def _call(self) -> AttemptResult:
         request = self.job.request
         call = self.upstreams.chat(self.choice, request.payload, request.request_id)
         async with call as response:
+            self.abort.answered()
             if request.stream:
                 return await self._relay(response)
             body = await self.upstreams.body(response)
-        completion = read_body(body)
-        return self._completed(completion, body)
+        return self._completed(read_body(body), body)
 
     async def _relay(self, response: aiohttp.ClientResponse) -> AttemptResult:
         """Relay events as they come; what arrives while a frame is stored joins the next frame."""
         async for received in response.content.iter_any():
-            events = self.reader.feed(received)
-            if not events:
-                continue
-            if self.first_token_at_ms is None:
-                if not await self.note_streamed():
-                    self.abort.reason = "stale"
-                    return self._ended_early(deadline=False)
-                self.first_token_at_ms = self.clock.now_ms()
-                status = self.job.admitted.rate_status
-                await self.replies.send(Started(self.choice.backend_id, status))
-            await self.replies.send(Chunk(events))
+            if events := self.reader.feed(received):
+                await self._pass_on(events)
+            if self.abort.is_drained(len(received)):
+                return self._ended_early(is_deadline=False)
         if self.reader.failed or not self.reader.done:
             raise UpstreamFailure(
                 ErrorCode.UPSTREAM_INTERRUPTED,
@@ -135,28 +127,55 @@ class AttemptRun:
             )
         return self._completed(self.reader.completion(), b"")
 
+    async def _pass_on(self, events: bytes) -> None:
+        """Send the events on, the first ones behind a note to the ledger.
+
+        Once the fence or a frame is lost none follows: a client must not get a torn stream.
+        """
+        if self.first_token_at_ms is None:
+            if not await self.note_streamed():
+                self.abort.end("stale")
+            self.first_token_at_ms = self.clock.now_ms()
+            await self._send(Started(self.choice.backend_id, self.job.admitted.rate_status))
+        await self._send(Chunk(events))
+
+    async def _send(self, content: Started | Chunk) -> None:
+        if self.is_mute or self.abort.reason == "stale":
+            return
+        try:
+            self.is_mute = not await self.replies.send(content)
+        except StoreError as error:
+            _LOG.error("the bus refused a frame of %s: %s", self.job.request.request_id, error)
+            self.is_mute = True
+
     def _completed(self, completion: Completion, body: bytes) -> AttemptResult:
-        attempt = self._attempt("succeeded", completion, upstream_status=200)
+        is_cancelled = self.abort.reason == "cancelled"
+        status = "cancelled" if is_cancelled else "succeeded"
         return AttemptResult(
-            attempt,
-            Ending("completed", body=body),
+            self._attempt(status, completion, upstream_status=200),
+            ABORTED["cancelled"] if is_cancelled else Ending("completed", body=body),
             may_try_another=False,
             may_have_spent=True,
+            verdict="succeeded",
         )
 
     def _failed(self, failure: UpstreamFailure) -> AttemptResult:
+        if self.abort.reason is not None:
+            return self._ended_early(is_deadline=False, may_have_spent=failure.may_have_spent)
         streamed = self.first_token_at_ms is not None
         attempt = self._attempt(
             "interrupted" if streamed else "failed",
             self.reader.completion() if failure.may_have_spent else None,
             upstream_status=failure.upstream_status,
         )
+        _LOG.info("%s failed at %s: %s", self.job.request.request_id, attempt.backend, failure)
         rejected = failure.code is ErrorCode.UPSTREAM_REJECTED
         ending = Ending(
             "failed",
             failure.code,
             http_status=failure.upstream_status if rejected else None,
-            message=failure.message,
+            # The backend's own words are for the client; what a library says names our hosts.
+            message=failure.message if failure.upstream_status is not None else None,
             retry_after_ms=failure.retry_after_ms,
         )
         return AttemptResult(
@@ -164,20 +183,24 @@ class AttemptRun:
             ending,
             may_try_another=failure.retryable and not streamed,
             may_have_spent=failure.may_have_spent,
+            verdict=_VERDICTS.get(failure.code, "failed"),
         )
 
-    def _ended_early(self, *, deadline: bool) -> AttemptResult:
-        """The deadline, the backend's own timeout, or somebody ended it."""
-        cancelled = self.abort.reason == "cancelled"
-        attempt = self._attempt(
-            "cancelled" if cancelled else "interrupted", self.reader.completion(), None
+    def _ended_early(self, *, is_deadline: bool, may_have_spent: bool = True) -> AttemptResult:
+        """The deadline, the backend's own timeout, or somebody ended it.
+
+        Only the backend's timeout speaks against the backend: how long a client waits is its choice.
+        """
+        reason = self.abort.reason
+        status = "cancelled" if reason == "cancelled" else "interrupted"
+        is_backends_fault = reason is None and not is_deadline
+        return AttemptResult(
+            self._attempt(status, self.reader.completion() if may_have_spent else None, None),
+            ABORTED[reason] if reason else Ending("failed", ErrorCode.DEADLINE_EXCEEDED),
+            may_try_another=is_backends_fault and self.first_token_at_ms is None,
+            may_have_spent=may_have_spent,
+            verdict="failed" if is_backends_fault else "undecided",
         )
-        if cancelled:
-            ending = Ending("cancelled", ErrorCode.REQUEST_CANCELLED)
-        else:
-            ending = Ending("failed", ErrorCode.DEADLINE_EXCEEDED)
-        elsewhere = not deadline and self.abort.reason is None and self.first_token_at_ms is None
-        return AttemptResult(attempt, ending, may_try_another=elsewhere, may_have_spent=True)
 
     def _attempt(
         self, status: str, completion: Completion | None, upstream_status: int | None

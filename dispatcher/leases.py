@@ -1,12 +1,17 @@
-"""Keeps the leases of all running attempts of this process alive, in one round trip per period."""
+"""Keeps the leases of all running attempts of this process alive, in one round trip per period.
+
+Whatever ends a request from outside goes through here: a cancellation, a lost claim, the process's stop.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from dispatcher.attempt import Abort
+from dispatcher.abort import Abort, DrainCap, Reason
 from schemas.runtime.ledger import answers, documents
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.ledger.errors import LedgerUnavailable
@@ -19,11 +24,12 @@ _PERIOD_S = 3.0
 
 @dataclass(slots=True)
 class Running:
-    """A running attempt: its claim, and how to end it."""
+    """A request that runs here: its claim, and how to end it."""
 
     org: str
     request_id: str
     fence: int
+    attempt: int
     abort: Abort
     streamed: bool = False
 
@@ -40,10 +46,34 @@ class Running:
 
 @dataclass(slots=True)
 class Leases:
-    """The attempts this process runs, by request id."""
+    """The requests this process runs, by id."""
 
     ledger: LedgerClient
+    cap: DrainCap
     running: dict[str, Running] = field(default_factory=dict)
+    is_stopping: bool = False
+
+    @contextmanager
+    def held(self, org: str, request_id: str, claim: answers.Fence) -> Iterator[Running]:
+        """The claim is renewed inside the block."""
+        abort = Abort(self.cap, "stopping" if self.is_stopping else None)
+        running = Running(org, request_id, claim.fence, claim.attempt, abort)
+        self.running[request_id] = running
+        try:
+            yield running
+        finally:
+            del self.running[request_id]
+
+    def end(self, request_id: str, reason: Reason) -> None:
+        """End the request if it runs here."""
+        if running := self.running.get(request_id):
+            running.abort.end(reason)
+
+    def end_all(self) -> None:
+        """The process stops: end what runs, and what is claimed from now on."""
+        self.is_stopping = True
+        for running in self.running.values():
+            running.abort.end("stopping")
 
     async def keep(self) -> None:
         """Renew every lease each three seconds, for ever."""
@@ -52,27 +82,32 @@ class Leases:
             attempts = list(self.running.values())
             if not attempts:
                 continue
+            renewals = [attempt.renewal() for attempt in attempts]
             try:
-                replies = await self.ledger.renew_many([a.renewal() for a in attempts])
+                replies = await self.ledger.renew_many(renewals)
             except LedgerUnavailable as error:
                 _LOG.warning("leases not renewed: %r", error)
                 continue
-            for attempt, reply in zip(attempts, replies, strict=True):
-                if self.running.get(attempt.request_id) is attempt:
-                    self._obey(attempt, reply)
+            for attempt, renewal, reply in zip(attempts, renewals, replies, strict=True):
+                # A failover meanwhile makes the reply one about a fence that is no longer used.
+                if self.running.get(attempt.request_id) is attempt and (
+                    attempt.fence == renewal.fence
+                ):
+                    _obey(attempt, reply)
 
     async def note_streamed(self, attempt: Running) -> bool:
         """Tell the ledger that content is about to leave; False when the claim is lost."""
         attempt.streamed = True
         reply = await self.ledger.renew(attempt.renewal())
-        self._obey(attempt, reply)
-        return isinstance(reply, answers.Ok | answers.Cancelled)
+        _obey(attempt, reply)
+        return not isinstance(reply, answers.Stale)
 
-    def _obey(self, attempt: Running, reply: answers.RenewAnswer) -> None:
-        match reply:
-            case answers.Cancelled():
-                attempt.abort.end("cancelled")
-            case answers.Stale():
-                attempt.abort.end("stale")
-            case answers.Ok() | answers.Gone():
-                return
+
+def _obey(attempt: Running, reply: answers.RenewAnswer) -> None:
+    match reply:
+        case answers.Cancelled():
+            attempt.abort.end("cancelled")
+        case answers.Stale():
+            attempt.abort.end("stale")
+        case answers.Ok() | answers.Gone():
+            return

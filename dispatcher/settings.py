@@ -15,6 +15,12 @@ class DispatcherSettings(WorkerSettings):
 
     concurrency: int = Field(default=512, ge=1, le=10_000)
     """Backend calls under way at once."""
+    drain_max_s: float = Field(default=2.0, ge=0, le=3)
+    """How long an answer is still read once its client is gone, so that its usage is known."""
+    drain_max_bytes: int = Field(default=256 * 1024, ge=0)
+    """How much of it is still read."""
+    stop_after_s: float = Field(default=25.0, ge=0, le=25)
+    """How long calls may go on after SIGTERM; what follows must fit into the 30 s of a stop."""
 
 
 def backend_api_keys() -> Mapping[str, str]:

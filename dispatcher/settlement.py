@@ -20,6 +20,7 @@ from schemas.money import TokenCounts, cost_nano_usd
 from schemas.runtime.ledger.documents import Unit
 
 RESULT_BYTES_MAX = 1024 * 1024
+UNKNOWN_BACKEND = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +63,36 @@ def used(price: PinnedPrice | None, tokens: TokenCounts) -> int | None:
     return None if price is None else cost_nano_usd(price, tokens)
 
 
-def actual_of(attempt: Attempt, *, requests: int) -> dict[Unit, int]:
-    """What the attempt used of each unit a balance may count."""
+def actual_of(attempt: Attempt | None, *, requests: int) -> dict[Unit, int]:
+    """What the attempt used of each unit a balance may count; nothing if none ran."""
     return {
-        "nano_usd": attempt.cost_nano_usd or 0,
-        "tokens": attempt.input_tokens + attempt.output_tokens,
+        "nano_usd": (attempt.cost_nano_usd or 0) if attempt else 0,
+        "tokens": attempt.input_tokens + attempt.output_tokens if attempt else 0,
         "requests": requests,
     }
+
+
+def presumed(job: Job, number: int) -> Attempt:
+    """An attempt whose owner vanished: its whole hold, as the ledger booked it, by no known backend.
+
+    The same facts as in the outcome of a request that nobody ended, so that a correction fits both:
+    input is filled first, because the ledger knows tokens only as one sum.
+    """
+    request = job.request
+    booked = {hold.unit: hold.amount for hold in job.admitted.holds}
+    tokens = booked.get("tokens", 0)
+    input_tokens = min(tokens, request.input_tokens_bound)
+    return Attempt(
+        attempt=number,
+        backend=UNKNOWN_BACKEND,
+        status="unknown",
+        started_at_ms=request.accepted_at_ms,
+        finished_at_ms=request.deadline_ms,
+        input_tokens=input_tokens,
+        output_tokens=tokens - input_tokens,
+        estimated=True,
+        cost_nano_usd=booked.get("nano_usd"),
+    )
 
 
 def outcome(

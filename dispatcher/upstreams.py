@@ -14,9 +14,12 @@ import aiohttp
 import msgspec
 
 from dispatcher.routing import Choice
+from schemas.entities import Backend
 from schemas.errors import ErrorCode
 
 _CONNECT_TIMEOUT_S = 5.0
+_PROBE_TIMEOUT = aiohttp.ClientTimeout(total=2.0)
+_SERVER_ERROR = 500
 _KEEPALIVE_S = 60.0
 _BODY_BYTES_MAX = 16 * 1024 * 1024
 _MESSAGE_CHARS_MAX = 500
@@ -114,16 +117,36 @@ class Upstreams:
         """The whole body; ``UpstreamFailure`` when it is larger than any completion."""
         return await _bounded_body(response)
 
+    async def answers(self, backend: Backend) -> bool:
+        """Whether the backend lists its models within 2 s.
+
+        Any status below 500 counts: a server without that list, or that wants a key for it, lives.
+        """
+        assert self._session is not None, "start() comes first"
+        try:
+            async with self._session.get(
+                f"{base_url(backend.url)}/models",
+                headers={"accept-encoding": "identity", **self._authorization(backend)},
+                allow_redirects=False,
+                timeout=_PROBE_TIMEOUT,
+            ) as response:
+                return response.status < _SERVER_ERROR
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return False
+
     def _headers(self, choice: Choice, request_id: str) -> dict[str, str]:
-        headers = {
+        return {
             "content-type": "application/json",
             "accept-encoding": "identity",
             "x-request-id": request_id,
+            **self._authorization(choice.backend),
         }
-        variable = choice.backend.api_key_env
+
+    def _authorization(self, backend: Backend) -> dict[str, str]:
+        variable = backend.api_key_env
         if variable is not None and (secret := self._api_keys.get(variable)):
-            headers["authorization"] = f"Bearer {secret}"
-        return headers
+            return {"authorization": f"Bearer {secret}"}
+        return {}
 
 
 def base_url(url: str) -> str:

@@ -16,14 +16,19 @@ PRODUCE_WITHIN_MS: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Reception:
-    """The circumstances of a request: its id, its route, its times, and where its answer goes."""
+    """The circumstances of a request: its id, its route, its times, where its answer goes.
+
+    ``keep_result`` makes the answer one that can be fetched for a day.
+    """
 
     request_id: str
     route: str
     accepted_at_ms: int
     deadline_ms: int
     config_offset: int
-    reply_to: str
+    reply_to: str | None
+    idempotency_hash: str | None
+    keep_result: bool
 
 
 def accept(order: Order, caller: Caller, reception: Reception) -> RequestAccepted:
@@ -46,6 +51,8 @@ def accept(order: Order, caller: Caller, reception: Reception) -> RequestAccepte
         produce_by_ms=reception.accepted_at_ms + PRODUCE_WITHIN_MS,
         config_offset=reception.config_offset,
         reply_to=reception.reply_to,
+        idempotency_hash=reception.idempotency_hash,
+        keep_result=reception.keep_result,
     )
 
 

@@ -21,8 +21,12 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from ingress.admin.deps import AdminDeps
-from ingress.conversation import Intake
+from ingress.cancellations import Cancellations
+from ingress.claims import Claims
+from ingress.intake import Intake
+from ingress.placement import Placement
 from ingress.public import create_public_app
+from ingress.recollection import Recollection
 from ingress.settings import IngressSettings
 from ingress.status import StatusRoutes
 from ingress.waiters import Waiters
@@ -30,6 +34,8 @@ from schemas.runtime.bus import Bus, channel_of
 from schemas.runtime.clock import Clock
 from schemas.runtime.config import ConfigFeed, ConfigUnavailable
 from schemas.runtime.config_report import report_config
+from schemas.runtime.ledger.client import LedgerClient, ledger_store
+from schemas.runtime.outcome_lookup import OutcomeLookup
 from schemas.runtime.produce import Producer
 from schemas.runtime.store import StoreConnection, StoreError, StoreUnavailable, Subscription
 from schemas.runtime.telemetry import Metrics
@@ -171,6 +177,7 @@ class Ingress:
                 await asyncio.sleep(_RECONNECT_PAUSE_S)
 
     async def _disconnect(self) -> None:
+        await self.intake.cancellations.finish()
         await self.producer.stop()
         await self.config.stop()
         await self.subscription.stop()
@@ -187,6 +194,8 @@ def create_app(settings: IngressSettings) -> Ingress:
         lambda snapshot: metrics.set("tallygate_config_offset", snapshot.offset),
     )
     bus = Bus(settings.bus_url)
+    store = ledger_store(settings.ledger_url)
+    ledger = LedgerClient(store)
     waiters = Waiters(bus)
     subscription = Subscription(
         settings.bus_url,
@@ -198,12 +207,37 @@ def create_app(settings: IngressSettings) -> Ingress:
         settings=settings,
         config=config,
         producer=producer,
-        ledger_store=StoreConnection(settings.ledger_url),
+        ledger_store=store,
         bus=bus,
         subscription=subscription,
         waiters=waiters,
-        intake=Intake(settings, config, producer, waiters, clock),
+        intake=_intake(settings, config, producer, waiters, ledger, bus),
         metrics=metrics,
+        clock=clock,
+    )
+
+
+def _intake(
+    settings: IngressSettings,
+    config: ConfigFeed,
+    producer: Producer,
+    waiters: Waiters,
+    ledger: LedgerClient,
+    bus: Bus,
+) -> Intake:
+    clock = Clock()
+    cancellations = Cancellations(ledger, bus)
+    outcomes = OutcomeLookup(settings.kafka_brokers)
+    recollection = Recollection(ledger, bus, outcomes, clock)
+    return Intake(
+        settings=settings,
+        config=config,
+        waiters=waiters,
+        placement=Placement(producer, ledger, cancellations),
+        ledger=ledger,
+        recollection=recollection,
+        claims=Claims(ledger, recollection),
+        cancellations=cancellations,
         clock=clock,
     )
 

@@ -1,73 +1,39 @@
 """The inference routes: takes a request in, hands it to the log, and answers with what comes back.
 
 Nothing is awaited between the produce and the answer but the answer itself; the broker's
-acknowledgement runs beside it and only speaks up when it fails.
+acknowledgement runs beside it and only speaks up when it fails. A request whose key was used
+before is not produced: it joins the earlier one, or is given its answer again.
 """
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import replace
+from typing import Any, Final
 
 from starlette.types import Receive, Scope, Send
 
-from ingress.acceptance import PRODUCE_WITHIN_MS, Reception, accept, record_headers
+from ingress.acceptance import PRODUCE_WITHIN_MS
 from ingress.answers import refusal_of, terminal_headers
-from ingress.auth import Caller, authenticate
-from ingress.json_guard import read_object
+from ingress.claims import Earlier, Fresh, Standing, Wish
+from ingress.endings import error_end
+from ingress.intake import Intake
+from ingress.job_document import JobFacts
+from ingress.jobs import respond_queued
 from ingress.mailbox import Mailbox, Times
-from ingress.orders import Order, ReadOrder
+from ingress.orders import ReadOrder
 from ingress.paths import surface_of
-from ingress.refusals import Refusal
-from ingress.request_headers import deadline_ms_of, refuse_media, traceparent_of
-from ingress.responses import read_body, refuse, respond
-from ingress.settings import MIB, IngressSettings
+from ingress.recollection import Ended
+from ingress.refusals import Headers, Refusal
+from ingress.responses import refuse, respond
 from ingress.stream import StreamAnswer
-from ingress.waiters import Waiters
-from schemas.codec import encode
+from ingress.taking import Taken, Way, event_of, take
 from schemas.errors import ErrorCode
+from schemas.frames import Terminal
 from schemas.runtime.bus import channel_of
-from schemas.runtime.clock import Clock
-from schemas.runtime.config import ConfigFeed
-from schemas.runtime.produce import Outgoing, Producer
-from schemas.topics import REQUESTS
 
-_PAYLOAD_BYTES_MAX: Final = 4 * MIB + 64 * 1024
-"""Writing numbers out can lengthen a body; this keeps every record below the topic's limit."""
-
-
-@dataclass(slots=True)
-class Intake:
-    """What the inference routes share."""
-
-    settings: IngressSettings
-    config: ConfigFeed
-    producer: Producer
-    waiters: Waiters
-    clock: Clock
-    is_open: bool = False
-    """False until everything is connected: an unread configuration knows no key."""
-    active: int = 0
-
-    def refuse_now(self) -> Refusal | None:
-        """Why no request can be taken at all at this moment."""
-        if not self.is_open:
-            return Refusal(ErrorCode.SERVICE_UNAVAILABLE, "The gateway is starting.")
-        if self.active >= self.settings.inflight_max:
-            return Refusal(ErrorCode.OVERLOADED, "The gateway is full.")
-        return None
-
-
-@dataclass(frozen=True, slots=True)
-class _Taken:
-    """A request that passed all checks of ingress."""
-
-    caller: Caller
-    order: Order
-    received_at_ms: int
-    timeout_ms: int
-    traceparent: bytes | None
+_REPLAYED: Final[Headers] = [(b"idempotent-replayed", b"true")]
+_ASYNC_APPLIED: Final[Headers] = [(b"preference-applied", b"respond-async")]
 
 
 class Conversation:
@@ -77,92 +43,163 @@ class Conversation:
         self._intake = intake
         self._route = route
         self._read_order = read_order
-        self._pepper = intake.settings.key_pepper.get_secret_value().encode()
-        self._reply_to = channel_of(intake.settings.instance_id)
+        self._channel = channel_of(intake.settings.instance_id)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        request_id = scope["state"]["request_id"]
+        state, surface = scope["state"], surface_of(scope["path"])
         refusal = self._intake.refuse_now()
         if refusal is not None:
-            await refuse(send, refusal, surface_of(scope["path"]), request_id, [])
+            await refuse(send, refusal, surface, state["request_id"], [])
             return
         self._intake.active += 1
         try:
-            taken = await self._take(scope, receive)
-            if isinstance(taken, Refusal):
-                await refuse(send, taken, surface_of(scope["path"]), request_id, [])
-            elif taken is not None:
-                await self._converse(request_id, taken, receive, send)
+            taken = await take(self._intake, self._route, self._read_order, scope, receive)
+            if isinstance(taken, Taken):
+                taken = await self._answer(state, taken, receive, send)
+            if taken is not None:
+                await refuse(send, taken, surface, state["request_id"], [])
         finally:
             self._intake.active -= 1
 
-    async def _take(self, scope: Scope, receive: Receive) -> _Taken | Refusal | None:
-        """Check the request; ``None`` when its client left meanwhile."""
-        settings, snapshot = self._intake.settings, self._intake.config.snapshot
-        headers = dict(scope["headers"])
-        now_ms = self._intake.clock.now_ms()
-        caller = authenticate(headers, snapshot, self._pepper, now_ms)
-        if isinstance(caller, Refusal):
-            return caller
-        refusal = refuse_media(headers)
+    async def _answer(
+        self, state: dict[str, Any], taken: Taken, receive: Receive, send: Send
+    ) -> Refusal | None:
+        """Answer a request that was taken; what comes back is to be refused."""
+        standing = await self._standing(state["request_id"], taken)
+        if isinstance(standing, Refusal):
+            return standing
+        state["request_id"] = standing.request_id
+        is_ended = isinstance(standing, Earlier) and standing.ended is not None
+        if isinstance(standing, Fresh):
+            taken = replace(taken, deadline_ms=standing.deadline_ms)
+        if taken.preference.respond_async and not taken.order.call.stream and not is_ended:
+            return await self._answer_or_queue(standing, taken, receive, send)
+        exchange = _Exchange(self._intake, taken, self._open(standing, taken, receive))
+        try:
+            await exchange.relay(send, _replayed(standing))
+        finally:
+            self._intake.waiters.close(exchange.mailbox)
+        return None
+
+    async def _standing(self, request_id: str, taken: Taken) -> Standing:
+        if taken.key is None:
+            return Fresh(request_id, taken.deadline_ms)
+        produce_by_ms = taken.received_at_ms + PRODUCE_WITHIN_MS
+        org = taken.caller.org
+        standing = await self._intake.claims.claim(
+            Wish(org, taken.key, request_id, produce_by_ms, taken.deadline_ms)
+        )
+        prefers = taken.preference
+        is_running = isinstance(standing, Earlier) and standing.ended is None
+        if is_running and prefers.wait_s == 0 and not prefers.respond_async:
+            return Refusal(
+                ErrorCode.IDEMPOTENCY_IN_FLIGHT,
+                "The first request with this idempotency key is still running.",
+            )
+        return standing
+
+    def _open(self, standing: Fresh | Earlier, taken: Taken, receive: Receive) -> Mailbox:
+        """The mailbox of the answer; one that has ended already and is not streamed is in it."""
+        intake, request_id = self._intake, standing.request_id
+        times = self._times(taken)
+        if isinstance(standing, Fresh):
+            way = Way(self._channel, keep_result=taken.key is not None)
+            event, headers = event_of(intake, self._route, request_id, taken, way)
+            produced = intake.placement.produce(event, headers)
+            return intake.waiters.open(request_id, receive, times, produced)
+        mailbox = intake.waiters.join(request_id, receive, times)
+        is_stream = taken.order.call.stream
+        if standing.ended is not None and not (is_stream and standing.ended.is_on_bus):
+            mailbox.end(_without_frames(standing.ended, is_stream=is_stream))
+        return mailbox
+
+    async def _answer_or_queue(
+        self, standing: Fresh | Earlier, taken: Taken, receive: Receive, send: Send
+    ) -> Refusal | None:
+        """Wait as long as the client prefers, then let it fetch the answer as that of a job."""
+        intake, request_id = self._intake, standing.request_id
+        facts = JobFacts(taken.order.model, standing.deadline_ms)
+        if isinstance(standing, Fresh):
+            way = Way(self._channel, keep_result=True)
+            event, headers = event_of(intake, self._route, request_id, taken, way)
+            refusal = await intake.placement.place_job(event, headers)
+        else:
+            refusal = await intake.placement.list_job(taken.caller.org, request_id, facts)
         if refusal is not None:
             return refusal
-        timeout_ms = deadline_ms_of(headers, settings.deadline_default_s, settings.deadline_max_s)
-        if isinstance(timeout_ms, Refusal):
-            return timeout_ms
-        body = await read_body(receive, headers, settings.max_body_bytes)
-        if body is None or isinstance(body, Refusal):
-            return body
-        fields = read_object(body)
-        if isinstance(fields, Refusal):
-            return fields
-        order = self._read_order(fields, snapshot, caller)
-        if isinstance(order, Refusal):
-            return order
-        if len(order.call.payload) > _PAYLOAD_BYTES_MAX:
-            return Refusal(ErrorCode.BODY_TOO_LARGE, "The body is too large when written out.")
-        return _Taken(caller, order, now_ms, timeout_ms, traceparent_of(headers))
-
-    async def _converse(self, request_id: str, taken: _Taken, receive: Receive, send: Send) -> None:
-        mailbox = self._submit(request_id, taken, receive)
+        times = self._times(taken)
+        exchange = _Exchange(intake, taken, intake.waiters.join(request_id, receive, times))
         try:
-            if taken.order.call.stream:
-                await StreamAnswer(mailbox, taken.order.dialect, send).relay()
-            else:
-                await _answer(mailbox, taken.order, send)
+            async with asyncio.timeout(taken.preference.wait_s or 0):
+                terminal = await exchange.mailbox.take_terminal()
+        except TimeoutError:
+            more = [*_replayed(standing), *_ASYNC_APPLIED]
+            await respond_queued(send, request_id, facts, more)
+            return None
         finally:
-            self._intake.waiters.close(mailbox)
+            intake.waiters.close(exchange.mailbox)
+        if terminal is not None:
+            await exchange.write(terminal, send, _replayed(standing))
+        return None
 
-    def _submit(self, request_id: str, taken: _Taken, receive: Receive) -> Mailbox:
-        """Produce the request, and open its mailbox in the same turn of the loop."""
-        intake = self._intake
-        reception = Reception(
-            request_id=request_id,
-            route=self._route,
-            accepted_at_ms=taken.received_at_ms,
-            deadline_ms=taken.received_at_ms + taken.timeout_ms,
-            config_offset=intake.config.snapshot.offset,
-            reply_to=self._reply_to,
-        )
-        accepted = accept(taken.order, taken.caller, reception)
-        headers = record_headers(accepted, intake.settings.instance_id, taken.traceparent)
-        produced = intake.producer.send(
-            Outgoing(REQUESTS, accepted.org.encode(), encode(accepted), headers)
-        )
+    def _times(self, taken: Taken) -> Times:
         now_s = asyncio.get_running_loop().time()
-        times = Times(now_s, now_s + PRODUCE_WITHIN_MS / 1000, now_s + taken.timeout_ms / 1000)
-        return intake.waiters.open(request_id, receive, times, produced)
+        left_ms = taken.deadline_ms - self._intake.clock.now_ms()
+        return Times(now_s, now_s + PRODUCE_WITHIN_MS / 1000, now_s + left_ms / 1000)
 
 
-async def _answer(mailbox: Mailbox, order: Order, send: Send) -> None:
-    """Answer a request that is not streamed."""
-    terminal = await mailbox.take_terminal()
-    if terminal is None:
-        return
-    headers = terminal_headers(terminal)
-    body = refusal_of(terminal) or order.dialect.body(terminal)
-    if isinstance(body, Refusal):
-        await refuse(send, body, order.dialect.surface, mailbox.request_id, headers)
-    else:
-        await respond(send, terminal.http_status, b"application/json", body, headers)
+class _Exchange:
+    """One answer on its way to one client."""
+
+    def __init__(self, intake: Intake, taken: Taken, mailbox: Mailbox) -> None:
+        self.mailbox = mailbox
+        self._intake = intake
+        self._taken = taken
+
+    async def relay(self, send: Send, more: Headers) -> None:
+        """Relay the answer; when the client leaves before its end, cancel what nobody waits for."""
+        mailbox, order = self.mailbox, self._taken.order
+        if order.call.stream:
+            await StreamAnswer(mailbox, order.dialect, send, more).relay(self._settle)
+        else:
+            terminal = await mailbox.take_terminal()
+            if terminal is not None:
+                await self.write(terminal, send, more)
+        if mailbox.is_client_gone and self._taken.key is None:
+            self._cancel()
+
+    async def write(self, terminal: Terminal, send: Send, more: Headers) -> None:
+        """Write an answer that is not streamed."""
+        await self._settle(terminal)
+        dialect, headers = self._taken.order.dialect, [*terminal_headers(terminal), *more]
+        body = refusal_of(terminal) or dialect.body(terminal)
+        if isinstance(body, Refusal):
+            await refuse(send, body, dialect.surface, self.mailbox.request_id, headers)
+        else:
+            await respond(send, terminal.http_status, b"application/json", body, headers)
+
+    async def _settle(self, terminal: Terminal) -> None:
+        """Before the client hears of the end: a next try must find things as it is told."""
+        org, key = self._taken.caller.org, self._taken.key
+        if self.mailbox.is_refused_by_log:
+            self._cancel()
+        elif key is not None:
+            claims = self._intake.claims
+            await claims.release_if_free(org, key, self.mailbox.request_id, terminal)
+
+    def _cancel(self) -> None:
+        self._intake.cancellations.begin(
+            self._taken.caller.org, self.mailbox.request_id, self._taken.deadline_ms
+        )
+
+
+def _replayed(standing: Fresh | Earlier) -> Headers:
+    return _REPLAYED if isinstance(standing, Earlier) else []
+
+
+def _without_frames(ended: Ended, *, is_stream: bool) -> Terminal:
+    """The end alone; of a stream that succeeded that would be an answer without its content."""
+    if is_stream and ended.terminal.error_code is None:
+        return error_end(ErrorCode.RESULT_LOST)
+    return ended.terminal

@@ -105,7 +105,7 @@ class InferenceDialect:
         return {
             "request_id": self.client_request_id,
             "model": self.model,
-            "usage": _usage_object(terminal.usage),
+            "usage": usage_object(terminal.usage),
             "backend": terminal.backend,
             "latency_ms": terminal.latency_ms,
         }
@@ -131,7 +131,8 @@ def _text_of(event: bytes) -> str | None:
     return choices[0].delta.content if choices else None
 
 
-def _usage_object(usage: Usage | None) -> dict[str, int] | None:
+def usage_object(usage: Usage | None) -> dict[str, int] | None:
+    """Tokens under OpenAI's names."""
     if usage is None:
         return None
     return {

@@ -36,8 +36,9 @@ class Edge:
             await self._app(scope, receive, send)
             return
         started_s = self._clock.monotonic_s()
-        request_id = uuid7(self._clock.now_ms(), random_bytes(UUID7_RANDOM_BYTES))
-        scope.setdefault("state", {})["request_id"] = request_id
+        state = scope.setdefault("state", {})
+        # Routes replace it where the answer is that of an earlier request.
+        state["request_id"] = uuid7(self._clock.now_ms(), random_bytes(UUID7_RANDOM_BYTES))
         status = _CLIENT_GONE
 
         async def send_with_id(message: Message) -> None:
@@ -46,20 +47,21 @@ class Edge:
                 status = message["status"]
                 message["headers"] = [
                     *message.get("headers", ()),
-                    (b"x-request-id", request_id.encode()),
+                    (b"x-request-id", state["request_id"].encode()),
                 ]
             await send(message)
 
         try:
             await self._app(scope, receive, send_with_id)
         except Exception:  # A bug must cost one request its answer, not the process its life.
-            _LOG.exception("request %s failed", request_id)
+            _LOG.exception("request %s failed", state["request_id"])
             if status != _CLIENT_GONE:
                 raise  # The answer has begun; the server can only break the connection off.
             refusal = Refusal(ErrorCode.INTERNAL_ERROR, "Something went wrong here.")
-            await refuse(send_with_id, refusal, surface_of(scope["path"]), request_id, [])
+            surface = surface_of(scope["path"])
+            await refuse(send_with_id, refusal, surface, state["request_id"], [])
         finally:
-            self._measure(scope["path"], status, started_s, request_id)
+            self._measure(scope["path"], status, started_s, state["request_id"])
 
     def _measure(self, path: str, status: int, started_s: float, request_id: str) -> None:
         route = route_of(path)

@@ -29,23 +29,38 @@ def read_inference(fields: dict[str, Any]) -> InferenceRequest | Refusal:
     request_id = fields.get("request_id")
     if not isinstance(request_id, str) or not _is_uuid(request_id):
         return _invalid("request_id", "must be a UUID")
-    payload = fields.get("payload")
+    messages = read_messages(fields.get("payload"))
+    if isinstance(messages, Refusal):
+        return messages
+    parameters = read_parameters(fields)
+    if isinstance(parameters, Refusal):
+        return parameters
+    chat = {**parameters, "model": fields.get("model"), "messages": messages}
+    if fields.get("stream") is not None:
+        chat["stream"] = fields["stream"]
+    return InferenceRequest(request_id, chat)
+
+
+def read_messages(payload: Any) -> list[Any] | Refusal:
+    """The messages that a payload, a text or a list of messages, stands for."""
     if isinstance(payload, str) and payload:
-        payload = [{"role": "user", "content": payload}]
+        return [{"role": "user", "content": payload}]
     if not isinstance(payload, list) or not payload:
         return _invalid("payload", "must be a non-empty string or list of messages")
+    return payload
+
+
+def read_parameters(fields: dict[str, Any]) -> dict[str, Any] | Refusal:
+    """The further fields of the chat completion; none may replace what the request itself says."""
     parameters = fields.get("parameters")
     if parameters is None:
-        parameters = {}
+        return {}
     if not isinstance(parameters, dict):
         return _invalid("parameters", "must be an object")
     for name in _RESERVED:
         if name in parameters:
             return _invalid(f"parameters.{name}", "is not allowed here")
-    chat = {**parameters, "model": fields.get("model"), "messages": payload}
-    if fields.get("stream") is not None:
-        chat["stream"] = fields["stream"]
-    return InferenceRequest(request_id, chat)
+    return parameters
 
 
 def in_native_terms(refusal: Refusal) -> Refusal:

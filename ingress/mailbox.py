@@ -41,6 +41,8 @@ class Mailbox:
         self.taken_s = times.opened_s
         """When the task last took something, or was woken to ping."""
         self.is_produced = False
+        self.is_refused_by_log = False
+        """The broker did not acknowledge in time: whether it has the request is not known."""
         self.is_client_gone = False
         self.is_behind = False
         """A frame was left in the stream for want of room."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from ingress.auth import Caller
@@ -11,6 +11,7 @@ from ingress.catalogue import find_model
 from ingress.chat import Call, model_name, read_call
 from ingress.dialects import ChatDialect, Dialect, InferenceDialect
 from ingress.inference import in_native_terms, read_inference
+from ingress.job_request import read_job
 from ingress.refusals import Refusal
 from schemas.config_state import Snapshot
 
@@ -22,6 +23,10 @@ class Order:
     model: str
     call: Call
     dialect: Dialect
+    client_key: str | None = None
+    """An id of the client's own, which makes the request idempotent where no header does."""
+    ttl_ms: int | None = None
+    """Milliseconds the body gives the request; ``None`` leaves it to the headers."""
 
 
 ReadOrder: TypeAlias = Callable[[dict[str, Any], Snapshot, Caller], Order | Refusal]
@@ -39,7 +44,18 @@ def inference_order(fields: dict[str, Any], snapshot: Snapshot, caller: Caller) 
         return request
     dialect = InferenceDialect(request.client_request_id, str(request.chat["model"]))
     order = _order(request.chat, snapshot, caller, dialect)
-    return in_native_terms(order) if isinstance(order, Refusal) else order
+    if isinstance(order, Refusal):
+        return in_native_terms(order)
+    return replace(order, client_key=request.client_request_id)
+
+
+def job_order(fields: dict[str, Any], snapshot: Snapshot, caller: Caller) -> Order | Refusal:
+    """The order in the body of ``/v1/jobs``."""
+    request = read_job(fields)
+    if isinstance(request, Refusal):
+        return request
+    order = _order(request.chat, snapshot, caller, ChatDialect("native"))
+    return order if isinstance(order, Refusal) else replace(order, ttl_ms=request.ttl_ms)
 
 
 def _order(

@@ -12,12 +12,15 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ingress import paths
-from ingress.auth import Caller, authenticate
+from ingress.auth import Caller
 from ingress.catalogue import find_model, model_object, usable_models
-from ingress.conversation import Conversation, Intake
+from ingress.conversation import Conversation
 from ingress.edge import Edge
+from ingress.intake import Intake
+from ingress.jobs import JobRoutes, JobSubmission
 from ingress.orders import chat_order, inference_order
-from ingress.refusals import Refusal, refusal_body, retry_headers
+from ingress.refusals import Refusal
+from ingress.responses import refusal_response
 from ingress.status import StatusRoutes
 from schemas.errors import ErrorCode
 from schemas.runtime.telemetry import Metrics
@@ -28,10 +31,15 @@ def create_public_app(intake: Intake, status: StatusRoutes, metrics: Metrics) ->
     models = ModelRoutes(intake)
     chat = Conversation(intake, "chat.completions", chat_order)
     inference = Conversation(intake, "inference", inference_order)
+    jobs = JobRoutes(intake)
     app = Starlette(
         routes=[
             Route(paths.CHAT_COMPLETIONS, chat, methods=["POST"]),
             Route(paths.INFERENCE, inference, methods=["POST"]),
+            Route(paths.JOBS, JobSubmission(intake), methods=["POST"]),
+            Route(paths.JOBS, jobs.list_all),
+            Route(paths.job_path("{job_id}"), jobs.show),
+            Route(paths.job_path("{job_id}"), jobs.cancel, methods=["DELETE"]),
             Route(paths.MODELS, models.list_all),
             Route(f"{paths.MODELS}/{{name:path}}", models.show),
             Route(paths.HEALTHZ, status.healthz),
@@ -50,7 +58,6 @@ class ModelRoutes:
 
     def __init__(self, intake: Intake) -> None:
         self._intake = intake
-        self._pepper = intake.settings.key_pepper.get_secret_value().encode()
 
     async def list_all(self, request: Request) -> Response:
         """All of them."""
@@ -73,26 +80,12 @@ class ModelRoutes:
         return JSONResponse(model_object(name, self._created_s(name)))
 
     def _caller(self, request: Request) -> Caller | Refusal:
-        refusal = self._intake.refuse_now()
-        if refusal is not None:
-            return refusal
-        snapshot, now_ms = self._intake.config.snapshot, self._intake.clock.now_ms()
-        return authenticate(dict(request.scope["headers"]), snapshot, self._pepper, now_ms)
+        return self._intake.caller_now(dict(request.scope["headers"]))
 
     def _created_s(self, name: str) -> int:
         """When the model's entry was last written."""
         entry = self._intake.config.entry("model", name)
         return 0 if entry is None else entry.written_at_ms // 1000
-
-
-def refusal_response(request: Request, refusal: Refusal) -> Response:
-    """A refusal as a response of the framework."""
-    path, request_id = request.scope["path"], request.scope["state"]["request_id"]
-    content_type, body = refusal_body(refusal, paths.surface_of(path), request_id)
-    response = Response(body, refusal.status)
-    response.raw_headers.append((b"content-type", content_type))
-    response.raw_headers.extend(retry_headers(refusal))
-    return response
 
 
 async def _refuse_route(request: Request, error: Exception) -> Response:

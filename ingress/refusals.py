@@ -23,7 +23,11 @@ Headers: TypeAlias = list[tuple[bytes, bytes]]
 _LIMIT_CODES: Final = frozenset(
     {ErrorCode.BUDGET_EXCEEDED, ErrorCode.QUOTA_EXCEEDED, ErrorCode.RATE_LIMIT_EXCEEDED}
 )
-_HINTED: Final = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
+_HINTED: Final = (
+    HTTPStatus.CONFLICT,
+    HTTPStatus.TOO_MANY_REQUESTS,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+)
 _SDK_PATIENCE_MS: Final = 60_000
 """SDKs sleep for as long as they are told, or retry at once; beyond this they shall not retry."""
 
@@ -76,10 +80,10 @@ def refusal_body(refusal: Refusal, surface: Surface, request_id: str) -> tuple[b
     if surface == "openai":
         fields: dict[str, Any] = {"error": error_object(refusal)}
         if is_denial:
-            fields |= _denial_fields(refusal)
+            fields |= denial_fields(refusal)
         return b"application/json", msgspec.json.encode(fields)
     if is_denial:
-        fields = {"error": refusal.message, **_denial_fields(refusal)}
+        fields = {"error": refusal.message, **denial_fields(refusal)}
         return b"application/json", msgspec.json.encode(fields)
     return b"application/problem+json", msgspec.json.encode(_problem(refusal, request_id))
 
@@ -107,7 +111,8 @@ def _problem(refusal: Refusal, request_id: str) -> dict[str, Any]:
     return problem if refusal.param is None else {**problem, "param": refusal.param}
 
 
-def _denial_fields(refusal: Refusal) -> dict[str, Any]:
+def denial_fields(refusal: Refusal) -> dict[str, Any]:
+    """What a refusal by a limit tells about it."""
     denial = refusal.denial
     assert denial is not None
     wait_ms = refusal.wait_ms

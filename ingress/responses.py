@@ -6,9 +6,12 @@ import asyncio
 from collections.abc import Mapping
 from typing import Final
 
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import Receive, Send
 
 from ingress.answers import rate_headers, rate_states
+from ingress.paths import surface_of
 from ingress.refusals import Headers, Refusal, Surface, refusal_body, retry_headers
 from schemas.errors import ErrorCode
 
@@ -38,6 +41,16 @@ async def refuse(
 def limit_headers(refusal: Refusal) -> Headers:
     """The rate headers of a refusal that a rate caused."""
     return rate_headers(rate_states("[]", refusal.denial))
+
+
+def refusal_response(request: Request, refusal: Refusal) -> Response:
+    """A refusal as a response of the framework."""
+    path, request_id = request.scope["path"], request.scope["state"]["request_id"]
+    content_type, body = refusal_body(refusal, surface_of(path), request_id)
+    response = Response(body, refusal.status)
+    response.raw_headers.append((b"content-type", content_type))
+    response.raw_headers.extend(retry_headers(refusal))
+    return response
 
 
 async def read_body(

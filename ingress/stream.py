@@ -7,7 +7,8 @@ never silently.
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeAlias
 
 from starlette.types import Send
 
@@ -17,6 +18,9 @@ from ingress.mailbox import Content, Mailbox
 from ingress.refusals import Headers
 from ingress.responses import refuse
 from schemas.frames import Chunk, Started, Terminal
+
+BeforeEnd: TypeAlias = Callable[[Terminal], Awaitable[None]]
+"""What is to be done before a client hears of the end."""
 
 _EVENT_STREAM: Final[Headers] = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -28,13 +32,14 @@ _EVENT_STREAM: Final[Headers] = [
 class StreamAnswer:
     """One streamed answer."""
 
-    def __init__(self, mailbox: Mailbox, dialect: Dialect, send: Send) -> None:
+    def __init__(self, mailbox: Mailbox, dialect: Dialect, send: Send, more: Headers) -> None:
         self._mailbox = mailbox
         self._dialect = dialect
         self._send = send
+        self._more = more
         self._has_headers = False
 
-    async def relay(self) -> None:
+    async def relay(self, before_end: BeforeEnd) -> None:
         """Relay until the end, or until the client is gone."""
         terminal: Terminal | None = None
         while terminal is None:
@@ -46,6 +51,8 @@ class StreamAnswer:
                 continue
             last = contents[-1]
             terminal = last if isinstance(last, Terminal) else None
+            if terminal is not None:
+                await before_end(terminal)
             await self._relay(contents, terminal)
 
     async def _relay(self, contents: list[Content], terminal: Terminal | None) -> None:
@@ -54,7 +61,7 @@ class StreamAnswer:
         refusal = refusal_of(terminal) if terminal is not None else None
         if refusal is not None and terminal is not None:
             if not self._has_headers and not events:
-                headers = terminal_headers(terminal)
+                headers = [*terminal_headers(terminal), *self._more]
                 request_id = self._mailbox.request_id
                 await refuse(self._send, refusal, self._dialect.surface, request_id, headers)
                 return
@@ -68,7 +75,7 @@ class StreamAnswer:
     ) -> None:
         if not self._has_headers:
             self._has_headers = True
-            headers = [*_EVENT_STREAM, *(more or ())]
+            headers = [*_EVENT_STREAM, *(more or ()), *self._more]
             await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         if body or is_last:
             await self._send({"type": "http.response.body", "body": body, "more_body": not is_last})

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Final
 
 import msgspec
@@ -28,8 +28,12 @@ from schemas.runtime.store import StoreError, StoreUnavailable
 _LOG = logging.getLogger(__name__)
 
 PING_AFTER_S: Final = 15.0
-_SWEEP_PERIOD_S: Final = 0.25
+_SWEEP_PERIOD_S: Final = 0.1
+_WATCH_AFTER_S: Final = 0.1
+"""A request that takes longer than that is one whose client is worth listening to."""
 _STALLED_AFTER_S: Final = 0.5
+_JOINED_POLL_S: Final = 0.15
+"""Frames of a request that another ingress took in are announced there, not here."""
 _DEADLINE_GRACE_S: Final = 0.4
 """The workers end a request at its deadline too, and know better why; their answer goes first."""
 _ABANDON_AFTER_S: Final = 30.0
@@ -43,6 +47,7 @@ class _Wait:
     mailbox: Mailbox
     receive: Receive
     task: asyncio.Task[None] | None
+    poll_every_s: float
     poll_at_s: float
     watcher: asyncio.Task[None] | None = None
     """Listens for the client's disconnection; only requests that take long get one."""
@@ -53,12 +58,13 @@ class Waiters:
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
-        self._waits: dict[str, _Wait] = {}
+        self._waits: dict[str, list[_Wait]] = {}
+        """Several for a request that others have joined."""
         self._to_read: dict[str, None] = {}
         self._asked = asyncio.Event()
 
     def __len__(self) -> int:
-        return len(self._waits)
+        return sum(map(len, self._waits.values()))
 
     def open(
         self,
@@ -68,15 +74,31 @@ class Waiters:
         produced: asyncio.Future[RecordRef],
     ) -> Mailbox:
         """The mailbox of a request whose body was read; the calling task must ``close`` it."""
-        mailbox = Mailbox(request_id, times, self._ask_for_stream)
-        poll_at_s = times.opened_s + _STALLED_AFTER_S
-        self._waits[request_id] = _Wait(mailbox, receive, asyncio.current_task(), poll_at_s)
+        mailbox = self._wait(request_id, receive, times, _STALLED_AFTER_S)
         produced.add_done_callback(lambda future: _note_produced(mailbox, future))
         return mailbox
 
+    def join(self, request_id: str, receive: Receive, times: Times) -> Mailbox:
+        """A mailbox for all frames, from the first on, of a request that was taken in before."""
+        mailbox = self._wait(request_id, receive, times, _JOINED_POLL_S)
+        mailbox.is_produced = True
+        self._ask_for_stream(request_id)
+        return mailbox
+
+    def _wait(self, request_id: str, receive: Receive, times: Times, poll_s: float) -> Mailbox:
+        mailbox = Mailbox(request_id, times, self._ask_for_stream)
+        poll_at_s = times.opened_s + poll_s
+        wait = _Wait(mailbox, receive, asyncio.current_task(), poll_s, poll_at_s)
+        self._waits.setdefault(request_id, []).append(wait)
+        return mailbox
+
     def close(self, mailbox: Mailbox) -> None:
-        """Forget the request."""
-        wait = self._waits.pop(mailbox.request_id)
+        """Forget the wait."""
+        waits = self._waits[mailbox.request_id]
+        wait = next(wait for wait in waits if wait.mailbox is mailbox)
+        waits.remove(wait)
+        if not waits:
+            del self._waits[mailbox.request_id]
         if wait.watcher is not None:
             wait.watcher.cancel()
 
@@ -87,8 +109,7 @@ class Waiters:
         except msgspec.DecodeError as error:
             _LOG.error("a frame on the channel is malformed: %s", error)
             return
-        wait = self._waits.get(frame.request_id)
-        if wait is not None:
+        for wait in self._waits.get(frame.request_id, ()):
             wait.mailbox.offer(frame, is_stored=False)
 
     def on_subscribed(self) -> None:
@@ -98,19 +119,22 @@ class Waiters:
 
     def oldest_unproduced_s(self, now_s: float) -> float:
         """Age of the oldest request that the broker has not acknowledged, in seconds."""
-        unproduced = (w.mailbox for w in self._waits.values() if not w.mailbox.is_produced)
+        unproduced = (wait.mailbox for wait in self._all() if not wait.mailbox.is_produced)
         return max((now_s - mailbox.times.opened_s for mailbox in unproduced), default=0.0)
 
     async def sweep_forever(self) -> None:
-        """Look at all waits four times a second."""
+        """Look at all waits ten times a second."""
         while True:
             await asyncio.sleep(_SWEEP_PERIOD_S)
             self.sweep(asyncio.get_running_loop().time())
 
     def sweep(self, now_s: float) -> None:
         """End, wake or have read whatever is due at ``now_s``."""
-        for wait in list(self._waits.values()):
+        for wait in list(self._all()):
             self._sweep(wait, now_s)
+
+    def _all(self) -> Iterator[_Wait]:
+        return chain.from_iterable(self._waits.values())
 
     def _sweep(self, wait: _Wait, now_s: float) -> None:
         mailbox, times = wait.mailbox, wait.mailbox.times
@@ -119,13 +143,13 @@ class Waiters:
         elif now_s >= times.deadline_s + _DEADLINE_GRACE_S:
             mailbox.end(_error(504, ErrorCode.DEADLINE_EXCEEDED, "The deadline passed."))
         elif now_s >= times.produce_by_s and not mailbox.is_produced:
-            mailbox.end(_not_accepted())
+            _refuse_for_log(mailbox)
         elif now_s - mailbox.taken_s >= PING_AFTER_S:
             mailbox.wake()
-        if now_s >= max(wait.poll_at_s, mailbox.taken_s + _STALLED_AFTER_S):
-            wait.poll_at_s = now_s + _STALLED_AFTER_S
+        if now_s >= max(wait.poll_at_s, mailbox.taken_s + wait.poll_every_s):
+            wait.poll_at_s = now_s + wait.poll_every_s
             self._ask_for_stream(mailbox.request_id)
-        if wait.watcher is None and now_s - times.opened_s >= _STALLED_AFTER_S:
+        if wait.watcher is None and now_s - times.opened_s >= _WATCH_AFTER_S:
             wait.watcher = asyncio.create_task(_watch_client(wait))
 
     def _ask_for_stream(self, request_id: str) -> None:
@@ -141,7 +165,7 @@ class Waiters:
                 del self._to_read[request_id]
             if not self._to_read:
                 self._asked.clear()
-            await self._catch_up(self._waits[name] for name in batch if name in self._waits)
+            await self._catch_up(wait for name in batch for wait in self._waits.get(name, ()))
 
     async def _catch_up(self, waits: Iterable[_Wait]) -> None:
         await asyncio.gather(*(self._read(wait.mailbox) for wait in waits))
@@ -158,7 +182,7 @@ class Waiters:
 
 def _note_produced(mailbox: Mailbox, produced: asyncio.Future[RecordRef]) -> None:
     if produced.cancelled() or produced.exception() is not None:
-        mailbox.end(_not_accepted())
+        _refuse_for_log(mailbox)
     else:
         mailbox.is_produced = True
 
@@ -169,8 +193,10 @@ async def _watch_client(wait: _Wait) -> None:
     wait.mailbox.leave()
 
 
-def _not_accepted() -> Terminal:
-    return _error(503, ErrorCode.SERVICE_UNAVAILABLE, "The request could not be queued in time.")
+def _refuse_for_log(mailbox: Mailbox) -> None:
+    mailbox.is_refused_by_log = True
+    message = "The request could not be queued in time."
+    mailbox.end(_error(503, ErrorCode.SERVICE_UNAVAILABLE, message))
 
 
 def _error(status: int, code: ErrorCode, message: str) -> Terminal:

@@ -92,6 +92,7 @@ def terms_of(
         rates=tuple(rates),
         leases=tuple(leases),
         balances=tuple(balances),
+        defer=_may_wait(scopes),
         info=info,
     )
     return Terms(admit, price, facts)
@@ -129,6 +130,17 @@ def _scopes(request: RequestAccepted, config: Snapshot) -> Iterator[_Scope]:
         yield _Scope("key", f"key/{request.key_id}", key.limits, has_default_rate=True)
     if request.user is not None and (user := config.users.get(request.user)):
         yield _Scope("user", f"user/{request.user}", user.limits)
+
+
+def _may_wait(scopes: list[_Scope]) -> bool:
+    """Whether the request waits for a limit that stands against it, whichever scope set that limit.
+
+    The policy is that of the request: of the scopes that state one, the first of key, user, project
+    and organization decides. None states one: it is refused.
+    """
+    stated = {scope.name: scope.limits.on_limit for scope in scopes}
+    in_order = (stated.get(name) for name in ("key", "user", "project", "org"))
+    return next((policy for policy in in_order if policy is not None), "reject") == "defer"
 
 
 def _rates(

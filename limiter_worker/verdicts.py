@@ -10,12 +10,12 @@ from typing import TypeAlias, assert_never
 
 import msgspec
 
+from limiter_worker.accepted import Accepted
 from limiter_worker.terms import LimitFacts, NoTerms, Terms, removed_limit
 from schemas.errors import ERRORS, ErrorCode
 from schemas.events import (
     Denial,
     Hold,
-    RecordRef,
     RequestAccepted,
     RequestAdmitted,
     RequestFinished,
@@ -31,16 +31,6 @@ Decidable: TypeAlias = (
     answers.Admitted | answers.Limited | answers.Refused | answers.Contended
     | answers.Expired | answers.Cancelled
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """A decoded request and where its record stands."""
-
-    request: RequestAccepted
-    record: bytes
-    ref: RecordRef
-    appended_at_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +55,12 @@ def is_without_effect(request: RequestAccepted, now_ms: int) -> bool:
 
 def was_produced_too_late(accepted: Accepted) -> bool:
     """Whether ingress had given up on the produce, and answered 503, before it arrived."""
-    return accepted.appended_at_ms > accepted.request.produce_by_ms
+    return accepted.deferral is None and accepted.appended_at_ms > accepted.request.produce_by_ms
+
+
+def may_wait(answer: Decidable) -> bool:
+    """Whether the same request may succeed later by itself, so that waiting is of use."""
+    return isinstance(answer, answers.Contended)
 
 
 def decide(
@@ -87,7 +82,7 @@ def decide(
                 return refuse(accepted, ErrorCode.REQUEST_TOO_LARGE_FOR_LIMIT, denial)
             return refuse(accepted, _spent_code(denial), denial)
         case answers.Expired():
-            return end(accepted, "expired", ErrorCode.DEADLINE_EXCEEDED)
+            return _expire(accepted)
         case answers.Cancelled():
             return end(accepted, "cancelled", ErrorCode.REQUEST_CANCELLED)
         case _:
@@ -151,6 +146,16 @@ def end(
         retry_after_ms=denial.retry_after_ms if denial else spec.retry_after_ms,
     )
     return End(outcome, terminal)
+
+
+def _expire(accepted: Accepted) -> End:
+    """The deadline passed; a request that waited for a limit is told which."""
+    code = ErrorCode.DEADLINE_EXCEEDED
+    if accepted.deferral is None:
+        return end(accepted, "expired", code)
+    denial = accepted.deferral.denial
+    message = f"{ERRORS[code].title} while the request waited for {denial.limit_id}"
+    return end(accepted, "expired", code, message=message, denial=denial)
 
 
 def _spent_code(denial: Denial) -> ErrorCode:

@@ -22,6 +22,8 @@ MetricName = Literal[
     "tallygate_oldest_unfinished_seconds",
     "tallygate_config_offset",
     "tallygate_reaped_attempts_total",
+    "tallygate_late_attempts_total",
+    "tallygate_backend_healthy",
 ]
 
 
@@ -66,5 +68,11 @@ METRICS: Final[dict[MetricName, MetricSpec]] = {
     "tallygate_config_offset": MetricSpec("gauge", "Offset of the config log in force."),
     "tallygate_reaped_attempts_total": MetricSpec(
         "counter", "Attempts ended by the reaper.", ("verdict",)
+    ),
+    "tallygate_late_attempts_total": MetricSpec(
+        "counter", "Attempts that ended after somebody else had booked their hold."
+    ),
+    "tallygate_backend_healthy": MetricSpec(
+        "gauge", "1 while neither probes nor calls speak against the backend.", ("backend",)
     ),
 }

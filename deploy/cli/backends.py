@@ -29,13 +29,13 @@ def show(call: Call) -> int:
     return 0
 
 
-def _row(backend: Mapping[str, Any]) -> dict[str, Any]:
-    """Health as each dispatcher sees it; none when none reports."""
-    reports = backend.get("health", ())
-    return {**backend, "health": [f"{r['instance']}={r['state']}" for r in reports]}
-
-
 def switch(verb: str, call: Call) -> int:
     answer = call.admin().post(f"{entity_path('backends', call.options.backend)}/{verb}")
     call.output.result(answer, f"{answer['id']} is {answer['body']['state']}")
     return 0
+
+
+def _row(backend: Mapping[str, Any]) -> dict[str, Any]:
+    """Health as each dispatcher sees it; none when none reports."""
+    reports = backend.get("health", ())
+    return {**backend, "health": [f"{r['instance']}={r['state']}" for r in reports]}

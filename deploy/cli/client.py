@@ -49,6 +49,12 @@ class AdminClient:
             self._send("PUT", entity_path(kind, entity_id), json=dict(body), headers=headers)
         )
 
+    def delete_over(self, kind: str, entity_id: str, current: Mapping[str, Any] | None) -> Any:
+        """Deletes the entity that was read as ``current``; refused when it changed meanwhile."""
+        version = 0 if current is None else current["version"]
+        headers = {"if-match": str(version)}
+        return _json(self._send("DELETE", entity_path(kind, entity_id), headers=headers))
+
     def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """The answer to a POST."""
         return _json(self._send("POST", path, json=dict(body or {})))

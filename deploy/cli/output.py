@@ -35,6 +35,11 @@ class CommandFailed(Exception):
         self.code = code
         self.text = f"error: {what}\n  why: {why}\n  fix: {fix}"
 
+    def with_code(self, code: Exit) -> CommandFailed:
+        """The same failure under another exit code."""
+        what, why, fix = self.args
+        return CommandFailed(what, why, fix, code)
+
 
 @dataclass(frozen=True)
 class Output:

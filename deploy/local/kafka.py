@@ -33,6 +33,7 @@ JVM_FLAGS = (
     "--sun-misc-unsafe-memory-access=allow",
 )
 
+# A broker that was killed may not register again before its old session ends: 9 s by default.
 # The cleaner's buffer is 128 MiB by default, half of this heap. Internal topics have few
 # partitions because each costs files and start-up time.
 SERVER_PROPERTIES = """\
@@ -47,6 +48,8 @@ controller.listener.names=CONTROLLER
 log.dirs={data}
 auto.create.topics.enable=false
 message.max.bytes=9437184
+broker.session.timeout.ms=5000
+broker.heartbeat.interval.ms=1000
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=6000
 offsets.topic.replication.factor=1

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import httpx
-import yaml
 
 from deploy.local.problem import StackError
 from deploy.local.upstreams import Upstream
@@ -69,26 +67,6 @@ def model_entities(
     )
 
 
-def read_desired_state(path: Path) -> tuple[Entity, ...]:
-    """The entities of a tallygate.yaml, in the order they must be applied.
-
-    Raises StackError if the file is missing or is not a mapping kind -> id -> body.
-    """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, yaml.YAMLError) as error:
-        raise _bad_file(path, str(error)) from error
-    if not isinstance(content, dict) or not set(content) <= set(KINDS):
-        raise _bad_file(path, f"its top level must be a mapping with the keys {', '.join(KINDS)}")
-    entities = []
-    for kind in KINDS:
-        entries = content.get(kind) or {}
-        if not isinstance(entries, dict):
-            raise _bad_file(path, f"{kind} must be a mapping from id to settings")
-        entities += [Entity(kind, str(name), body or {}) for name, body in entries.items()]
-    return tuple(entities)
-
-
 async def seed_missing(admin: httpx.AsyncClient, entities: Iterable[Entity]) -> None:
     """PUT every entity that does not exist yet, and every backend that moved."""
     existing: dict[str, dict[str, Mapping[str, Any]]] = {}
@@ -139,7 +117,3 @@ def _checked(response: httpx.Response) -> httpx.Response:
         f"{response.status_code} {response.text[:300]}",
         "correct the entry it names (tallygate.yaml, or the state folder of an older version)",
     )
-
-
-def _bad_file(path: Path, why: str) -> StackError:
-    return StackError(f"{path} cannot be used as desired state", why, "correct the file")

@@ -147,9 +147,11 @@ class Stack:
             preferred |= roles.preferred_ports(options.replicas)
             if options.has_example_backends:
                 preferred |= roles.EXAMPLE_PORTS
-        if options.has_random_ports:
+        # Who takes any port for the API takes any for the rest: stacks that start side by side would
+        # otherwise find the same usual ports free, and bind them only seconds later.
+        if options.has_random_ports or options.explicit_ports.get("ingress-0") == 0:
             preferred = dict.fromkeys(preferred, 0)
-        else:
+        if not options.has_random_ports:
             preferred = {name: memory.ports.get(name, port) for name, port in preferred.items()}
         rng = random.Random(self._random_bytes(8))  # noqa: S311 - ports are no secrets
         return choose_ports(preferred, options.explicit_ports, rng)

@@ -20,11 +20,12 @@ import httpx
 
 from deploy.local import roles, seed
 from deploy.local.banner import Facts, render_banner, render_json, render_progress
+from deploy.local.desired_state import bad_file, read_desired_state, reference_problems
 from deploy.local.problem import StackError
 from deploy.local.process import Progress
 from deploy.local.stack import Stack, StackOptions
 from deploy.local.state import UserFolders, write_private
-from deploy.local.upstreams import Unreachable, Upstream, discover_models, parse_upstream
+from deploy.local.upstreams import Unreachable, Upstream, discover_models, read_upstreams
 
 ADMIN_DEADLINE_S = 30.0
 KILLED_BY_INTERRUPT = 130
@@ -88,19 +89,48 @@ async def run_up(options: UpOptions) -> int:
 
 def make_plan(options: UpOptions, folders: UserFolders, environment: Mapping[str, str]) -> Plan:
     """Read the options. Raises StackError for what a start could never repair."""
-    upstreams = tuple(parse_upstream(text) for text in options.backends)
-    desired = seed.read_desired_state(options.config) if options.config else ()
+    upstreams = read_upstreams(options.backends, environment.get("BACKEND_ENDPOINTS", ""))
+    desired = read_desired_state(options.config) if options.config else ()
     given = {"ingress-0": options.port, "admin:ingress-0": options.admin_port}
     brings_backends = upstreams or any(entity.kind == "backends" for entity in desired)
+    if options.config:
+        _check_as_a_whole(options.config, desired, upstreams, has_examples=not brings_backends)
     stack = StackOptions(
         state_dir=(options.state_dir or folders.state).absolute(),
         cache_dir=folders.cache,
         environment=environment,
         replicas=options.replicas,
         explicit_ports={name: port for name, port in given.items() if port is not None},
-        has_example_backends=not (brings_backends or environment.get("BACKEND_ENDPOINTS")),
+        has_example_backends=not brings_backends,
     )
     return Plan(stack, upstreams, desired)
+
+
+def _check_as_a_whole(
+    path: Path,
+    desired: tuple[seed.Entity, ...],
+    upstreams: tuple[Upstream, ...],
+    *,
+    has_examples: bool,
+) -> None:
+    """Raises StackError when the file contradicts the options or refers to what neither has."""
+    names = roles.EXAMPLE_BACKENDS if has_examples else ()
+    given = [*upstreams, *(Upstream(name, "http://example/v1") for name in names)]
+    known = {e.id: e for e in (seed.backend_entity(upstream, {}) for upstream in given)}
+    problems = [
+        f"backends.{entity.id}.url: {entity.body['url']} here, {known[entity.id].body['url']} given"
+        for entity in desired
+        if entity.kind == "backends"
+        and entity.id in known
+        and entity.body["url"] != known[entity.id].body["url"]
+    ]
+    # Keys live in the state folder; only the running admin API knows them.
+    stated = [entity for entity in desired if entity.kind != "keys"]
+    names_stated = {(entity.kind, entity.id) for entity in stated}
+    implied = [e for e in (*known.values(), seed.demo_org()) if (e.kind, e.id) not in names_stated]
+    problems += map(str, reference_problems([*implied, *stated]))
+    if problems:
+        raise bad_file(path, problems)
 
 
 async def _bring_up(stack: Stack, plan: Plan) -> Facts:

@@ -1,4 +1,4 @@
-"""The backends a start is given with `--backend ID=URL`, and the models they say they serve.
+"""The backends a start is given by option or environment, and the models they say they serve.
 
 A backend that is away costs its models, with a warning; it never stops the start.
 """
@@ -6,7 +6,7 @@ A backend that is away costs its models, with a warning; it never stops the star
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import httpx
@@ -38,19 +38,30 @@ class Unreachable:
     why: str
 
 
-def parse_upstream(text: str) -> Upstream:
-    """Read `ID=URL`; `/v1` is added to a bare host. Raises StackError if it is neither."""
-    upstream_id, separator, address = text.partition("=")
-    try:
-        url = httpx.URL(address)
-    except httpx.InvalidURL:
-        url = httpx.URL("")
-    if not separator or not ID_PATTERN.fullmatch(upstream_id):
-        raise _unreadable(text, "the part before = must be an id of a-z, 0-9 and -")
-    if url.scheme not in ("http", "https") or not url.host:
-        raise _unreadable(text, "the part after = must be an http:// or https:// address")
-    bare = url.path in ("", "/")
-    return Upstream(upstream_id, str(url.copy_with(path="/v1")) if bare else address.rstrip("/"))
+def read_upstreams(options: Iterable[str], endpoints: str) -> tuple[Upstream, ...]:
+    """The backends of `--backend ID=URL` options and of `BACKEND_ENDPOINTS=id1:url1,id2:url2`.
+
+    Naming one twice is fine while the address is the same. Raises StackError with a line for every
+    one that cannot be understood or that contradicts another.
+    """
+    named = [(f"--backend {text}", *text.partition("=")[::2]) for text in options]
+    listed = [text.strip() for text in endpoints.split(",") if text.strip()]
+    named += [(f"BACKEND_ENDPOINTS {text}", *text.partition(":")[::2]) for text in listed]
+    upstreams: dict[str, Upstream] = {}
+    problems: list[str] = []
+    for where, upstream_id, address in named:
+        found = _upstream(upstream_id, address)
+        if isinstance(found, str):
+            problems.append(f"{where}: {found}")
+        elif upstreams.setdefault(found.id, found) != found:
+            problems.append(f"{where}: {found.id} is {upstreams[found.id].url} already")
+    if problems:
+        raise StackError(
+            "the backends cannot be understood",
+            "\n       ".join(problems),
+            "write --backend my-gpu=http://host:8000/v1, or my-gpu:http://host:8000/v1 in the list",
+        )
+    return tuple(upstreams.values())
 
 
 async def discover_models(
@@ -68,7 +79,15 @@ async def discover_models(
         return Unreachable(upstream, f"{type(error).__name__}: {error}")
 
 
-def _unreadable(text: str, why: str) -> StackError:
-    return StackError(
-        f"--backend {text} cannot be understood", why, "write --backend my-gpu=http://host:8000/v1"
-    )
+def _upstream(upstream_id: str, address: str) -> Upstream | str:
+    """The backend, `/v1` added to a bare host; or what is wrong."""
+    if not ID_PATTERN.fullmatch(upstream_id):
+        return "its id must be of a-z, 0-9 and -"
+    try:
+        url = httpx.URL(address)
+    except httpx.InvalidURL:
+        url = httpx.URL("")
+    if url.scheme not in ("http", "https") or not url.host:
+        return "it has no http:// or https:// address"
+    bare = url.path in ("", "/")
+    return Upstream(upstream_id, str(url.copy_with(path="/v1")) if bare else address.rstrip("/"))

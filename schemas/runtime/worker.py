@@ -59,6 +59,8 @@ class Worker:
     background: list[Background] = field(default_factory=list)
     before_start: list[Background] = field(default_factory=list)
     """Called once everything is connected, before the first event."""
+    before_drain: list[Background] = field(default_factory=list)
+    """Called before the events under way are waited for, while new ones still arrive."""
     before_stop: list[Background] = field(default_factory=list)
     """Called after the last event was handled, while everything is still connected."""
 
@@ -114,6 +116,8 @@ class Worker:
         )
         try:
             async with asyncio.timeout(_STOP_DEADLINE_S):
+                for work in self.before_drain:
+                    await work()
                 await self.app.stop()
                 for work in self.before_stop:
                     await work()
@@ -125,6 +129,16 @@ class Worker:
         for task in done & set(tasks):
             task.result()
         return 0 if stopped in done else 1
+
+    async def disown_older_generations(self) -> None:
+        """Before the drain, for workers that do not wait at rebalances: Faust must not wait now for
+        events from before the last one. They are never acknowledged here; their owners read them."""
+        if not self.app.started:
+            return
+        unacked = self.app.consumer.unacked
+        for message in list(unacked):
+            if message.generation_id != self.app.consumer_generation_id:
+                unacked.discard(message)
 
     def components(self) -> dict[str, str]:
         """Readiness: component to ``ok`` or what is wrong."""

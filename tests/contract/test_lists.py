@@ -31,7 +31,7 @@ def test_an_error_is_consistent_with_its_status(code: ErrorCode) -> None:
     assert spec.title
     assert spec.may_retry or spec.retry_after_ms is None
     assert spec.may_retry or spec.status < 500
-    assert not spec.may_retry or spec.status in {408, 429} or spec.status >= 500
+    assert not spec.may_retry or spec.status in {408, 409, 429} or spec.status >= 500
 
 
 def test_every_error_code_is_used() -> None:
@@ -65,7 +65,12 @@ def test_every_topic_that_workers_read_has_dead_letters() -> None:
         if path.endswith("/app.py") and isinstance(call.args[0], ast.Attribute)
     }
 
-    assert read == {topics.REQUESTS, topics.DISPATCH, topics.OUTCOMES}
+    assert read == {
+        topics.REQUESTS,
+        topics.DISPATCH,
+        topics.OUTCOMES,
+        *topics.DEFERRED_DELAYS_MS,
+    }
     assert read == {topic.name for topic in topics.TOPICS if topic.has_dead_letters}
     for name in read:
         letters = by_name[topics.dead_letters_of(name)]

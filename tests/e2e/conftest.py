@@ -11,9 +11,11 @@ import aiohttp
 import httpx
 import pytest
 import pytest_asyncio
+import redis
 
 from tests.e2e.gateway_client import MODEL, GatewayClient
 from tests.e2e.kafka_log import KafkaLog
+from tests.e2e.ledger_view import LedgerView
 from tests.e2e.running_stack import RunningStack, running_stack
 from tests.fakes.call_log import Call, read_calls
 from tests.fakes.running_backend import RunningBackend, running_backend
@@ -24,6 +26,8 @@ DEFAULT_MAX_OUTPUT_TOKENS = 1_024
 UNLIMITED = {"requests_per_s": 100_000, "burst": 100_000}
 CONNECTIONS = 100
 CLIENT_DEADLINE_S = 60.0
+REPLICAS = {"limiter_worker": 2, "dispatcher": 2}
+"""Two of each, so that limits hold across processes in every test."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +81,9 @@ def backends(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[RunningB
 def stack(
     tmp_path_factory: pytest.TempPathFactory, backends: list[RunningBackend]
 ) -> Iterator[RunningStack]:
-    """`tallygate up` with the fake backends."""
-    with running_stack(tmp_path_factory.mktemp("stack") / "state", backends) as running:
+    """`tallygate up` with the fake backends and two processes of the roles that limits depend on."""
+    state_dir = tmp_path_factory.mktemp("stack") / "state"
+    with running_stack(state_dir, backends, REPLICAS) as running:
         yield running
 
 
@@ -117,9 +122,25 @@ def oracle(backends: list[RunningBackend]) -> Oracle:
 
 
 @pytest.fixture(scope="session")
+def ledger(stack: RunningStack) -> Iterator[LedgerView]:
+    """The ledger's own numbers."""
+    with redis.Redis.from_url(stack.ledger_url) as store:
+        yield LedgerView(store)
+
+
+@pytest.fixture(scope="session")
 def kafka_log(stack: RunningStack) -> KafkaLog:
     """The stack's topics, read with foreign tools."""
     return KafkaLog(stack.kafka)
+
+
+@pytest_asyncio.fixture
+async def crowd(stack: RunningStack) -> AsyncIterator[GatewayClient]:
+    """An HTTP client that opens as many connections as there are requests."""
+    connector = aiohttp.TCPConnector(limit=0)
+    timeout = aiohttp.ClientTimeout(total=CLIENT_DEADLINE_S)
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+        yield GatewayClient(session, stack.api_url)
 
 
 @pytest_asyncio.fixture

@@ -11,7 +11,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from pathlib import Path
 from tests.fakes.running_backend import RunningBackend
 
 TALLYGATE = Path(sys.executable).with_name("tallygate")
+REPOSITORY = Path(__file__).parents[2]
 START_DEADLINE_S = 180.0
 STOP_DEADLINE_S = 60.0
 
@@ -31,6 +32,7 @@ class RunningStack:
     admin_url: str
     kafka: str
     first_key: str
+    ledger_url: str
     process: subprocess.Popen[str]
 
     def stop(self) -> int:
@@ -41,29 +43,41 @@ class RunningStack:
 
 @contextmanager
 def running_stack(
-    state_dir: Path, backends: Sequence[RunningBackend] = ()
+    state_dir: Path,
+    backends: Sequence[RunningBackend] = (),
+    replicas: Mapping[str, int] | None = None,
 ) -> Iterator[RunningStack]:
     """A stack on free ports; without `backends` it brings its own examples.
 
-    Raises RuntimeError with the end of its story when it does not become ready.
+    `replicas` is by role; one of each when not given. Raises RuntimeError with the end of its story
+    when it does not become ready.
     """
     story = state_dir.with_suffix(".log")
-    arguments = ["up", "--headless", "--port", "0", "--admin-port", "0"]
-    arguments += ["--state-dir", str(state_dir)]
-    for backend in backends:
-        arguments += ["--backend", f"{backend.name}={backend.url}"]
+    upstreams = [f"{backend.name}={backend.url}" for backend in backends]
+    if replicas is None:
+        command = [str(TALLYGATE), "up", "--headless", "--port", "0", "--admin-port", "0"]
+        command += ["--state-dir", str(state_dir)]
+        command += [part for upstream in upstreams for part in ("--backend", upstream)]
+    else:
+        command = [sys.executable, "-m", "tests.e2e.replicated_stack", str(state_dir)]
+        command += [json.dumps(replicas), *upstreams]
     with story.open("a") as stderr:
         process = subprocess.Popen(
-            [str(TALLYGATE), *arguments],
+            command,
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,
+            cwd=REPOSITORY,
             # The address file of a stack that the developer runs must stay as it is.
             env={**os.environ, "XDG_STATE_HOME": str(state_dir.parent)},
         )
     try:
         facts = _first_line(process, story)
-        yield RunningStack(facts["api"], facts["admin"], facts["kafka"], facts["key"], process)
+        ports = json.loads((state_dir / "stack.json").read_text())["ports"]
+        ledger_url = f"redis://127.0.0.1:{ports['ledger']}/0"
+        yield RunningStack(
+            facts["api"], facts["admin"], facts["kafka"], facts["key"], ledger_url, process
+        )
     finally:
         _end(process)
 

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import signal
+import time
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+import redis
 
-from tests.e2e.conftest import Grant, MakeKey, Oracle
+from tests.e2e.conftest import Grant, MakeKey, Oracle, cost_nano_usd
 from tests.e2e.gateway_client import GatewayClient, steer
 from tests.e2e.kafka_log import KafkaLog
+from tests.e2e.running_stack import RunningStack, descendants, is_alive
+from tests.fakes.call_log import Call
 
 pytestmark = pytest.mark.timeout(60, func_only=True)
 MOST_CALLS = 2
 CATCH_UP_S = 20.0
+LEASE_S = 10.0
 
 
 @pytest.fixture(scope="module")
@@ -21,10 +31,11 @@ def grant(make_key: MakeKey) -> Grant:
     return make_key("fault-org")
 
 
-def _lines_of(kafka_log: KafkaLog, request_id: str) -> list[dict[str, Any]]:
+def _lines_of(kafka_log: KafkaLog, request_id: str, count: int = 1) -> list[dict[str, Any]]:
+    """The usage lines of the request, once there are that many."""
     records = kafka_log.read(
         "usage.records.v1",
-        lambda found: any(record.value["request_id"] == request_id for record in found),
+        lambda found: sum(r.value["request_id"] == request_id for r in found) >= count,
         CATCH_UP_S,
     )
     return [record.value for record in records if record.value["request_id"] == request_id]
@@ -109,3 +120,109 @@ async def test_tokens_beyond_max_tokens_are_booked_as_they_were_spent(
     assert call.completion_tokens > 4
     (line,) = _lines_of(kafka_log, reply.request_id)
     assert line["output_tokens"] == call.completion_tokens
+
+
+def _pid_of(stack: RunningStack, instance_id: str) -> int:
+    """The process that bears this name."""
+    wanted = f"TALLYGATE_INSTANCE_ID={instance_id}".encode()
+    (pid,) = (
+        pid
+        for pid in descendants(stack.process.pid)
+        if wanted in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    )
+    return pid
+
+
+async def _new_calls(oracle: Oracle, seen: set[str], count: int) -> list[Call]:
+    """The calls that are not among those seen, once there are that many."""
+    fresh: list[Call] = []
+    while len(fresh) < count:
+        await asyncio.sleep(0.02)
+        fresh = [call for call in oracle.calls() if call.start.call_id not in seen]
+    return fresh
+
+
+def _owner_of(stack: RunningStack, org: str, call: Call) -> int:
+    """The pid of the dispatcher that makes the call."""
+    with redis.Redis.from_url(stack.ledger_url) as store:
+        owner = store.hget(f"{{{org}}}:a:{call.start.request_id}", "owner")
+    return _pid_of(stack, str(owner, "utf-8").partition("/")[0])
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.timeout(150, func_only=True)
+async def test_a_dispatcher_that_wakes_up_after_its_lease_books_what_it_really_used(
+    client: GatewayClient,
+    stack: RunningStack,
+    admin: httpx.Client,
+    make_key: MakeKey,
+    oracle: Oracle,
+    kafka_log: KafkaLog,
+    stream: bool,
+) -> None:
+    """One answer or an honest error meanwhile; in the end the books say what the backends say."""
+    grant = make_key(f"sleeper-{'stream' if stream else 'whole'}")
+    seen = {call.start.call_id for call in oracle.calls()}
+    asked = steer(chunks=8, output_tokens=16, delay_ms=500 if stream else 4_000)
+    asking = asyncio.create_task(client.chat(grant.key, asked, stream=stream, max_tokens=50))
+    (call,) = await _new_calls(oracle, seen, 1)
+    pid = _owner_of(stack, grant.org, call)
+    await asyncio.sleep(1.5 if stream else 0.0)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        await asyncio.sleep(LEASE_S + 15)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    reply = await asking
+    calls = oracle.calls_of([reply.request_id])
+    lines = await asyncio.to_thread(_lines_of, kafka_log, reply.request_id, 2 + len(calls))
+
+    assert reply.status == 200, reply.body
+    assert len(calls) == (1 if stream else 2)
+    if stream:
+        assert json.loads(reply.events[-1])["error"]["code"] == "upstream_interrupted"
+    else:
+        assert len(reply.text.split()) == 16
+    for measure in ("prompt_tokens", "completion_tokens"):
+        booked = "input_tokens" if measure == "prompt_tokens" else "output_tokens"
+        spent = sum(getattr(call, measure) for call in calls)
+        assert sum(line[booked] for line in lines) == spent, lines
+    assert sum(line["cost_nano_usd"] for line in lines) == sum(map(cost_nano_usd, calls))
+    verdict = await asyncio.to_thread(admin.get, "/ledger/verify", params={"deadline_s": 20})
+    assert verdict.raise_for_status().json()["difference"] == 0, verdict.text
+
+
+@pytest.mark.timeout(110, func_only=True)
+async def test_a_dispatcher_that_is_told_to_stop_finishes_what_it_can(
+    client: GatewayClient,
+    stack: RunningStack,
+    admin: httpx.Client,
+    make_key: MakeKey,
+    oracle: Oracle,
+) -> None:
+    """Short calls end as they would; one that outlasts the drain ends with a typed error."""
+    grant = make_key("drain-org")
+    seen = {call.start.call_id for call in oracle.calls()}
+    short = steer(chunks=10, output_tokens=10, delay_ms=600)
+    endless = steer(chunks=100, output_tokens=100, delay_ms=600)
+    asking = [
+        asyncio.create_task(client.chat(grant.key, asked, stream=True, max_tokens=200))
+        for asked in (short, endless)
+    ]
+    calls = await _new_calls(oracle, seen, 2)
+    await asyncio.sleep(1.5)
+    told = {_owner_of(stack, grant.org, call) for call in calls}
+    for pid in told:
+        os.kill(pid, signal.SIGTERM)
+    began_s = time.monotonic()
+    finished, broken_off = await asyncio.gather(*asking)
+    drained_s = time.monotonic() - began_s
+    await asyncio.sleep(3)
+
+    assert finished.events[-1] == "[DONE]", finished.body
+    assert len(finished.text.split()) == 10
+    assert json.loads(broken_off.events[-1])["error"]["code"] == "service_unavailable"
+    assert 20 < drained_s < 30
+    assert not any(is_alive(pid) for pid in told)
+    verdict = await asyncio.to_thread(admin.get, "/ledger/verify", params={"deadline_s": 20})
+    assert verdict.raise_for_status().json()["difference"] == 0, verdict.text

@@ -7,11 +7,15 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from aiohttp import web
 
-from dispatcher.attempt import Abort, AttemptResult, AttemptRun
+from dispatcher.abort import Abort, DrainCap, Reason
+from dispatcher.attempt import AttemptResult, AttemptRun
+from dispatcher.breaker import CallEnd
 from dispatcher.replies import ReplyStream
 from dispatcher.settlement import Job
 from schemas.errors import ErrorCode
@@ -19,6 +23,7 @@ from schemas.events import RequestAccepted
 from schemas.frames import Chunk, Frame, Started
 from schemas.runtime.bus import Bus
 from schemas.runtime.clock import Clock
+from schemas.runtime.store import StoreError
 from tests.unit.dispatcher.scripted_backend import (
     Answer,
     answering,
@@ -35,6 +40,7 @@ _CHUNK = b'data: {"id":"c1","choices":[{"delta":{"content":"hello"}}]}\n\n'
 _USAGE_CHUNK = b'data: {"choices":[],"usage":' + json.dumps(_USAGE).encode() + b"}\n\n"
 _ERROR = b'data: {"error":{"message":"boom"}}\n\n'
 _DONE = b"data: [DONE]\n\n"
+_CAP = DrainCap(max_s=0.1, max_bytes=10_000)
 
 
 @dataclass
@@ -42,9 +48,12 @@ class _FakeBus:
     """Keeps the frames; notes what else happened before them."""
 
     events: list[object] = field(default_factory=list)
+    has_chunk: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def send(self, frame: Frame, reply_to: str | None, ttl_ms: int) -> bool:
+    async def send(self, frame: Frame, reply_to: str | None, *, kept: bool) -> bool:
         self.events.append(frame.content)
+        if isinstance(frame.content, Chunk):
+            self.has_chunk.set()
         return True
 
 
@@ -67,7 +76,12 @@ class _Scene:
 
 @asynccontextmanager
 async def _scene(
-    answer: Answer, request: RequestAccepted, *, owns_fence: bool = True, **more: Any
+    answer: Answer,
+    request: RequestAccepted,
+    *,
+    owns_fence: bool = True,
+    cap: DrainCap = _CAP,
+    **more: Any,
 ) -> AsyncIterator[_Scene]:
     bus = _FakeBus()
 
@@ -84,7 +98,7 @@ async def _scene(
             upstreams=client,
             clock=_FixedClock(),
             note_streamed=note_streamed,
-            abort=Abort(),
+            abort=Abort(cap),
         )
         yield _Scene(run, bus)
 
@@ -205,8 +219,8 @@ async def test_a_backend_that_hangs_is_left(
 
 
 @pytest.mark.parametrize("begun", [True, False], ids=["under way", "not yet begun"])
-async def test_a_cancelled_call_ends_at_once(begun: bool) -> None:
-    """Under way or about to begin; what was produced by then is booked."""
+async def test_a_cancelled_stream_that_goes_on_is_left(begun: bool) -> None:
+    """After the cap; what was produced by then is estimated and booked."""
     released, arrived = asyncio.Event(), asyncio.Event()
 
     async def hang() -> None:
@@ -223,11 +237,133 @@ async def test_a_cancelled_call_ends_at_once(begun: bool) -> None:
 
     assert (result.ending.status, result.ending.code) == ("cancelled", "request_cancelled")
     assert (result.attempt.status, result.may_try_another) == ("cancelled", False)
+    assert (result.attempt.estimated, result.verdict) == (True, "undecided")
+
+
+def _slow_stream(told: asyncio.Event) -> Answer:
+    """One chunk, then the rest once it is told."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(_CHUNK)
+        await told.wait()
+        await response.write(_CHUNK + _USAGE_CHUNK + _DONE)
+        return response
+
+    return answer
+
+
+_PATIENT = DrainCap(max_s=5.0, max_bytes=10_000)
+
+
+@pytest.mark.parametrize(
+    ("reason", "status", "ending", "relayed"),
+    [
+        ("cancelled", "cancelled", "cancelled", _CHUNK + _CHUNK),
+        ("stale", "succeeded", "completed", _CHUNK),
+        ("stopping", "succeeded", "completed", _CHUNK + _CHUNK),
+    ],
+)
+async def test_an_aborted_stream_is_drained_for_the_backends_own_counts(
+    reason: Reason, status: str, ending: str, relayed: bytes
+) -> None:
+    """A reader that comes back finds all of it; after a lost claim nothing more leaves."""
+    told = asyncio.Event()
+    async with _scene(_slow_stream(told), accepted(stream=True), cap=_PATIENT) as scene:
+        run = asyncio.create_task(scene.run.run())
+        await asyncio.wait_for(scene.bus.has_chunk.wait(), 5)
+        scene.run.abort.end(reason)
+        told.set()
+        result = await asyncio.wait_for(run, 5)
+
+    assert (result.attempt.status, result.ending.status) == (status, ending)
+    assert (result.attempt.output_tokens, result.attempt.estimated) == (34, False)
+    assert scene.relayed == relayed
+
+
+async def test_no_more_than_the_cap_is_drained() -> None:
+    """A backend that talks on is left by size too."""
+    told = asyncio.Event()
+    cap = DrainCap(max_s=5.0, max_bytes=len(_CHUNK))
+    async with _scene(_slow_stream(told), accepted(stream=True), cap=cap) as scene:
+        run = asyncio.create_task(scene.run.run())
+        await asyncio.wait_for(scene.bus.has_chunk.wait(), 5)
+        scene.run.abort.end("stopping")
+        told.set()
+        result = await asyncio.wait_for(run, 5)
+
+    assert result.ending.code is ErrorCode.SERVICE_UNAVAILABLE
+    assert result.attempt.status == "interrupted"
+
+
+async def test_a_cancelled_call_that_was_not_answered_is_left_at_once() -> None:
+    """However patient the cap is; its input is estimated and booked."""
+    arrived, released = asyncio.Event(), asyncio.Event()
+
+    async def answer(_: web.Request) -> web.Response:
+        arrived.set()
+        await released.wait()
+        return web.Response()
+
+    async with _scene(answer, accepted(), cap=DrainCap(max_s=60.0, max_bytes=1)) as scene:
+        run = asyncio.create_task(scene.run.run())
+        await arrived.wait()
+        scene.run.abort.end("cancelled")
+        result = await asyncio.wait_for(run, 0.5)
+        released.set()
+
+    assert result.ending.status == "cancelled"
+    assert (result.attempt.input_tokens, result.attempt.output_tokens) == (1, 0)
+    assert result.attempt.estimated
+
+
+async def test_only_the_backends_own_words_reach_the_client() -> None:
+    """What a library says of a connection names our hosts."""
+    refused, _ = await _result(answering(422, b'{"error":{"message":"no"}}'))
+    broken, _ = await _result(answering(200, b"<html>"))
+
+    assert (refused.ending.message, broken.ending.message) == ("no", None)
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        (answering(200, _BODY.encode()), "succeeded"),
+        (answering(422, b"{}"), "succeeded"),
+        (answering(429, b"{}"), "undecided"),
+        (answering(500, b"{}"), "failed"),
+        (answering(200, b"<html>"), "failed"),
+    ],
+    ids=["answer", "refusal", "full", "error", "garbage"],
+)
+async def test_how_a_call_ends_speaks_for_or_against_its_backend(
+    answer: Answer, verdict: CallEnd
+) -> None:
+    """What the client did wrong is not the backend's fault."""
+    result, _ = await _result(answer)
+
+    assert result.verdict == verdict
+
+
+async def test_a_frame_that_the_bus_refuses_is_the_last_one() -> None:
+    """A torn stream must not reach the client; the call itself is read to its end and booked."""
+
+    async def refuse(frame: Frame, reply_to: str | None, *, kept: bool) -> bool:
+        scene.bus.events.append(type(frame.content))
+        raise StoreError("OOM")
+
+    async with _scene(streaming(_CHUNK, _USAGE_CHUNK, _DONE), accepted(stream=True)) as scene:
+        scene.run.replies.bus = cast("Bus", SimpleNamespace(send=refuse))
+        result = await scene.run.run()
+
+    assert scene.bus.events == ["noted", Started]
+    assert (result.ending.status, result.attempt.output_tokens) == ("completed", 34)
 
 
 async def test_only_the_first_reason_of_an_abort_counts() -> None:
     """A lost lease after a cancel is still a cancel."""
-    abort = Abort()
+    abort = Abort(_CAP)
     abort.end("cancelled")
     abort.end("stale")
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.routing import Choice, choose
+from dispatcher.routing import Choice, choose, may_retry
 from schemas.config_state import Snapshot
 from schemas.entities import Backend, Model, Target
 
@@ -73,6 +73,36 @@ def test_only_a_usable_backend_is_chosen(
 def test_a_draw_falls_into_one_share(draw: float, backend: str) -> None:
     """Shares are half-open, like the draw."""
     assert _chosen(_config({"a": 1, "b": 3}), draw) == backend
+
+
+@pytest.mark.parametrize(
+    ("degraded", "full", "backend"),
+    [
+        ("", "", "a"),
+        ("a", "", "b"),
+        ("ab", "", "a"),
+        ("", "a", "b"),
+        ("a", "b", None),
+        ("", "ab", None),
+    ],
+    ids=["all well", "degraded", "all degraded", "full", "full rather than degraded", "all full"],
+)
+def test_degraded_is_last_and_full_is_out(degraded: str, full: str, backend: str | None) -> None:
+    """Whoever is degraded takes part only among its like; a slot frees sooner than a backend heals."""
+    choice = choose("echo", _config({"a": 1, "b": 0}), (), 0.0, degraded=degraded, full=full)
+
+    assert (choice and choice.backend_id) == backend
+
+
+@pytest.mark.parametrize(
+    ("retries", "calls", "allowed"),
+    [(0, 0, True), (2, 4, True), (3, 4, False), (3, 5, True), (23, 104, False), (22, 100, True)],
+)
+def test_retries_are_a_fifth_of_all_calls_and_three(
+    retries: int, calls: int, allowed: bool
+) -> None:
+    """At quiet times a few, under load a share."""
+    assert may_retry(retries, calls) == allowed
 
 
 def test_the_choice_knows_the_backend_by_its_own_names() -> None:

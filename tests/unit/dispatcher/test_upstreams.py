@@ -201,6 +201,26 @@ async def test_a_backend_is_asked_under_its_own_name_of_the_model() -> None:
 
 
 @pytest.mark.parametrize(
+    ("status", "lives"),
+    [(200, True), (401, True), (404, True), (429, True), (500, False), (503, False)],
+)
+async def test_a_probe_believes_any_answer_that_is_no_server_error(
+    status: int, lives: bool
+) -> None:
+    """Not every server lists its models, or lists them to strangers."""
+    async with backend(answering(status, b"{}")) as url, upstreams() as client:
+        assert await client.answers(Backend(url=url)) == lives
+
+
+async def test_a_probe_of_nobody_finds_nobody() -> None:
+    """Refused, or reset in mid-answer."""
+    async with resetting_backend(b"") as url, upstreams() as client:
+        assert not await client.answers(Backend(url=url))
+    async with upstreams() as client:
+        assert not await client.answers(Backend(url=url))
+
+
+@pytest.mark.parametrize(
     ("url", "base"),
     [
         ("http://h:1", "http://h:1/v1"),

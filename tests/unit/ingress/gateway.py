@@ -10,16 +10,25 @@ from typing import Any
 import httpx
 from pydantic import SecretStr
 
-from ingress.conversation import Intake
+from ingress.cancellations import Cancellations
+from ingress.claims import Claims
+from ingress.intake import Intake
+from ingress.placement import Placement
 from ingress.public import create_public_app
+from ingress.recollection import Recollection
 from ingress.settings import IngressSettings
 from ingress.status import StatusRoutes
 from ingress.waiters import Waiters
 from schemas.codec import decode_as
 from schemas.config_state import Snapshot
-from schemas.events import ConfigEntry, RecordRef, RequestAccepted
+from schemas.events import ConfigEntry, RecordRef, RequestAccepted, RequestFinished
 from schemas.frames import Chunk, Frame, Started, Terminal, encode_frame
 from schemas.runtime.clock import Clock
+from schemas.runtime.ledger import answers, documents
+from schemas.runtime.ledger.client import LedgerClient
+from schemas.runtime.ledger.errors import LedgerFault
+from schemas.runtime.ledger.model import LedgerModel
+from schemas.runtime.outcome_lookup import Found
 from schemas.runtime.produce import Outgoing, ProduceFailed
 from schemas.runtime.telemetry import Metrics
 from tests.unit.ingress.configuration import NOW_MS, PEPPER, SECRET, snapshot
@@ -52,12 +61,78 @@ class MemoryBus:
 
     def __init__(self) -> None:
         self.streams: dict[str, list[Frame]] = {}
+        self.rung: list[tuple[str, str]] = []
+
+    async def last(self, request_id: str) -> Frame | None:
+        """The newest frame."""
+        frames = self.streams.get(request_id)
+        return frames[-1] if frames else None
+
+    async def tell_cancelled(self, owner: str, request_id: str) -> None:
+        """Remember who was told."""
+        self.rung.append((owner, request_id))
 
     async def read(self, request_id: str, after: str, count: int = 256) -> list[Frame]:
         """Frames after a stream id."""
         fence, seq = map(int, after.split("-"))
         frames = self.streams.get(request_id, [])
         return [frame for frame in frames if (frame.fence, frame.seq) > (fence, seq)][:count]
+
+
+class MemoryLedger:
+    """The model of the ledger behind the client's methods, at the time of the test configuration."""
+
+    def __init__(self) -> None:
+        self.model = LedgerModel(1)
+        self.fails_with_defect = False
+        self.now_ms = NOW_MS
+
+    async def claim(self, document: documents.Claim) -> answers.ClaimAnswer:
+        """Claim an idempotency key."""
+        self._answer()
+        return self.model.claim(document, self.now_ms * 1000)
+
+    async def release(self, document: documents.Release) -> answers.ReleaseAnswer:
+        """Give it back."""
+        self._answer()
+        return self.model.claims.release(document)
+
+    async def cancel(self, document: documents.Cancel) -> answers.CancelAnswer:
+        """Cancel a request."""
+        self._answer()
+        return self.model.cancel(document, self.now_ms * 1000)
+
+    async def job(self, document: documents.Job) -> answers.Ok:
+        """List a job."""
+        self._answer()
+        return self.model.jobs.add(document)
+
+    async def jobs(self, document: documents.ListJobs) -> answers.Jobs:
+        """A page of jobs."""
+        self._answer()
+        return self.model.jobs.page(document)
+
+    async def look(self, document: documents.Look) -> answers.Look:
+        """What is known of a request."""
+        self._answer()
+        return self.model.look(document)
+
+    def _answer(self) -> None:
+        if self.fails_with_defect:
+            raise LedgerFault("a defect")
+
+
+class MemoryOutcomes:
+    """The outcomes of the log."""
+
+    def __init__(self) -> None:
+        self.outcomes: dict[str, RequestFinished] = {}
+        self.is_complete = True
+
+    async def find(self, org: str, request_ids: list[str]) -> Found:
+        """Those that were put there."""
+        found = {name: self.outcomes[name] for name in request_ids if name in self.outcomes}
+        return Found(found, self.is_complete)
 
 
 class MemoryLog:
@@ -85,10 +160,11 @@ class MemoryLog:
             return produced
         self.accepted.append(decode_as(record.value, RequestAccepted))
         produced.set_result(RecordRef(topic=record.topic, partition=0, offset=0))
-        loop.call_soon(self._work, self.accepted[-1])
+        loop.call_soon(self.work, self.accepted[-1])
         return produced
 
-    def _work(self, accepted: RequestAccepted) -> None:
+    def work(self, accepted: RequestAccepted) -> None:
+        """Let the worker answer."""
         for number, content in enumerate(self.worker(accepted), start=1):
             frame = Frame(accepted.request_id, 1, number, content)
             self._bus.streams.setdefault(accepted.request_id, []).append(frame)
@@ -114,12 +190,22 @@ class Gateway:
             "instance_id": "ingress-0",
             "key_pepper": SecretStr(PEPPER.decode()),
         }
+        self.ledger = MemoryLedger()
+        ledger: LedgerClient = self.ledger  # type: ignore[assignment]
+        self.outcomes = MemoryOutcomes()
+        clock = FixedClock()
+        cancellations = Cancellations(ledger, self.bus)
+        recollection = Recollection(ledger, self.bus, self.outcomes, clock)
         self.intake = Intake(
             settings=IngressSettings(**(fields | settings)),
             config=FakeConfig(),  # type: ignore[arg-type]
-            producer=self.log,  # type: ignore[arg-type]
             waiters=self.waiters,
-            clock=FixedClock(),
+            placement=Placement(self.log, ledger, cancellations),  # type: ignore[arg-type]
+            ledger=ledger,
+            recollection=recollection,
+            claims=Claims(ledger, recollection),
+            cancellations=cancellations,
+            clock=clock,
             is_open=True,
         )
         self.components = {"kafka": "ok", "bus": "ok", "config": "ok", "ledger": "ok"}

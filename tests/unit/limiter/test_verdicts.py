@@ -7,10 +7,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from limiter_worker.accepted import Accepted
 from limiter_worker.terms import DefaultRate, NoTerms, Terms, terms_of
 from limiter_worker.verdicts import (
     NO_EFFECT_AFTER_MS,
-    Accepted,
     Decidable,
     Dispatch,
     End,

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from deploy.local.problem import StackError
-from deploy.local.seed import Entity, backend_entity, model_entities, needs_put, read_desired_state
-from deploy.local.upstreams import Upstream, parse_upstream
+from deploy.local.seed import Entity, backend_entity, model_entities, needs_put
+from deploy.local.upstreams import Upstream, read_upstreams
 
 
 @pytest.mark.parametrize(
@@ -22,7 +20,7 @@ from deploy.local.upstreams import Upstream, parse_upstream
 )
 def test_v1_is_added_to_a_bare_host_only(text: str, url: str) -> None:
     """The address is what OPENAI_BASE_URL would be."""
-    assert parse_upstream(text) == Upstream("gpu", url)
+    assert read_upstreams([text], "") == (Upstream("gpu", url),)
 
 
 @pytest.mark.parametrize(
@@ -31,7 +29,7 @@ def test_v1_is_added_to_a_bare_host_only(text: str, url: str) -> None:
 def test_what_is_not_id_and_url_is_refused(text: str) -> None:
     """The refusal shows how it should have been written."""
     with pytest.raises(StackError, match="--backend"):
-        parse_upstream(text)
+        read_upstreams([text], "")
 
 
 def test_a_backend_names_its_key_variable_only_if_it_is_set() -> None:
@@ -74,23 +72,21 @@ def test_only_missing_or_moved_backends_are_written(
     assert needs_put(entity, current) is expected
 
 
-def test_desired_state_is_applied_in_the_order_of_references(tmp_path: Path) -> None:
-    """A key comes after its org, a model after its backend, however the file is ordered."""
-    file = tmp_path / "tallygate.yaml"
-    file.write_text("orgs: {acme: {}}\nmodels: {m: {}}\nbackends: {b: {url: 'http://b/v1'}}\n")
+def test_the_list_in_the_environment_means_the_same_as_the_options() -> None:
+    """A backend may be named in both, as long as the address is one."""
+    found = read_upstreams(["a=http://h:1"], "a:http://h:1/v1, b:https://h/openai,")
 
-    assert [entity.path for entity in read_desired_state(file)] == [
-        "/backends/b",
-        "/models/m",
-        "/orgs/acme",
+    assert found == (Upstream("a", "http://h:1/v1"), Upstream("b", "https://h/openai"))
+
+
+def test_every_contradiction_among_backends_is_a_line_of_its_own() -> None:
+    """Nothing has to be corrected one start at a time."""
+    with pytest.raises(StackError) as failed:
+        read_upstreams(["a=http://h:1"], "a:http://h:2,b:,http://h:3,c")
+
+    assert [line.strip() for line in failed.value.why.splitlines()] == [
+        "BACKEND_ENDPOINTS a:http://h:2: a is http://h:1/v1 already",
+        "BACKEND_ENDPOINTS b:: it has no http:// or https:// address",
+        "BACKEND_ENDPOINTS http://h:3: it has no http:// or https:// address",
+        "BACKEND_ENDPOINTS c: it has no http:// or https:// address",
     ]
-
-
-@pytest.mark.parametrize("text", ["- a", "org: {}", "orgs: [a]", "orgs: {"])
-def test_a_desired_state_of_another_shape_is_refused(tmp_path: Path, text: str) -> None:
-    """The file is named."""
-    file = tmp_path / "tallygate.yaml"
-    file.write_text(text)
-
-    with pytest.raises(StackError, match=r"tallygate\.yaml"):
-        read_desired_state(file)

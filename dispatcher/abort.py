@@ -1,0 +1,67 @@
+"""Lets others end a call under way, saying why.
+
+A backend that has begun to answer gets a little time and room to finish, so that what is booked is its
+own count; one that has not is left at once. Only the first reason counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+Reason: TypeAlias = Literal["cancelled", "stale", "stopping"]
+"""The client is gone; somebody else owns the request; this process stops."""
+
+
+@dataclass(frozen=True, slots=True)
+class DrainCap:
+    """How much of an answer is still read once nobody wants it."""
+
+    max_s: float
+    max_bytes: int
+
+
+@dataclass(slots=True)
+class Abort:
+    """The handle of one call, or of one after the other."""
+
+    cap: DrainCap
+    reason: Reason | None = None
+    _scope: asyncio.Timeout | None = None
+    _has_answered: bool = False
+    _drained_bytes: int = 0
+
+    def watch(self, scope: asyncio.Timeout) -> None:
+        """A call runs inside this scope from now on."""
+        self._scope, self._has_answered = scope, False
+        if self.reason is not None:
+            self._shorten(scope)
+
+    def unwatch(self) -> None:
+        """The call is over; ending it has no effect any more."""
+        self._scope = None
+
+    def answered(self) -> None:
+        """The backend has begun to answer."""
+        self._has_answered = True
+
+    def end(self, reason: Reason) -> None:
+        """End the call, at once or as soon as the cap is reached."""
+        if self.reason is None:
+            self.reason = reason
+            if self._scope is not None:
+                self._shorten(self._scope)
+
+    def is_drained(self, received_bytes: int) -> bool:
+        """Whether the bytes just received were the last that may be read."""
+        if self.reason is not None:
+            self._drained_bytes += received_bytes
+        return self._drained_bytes > self.cap.max_bytes
+
+    def _shorten(self, scope: asyncio.Timeout) -> None:
+        ends_at_s = scope.when()
+        if ends_at_s is None or scope.expired():
+            return
+        left_s = self.cap.max_s if self._has_answered else 0.0
+        scope.reschedule(min(ends_at_s, asyncio.get_running_loop().time() + left_s))

@@ -1,0 +1,90 @@
+"""Claims requests in the ledger: asks until there is a verdict, or nobody waits for one any more."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from dispatcher.leases import LEASE_MS
+from dispatcher.settlement import Job
+from schemas.events import Hold
+from schemas.runtime.clock import Clock, random_bytes
+from schemas.runtime.ledger import answers, documents
+from schemas.runtime.ledger.client import LedgerClient
+from schemas.runtime.ledger.errors import LedgerUnavailable
+from schemas.runtime.retry import retry_until
+
+_AFTER_LEASE_S = 0.05
+
+
+@dataclass(slots=True)
+class Claiming:
+    """Claims in the name of one process."""
+
+    ledger: LedgerClient
+    clock: Clock
+    instance_id: str
+
+    async def claim(self, job: Job) -> answers.StartAnswer | None:
+        """The verdict; a claim held by another process is looked at again when its lease ends.
+
+        ``None`` when the ledger stayed away until the deadline.
+        """
+        readmit = False
+        owner = f"{self.instance_id}/{random_bytes(6).hex()}"
+        while True:
+            verdict = await self._start(job, owner, readmit=readmit)
+            match verdict:
+                case answers.Busy(owner=holder, fence=fence, attempt=number) if holder == owner:
+                    # The first try went through, only its answer was lost.
+                    return answers.Fence(fence=fence, attempt=number)
+                case answers.Busy(ms=wait_ms):
+                    await asyncio.sleep(wait_ms / 1000 + _AFTER_LEASE_S)
+                case answers.Gone() if not readmit:
+                    readmit = True
+                case _:
+                    return verdict
+
+    async def _start(self, job: Job, owner: str, *, readmit: bool) -> answers.StartAnswer | None:
+        claim = _claim_of(job, owner, readmit=readmit)
+
+        async def start() -> answers.StartAnswer:
+            return await self.ledger.start(claim)
+
+        left_s = (job.request.deadline_ms - self.clock.now_ms()) / 1000
+        try:
+            return await retry_until(start, LedgerUnavailable, self.clock.monotonic_s() + left_s)
+        except LedgerUnavailable:
+            return None
+
+
+def _claim_of(job: Job, owner: str, *, readmit: bool) -> documents.Start:
+    request = job.request
+    holds = balances(job)
+    readmission = documents.Readmission(
+        deadline_ms=request.deadline_ms, accepted_ms=request.accepted_at_ms, balances=holds
+    )
+    return documents.Start(
+        org=request.org,
+        req=request.request_id,
+        owner=owner,
+        lease_ms=LEASE_MS,
+        second_attempt=holds,
+        readmit=readmission if readmit else None,
+    )
+
+
+def balances(job: Job) -> tuple[documents.Balance, ...]:
+    """The holds of the request, as the ledger takes them."""
+    return tuple(_balance(hold) for hold in job.admitted.holds)
+
+
+def _balance(hold: Hold) -> documents.Balance:
+    return documents.Balance(
+        key=hold.key,
+        unit=hold.unit,  # type: ignore[arg-type]  # the schema says string, the limiter wrote a unit
+        amount=hold.amount,
+        limit=hold.limit,
+        start_ms=hold.start_ms,
+        end_ms=hold.end_ms or None,
+    )

@@ -1,0 +1,193 @@
+"""Closes requests: books, answers, records. The real use first, then the client and the log side by
+side.
+
+What was spent is written down however long that takes; only the watchdog ends such a wait earlier.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from dispatcher.claiming import Claiming
+from dispatcher.failover import AS_LONG_AS_IT_TAKES_S, Course
+from dispatcher.late_spend import Correction, correction
+from dispatcher.leases import Running
+from dispatcher.replies import ReplyStream
+from dispatcher.settlement import Ending, Job, outcome, terminal
+from schemas import topics
+from schemas.codec import decode_as, encode
+from schemas.errors import ErrorCode
+from schemas.events import AttemptAdjusted, RequestFinished
+from schemas.frames import Terminal
+from schemas.headers import event_headers, passed_on
+from schemas.runtime.bus import Bus
+from schemas.runtime.clock import Clock
+from schemas.runtime.consume.records import Record
+from schemas.runtime.ledger import answers, documents
+from schemas.runtime.ledger.client import LedgerClient
+from schemas.runtime.ledger.errors import LedgerUnavailable
+from schemas.runtime.produce import Outgoing, Producer
+from schemas.runtime.retry import retry_until
+from schemas.runtime.store import StoreError, StoreUnavailable
+from schemas.runtime.telemetry import Metrics
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Closing:
+    """Ends requests, whether they ran or not."""
+
+    ledger: LedgerClient
+    claiming: Claiming
+    producer: Producer
+    bus: Bus
+    metrics: Metrics
+    clock: Clock
+
+    async def close(
+        self, job: Job, record: Record, course: Course, replies: ReplyStream, running: Running
+    ) -> None:
+        """Book what the attempt under the running fence used, then answer and record."""
+        now_ms = self.clock.now_ms()
+        finished = outcome(job, course.attempts, course.ending, running.fence, now_ms)
+        encoded = encode(finished)
+        answer = await self._finish(job, running, course, encoded)
+        if isinstance(answer, answers.Gone) and await self._is_claimed_again(job, running):
+            answer = await self._finish(job, running, course, encoded)
+        if isinstance(answer, answers.Stale):
+            late = correction(job, running.attempt, course.current, running.fence, now_ms)
+            await self._correct(job, late, passed_on(record.headers))
+            return
+        if isinstance(answer, answers.Gone):
+            await self._book_unheld(job, running, finished)
+        await asyncio.gather(
+            self._reply(replies, terminal(job, course.attempts, course.ending, now_ms)),
+            self._record(record, finished, encoded),
+        )
+
+    async def end_unrun(self, job: Job, record: Record, code: ErrorCode, status: str) -> None:
+        """An end without an attempt, after admission."""
+        now_ms = job.admitted.admitted_at_ms
+        ending = Ending(status, code)
+        finished = outcome(job, [], ending, 0, now_ms)
+        await asyncio.gather(
+            self._reply(self.replies(job, 0), terminal(job, [], ending, now_ms)),
+            self._record(record, finished, encode(finished)),
+        )
+
+    async def finish_again(self, job: Job, record: Record, encoded: bytes) -> None:
+        """It ran before, and perhaps nobody was told: repeat what the ledger kept."""
+        await self.reply_lost(job, ErrorCode.RESULT_LOST)
+        if encoded:
+            await self._record(record, decode_as(encoded, RequestFinished), encoded)
+
+    async def reply_lost(self, job: Job, code: ErrorCode) -> None:
+        """End a client's wait after frames of an earlier owner, unless it was ended already."""
+        request = job.request
+        try:
+            last = await self.bus.last(request.request_id)
+            if last is not None and isinstance(last.content, Terminal):
+                return
+            replies = self.replies(job, last.fence if last else 0)
+            replies.seq = last.seq if last else 0
+            ending = Ending("failed", code)
+            await self._reply(replies, terminal(job, [], ending, self.clock.now_ms()))
+        except (StoreUnavailable, StoreError) as error:
+            _LOG.warning("no reply for %s: %r", request.request_id, error)
+
+    def replies(self, job: Job, fence: int) -> ReplyStream:
+        """The frames of the request under this fence."""
+        request = job.request
+        left_s = max(0, request.deadline_ms - self.clock.now_ms()) / 1000
+        return ReplyStream(
+            self.bus,
+            request.request_id,
+            request.reply_to,
+            fence,
+            request.keep_result,
+            self.clock.monotonic_s() + left_s,
+        )
+
+    async def _finish(
+        self, job: Job, running: Running, course: Course, encoded: bytes
+    ) -> answers.FinishAnswer:
+        document = documents.Finish(
+            org=job.request.org,
+            req=job.request.request_id,
+            fence=running.fence,
+            actual=course.actual,
+            actual_rates=(),
+        )
+        return await retry_until(
+            lambda: self.ledger.finish(document, encoded), LedgerUnavailable, self._until_s()
+        )
+
+    async def _is_claimed_again(self, job: Job, running: Running) -> bool:
+        """Take the request's hold again in a ledger that was rebuilt without it."""
+        answer = await self.claiming.claim(job)
+        if isinstance(answer, answers.Fence):
+            # The frames keep the fence they began with: a client's stream knows only that one.
+            running.fence = answer.fence
+        return isinstance(answer, answers.Fence)
+
+    async def _book_unheld(self, job: Job, running: Running, finished: RequestFinished) -> None:
+        """The ledger knows no hold to settle: what was spent is added as a correction."""
+        deltas = tuple(
+            documents.Booking(key=b.key, unit=b.unit, amount=b.amount)  # type: ignore[arg-type]
+            for b in finished.bookings
+        )
+        await self._adjust(job, f"unheld:{running.fence}", deltas)
+
+    async def _correct(self, job: Job, late: Correction, headers: Mapping[str, bytes]) -> None:
+        """Somebody else ended this attempt by its hold: book what it really used.
+
+        The log first: what stands there can be folded into a ledger, but not the other way round.
+        """
+        _LOG.warning("request %s ended after %s", job.request.request_id, late.ref)
+        self.metrics.count("tallygate_late_attempts_total")
+        await self._produce([_adjustment(change, headers) for change in late.records])
+        await self._adjust(job, late.ref, late.deltas)
+
+    async def _adjust(
+        self, job: Job, ref: str, deltas: tuple[documents.Booking, ...]
+    ) -> answers.AdjustAnswer:
+        document = documents.Adjust(
+            org=job.request.org, req=job.request.request_id, ref=ref, deltas=deltas
+        )
+        return await retry_until(
+            lambda: self.ledger.adjust(document), LedgerUnavailable, self._until_s()
+        )
+
+    async def _reply(self, replies: ReplyStream, content: Terminal) -> None:
+        try:
+            await replies.send(content)
+        except StoreError as error:
+            _LOG.error("the bus refused a frame of %s: %s", replies.request_id, error)
+
+    async def _record(self, record: Record, finished: RequestFinished, encoded: bytes) -> None:
+        """Produce the outcome; returns when the broker has it."""
+        headers = event_headers(
+            "request.finished",
+            finished.request_id,
+            "dispatcher",
+            finished.finished_at_ms,
+            passed_on(record.headers),
+        )
+        await self._produce([Outgoing(topics.OUTCOMES, finished.org.encode(), encoded, headers)])
+
+    async def _produce(self, records: list[Outgoing]) -> None:
+        await self.producer.deliver(records, self._until_s())
+
+    def _until_s(self) -> float:
+        return self.clock.monotonic_s() + AS_LONG_AS_IT_TAKES_S
+
+
+def _adjustment(event: AttemptAdjusted, more: Mapping[str, bytes]) -> Outgoing:
+    event_id = f"{event.request_id}:{event.delta.attempt}:{event.revision}"
+    at_ms = event.adjusted_at_ms
+    headers = event_headers("attempt.adjusted", event_id, "dispatcher", at_ms, more)
+    return Outgoing(topics.OUTCOMES, event.org.encode(), encode(event), headers)

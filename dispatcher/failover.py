@@ -1,0 +1,195 @@
+"""Runs a claimed request: one attempt, and another elsewhere if the first failed before its first byte.
+
+The slot of the second attempt is taken before the ledger is asked for its hold, so that a hold is never
+taken for a call that cannot be made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from dispatcher.attempt import ABORTED, AttemptResult, AttemptRun
+from dispatcher.backends import Backends, Slot
+from dispatcher.breaker import CallEnd
+from dispatcher.claiming import balances
+from dispatcher.leases import Leases, Running
+from dispatcher.replies import ReplyStream
+from dispatcher.settlement import Ending, Job, actual_of, presumed
+from dispatcher.upstreams import Upstreams
+from schemas.errors import ErrorCode
+from schemas.events import Attempt
+from schemas.runtime.clock import Clock
+from schemas.runtime.ledger import answers, documents
+from schemas.runtime.ledger.client import LedgerClient
+from schemas.runtime.ledger.errors import LedgerUnavailable
+from schemas.runtime.retry import retry_until
+from schemas.runtime.telemetry import Metrics
+
+ATTEMPTS_MAX = 2
+AS_LONG_AS_IT_TAKES_S = 3_600.0
+"""What was spent must be written down; only the watchdog ends such a wait earlier."""
+
+
+@dataclass(slots=True)
+class Course:
+    """What became of a request so far."""
+
+    attempts: list[Attempt] = field(default_factory=list)
+    current: Attempt | None = None
+    """The attempt that ran under the fence that is held now."""
+    ending: Ending = ABORTED["stale"]
+    has_lost_first: bool = False
+    """Whether the first attempt was another process's, which vanished."""
+
+    @classmethod
+    def after(cls, job: Job, claim_attempt: int) -> Course:
+        """Where a claim begins: a second attempt follows one that was given up and booked whole."""
+        if claim_attempt == 1:
+            return cls()
+        return cls([presumed(job, 1)], has_lost_first=True)
+
+    def ran(self, result: AttemptResult) -> None:
+        """One more attempt under the fence that is held now."""
+        self.attempts.append(result.attempt)
+        self.current, self.ending = result.attempt, result.ending
+
+    @property
+    def actual(self) -> dict[documents.Unit, int | None]:
+        """What the fence that is held now was used for. The request counts once: a given-up
+        attempt was booked with it."""
+        requests = 1 if self.attempts and not self.has_lost_first else 0
+        return dict(actual_of(self.current, requests=requests))
+
+
+@dataclass(slots=True)
+class Failover:
+    """Makes the calls of all requests."""
+
+    ledger: LedgerClient
+    backends: Backends
+    upstreams: Upstreams
+    leases: Leases
+    metrics: Metrics
+    clock: Clock
+
+    async def run(self, job: Job, running: Running, replies: ReplyStream) -> Course:
+        """Attempt after attempt until one ends the request."""
+        course = Course.after(job, running.attempt)
+        slot = await self._slot(job, running, [])
+        if not isinstance(slot, Slot):
+            course.ending = slot
+            return course
+        result = await self._call(job, slot, replies, running)
+        course.ran(result)
+        if not result.may_try_another or running.attempt >= ATTEMPTS_MAX:
+            return course
+        second = await self._slot(job, running, [slot.choice.backend_id])
+        if isinstance(second, Slot):
+            await self._call_again(job, second, replies, running, course, result)
+        return course
+
+    async def _call_again(
+        self,
+        job: Job,
+        slot: Slot,
+        replies: ReplyStream,
+        running: Running,
+        course: Course,
+        first: AttemptResult,
+    ) -> None:
+        """The second attempt, if the ledger has room for it."""
+        try:
+            verdict = await self._next_attempt(job, running, first)
+        except asyncio.CancelledError:
+            self.backends.give_back(slot, "undecided")
+            raise
+        if not isinstance(verdict, answers.Fence):
+            self.backends.give_back(slot, "undecided")
+            if isinstance(verdict, answers.Cancelled):
+                course.ending = ABORTED["cancelled"]
+            return
+        running.fence = replies.fence = verdict.fence
+        running.attempt, course.current = verdict.attempt, None
+        if (early := self._too_late(job, running)) is not None:
+            self.backends.give_back(slot, "undecided")
+            course.ending = early
+            return
+        course.ran(await self._call(job, slot, replies, running))
+
+    async def _slot(self, job: Job, running: Running, tried: list[str]) -> Slot | Ending:
+        """A backend's slot, or how the request ends without one."""
+        if (early := self._too_late(job, running)) is not None:
+            return early
+        slot = await self.backends.take(
+            job.request.model, tried, self._left_s(job), is_retry=bool(tried)
+        )
+        if not isinstance(slot, Slot):
+            return self._too_late(job, running) or Ending("failed", slot)
+        if (early := self._too_late(job, running)) is not None:
+            self.backends.give_back(slot, "undecided")
+            return early
+        return slot
+
+    def _too_late(self, job: Job, running: Running) -> Ending | None:
+        """How the request ends if it must not be called any more."""
+        if running.abort.reason is not None:
+            return ABORTED[running.abort.reason]
+        return None if self._left_s(job) > 0 else Ending("failed", ErrorCode.DEADLINE_EXCEEDED)
+
+    def _left_s(self, job: Job) -> float:
+        return (job.request.deadline_ms - self.clock.now_ms()) / 1000
+
+    async def _call(
+        self, job: Job, slot: Slot, replies: ReplyStream, running: Running
+    ) -> AttemptResult:
+        """One call in its slot, measured."""
+
+        async def note_streamed() -> bool:
+            # The call's own deadline ends this wait; until then the ledger may come back.
+            until_s = self.clock.monotonic_s() + AS_LONG_AS_IT_TAKES_S
+            return await retry_until(
+                lambda: self.leases.note_streamed(running), LedgerUnavailable, until_s
+            )
+
+        run = AttemptRun(
+            job,
+            slot.choice,
+            running.attempt,
+            replies,
+            self.upstreams,
+            self.clock,
+            note_streamed,
+            running.abort,
+        )
+        verdict: CallEnd = "undecided"
+        try:
+            result = await run.run()
+            verdict = result.verdict
+        finally:
+            self.backends.give_back(slot, verdict)
+        self._measure(result.attempt)
+        return result
+
+    def _measure(self, attempt: Attempt) -> None:
+        self.metrics.count("tallygate_attempts_total", attempt.backend, attempt.status)
+        duration_s = (attempt.finished_at_ms - attempt.started_at_ms) / 1000
+        self.metrics.observe("tallygate_attempt_duration_seconds", duration_s, attempt.backend)
+
+    async def _next_attempt(
+        self, job: Job, running: Running, first: AttemptResult
+    ) -> answers.NextAttemptAnswer:
+        """The ledger's verdict on a second attempt; when the first cannot have spent, its hold
+        moves. Asked until answered, because a verdict that got lost may have moved it already."""
+        document = documents.NextAttempt(
+            org=job.request.org,
+            req=job.request.request_id,
+            fence=running.fence,
+            may_have_spent=first.may_have_spent,
+            second=balances(job),
+            estimate=actual_of(first.attempt, requests=0),
+        )
+        until_s = self.clock.monotonic_s() + AS_LONG_AS_IT_TAKES_S
+        return await retry_until(
+            lambda: self.ledger.next_attempt(document), LedgerUnavailable, until_s
+        )

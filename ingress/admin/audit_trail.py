@@ -1,0 +1,44 @@
+"""Records what administrators do, for the auditor.
+
+A write stands whether or not its audit record gets through. When Kafka is away the whole event goes to
+the process log instead, as the workers do it, so that it can be collected from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final, Protocol
+
+import msgspec
+
+from schemas.codec import encode
+from schemas.events import AuditRecorded, RecordRef
+from schemas.headers import event_headers
+from schemas.runtime.produce import Outgoing, ProduceFailed
+from schemas.topics import AUDIT
+
+_LOG = logging.getLogger(__name__)
+
+_DEADLINE_S: Final = 5.0
+
+ACTOR: Final = "admin"
+
+
+class Sender(Protocol):
+    """What takes records to Kafka."""
+
+    def send(self, record: Outgoing) -> asyncio.Future[RecordRef]:
+        """Fails with ``ProduceFailed``, or not at all while the broker is away."""
+
+
+async def record_audit(
+    sender: Sender, event: AuditRecorded, deadline_s: float = _DEADLINE_S
+) -> None:
+    """Returns once the broker has the event, or the process log."""
+    headers = event_headers("audit.recorded", event.audit_id, "ingress", event.at_ms)
+    outgoing = Outgoing(AUDIT, event.org.encode(), encode(event), headers)
+    try:
+        await asyncio.wait_for(sender.send(outgoing), deadline_s)
+    except (ProduceFailed, TimeoutError):
+        _LOG.warning("audit event for the log: %s", msgspec.json.encode(event).decode())

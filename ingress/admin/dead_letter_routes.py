@@ -1,0 +1,190 @@
+"""``/admin/v1/dlq``: count dead letters, show them, and give them another try.
+
+A letter is retried once unless told otherwise: the claim on it stays in the ledger store for as long as
+the letter stays in Kafka. It is given back when the broker did not take the record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from aiokafka import ConsumerRecord
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from ingress.admin.audit_trail import ACTOR, record_audit
+from ingress.admin.bodies import read_as
+from ingress.admin.dead_letters import (
+    DEAD_LETTER_TOPICS,
+    detail,
+    has_no_effect,
+    id_of,
+    parse_id,
+    retry_of,
+    summary,
+)
+from ingress.admin.deps import AdminDeps
+from ingress.admin.log_positions import newest_of, positions_of, records_at
+from ingress.admin.refusal import Refusal, problem_response
+from schemas.errors import ErrorCode
+from schemas.events import AuditRecorded, RecordRef
+from schemas.runtime.produce import Outgoing, ProduceFailed, Producer
+from schemas.topics import TOPICS
+
+_LIMIT_DEFAULT = 10
+_LIMIT_MAX = 100
+_READ_DEADLINE_S = 5.0
+_PRODUCE_DEADLINE_S = 10.0
+_CLAIM_MS = {topic.name: topic.retention_ms for topic in TOPICS}
+
+
+class Retry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of ``POST /dlq/{id}/retry``."""
+
+    again: bool = False
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterRoutes:
+    """The handlers of dead letters."""
+
+    deps: AdminDeps
+
+    def routes(self) -> list[Route]:
+        """The paths."""
+        return [
+            Route("/dlq", self.list_all, methods=["GET"]),
+            Route("/dlq/{id}", self.show, methods=["GET"]),
+            Route("/dlq/{id}/retry", self.retry, methods=["POST"]),
+        ]
+
+    async def list_all(self, request: Request) -> Response:
+        """Per topic, how many there are, and the newest ``?limit=``."""
+        given = request.query_params.get("limit", str(_LIMIT_DEFAULT))
+        if not given.isdecimal() or not 1 <= int(given) <= _LIMIT_MAX:
+            return problem_response(_invalid(f"'limit' is 1 to {_LIMIT_MAX}"))
+        brokers, limit = self.deps.settings.kafka_brokers, int(given)
+        positions = await positions_of(brokers, DEAD_LETTER_TOPICS)
+        newest = await newest_of(brokers, positions, limit, self.deps.clock, _READ_DEADLINE_S)
+        items = [
+            {
+                "topic": topic,
+                "dead_letters": name,
+                "count": sum(at.records for p, at in positions.items() if p.topic == name),
+                "newest": [summary(letter) for letter in newest if letter.topic == name][:limit],
+            }
+            for name, topic in DEAD_LETTER_TOPICS.items()
+        ]
+        return JSONResponse({"items": items})
+
+    async def show(self, request: Request) -> Response:
+        """One letter; ``?payload=true`` shows texts."""
+        letter = await self._find(request.path_params["id"])
+        if isinstance(letter, Refusal):
+            return problem_response(letter)
+        with_payload = request.query_params.get("payload") == "true"
+        retried_at_ms = await self.deps.ledger_store.call("GET", _claim_key(id_of(letter)))
+        return JSONResponse(
+            detail(letter, with_payload=with_payload)
+            | {"retried_at_ms": None if retried_at_ms is None else int(retried_at_ms)}
+        )
+
+    async def retry(self, request: Request) -> Response:
+        """Append the original record to its topic again, or say what would be appended."""
+        wanted = await read_as(request, Retry)
+        if isinstance(wanted, Refusal):
+            return problem_response(wanted)
+        letter = await self._find(request.path_params["id"])
+        if isinstance(letter, Refusal):
+            return problem_response(letter)
+        record = retry_of(letter)
+        answer = _answer(letter, record, self.deps.clock.now_ms())
+        if wanted.dry_run:
+            return JSONResponse(answer | {"dry_run": True})
+        if not await self._claim(letter, again=wanted.again):
+            return problem_response(
+                _invalid(
+                    f"{id_of(letter)} was retried already; 'again' (--again) retries it anyway"
+                )
+            )
+        ref = await self._append(letter, record)
+        await self._audit(letter, record, ref)
+        return JSONResponse(answer | {"partition": ref.partition, "offset": ref.offset})
+
+    async def _find(self, text: str) -> ConsumerRecord | Refusal:
+        wanted = parse_id(text)
+        if wanted is None:
+            return _invalid("an id is <dead letter topic>-<partition>@<offset>, as in the list")
+        brokers = self.deps.settings.kafka_brokers
+        positions = await positions_of(brokers, {wanted.partition.topic})
+        at = positions.get(wanted.partition)
+        if at is not None and at.begin <= wanted.offset < at.end:
+            offsets = {wanted.partition: wanted.offset}
+            found = await records_at(brokers, offsets, self.deps.clock, _READ_DEADLINE_S)
+            if wanted.partition not in found:
+                raise TimeoutError(f"{text} was not read within {_READ_DEADLINE_S:.0f} s")
+            if found[wanted.partition].offset == wanted.offset:
+                return found[wanted.partition]
+        return Refusal(ErrorCode.NOT_FOUND, f"{text} does not exist, or no longer")
+
+    async def _claim(self, letter: ConsumerRecord, *, again: bool) -> bool:
+        """Whether this retry may go on; others that come later may not."""
+        once = () if again else ("NX",)
+        claimed = await self.deps.ledger_store.call(
+            "SET", _claim_key(id_of(letter)), self.deps.clock.now_ms(), *once,
+            "PX", _CLAIM_MS[letter.topic] or 0,
+        )  # fmt: skip
+        return claimed is not None
+
+    async def _append(self, letter: ConsumerRecord, record: Outgoing) -> RecordRef:
+        """A producer of its own, since that of ingress knows the topics of its requests only."""
+        settings = self.deps.settings
+        producer = Producer(settings.kafka_brokers, f"{settings.instance_id}-dlq")
+        try:
+            await producer.start((record.topic,))
+            return await asyncio.wait_for(producer.send(record), _PRODUCE_DEADLINE_S)
+        except (ProduceFailed, TimeoutError):
+            await self.deps.ledger_store.call("DEL", _claim_key(id_of(letter)))
+            raise
+        finally:
+            await producer.stop()
+
+    async def _audit(self, letter: ConsumerRecord, record: Outgoing, ref: RecordRef) -> None:
+        facts = {"letter": id_of(letter), "partition": ref.partition, "offset": ref.offset}
+        is_by_org = any(t.name == record.topic and t.key == "org_id" for t in TOPICS)
+        event = AuditRecorded(
+            audit_id=f"dlq:{id_of(letter)}>{ref.partition}@{ref.offset}",
+            org=record.key.decode(errors="replace") if is_by_org else "",
+            action="admin.dlq_retry",
+            actor=ACTOR,
+            request_id=summary(letter)["request_id"],
+            at_ms=self.deps.clock.now_ms(),
+            detail=msgspec.json.encode(facts | {"topic": record.topic}).decode(),
+        )
+        await record_audit(self.deps.producer, event)
+
+
+def _answer(letter: ConsumerRecord, record: Outgoing, now_ms: int) -> dict[str, Any]:
+    answer: dict[str, Any] = {
+        "id": id_of(letter),
+        "topic": record.topic,
+        "key": record.key.decode(errors="replace"),
+        "headers": {name: value.decode(errors="replace") for name, value in record.headers},
+        "bytes": len(record.value or b""),
+    }
+    if has_no_effect(letter, now_ms):
+        answer["warning"] = "its deadline passed more than 10 minutes ago: it will have no effect"
+    return answer
+
+
+def _claim_key(letter_id: str) -> str:
+    return f"dlq:retried:{letter_id}"
+
+
+def _invalid(detail: str) -> Refusal:
+    return Refusal(ErrorCode.INVALID_REQUEST, detail)

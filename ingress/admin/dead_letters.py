@@ -1,0 +1,139 @@
+"""Dead letters as administrators see them, and the record that a retry makes of one: pure.
+
+Invariant: a retry has the original bytes, key and headers; only the count of its attempts is new.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+from aiokafka import ConsumerRecord, TopicPartition
+
+from schemas.codec import MalformedRecord, decode
+from schemas.runtime.produce import Outgoing
+from schemas.topics import TOPICS, dead_letters_of
+
+_REASON_PREFIX: Final = "__connect.errors."
+_ATTEMPTS: Final = "x-dlq-attempts"
+_DEADLINE: Final = "deadline_ms"
+_NO_EFFECT_AFTER_MS: Final = 10 * 60_000
+_HEX_BYTES_MAX: Final = 4_096
+_LETTER_ID: Final = re.compile(r"(?P<topic>.+)-(?P<partition>[0-9]{1,6})@(?P<offset>[0-9]{1,18})")
+
+DEAD_LETTER_TOPICS: Final[Mapping[str, str]] = {
+    dead_letters_of(topic.name): topic.name for topic in TOPICS if topic.has_dead_letters
+}
+"""Topic of dead letters to the topic its letters were read from."""
+
+
+@dataclass(frozen=True, slots=True)
+class LetterId:
+    """Where a dead letter stands; in text ``<topic>-<partition>@<offset>``."""
+
+    partition: TopicPartition
+    offset: int
+
+
+def parse_id(text: str) -> LetterId | None:
+    """The id in the text; ``None`` when it is none, or of a topic without dead letters."""
+    match = _LETTER_ID.fullmatch(text)
+    if match is None or match["topic"] not in DEAD_LETTER_TOPICS:
+        return None
+    partition = TopicPartition(match["topic"], int(match["partition"]))
+    return LetterId(partition, int(match["offset"]))
+
+
+def id_of(letter: ConsumerRecord) -> str:
+    """The letter's id in text."""
+    return f"{letter.topic}-{letter.partition}@{letter.offset}"
+
+
+def summary(letter: ConsumerRecord) -> dict[str, Any]:
+    """The letter in a list: its id, when it was buried, and why."""
+    headers = dict(letter.headers)
+    reason = _reason(headers)
+    request_id = headers.get("request_id")
+    return {
+        "id": id_of(letter),
+        "at_ms": letter.timestamp,
+        "key": None if letter.key is None else _text(letter.key),
+        "request_id": None if request_id is None else _text(request_id),
+        "stage": reason.get("stage"),
+        "error": reason.get("exception.class.name"),
+        "message": reason.get("exception.message"),
+        "attempts": _attempts(headers),
+        "bytes": len(letter.value or b""),
+    }
+
+
+def detail(letter: ConsumerRecord, *, with_payload: bool) -> dict[str, Any]:
+    """The whole letter: its reason, its other headers, and its value decoded or as hex."""
+    headers = dict(letter.headers)
+    return summary(letter) | {
+        "reason": _reason(headers),
+        "headers": {n: _text(v) for n, v in headers.items() if not n.startswith(_REASON_PREFIX)},
+        **_value(letter.value, with_payload=with_payload),
+    }
+
+
+def retry_of(letter: ConsumerRecord) -> Outgoing:
+    """The record that a retry appends to the original topic."""
+    headers = [
+        (name, value)
+        for name, value in letter.headers
+        if not name.startswith(_REASON_PREFIX) and name != _ATTEMPTS
+    ]
+    attempts = str(_attempts(dict(letter.headers)) + 1).encode()
+    return Outgoing(
+        topic=DEAD_LETTER_TOPICS[letter.topic],
+        key=letter.key or b"",
+        value=letter.value,
+        headers=[*headers, (_ATTEMPTS, attempts)],
+    )
+
+
+def has_no_effect(letter: ConsumerRecord, now_ms: int) -> bool:
+    """Whether its deadline passed so long ago that workers let it pass without any effect."""
+    deadline = dict(letter.headers).get(_DEADLINE, b"")
+    return deadline.isdigit() and now_ms > int(deadline) + _NO_EFFECT_AFTER_MS
+
+
+def _reason(headers: Mapping[str, bytes]) -> dict[str, str]:
+    return {
+        name.removeprefix(_REASON_PREFIX): _text(value)
+        for name, value in headers.items()
+        if name.startswith(_REASON_PREFIX)
+    }
+
+
+def _attempts(headers: Mapping[str, bytes]) -> int:
+    """How often it was retried; anybody can write headers, so nonsense counts as never."""
+    text = headers.get(_ATTEMPTS, b"")
+    return int(text) if text.isdigit() else 0
+
+
+def _value(value: bytes | None, *, with_payload: bool) -> dict[str, Any]:
+    try:
+        event = decode(value)
+    except MalformedRecord as error:
+        raw = value or b""
+        shown = {"malformed": str(error), "hex": raw[:_HEX_BYTES_MAX].hex()}
+        return shown | {"is_cut": len(raw) > _HEX_BYTES_MAX}
+    fields = msgspec.to_builtins(event, builtin_types=(bytes,))
+    values = {name: _shown(v, with_payload=with_payload) for name, v in fields.items()}
+    return {"type": type(event).__name__, "value": values}
+
+
+def _shown(value: Any, *, with_payload: bool) -> Any:
+    """A field; bytes hold prompts or answers, which are told by their size."""
+    if not isinstance(value, bytes):
+        return value
+    return _text(value) if with_payload else f"({len(value)} bytes)"
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode(errors="replace")

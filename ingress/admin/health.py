@@ -1,0 +1,52 @@
+"""Backends' health as the dispatchers report it, each from what it saw itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from schemas.runtime.config_report import LIVE_WITHIN_S
+from schemas.runtime.store import StoreConnection, StoreError, StoreUnavailable
+
+_HEALTH_KEY = "cfg:health"
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What one dispatcher says of one backend; times are Unix milliseconds."""
+
+    state: str
+    since_ms: int
+    at_ms: int
+    inflight: int = 0
+
+
+def read_reports(reports: Mapping[str, str], now_ms: int) -> dict[str, list[dict[str, Any]]]:
+    """Backend to its fresh reports, from the fields ``<instance>|<backend>``.
+
+    Old ones are of dispatchers that ended; what cannot be read is left out.
+    """
+    health: dict[str, list[dict[str, Any]]] = {}
+    for name, text in sorted(reports.items()):
+        instance, _, backend = name.partition("|")
+        try:
+            report = msgspec.json.decode(text, type=Report)
+        except (msgspec.ValidationError, msgspec.DecodeError):
+            continue
+        if now_ms - report.at_ms <= LIVE_WITHIN_S * 1_000:
+            line = {"instance": instance, **msgspec.to_builtins(report)}
+            health.setdefault(backend, []).append(line)
+    return health
+
+
+async def health_of_backends(
+    store: StoreConnection, now_ms: int
+) -> dict[str, list[dict[str, Any]]]:
+    """Backend to what its dispatchers say; nothing while the store does not answer."""
+    try:
+        flat: list[bytes] = await store.call("HGETALL", _HEALTH_KEY)
+    except (StoreUnavailable, StoreError):
+        return {}
+    texts = [text.decode() for text in flat]
+    return read_reports(dict(zip(texts[::2], texts[1::2], strict=True)), now_ms)

@@ -1,0 +1,68 @@
+"""``/admin/v1/lag``: how far the workers are behind, by the offsets they committed."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict, dataclass
+
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from ingress.admin.deps import AdminDeps
+from ingress.admin.lag import GROUP_TOPICS, lags_of, next_offset
+from ingress.admin.log_positions import positions_of, records_at
+
+_COMMITTED_DEADLINE_S = 10.0
+_READ_DEADLINE_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class LagRoutes:
+    """The handler of lag."""
+
+    deps: AdminDeps
+
+    def routes(self) -> list[Route]:
+        """The path."""
+        return [Route("/lag", self.lag, methods=["GET"])]
+
+    async def lag(self, _: Request) -> Response:
+        """Every group and partition. The ends are read last, so no lag is below 0."""
+        brokers = self.deps.settings.kafka_brokers
+        committed = await committed_offsets(brokers)
+        positions = await positions_of(brokers, frozenset().union(*GROUP_TOPICS.values()))
+        # No topic is read by two groups, so a partition names its group.
+        offsets = {
+            partition: offset
+            for group, topics in GROUP_TOPICS.items()
+            for partition, at in positions.items()
+            if partition.topic in topics
+            and (offset := next_offset(committed[group].get(partition), at)) < at.end
+        }
+        oldest = await records_at(brokers, offsets, self.deps.clock, _READ_DEADLINE_S)
+        appended_at_ms = {partition: record.timestamp for partition, record in oldest.items()}
+        lags = lags_of(committed, positions, appended_at_ms, self.deps.clock.now_ms())
+        return JSONResponse({"items": [asdict(lag) for lag in lags]})
+
+
+async def committed_offsets(brokers: str) -> dict[str, dict[TopicPartition, int]]:
+    """What each group committed; a partition it never committed is absent."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
+    async with asyncio.timeout(_COMMITTED_DEADLINE_S):
+        await admin.start()
+        try:
+            return {
+                group: {
+                    partition: committed.offset
+                    for partition, committed in (
+                        await admin.list_consumer_group_offsets(group)
+                    ).items()
+                    if committed.offset >= 0
+                }
+                for group in GROUP_TOPICS
+            }
+        finally:
+            await admin.close()

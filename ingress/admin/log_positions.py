@@ -1,0 +1,109 @@
+"""Where partitions begin and end, and the records at chosen offsets: outside any consumer group."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+
+from schemas.runtime.clock import Clock
+from schemas.runtime.topic_admin import list_topics
+from schemas.topics import MAX_RECORD_BYTES
+
+_POLL_MS = 200
+_POSITIONS_DEADLINE_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Positions:
+    """The offsets of a partition's oldest record and after its newest one."""
+
+    begin: int
+    end: int
+
+    @property
+    def records(self) -> int:
+        """How many records there are, or were before compaction."""
+        return self.end - self.begin
+
+
+@asynccontextmanager
+async def free_consumer(brokers: str) -> AsyncIterator[AIOKafkaConsumer]:
+    """A consumer of no group and no partition. Raises ``KafkaError`` when no broker answers."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=brokers,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        max_partition_fetch_bytes=MAX_RECORD_BYTES,
+    )
+    await consumer.start()
+    try:
+        yield consumer
+    finally:
+        await consumer.stop()
+
+
+async def positions_of(brokers: str, topics: Collection[str]) -> dict[TopicPartition, Positions]:
+    """The positions of every partition of the topics; a missing topic has none."""
+    async with asyncio.timeout(_POSITIONS_DEADLINE_S), free_consumer(brokers) as consumer:
+        partitions = [
+            TopicPartition(state.name, number)
+            for state in await list_topics(brokers)
+            if state.name in topics
+            for number in range(state.partitions)
+        ]
+        begins = await consumer.beginning_offsets(partitions)
+        ends = await consumer.end_offsets(partitions)
+    return {p: Positions(begins[p], ends[p]) for p in partitions}
+
+
+async def records_at(
+    brokers: str, offsets: Mapping[TopicPartition, int], clock: Clock, deadline_s: float
+) -> dict[TopicPartition, ConsumerRecord]:
+    """The first record at or after the offset of each partition, as far as found in time."""
+    found = await _read(brokers, offsets, dict.fromkeys(offsets, 1), clock, deadline_s)
+    return {partition: records[0] for partition, records in found.items()}
+
+
+async def newest_of(
+    brokers: str,
+    positions: Mapping[TopicPartition, Positions],
+    count: int,
+    clock: Clock,
+    deadline_s: float,
+) -> list[ConsumerRecord]:
+    """The newest ``count`` records of each partition, as far as found in time, newest first."""
+    filled = {p: at for p, at in positions.items() if at.records > 0}
+    starts = {p: max(at.begin, at.end - count) for p, at in filled.items()}
+    wanted = {p: at.end - starts[p] for p, at in filled.items()}
+    found = await _read(brokers, starts, wanted, clock, deadline_s)
+    records = [record for records in found.values() for record in records]
+    return sorted(records, key=lambda record: record.timestamp, reverse=True)
+
+
+async def _read(
+    brokers: str,
+    offsets: Mapping[TopicPartition, int],
+    wanted: Mapping[TopicPartition, int],
+    clock: Clock,
+    deadline_s: float,
+) -> dict[TopicPartition, list[ConsumerRecord]]:
+    """So many records of each partition from its offset on, or fewer at the deadline."""
+    if not offsets:
+        return {}
+    give_up_s = clock.monotonic_s() + deadline_s
+    found: dict[TopicPartition, list[ConsumerRecord]] = {}
+    missing = set(offsets)
+    async with free_consumer(brokers) as consumer:
+        consumer.assign(list(offsets))
+        for partition, offset in offsets.items():
+            consumer.seek(partition, offset)
+        while missing and clock.monotonic_s() < give_up_s:
+            batches = await consumer.getmany(*missing, timeout_ms=_POLL_MS)
+            for partition, records in batches.items():
+                found.setdefault(partition, []).extend(records)
+            missing -= {p for p, records in found.items() if len(records) >= wanted[p]}
+    return {p: records[: wanted[p]] for p, records in found.items()}

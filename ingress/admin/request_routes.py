@@ -1,0 +1,77 @@
+"""``/admin/v1/requests/{id}``: why a request ended as it did, told by its own records."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from ingress.admin.deps import AdminDeps
+from ingress.admin.refusal import Refusal, problem_response
+from ingress.admin.request_search import RequestRecords, find_request
+from ingress.admin.timeline import assemble, effective_outcome
+from schemas.errors import ErrorCode
+from schemas.ids import uuid7_time_ms
+
+_ANSWER_DEADLINE_S = 25.0
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRoutes:
+    """The handler of timelines."""
+
+    deps: AdminDeps
+
+    def routes(self) -> list[Route]:
+        """The path."""
+        return [Route("/requests/{id}", self.show, methods=["GET"])]
+
+    async def show(self, request: Request) -> Response:
+        """The timeline; ``?org=`` makes the search shorter, ``?payload=true`` shows texts."""
+        request_id = request.path_params["id"].lower()
+        org = request.query_params.get("org")
+        try:
+            made_at_ms = uuid7_time_ms(request_id)
+        except ValueError:
+            detail = "a request's id is the UUIDv7 in the x-request-id header of its answer"
+            return problem_response(Refusal(ErrorCode.INVALID_REQUEST, detail))
+        async with asyncio.timeout(_ANSWER_DEADLINE_S):
+            records = await find_request(self.deps, request_id, made_at_ms, org)
+        if not records.found:
+            return problem_response(_nothing(request_id, records))
+        with_payload = request.query_params.get("payload") == "true"
+        return JSONResponse(timeline_body(request_id, records, with_payload=with_payload))
+
+
+def timeline_body(
+    request_id: str, records: RequestRecords, *, with_payload: bool
+) -> dict[str, Any]:
+    """The answer: what became of the request, its steps, and how complete the search was."""
+    steps = assemble(records.found, with_payload=with_payload)
+    outcome = effective_outcome(steps)
+    ended = {} if outcome is None else outcome.facts
+    return {
+        "request_id": request_id,
+        "org": next((org for f in records.found if (org := getattr(f.event, "org", None))), None),
+        "status": ended.get("status", "open"),
+        "http_status": ended.get("http_status"),
+        "error_code": ended.get("error_code"),
+        "steps": [asdict(step) for step in steps],
+        "search": {
+            "records": records.records,
+            "from_ms": records.from_ms,
+            "until_ms": records.until_ms,
+            "gave_up": records.gave_up,
+        },
+    }
+
+
+def _nothing(request_id: str, records: RequestRecords) -> Refusal:
+    detail = f"no record of {request_id} among {records.records} of its time"
+    if records.gave_up is not None:
+        detail += "; the search gave up before the end, so name the organization with ?org="
+    return Refusal(ErrorCode.NOT_FOUND, detail)

@@ -1,0 +1,157 @@
+"""Idempotency keys at the ledger: which request an HTTP request with a key stands for.
+
+The first one is executed, every later one gets its answer. While the ledger is away no request
+with a key is taken, because it might be a second execution.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from ingress.endings import cost_nothing
+from ingress.idempotency import IdempotencyKey
+from ingress.recollection import Ended, NeverRan, Open, Recollection
+from ingress.refusals import Refusal
+from schemas.errors import ErrorCode
+from schemas.frames import Terminal
+from schemas.runtime.ledger import answers, documents
+from schemas.runtime.ledger.client import LedgerClient
+from schemas.runtime.ledger.errors import LedgerUnavailable
+from schemas.runtime.retry import retry_until
+
+_LOG = logging.getLogger(__name__)
+
+_CLAIM_WITHIN_S: Final = 5.0
+_RELEASE_WITHIN_S: Final = 2.0
+_TRIES_MAX: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A request that wants to be executed under a key."""
+
+    org: str
+    key: IdempotencyKey
+    request_id: str
+    produce_by_ms: int
+    deadline_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """It is to be executed, under this id and deadline."""
+
+    request_id: str
+    deadline_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """It was executed or is being executed under this id."""
+
+    request_id: str
+    deadline_ms: int
+    ended: Ended | None
+
+
+Standing: TypeAlias = Fresh | Earlier | Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """Claims keys and gives them back."""
+
+    ledger: LedgerClient
+    recollection: Recollection
+
+    async def claim(self, wish: Wish) -> Standing:
+        """What the request stands for; a refusal when that cannot be told, or the body differs."""
+        deadline_s = time.monotonic() + _CLAIM_WITHIN_S
+        try:
+            for _ in range(_TRIES_MAX):
+                standing = await self._claim_once(wish, deadline_s)
+                if standing is not None:
+                    return standing
+        except LedgerUnavailable:
+            return _away()
+        return Refusal(ErrorCode.IDEMPOTENCY_IN_FLIGHT, "Others are using this idempotency key.")
+
+    async def release_if_free(
+        self, org: str, key: IdempotencyKey, holder: str, end: Terminal
+    ) -> None:
+        """Let the next try be a new request when the end of the holder of the key cost nothing."""
+        if cost_nothing(end):
+            await self._release(org, key, holder)
+
+    async def _claim_once(self, wish: Wish, deadline_s: float) -> Standing | None:
+        """``None`` when the key was found to be held by nothing, and was freed."""
+        match await self._ask(wish, deadline_s):
+            case answers.Mismatch():
+                return _reused()
+            case answers.Claimed(req=holder, deadline_ms=until_ms):
+                end = None
+                if holder != wish.request_id:
+                    end = await self.recollection.end_on_bus(holder)
+                if end is not None:
+                    return Earlier(holder, until_ms, Ended(end, is_on_bus=True))
+                return Fresh(holder, until_ms)
+            case answers.Held(req=holder, deadline_ms=until_ms) if holder == wish.request_id:
+                # The claim went through before, only its answer was lost.
+                return Fresh(holder, until_ms)
+            case answers.Held(req=holder, deadline_ms=until_ms):
+                return await self._standing_of(wish, holder, until_ms)
+
+    async def _standing_of(self, wish: Wish, holder: str, deadline_ms: int) -> Standing | None:
+        match await self.recollection.find(wish.org, holder, deadline_ms):
+            case Ended() as ended:
+                return Earlier(holder, deadline_ms, ended)
+            case Open():
+                return Earlier(holder, deadline_ms, None)
+            case NeverRan():
+                await self._release(wish.org, wish.key, holder)
+                return None
+            case _:
+                return _away()
+
+    async def _ask(self, wish: Wish, deadline_s: float) -> answers.ClaimAnswer:
+        document = documents.Claim(
+            org=wish.org,
+            req=wish.request_id,
+            key_hash=wish.key.key_hash,
+            fingerprint=wish.key.fingerprint,
+            produce_by_ms=wish.produce_by_ms,
+            deadline_ms=wish.deadline_ms,
+        )
+
+        async def ask() -> answers.ClaimAnswer:
+            return await self.ledger.claim(document)
+
+        return await retry_until(ask, LedgerUnavailable, deadline_s)
+
+    async def _release(self, org: str, key: IdempotencyKey, holder: str) -> None:
+        document = documents.Release(org=org, req=holder, key_hash=key.key_hash)
+
+        async def ask() -> answers.ReleaseAnswer:
+            return await self.ledger.release(document)
+
+        try:
+            await retry_until(ask, LedgerUnavailable, time.monotonic() + _RELEASE_WITHIN_S)
+        except LedgerUnavailable as error:
+            _LOG.warning("the idempotency key of %s stays claimed: %r", holder, error)
+
+
+def _away() -> Refusal:
+    return Refusal(
+        ErrorCode.SERVICE_UNAVAILABLE, "Whether this request was made before cannot be told now."
+    )
+
+
+def _reused() -> Refusal:
+    return Refusal(
+        ErrorCode.IDEMPOTENCY_KEY_REUSED,
+        "This idempotency key was used with another body.",
+        param="Idempotency-Key",
+    )

@@ -1,0 +1,90 @@
+"""What became of a request, told from its outcome record or from the ledger's state. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Literal, TypeAlias
+
+from schemas.errors import ERRORS, ErrorCode
+from schemas.events import Attempt, RequestFinished
+from schemas.frames import Terminal, Usage
+
+EndStatus: TypeAlias = Literal["completed", "failed", "cancelled", "expired"]
+
+_STATUSES: Final[dict[str | None, EndStatus]] = {
+    None: "completed",
+    ErrorCode.REQUEST_CANCELLED: "cancelled",
+    ErrorCode.DEADLINE_EXCEEDED: "expired",
+}
+_ENDS_BY_STATE: Final = {
+    "CANCELLED": ErrorCode.REQUEST_CANCELLED,
+    "VOIDED": ErrorCode.DEADLINE_EXCEEDED,
+    "UNKNOWN": ErrorCode.UPSTREAM_INTERRUPTED,
+}
+_NEVER_RAN: Final = frozenset(
+    {
+        ErrorCode.RATE_LIMIT_EXCEEDED,
+        ErrorCode.QUOTA_EXCEEDED,
+        ErrorCode.BUDGET_EXCEEDED,
+        ErrorCode.REQUEST_TOO_LARGE_FOR_LIMIT,
+        ErrorCode.MODEL_NOT_FOUND,
+        ErrorCode.MODEL_UNPRICED,
+        ErrorCode.NO_BACKEND,
+        ErrorCode.SERVICE_UNAVAILABLE,
+    }
+)
+
+
+def status_of(terminal: Terminal) -> EndStatus:
+    """How it ended, in one word."""
+    return _STATUSES.get(terminal.error_code, "failed")
+
+
+def cost_nothing(terminal: Terminal) -> bool:
+    """Whether it failed without any use of a backend, so that it may be tried again for free."""
+    if terminal.error_code is None:
+        return False
+    usage = terminal.usage
+    if usage is None:
+        return terminal.error_code in _NEVER_RAN
+    return not (usage.input_tokens or usage.output_tokens or usage.cost_nano_usd)
+
+
+def error_end(code: ErrorCode) -> Terminal:
+    """An end that only its error code is known of."""
+    spec = ERRORS[code]
+    return Terminal(http_status=spec.status, error_code=code, error_message=spec.title)
+
+
+def end_by_state(state: str) -> Terminal | None:
+    """The end that the state of an attempt implies; ``None`` where it implies none."""
+    code = _ENDS_BY_STATE.get(state)
+    return None if code is None else error_end(code)
+
+
+def end_in_outcome(outcome: RequestFinished) -> Terminal:
+    """The end as its client is told of it; a result that was too large to be kept is lost."""
+    if outcome.error_code is None and outcome.result is None:
+        return error_end(ErrorCode.RESULT_LOST)
+    return Terminal(
+        http_status=outcome.http_status,
+        body=outcome.result or b"",
+        error_code=outcome.error_code,
+        error_message=outcome.error_message,
+        denial=outcome.denial,
+        backend=outcome.attempts[-1].backend if outcome.attempts else None,
+        latency_ms=outcome.finished_at_ms - outcome.accepted_at_ms,
+        usage=_usage(outcome.attempts),
+    )
+
+
+def _usage(attempts: Sequence[Attempt]) -> Usage | None:
+    if not attempts:
+        return None
+    costs = [attempt.cost_nano_usd for attempt in attempts if attempt.cost_nano_usd is not None]
+    return Usage(
+        sum(attempt.input_tokens for attempt in attempts),
+        sum(attempt.output_tokens for attempt in attempts),
+        sum(costs) if costs else None,
+        any(attempt.estimated for attempt in attempts),
+    )

@@ -1,0 +1,81 @@
+"""Places accepted requests in the log, and jobs also in the list of their organization.
+
+A job counts as taken once the broker has acknowledged it; then nothing that dies can lose it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from ingress.acceptance import PRODUCE_WITHIN_MS
+from ingress.cancellations import Cancellations
+from ingress.job_document import JobFacts
+from ingress.refusals import Refusal
+from ingress.settings import MIB
+from schemas.codec import encode
+from schemas.errors import ErrorCode
+from schemas.events import RecordRef, RequestAccepted
+from schemas.ids import uuid7_time_ms
+from schemas.runtime.ledger import answers, documents
+from schemas.runtime.ledger.client import LedgerClient
+from schemas.runtime.ledger.errors import LedgerUnavailable
+from schemas.runtime.produce import Headers, Outgoing, ProduceFailed, Producer
+from schemas.runtime.retry import retry_until
+from schemas.topics import REQUESTS
+
+PAYLOAD_BYTES_MAX: Final = 4 * MIB + 64 * 1024
+"""Writing numbers out can lengthen a body; this keeps every record below the topic's limit."""
+_LIST_WITHIN_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Produces requests and lists jobs."""
+
+    producer: Producer
+    ledger: LedgerClient
+    cancellations: Cancellations
+
+    def produce(self, accepted: RequestAccepted, headers: Headers) -> asyncio.Future[RecordRef]:
+        """Hand the request to the log; the future fails when the broker does not take it."""
+        record = Outgoing(REQUESTS, accepted.org.encode(), encode(accepted), headers)
+        return self.producer.send(record)
+
+    async def place_job(self, accepted: RequestAccepted, headers: Headers) -> Refusal | None:
+        """List and produce a job; ``None`` once both are durable, 503 when one cannot be had."""
+        facts = JobFacts(accepted.model, accepted.deadline_ms)
+        refusal = await self.list_job(accepted.org, accepted.request_id, facts)
+        if refusal is not None:
+            return refusal
+        try:
+            async with asyncio.timeout(PRODUCE_WITHIN_MS / 1000):
+                await self.produce(accepted, headers)
+        except (ProduceFailed, TimeoutError):
+            # The broker may have it all the same; it must not run after its client was refused.
+            self.cancellations.begin(accepted.org, accepted.request_id, accepted.deadline_ms)
+            message = "The request could not be queued in time."
+            return Refusal(ErrorCode.SERVICE_UNAVAILABLE, message)
+        return None
+
+    async def list_job(self, org: str, request_id: str, facts: JobFacts) -> Refusal | None:
+        """List a job, once however often it is called; 503 while the ledger is away."""
+        document = documents.Job(
+            org=org,
+            req=request_id,
+            created_ms=uuid7_time_ms(request_id),
+            info=msgspec.json.encode(facts).decode(),
+        )
+
+        async def ask() -> answers.Ok:
+            return await self.ledger.job(document)
+
+        try:
+            await retry_until(ask, LedgerUnavailable, time.monotonic() + _LIST_WITHIN_S)
+        except LedgerUnavailable:
+            return Refusal(ErrorCode.SERVICE_UNAVAILABLE, "No job can be taken now.")
+        return None

@@ -1,0 +1,108 @@
+"""Takes requests in: who calls, what is ordered, within which time, under which key.
+
+Everything is checked before anything is sent anywhere; a refusal leaves no trace in log or ledger.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from starlette.types import Receive, Scope
+
+from ingress.acceptance import Reception, accept, record_headers
+from ingress.auth import Caller
+from ingress.idempotency import IdempotencyKey, header_key, idempotency_key
+from ingress.intake import Intake
+from ingress.json_guard import read_object
+from ingress.orders import Order, ReadOrder
+from ingress.placement import PAYLOAD_BYTES_MAX
+from ingress.preference import Preference, preference_of
+from ingress.refusals import Refusal
+from ingress.request_headers import deadline_ms_of, refuse_media, traceparent_of
+from ingress.responses import read_body
+from schemas.errors import ErrorCode
+from schemas.events import RequestAccepted
+from schemas.runtime.produce import Headers
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A request that passed all checks of ingress."""
+
+    caller: Caller
+    order: Order
+    received_at_ms: int
+    deadline_ms: int
+    traceparent: bytes | None
+    key: IdempotencyKey | None
+    preference: Preference
+
+
+async def take(
+    intake: Intake, route: str, read_order: ReadOrder, scope: Scope, receive: Receive
+) -> Taken | Refusal | None:
+    """Check a request; ``None`` when its client left meanwhile."""
+    headers = dict(scope["headers"])
+    caller = intake.caller(headers)
+    if isinstance(caller, Refusal):
+        return caller
+    refusal = refuse_media(headers)
+    if refusal is not None:
+        return refusal
+    settings = intake.settings
+    timeout_ms = deadline_ms_of(headers, settings.deadline_default_s, settings.deadline_max_s)
+    if isinstance(timeout_ms, Refusal):
+        return timeout_ms
+    key = header_key(headers)
+    if isinstance(key, Refusal):
+        return key
+    body = await read_body(receive, headers, settings.max_body_bytes)
+    if body is None or isinstance(body, Refusal):
+        return body
+    fields = read_object(body)
+    if isinstance(fields, Refusal):
+        return fields
+    order = read_order(fields, intake.config.snapshot, caller)
+    if isinstance(order, Refusal):
+        return order
+    if len(order.call.payload) > PAYLOAD_BYTES_MAX:
+        return Refusal(ErrorCode.BODY_TOO_LARGE, "The body is too large when written out.")
+    # Time runs from here, because a body may take longer to arrive than the log may take to ack.
+    now_ms = intake.clock.now_ms()
+    name = key or order.client_key
+    return Taken(
+        caller=caller,
+        order=order,
+        received_at_ms=now_ms,
+        deadline_ms=now_ms + (order.ttl_ms or timeout_ms),
+        traceparent=traceparent_of(headers),
+        key=None if name is None else idempotency_key(name, caller.org, route, fields),
+        preference=preference_of(headers),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How an answer travels: to which channel, and whether it is kept to be fetched."""
+
+    reply_to: str | None
+    keep_result: bool
+
+
+def event_of(
+    intake: Intake, route: str, request_id: str, taken: Taken, way: Way
+) -> tuple[RequestAccepted, Headers]:
+    """The event with which responsibility for the request is taken, and its record's headers."""
+    reception = Reception(
+        request_id=request_id,
+        route=route,
+        accepted_at_ms=taken.received_at_ms,
+        deadline_ms=taken.deadline_ms,
+        config_offset=intake.config.snapshot.offset,
+        reply_to=way.reply_to,
+        idempotency_hash=taken.key.key_hash if taken.key is not None else None,
+        keep_result=way.keep_result,
+    )
+    accepted = accept(taken.order, taken.caller, reception)
+    instance_id = intake.settings.instance_id
+    return accepted, record_headers(accepted, instance_id, taken.traceparent)

@@ -1,0 +1,86 @@
+"""What is produced once a request is decided: its follow-up, and what auditors are told. Pure.
+
+Times are those of the record that was decided, so that a redelivery makes the same bytes.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+from limiter_worker.accepted import DEFERRAL_HEADER, Accepted
+from limiter_worker.deferral import Wait
+from limiter_worker.verdicts import Dispatch, End
+from schemas import topics
+from schemas.codec import encode
+from schemas.events import AuditRecorded, Denial
+from schemas.headers import event_headers
+from schemas.runtime.produce import Headers, Outgoing
+
+Decision: TypeAlias = Dispatch | End | Wait
+
+_SOURCE = "limiter_worker"
+
+
+def follow_up(accepted: Accepted, decision: Decision, passed_on: dict[str, bytes]) -> Outgoing:
+    """The record that follows from the decision; it carries the headers ``passed_on``."""
+    org = accepted.request.org.encode()
+    match decision:
+        case Dispatch(event=event):
+            headers = _headers("request.admitted", accepted, passed_on)
+            return Outgoing(topics.DISPATCH, event.request_id.encode(), encode(event), headers)
+        case End(outcome=outcome):
+            headers = _headers("request.finished", accepted, passed_on)
+            return Outgoing(topics.OUTCOMES, org, encode(outcome), headers)
+        case Wait(tier=tier, event=waiting, deferral=deferral):
+            more = {**passed_on, DEFERRAL_HEADER: deferral.encoded()}
+            headers = _headers("request.deferred", accepted, more)
+            return Outgoing(tier, org, encode(waiting), headers)
+
+
+def audit_of(accepted: Accepted, decision: Decision) -> AuditRecorded | None:
+    """What auditors are told: of every refusal, every deferral, and every wait in vain."""
+    match decision:
+        case Wait(deferral=deferral, code=code):
+            what, denial = f"deferred:{deferral.number}", deferral.denial
+            return _audit(accepted, "deferred", what, code, denial)
+        case End(outcome=outcome) if outcome.status == "refused" or outcome.denial is not None:
+            code = outcome.error_code or ""
+            return _audit(accepted, "refused", "refused", code, outcome.denial)
+        case _:
+            return None
+
+
+def audit_record(event: AuditRecorded) -> Outgoing:
+    """The record of an audit event."""
+    headers = event_headers(
+        "audit.recorded",
+        event.audit_id,
+        _SOURCE,
+        event.at_ms,
+        {"request_id": (event.request_id or "").encode()},
+    )
+    return Outgoing(topics.AUDIT, event.org.encode(), encode(event), headers)
+
+
+def _headers(event: str, accepted: Accepted, more: dict[str, bytes]) -> Headers:
+    at_ms = accepted.appended_at_ms
+    return event_headers(event, accepted.request.request_id, _SOURCE, at_ms, more)
+
+
+def _audit(
+    accepted: Accepted, action: str, what: str, code: str, denial: Denial | None
+) -> AuditRecorded:
+    request = accepted.request
+    limit = msgspec.structs.asdict(denial) if denial is not None else {}
+    detail = {"code": code, **limit, "model": request.model}
+    return AuditRecorded(
+        audit_id=f"{request.request_id}:{what}",
+        org=request.org,
+        action=action,
+        actor=request.key_id,
+        request_id=request.request_id,
+        at_ms=accepted.appended_at_ms,
+        detail=msgspec.json.encode(detail).decode(),
+    )

@@ -1,0 +1,102 @@
+"""Where deferred requests wait: nothing but their time holds them up, and they hold up nobody.
+
+Waiting takes no batch slot and keeps the offset. A record that is not due when the process stops is
+produced again, so that a stop need not wait for it; at a rebalance the next owner reads it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import logging
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from limiter_worker.admission import Admission, Taken
+from limiter_worker.deferral import Waiters
+from schemas.runtime.clock import Clock
+from schemas.runtime.consume.records import Record
+from schemas.runtime.produce import Outgoing, ProduceFailed, Producer
+
+_LOG = logging.getLogger(__name__)
+
+_BATCH_MAX = 256
+_HAND_BACK_DEADLINE_S = 10.0
+
+
+@dataclass(slots=True)
+class WaitingRoom:
+    """Takes batches of the deferred topics and hands what is due to admission."""
+
+    admission: Admission
+    waiters: Waiters
+    producer: Producer
+    clock: Clock
+    _waiting: list[tuple[int, int, Taken]] = field(default_factory=list)
+    """A heap of (due time in ms, order of arrival, request)."""
+    _order: Iterator[int] = field(default_factory=itertools.count)
+    _arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    _is_closed: bool = False
+
+    async def handle(self, batch: list[Record]) -> None:
+        """Take the records in; returns at once."""
+        if self._is_closed:
+            await self._hand_back(batch)
+            return
+        for taken in await self.admission.take(batch):
+            accepted = taken.accepted
+            self.waiters.note(accepted.request, accepted.not_before_ms)
+            heapq.heappush(self._waiting, (accepted.not_before_ms, next(self._order), taken))
+        self._arrived.set()
+
+    async def run(self) -> None:
+        """Hand over what is due, batch after batch, for ever."""
+        while True:
+            await self._until_due()
+            if due := self._take_due(self.clock.now_ms()):
+                await self.admission.admit(due)
+
+    async def forget(self, *_: Any, **__: Any) -> None:
+        """The partitions were revoked: whoever owns them next reads the records again."""
+        self._waiting.clear()
+
+    async def close(self) -> None:
+        """Before the process stops: produce again what still waits, and let its offsets go."""
+        self._is_closed = True
+        records = [taken.record for _, _, taken in self._waiting]
+        self._waiting.clear()
+        await self._hand_back(records)
+
+    async def _until_due(self) -> None:
+        """Returns when the first is due, or when another has arrived that may be due earlier."""
+        self._arrived.clear()
+        if not self._waiting:
+            await self._arrived.wait()
+            return
+        left_s = (self._waiting[0][0] - self.clock.now_ms()) / 1000
+        if left_s > 0:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._arrived.wait(), left_s)
+
+    def _take_due(self, now_ms: int) -> list[Taken]:
+        due: list[Taken] = []
+        while self._waiting and self._waiting[0][0] <= now_ms and len(due) < _BATCH_MAX:
+            due.append(heapq.heappop(self._waiting)[2])
+        return due
+
+    async def _hand_back(self, records: list[Record]) -> None:
+        """Produce the records as they are to where they came from, or leave them to be read again."""
+        copies = [
+            Outgoing(record.topic, record.key or b"", record.value, list(record.headers.items()))
+            for record in records
+        ]
+        try:
+            await self.producer.deliver(copies, self.clock.monotonic_s() + _HAND_BACK_DEADLINE_S)
+        except ProduceFailed as error:
+            _LOG.warning("%d waiting requests keep their offsets: %r", len(records), error)
+            return
+        for record in records:
+            record.finish()

@@ -1,0 +1,65 @@
+local CLAIM_KEPT_MS = 24 * 3600 * 1000
+local NEVER_RAN = {REFUSED = true, CANCELLED = true, VOIDED = true, BOOKED = true}
+
+-- True when the holder did not run and never will. An attempt that ran is remembered for a while
+-- after its deadline, and none begins after it; one that is only BOOKED ended without admission.
+local function is_free(call, held, state)
+  if not held.req or NEVER_RAN[state] then return true end
+  local deadline_ms = tonumber(held.deadline_ms)
+  return not state and call.now_ms >= deadline_ms
+    and call.now_ms < deadline_ms + TERMINAL_KEPT_MS
+end
+
+-- True when the holder should have been produced by now and can still run, but was not admitted.
+local function is_lost(call, held, state)
+  return not state and call.now_ms >= tonumber(held.produce_by_ms)
+    and call.now_ms < tonumber(held.deadline_ms)
+end
+
+local function read_claim(key)
+  local stored = redis.call('HMGET', key, 'request_id', 'fingerprint', 'produce_by_ms',
+    'deadline_ms')
+  return {req = stored[1], fingerprint = stored[2], produce_by_ms = stored[3],
+    deadline_ms = stored[4]}
+end
+
+--[[ tg1_claim: an idempotency key belongs to the first request that brings it.
+KEYS: meta, {org}:k:<key hash>.
+ARGV[1]: org, key_hash, fingerprint (of the body), req, produce_by_ms, deadline_ms.
+Returns: CLAIMED(req, deadline_ms: the caller's, or those of a holder that did not reach the log and
+  is to be produced again) | HELD(req, state of its attempt, empty without one, deadline_ms) |
+  MISMATCH.
+State: the key is claimed for 24 h; one whose holder never ran counts as free. ]]
+local function claim(call)
+  local doc, key = call.doc, call.keys[2]
+  local held = read_claim(key)
+  local state = held.req and redis.call('HGET', call.prefix .. 'a:' .. held.req, 'state')
+  if is_free(call, held, state) then
+    redis.call('HSET', key, 'request_id', doc.req, 'fingerprint', doc.fingerprint,
+      'produce_by_ms', dec(doc.produce_by_ms), 'deadline_ms', dec(doc.deadline_ms))
+    redis.call('PEXPIREAT', key, dec(call.now_ms + CLAIM_KEPT_MS))
+    return verdict('CLAIMED', {req = doc.req, deadline_ms = dec(doc.deadline_ms)})
+  end
+  if held.fingerprint ~= doc.fingerprint then return verdict('MISMATCH') end
+  if is_lost(call, held, state) then
+    -- Its deadline stays, so of the two copies the log may hold, none ends while the other runs.
+    redis.call('HSET', key, 'produce_by_ms', dec(doc.produce_by_ms))
+    return verdict('CLAIMED', {req = held.req, deadline_ms = held.deadline_ms})
+  end
+  return verdict('HELD', {req = held.req, state = state or '', deadline_ms = held.deadline_ms})
+end
+register('tg1_claim', claim)
+
+--[[ tg1_release: frees an idempotency key whose request was refused.
+KEYS: meta, {org}:k:<key hash>.
+ARGV[1]: org, key_hash, req.
+Returns: OK | STALE (another request holds the key, or none).
+State: the claim is deleted if `req` holds it. ]]
+local function release(call)
+  if redis.call('HGET', call.keys[2], 'request_id') ~= call.doc.req then
+    return verdict('STALE')
+  end
+  redis.call('DEL', call.keys[2])
+  return verdict('OK')
+end
+register('tg1_release', release)

@@ -1,0 +1,151 @@
+"""A stack to be crashed: finds the process of each role, kills it by pid, waits for its successor.
+
+Invariant: only descendants of the stack's own process are ever signalled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import redis
+
+from tests.chaos.check import INPUT_NANO_USD_PER_TOKEN, OUTPUT_NANO_USD_PER_TOKEN
+from tests.chaos.evidence import LedgerState
+from tests.e2e.conftest import Grant
+from tests.e2e.gateway_client import MODEL
+from tests.e2e.running_stack import RunningStack, descendants, running_stack
+from tests.fakes.call_log import Call, read_calls
+from tests.fakes.running_backend import RunningBackend, running_backend
+
+WORKERS = ("limiter_worker", "dispatcher", "accounting", "ingress")
+STORES = ("kafka", "ledger", "bus")
+ROLES = (*WORKERS, *STORES)
+ORGS = 4
+RETURN_DEADLINE_S = 30.0
+VERIFY_DEADLINE_S = 30.0
+LIMITS = {
+    "requests_per_s": 100_000,
+    "burst": 100_000,
+    "budgets": [{"usd": "1000", "period": "total"}],
+    "on_limit": "reject",
+}
+
+
+@dataclass(frozen=True)
+class Strike:
+    """One kill -9, and when the successor was there."""
+
+    role: str
+    at_s: float
+    back_after_s: float | None
+    """``None`` when nobody had come back within the deadline."""
+
+
+@dataclass(frozen=True)
+class Rig:
+    """A running stack and its backends."""
+
+    stack: RunningStack
+    backends: tuple[RunningBackend, ...]
+    grants: tuple[Grant, ...]
+    state_dir: Path
+
+    def pid_of(self, role: str) -> int | None:
+        """The pid of the role's living process; `None` between a death and the restart."""
+        mark = f":{self._port(role)}" if role in ("ledger", "bus") else _MARKS[role]
+        for pid in sorted(descendants(self.stack.process.pid)):
+            if mark in _command_of(pid):
+                return pid
+        return None
+
+    async def strike(self, role: str) -> Strike:
+        """Kill -9 the role's process; returns when a successor runs, ready or not."""
+        pid = self.pid_of(role)
+        assert pid is not None, f"{role} is not running"
+        os.kill(pid, signal.SIGKILL)
+        at_s = time.monotonic()
+        while time.monotonic() < at_s + RETURN_DEADLINE_S:
+            await asyncio.sleep(0.1)
+            if self.pid_of(role) not in (None, pid):
+                return Strike(role, at_s, time.monotonic() - at_s)
+        return Strike(role, at_s, None)
+
+    def calls(self) -> tuple[Call, ...]:
+        """What really happened at the backends."""
+        return read_calls(*(backend.log for backend in self.backends))
+
+    def ledger_at_rest(self) -> LedgerState:
+        """What the ledger still holds, and its difference to the log once both stood still."""
+        parameters = {"deadline_s": VERIFY_DEADLINE_S}
+        timeout_s = 2 * VERIFY_DEADLINE_S
+        answer = httpx.get(
+            f"{self.stack.admin_url}/ledger/verify",
+            params=parameters,
+            timeout=timeout_s,
+            trust_env=False,
+        )
+        verified = answer.raise_for_status().json()
+        held = {f"{state} attempts": n for state, n in verified["open_attempts"].items()}
+        with redis.Redis(port=self._port("ledger")) as store:
+            for key in store.scan_iter("{*}:b:*", count=1_000):
+                held[key.decode()] = int(store.hget(key, "reserved") or 0)
+            for key in store.scan_iter("{*}:c:*", count=1_000):
+                held[key.decode()] = store.zcard(key)
+        return LedgerState(verified["difference"], held)
+
+    def _port(self, name: str) -> int:
+        known = json.loads((self.state_dir / "stack.json").read_text())
+        return int(known["ports"][name])
+
+
+_MARKS = {"kafka": " kafka.Kafka ", **{role: f" -m {role}" for role in WORKERS}}
+
+
+@contextmanager
+def running_rig(folder: Path) -> Iterator[Rig]:
+    """A stack with two fake backends, a priced model and organizations with budgets."""
+    with ExitStack() as running:
+        backends = tuple(
+            running.enter_context(running_backend(name, folder / f"{name}.jsonl"))
+            for name in ("fake-a", "fake-b")
+        )
+        state_dir = folder / "state"
+        stack = running.enter_context(running_stack(state_dir, backends))
+        yield Rig(stack, backends, _prepare(stack, backends), state_dir)
+
+
+def _prepare(stack: RunningStack, backends: tuple[RunningBackend, ...]) -> tuple[Grant, ...]:
+    with httpx.Client(base_url=stack.admin_url, timeout=30, trust_env=False) as admin:
+        model = {
+            "backends": [{"backend": backend.name, "weight": 1} for backend in backends],
+            "input_usd_per_mtok": str(INPUT_NANO_USD_PER_TOKEN / 1_000),
+            "output_usd_per_mtok": str(OUTPUT_NANO_USD_PER_TOKEN / 1_000),
+            "default_max_output_tokens": 256,
+        }
+        admin.put(f"/models/{MODEL}", json=model).raise_for_status()
+        return tuple(_grant(admin, f"chaos-{number}") for number in range(ORGS))
+
+
+def _grant(admin: httpx.Client, org: str) -> Grant:
+    admin.put(f"/orgs/{org}", json={"limits": LIMITS}).raise_for_status()
+    made = admin.post("/keys", json={"org": org, "name": "chaos", "limits": LIMITS})
+    key = made.raise_for_status().json()
+    return Grant(org, key["key"], key["key_id"])
+
+
+def _command_of(pid: int) -> str:
+    """The command line, its words parted by spaces; empty for a process that is gone."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+    return words.replace(b"\0", b" ").decode(errors="replace")

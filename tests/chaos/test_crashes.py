@@ -1,0 +1,80 @@
+"""Every process is killed once under load, and nothing is lost, doubled or miscounted."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.chaos.rig import Rig, running_rig
+from tests.chaos.run import Report, render, run
+from tests.e2e.running_stack import descendants, is_alive
+
+pytestmark = pytest.mark.timeout(240)
+SECONDS_EACH = 12.0
+SEED = 20_260_501
+# The dispatcher first: what it leaves behind takes the longest to end.
+ORDER = ("dispatcher", "limiter_worker", "kafka", "accounting", "ingress", "ledger", "bus")
+ORPHANS_END_S = 10.0
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    """One stack for all kills."""
+    with running_rig(tmp_path_factory.mktemp("chaos")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def report(rig: Rig) -> Report:
+    """The run that all tests look at."""
+    made = run(rig, ORDER, SECONDS_EACH, SEED)
+    print(render(made))
+    return made
+
+
+def test_every_accepted_request_ends_within_a_minute(report: Report) -> None:
+    """No request and no job is lost, whatever was killed under it."""
+    assert len(report.evidence.accepted) > 1_000
+    assert report.findings.lost == ()
+
+
+def test_every_killed_process_is_replaced(report: Report) -> None:
+    """The supervisor had a successor running for each."""
+    assert [strike.role for strike in report.strikes] == list(ORDER)
+    assert [strike.role for strike in report.strikes if strike.back_after_s is None] == []
+
+
+def test_every_backend_call_is_billed_once(report: Report) -> None:
+    """Usage lines and the backends' own logs match, call by call."""
+    assert len(report.evidence.calls) > 1_000
+    assert report.findings.unbilled == ()
+    assert report.findings.doubled == ()
+    assert report.findings.contradicted == ()
+
+
+def test_clients_are_told_what_is_in_the_books(report: Report) -> None:
+    """An answer's text is a backend's, its cost the booked one, its outcome a success."""
+    assert report.findings.misinformed == ()
+
+
+def test_nothing_stays_on_hold_and_the_sums_agree(report: Report) -> None:
+    """All holds returned, and the ledger is what the log says."""
+    assert report.findings.unreleased == ()
+
+
+def test_a_killed_stack_leaves_no_orphan(report: Report, rig: Rig) -> None:
+    """Kill -9 of the supervisor ends everything it started. Runs last: it uses up the stack."""
+    pids = descendants(rig.stack.process.pid)
+    assert len(pids) >= len(ORDER)
+
+    os.kill(rig.stack.process.pid, signal.SIGKILL)
+    rig.stack.process.wait()
+
+    end_s = time.monotonic() + ORPHANS_END_S
+    while any(map(is_alive, pids)) and time.monotonic() < end_s:
+        time.sleep(0.1)
+    assert [pid for pid in pids if is_alive(pid)] == []

@@ -1,0 +1,31 @@
+"""`tallygate up --headless` with more than one process of a role, which the command line cannot ask.
+
+Run as a module: the state folder, the replicas by role as JSON, then one `ID=URL` per backend.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+from deploy.local.up import UpOptions, run_up
+
+
+def main() -> int:
+    """Run until a signal."""
+    state_dir, replicas, *backends = sys.argv[1:]
+    options = UpOptions(
+        port=0,
+        admin_port=0,
+        state_dir=Path(state_dir),
+        backends=tuple(backends),
+        headless=True,
+        replicas=json.loads(replicas),
+    )
+    return asyncio.run(run_up(options))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,139 @@
+"""What surrounds admission in tests that run it without Kafka: records, producer, bus, configuration.
+
+Each keeps what it was given, so that a test can look at it; none decides anything.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+from limiter_worker.admission import Admission
+from limiter_worker.audit_trail import AuditTrail
+from limiter_worker.deferral import Waiters
+from limiter_worker.execution import Execution
+from limiter_worker.terms import DefaultRate
+from schemas.codec import decode, encode
+from schemas.config_state import Snapshot
+from schemas.events import Event, RecordRef, RequestAccepted
+from schemas.frames import Frame
+from schemas.runtime.bus import Bus
+from schemas.runtime.clock import Clock
+from schemas.runtime.config import ConfigFeed
+from schemas.runtime.consume.dead_letters import DeadLetters
+from schemas.runtime.consume.records import Record
+from schemas.runtime.ledger.client import LedgerClient
+from schemas.runtime.produce import Outgoing, Producer
+from schemas.runtime.telemetry import Metrics
+from schemas.topics import REQUESTS
+
+
+@dataclass(slots=True)
+class FakeRecord:
+    """A delivered record that remembers whether its offset may go."""
+
+    value: bytes | None
+    offset: int = 0
+    topic: str = REQUESTS
+    key: bytes = b"acme"
+    headers: Mapping[str, bytes] = field(default_factory=dict)
+    timestamp_ms: int = 0
+    finished: int = 0
+
+    @property
+    def ref(self) -> RecordRef:
+        return RecordRef(topic=self.topic, partition=0, offset=self.offset)
+
+    def finish(self) -> None:
+        self.finished += 1
+
+    def as_record(self) -> Record:
+        """For the code under test."""
+        return cast("Record", self)
+
+
+@dataclass(slots=True)
+class FakeProducer:
+    """A broker that takes everything."""
+
+    produced: list[Outgoing] = field(default_factory=list)
+
+    async def deliver(self, records: Sequence[Outgoing], deadline_s: float) -> None:
+        self.produced += records
+
+    def events(self, topic: str) -> list[Event]:
+        """What was produced to the topic."""
+        return [decode(r.value or b"") for r in self.produced if r.topic == topic]
+
+
+@dataclass(slots=True)
+class FakeBus:
+    """Keeps the replies."""
+
+    sent: list[Frame] = field(default_factory=list)
+
+    async def send(self, frame: Frame, reply_to: str | None) -> bool:
+        self.sent.append(frame)
+        return True
+
+
+@dataclass(slots=True)
+class FakeConfig:
+    """A configuration that a test replaces as it likes."""
+
+    snapshot: Snapshot
+
+    async def wait_for(self, offset: int, deadline_s: float) -> bool:
+        return True
+
+
+@dataclass(slots=True)
+class Limiter:
+    """Admission on a real ledger, with everything else at hand."""
+
+    ledger: LedgerClient
+    config: FakeConfig
+    clock: Clock = field(default_factory=Clock)
+    producer: FakeProducer = field(default_factory=FakeProducer)
+    bus: FakeBus = field(default_factory=FakeBus)
+    waiters: Waiters = field(default_factory=Waiters)
+    _offsets: Iterator[int] = field(default_factory=itertools.count)
+
+    @property
+    def admission(self) -> Admission:
+        producer = cast("Producer", self.producer)
+        trail = AuditTrail(producer, self.clock)
+        return Admission(
+            ledger=self.ledger,
+            execution=Execution(producer, cast("Bus", self.bus), trail, self.clock),
+            waiters=self.waiters,
+            config=cast("ConfigFeed", self.config),
+            dead_letters=DeadLetters.through(producer),
+            metrics=Metrics(),
+            clock=self.clock,
+            default_rate=DefaultRate(1e6, 1_000_000),
+        )
+
+    def record(self, request: RequestAccepted) -> FakeRecord:
+        """The record of a new request."""
+        now_ms = self.clock.now_ms()
+        return FakeRecord(encode(request), next(self._offsets), timestamp_ms=now_ms)
+
+    def delivered(self, outgoing: Outgoing) -> FakeRecord:
+        """A record that was produced, as it comes back."""
+        return FakeRecord(
+            outgoing.value,
+            next(self._offsets),
+            outgoing.topic,
+            outgoing.key,
+            dict(outgoing.headers),
+            self.clock.now_ms(),
+        )
+
+    async def handle(self, *records: FakeRecord) -> list[Outgoing]:
+        """One batch; what it produced."""
+        before = len(self.producer.produced)
+        await self.admission.handle([record.as_record() for record in records])
+        return self.producer.produced[before:]

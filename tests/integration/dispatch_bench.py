@@ -1,0 +1,222 @@
+"""A dispatcher's request path on a real ledger and a real bus, with backends in the test's own loop.
+
+Only Kafka is left out: records are handed over by the test, and what is produced is collected.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, cast
+
+import msgspec
+
+from dispatcher.abort import DrainCap
+from dispatcher.backends import Backends
+from dispatcher.claiming import Claiming
+from dispatcher.closing import Closing
+from dispatcher.dispatching import Dispatching
+from dispatcher.failover import Failover
+from dispatcher.leases import Leases
+from dispatcher.upstreams import Upstreams
+from schemas import keys
+from schemas.codec import decode_as, encode
+from schemas.config_state import Snapshot
+from schemas.entities import Backend, Model, Target
+from schemas.events import (
+    AttemptAdjusted,
+    Hold,
+    RequestAdmitted,
+    RequestFinished,
+)
+from schemas.frames import Frame
+from schemas.runtime.bus import Bus
+from schemas.runtime.clock import Clock
+from schemas.runtime.config import ConfigFeed
+from schemas.runtime.consume.dead_letters import DeadLetters
+from schemas.runtime.consume.records import Record
+from schemas.runtime.ledger import documents
+from schemas.runtime.ledger.client import LedgerClient, ledger_store
+from schemas.runtime.produce import Outgoing, Producer
+from schemas.runtime.telemetry import Metrics
+from tests.integration.ledger_server import LedgerServer
+from tests.unit.dispatcher.scripted_backend import Answer, backend
+from tests.unit.examples import DISPATCHED_AT, accepted, admitted
+
+DEADLINE_MS = 20_000
+HELD_NANO_USD = 5_000_000
+_DAY_MS = 86_400_000
+
+
+@dataclass
+class CollectedLog:
+    """Takes the place of the producer."""
+
+    records: list[Outgoing] = field(default_factory=list)
+
+    async def deliver(self, records: Sequence[Outgoing], deadline_s: float) -> None:
+        self.records += records
+
+    @property
+    def outcomes(self) -> list[RequestFinished]:
+        return [
+            decode_as(r.value, RequestFinished)
+            for r in self.records
+            if dict(r.headers)["ce_type"].endswith(b"request.finished.v1")
+        ]
+
+    @property
+    def corrections(self) -> list[AttemptAdjusted]:
+        return [
+            decode_as(r.value, AttemptAdjusted)
+            for r in self.records
+            if dict(r.headers)["ce_type"].endswith(b"attempt.adjusted.v1")
+        ]
+
+
+@dataclass
+class Handed:
+    """A record as handlers see it."""
+
+    value: bytes
+    finished: asyncio.Event = field(default_factory=asyncio.Event)
+    topic: str = DISPATCHED_AT.topic
+    ref: Any = DISPATCHED_AT
+    headers: dict[str, bytes] = field(default_factory=dict)
+
+    def finish(self) -> None:
+        self.finished.set()
+
+
+@dataclass
+class Bench:
+    """The dispatcher under test, and what it touched."""
+
+    dispatching: Dispatching
+    backends: Backends
+    leases: Leases
+    ledger: LedgerClient
+    bus: Bus
+    log: CollectedLog
+
+    async def admit(self, limit: int | None = None, **more: Any) -> RequestAdmitted:
+        """A request whose worst case is on hold."""
+        now_ms = time.time_ns() // 1_000_000
+        request = accepted(accepted_at_ms=now_ms, deadline_ms=now_ms + DEADLINE_MS, **more)
+        holds = [
+            _hold(now_ms, "nano_usd", HELD_NANO_USD, limit),
+            _hold(now_ms, "tokens", 1_500),
+            _hold(now_ms, "requests", 1),
+        ]
+        await self.ledger.admit(
+            documents.Admit(
+                org=request.org,
+                req=request.request_id,
+                deadline_ms=request.deadline_ms,
+                accepted_ms=now_ms,
+                balances=tuple(_balance(hold) for hold in holds),
+            )
+        )
+        return admitted(request, encode(request), holds=holds)
+
+    async def hand_over(self, request: RequestAdmitted) -> Handed:
+        """Deliver its record; returns at once."""
+        record = Handed(encode(request))
+        await self.dispatching.handle([cast("Record", record)])
+        return record
+
+    async def dispatch(self, request: RequestAdmitted) -> RequestFinished:
+        """Deliver its record and wait for its end; the outcome."""
+        record = await self.hand_over(request)
+        await asyncio.wait_for(record.finished.wait(), 15)
+        (outcome,) = self.log.outcomes
+        return outcome
+
+    async def balance(self, request: RequestAdmitted, unit: str) -> tuple[int, int]:
+        """What is settled and what is reserved of the unit."""
+        (key,) = (hold.key for hold in request.holds if hold.unit == unit)
+        stored = await self.ledger._store.call(  # a foreign look into the store
+            "HMGET", keys.of_org(request.org, key), "settled", "reserved"
+        )
+        settled, reserved = (int(value or 0) for value in stored)
+        return settled, reserved
+
+    async def frames(self, request: RequestAdmitted) -> list[Frame]:
+        """What a reader finds in the request's stream."""
+        return await self.bus.read(request.request_id, "0-0")
+
+
+def _hold(now_ms: int, unit: str, amount: int, limit: int | None = None) -> Hold:
+    return Hold(
+        key=keys.balance_suffix(f"org/{unit}", "month"),
+        unit=unit,
+        amount=amount,
+        limit=limit,
+        start_ms=now_ms - _DAY_MS,
+        end_ms=now_ms + _DAY_MS,
+    )
+
+
+def _balance(hold: Hold) -> documents.Balance:
+    return msgspec.convert(msgspec.to_builtins(hold), documents.Balance)
+
+
+@asynccontextmanager
+async def bench(
+    server: LedgerServer, *, timeout_s: float = 10.0, **answers: Answer | str
+) -> AsyncIterator[Bench]:
+    """A dispatcher whose model echo leads to these backends, the first one with all the weight.
+
+    An answer that is a string is the URL of a backend that the test runs itself.
+    """
+    async with AsyncExitStack() as running:
+        urls = {
+            name: answer
+            if isinstance(answer, str)
+            else await running.enter_async_context(backend(answer))
+            for name, answer in answers.items()
+        }
+        store = ledger_store(server.url)
+        await store.start()
+        running.push_async_callback(store.stop)
+        await store.call("FLUSHALL")
+        await store.call("HSET", "meta", "epoch", "1", "ready", "1", "test_clock", "1")
+        bus = Bus(f"redis://127.0.0.1:{server.port}/1")
+        await bus.start()
+        running.push_async_callback(bus.stop)
+        upstreams = Upstreams({})
+        await upstreams.start()
+        running.push_async_callback(upstreams.stop)
+        yield _wired(LedgerClient(store), bus, upstreams, _config(urls, timeout_s))
+
+
+def _config(urls: dict[str, str], timeout_s: float) -> ConfigFeed:
+    targets = tuple(Target(backend=name, weight=int(place == 0)) for place, name in enumerate(urls))
+    snapshot = Snapshot(
+        models={"echo": Model(backends=targets)},
+        backends={name: Backend(url=url, timeout_s=timeout_s) for name, url in urls.items()},
+    )
+    return cast("ConfigFeed", SimpleNamespace(snapshot=snapshot))
+
+
+def _wired(ledger: LedgerClient, bus: Bus, upstreams: Upstreams, config: ConfigFeed) -> Bench:
+    clock, metrics, log = Clock(), Metrics(), CollectedLog()
+    producer = cast("Producer", log)
+    leases = Leases(ledger, DrainCap(max_s=1.0, max_bytes=10_000))
+    backends = Backends(config, clock)
+    claiming = Claiming(ledger, clock, "dispatcher-0")
+    dispatching = Dispatching(
+        claiming=claiming,
+        failover=Failover(ledger, backends, upstreams, leases, metrics, clock),
+        closing=Closing(ledger, claiming, producer, bus, metrics, clock),
+        leases=leases,
+        dead_letters=DeadLetters.through(producer),
+        metrics=metrics,
+        clock=clock,
+        slots=asyncio.Semaphore(8),
+    )
+    return Bench(dispatching, backends, leases, ledger, bus, log)

@@ -1,0 +1,70 @@
+"""Where the records of a request can stand, and which records are of it."""
+
+from __future__ import annotations
+
+import pytest
+from aiokafka import ConsumerRecord, TopicPartition
+
+from ingress.admin.request_search import found_in, partitions_of
+from schemas.codec import encode
+from schemas.runtime.produce import partition_of
+from schemas.topics import AUDIT, CONFIG, DISPATCH, OUTCOMES, REQUESTS, TOPICS, USAGE_RECORDS
+from tests.unit.examples import NOW_MS, REQUEST_ID, accepted
+
+COUNTS = {topic.name: 4 for topic in TOPICS}
+
+
+def record(value: bytes | None) -> ConsumerRecord:
+    return ConsumerRecord(REQUESTS, 3, 41, NOW_MS, 1, b"acme", value, None, 0, 0, ())
+
+
+def test_a_known_organization_leaves_one_partition_of_each_topic() -> None:
+    """Dispatch is keyed by the request, everything else by who pays."""
+    partitions = partitions_of(REQUEST_ID, "acme", COUNTS)
+
+    number = partition_of(b"acme", 4)
+    of_org = {TopicPartition(t, number) for t in (REQUESTS, OUTCOMES, USAGE_RECORDS, AUDIT)}
+    dispatched = TopicPartition(DISPATCH, partition_of(REQUEST_ID.encode(), 4))
+    assert of_org | {dispatched} <= partitions
+    assert len({p.topic for p in partitions}) == len(partitions)
+
+
+def test_without_an_organization_all_partitions_are_read() -> None:
+    """Except of dispatch, whose key is the request itself."""
+    partitions = partitions_of(REQUEST_ID, None, COUNTS)
+
+    counted = {t: sum(p.topic == t for p in partitions) for t in (REQUESTS, OUTCOMES, DISPATCH)}
+    assert counted == {REQUESTS: 4, OUTCOMES: 4, DISPATCH: 1}
+
+
+def test_configuration_and_dead_letters_are_not_read() -> None:
+    """They hold no record of a request's path; a missing topic has no partitions."""
+    names = {p.topic for p in partitions_of(REQUEST_ID, None, COUNTS | {AUDIT: 0})}
+
+    assert CONFIG not in names
+    assert AUDIT not in names
+    assert not any(name.endswith(".dlq") for name in names)
+
+
+def test_a_record_of_the_request_is_found_with_its_place() -> None:
+    """Topic, partition, offset and the time it was appended."""
+    one = found_in(record(encode(accepted())), REQUEST_ID)
+
+    assert one is not None
+    assert (one.ref.topic, one.ref.partition, one.ref.offset) == (REQUESTS, 3, 41)
+    assert (one.appended_at_ms, one.event) == (NOW_MS, accepted())
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        b"\x00garbage " + REQUEST_ID.encode(),
+        encode(accepted(request_id="018bcfe5-6800-7000-8000-00000000ffff")),
+        encode(accepted(request_id="another", payload=REQUEST_ID.encode())),
+    ],
+    ids=["empty", "malformed", "another request", "a request that only mentions the id"],
+)
+def test_other_records_are_not(value: bytes | None) -> None:
+    """A client cannot smuggle its prompt into the story of another request."""
+    assert found_in(record(value), REQUEST_ID) is None

@@ -1,0 +1,78 @@
+"""What the admin API reads of backends: one line per instance and backend, gone with its backend."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, cast
+
+from dispatcher.backends import Backends
+from dispatcher.health_report import HealthReport
+from schemas.config_state import Snapshot
+from schemas.entities import Backend
+from schemas.runtime.clock import Clock
+from schemas.runtime.config import ConfigFeed
+from schemas.runtime.store import StoreConnection
+from schemas.runtime.telemetry import Metrics
+from tests.unit.examples import NOW_MS
+
+_BACKEND = Backend(url="http://127.0.0.1:1/v1")
+
+
+class _FixedClock(Clock):
+    def now_ms(self) -> int:
+        return NOW_MS
+
+
+@dataclass
+class _FakeStore:
+    """A hash, and a bell that rings at every write."""
+
+    lines: dict[str, dict[str, Any]] = field(default_factory=dict)
+    written: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def call(self, command: str, key: str, *fields: Any) -> Awaitable[None]:
+        assert key == "cfg:health"
+        if command == "HSET":
+            self.lines |= {
+                name: json.loads(line) for name, line in zip(fields[::2], fields[1::2], strict=True)
+            }
+        else:
+            assert command == "HDEL"
+            self.lines = {name: line for name, line in self.lines.items() if name not in fields}
+        self.written.set()
+        return asyncio.sleep(0)
+
+
+async def test_every_change_of_a_backend_is_told() -> None:
+    """Its state with its time, the calls under way, the gauge; a removed backend leaves no line."""
+    feed = SimpleNamespace(snapshot=Snapshot(backends={"a": _BACKEND, "b": _BACKEND}))
+    backends = Backends(cast("ConfigFeed", feed), _FixedClock())
+    store, metrics = _FakeStore(), Metrics()
+    report = HealthReport(
+        backends, cast("StoreConnection", store), metrics, _FixedClock(), "dispatcher-0"
+    )
+    backends.lanes["a"].in_flight = 3
+    for _ in range(2):
+        backends.probed("b", answered=False)
+    reporting = asyncio.create_task(report.run())
+    await asyncio.wait_for(store.written.wait(), 5)
+    told = dict(store.lines)
+    store.written.clear()
+    feed.snapshot = Snapshot(backends={"b": _BACKEND})
+    backends.probed("b", answered=True)
+    backends.probed("b", answered=True)
+    await asyncio.wait_for(store.written.wait(), 5)
+    await asyncio.sleep(0)
+    reporting.cancel()
+
+    at = {"since_ms": NOW_MS, "at_ms": NOW_MS}
+    assert told == {
+        "dispatcher-0|a": {"state": "healthy", "inflight": 3, **at},
+        "dispatcher-0|b": {"state": "unhealthy", "inflight": 0, **at},
+    }
+    assert store.lines == {"dispatcher-0|b": {"state": "healthy", "inflight": 0, **at}}
+    assert b'tallygate_backend_healthy{backend="b"} 1.0' in metrics.page()

@@ -1,0 +1,210 @@
+"""Jobs and preferences, end to end over a log, a bus and a ledger in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+
+from schemas.events import Denial
+from schemas.frames import Frame, Terminal, Usage
+from schemas.ids import uuid7
+from schemas.runtime.ledger.model import Attempt
+from tests.unit.ingress.configuration import NOW_MS
+from tests.unit.ingress.gateway import Gateway
+
+CHAT: dict[str, Any] = {"model": "echo", "messages": [{"role": "user", "content": "hi"}]}
+DONE = Terminal(200, body=b'{"id": "c"}', backend="b1", usage=Usage(5, 7, 12_000, estimated=False))
+
+
+async def _submit(gateway: Gateway, **headers: str) -> httpx.Response:
+    return await gateway.client.post("/v1/jobs", json=CHAT, headers=headers)
+
+
+def _without_worker() -> Gateway:
+    gateway = Gateway()
+    gateway.log.worker = lambda _: ()
+    return gateway
+
+
+def _end(gateway: Gateway, job_id: str, terminal: Terminal) -> None:
+    gateway.bus.streams[job_id] = [Frame(job_id, 1, 1, terminal)]
+
+
+async def test_a_job_is_produced_for_nobody_and_kept() -> None:
+    """No ingress waits for it, any can tell of it."""
+    gateway = _without_worker()
+    promise = await _submit(gateway)
+
+    (accepted,) = gateway.log.accepted
+    job = promise.json()
+    assert (promise.status_code, job["id"], job["status"]) == (202, accepted.request_id, "queued")
+    assert promise.headers["location"] == f"/v1/jobs/{accepted.request_id}"
+    assert promise.headers["retry-after"] == "2"
+    assert (accepted.reply_to, accepted.keep_result, accepted.route) == (None, True, "jobs")
+    assert accepted.deadline_ms == NOW_MS + 600_000
+    assert job["created_at"] == NOW_MS // 1000
+
+
+async def test_a_job_is_followed_to_its_result() -> None:
+    """queued, running, completed; a hint when to ask again as long as it is open."""
+    gateway = _without_worker()
+    job_id = (await _submit(gateway)).json()["id"]
+    path, seen = f"/v1/jobs/{job_id}", []
+    for state in ("", "RESERVED", "RUNNING"):
+        if state:
+            gateway.ledger.model.attempts["acme", job_id] = Attempt(state)
+        answer = await gateway.client.get(path)
+        seen.append((answer.json()["status"], answer.headers.get("retry-after")))
+    _end(gateway, job_id, DONE)
+    answer = await gateway.client.get(path)
+
+    job = answer.json()
+    assert seen == [("queued", "2"), ("queued", "2"), ("running", "2")]
+    assert "retry-after" not in answer.headers
+    assert (job["status"], job["result"], job["backend"]) == ("completed", {"id": "c"}, "b1")
+    assert job["cost_usd"] == "0.000012000"
+    assert job["usage"]["total_tokens"] == 12
+
+
+async def test_a_refused_job_tells_its_limit() -> None:
+    """The fields of a refusal, inside the job."""
+    gateway = _without_worker()
+    job_id = (await _submit(gateway)).json()["id"]
+    denial = Denial(
+        limit_id="b", limit_type="budget", unit="nano_usd", current_usage=5 * 10**8, limit=10**9
+    )
+    _end(gateway, job_id, Terminal(402, error_code="BUDGET_EXCEEDED", denial=denial))
+
+    job = (await gateway.client.get(f"/v1/jobs/{job_id}")).json()
+
+    assert job["status"] == "failed"
+    assert (job["error"]["code"], job["error"]["status"]) == ("BUDGET_EXCEEDED", 402)
+    assert (job["error"]["limit_type"], job["error"]["current_usage"]) == ("budget", 0.5)
+
+
+async def test_cancelling_rings_the_owner_of_a_running_job() -> None:
+    """It is still running until its owner has ended it."""
+    gateway = _without_worker()
+    job_id = (await _submit(gateway)).json()["id"]
+    running = Attempt("RUNNING", owner="dispatcher-1/ab")
+    gateway.ledger.model.attempts["acme", job_id] = running
+
+    answer = await gateway.client.delete(f"/v1/jobs/{job_id}")
+
+    assert (answer.status_code, answer.json()["status"]) == (200, "running")
+    assert gateway.bus.rung == [("dispatcher-1/ab", job_id)]
+
+
+async def test_a_job_that_has_not_begun_is_cancelled_at_once() -> None:
+    """Nobody has to be told."""
+    gateway = _without_worker()
+    job_id = (await _submit(gateway)).json()["id"]
+
+    answer = await gateway.client.delete(f"/v1/jobs/{job_id}")
+
+    assert (answer.status_code, answer.json()["status"]) == (200, "cancelled")
+    assert gateway.bus.rung == []
+
+
+async def test_only_ones_own_jobs_exist() -> None:
+    """A request that is no job is none either."""
+    gateway = _without_worker()
+    foreign = uuid7(NOW_MS, b"0123456789")
+    gateway.ledger.model.attempts["acme", foreign] = Attempt("RUNNING")
+
+    for job_id in (foreign, "nonsense", "42"):
+        for method in ("GET", "DELETE"):
+            answer = await gateway.client.request(method, f"/v1/jobs/{job_id}")
+            assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+    assert not gateway.ledger.model.attempts["acme", foreign].cancel
+
+
+async def test_jobs_are_listed_in_pages_without_results() -> None:
+    """Newest first."""
+    gateway = _without_worker()
+    made = [(await _submit(gateway)).json()["id"] for _ in range(3)]
+    _end(gateway, made[0], DONE)
+    first = (await gateway.client.get("/v1/jobs?limit=2")).json()
+    last = first["data"][-1]["id"]
+    second = (await gateway.client.get(f"/v1/jobs?limit=2&after={last}")).json()
+
+    listed = first["data"] + second["data"]
+    assert [job["id"] for job in listed] == sorted(made, reverse=True)
+    assert (first["has_more"], second["has_more"]) == (True, False)
+    assert {job["id"]: job["status"] for job in listed}[made[0]] == "completed"
+    assert not any("result" in job for job in listed)
+
+
+async def test_no_job_is_promised_that_the_log_does_not_have() -> None:
+    """503, and what may arrive late is cancelled."""
+    gateway = Gateway()
+    gateway.log.is_away = True
+    answer = await _submit(gateway)
+    await gateway.intake.cancellations.finish()
+
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+    scope = ("acme", answer.headers["x-request-id"])
+    assert gateway.ledger.model.attempts[scope].state == "CANCELLED"
+
+
+async def test_a_repeated_job_is_promised_in_the_same_words() -> None:
+    """It is produced once."""
+    gateway = _without_worker()
+    first = await _submit(gateway, **{"idempotency-key": "k"})
+    second = await _submit(gateway, **{"idempotency-key": "k"})
+
+    assert first.content == second.content
+    assert second.headers["idempotent-replayed"] == "true"
+    assert len(gateway.log.records) == 1
+
+
+async def test_a_slow_request_becomes_a_job_if_its_client_prefers() -> None:
+    """At once, unless it says how long it wants to wait."""
+    gateway = _without_worker()
+    promise = await gateway.client.post(
+        "/v1/chat/completions", json=CHAT, headers={"prefer": "respond-async"}
+    )
+
+    job_id = gateway.log.accepted[0].request_id
+    assert promise.status_code == 202
+    assert promise.headers["location"] == f"/v1/jobs/{job_id}"
+    assert promise.headers["preference-applied"] == "respond-async"
+    assert gateway.log.accepted[0].keep_result
+    assert (await gateway.client.get(f"/v1/jobs/{job_id}")).json()["status"] == "queued"
+    assert len(gateway.waiters) == 0
+
+
+async def test_an_answer_in_time_is_an_answer() -> None:
+    """Also when it was given before anybody listened."""
+    gateway = Gateway()
+    gateway.log.worker = lambda _: (DONE,)
+    reader = asyncio.create_task(gateway.waiters.catch_up_forever())
+    answer = await gateway.client.post(
+        "/v1/chat/completions", json=CHAT, headers={"prefer": "respond-async, wait=20"}
+    )
+    reader.cancel()
+
+    assert (answer.status_code, answer.content) == (200, DONE.body)
+    assert "preference-applied" not in answer.headers
+
+
+async def test_a_stream_is_never_a_job() -> None:
+    """The preference is ignored, as it may be."""
+    gateway = Gateway()
+    answer = await gateway.client.post(
+        "/v1/chat/completions", json={**CHAT, "stream": True}, headers={"prefer": "respond-async"}
+    )
+
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/event-stream")
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=101", "limit=x", "limit=²", "after=x"])
+async def test_a_bad_page_is_refused(query: str) -> None:
+    """By the parameter's name."""
+    answer = await Gateway().client.get(f"/v1/jobs?{query}")
+
+    assert (answer.status_code, answer.json()["param"]) == (400, query.partition("=")[0])

@@ -1,0 +1,112 @@
+"""Where a request's end is looked for, and what its absence means."""
+
+from __future__ import annotations
+
+import pytest
+
+from ingress.recollection import Ended, Memory, NeverRan, Open, Unsure
+from schemas.codec import encode
+from schemas.events import RequestFinished
+from schemas.frames import Frame, Terminal
+from schemas.ids import uuid7
+from schemas.runtime.ledger.model import Attempt
+from tests.unit.ingress.configuration import NOW_MS
+from tests.unit.ingress.gateway import Gateway
+from tests.unit.ingress.test_endings import OUTCOME
+
+REQUEST = uuid7(NOW_MS - 1_000, bytes(10))
+
+
+async def _found(gateway: Gateway, deadline_ms: int = NOW_MS + 1_000) -> Memory:
+    return await gateway.intake.recollection.find("acme", REQUEST, deadline_ms)
+
+
+def _in_state(state: str, outcome: bytes = b"") -> Gateway:
+    gateway = Gateway()
+    gateway.ledger.model.attempts["acme", REQUEST] = Attempt(state, outcome=outcome)
+    return gateway
+
+
+def _with_outcome(gateway: Gateway, outcome: RequestFinished = OUTCOME) -> Gateway:
+    gateway.outcomes.outcomes[REQUEST] = outcome
+    return gateway
+
+
+@pytest.mark.parametrize(
+    ("state", "memory"),
+    [("RESERVED", Open("queued")), ("RUNNING", Open("running")), ("REFUSED", Open("queued"))],
+)
+async def test_what_has_not_ended_is_open(state: str, memory: Open) -> None:
+    """A refusal that is not in the log yet is on its way there."""
+    assert await _found(_in_state(state)) == memory
+
+
+async def test_the_frames_go_first() -> None:
+    """They tell most, and are there before the outcome."""
+    gateway = _in_state("RUNNING")
+    end = Terminal(200, body=b"on the bus")
+    gateway.bus.streams[REQUEST] = [Frame(REQUEST, 1, 1, end)]
+
+    assert await _found(gateway) == Ended(end, is_on_bus=True)
+
+
+async def test_a_frame_that_tells_of_lost_frames_is_not_the_end() -> None:
+    """A dispatcher that took over sends it, and the result may be kept elsewhere."""
+    gateway = _in_state("FINISHED", encode(OUTCOME))
+    lost = Terminal(502, error_code="result_lost")
+    gateway.bus.streams[REQUEST] = [Frame(REQUEST, 1, 1, lost)]
+
+    memory = await _found(gateway)
+
+    assert isinstance(memory, Ended)
+    assert memory.terminal.body == b"{}"
+
+
+async def test_the_ledger_keeps_the_outcome_of_a_finished_request() -> None:
+    """Before it is in the log."""
+    memory = await _found(_in_state("FINISHED", encode(OUTCOME)))
+
+    assert isinstance(memory, Ended)
+    assert (memory.terminal.body, memory.is_on_bus) == (b"{}", False)
+
+
+@pytest.mark.parametrize("state", ["REFUSED", "BOOKED"])
+async def test_the_log_tells_what_the_others_forgot(state: str) -> None:
+    """A refusal's frames are gone within a minute."""
+    memory = await _found(_with_outcome(_in_state(state)))
+
+    assert isinstance(memory, Ended)
+
+
+@pytest.mark.parametrize(
+    ("state", "code"),
+    [
+        ("CANCELLED", "request_cancelled"),
+        ("VOIDED", "deadline_exceeded"),
+        ("UNKNOWN", "upstream_interrupted"),
+    ],
+)
+async def test_some_states_are_an_end(state: str, code: str) -> None:
+    """Even while their outcome is not written."""
+    memory = await _found(_in_state(state))
+
+    assert isinstance(memory, Ended)
+    assert memory.terminal.error_code == code
+
+
+async def test_a_request_without_a_trace_is_queued_until_its_deadline() -> None:
+    """It may still be on its way; afterwards it never ran, unless the log could not be read."""
+    gateway = Gateway()
+
+    assert await _found(gateway) == Open("queued")
+    assert await _found(gateway, NOW_MS) == NeverRan()
+    gateway.outcomes.is_complete = False
+    assert await _found(gateway, NOW_MS) == Unsure()
+
+
+async def test_an_end_that_is_nowhere_any_more_is_lost() -> None:
+    """It was booked, so it ran or was refused."""
+    memory = await _found(_in_state("BOOKED"), NOW_MS)
+
+    assert isinstance(memory, Ended)
+    assert memory.terminal.error_code == "result_lost"

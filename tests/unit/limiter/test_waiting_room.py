@@ -1,0 +1,137 @@
+"""The waiting room: nothing is handed over too early, nothing is kept when it must go."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+from limiter_worker.accepted import Accepted
+from limiter_worker.admission import Admission, Taken
+from limiter_worker.deferral import Waiters
+from limiter_worker.waiting_room import WaitingRoom
+from schemas.codec import encode
+from schemas.runtime.clock import Clock
+from schemas.runtime.consume.records import Record
+from schemas.runtime.produce import Producer
+from schemas.topics import DEFERRED_1S
+from tests.fakes.limiter_parts import FakeProducer, FakeRecord
+from tests.unit.examples import ACCEPTED_AT, NOW_MS, accepted
+
+
+class _SetClock(Clock):
+    def __init__(self) -> None:
+        self.ms = NOW_MS
+
+    def now_ms(self) -> int:
+        return self.ms
+
+
+@dataclass
+class _Admitting:
+    """Reads the due time off a record's offset, and keeps what it is handed."""
+
+    admitted: list[int] = field(default_factory=list)
+
+    async def take(self, batch: Sequence[Record]) -> list[Taken]:
+        return [
+            Taken(
+                record,
+                Accepted(
+                    accepted(), b"", ACCEPTED_AT, NOW_MS, not_before_ms=NOW_MS + record.offset
+                ),
+            )
+            for record in batch
+        ]
+
+    async def admit(self, batch: Sequence[Taken]) -> None:
+        self.admitted += [taken.record.offset for taken in batch]
+
+
+@dataclass
+class _Room:
+    clock: _SetClock = field(default_factory=_SetClock)
+    admitting: _Admitting = field(default_factory=_Admitting)
+    producer: FakeProducer = field(default_factory=FakeProducer)
+
+    def __post_init__(self) -> None:
+        self.room = WaitingRoom(
+            cast("Admission", self.admitting),
+            Waiters(),
+            cast("Producer", self.producer),
+            self.clock,
+        )
+
+    async def arrive(self, *due_in_ms: int) -> list[FakeRecord]:
+        records = [
+            FakeRecord(encode(accepted()), ms, DEFERRED_1S, headers={"request_id": b"r"})
+            for ms in due_in_ms
+        ]
+        await self.room.handle([record.as_record() for record in records])
+        return records
+
+    async def running(self, work: Callable[[], Awaitable[object]]) -> None:
+        """Run the room beside ``work``, and on until it has nothing more to do."""
+        task = asyncio.create_task(self.room.run())
+        await work()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def test_what_is_due_is_handed_over_in_the_order_of_time() -> None:
+    """Whatever partition it came from; what is not due stays."""
+    room = _Room()
+    await room.running(lambda: room.arrive(-5, 60_000, -9, 0))
+
+    assert room.admitting.admitted == [-9, -5, 0]
+
+
+async def test_a_record_that_is_not_due_holds_nobody_up() -> None:
+    """One that arrives later and is due goes first."""
+    room = _Room()
+
+    async def both() -> None:
+        await room.arrive(60_000)
+        await asyncio.sleep(0)
+        await room.arrive(-1)
+
+    await room.running(both)
+
+    assert room.admitting.admitted == [-1]
+
+
+async def test_a_record_is_handed_over_once_its_time_has_come() -> None:
+    """And keeps its offset until admission lets it go."""
+    room = _Room()
+    (record,) = await room.arrive(1_000)
+    room.clock.ms += 1_000
+    await room.running(room.arrive)
+
+    assert (room.admitting.admitted, record.finished) == ([1_000], 0)
+
+
+async def test_revoked_records_are_forgotten() -> None:
+    """Their next owner reads them again."""
+    room = _Room()
+    (record,) = await room.arrive(-1)
+    await room.room.forget()
+    await room.running(room.arrive)
+
+    assert (room.admitting.admitted, record.finished) == ([], 0)
+
+
+async def test_at_the_stop_what_waits_is_produced_again_as_it_is() -> None:
+    """Then its offset goes; so does that of what arrives while the process stops."""
+    room = _Room()
+    records = await room.arrive(5_000, 1_000)
+    await room.room.close()
+    records += await room.arrive(2_000)
+
+    assert [record.finished for record in records] == [1, 1, 1]
+    assert {r.topic for r in room.producer.produced} == {DEFERRED_1S}
+    assert [r.value for r in room.producer.produced] == [record.value for record in records]
+    assert all(dict(r.headers) == {"request_id": b"r"} for r in room.producer.produced)
+    assert room.admitting.admitted == []
