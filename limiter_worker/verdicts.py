@@ -60,7 +60,7 @@ def was_produced_too_late(accepted: Accepted) -> bool:
 
 def may_wait(answer: Decidable) -> bool:
     """Whether the same request may succeed later by itself, so that waiting is of use."""
-    return isinstance(answer, answers.Contended)
+    return isinstance(answer, answers.Contended | answers.Limited)
 
 
 def decide(

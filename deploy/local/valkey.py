@@ -1,7 +1,7 @@
 """The two Valkey servers: a ledger that loses nothing and a bus that keeps nothing.
 
 The ledger refuses writes instead of evicting, because an evicted hold is an overspend. The bus gives
-up what was to go soonest, which are frames of requests that ended.
+up what nobody used for longest: answers of the past, whose outcome records keep their results.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ maxmemory-policy noeviction
 BUS_SETTINGS = f"""\
 appendonly no
 maxmemory {BUS_MEMORY_MB}mb
-maxmemory-policy volatile-ttl
+maxmemory-policy allkeys-lru
 """
 SHARED_SETTINGS = """\
 bind {host}
@@ -46,7 +46,7 @@ def ledger_spec(folder: StateFolder, port: int, environment: Mapping[str, str]) 
 
 
 def bus_spec(folder: StateFolder, port: int, environment: Mapping[str, str]) -> ProcessSpec:
-    """The bus: memory only. Full, it gives up the frames that were to go soonest."""
+    """The bus: memory only. Full, it gives up the frames that nobody used for longest."""
     return _spec(folder, "bus", port, BUS_SETTINGS, environment)
 
 

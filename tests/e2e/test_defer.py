@@ -124,3 +124,17 @@ async def test_a_spent_budget_is_not_waited_for(
     (audit,) = _of(kafka_log, "audit.router", reply.request_id, 1)
     assert (audit.value["audit_id"], audit.key) == (f"{reply.request_id}:refused", grant.org)
     assert audit.value["actor"] == grant.key_id
+
+
+async def test_a_rate_is_waited_for(
+    client: GatewayClient, make_key: MakeKey, oracle: Oracle
+) -> None:
+    """Five a second and no burst: eight posts at once all pass, none before its turn."""
+    grant = make_key("defer-rate", {"requests_per_s": 5, "burst": 1, "on_limit": "defer"})
+    started_s = time.monotonic()
+    replies = await asyncio.gather(*(client.chat(grant.key, f"n {n}") for n in range(8)))
+    elapsed_s = time.monotonic() - started_s
+
+    assert {reply.status for reply in replies} == {200}
+    assert elapsed_s >= 7 / 5
+    assert len(oracle.calls_of(reply.request_id for reply in replies)) == 8

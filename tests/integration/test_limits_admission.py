@@ -202,6 +202,25 @@ async def test_a_deadline_that_passes_in_the_tier_ends_the_request_honestly(
     assert await _amounts(store, ORG_BUDGET) == (0, WORST_CASE)
 
 
+async def test_a_rate_is_waited_for(limiter: Limiter, store: Redis) -> None:
+    """A bucket that was empty takes the same request once it has refilled."""
+    limits = Limits(requests_per_s=5, burst=1, on_limit="defer")
+    limiter.config.snapshot = configuration(org=limits)
+    await limiter.handle(limiter.record(_request(1)))
+    await limiter.handle(limiter.record(_request(2)))
+    assert _topics(limiter) == [DISPATCH, DEFERRED_1S]
+    waiting = next(r for r in limiter.producer.produced if r.topic == DEFERRED_1S)
+    await asyncio.sleep(0.25)
+    await limiter.handle(limiter.delivered(waiting))
+
+    admitted = [
+        decode_as(r.value, RequestAdmitted)
+        for r in limiter.producer.produced
+        if r.topic == DISPATCH
+    ]
+    assert [event.request_id for event in admitted] == ["r1", "r2"]
+
+
 async def test_what_is_spent_is_refused_under_defer_too(limiter: Limiter) -> None:
     """402 at once, with an audit event."""
     limiter.config.snapshot = configuration(org=_budget(WORST_CASE - 1, on_limit="defer"))

@@ -71,7 +71,7 @@ class LedgerModel:
         if isinstance(refusal, answers.Rolled):
             return refusal
         if refusal is not None:
-            if not (doc.defer and isinstance(refusal, answers.Contended)):
+            if not (doc.defer and isinstance(refusal, answers.Contended | answers.Limited)):
                 self.attempts[scope] = Attempt(
                     "REFUSED", answer=refusal, deadline_ms=doc.deadline_ms
                 )

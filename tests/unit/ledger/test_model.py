@@ -189,6 +189,14 @@ def test_a_deferred_request_may_ask_again(ledger: Ledger) -> None:
     assert ledger.admit("r2", usd(41), defer=True) == answers.Admitted()
 
 
+def test_a_deferred_request_may_ask_its_rate_again(ledger: Ledger) -> None:
+    """An empty bucket under policy defer is not recorded either."""
+    ledger.admit("r1", rates=(rate(cost=3),))
+    assert isinstance(ledger.admit("r2", rates=(rate(cost=3),), defer=True), answers.Limited)
+    ledger.now_ms += 1_000
+    assert isinstance(ledger.admit("r2", rates=(rate(cost=3),), defer=True), answers.Admitted)
+
+
 def test_a_period_that_is_over_takes_nothing(ledger: Ledger) -> None:
     """At the very end of a period its balance has rolled over, and no limit was charged."""
     ledger.now_ms = PERIOD_END_MS

@@ -162,6 +162,7 @@ def test_a_wait_in_vain_names_the_limit() -> None:
     ("answer", "waits"),
     [
         (answers.Contended(id="x", usage=1, limit=1, retry_after_ms=1), True),
+        (answers.Limited(id="x", usage=1, limit=1, retry_after_ms=1), True),
         (answers.Refused(why="spent", id="x", usage=1, limit=1), False),
         (answers.Refused(why="too_large", id="x", usage=1, limit=1), False),
         (answers.Expired(), False),

@@ -29,11 +29,11 @@ def test_kafka_listens_on_loopback_only() -> None:
 
 
 def test_the_ledger_writes_through_and_never_evicts_and_the_bus_does_neither() -> None:
-    """An acknowledged hold is on disk for good; a full bus gives up what goes soonest."""
+    """An acknowledged hold is on disk for good; a full bus gives up what was not used for longest."""
     ledger = render_valkey(1, Path("/l"), LEDGER_SETTINGS).splitlines()
     bus = render_valkey(2, Path("/b"), BUS_SETTINGS).splitlines()
 
     assert "appendfsync always" in ledger
     assert "appendonly no" in bus
     assert "maxmemory-policy noeviction" in ledger
-    assert "maxmemory-policy volatile-ttl" in bus
+    assert "maxmemory-policy allkeys-lru" in bus

@@ -25,7 +25,8 @@ end
 -- A refusal that is answered is kept, so that a redelivery cannot flip it.
 local function refuse(call, attempt, v, fields)
   local answer = verdict(v, fields)
-  if v == 'ROLLED' or (v == 'CONTENDED' and call.doc.defer == true) then return answer end
+  local passes = v == 'CONTENDED' or v == 'LIMITED'
+  if v == 'ROLLED' or (passes and call.doc.defer == true) then return answer end
   redis.call('HSET', attempt.key, 'state', 'REFUSED', 'answer', answer,
     'deadline_ms', dec(call.doc.deadline_ms))
   expire_terminal(call, attempt.key, call.doc.deadline_ms)
@@ -58,7 +59,7 @@ ARGV[1]: org, req, deadline_ms, accepted_ms, info,
   rates [{key, id, cost, burst (units), rate_milli_per_s (1/1000 unit per s)}],
   leases [{key, id, limit}], asked after the rates,
   balances [{key, id, unit, amount, limit or null (only tracked), start_ms, end_ms or null}], last,
-  defer (true: a CONTENDED answer is not kept, the caller asks again).
+  defer (true: a LIMITED or CONTENDED answer is not kept, the caller asks again).
 Returns: ADMITTED(remaining [{id, limit, remaining, reset_ms}]) | LIMITED(id, usage, limit,
   retry_after_ms) | REFUSED(why: spent or too_large, id, usage, limit) | CONTENDED(id, usage, limit,
   retry_after_ms) | ROLLED(id) | EXPIRED | DUPLICATE(answer, null once booked) | CANCELLED.
