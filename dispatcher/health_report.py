@@ -9,14 +9,13 @@ from dataclasses import dataclass, field
 import msgspec
 
 from dispatcher.backends import Backends, Lane
+from schemas.keys import BACKEND_HEALTH
 from schemas.runtime.clock import Clock
 from schemas.runtime.store import Argument, StoreConnection, StoreError, StoreUnavailable
 from schemas.runtime.telemetry import Metrics
 
 _LOG = logging.getLogger(__name__)
 
-HEALTH_KEY = "cfg:health"
-"""Hash: `<instance>|<backend>` to JSON of state, since_ms, inflight, at_ms."""
 _PERIOD_S = 2.0
 _LOOK_S = 0.25
 _LOOKS_PER_REPORT = round(_PERIOD_S / _LOOK_S)
@@ -58,9 +57,9 @@ class HealthReport:
         self._reported = set(lanes)
         try:
             if lines:
-                await self.store.call("HSET", HEALTH_KEY, *lines)
+                await self.store.call("HSET", BACKEND_HEALTH, *lines)
             if gone:
-                await self.store.call("HDEL", HEALTH_KEY, *gone)
+                await self.store.call("HDEL", BACKEND_HEALTH, *gone)
         except (StoreUnavailable, StoreError) as error:
             _LOG.warning("health not reported: %r", error)
 

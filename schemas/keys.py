@@ -16,6 +16,16 @@ INFLIGHT = "inf"
 """Zset of `<org>|<request>`: running attempts by lease expiry."""
 
 
+CONFIG_APPLIED = "cfg:applied"
+"""Hash: process instance to the config offset it has applied."""
+
+CONFIG_LEASE = "cfg:lease"
+"""String: token of the one process that may write the configuration now."""
+
+BACKEND_HEALTH = "cfg:health"
+"""Hash: `<dispatcher instance>|<backend>` to its health as JSON."""
+
+
 def of_org(org: str, suffix: str) -> str:
     """The full key of a suffix inside an organization."""
     return f"{{{org}}}:{suffix}"
@@ -74,3 +84,8 @@ def jobs(org: str) -> str:
 def job(org: str, request: str) -> str:
     """String: opaque info of one job; it lives as long as the job can be asked for."""
     return of_org(org, f"jobs:{request}")
+
+
+def dead_letter_retried(letter: str) -> str:
+    """String: a dead letter that was produced again, so that it is once only."""
+    return f"dlq:retried:{letter}"

@@ -7,11 +7,14 @@ connection (above all a client that redials a dead server) can sit on a port we 
 
 from __future__ import annotations
 
+import fcntl
 import random
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
+from typing import IO
 
 from deploy.local.problem import StackError
 
@@ -38,6 +41,36 @@ def is_port_free(port: int) -> bool:
         except OSError:
             return False
         return True
+
+
+class PortReservations:
+    """Ports promised to this stack: between the choice and the bind no other stack may take one.
+
+    A promise is a lock on a file, so it ends with the process at the latest.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._held: list[IO[str]] = []
+
+    def take(self, port: int) -> bool:
+        """True if the port is free and now promised to us."""
+        if not is_port_free(port):
+            return False
+        self._folder.mkdir(parents=True, exist_ok=True)
+        promise = (self._folder / str(port)).open("w")
+        try:
+            fcntl.flock(promise, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            promise.close()
+            return False
+        self._held.append(promise)
+        return True
+
+    def release(self) -> None:
+        """Give all of them back."""
+        while self._held:
+            self._held.pop().close()
 
 
 def choose_ports(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
+import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from pathlib import Path
 from deploy.local import roles
 from deploy.local.kafka import kafka_spec
 from deploy.local.kafka_jars import ensure_jars, jar_folder
-from deploy.local.ports import HOST, PortChoice, choose_ports
+from deploy.local.ports import HOST, PortChoice, PortReservations, choose_ports
 from deploy.local.problem import StackError
 from deploy.local.process import ProcessSpec, Progress, SupervisedProcess
 from deploy.local.state import Memory, StateFolder, new_memory
@@ -57,6 +58,7 @@ class Stack:
         self._options = options
         self._report = report
         self._random_bytes = random_bytes
+        self._reservations = PortReservations(Path(tempfile.gettempdir()) / "tallygate-ports")
         self._folder: StateFolder | None = None
         self._memory: Memory | None = None
 
@@ -132,6 +134,7 @@ class Stack:
             running = [self.processes[name] for name in stage if name in self.processes]
             await asyncio.gather(*(process.stop() for process in running))
         self.processes.clear()
+        self._reservations.release()
         if self._folder is not None:
             self._folder.release()
 
@@ -154,7 +157,7 @@ class Stack:
         if not options.has_random_ports:
             preferred = {name: memory.ports.get(name, port) for name, port in preferred.items()}
         rng = random.Random(self._random_bytes(8))  # noqa: S311 - ports are no secrets
-        return choose_ports(preferred, options.explicit_ports, rng)
+        return choose_ports(preferred, options.explicit_ports, rng, self._reservations.take)
 
     async def _start_infrastructure(self, folder: StateFolder) -> None:
         environment, ports = self._options.environment, self.ports

@@ -32,6 +32,7 @@ from ingress.admin.log_positions import newest_of, positions_of, records_at
 from ingress.admin.refusal import Refusal, problem_response
 from schemas.errors import ErrorCode
 from schemas.events import AuditRecorded, RecordRef
+from schemas.keys import dead_letter_retried
 from schemas.runtime.produce import Outgoing, ProduceFailed, Producer
 from schemas.topics import TOPICS
 
@@ -88,7 +89,7 @@ class DeadLetterRoutes:
         if isinstance(letter, Refusal):
             return problem_response(letter)
         with_payload = request.query_params.get("payload") == "true"
-        retried_at_ms = await self.deps.ledger_store.call("GET", _claim_key(id_of(letter)))
+        retried_at_ms = await self.deps.ledger_store.call("GET", dead_letter_retried(id_of(letter)))
         return JSONResponse(
             detail(letter, with_payload=with_payload)
             | {"retried_at_ms": None if retried_at_ms is None else int(retried_at_ms)}
@@ -136,7 +137,7 @@ class DeadLetterRoutes:
         """Whether this retry may go on; others that come later may not."""
         once = () if again else ("NX",)
         claimed = await self.deps.ledger_store.call(
-            "SET", _claim_key(id_of(letter)), self.deps.clock.now_ms(), *once,
+            "SET", dead_letter_retried(id_of(letter)), self.deps.clock.now_ms(), *once,
             "PX", _CLAIM_MS[letter.topic] or 0,
         )  # fmt: skip
         return claimed is not None
@@ -149,7 +150,7 @@ class DeadLetterRoutes:
             await producer.start((record.topic,))
             return await asyncio.wait_for(producer.send(record), _PRODUCE_DEADLINE_S)
         except (ProduceFailed, TimeoutError):
-            await self.deps.ledger_store.call("DEL", _claim_key(id_of(letter)))
+            await self.deps.ledger_store.call("DEL", dead_letter_retried(id_of(letter)))
             raise
         finally:
             await producer.stop()
@@ -180,10 +181,6 @@ def _answer(letter: ConsumerRecord, record: Outgoing, now_ms: int) -> dict[str, 
     if has_no_effect(letter, now_ms):
         answer["warning"] = "its deadline passed more than 10 minutes ago: it will have no effect"
     return answer
-
-
-def _claim_key(letter_id: str) -> str:
-    return f"dlq:retried:{letter_id}"
 
 
 def _invalid(detail: str) -> Refusal:

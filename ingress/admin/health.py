@@ -7,10 +7,9 @@ from typing import Any
 
 import msgspec
 
+from schemas.keys import BACKEND_HEALTH
 from schemas.runtime.config_report import LIVE_WITHIN_S
 from schemas.runtime.store import StoreConnection, StoreError, StoreUnavailable
-
-_HEALTH_KEY = "cfg:health"
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -45,7 +44,7 @@ async def health_of_backends(
 ) -> dict[str, list[dict[str, Any]]]:
     """Backend to what its dispatchers say; nothing while the store does not answer."""
     try:
-        flat: list[bytes] = await store.call("HGETALL", _HEALTH_KEY)
+        flat: list[bytes] = await store.call("HGETALL", BACKEND_HEALTH)
     except (StoreUnavailable, StoreError):
         return {}
     texts = [text.decode() for text in flat]

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from schemas.keys import CONFIG_LEASE
 from schemas.runtime.store import StoreConnection, StoreError, StoreUnavailable
 
 _LOG = logging.getLogger(__name__)
 
-_KEY = "cfg:lease"
 _LEASE_MS = 10_000
 _POLL_S = 0.02
 
@@ -28,7 +28,7 @@ async def acquire(store: StoreConnection, token: str, deadline_s: float) -> bool
     """Whether the lease is ours within ``deadline_s`` seconds. Raises ``StoreUnavailable``."""
     loop = asyncio.get_running_loop()
     give_up_s = loop.time() + deadline_s
-    while await store.call("SET", _KEY, token, "NX", "PX", _LEASE_MS) is None:
+    while await store.call("SET", CONFIG_LEASE, token, "NX", "PX", _LEASE_MS) is None:
         if loop.time() >= give_up_s:
             return False
         await asyncio.sleep(_POLL_S)
@@ -38,6 +38,6 @@ async def acquire(store: StoreConnection, token: str, deadline_s: float) -> bool
 async def release(store: StoreConnection, token: str) -> None:
     """Give the lease back; when the store is away it lapses by itself."""
     try:
-        await store.call("EVAL", _RELEASE, 1, _KEY, token)
+        await store.call("EVAL", _RELEASE, 1, CONFIG_LEASE, token)
     except (StoreUnavailable, StoreError) as error:
         _LOG.warning("the configuration lease was not given back: %r", error)

@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from schemas.keys import CONFIG_APPLIED
 from schemas.runtime.clock import Clock
-from schemas.runtime.config_report import CONFIG_APPLIED_KEY, LIVE_WITHIN_S
+from schemas.runtime.config_report import LIVE_WITHIN_S
 from schemas.runtime.store import StoreConnection
 
 _POLL_S = 0.02
@@ -44,7 +45,7 @@ def has_reached(instances: Iterable[Instance], role: str, offset: int) -> bool:
 
 async def instances_of(store: StoreConnection, clock: Clock) -> list[Instance]:
     """All instances that ever reported. Raises ``StoreUnavailable``."""
-    flat: list[bytes] = await store.call("HGETALL", CONFIG_APPLIED_KEY)
+    flat: list[bytes] = await store.call("HGETALL", CONFIG_APPLIED)
     texts = [text.decode() for text in flat]
     return read_reports(dict(zip(texts[::2], texts[1::2], strict=True)), clock.now_ms())
 

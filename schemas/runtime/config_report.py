@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 
+from schemas.keys import CONFIG_APPLIED
 from schemas.runtime.config import ConfigFeed
 from schemas.runtime.store import StoreConnection, StoreError, StoreUnavailable
 
-CONFIG_APPLIED_KEY = "cfg:applied"
 REPORT_PERIOD_S = 2.0
 LIVE_WITHIN_S = 10.0
 
@@ -22,7 +22,7 @@ async def report_config(
         offset = config.snapshot.offset
         try:
             line = f"{role} {offset} {time.time_ns() // 1_000_000}"
-            await store.call("HSET", CONFIG_APPLIED_KEY, instance_id, line)
+            await store.call("HSET", CONFIG_APPLIED, instance_id, line)
             reported = offset
         except (StoreUnavailable, StoreError):
             await asyncio.sleep(REPORT_PERIOD_S)

@@ -11,6 +11,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from faust.exceptions import ConsumerNotStarted
+
 from schemas.runtime.bus import Bus
 from schemas.runtime.clock import Clock
 from schemas.runtime.config import ConfigFeed
@@ -142,13 +144,22 @@ class Worker:
 
     def components(self) -> dict[str, str]:
         """Readiness: component to ``ok`` or what is wrong."""
-        assigned = self.app.consumer.assignment() if self.app.started else None
         return {
             "ledger": "ok" if self.ledger_store.connected else "not connected",
             "bus": "ok" if self.bus.store.connected else "not connected",
             "config": "ok" if self.config.is_read else "from the copy on disk",
-            "consumer": "ok" if assigned is not None and not self.app.rebalancing else "joining",
+            "consumer": "ok" if self._has_joined() else "joining",
         }
+
+    def _has_joined(self) -> bool:
+        """Whether the consumer is a member of its group; its thread starts later than the app."""
+        if not self.app.started or self.app.rebalancing:
+            return False
+        try:
+            self.app.consumer.assignment()
+        except ConsumerNotStarted:
+            return False
+        return True
 
     async def _connect(self) -> None:
         await asyncio.gather(self.ledger_store.start(), self.bus.start(), self.config.start())

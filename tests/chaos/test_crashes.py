@@ -6,12 +6,15 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
+import httpx
 import pytest
 
 from tests.chaos.rig import Rig, running_rig
 from tests.chaos.run import Report, render, run
-from tests.e2e.running_stack import descendants, is_alive
+from tests.e2e.gateway_client import MODEL
+from tests.e2e.running_stack import descendants, is_alive, running_stack
 
 pytestmark = pytest.mark.timeout(240)
 SECONDS_EACH = 12.0
@@ -44,8 +47,8 @@ def test_every_accepted_request_ends_within_a_minute(report: Report) -> None:
 
 def test_every_killed_process_is_replaced(report: Report) -> None:
     """The supervisor had a successor running for each."""
-    assert [strike.role for strike in report.strikes] == list(ORDER)
-    assert [strike.role for strike in report.strikes if strike.back_after_s is None] == []
+    assert [strike.role for strike in report.crashes.strikes] == list(ORDER)
+    assert [strike.role for strike in report.crashes.strikes if strike.back_after_s is None] == []
 
 
 def test_every_backend_call_is_billed_once(report: Report) -> None:
@@ -66,15 +69,30 @@ def test_nothing_stays_on_hold_and_the_sums_agree(report: Report) -> None:
     assert report.findings.unreleased == ()
 
 
-def test_a_killed_stack_leaves_no_orphan(report: Report, rig: Rig) -> None:
-    """Kill -9 of the supervisor ends everything it started. Runs last: it uses up the stack."""
+def test_a_killed_stack_leaves_no_orphan_and_starts_again(report: Report, rig: Rig) -> None:
+    """Kill -9 of the supervisor ends all it started; on the same folder everything is still there.
+
+    Runs last: it uses up the stack.
+    """
     pids = descendants(rig.stack.process.pid)
     assert len(pids) >= len(ORDER)
 
     os.kill(rig.stack.process.pid, signal.SIGKILL)
     rig.stack.process.wait()
-
     end_s = time.monotonic() + ORPHANS_END_S
     while any(map(is_alive, pids)) and time.monotonic() < end_s:
         time.sleep(0.1)
     assert [pid for pid in pids if is_alive(pid)] == []
+
+    with running_stack(rig.state_dir, rig.backends) as second:
+        answer = httpx.post(
+            f"{second.api_url}/chat/completions",
+            json={"model": MODEL, "messages": [{"role": "user", "content": "again"}]},
+            headers={"Authorization": f"Bearer {rig.grants[0].key}"},
+            timeout=60.0,
+            trust_env=False,
+        )
+        ledger = replace(rig, stack=second).ledger_at_rest()
+    assert answer.status_code == 200, answer.text
+    assert ledger.difference == 0
+    assert not any(ledger.held.values())

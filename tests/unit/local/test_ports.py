@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import pytest
 
-from deploy.local.ports import RANDOM_PORTS, choose_ports
+from deploy.local.ports import RANDOM_PORTS, PortReservations, choose_ports
 from deploy.local.problem import StackError
 
 
@@ -57,3 +58,16 @@ def test_no_free_port_at_all_is_a_problem_with_a_remedy() -> None:
     """The search ends."""
     with pytest.raises(StackError, match="no free port for api"):
         choose_ports({"api": 8080}, {}, random.Random(1), lambda _: False)
+
+
+def test_two_stacks_are_never_promised_the_same_port(tmp_path: Path) -> None:
+    """Not even while neither has bound it yet; what is given back can be taken."""
+    mine, yours = PortReservations(tmp_path), PortReservations(tmp_path)
+    wanted = {"kafka": 0}
+    port = choose_ports(wanted, {}, random.Random(1), mine.take).ports["kafka"]
+    other = choose_ports(wanted, {}, random.Random(1), yours.take).ports["kafka"]
+
+    assert port != other
+    mine.release()
+    assert yours.take(port)
+    yours.release()
