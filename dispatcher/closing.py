@@ -16,7 +16,7 @@ from dispatcher.failover import AS_LONG_AS_IT_TAKES_S, Course
 from dispatcher.late_spend import Correction, correction
 from dispatcher.leases import Running
 from dispatcher.replies import ReplyStream
-from dispatcher.settlement import Ending, Job, outcome, terminal
+from dispatcher.settlement import Ending, Job, ending_again, outcome, terminal, token_uses
 from schemas import topics
 from schemas.codec import decode_as, encode
 from schemas.errors import ErrorCode
@@ -35,6 +35,9 @@ from schemas.runtime.store import StoreError, StoreUnavailable
 from schemas.runtime.telemetry import Metrics
 
 _LOG = logging.getLogger(__name__)
+
+_ANSWER_UNDER_WAY_S = 1.0
+"""Whoever finished a request answers it at once; only then is its answer lost."""
 
 
 @dataclass(slots=True)
@@ -81,11 +84,15 @@ class Closing:
 
     async def finish_again(self, job: Job, record: Record, encoded: bytes) -> None:
         """It ran before, and perhaps nobody was told: repeat what the ledger kept."""
-        await self.reply_lost(job, ErrorCode.RESULT_LOST)
-        if encoded:
-            await self._record(record, decode_as(encoded, RequestFinished), encoded)
+        await asyncio.sleep(_ANSWER_UNDER_WAY_S)
+        if not encoded:
+            await self.reply_again(job, Ending("failed", ErrorCode.RESULT_LOST))
+            return
+        finished = decode_as(encoded, RequestFinished)
+        await self.reply_again(job, ending_again(finished))
+        await self._record(record, finished, encoded)
 
-    async def reply_lost(self, job: Job, code: ErrorCode) -> None:
+    async def reply_again(self, job: Job, ending: Ending) -> None:
         """End a client's wait after frames of an earlier owner, unless it was ended already."""
         request = job.request
         try:
@@ -94,7 +101,6 @@ class Closing:
                 return
             replies = self.replies(job, last.fence if last else 0)
             replies.seq = last.seq if last else 0
-            ending = Ending("failed", code)
             await self._reply(replies, terminal(job, [], ending, self.clock.now_ms()))
         except (StoreUnavailable, StoreError) as error:
             _LOG.warning("no reply for %s: %r", request.request_id, error)
@@ -120,7 +126,7 @@ class Closing:
             req=job.request.request_id,
             fence=running.fence,
             actual=course.actual,
-            actual_rates=(),
+            actual_rates=token_uses(job, course.attempts),
         )
         return await retry_until(
             lambda: self.ledger.finish(document, encoded), LedgerUnavailable, self._until_s()

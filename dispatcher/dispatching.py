@@ -99,13 +99,15 @@ class Dispatching:
             case answers.Finished(outcome=finished):
                 await self.closing.finish_again(job, record, finished)
             case answers.Unknown():
-                await self.closing.reply_lost(job, ErrorCode.UPSTREAM_INTERRUPTED)
+                await self.closing.reply_again(
+                    job, Ending("failed", ErrorCode.UPSTREAM_INTERRUPTED)
+                )
             case answers.Cancelled():
                 await self.closing.end_unrun(job, record, ErrorCode.REQUEST_CANCELLED, "cancelled")
             case answers.Limited() | answers.Refused() | answers.Contended():
                 await self.closing.end_unrun(job, record, ErrorCode.SERVICE_UNAVAILABLE, "failed")
             case _:
-                await self.closing.reply_lost(job, ErrorCode.DEADLINE_EXCEEDED)
+                await self.closing.reply_again(job, Ending("failed", ErrorCode.DEADLINE_EXCEEDED))
 
     async def _run_claimed(self, job: Job, record: Record, claim: answers.Fence) -> None:
         """Run it to its end. Its claim is renewed also while it waits for a slot."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from schemas import keys
 from schemas.errors import ERRORS, ErrorCode
 from schemas.events import (
     Attempt,
@@ -17,7 +18,7 @@ from schemas.events import (
 )
 from schemas.frames import Terminal, Usage
 from schemas.money import TokenCounts, cost_nano_usd
-from schemas.runtime.ledger.documents import Unit
+from schemas.runtime.ledger.documents import RateUse, Unit
 
 RESULT_BYTES_MAX = 1024 * 1024
 UNKNOWN_BACKEND = "unknown"
@@ -70,6 +71,30 @@ def actual_of(attempt: Attempt | None, *, requests: int) -> dict[Unit, int]:
         "tokens": attempt.input_tokens + attempt.output_tokens if attempt else 0,
         "requests": requests,
     }
+
+
+def token_uses(job: Job, attempts: Sequence[Attempt]) -> tuple[RateUse, ...]:
+    """What all attempts together used of the buckets of tokens, which were charged the bound.
+
+    Names every bucket the request may have been charged for; the ledger knows which it was.
+    """
+    request = job.request
+    units = sum(attempt.input_tokens + attempt.output_tokens for attempt in attempts)
+    owners = (("project", request.project), ("key", request.key_id), ("user", request.user))
+    scopes = [keys.ORG_SCOPE, *(keys.scope(kind, name) for kind, name in owners if name)]
+    return tuple(RateUse(key=keys.token_rate_suffix(scope), units=units) for scope in scopes)
+
+
+def ending_again(finished: RequestFinished) -> Ending:
+    """How a request ended, from its outcome: its result where that was kept."""
+    if finished.error_code is not None:
+        code = ErrorCode(finished.error_code)
+        return Ending(
+            finished.status, code, http_status=finished.http_status, message=finished.error_message
+        )
+    if finished.result is not None:
+        return Ending(finished.status, body=finished.result)
+    return Ending("failed", ErrorCode.RESULT_LOST)
 
 
 def presumed(job: Job, number: int) -> Attempt:

@@ -123,13 +123,13 @@ def _cost_bound(request: RequestAccepted, price: PinnedPrice) -> int:
 
 
 def _scopes(request: RequestAccepted, config: Snapshot) -> Iterator[_Scope]:
-    yield _Scope("org", "org", config.organizations[request.org].limits, has_default_rate=True)
+    yield _Scope("org", keys.ORG_SCOPE, config.organizations[request.org].limits, has_default_rate=True)
     if request.project is not None and (project := config.projects.get(request.project)):
-        yield _Scope("project", f"project/{request.project}", project.limits)
+        yield _Scope("project", keys.scope("project", request.project), project.limits)
     if key := config.keys.get(request.key_id):
-        yield _Scope("key", f"key/{request.key_id}", key.limits, has_default_rate=True)
+        yield _Scope("key", keys.scope("key", request.key_id), key.limits, has_default_rate=True)
     if request.user is not None and (user := config.users.get(request.user)):
-        yield _Scope("user", f"user/{request.user}", user.limits)
+        yield _Scope("user", keys.scope("user", request.user), user.limits)
 
 
 def _may_wait(scopes: list[_Scope]) -> bool:
@@ -155,7 +155,7 @@ def _rates(
         limit_id = f"{scope.name}:requests_per_s"
         facts[limit_id] = LimitFacts("rate_limit", "requests", math.ceil(per_s))
         yield Rate(
-            key=keys.rate_suffix(f"{scope.key}/requests"),
+            key=keys.request_rate_suffix(scope.key),
             id=limit_id,
             cost=1,
             burst=burst or max(1, math.ceil(per_s)),
@@ -166,7 +166,7 @@ def _rates(
         limit_id = f"{scope.name}:tokens_per_min"
         facts[limit_id] = LimitFacts("rate_limit", "tokens", per_min)
         yield Rate(
-            key=keys.rate_suffix(f"{scope.key}/tokens"),
+            key=keys.token_rate_suffix(scope.key),
             id=limit_id,
             cost=tokens,
             burst=per_min,

@@ -51,6 +51,25 @@ def rate_suffix(limit: str) -> str:
     return f"r:{limit}"
 
 
+ORG_SCOPE = "org"
+"""The organization as a whole, inside its own keys."""
+
+
+def scope(kind: str, entity_id: str) -> str:
+    """A project, key or user of an organization, inside the organization's keys."""
+    return f"{kind}/{entity_id}"
+
+
+def token_rate_suffix(scope_name: str) -> str:
+    """The bucket of tokens per minute of a scope."""
+    return rate_suffix(f"{scope_name}/tokens")
+
+
+def request_rate_suffix(scope_name: str) -> str:
+    """The bucket of requests per second of a scope."""
+    return rate_suffix(f"{scope_name}/requests")
+
+
 def lease_suffix(limit: str) -> str:
     """Zset: concurrency leases, request ids by expiry."""
     return f"c:{limit}"

@@ -69,15 +69,22 @@ class Rig:
 
     async def strike(self, role: str) -> Strike:
         """Kill -9 the role's process; returns when a successor runs, ready or not."""
-        pid = self.pid_of(role)
-        assert pid is not None, f"{role} is not running"
+        pid = await self._living(role)
+        assert pid is not None, f"{role} did not come back from its last end"
         os.kill(pid, signal.SIGKILL)
         at_s = time.monotonic()
-        while time.monotonic() < at_s + RETURN_DEADLINE_S:
+        is_back = await self._living(role, other_than=pid) is not None
+        return Strike(role, at_s, time.monotonic() - at_s if is_back else None)
+
+    async def _living(self, role: str, other_than: int | None = None) -> int | None:
+        """The role's process once there is one, within the deadline."""
+        end_s = time.monotonic() + RETURN_DEADLINE_S
+        while time.monotonic() < end_s:
+            pid = self.pid_of(role)
+            if pid not in (None, other_than):
+                return pid
             await asyncio.sleep(0.1)
-            if self.pid_of(role) not in (None, pid):
-                return Strike(role, at_s, time.monotonic() - at_s)
-        return Strike(role, at_s, None)
+        return None
 
     def calls(self) -> tuple[Call, ...]:
         """What really happened at the backends."""

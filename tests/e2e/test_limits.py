@@ -113,6 +113,18 @@ async def test_tokens_per_minute_hold_among_five_hundred(
     await _assert_books_are_closed(ledger, admin, grant.org)
 
 
+async def test_tokens_that_were_not_used_return_to_the_bucket(
+    client: GatewayClient, make_key: MakeKey, worst_case: dict[str, int]
+) -> None:
+    """A bucket of two worst cases serves many small answers, one after the other."""
+    limits = {"tokens_per_min": 2 * worst_case["tokens"], "on_limit": "reject"}
+    grant = make_key("limits-refund", limits)
+    ask = steer(output_tokens=5)
+    replies = [await client.chat(grant.key, ask, max_tokens=TOKENS) for _ in range(8)]
+
+    assert [reply.status for reply in replies] == [200] * 8
+
+
 async def test_concurrency_holds_among_five_hundred(
     crowd: GatewayClient, make_key: MakeKey, oracle: Oracle, ledger: LedgerView, admin: httpx.Client
 ) -> None:

@@ -13,8 +13,10 @@ from dispatcher.settlement import (
     Ending,
     Job,
     actual_of,
+    ending_again,
     outcome,
     terminal,
+    token_uses,
     used,
 )
 from schemas.errors import ERRORS, ErrorCode
@@ -145,3 +147,40 @@ def test_without_a_price_there_is_no_cost() -> None:
     """Null, not zero; with one, the pinned price decides."""
     assert used(None, TokenCounts(5, 5)) is None
     assert used(PRICE, TokenCounts(1, 1)) == 8_000
+
+
+def test_unused_tokens_return_to_the_buckets_of_every_scope() -> None:
+    """The buckets were charged the bound; both attempts count as use."""
+    request = accepted(project="p1", user="u1")
+    both = [attempt(input_tokens=3, output_tokens=4), attempt(input_tokens=5, output_tokens=6)]
+    uses = token_uses(Job(admitted(request), request, DISPATCHED_AT), both)
+
+    assert {use.key for use in uses} == {
+        "r:org/tokens",
+        "r:project/p1/tokens",
+        f"r:key/{request.key_id}/tokens",
+        "r:user/u1/tokens",
+    }
+    assert {use.units for use in uses} == {18}
+
+
+def test_a_kept_result_is_answered_again() -> None:
+    """Nobody may have been told before its process died."""
+    kept = outcome(_job(keep_result=True), [attempt()], _COMPLETED, _FENCE, NOW_MS)
+
+    assert ending_again(kept) == _COMPLETED
+
+
+def test_an_answer_that_nobody_kept_is_lost_and_says_so() -> None:
+    """The request ran and was billed; only its body is gone."""
+    finished = outcome(_job(), [attempt()], _COMPLETED, _FENCE, NOW_MS)
+
+    assert ending_again(finished).code is ErrorCode.RESULT_LOST
+
+
+def test_a_failure_is_told_again_as_it_was() -> None:
+    """With the status the client would have got."""
+    failed = Ending("failed", ErrorCode.UPSTREAM_REJECTED, http_status=422, message="no")
+    finished = outcome(_job(), [attempt()], failed, _FENCE, NOW_MS)
+
+    assert ending_again(finished) == failed
