@@ -19,7 +19,7 @@ from dispatcher.settings import DispatcherSettings
 from dispatcher.upstreams import Upstreams
 from schemas import topics
 from schemas.runtime.bus import cancel_channel_of
-from schemas.runtime.store import Subscription
+from schemas.runtime.subscription import Subscription
 from schemas.runtime.worker import Worker, WorkerShape
 
 _SHAPE = WorkerShape(

@@ -37,7 +37,8 @@ from schemas.runtime.config_report import report_config
 from schemas.runtime.ledger.client import LedgerClient, ledger_store
 from schemas.runtime.outcome_lookup import OutcomeLookup
 from schemas.runtime.produce import Producer
-from schemas.runtime.store import StoreConnection, StoreError, StoreUnavailable, Subscription
+from schemas.runtime.store import StoreConnection, StoreError, StoreUnavailable
+from schemas.runtime.subscription import Subscription
 from schemas.runtime.telemetry import Metrics
 from schemas.topics import AUDIT, CONFIG, REQUESTS
 

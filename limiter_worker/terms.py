@@ -123,7 +123,9 @@ def _cost_bound(request: RequestAccepted, price: PinnedPrice) -> int:
 
 
 def _scopes(request: RequestAccepted, config: Snapshot) -> Iterator[_Scope]:
-    yield _Scope("org", keys.ORG_SCOPE, config.organizations[request.org].limits, has_default_rate=True)
+    yield _Scope(
+        "org", keys.ORG_SCOPE, config.organizations[request.org].limits, has_default_rate=True
+    )
     if request.project is not None and (project := config.projects.get(request.project)):
         yield _Scope("project", keys.scope("project", request.project), project.limits)
     if key := config.keys.get(request.key_id):

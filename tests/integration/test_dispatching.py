@@ -15,7 +15,7 @@ from schemas.events import RequestAdmitted
 from schemas.frames import Chunk, Terminal
 from schemas.runtime.bus import cancel_channel_of
 from schemas.runtime.ledger import answers, documents
-from schemas.runtime.store import Subscription
+from schemas.runtime.subscription import Subscription
 from tests.integration.dispatch_bench import HELD_NANO_USD, Bench, bench
 from tests.integration.ledger_server import LedgerServer, free_port
 from tests.unit.dispatcher.scripted_backend import answering

@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from schemas.runtime.store import Send, StoreConnection, StoreError, StoreUnavailable, Subscription
+from schemas.runtime.store import Send, StoreConnection, StoreError, StoreUnavailable
+from schemas.runtime.subscription import Subscription
 from tests.unit.runtime.resp_server import RespServer, echo, resp_server
 
 
