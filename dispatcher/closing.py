@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dispatcher.claiming import Claiming
@@ -20,7 +20,7 @@ from dispatcher.settlement import Ending, Job, ending_again, outcome, terminal, 
 from schemas import topics
 from schemas.codec import decode_as, encode
 from schemas.errors import ErrorCode
-from schemas.events import AttemptAdjusted, RequestFinished
+from schemas.events import Attempt, AttemptAdjusted, RequestFinished
 from schemas.frames import Terminal
 from schemas.headers import event_headers, passed_on
 from schemas.runtime.bus import Bus
@@ -89,10 +89,20 @@ class Closing:
             await self.reply_again(job, Ending("failed", ErrorCode.RESULT_LOST))
             return
         finished = decode_as(encoded, RequestFinished)
-        await self.reply_again(job, ending_again(finished))
-        await self._record(record, finished, encoded)
+        await asyncio.gather(
+            self._answer_again(job, finished), self._record(record, finished, encoded)
+        )
 
-    async def reply_again(self, job: Job, ending: Ending) -> None:
+    async def _answer_again(self, job: Job, finished: RequestFinished) -> None:
+        try:
+            last = await self.bus.last(finished.request_id)
+        except (StoreUnavailable, StoreError):
+            last = None
+        has_chunks = last is not None and last.fence == finished.fence and last.seq > 0
+        ending = ending_again(finished, has_chunks=has_chunks)
+        await self.reply_again(job, ending, finished.attempts)
+
+    async def reply_again(self, job: Job, ending: Ending, attempts: Sequence[Attempt] = ()) -> None:
         """End a client's wait after frames of an earlier owner, unless it was ended already."""
         request = job.request
         try:
@@ -101,7 +111,7 @@ class Closing:
                 return
             replies = self.replies(job, last.fence if last else 0)
             replies.seq = last.seq if last else 0
-            await self._reply(replies, terminal(job, [], ending, self.clock.now_ms()))
+            await self._reply(replies, terminal(job, attempts, ending, self.clock.now_ms()))
         except (StoreUnavailable, StoreError) as error:
             _LOG.warning("no reply for %s: %r", request.request_id, error)
 

@@ -85,13 +85,19 @@ def token_uses(job: Job, attempts: Sequence[Attempt]) -> tuple[RateUse, ...]:
     return tuple(RateUse(key=keys.token_rate_suffix(scope), units=units) for scope in scopes)
 
 
-def ending_again(finished: RequestFinished) -> Ending:
-    """How a request ended, from its outcome: its result where that was kept."""
+def ending_again(finished: RequestFinished, *, has_chunks: bool) -> Ending:
+    """How a request ended, from its outcome: its result where that was kept.
+
+    ``has_chunks``: all content of a stream is on the bus, since chunks are stored before a request is
+    closed; only the end of it is missing.
+    """
     if finished.error_code is not None:
         code = ErrorCode(finished.error_code)
         return Ending(
             finished.status, code, http_status=finished.http_status, message=finished.error_message
         )
+    if has_chunks:
+        return Ending(finished.status)
     if finished.result is not None:
         return Ending(finished.status, body=finished.result)
     return Ending("failed", ErrorCode.RESULT_LOST)

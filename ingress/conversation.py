@@ -33,6 +33,8 @@ from schemas.frames import Terminal
 from schemas.runtime.bus import channel_of
 
 _REPLAYED: Final[Headers] = [(b"idempotent-replayed", b"true")]
+_SAME_AGAIN: Final[Headers] = [(b"x-should-retry", b"false")]
+"""A failure that is remembered under its key stays the answer, whatever its status suggests."""
 _ASYNC_APPLIED: Final[Headers] = [(b"preference-applied", b"respond-async")]
 
 
@@ -195,7 +197,11 @@ class _Exchange:
 
 
 def _replayed(standing: Fresh | Earlier) -> Headers:
-    return _REPLAYED if isinstance(standing, Earlier) else []
+    if not isinstance(standing, Earlier):
+        return []
+    ended = standing.ended
+    has_failed = ended is not None and ended.terminal.error_code is not None
+    return [*_REPLAYED, *_SAME_AGAIN] if has_failed else _REPLAYED
 
 
 def _without_frames(ended: Ended, *, is_stream: bool) -> Terminal:

@@ -34,7 +34,9 @@ async def refuse(
 ) -> None:
     """Send a refusal with its retry hints."""
     content_type, body = refusal_body(refusal, surface, request_id)
-    headers = [*retry_headers(refusal), *more]
+    said = {name for name, _ in more}
+    hints = [header for header in retry_headers(refusal) if header[0] not in said]
+    headers = [*hints, *more]
     await respond(send, refusal.status, content_type, body, headers)
 
 

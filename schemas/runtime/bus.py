@@ -35,17 +35,16 @@ def stream_of(request_id: str) -> str:
     return f"rep:{request_id}"
 
 
-async def load_bus_functions(send: Send) -> None:
-    """Load the function library; harmless when it is there."""
-    source = resources.files("schemas.runtime").joinpath("bus.lua").read_bytes()
-    await send("FUNCTION", "LOAD", "REPLACE", source)
-
-
 class Bus:
     """Sends and reads frames. Raises what ``StoreConnection`` raises."""
 
     def __init__(self, url: str) -> None:
-        self.store = StoreConnection(url, on_connect=load_bus_functions)
+        source = resources.files("schemas.runtime").joinpath("bus.lua").read_bytes()
+
+        async def load(send: Send) -> None:
+            await send("FUNCTION", "LOAD", "REPLACE", source)
+
+        self.store = StoreConnection(url, on_connect=load)
 
     async def start(self) -> None:
         """Connect."""

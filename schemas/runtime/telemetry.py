@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -18,6 +19,7 @@ from schemas.metrics import METRICS, MetricName
 Check = Callable[[], dict[str, str]]
 """Component name to ``ok`` or what is wrong with it."""
 
+_LIBRARY_LINES_PER_S = 10
 _QUIET_LOGGERS = (
     "aiokafka",
     "faust",
@@ -48,6 +50,26 @@ class _JsonLines(logging.Formatter):
         return msgspec.json.encode(line).decode()
 
 
+class _Throttle(logging.Filter):
+    """Lets a library say so much a second: while a broker is away, aiokafka repeats itself hundreds
+    of times a second, and a long outage would fill the disk."""
+
+    def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock_s = clock_s
+        self._second = 0
+        self._said = 0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith(_QUIET_LOGGERS):
+            return True
+        second = int(self._clock_s())
+        if second != self._second:
+            self._second, self._said = second, 0
+        self._said += 1
+        return self._said <= _LIBRARY_LINES_PER_S
+
+
 def configure_logging(service: str, level: str) -> None:
     """One JSON object a line. Called once, by the entry point.
 
@@ -55,6 +77,7 @@ def configure_logging(service: str, level: str) -> None:
     """
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(_JsonLines(service))
+    handler.addFilter(_Throttle())
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for name in _QUIET_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -19,17 +19,17 @@ from schemas.runtime.store import Send, StoreConnection, StoreError, StoreUnavai
 A = TypeVar("A")
 
 
-async def load_ledger_functions(send: Send) -> None:
-    """Install this version of the functions; harmless when they are there.
-
-    Run on every new connection, because functions vanish with the data of a store.
-    """
-    await send("FUNCTION", "LOAD", "REPLACE", library())
-
-
 def ledger_store(url: str) -> StoreConnection:
-    """A connection to a ledger that finds its functions loaded."""
-    return StoreConnection(url, on_connect=load_ledger_functions)
+    """A connection to a ledger that finds its functions loaded.
+
+    They are loaded on every new connection, because functions vanish with the data of a store.
+    """
+    source = library()
+
+    async def load(send: Send) -> None:
+        await send("FUNCTION", "LOAD", "REPLACE", source)
+
+    return StoreConnection(url, on_connect=load)
 
 
 class LedgerClient:

@@ -168,14 +168,14 @@ def test_a_kept_result_is_answered_again() -> None:
     """Nobody may have been told before its process died."""
     kept = outcome(_job(keep_result=True), [attempt()], _COMPLETED, _FENCE, NOW_MS)
 
-    assert ending_again(kept) == _COMPLETED
+    assert ending_again(kept, has_chunks=False) == _COMPLETED
 
 
 def test_an_answer_that_nobody_kept_is_lost_and_says_so() -> None:
     """The request ran and was billed; only its body is gone."""
     finished = outcome(_job(), [attempt()], _COMPLETED, _FENCE, NOW_MS)
 
-    assert ending_again(finished).code is ErrorCode.RESULT_LOST
+    assert ending_again(finished, has_chunks=False).code is ErrorCode.RESULT_LOST
 
 
 def test_a_failure_is_told_again_as_it_was() -> None:
@@ -183,4 +183,11 @@ def test_a_failure_is_told_again_as_it_was() -> None:
     failed = Ending("failed", ErrorCode.UPSTREAM_REJECTED, http_status=422, message="no")
     finished = outcome(_job(), [attempt()], failed, _FENCE, NOW_MS)
 
-    assert ending_again(finished) == failed
+    assert ending_again(finished, has_chunks=False) == failed
+
+
+def test_a_stream_whose_chunks_are_all_stored_lacks_only_its_end() -> None:
+    """Chunks are stored before a request is closed."""
+    finished = outcome(_job(), [attempt()], _COMPLETED, _FENCE, NOW_MS)
+
+    assert ending_again(finished, has_chunks=True) == Ending("completed")
