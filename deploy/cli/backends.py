@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from deploy.cli.command import Call, Commands, add_command, add_group, entity_path
+from deploy.cli.command import Call, Commands, add_command, add_group
 from deploy.cli.output import table
+from deploy.cli.paths import entity_path
 
 _COLUMNS = ("id", "url", "state", "health", "max_concurrency", "timeout_s", "api_key_env")
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import httpx
 
-from deploy.cli.command import entity_path
 from deploy.cli.output import CommandFailed, Exit
+from deploy.cli.paths import entity_path
 
 _SERVER_ERROR = 500
 _NOT_FOUND = 404

@@ -6,7 +6,6 @@ import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
-from urllib.parse import quote
 
 from deploy.cli.output import Output
 
@@ -50,11 +49,6 @@ def add_group(commands: Commands, name: str, summary: str) -> Commands:
     parser = commands.add_parser(name, help=summary, description=summary)
     verbs: Commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     return verbs
-
-
-def entity_path(kind: str, entity_id: str) -> str:
-    """The path of an entity, whose id may contain slashes."""
-    return f"/{kind}/{quote(entity_id, safe='')}"
 
 
 def positive(text: str) -> int:

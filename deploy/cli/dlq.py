@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from deploy.cli.command import Call, Commands, add_command, add_group, entity_path, given, positive
+from deploy.cli.command import Call, Commands, add_command, add_group, given, positive
 from deploy.cli.output import Exit, table
+from deploy.cli.paths import entity_path
 
 _TOPIC_COLUMNS = ("topic", "count", "newest")
 _LETTER_COLUMNS = ("id", "at", "key", "stage", "error", "message", "attempts", "bytes")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from deploy.cli.command import Call, Commands, add_command, add_group, entity_path, given
+from deploy.cli.command import Call, Commands, add_command, add_group, given
 from deploy.cli.output import Exit
+from deploy.cli.paths import entity_path
 from deploy.cli.timeline import timeline_text
 
 _TIMEOUT_S = 40.0
