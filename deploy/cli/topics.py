@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from schemas.runtime.topic_admin import TopicState
 
-_COLUMNS = ("name", "partitions", "created")
+_COLUMNS = ("name", "partitions")
 _PARTITIONS = 12
 _ADMIN_DEADLINE_S = 40.0
 
@@ -47,7 +47,7 @@ def apply(call: Call) -> int:
             str(error),
             "keep the count: a key's partition follows from it (--partitions)",
         ) from error
-    _show_states(call, states)
+    _show_states(call, states, "created")
     return Exit.OK
 
 
@@ -79,9 +79,10 @@ def follow(call: Call) -> int:
     return Exit.PARTIAL if malformed else Exit.OK
 
 
-def _show_states(call: Call, states: list[TopicState]) -> None:
-    rows = [asdict(state) for state in states]
-    call.output.result({"topics": rows}, table(_COLUMNS, rows))
+def _show_states(call: Call, states: list[TopicState], *more: str) -> None:
+    columns = (*_COLUMNS, *more)
+    rows = [{name: asdict(state)[name] for name in columns} for state in states]
+    call.output.result({"topics": rows}, table(columns, rows))
 
 
 def _run(brokers: str, work: Awaitable[Any], deadline_s: float | None = _ADMIN_DEADLINE_S) -> Any:

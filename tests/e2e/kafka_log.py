@@ -49,20 +49,26 @@ class KafkaLog:
     def read(
         self, topic: str, is_enough: Callable[[list[LogRecord]], bool], deadline_s: float
     ) -> list[LogRecord]:
-        """All records from the beginning, read until they are enough and the topic's end is met.
+        """The records from the beginning, read until they are enough and the topic's end is met.
 
+        Delivery is at least once: a rebalance may produce a record again, byte for byte, and such a
+        copy is left out, as every consumer does that goes by the ids. One that differs is kept.
         At the deadline it returns what there is; the caller's assertions then say what is missing.
         """
         settings = {"bootstrap.servers": self._brokers, "group.id": "e2e-reader"}
         consumer = Consumer({**settings, "enable.auto.commit": False})
         end_s = time.monotonic() + deadline_s
         records: list[LogRecord] = []
+        seen: set[bytes | None] = set()
         try:
             partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
             consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in partitions])
             while time.monotonic() < end_s:
                 batch = consumer.consume(1_000, timeout=SILENCE_S)
-                records += [self._decode(message) for message in batch if not message.error()]
+                for message in batch:
+                    if not message.error() and message.value() not in seen:
+                        seen.add(message.value())
+                        records.append(self._decode(message))
                 if not batch and is_enough(records):
                     break
         finally:
