@@ -6,11 +6,13 @@ with a key is taken, because it might be a second execution.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from ingress.acceptance import PRODUCE_WITHIN_MS
 from ingress.endings import cost_nothing
 from ingress.idempotency import IdempotencyKey
 from ingress.recollection import Ended, NeverRan, Open, Recollection
@@ -27,6 +29,10 @@ _LOG = logging.getLogger(__name__)
 _CLAIM_WITHIN_S: Final = 5.0
 _RELEASE_WITHIN_S: Final = 2.0
 _TRIES_MAX: Final = 2
+_SEEN_WITHIN_S: Final = 11.0
+"""Longer than a request may take to reach the log; what has not by then is taken over."""
+_LOOK_FIRST_S: Final = 0.05
+_LOOK_MAX_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +42,9 @@ class Wish:
     org: str
     key: IdempotencyKey
     request_id: str
-    produce_by_ms: int
     deadline_ms: int
+    may_wait: bool = True
+    """Whether it may wait until the holder of the key is known to run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +62,8 @@ class Earlier:
     request_id: str
     deadline_ms: int
     ended: Ended | None
+    is_unseen: bool = False
+    """The ledger knows of no attempt: it may be on its way, or have died with its ingress."""
 
 
 Standing: TypeAlias = Fresh | Earlier | Refusal
@@ -68,7 +77,22 @@ class Claims:
     recollection: Recollection
 
     async def claim(self, wish: Wish) -> Standing:
-        """What the request stands for; a refusal when that cannot be told, or the body differs."""
+        """What the request stands for; a refusal when that cannot be told, or the body differs.
+
+        A holder that nobody has seen yet is looked at again, because joining one that never reached
+        the log would be waiting for nothing: after its time to get there, it is taken over.
+        """
+        until_s = time.monotonic() + _SEEN_WITHIN_S
+        pause_s = _LOOK_FIRST_S
+        while True:
+            standing = await self._claim_now(wish)
+            is_unseen = isinstance(standing, Earlier) and standing.is_unseen
+            if not is_unseen or not wish.may_wait or time.monotonic() >= until_s:
+                return standing
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LOOK_MAX_S)
+
+    async def _claim_now(self, wish: Wish) -> Standing:
         deadline_s = time.monotonic() + _CLAIM_WITHIN_S
         try:
             for _ in range(_TRIES_MAX):
@@ -101,15 +125,17 @@ class Claims:
             case answers.Held(req=holder, deadline_ms=until_ms) if holder == wish.request_id:
                 # The claim went through before, only its answer was lost.
                 return Fresh(holder, until_ms)
-            case answers.Held(req=holder, deadline_ms=until_ms):
-                return await self._standing_of(wish, holder, until_ms)
+            case answers.Held(req=holder, state=state, deadline_ms=until_ms):
+                return await self._standing_of(wish, holder, until_ms, is_unseen=not state)
 
-    async def _standing_of(self, wish: Wish, holder: str, deadline_ms: int) -> Standing | None:
+    async def _standing_of(
+        self, wish: Wish, holder: str, deadline_ms: int, *, is_unseen: bool
+    ) -> Standing | None:
         match await self.recollection.find(wish.org, holder, deadline_ms):
             case Ended() as ended:
                 return Earlier(holder, deadline_ms, ended)
             case Open():
-                return Earlier(holder, deadline_ms, None)
+                return Earlier(holder, deadline_ms, None, is_unseen)
             case NeverRan():
                 await self._release(wish.org, wish.key, holder)
                 return None
@@ -122,7 +148,7 @@ class Claims:
             req=wish.request_id,
             key_hash=wish.key.key_hash,
             fingerprint=wish.key.fingerprint,
-            produce_by_ms=wish.produce_by_ms,
+            produce_by_ms=self.recollection.clock.now_ms() + PRODUCE_WITHIN_MS,
             deadline_ms=wish.deadline_ms,
         )
 

@@ -74,7 +74,9 @@ class Conversation:
         state["request_id"] = standing.request_id
         is_ended = isinstance(standing, Earlier) and standing.ended is not None
         if isinstance(standing, Fresh):
-            taken = replace(taken, deadline_ms=standing.deadline_ms)
+            # One that was taken over has its time to reach the log before it.
+            now_ms = self._intake.clock.now_ms()
+            taken = replace(taken, deadline_ms=standing.deadline_ms, received_at_ms=now_ms)
         if taken.preference.respond_async and not taken.order.call.stream and not is_ended:
             return await self._answer_or_queue(standing, taken, receive, send)
         exchange = _Exchange(self._intake, taken, self._open(standing, taken, receive))
@@ -87,14 +89,13 @@ class Conversation:
     async def _standing(self, request_id: str, taken: Taken) -> Standing:
         if taken.key is None:
             return Fresh(request_id, taken.deadline_ms)
-        produce_by_ms = taken.received_at_ms + PRODUCE_WITHIN_MS
-        org = taken.caller.org
-        standing = await self._intake.claims.claim(
-            Wish(org, taken.key, request_id, produce_by_ms, taken.deadline_ms)
-        )
         prefers = taken.preference
+        wants_to_wait = prefers.wait_s != 0 or prefers.respond_async
+        standing = await self._intake.claims.claim(
+            Wish(taken.caller.org, taken.key, request_id, taken.deadline_ms, wants_to_wait)
+        )
         is_running = isinstance(standing, Earlier) and standing.ended is None
-        if is_running and prefers.wait_s == 0 and not prefers.respond_async:
+        if is_running and not wants_to_wait:
             return Refusal(
                 ErrorCode.IDEMPOTENCY_IN_FLIGHT,
                 "The first request with this idempotency key is still running.",

@@ -14,7 +14,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from ingress.acceptance import PRODUCE_WITHIN_MS
 from ingress.auth import Caller
 from ingress.claims import Earlier, Fresh, Wish
 from ingress.intake import Intake
@@ -74,10 +73,7 @@ class JobSubmission:
         """Answer a job that was taken; what comes back is to be refused."""
         standing: Fresh | Earlier | Refusal = Fresh(state["request_id"], taken.deadline_ms)
         if taken.key is not None:
-            produce_by_ms = taken.received_at_ms + PRODUCE_WITHIN_MS
-            wish = Wish(
-                taken.caller.org, taken.key, state["request_id"], produce_by_ms, taken.deadline_ms
-            )
+            wish = Wish(taken.caller.org, taken.key, state["request_id"], taken.deadline_ms)
             standing = await self._intake.claims.claim(wish)
         if isinstance(standing, Refusal):
             return standing
@@ -87,7 +83,8 @@ class JobSubmission:
             replayed = [(b"idempotent-replayed", b"true")]
             await respond_queued(send, standing.request_id, facts, replayed)
             return None
-        taken = replace(taken, deadline_ms=standing.deadline_ms)
+        now_ms = self._intake.clock.now_ms()
+        taken = replace(taken, deadline_ms=standing.deadline_ms, received_at_ms=now_ms)
         way = Way(reply_to=None, keep_result=True)
         event, headers = event_of(self._intake, ROUTE, standing.request_id, taken, way)
         refusal = await self._intake.placement.place_job(event, headers)
