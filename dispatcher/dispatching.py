@@ -25,10 +25,9 @@ from schemas.runtime.consume.dead_letters import DeadLetters
 from schemas.runtime.consume.records import Record
 from schemas.runtime.ledger import answers
 from schemas.runtime.telemetry import Metrics
+from schemas.topics import NO_EFFECT_AFTER_MS
 
 _LOG = logging.getLogger(__name__)
-
-_NO_EFFECT_AFTER_MS = 10 * 60 * 1000
 
 
 @dataclass(slots=True)
@@ -84,7 +83,7 @@ class Dispatching:
             return
         self._repeats[request.request_id] = [record]
         try:
-            if self.clock.now_ms() <= request.deadline_ms + _NO_EFFECT_AFTER_MS:
+            if self.clock.now_ms() <= request.deadline_ms + NO_EFFECT_AFTER_MS:
                 await self._claim_and_run(job, record)
         finally:
             repeats = self._repeats.pop(request.request_id)

@@ -23,9 +23,7 @@ from schemas.events import (
 from schemas.frames import Terminal
 from schemas.runtime.ledger import answers
 from schemas.runtime.ledger.documents import Balance
-
-NO_EFFECT_AFTER_MS = 10 * 60 * 1000
-"""A record whose deadline passed longer ago has its outcome already."""
+from schemas.topics import NO_EFFECT_AFTER_MS
 
 Decidable: TypeAlias = (
     answers.Admitted | answers.Limited | answers.Refused | answers.Contended

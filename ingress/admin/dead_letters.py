@@ -15,12 +15,11 @@ from aiokafka import ConsumerRecord, TopicPartition
 
 from schemas.codec import MalformedRecord, decode
 from schemas.runtime.produce import Outgoing
-from schemas.topics import TOPICS, dead_letters_of
+from schemas.topics import NO_EFFECT_AFTER_MS, TOPICS, dead_letters_of
 
 _REASON_PREFIX: Final = "__connect.errors."
 _ATTEMPTS: Final = "x-dlq-attempts"
 _DEADLINE: Final = "deadline_ms"
-_NO_EFFECT_AFTER_MS: Final = 10 * 60_000
 _HEX_BYTES_MAX: Final = 4_096
 _LETTER_ID: Final = re.compile(r"(?P<topic>.+)-(?P<partition>[0-9]{1,6})@(?P<offset>[0-9]{1,18})")
 
@@ -99,7 +98,7 @@ def retry_of(letter: ConsumerRecord) -> Outgoing:
 def has_no_effect(letter: ConsumerRecord, now_ms: int) -> bool:
     """Whether its deadline passed so long ago that workers let it pass without any effect."""
     deadline = dict(letter.headers).get(_DEADLINE, b"")
-    return deadline.isdigit() and now_ms > int(deadline) + _NO_EFFECT_AFTER_MS
+    return deadline.isdigit() and now_ms > int(deadline) + NO_EFFECT_AFTER_MS
 
 
 def _reason(headers: Mapping[str, bytes]) -> dict[str, str]:

@@ -10,7 +10,6 @@ import pytest
 from limiter_worker.accepted import Accepted
 from limiter_worker.terms import DefaultRate, NoTerms, Terms, terms_of
 from limiter_worker.verdicts import (
-    NO_EFFECT_AFTER_MS,
     Decidable,
     Dispatch,
     End,
@@ -25,6 +24,7 @@ from schemas.entities import Budget, Limits, Quota
 from schemas.errors import ErrorCode
 from schemas.events import PinnedPrice
 from schemas.runtime.ledger import answers
+from schemas.topics import NO_EFFECT_AFTER_MS
 from tests.unit.examples import ACCEPTED_AT, NOW_MS, accepted, configuration
 
 _LIMITS = Limits(
