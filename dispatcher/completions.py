@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from schemas.failures import Poison
 from schemas.money import TokenCounts
 
 _EVENT_BYTES_MAX = 8 * 1024 * 1024
@@ -66,7 +67,7 @@ class Completion:
     """The output, for counting where the backend did not."""
 
 
-class UpstreamGarbage(Exception):
+class UpstreamGarbage(Poison):
     """The backend's answer is not of the OpenAI shape."""
 
 

@@ -16,6 +16,7 @@ import msgspec
 from dispatcher.routing import Choice
 from schemas.entities import Backend
 from schemas.errors import ErrorCode
+from schemas.failures import Failure
 
 _CONNECT_TIMEOUT_S = 5.0
 _PROBE_TIMEOUT = aiohttp.ClientTimeout(total=2.0)
@@ -28,7 +29,7 @@ _OWN_FAULT = frozenset({401, 403, 407})
 _TRY_ELSEWHERE = frozenset({408, 425, 429})
 
 
-class UpstreamFailure(Exception):
+class UpstreamFailure(Failure):
     """A call that gave no completion.
 
     ``may_have_spent``: whether the backend may have worked before it failed. ``retryable``: whether

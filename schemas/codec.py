@@ -17,6 +17,7 @@ import fastavro
 import msgspec
 
 from schemas import events
+from schemas.failures import Poison
 
 __all__ = ["MalformedRecord", "Published", "decode", "decode_as", "encode", "published_schemas"]
 
@@ -26,7 +27,7 @@ _MAGIC = 0
 E = TypeVar("E", bound=msgspec.Struct)
 
 
-class MalformedRecord(ValueError):
+class MalformedRecord(Poison):
     """Bytes that are not a record of a published schema; dead-letter them, never retry."""
 
 

@@ -19,6 +19,7 @@ from aiokafka.errors import KafkaError
 from schemas.codec import MalformedRecord, decode_as
 from schemas.config_state import ConfigState, Snapshot
 from schemas.events import ConfigEntry
+from schemas.failures import Transient
 from schemas.topics import CONFIG, MAX_RECORD_BYTES
 
 _LOG = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ _COPY_NAME = "config.json"
 OnChange = Callable[[Snapshot], None]
 
 
-class ConfigUnavailable(Exception):
+class ConfigUnavailable(Transient):
     """Neither the config log nor a copy of it could be read."""
 
 

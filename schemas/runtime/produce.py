@@ -18,6 +18,7 @@ from aiokafka.partitioner import murmur2
 
 from schemas import topics
 from schemas.events import RecordRef
+from schemas.failures import Transient
 from schemas.runtime.retry import retry_until
 
 _BATCH_BYTES = 512 * 1024
@@ -27,7 +28,7 @@ _START_TIMEOUT_S = 30.0
 Headers = Sequence[tuple[str, bytes]]
 
 
-class ProduceFailed(Exception):
+class ProduceFailed(Transient):
     """The broker did not acknowledge; the record may or may not be in the log. Transient."""
 
 

@@ -16,6 +16,8 @@ from urllib.parse import unquote, urlsplit
 
 import hiredis
 
+from schemas.failures import Defect, Transient
+
 _LOG = logging.getLogger(__name__)
 
 _PENDING_MAX = 20_000
@@ -29,11 +31,11 @@ Send = Callable[..., asyncio.Future[Any]]
 OnConnect = Callable[[Send], Awaitable[None]]
 
 
-class StoreUnavailable(Exception):
+class StoreUnavailable(Transient):
     """No answer: the command may or may not have been carried out. Transient."""
 
 
-class StoreError(Exception):
+class StoreError(Defect):
     """The server answered with an error; the first word is its code."""
 
 

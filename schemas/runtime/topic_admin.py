@@ -9,12 +9,13 @@ from dataclasses import dataclass
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from schemas.failures import Defect
 from schemas.topics import TOPICS
 
 DEFAULT_PARTITIONS = 12
 
 
-class PartitionCountChanged(Exception):
+class PartitionCountChanged(Defect):
     """A topic exists with another partition count than the one asked for."""
 
 

@@ -10,6 +10,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 
+from schemas.failures import Defect
 from schemas.runtime.consume.records import Record
 from schemas.runtime.produce import Outgoing, Producer
 from schemas.topics import dead_letters_of
@@ -19,7 +20,7 @@ _WINDOW_MAX = 1_000
 _PRODUCE_DEADLINE_S = 3_600.0
 
 
-class TooManyDeadLetters(Exception):
+class TooManyDeadLetters(Defect):
     """More dead letters within a minute than an accident explains; the worker must stop."""
 
 

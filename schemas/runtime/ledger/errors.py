@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from schemas.failures import Defect, Transient
 from schemas.runtime.store import StoreError, StoreUnavailable
 
 _AWAY_CODES = ("MISCONF", "NOREPLICAS", "BUSY", "LOADING", "MASTERDOWN", "READONLY", "OOM")
@@ -9,7 +10,7 @@ _NO_FUNCTIONS = "Function not found"
 """Functions vanish with the data of a store, and return with the next connection."""
 
 
-class LedgerUnavailable(Exception):
+class LedgerUnavailable(Transient):
     """The store did not answer; what was sent may have happened. Transient: every call repeats."""
 
 
@@ -17,7 +18,7 @@ class LedgerNotReady(LedgerUnavailable):
     """The ledger is empty or being rebuilt. Transient, and nothing happened."""
 
 
-class LedgerFault(Exception):
+class LedgerFault(Defect):
     """The store rejected a command: a defect of ours, never cured by repeating it."""
 
 
