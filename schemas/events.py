@@ -119,6 +119,7 @@ class RequestAccepted(msgspec.Struct, frozen=True, kw_only=True):
     idempotency_hash: str | None = None
     keep_result: bool = False
     not_before_ms: int | None = None
+    background: bool = False
 
 
 class RequestAdmitted(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,6 +134,7 @@ class RequestAdmitted(msgspec.Struct, frozen=True, kw_only=True):
     price: PinnedPrice | None = None
     rate_status: str
     config_offset: int
+    payload_elsewhere: bool = False
 
 
 class RequestFinished(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,6 +160,8 @@ class RequestFinished(msgspec.Struct, frozen=True, kw_only=True):
     bookings: list[Booking]
     parents: list[RecordRef]
     result: bytes | None = None
+    result_ref: RecordRef | None = None
+    result_sha256: str | None = None
 
 
 class AttemptAdjusted(msgspec.Struct, frozen=True, kw_only=True):

@@ -70,6 +70,7 @@ _EVENTS: Final[tuple[Event, ...]] = (
         idempotency_hash="ab" * 32,
         keep_result=True,
         not_before_ms=_MS + 1_000,
+        background=True,
     ),
     RequestAdmitted(
         request_id=_ID,
@@ -95,6 +96,7 @@ _EVENTS: Final[tuple[Event, ...]] = (
         ),
         rate_status='[{"id":"org:requests_per_s"}]',
         config_offset=7,
+        payload_elsewhere=True,
     ),
     RequestFinished(
         request_id=_ID,
@@ -124,6 +126,8 @@ _EVENTS: Final[tuple[Event, ...]] = (
         bookings=[_BOOKING],
         parents=[_REQUEST_REF, _DISPATCH_REF],
         result=b'{"choices":[]}',
+        result_ref=RecordRef(topic="inference.results.v1", partition=3, offset=12),
+        result_sha256="ab" * 32,
     ),
     AttemptAdjusted(
         request_id=_ID,

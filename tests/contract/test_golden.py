@@ -13,13 +13,21 @@ _PUBLISHED = published_schemas()
 _IDS = [f"{published.name}.v{published.version}" for published in _PUBLISHED]
 
 
+def _as_written(published: Published) -> msgspec.Struct:
+    """The sample without what its version could not say: later fields at their defaults."""
+    sample = SAMPLES[published.name]
+    said = {field["name"] for field in published.schema["fields"]}
+    later = [f for f in msgspec.structs.fields(type(sample)) if f.name not in said]
+    return msgspec.structs.replace(sample, **{field.name: field.default for field in later})
+
+
 @pytest.mark.parametrize("published", _PUBLISHED, ids=_IDS)
 def test_golden_bytes_decode_to_what_they_were(published: Published) -> None:
     """Under today's code and today's newest schema."""
     record = golden_path(published.name, published.version).read_bytes()
 
     assert int.from_bytes(record[1:5]) == published.schema_id
-    assert decode(record) == SAMPLES[published.name]
+    assert decode(record) == _as_written(published)
 
 
 @pytest.mark.parametrize("published", _PUBLISHED, ids=_IDS)
