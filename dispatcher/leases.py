@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from dispatcher.abort import Abort, DrainCap, Reason
+from schemas.failures import Failure
 from schemas.runtime.ledger import answers, documents
 from schemas.runtime.ledger.client import LedgerClient
-from schemas.runtime.ledger.errors import LedgerUnavailable
 
 _LOG = logging.getLogger(__name__)
 
@@ -83,12 +83,13 @@ class Leases:
             if not attempts:
                 continue
             renewals = [attempt.renewal() for attempt in attempts]
-            try:
-                replies = await self.ledger.renew_many(renewals)
-            except LedgerUnavailable as error:
-                _LOG.warning("leases not renewed: %r", error)
-                continue
+            replies = await self.ledger.renew_many(renewals)
+            failures = [reply for reply in replies if isinstance(reply, Failure)]
+            if failures:
+                _LOG.warning("%d leases not renewed: %r", len(failures), failures[0])
             for attempt, renewal, reply in zip(attempts, renewals, replies, strict=True):
+                if isinstance(reply, Failure):
+                    continue
                 # A failover meanwhile makes the reply one about a fence that is no longer used.
                 if self.running.get(attempt.request_id) is attempt and (
                     attempt.fence == renewal.fence

@@ -37,8 +37,8 @@ from schemas.runtime.clock import Clock
 from schemas.runtime.config import ConfigFeed
 from schemas.runtime.consume.dead_letters import DeadLetters
 from schemas.runtime.consume.records import Record
-from schemas.runtime.ledger import answers
-from schemas.runtime.ledger.client import LedgerClient
+from schemas.runtime.ledger import answers, documents
+from schemas.runtime.ledger.client import LedgerClient, answered
 from schemas.runtime.ledger.errors import LedgerUnavailable
 from schemas.runtime.retry import retry_until
 from schemas.runtime.telemetry import Metrics
@@ -226,11 +226,9 @@ class Admission:
             now_ms = self.clock.now_ms()
             earliest_ms = min(request.deadline_ms for request in asked)
             deadline_s = self.clock.monotonic_s() + (earliest_ms - now_ms) / 1000
-            documents = [request.terms.admit for request in asked]
+            batch = [request.terms.admit for request in asked]
             try:
-                found = await retry_until(
-                    partial(self.ledger.admit_many, documents), LedgerUnavailable, deadline_s
-                )
+                found = await retry_until(partial(self._ask, batch), LedgerUnavailable, deadline_s)
             except LedgerUnavailable as error:
                 _LOG.warning("the ledger is away: %r", error)
                 asked = [request for request in asked if request.deadline_ms > self.clock.now_ms()]
@@ -238,3 +236,6 @@ class Admission:
             by_request = {id(r): answer for r, answer in zip(asked, found, strict=True)}
             return [by_request.get(id(r)) for r in waiting]
         return [None for _ in waiting]
+
+    async def _ask(self, batch: Sequence[documents.Admit]) -> list[answers.AdmitAnswer]:
+        return answered(await self.ledger.admit_many(batch))

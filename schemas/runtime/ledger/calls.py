@@ -13,7 +13,7 @@ import msgspec
 
 from schemas import keys
 from schemas.runtime.ledger import answers, documents
-from schemas.runtime.ledger.errors import LedgerNotReady
+from schemas.runtime.ledger.errors import LedgerFault, LedgerNotReady
 
 A_co = TypeVar("A_co", covariant=True)
 
@@ -29,15 +29,23 @@ class Call(Generic[A_co]):
     decoder: msgspec.json.Decoder[Any]
 
     def decode(self, reply: Reply) -> A_co:
-        """The answer in a reply; raises LedgerNotReady."""
-        text = reply if isinstance(reply, bytes) else reply[0]
-        answer = self.decoder.decode(text)
+        """The answer in a reply; raises LedgerNotReady, and LedgerFault for what is no answer."""
+        try:
+            answer = self._read(reply)
+        except (msgspec.MsgspecError, TypeError, ValueError) as error:
+            raise LedgerFault(f"{self.command[1]!r} answered {reply!r:.200}") from error
         if isinstance(answer, answers.NotReady):
             raise LedgerNotReady("the ledger is empty or being rebuilt")
-        if not isinstance(reply, bytes):
-            answer = msgspec.structs.replace(answer, outcome=reply[1])
         decoded: A_co = answer
         return decoded
+
+    def _read(self, reply: Reply) -> Any:
+        if isinstance(reply, bytes):
+            return self.decoder.decode(reply)
+        text, outcome = reply
+        if not isinstance(outcome, bytes):
+            raise TypeError("an outcome is bytes")
+        return msgspec.structs.replace(self.decoder.decode(text), outcome=outcome)
 
 
 def _decoder(answer: Any) -> msgspec.json.Decoder[Any]:

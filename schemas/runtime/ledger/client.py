@@ -10,9 +10,10 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
+from schemas.failures import Failure
 from schemas.runtime.ledger import answers, calls, documents
 from schemas.runtime.ledger.calls import Call
-from schemas.runtime.ledger.errors import error_of
+from schemas.runtime.ledger.errors import LedgerFault, LedgerNotReady, error_of
 from schemas.runtime.ledger.script import library
 from schemas.runtime.store import Send, StoreConnection, StoreError, StoreUnavailable
 
@@ -38,12 +39,15 @@ class LedgerClient:
     def __init__(self, store: StoreConnection) -> None:
         self._store = store
 
-    async def run(self, group: Sequence[Call[A]]) -> list[A]:
-        """The answers of calls that travel together; they are not one transaction."""
+    async def run_each(self, group: Sequence[Call[A]]) -> list[A | Failure]:
+        """For each call of a group that travels together its answer, or why it has none.
+
+        They are not one transaction: a call that fails leaves its neighbours alone.
+        """
         replies = await asyncio.gather(
             *(self._store.call(*call.command) for call in group), return_exceptions=True
         )
-        return [call.decode(_checked(reply)) for call, reply in zip(group, replies, strict=True)]
+        return [_settled(call, reply) for call, reply in zip(group, replies, strict=True)]
 
     async def _one(self, call: Call[A]) -> A:
         try:
@@ -59,9 +63,11 @@ class LedgerClient:
         """Decide all limits of a request at once and take its hold."""
         return await self._one(calls.admit(document))
 
-    async def admit_many(self, batch: Sequence[documents.Admit]) -> list[answers.AdmitAnswer]:
-        """`admit` for each, in one round trip; one future for all of them."""
-        return await self.run([calls.admit(document) for document in batch])
+    async def admit_many(
+        self, batch: Sequence[documents.Admit]
+    ) -> list[answers.AdmitAnswer | Failure]:
+        """`admit` for each, in one round trip; a failure is that of its own call."""
+        return await self.run_each([calls.admit(document) for document in batch])
 
     async def start(self, document: documents.Start) -> answers.StartAnswer:
         """Claim a request."""
@@ -75,9 +81,11 @@ class LedgerClient:
         """Extend the lease of a running attempt."""
         return await self._one(calls.renew(document))
 
-    async def renew_many(self, batch: Sequence[documents.Renew]) -> list[answers.RenewAnswer]:
-        """`renew` for each, in one round trip."""
-        return await self.run([calls.renew(document) for document in batch])
+    async def renew_many(
+        self, batch: Sequence[documents.Renew]
+    ) -> list[answers.RenewAnswer | Failure]:
+        """`renew` for each, in one round trip; a failure is that of its own call."""
+        return await self.run_each([calls.renew(document) for document in batch])
 
     async def finish(self, document: documents.Finish, outcome: bytes) -> answers.FinishAnswer:
         """Book the real cost, return the hold, keep the encoded outcome."""
@@ -128,10 +136,23 @@ class LedgerClient:
         return await self._one(calls.snapshot(document))
 
 
-def _checked(reply: Any) -> Any:
-    """The reply itself, or the ledger's error for what came instead."""
+def answered(found: Sequence[A | Failure]) -> list[A]:
+    """The answers of a group; raises the first failure among them."""
+    for answer in found:
+        if isinstance(answer, Failure):
+            raise answer
+    return [answer for answer in found if not isinstance(answer, Failure)]
+
+
+def _settled(call: Call[A], reply: Any) -> A | Failure:
+    """The answer in a reply, or the ledger's error for what came instead."""
     if isinstance(reply, StoreUnavailable | StoreError):
-        raise error_of(reply) from reply
+        failure = error_of(reply)
+        failure.__cause__ = reply
+        return failure
     if isinstance(reply, BaseException):
         raise reply
-    return reply
+    try:
+        return call.decode(reply)
+    except (LedgerNotReady, LedgerFault) as failure:
+        return failure

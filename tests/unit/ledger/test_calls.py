@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from schemas.runtime.ledger import answers, calls, documents, script
-from schemas.runtime.ledger.errors import LedgerNotReady
+from schemas.runtime.ledger.errors import LedgerFault, LedgerNotReady
 
 REQUEST = documents.Renew(org="acme", req="r1", fence=2**32 + 1, lease_ms=1_000)
 
@@ -54,7 +54,7 @@ def test_a_ledger_that_is_not_ready_raises() -> None:
 
 def test_a_verdict_that_a_function_cannot_give_is_an_error() -> None:
     """An unknown tag fails loudly instead of passing as something else."""
-    with pytest.raises(msgspec.ValidationError):
+    with pytest.raises(LedgerFault):
         calls.renew(REQUEST).decode(b'{"v":"ADMITTED"}')
 
 
