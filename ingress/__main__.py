@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 
-import uvloop
-
 from ingress.app import create_app
 from ingress.settings import IngressSettings
+from schemas.runtime.loop_counts import loop_factory
 from schemas.runtime.settings import read_settings, redacted
 from schemas.runtime.telemetry import configure_logging
 
@@ -24,7 +24,9 @@ def main() -> None:
     settings = read_settings(IngressSettings)
     configure_logging("ingress", settings.log_level)
     _LOG.info("settings: %s", redacted(settings))
-    sys.exit(uvloop.run(_run(settings)))
+    with asyncio.Runner(loop_factory=loop_factory(counting=settings.count_loop)) as runner:
+        status = runner.run(_run(settings))
+    sys.exit(status)
 
 
 if __name__ == "__main__":

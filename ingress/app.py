@@ -35,6 +35,7 @@ from schemas.runtime.clock import Clock
 from schemas.runtime.config import ConfigFeed, ConfigUnavailable
 from schemas.runtime.config_report import report_config
 from schemas.runtime.ledger.client import LedgerClient, ledger_store
+from schemas.runtime.loop_counts import expose_loop
 from schemas.runtime.outcome_lookup import OutcomeLookup
 from schemas.runtime.produce import Producer
 from schemas.runtime.store import StoreConnection, StoreError, StoreUnavailable
@@ -188,14 +189,18 @@ class Ingress:
 def create_app(settings: IngressSettings) -> Ingress:
     """Build all parts; nothing connects before ``run``. Call it inside the running loop."""
     clock, metrics = Clock(), Metrics()
+    expose_loop(metrics)
     producer = Producer(settings.kafka_brokers, settings.instance_id)
+    producer.expose(metrics)
     config = ConfigFeed(
         settings.kafka_brokers,
         settings.data_dir,
         lambda snapshot: metrics.set("tallygate_config_offset", snapshot.offset),
     )
     bus = Bus(settings.bus_url)
+    bus.store.expose(metrics, "bus")
     store = ledger_store(settings.ledger_url)
+    store.expose(metrics, "ledger")
     ledger = LedgerClient(store)
     waiters = Waiters(bus)
     subscription = Subscription(

@@ -24,6 +24,17 @@ MetricName = Literal[
     "tallygate_reaped_attempts_total",
     "tallygate_late_attempts_total",
     "tallygate_backend_healthy",
+    "tallygate_produce_requests_total",
+    "tallygate_produced_records_total",
+    "tallygate_produced_bytes_total",
+    "tallygate_inbox_batches_total",
+    "tallygate_inbox_records_total",
+    "tallygate_store_commands_total",
+    "tallygate_store_flushes_total",
+    "tallygate_loop_wakeups_total",
+    "tallygate_tasks_total",
+    "tallygate_timers_total",
+    "tallygate_futures_total",
 ]
 
 
@@ -75,4 +86,23 @@ METRICS: Final[dict[MetricName, MetricSpec]] = {
     "tallygate_backend_healthy": MetricSpec(
         "gauge", "1 while neither probes nor calls speak against the backend.", ("backend",)
     ),
+    "tallygate_produce_requests_total": MetricSpec("counter", "Batches sent to a broker."),
+    "tallygate_produced_records_total": MetricSpec("counter", "Records in them."),
+    "tallygate_produced_bytes_total": MetricSpec("counter", "Bytes of them as sent."),
+    "tallygate_inbox_batches_total": MetricSpec(
+        "counter", "Batches handed to the handler of a topic.", ("topic",)
+    ),
+    "tallygate_inbox_records_total": MetricSpec("counter", "Records in them.", ("topic",)),
+    "tallygate_store_commands_total": MetricSpec(
+        "counter", "Commands sent to the ledger or the bus.", ("kind",)
+    ),
+    "tallygate_store_flushes_total": MetricSpec(
+        "counter", "Writes that carried them, a batch of commands each.", ("kind",)
+    ),
+    "tallygate_loop_wakeups_total": MetricSpec(
+        "counter", "Times that the thread of the event loop slept and was woken."
+    ),
+    "tallygate_tasks_total": MetricSpec("counter", "Tasks, where TALLYGATE_COUNT_LOOP is set."),
+    "tallygate_timers_total": MetricSpec("counter", "Timers, likewise."),
+    "tallygate_futures_total": MetricSpec("counter", "Futures made by the loop, likewise."),
 }

@@ -8,9 +8,8 @@ import sys
 from collections.abc import Callable
 from typing import TypeVar
 
-import uvloop
-
 from schemas.runtime.config import ConfigUnavailable
+from schemas.runtime.loop_counts import loop_factory
 from schemas.runtime.produce import ProduceFailed
 from schemas.runtime.settings import WorkerSettings, read_settings, redacted
 from schemas.runtime.store import StoreUnavailable
@@ -37,7 +36,7 @@ def run_worker(role: str, wanted: type[S], create_app: Callable[[S], Worker]) ->
         return await create_app(settings).run()
 
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with asyncio.Runner(loop_factory=loop_factory(counting=settings.count_loop)) as runner:
             status = runner.run(run())
     except (StoreUnavailable, ConfigUnavailable, ProduceFailed, TimeoutError) as error:
         _LOG.error("cannot start: %r", error)

@@ -20,6 +20,7 @@ from schemas import topics
 from schemas.events import RecordRef
 from schemas.failures import Transient
 from schemas.runtime.retry import retry_until
+from schemas.runtime.telemetry import Metrics
 
 _BATCH_BYTES = 512 * 1024
 _QUEUED_RECORDS_MAX = 50_000
@@ -76,6 +77,13 @@ class Producer:
         self._senders: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._partitions: dict[str, int] = {}
         self._queued = 0
+        self._requests = self._records = self._bytes = 0
+
+    def expose(self, metrics: Metrics) -> None:
+        """Export how much was sent, what was sent again included."""
+        metrics.total("tallygate_produce_requests_total", lambda: self._requests)
+        metrics.total("tallygate_produced_records_total", lambda: self._records)
+        metrics.total("tallygate_produced_bytes_total", lambda: self._bytes)
 
     async def start(self, used_topics: Sequence[str]) -> None:
         """Connect and learn the partition counts; raises ``ProduceFailed`` when a topic is missing."""
@@ -169,6 +177,9 @@ class Producer:
             self._queues[lane].appendleft(queued)
             self._queued += 1
         builder.close()
+        self._requests += 1
+        self._records += fitting
+        self._bytes += builder.size()
         try:
             acknowledged = await self._kafka.send_batch(builder, topic, partition=partition)
             metadata = await acknowledged

@@ -34,6 +34,8 @@ class ProcessSettings(BaseSettings):
     """Stable name of this replica, such as ``dispatcher-0``."""
     host: str = "127.0.0.1"
     log_level: str = "INFO"
+    count_loop: bool = False
+    """Whether tasks, timers and futures are counted, for benchmarks."""
 
 
 class WorkerSettings(ProcessSettings):

@@ -11,12 +11,14 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
 import hiredis
 
 from schemas.failures import Defect, Transient
+from schemas.runtime.telemetry import Metrics
 
 _LOG = logging.getLogger(__name__)
 
@@ -39,15 +41,24 @@ class StoreError(Defect):
     """The server answered with an error; the first word is its code."""
 
 
+@dataclass(slots=True)
+class _Sent:
+    """What went out since the process began."""
+
+    commands: int = 0
+    flushes: int = 0
+
+
 class _Pipe(asyncio.Protocol):
     """The wire: one batch of commands under way; what is issued meanwhile is the next batch.
 
     Fewer, larger writes spare both ends a wake-up each, and the server an fsync of its log.
     """
 
-    def __init__(self, on_lost: Callable[[], None]) -> None:
+    def __init__(self, on_lost: Callable[[], None], sent: _Sent) -> None:
         self.pending: deque[tuple[float, asyncio.Future[Any]]] = deque()
         self.transport: asyncio.Transport | None = None
+        self._sent = sent
         self._unsent: list[bytes] = []
         self._under_way = 0
         self._loop = asyncio.get_running_loop()
@@ -67,6 +78,8 @@ class _Pipe(asyncio.Protocol):
         if self._under_way or not self._unsent or self.transport is None:
             return
         self._under_way = len(self._unsent)
+        self._sent.commands += self._under_way
+        self._sent.flushes += 1
         self.transport.write(b"".join(self._unsent))
         self._unsent = []
 
@@ -111,6 +124,12 @@ class StoreConnection:
         self._ready = False
         self._keeper: asyncio.Task[None] | None = None
         self._lost = asyncio.Event()
+        self._sent = _Sent()
+
+    def expose(self, metrics: Metrics, kind: str) -> None:
+        """Export how many commands went out, and in how many writes."""
+        metrics.total("tallygate_store_commands_total", lambda: self._sent.commands, kind)
+        metrics.total("tallygate_store_flushes_total", lambda: self._sent.flushes, kind)
 
     async def start(self) -> None:
         """Connect, waiting at most a few seconds, and keep connected from now on.
@@ -151,7 +170,7 @@ class StoreConnection:
 
     async def _connect(self) -> None:
         self._lost.clear()
-        pipe = _Pipe(self._on_lost)
+        pipe = _Pipe(self._on_lost, self._sent)
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(CONNECT_DEADLINE_S):

@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.registry import Collector
 
 from schemas.metrics import METRICS, MetricName
 
@@ -83,11 +85,28 @@ def configure_logging(service: str, level: str) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
+class _Totals(Collector):
+    """Counters that others keep as plain integers; read when the page is."""
+
+    def __init__(self) -> None:
+        self.sources: dict[MetricName, list[tuple[tuple[str, ...], Callable[[], float]]]] = {}
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        for name, sources in self.sources.items():
+            spec = METRICS[name]
+            family = CounterMetricFamily(name, spec.meaning, labels=spec.labels)
+            for labels, read in sources:
+                family.add_metric(labels, read())
+            yield family
+
+
 class Metrics:
     """The metrics of one process, by their listed names."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._totals = _Totals()
+        self.registry.register(self._totals)
         self._children: dict[tuple[str, tuple[str, ...]], Any] = {}
         self._metrics: dict[str, Counter | Gauge | Histogram] = {}
 
@@ -116,6 +135,10 @@ class Metrics:
     def count(self, name: MetricName, *labels: str, by: float = 1) -> None:
         """Add to a counter."""
         self._child(name, labels).inc(by)
+
+    def total(self, name: MetricName, read: Callable[[], float], *labels: str) -> None:
+        """Export a counter that somebody else keeps, which costs nothing where it counts."""
+        self._totals.sources.setdefault(name, []).append((labels, read))
 
     def observe(self, name: MetricName, value: float, *labels: str) -> None:
         """Add an observation to a histogram."""

@@ -22,6 +22,7 @@ from schemas.runtime.consume.faust_app import WorkerApp, create_faust_app
 from schemas.runtime.consume.inbox import Handler, Inbox
 from schemas.runtime.consume.watchdog import watch
 from schemas.runtime.ledger.client import LedgerClient, ledger_store
+from schemas.runtime.loop_counts import expose_loop
 from schemas.runtime.produce import Producer
 from schemas.runtime.settings import WorkerSettings
 from schemas.runtime.store import StoreConnection
@@ -94,7 +95,9 @@ class Worker:
 
     def read(self, topic: str, handler: Handler, **bounds: Any) -> None:
         """Feed a topic to a handler."""
-        self.inboxes.append(Inbox(self.app, topic, handler, **bounds))
+        inbox = Inbox(self.app, topic, handler, **bounds)
+        inbox.expose(self.metrics)
+        self.inboxes.append(inbox)
 
     async def run(self) -> int:
         """Run until SIGTERM or SIGINT, or until a part fails. Returns the exit status."""
@@ -105,6 +108,7 @@ class Worker:
         pages = StatusPages(
             self.settings.host, self.settings.http_port, self.components, self.metrics
         )
+        self._expose()
         await self._connect()
         for work in self.before_start:
             await work()
@@ -160,6 +164,12 @@ class Worker:
         except ConsumerNotStarted:
             return False
         return True
+
+    def _expose(self) -> None:
+        expose_loop(self.metrics)
+        self.producer.expose(self.metrics)
+        self.ledger_store.expose(self.metrics, "ledger")
+        self.bus.store.expose(self.metrics, "bus")
 
     async def _connect(self) -> None:
         await asyncio.gather(self.ledger_store.start(), self.bus.start(), self.config.start())

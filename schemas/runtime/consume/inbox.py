@@ -19,6 +19,7 @@ from faust.types import TP
 from schemas.runtime.consume.ack_window import AckWindow, Entry, Lane
 from schemas.runtime.consume.faust_app import WorkerApp
 from schemas.runtime.consume.records import Record
+from schemas.runtime.telemetry import Metrics
 
 _LOG = logging.getLogger(__name__)
 
@@ -72,6 +73,7 @@ class Inbox:
         self._arrived = asyncio.Event()
         self._slots = asyncio.Semaphore(batches_under_way)
         self._under_way: set[asyncio.Task[None]] = set()
+        self._batches = self._records = 0
         app.on_partitions_revoked.connect(self._on_rebalance, weak=False)
         app.on_partitions_assigned.connect(self._on_rebalance, weak=False)
         source = app.topic(
@@ -79,6 +81,11 @@ class Inbox:
         )
         app.agent(source, name=f"inbox.{topic}")(self._take)  # type: ignore[arg-type]  # noack() is the Stream's
         app.task(self._pump)
+
+    def expose(self, metrics: Metrics) -> None:
+        """Export how many batches were handed over, and how many records in them."""
+        metrics.total("tallygate_inbox_batches_total", lambda: self._batches, self.topic)
+        metrics.total("tallygate_inbox_records_total", lambda: self._records, self.topic)
 
     async def _take(self, stream: Stream[Any]) -> None:
         """The agent: register each event, put it into the waiting batch."""
@@ -100,6 +107,8 @@ class Inbox:
             del self._waiting[: self._batch_max]
             if not self._waiting:
                 self._arrived.clear()
+            self._batches += 1
+            self._records += len(batch)
             task = asyncio.create_task(self._run(batch))
             self._under_way.add(task)
             task.add_done_callback(self._under_way.discard)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from schemas.runtime.telemetry import _Throttle
+from schemas.runtime.telemetry import Metrics, _Throttle
 
 
 def _record(logger: str) -> logging.LogRecord:
@@ -28,3 +28,15 @@ def test_our_own_lines_are_never_cut() -> None:
     throttle = _Throttle(lambda: 1.0)
 
     assert all(throttle.filter(_record("dispatcher.closing")) for _ in range(500))
+
+
+def test_a_counter_that_somebody_else_keeps_is_read_when_the_page_is() -> None:
+    """Counting it costs an addition, nothing else."""
+    metrics, sent = Metrics(), [0]
+    metrics.total("tallygate_store_commands_total", lambda: sent[0], "ledger")
+    metrics.total("tallygate_store_commands_total", lambda: 5, "bus")
+    sent[0] = 7
+
+    page = metrics.page().decode()
+    assert 'tallygate_store_commands_total{kind="ledger"} 7.0' in page
+    assert 'tallygate_store_commands_total{kind="bus"} 5.0' in page
