@@ -17,6 +17,7 @@ from ingress.admin.bodies import instant
 from ingress.admin.deps import AdminDeps
 from ingress.admin.log_search import Bounds, search_log
 from ingress.admin.refusal import Refusal, problem_response
+from schemas.audit import is_about
 from schemas.codec import MalformedRecord, decode_as
 from schemas.errors import ErrorCode
 from schemas.events import AuditRecorded
@@ -49,7 +50,7 @@ class AuditQuery:
         return (
             self.from_ms <= event.at_ms < self.to_ms
             and self.org in (None, event.org)
-            and self.request_id in (None, event.request_id)
+            and (self.request_id is None or is_about(event, self.request_id))
         )
 
 

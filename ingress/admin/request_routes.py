@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,8 +14,8 @@ from starlette.routing import Route
 from ingress.admin.deps import AdminDeps
 from ingress.admin.refusal import Refusal, problem_response
 from ingress.admin.request_search import RequestRecords, find_request
-from ingress.admin.timeline import assemble, effective_outcome
-from schemas.errors import ErrorCode
+from ingress.admin.timeline import Step, assemble, effective_outcome, refused_before_the_log
+from schemas.errors import ERRORS, ErrorCode
 from schemas.ids import uuid7_time_ms
 
 _ANSWER_DEADLINE_S = 25.0
@@ -53,7 +54,7 @@ def timeline_body(
     """The answer: what became of the request, its steps, and how complete the search was."""
     steps = assemble(records.found, with_payload=with_payload)
     outcome = effective_outcome(steps)
-    ended = {} if outcome is None else outcome.facts
+    ended = _refused_at_the_door(steps) if outcome is None else outcome.facts
     return {
         "request_id": request_id,
         "org": next((org for f in records.found if (org := getattr(f.event, "org", None))), None),
@@ -68,6 +69,15 @@ def timeline_body(
             "gave_up": records.gave_up,
         },
     }
+
+
+def _refused_at_the_door(steps: Sequence[Step]) -> dict[str, Any]:
+    code = refused_before_the_log(steps)
+    if code is None:
+        return {}
+    known = ERRORS.get(code)  # type: ignore[call-overload]  # any text may be asked for
+    status = known.status if known is not None else None
+    return {"status": "refused", "http_status": status, "error_code": code}
 
 
 def _nothing(request_id: str, records: RequestRecords) -> Refusal:

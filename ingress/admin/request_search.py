@@ -14,8 +14,9 @@ from aiokafka import ConsumerRecord, TopicPartition
 from ingress.admin.deps import AdminDeps
 from ingress.admin.log_search import Bounds, LogSearch, search_log
 from ingress.admin.timeline import Found
+from schemas.audit import is_about
 from schemas.codec import MalformedRecord, decode
-from schemas.events import RecordRef, RequestAccepted
+from schemas.events import AuditRecorded, RecordRef, RequestAccepted
 from schemas.runtime.produce import partition_of
 from schemas.runtime.topic_admin import list_topics
 from schemas.topics import TOPICS
@@ -81,7 +82,11 @@ def found_in(record: ConsumerRecord, request_id: str) -> Found | None:
         event = decode(record.value)
     except MalformedRecord:
         return None
-    if getattr(event, "request_id", None) != request_id:
+    if isinstance(event, AuditRecorded):
+        is_wanted = is_about(event, request_id)
+    else:
+        is_wanted = getattr(event, "request_id", None) == request_id
+    if not is_wanted:
         return None
     ref = RecordRef(topic=record.topic, partition=record.partition, offset=record.offset)
     return Found(ref, record.timestamp, event)

@@ -82,6 +82,14 @@ def effective_outcome(steps: Sequence[Step]) -> Step | None:
     return next(outcomes, None)
 
 
+def refused_before_the_log(steps: Sequence[Step]) -> str | None:
+    """The error code of a request that ingress refused by itself, whose only trace is its audit."""
+    if {step.what for step in steps} != {"audit"}:
+        return None
+    refused = (s.facts["detail"] for s in steps if s.facts["action"] == "refused")
+    return next((str(detail.get("code")) for detail in refused if isinstance(detail, dict)), None)
+
+
 def _identity(event: Event) -> str:
     """What a repeated record has in common with its first one."""
     match event:
@@ -115,7 +123,7 @@ def _steps(record: Found, copy: int, *, with_payload: bool) -> list[Step]:
         case UsageRecorded():
             return [Step(record.appended_at_ms, "usage", place, _usage(event), note)]
         case AuditRecorded():
-            facts = {"action": event.action, "actor": event.actor, "detail": _json(event.detail)}
+            facts = {"action": event.action, "actor": event.actor, "detail": _detail(event)}
             return [Step(event.at_ms, "audit", place, facts, note)]
         case _:
             return []
@@ -204,6 +212,14 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
 
 def _bookings(bookings: list[Booking]) -> Any:
     return msgspec.to_builtins(bookings)
+
+
+def _detail(event: AuditRecorded) -> Any:
+    """What the event says, without the other requests that it lists."""
+    detail = _json(event.detail)
+    if isinstance(detail, dict):
+        detail.pop("request_ids", None)
+    return detail
 
 
 def _place(ref: RecordRef) -> str:

@@ -6,6 +6,7 @@ import pytest
 from aiokafka import ConsumerRecord, TopicPartition
 
 from ingress.admin.request_search import found_in, partitions_of
+from schemas.audit import RefusalTally, Refused
 from schemas.codec import encode
 from schemas.runtime.produce import partition_of
 from schemas.topics import AUDIT, CONFIG, DISPATCH, OUTCOMES, REQUESTS, TOPICS, USAGE_RECORDS
@@ -68,3 +69,14 @@ def test_a_record_of_the_request_is_found_with_its_place() -> None:
 def test_other_records_are_not(value: bytes | None) -> None:
     """A client cannot smuggle its prompt into the story of another request."""
     assert found_in(record(value), REQUEST_ID) is None
+
+
+def test_an_audit_event_that_lists_the_request_is_found() -> None:
+    """It is all there is of a request that was refused before the log."""
+    tally = RefusalTally()
+    for request_id in (REQUEST_ID, "018bcfe5-6800-7000-8000-00000000ffff"):
+        tally.add(Refused(request_id, "acme", "key_a", "RATE_LIMIT_EXCEEDED", NOW_MS))
+    (event,) = tally.take()
+
+    assert found_in(record(encode(event)), REQUEST_ID) is not None
+    assert found_in(record(encode(event)), "018bcfe5-6800-7000-8000-00000000fffe") is None

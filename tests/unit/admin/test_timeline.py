@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from ingress.admin.request_routes import timeline_body
+from ingress.admin.request_search import RequestRecords
 from ingress.admin.timeline import Found, Step, assemble, effective_outcome
+from schemas.audit import RefusalTally, Refused
 from schemas.codec import encode
 from schemas.events import (
     AttemptAdjusted,
@@ -211,3 +214,20 @@ def test_texts_are_left_out_unless_asked_for() -> None:
     assert f"'payload_bytes': {len(accepted().payload)}" in without
     assert "hello" in with_payload
     assert "the answer" in with_payload
+
+
+def test_a_request_that_was_refused_before_the_log_is_told_by_its_audit_event() -> None:
+    """Without the other requests that the event lists."""
+    tally = RefusalTally()
+    for name in (REQUEST_ID, "another"):
+        tally.add(Refused(name, "acme", "key_a", "RATE_LIMIT_EXCEEDED", NOW_MS))
+    records = [found(tally.take()[0], "audit.router", 5, NOW_MS + 1_000)]
+
+    told = timeline_body(
+        REQUEST_ID, RequestRecords(records, 1, NOW_MS, NOW_MS + 1, None), with_payload=False
+    )
+
+    assert (told["status"], told["http_status"]) == ("refused", 429)
+    assert told["error_code"] == "RATE_LIMIT_EXCEEDED"
+    (step,) = told["steps"]
+    assert step["facts"]["detail"] == {"code": "RATE_LIMIT_EXCEEDED", "count": 2}
