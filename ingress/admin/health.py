@@ -9,7 +9,7 @@ import msgspec
 
 from schemas.keys import BACKEND_HEALTH
 from schemas.runtime.config_report import LIVE_WITHIN_S
-from schemas.runtime.store import StoreConnection, StoreError, StoreUnavailable
+from schemas.runtime.store import StoreConnection, StoreError, StoreUnavailable, text_pairs
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -44,8 +44,7 @@ async def health_of_backends(
 ) -> dict[str, list[dict[str, Any]]]:
     """Backend to what its dispatchers say; nothing while the store does not answer."""
     try:
-        flat: list[bytes] = await store.call("HGETALL", BACKEND_HEALTH)
+        reply = await store.call("HGETALL", BACKEND_HEALTH)
     except (StoreUnavailable, StoreError):
         return {}
-    texts = [text.decode() for text in flat]
-    return read_reports(dict(zip(texts[::2], texts[1::2], strict=True)), now_ms)
+    return read_reports(text_pairs(reply), now_ms)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from schemas.keys import CONFIG_APPLIED
 from schemas.runtime.clock import Clock
 from schemas.runtime.config_report import LIVE_WITHIN_S
-from schemas.runtime.store import StoreConnection
+from schemas.runtime.store import StoreConnection, text_pairs
 
 _POLL_S = 0.02
 
@@ -30,11 +30,17 @@ class Instance:
 
 
 def read_reports(reports: Mapping[str, str], now_ms: int) -> list[Instance]:
-    """Instances from the lines ``<role> <offset> <unix ms>`` that they wrote, by name."""
+    """Instances from the lines ``<role> <offset> <unix ms>`` that they wrote, by name.
+
+    A line that cannot be read is no report: its writer counts as one that never reported.
+    """
     instances = []
     for name, line in sorted(reports.items()):
-        role, offset, reported_at_ms = line.split()
-        instances.append(Instance(name, role, int(offset), now_ms - int(reported_at_ms)))
+        try:
+            role, offset, reported_at_ms = line.split()
+            instances.append(Instance(name, role, int(offset), now_ms - int(reported_at_ms)))
+        except ValueError:
+            continue
     return instances
 
 
@@ -45,9 +51,7 @@ def has_reached(instances: Iterable[Instance], role: str, offset: int) -> bool:
 
 async def instances_of(store: StoreConnection, clock: Clock) -> list[Instance]:
     """All instances that ever reported. Raises ``StoreUnavailable``."""
-    flat: list[bytes] = await store.call("HGETALL", CONFIG_APPLIED)
-    texts = [text.decode() for text in flat]
-    return read_reports(dict(zip(texts[::2], texts[1::2], strict=True)), clock.now_ms())
+    return read_reports(text_pairs(await store.call("HGETALL", CONFIG_APPLIED)), clock.now_ms())
 
 
 async def wait_until_applied(

@@ -7,6 +7,7 @@ can catch up elsewhere.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from typing import cast
@@ -18,8 +19,12 @@ from schemas.runtime.store import (
     BACKOFF_MAX_S,
     CONNECT_DEADLINE_S,
     REPLY_DEADLINE_S,
+    BrokenProtocol,
+    ReplyReader,
     StoreUnavailable,
 )
+
+_LOG = logging.getLogger(__name__)
 
 
 class _Listener(asyncio.Protocol):
@@ -30,21 +35,38 @@ class _Listener(asyncio.Protocol):
         self.heard_at_s = time.monotonic()
         self.transport: asyncio.Transport | None = None
         self._on_message = on_message
-        self._reader = hiredis.Reader()
+        self._replies = ReplyReader()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         self.heard_at_s = time.monotonic()
-        self._reader.feed(data)
-        while (reply := self._reader.gets()) is not False:
-            if not isinstance(reply, list):
-                continue
-            if reply[0] == b"message":
-                self._on_message(reply[2])
-            elif reply[0] == b"subscribe":
-                self.subscribed.set()
+        try:
+            replies = self._replies.take(data)
+        except BrokenProtocol as error:
+            _LOG.error("a store broke its protocol: %s", error)
+            if self.transport is not None:
+                self.transport.abort()
+            return
+        for reply in replies:
+            match reply:
+                case [b"message", _, bytes(body)]:
+                    self._hand_over(body)
+                case [b"subscribe", *_]:
+                    self.subscribed.set()
+
+    def _hand_over(self, body: bytes) -> None:
+        try:
+            self._on_message(body)
+        except Exception:  # noqa: BLE001  # a boundary around one message
+            # Anybody may publish: one message that its reader trips over must not cost the rest.
+            _LOG.exception("a message on %s was not understood", self.channel)
+
+    def write(self, *command: str) -> None:
+        """Send the command, unless the connection is lost already."""
+        if self.transport is not None:
+            self.transport.write(hiredis.pack_command(command))  # type: ignore[arg-type]
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's protocol
         self.transport = None
@@ -87,15 +109,10 @@ class Subscription:
                 await loop.create_connection(
                     lambda: listener, self._url.hostname or "", self._url.port or 6379
                 )
-                assert listener.transport is not None
                 if self._url.password:
                     user = unquote(self._url.username or "default")
-                    auth = ("AUTH", user, unquote(self._url.password))
-                    listener.transport.write(hiredis.pack_command(auth))  # type: ignore[arg-type]
-                subscribe = ("SUBSCRIBE", self._channel)
-                listener.transport.write(
-                    hiredis.pack_command(subscribe)  # type: ignore[arg-type]
-                )
+                    listener.write("AUTH", user, unquote(self._url.password))
+                listener.write("SUBSCRIBE", self._channel)
                 await listener.subscribed.wait()
         except (OSError, TimeoutError) as error:
             if listener.transport is not None:
@@ -129,4 +146,4 @@ class Subscription:
         if time.monotonic() - listener.heard_at_s > REPLY_DEADLINE_S:
             listener.transport.abort()
         else:
-            listener.transport.write(hiredis.pack_command(("PING",)))
+            listener.write("PING")

@@ -39,6 +39,14 @@ def test_an_ingress_that_is_behind_is_waited_for() -> None:
     assert has_reached(instances, "ingress", 6)
 
 
+def test_a_line_that_is_no_report_hides_no_other() -> None:
+    """Whatever stands in the hash."""
+    junk = {"a": "", "b": "ingress x 1", "c": "ingress 1", "d": "ingress 1 2 3"}
+    found = read_reports({**junk, "e": f"ingress 7 {NOW_MS}"}, NOW_MS)
+
+    assert [instance.name for instance in found] == ["e"]
+
+
 def test_ended_instances_and_other_roles_are_not_waited_for() -> None:
     """A process that stopped reporting does not block administration."""
     instances = read_reports(

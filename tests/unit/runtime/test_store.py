@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from schemas.runtime.store import Send, StoreConnection, StoreError, StoreUnavailable
+from schemas.runtime.store import Send, StoreConnection, StoreError, StoreUnavailable, text_pairs
 from schemas.runtime.subscription import Subscription
 from tests.unit.runtime.resp_server import RespServer, echo, resp_server
 
@@ -161,14 +161,93 @@ async def test_a_server_that_hangs_is_cut() -> None:
         call = store.call("ECHO", "x")
         assert store._pipe is not None
         # Backdating the call stands for waiting until its reply is overdue.
-        sent_at_s, answer = store._pipe.pending[0]
-        store._pipe.pending[0] = (sent_at_s - 6, answer)
+        store._pipe.pending[0].sent_at_s -= 6
         with pytest.raises(StoreUnavailable, match="connection lost"):
             await asyncio.wait_for(call, 5)
         server.answer = echo
         await _until(lambda: store.connected)
 
         assert await store.call("ECHO", "y") == b"y"
+
+
+GARBAGE = (
+    b"what?\r\n",
+    b":99999999999999999999\r\n",
+    b"$-5\r\n",
+    b"*-7\r\n",
+    b"%1\r\n*1\r\n+a\r\n+b\r\n",
+    b">2\r\n+message\r\n+b\r\n",
+    b"+OK\r\n+nobody asked\r\n",
+)
+
+
+@pytest.mark.parametrize("sent", GARBAGE)
+async def test_a_server_that_talks_garbage_is_left_and_found_again(sent: bytes) -> None:
+    """What was under way ends as unavailable, whatever the bytes, and a new connection works."""
+    async with resp_server(lambda _: b"") as server, _connected(server) as store:
+        calls = [store.call("ECHO", "x"), store.call("ECHO", "y"), store.call("ECHO", "z")]
+        await _until(lambda: bool(server.commands))
+        server.answer = echo
+        server.push(sent * 2)
+        ended = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 2)
+        await _until(lambda: store.connected)
+
+        assert isinstance(ended[-1], StoreUnavailable) or ended[-1] == b"OK"
+        assert await store.call("ECHO", "z") == b"z"
+
+
+async def test_a_reply_nobody_asked_for_breaks_the_connection_and_not_the_process() -> None:
+    """An idle connection notices too, before a command gets the reply of another."""
+    async with resp_server() as server, _connected(server) as store:
+        first = store._pipe
+        server.push(b"+surprise\r\n")
+        await _until(lambda: store._pipe is not first and store.connected)
+
+        assert await store.call("ECHO", "own") == b"own"
+
+
+@pytest.mark.parametrize(
+    ("sent", "told"),
+    [(b"#f\r\n", False), (b"_\r\n", None), (b",1.5\r\n", 1.5), (b"+\xff\r\n", b"\xff")],
+)
+async def test_a_reply_of_a_strange_type_is_that_of_its_own_command(
+    sent: bytes, told: object
+) -> None:
+    """The next command gets its own."""
+    replies = iter((sent, b"+next\r\n"))
+    async with resp_server(lambda _: next(replies)) as server, _connected(server) as store:
+        assert await store.call("GET", "k") == told
+        assert await store.call("GET", "k") == b"next"
+
+
+async def test_a_reply_without_an_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory is not the server's to fill."""
+    monkeypatch.setattr("schemas.runtime.store.REPLY_BYTES_MAX", 1_000)
+    async with resp_server(lambda _: b"") as server, _connected(server) as store:
+        call = store.call("GET", "k")
+        await _until(lambda: bool(server.commands))
+        server.push(b"$1000000000\r\n" + b"x" * 2_000)
+
+        with pytest.raises(StoreUnavailable, match="connection lost"):
+            await asyncio.wait_for(call, 2)
+
+
+async def test_commands_under_way_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that hangs costs this much and no more; replies make room again."""
+    monkeypatch.setattr("schemas.runtime.store._PENDING_BYTES_MAX", 1_000)
+    async with resp_server() as server, _connected(server) as store:
+        large = store.call("ECHO", "x" * 1_000)
+        with pytest.raises(StoreUnavailable, match="too much"):
+            await store.call("ECHO", "y")
+        await large
+        assert await store.call("ECHO", "y") == b"y"
+
+
+def test_what_is_no_text_in_a_hash_is_left_out() -> None:
+    """Whoever writes junk beside us hides nothing but its own line."""
+    flat = [b"a", b"1", b"\xff", b"2", b"c", 7, 8, b"d", b"odd"]
+    assert text_pairs(flat) == {"a": "1"}
+    assert text_pairs(None) == text_pairs(b"text") == {}
 
 
 async def test_a_server_that_is_not_there_fails_the_start() -> None:
@@ -216,6 +295,40 @@ async def test_a_subscription_hears_its_channel_again_after_a_loss() -> None:
 
     assert heard == [b"one", b"two", b"three"]
     assert [command[0] for command in server.commands] == [b"SUBSCRIBE", b"SUBSCRIBE"]
+
+
+@pytest.mark.parametrize("sent", [*GARBAGE[:5], b"*0\r\n*1\r\n$7\r\nmessage\r\n:5\r\n-ERR\r\n"])
+async def test_a_subscription_survives_garbage(sent: bytes) -> None:
+    """It hears what comes after, on this connection or the next."""
+    heard: list[bytes] = []
+    async with resp_server(_channel) as server:
+        subscription = Subscription(server.url, "ch", heard.append, lambda: None)
+        await subscription.start()
+        server.push(sent)
+        await asyncio.sleep(0.05)
+        await _until(lambda: subscription.subscribed)
+        server.push(_message(b"after"))
+        await _until(lambda: heard == [b"after"])
+        await subscription.stop()
+
+
+async def test_a_message_that_its_reader_trips_over_costs_no_other() -> None:
+    """Anybody may publish on a channel."""
+    heard: list[bytes] = []
+
+    def on_message(body: bytes) -> None:
+        if body == b"bad":
+            raise ValueError(body)
+        heard.append(body)
+
+    async with resp_server(_channel) as server:
+        subscription = Subscription(server.url, "ch", on_message, lambda: None)
+        await subscription.start()
+        server.push(_message(b"bad") + _message(b"good"))
+        await _until(lambda: heard == [b"good"])
+        await subscription.stop()
+
+    assert len(server.commands) == 1
 
 
 async def test_a_subscription_that_cannot_begin_says_so() -> None:
