@@ -10,28 +10,53 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
 
+from schemas.backend_url import URL_CHARS_MAX, url_problem
+
 __all__ = [
     "KINDS",
     "Backend",
     "Budget",
     "Entity",
+    "EntityId",
     "Key",
     "Kind",
     "Limits",
     "Model",
+    "ModelNames",
+    "Name",
     "Organization",
     "Project",
     "Quota",
     "Target",
+    "TimeMs",
     "User",
 ]
 
-Usd: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,7}(\.[0-9]{1,9})?$")]
-EntityId: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}$")]
+# A pattern ends with \Z: $ would let a trailing newline pass, into ledger keys and headers.
+Usd: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,7}(\.[0-9]{1,9})?\Z")]
+EntityId: TypeAlias = Annotated[
+    str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}\Z", max_length=128)
+]
+_PRINTABLE = (
+    "^[^\\x00-\\x1f\\x7f-\\x9f\\u061c\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff]*\\Z"
+)
+Name: TypeAlias = Annotated[str, msgspec.Meta(pattern=_PRINTABLE, max_length=256)]
+"""A text for people. It reaches terminals and logs, so nothing in it is invisible or moves a cursor."""
 Positive: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=2**53 - 1)]
+Tokens: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=10**9)]
 Rate: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=10**10)]
 """The ledger's buckets are exact far beyond this."""
+RequestsPerS: TypeAlias = Annotated[float, msgspec.Meta(gt=0, le=1e6)]
+TimeMs: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799_999)]
+"""Unix milliseconds up to the year 9999, the last one that calendars here can name."""
+EnvName: TypeAlias = Annotated[
+    str, msgspec.Meta(pattern=r"^BACKEND_[A-Za-z0-9_]{1,128}_API_KEY\Z", max_length=160)
+]
+"""A variable of the dispatcher. Any other name would send another secret of its process to a backend."""
 Kind: TypeAlias = Literal["organization", "project", "user", "key", "model", "backend"]
+
+
+ModelNames: TypeAlias = Annotated[tuple[EntityId, ...], msgspec.Meta(max_length=1_024)]
 
 
 class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -55,19 +80,19 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Organizations and keys without ``requests_per_s`` get the gateway's default rate.
     """
 
-    requests_per_s: Annotated[float, msgspec.Meta(gt=0, le=1e6)] | None = None
+    requests_per_s: RequestsPerS | None = None
     burst: Rate | None = None
     tokens_per_min: Rate | None = None
     concurrency: Positive | None = None
-    budgets: tuple[Budget, ...] = ()
-    quotas: tuple[Quota, ...] = ()
+    budgets: Annotated[tuple[Budget, ...], msgspec.Meta(max_length=16)] = ()
+    quotas: Annotated[tuple[Quota, ...], msgspec.Meta(max_length=16)] = ()
     on_limit: Literal["reject", "defer"] | None = None
 
 
 class Organization(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Who pays."""
 
-    name: str | None = None
+    name: Name | None = None
     limits: Limits = Limits()
 
 
@@ -89,18 +114,18 @@ class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An API key; only the HMAC of its secret is kept."""
 
     org: EntityId
-    hash: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
-    display: str
+    hash: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
+    display: Name
     """First and last characters of the secret, to recognise it by."""
-    created_at_ms: int
-    name: str | None = None
+    created_at_ms: TimeMs
+    name: Name | None = None
     project: EntityId | None = None
     user: EntityId | None = None
     limits: Limits = Limits()
-    models: tuple[EntityId, ...] | None = None
+    models: ModelNames | None = None
     """Models the key may use; ``None`` for all."""
-    expires_at_ms: int | None = None
-    revoked_at_ms: int | None = None
+    expires_at_ms: TimeMs | None = None
+    revoked_at_ms: TimeMs | None = None
 
 
 class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -108,34 +133,42 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     backend: EntityId
     weight: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 1
-    upstream_model: str | None = None
+    upstream_model: Annotated[Name, msgspec.Meta(min_length=1)] | None = None
     """The backend's name of the model, where it differs."""
 
 
 class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A model name clients may ask for: its route and its price."""
 
-    backends: Annotated[tuple[Target, ...], msgspec.Meta(min_length=1)]
+    backends: Annotated[tuple[Target, ...], msgspec.Meta(min_length=1, max_length=64)]
     input_usd_per_mtok: Usd | None = None
     output_usd_per_mtok: Usd | None = None
     cached_input_usd_per_mtok: Usd | None = None
     """Price of cached input tokens; the input price when not given."""
-    default_max_output_tokens: Positive = 4_096
+    default_max_output_tokens: Tokens = 4_096
     """Bound of the output where the client states none."""
-    max_output_tokens: Positive | None = None
-    image_tokens: Positive | None = None
+    max_output_tokens: Tokens | None = None
+    image_tokens: Tokens | None = None
     """Proved bound of the tokens of one image part; without it images are refused."""
 
 
 class Backend(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An OpenAI-compatible server. ``url`` is what ``OPENAI_BASE_URL`` would be."""
+    """An OpenAI-compatible server. ``url`` is what ``OPENAI_BASE_URL`` would be.
 
-    url: Annotated[str, msgspec.Meta(pattern=r"^https?://[^\s@]+$")]
-    api_key_env: str | None = None
+    Raises ``ValueError`` for a url that its caller's HTTP client could not parse.
+    """
+
+    url: Annotated[str, msgspec.Meta(pattern=r"^https?://[^\s@]+\Z", max_length=URL_CHARS_MAX)]
+    api_key_env: EnvName | None = None
     """Environment variable of the dispatcher that holds the backend's key."""
     timeout_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = 120
     max_concurrency: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 1_024
     state: Literal["active", "drained"] = "active"
+
+    def __post_init__(self) -> None:
+        """Judge the url as a whole; msgspec tells a ``ValueError`` with the place in the body."""
+        if problem := url_problem(self.url):
+            raise ValueError(problem)
 
 
 Entity: TypeAlias = Organization | Project | User | Key | Model | Backend

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import httpx
 
 from deploy.local.problem import StackError
+from schemas.backend_url import url_problem
 
 DISCOVERY_DEADLINE_S = 10.0
 ID_PATTERN = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
@@ -68,10 +69,13 @@ async def discover_models(
     upstream: Upstream, environment: Mapping[str, str]
 ) -> tuple[str, ...] | Unreachable:
     """The ids `GET /models` lists, in the backend's order."""
-    key = environment.get(upstream.key_variable)
+    key = environment.get(upstream.key_variable, "").strip()
     headers = {"authorization": f"Bearer {key}"} if key else {}
     try:
-        async with httpx.AsyncClient(timeout=DISCOVERY_DEADLINE_S, headers=headers) as client:
+        # No proxy from the environment: the dispatcher uses none, and the key is the backend's only.
+        async with httpx.AsyncClient(
+            timeout=DISCOVERY_DEADLINE_S, headers=headers, trust_env=False
+        ) as client:
             response = await client.get(f"{upstream.url}/models")
             response.raise_for_status()
             return tuple(str(model["id"]) for model in response.json()["data"])
@@ -89,5 +93,5 @@ def _upstream(upstream_id: str, address: str) -> Upstream | str:
         url = httpx.URL("")
     if url.scheme not in ("http", "https") or not url.host:
         return "it has no http:// or https:// address"
-    bare = url.path in ("", "/")
-    return Upstream(upstream_id, str(url.copy_with(path="/v1")) if bare else address.rstrip("/"))
+    whole = str(url.copy_with(path="/v1")) if url.path in ("", "/") else address.rstrip("/")
+    return url_problem(address) or Upstream(upstream_id, whole)

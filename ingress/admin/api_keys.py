@@ -12,7 +12,7 @@ import msgspec
 from ingress.admin.change import Edit
 from ingress.admin.entities import not_found
 from ingress.admin.refusal import Refusal
-from schemas.entities import Entity, EntityId, Key, Limits
+from schemas.entities import Entity, EntityId, Key, Limits, ModelNames, Name, TimeMs
 from schemas.errors import ErrorCode
 from schemas.ids import KEY_RANDOM_BYTES, api_key, api_key_hash
 
@@ -26,23 +26,23 @@ class NewKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Body of ``POST /keys``."""
 
     org: EntityId
-    name: str | None = None
+    name: Name | None = None
     project: EntityId | None = None
     user: EntityId | None = None
     limits: Limits = Limits()
-    models: tuple[EntityId, ...] | None = None
-    expires_at_ms: int | None = None
+    models: ModelNames | None = None
+    expires_at_ms: TimeMs | None = None
 
 
 class KeyFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Body of ``PUT /keys/{id}``: what of a key may change. Its organization and secret may not."""
 
-    name: str | None = None
+    name: Name | None = None
     project: EntityId | None = None
     user: EntityId | None = None
     limits: Limits = Limits()
-    models: tuple[EntityId, ...] | None = None
-    expires_at_ms: int | None = None
+    models: ModelNames | None = None
+    expires_at_ms: TimeMs | None = None
 
 
 class Rotation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -17,7 +17,7 @@ from deploy.local.state import UserFolders
 from deploy.local.up import UpOptions, make_plan
 
 LIMITS = "requests_per_s, burst, tokens_per_min, concurrency, budgets, quotas, on_limit"
-ID_GRAMMAR = "'^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}$'"
+ID_GRAMMAR = "'^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}\\\\Z'"
 
 
 def problems(text: str) -> list[str]:
