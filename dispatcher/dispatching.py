@@ -103,7 +103,7 @@ class Dispatching:
                 )
             case answers.Cancelled():
                 await self.closing.end_unrun(job, record, ErrorCode.REQUEST_CANCELLED, "cancelled")
-            case answers.Limited() | answers.Refused() | answers.Contended():
+            case answers.Limited() | answers.Refused() | answers.Contended() | answers.Shed():
                 await self.closing.end_unrun(job, record, ErrorCode.SERVICE_UNAVAILABLE, "failed")
             case _:
                 await self.closing.reply_again(job, Ending("failed", ErrorCode.DEADLINE_EXCEEDED))

@@ -41,7 +41,7 @@ from schemas.runtime.produce import Producer
 from schemas.runtime.store import StoreConnection, StoreError, StoreUnavailable
 from schemas.runtime.subscription import Subscription
 from schemas.runtime.telemetry import Metrics
-from schemas.topics import AUDIT, CONFIG, REQUESTS
+from schemas.topics import AUDIT, BACKGROUND, CONFIG, REQUESTS
 
 _LOG = logging.getLogger(__name__)
 
@@ -146,7 +146,9 @@ class Ingress:
         await asyncio.gather(
             self._connect("bus", self.bus.start),
             self._connect("subscription", self.subscription.start),
-            self._connect("kafka", lambda: self.producer.start((REQUESTS, CONFIG, AUDIT))),
+            self._connect(
+                "kafka", lambda: self.producer.start((REQUESTS, BACKGROUND, CONFIG, AUDIT))
+            ),
             self._read_config(),
         )
         self.intake.is_open = True

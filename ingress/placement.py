@@ -26,7 +26,7 @@ from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.ledger.errors import LedgerUnavailable
 from schemas.runtime.produce import Headers, Outgoing, ProduceFailed, Producer
 from schemas.runtime.retry import retry_until
-from schemas.topics import REQUESTS
+from schemas.topics import BACKGROUND, REQUESTS
 
 PAYLOAD_BYTES_MAX: Final = 4 * MIB + 64 * 1024
 """Writing numbers out can lengthen a body; this keeps every record below the topic's limit."""
@@ -43,11 +43,14 @@ class Placement:
 
     def produce(self, accepted: RequestAccepted, headers: Headers) -> asyncio.Future[RecordRef]:
         """Hand the request to the log; the future fails when the broker does not take it."""
-        record = Outgoing(REQUESTS, accepted.org.encode(), encode(accepted), headers)
+        topic = BACKGROUND if accepted.background else REQUESTS
+        record = Outgoing(topic, accepted.org.encode(), encode(accepted), headers)
         return self.producer.send(record)
 
     async def place_job(self, accepted: RequestAccepted, headers: Headers) -> Refusal | None:
-        """List and produce a job; ``None`` once both are durable, 503 when one cannot be had."""
+        """List a job and produce it as background work; ``None`` once both are durable, 503 when one
+        cannot be had."""
+        accepted = msgspec.structs.replace(accepted, background=True)
         facts = JobFacts(accepted.model, accepted.deadline_ms)
         refusal = await self.list_job(accepted.org, accepted.request_id, facts)
         if refusal is not None:

@@ -20,7 +20,9 @@ _SHAPE = WorkerShape(
         topics.OUTCOMES,
         topics.AUDIT,
         *topics.DEFERRED_DELAYS_MS,
-        *map(topics.dead_letters_of, (topics.REQUESTS, *topics.DEFERRED_DELAYS_MS)),
+        *map(
+            topics.dead_letters_of, (topics.REQUESTS, topics.BACKGROUND, *topics.DEFERRED_DELAYS_MS)
+        ),
     ),
     stuck_after_s=720.0,
     # What waits in a deferred topic is unfinished for as long as a minute.
@@ -46,6 +48,7 @@ def create_app(settings: LimiterSettings) -> Worker:
         default_rate=DefaultRate(settings.rate_limit_default_rps, settings.rate_limit_burst_size),
     )
     worker.read(topics.REQUESTS, admission.handle, batches_under_way=_BATCHES_UNDER_WAY)
+    worker.read(topics.BACKGROUND, admission.handle)
     room = WaitingRoom(admission, waiters, worker.producer, worker.clock)
     worker.read(topics.DEFERRED_1S, room.handle)
     worker.read(topics.DEFERRED_10S, room.handle)

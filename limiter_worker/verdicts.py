@@ -26,7 +26,7 @@ from schemas.runtime.ledger.documents import Balance
 from schemas.topics import NO_EFFECT_AFTER_MS
 
 Decidable: TypeAlias = (
-    answers.Admitted | answers.Limited | answers.Refused | answers.Contended
+    answers.Admitted | answers.Limited | answers.Refused | answers.Contended | answers.Shed
     | answers.Expired | answers.Cancelled
 )  # fmt: skip
 
@@ -79,6 +79,8 @@ def decide(
             if answer.why == "too_large":
                 return refuse(accepted, ErrorCode.REQUEST_TOO_LARGE_FOR_LIMIT, denial)
             return refuse(accepted, _spent_code(denial), denial)
+        case answers.Shed():
+            return _shed(accepted, answer)
         case answers.Expired():
             return _expire(accepted)
         case answers.Cancelled():
@@ -109,6 +111,7 @@ def end(
     message: str | None = None,
     denial: Denial | None = None,
     http_status: int | None = None,
+    retry_after_ms: int | None = None,
 ) -> End:
     """An end before any backend was called."""
     request = accepted.request
@@ -141,9 +144,16 @@ def end(
         error_code=code,
         error_message=told,
         denial=denial,
-        retry_after_ms=denial.retry_after_ms if denial else spec.retry_after_ms,
+        retry_after_ms=denial.retry_after_ms if denial else retry_after_ms or spec.retry_after_ms,
     )
     return End(outcome, terminal)
+
+
+def _shed(accepted: Accepted, answer: answers.Shed) -> End:
+    """No limit stands against it; the gateway itself cannot take it now."""
+    is_full = answer.why == "overloaded"
+    code = ErrorCode.OVERLOADED if is_full else ErrorCode.SERVICE_UNAVAILABLE
+    return end(accepted, "refused", code, retry_after_ms=answer.retry_after_ms)
 
 
 def _expire(accepted: Accepted) -> End:

@@ -10,6 +10,7 @@ from typing import Final, Literal
 
 __all__ = [
     "AUDIT",
+    "BACKGROUND",
     "CONFIG",
     "DEFERRED_1S",
     "DEFERRED_10S",
@@ -63,6 +64,8 @@ class Topic:
 
 
 REQUESTS: Final = "inference.requests.v1"
+BACKGROUND: Final = "inference.background.v1"
+"""Requests that nobody waits for on a connection; read while the others are not behind."""
 DISPATCH: Final = "inference.dispatch.v1"
 OUTCOMES: Final = "inference.outcomes.v1"
 USAGE_RECORDS: Final = "usage.records.v1"
@@ -89,6 +92,7 @@ def _delete(name: str, key: str, records: tuple[str, ...], keep_ms: int, *, dlq:
 
 _MAIN: Final = (
     _delete(REQUESTS, "org_id", ("RequestAccepted",), 72 * _HOUR_MS, dlq=True),
+    _delete(BACKGROUND, "org_id", ("RequestAccepted",), 72 * _HOUR_MS, dlq=True),
     *(
         _delete(tier, "org_id", ("RequestAccepted",), 2 * _HOUR_MS, dlq=True)
         for tier in DEFERRED_DELAYS_MS

@@ -26,7 +26,7 @@ from schemas.events import (
     RequestFinished,
     UsageRecorded,
 )
-from schemas.topics import REQUESTS
+from schemas.topics import BACKGROUND, REQUESTS
 
 _ORDER: Final = (
     "accepted", "deferred", "admitted", "attempt", "finished", "adjusted", "usage", "audit",
@@ -107,7 +107,7 @@ def _steps(record: Found, copy: int, *, with_payload: bool) -> list[Step]:
     event, place = record.event, _place(record.ref)
     note = None if copy == 1 else f"copy {copy}, without effect"
     match event:
-        case RequestAccepted() if record.ref.topic == REQUESTS:
+        case RequestAccepted() if record.ref.topic in (REQUESTS, BACKGROUND):
             facts = _accepted(event, with_payload=with_payload)
             return [Step(event.accepted_at_ms, "accepted", place, facts, note)]
         case RequestAccepted():

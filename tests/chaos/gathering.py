@@ -27,7 +27,10 @@ _MARKER = re.compile(r"chaos-\d+-[0-9a-f]{16}")
 def gather(rig: Rig, clients: Sequence[ClientRequest], *, keys_are_honoured: bool) -> Evidence:
     """All evidence; waits for what is under way, for `LIVENESS_S` at most per topic."""
     log = KafkaLog(rig.stack.kafka)
-    requests = log.read("inference.requests.v1", lambda _: True, LIVENESS_S)
+    requests = [
+        *log.read("inference.requests.v1", lambda _: True, LIVENESS_S),
+        *log.read("inference.background.v1", lambda _: True, LIVENESS_S),
+    ]
     accepted = tuple(_accepted(record.value) for record in requests)
     wanted = {request.request_id for request in accepted}
     records = log.read(

@@ -67,6 +67,7 @@ def test_every_topic_that_workers_read_has_dead_letters() -> None:
 
     assert read == {
         topics.REQUESTS,
+        topics.BACKGROUND,
         topics.DISPATCH,
         topics.OUTCOMES,
         *topics.DEFERRED_DELAYS_MS,

@@ -42,6 +42,7 @@ from schemas.runtime.ledger.documents import (
     ReapedRequest,
     Release,
     Renew,
+    Shed,
     Start,
     TakeSnapshot,
     UsageLine,
@@ -158,6 +159,8 @@ class LedgerComparison(RuleBasedStateMachine):
         balances=balance_lists(),
         is_leased=st.booleans(),
         defer=st.booleans(),
+        waits_for=st.sampled_from(((), (), ("lease",), ("r:rps", "lease"))),
+        shed=st.none() | st.none() | st.just(Shed(why="overloaded", retry_after_ms=700)),
         deadline_in_ms=st.sampled_from((-1, 100, 10_000, 60_000, 60_000, 60_000)),
     )
     def admit(
@@ -167,6 +170,8 @@ class LedgerComparison(RuleBasedStateMachine):
         balances: tuple[Balance, ...],
         is_leased: bool,
         defer: bool,
+        waits_for: tuple[str, ...],
+        shed: Shed | None,
         deadline_in_ms: int,
     ) -> None:
         org, req = self.pick_new(choice)
@@ -179,6 +184,8 @@ class LedgerComparison(RuleBasedStateMachine):
             leases=(Lease(key="c:key", id="lease", limit=2),) if is_leased else (),
             balances=balances,
             defer=defer,
+            waits_for=waits_for,
+            shed=shed,
             info="ü\t|{}",
             now_us=self.now_us,
         )

@@ -93,6 +93,13 @@ class Contended(Answer, frozen=True, kw_only=True):
     retry_after_ms: int
 
 
+class Shed(Answer, frozen=True, kw_only=True):
+    """It was refused because of the gateway's own state, as its document said."""
+
+    why: Literal["overloaded", "unavailable"]
+    retry_after_ms: int
+
+
 class Rolled(Answer, frozen=True, kw_only=True):
     """The period named is not the current one; ask again with the current one."""
 
@@ -110,7 +117,7 @@ class Cancelled(Answer, frozen=True):
 class Duplicate(Answer, frozen=True, kw_only=True):
     """Decided before, with this answer; None: it is over, there is nothing to produce."""
 
-    answer: Admitted | Limited | Refused | Contended | None = None
+    answer: Admitted | Limited | Refused | Contended | Shed | None = None
 
 
 class Fence(Answer, frozen=True, kw_only=True):
@@ -235,10 +242,20 @@ class Meta(Answer, frozen=True, kw_only=True):
 
 
 AdmitAnswer: TypeAlias = (
-    Admitted | Limited | Refused | Contended | Rolled | Expired | Cancelled | Duplicate
+    Admitted | Limited | Refused | Contended | Shed | Rolled | Expired | Cancelled | Duplicate
 )
 StartAnswer: TypeAlias = (
-    Fence | Busy | Finished | Unknown | Expired | Cancelled | Gone | Limited | Refused | Contended
+    Fence
+    | Busy
+    | Finished
+    | Unknown
+    | Expired
+    | Cancelled
+    | Gone
+    | Limited
+    | Refused
+    | Contended
+    | Shed
 )
 NextAttemptAnswer: TypeAlias = Fence | Refused | Contended | Stale | Gone | Cancelled | Expired
 RenewAnswer: TypeAlias = Ok | Cancelled | Stale | Gone

@@ -113,8 +113,19 @@ class Readmission(Part, frozen=True, kw_only=True):
     info: str = ""
 
 
+class Shed(Part, frozen=True, kw_only=True):
+    """Why a request is refused although no limit stands against it, and when to come back."""
+
+    why: Literal["overloaded", "unavailable"]
+    retry_after_ms: int
+
+
 class Admit(RequestDocument, frozen=True, kw_only=True):
-    """All limits of one request, each key once; `info` is opaque text that `reap` hands back."""
+    """All limits of one request, each key once; `info` is opaque text that `reap` hands back.
+
+    With `defer`, or for the limits that `waits_for` names, a LIMITED is not kept: it is asked again.
+    With `shed` no limit is asked: the refusal is kept as any other.
+    """
 
     deadline_ms: int
     accepted_ms: int
@@ -122,6 +133,8 @@ class Admit(RequestDocument, frozen=True, kw_only=True):
     leases: tuple[Lease, ...] = ()
     balances: tuple[Balance, ...] = ()
     defer: bool = False
+    waits_for: tuple[str, ...] = ()
+    shed: Shed | None = None
     info: str = ""
 
 

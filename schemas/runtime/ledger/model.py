@@ -14,7 +14,15 @@ from schemas.runtime.ledger import answers, documents
 from schemas.runtime.ledger.documents import Balance, Booking, Rate, Unit
 from schemas.runtime.ledger.model_claims import Claims
 from schemas.runtime.ledger.model_jobs import Jobs
-from schemas.runtime.ledger.model_limits import NOTHING_SPENT, Limits, Scope, spending
+from schemas.runtime.ledger.model_limits import (
+    NOTHING_SPENT,
+    Limits,
+    Refusal,
+    Scope,
+    is_waited_for,
+    shed_of,
+    spending,
+)
 
 REQUEUE_MS = 30_000
 EPOCH_FENCES = 2**32
@@ -29,7 +37,7 @@ class Attempt:
     accepted_ms: int = 0
     info: str = ""
     attempt: int = 1
-    answer: answers.Admitted | answers.Limited | answers.Refused | answers.Contended | None = None
+    answer: answers.Admitted | Refusal | None = None
     holds: tuple[Booking, ...] = ()
     leases: tuple[str, ...] = ()
     rates: tuple[Rate, ...] = ()
@@ -67,11 +75,11 @@ class LedgerModel:
             return answers.Cancelled() if cancelled else answers.Duplicate(answer=known.answer)
         if now_ms >= doc.deadline_ms:
             return answers.Expired()
-        refusal = self.limits.refusal(doc, now_us)
+        refusal = shed_of(doc) or self.limits.refusal(doc, now_us)
         if isinstance(refusal, answers.Rolled):
             return refusal
         if refusal is not None:
-            if not (doc.defer and isinstance(refusal, answers.Contended | answers.Limited)):
+            if not is_waited_for(doc, refusal):
                 self.attempts[scope] = Attempt(
                     "REFUSED", answer=refusal, deadline_ms=doc.deadline_ms
                 )

@@ -19,6 +19,24 @@ Scope: TypeAlias = tuple[str, str]
 """An organization and a suffix, or an organization and a request."""
 
 
+Refusal: TypeAlias = answers.Limited | answers.Refused | answers.Contended | answers.Shed
+"""What may be kept as the answer to a request that was not admitted."""
+
+
+def shed_of(doc: documents.Admit) -> answers.Shed | None:
+    """The refusal that the caller itself asks for."""
+    if doc.shed is None:
+        return None
+    return answers.Shed(why=doc.shed.why, retry_after_ms=doc.shed.retry_after_ms)
+
+
+def is_waited_for(doc: documents.Admit, refusal: Refusal) -> bool:
+    """Whether the caller asks again instead of refusing."""
+    if isinstance(refusal, answers.Limited) and refusal.id in doc.waits_for:
+        return True
+    return doc.defer and isinstance(refusal, answers.Contended | answers.Limited)
+
+
 def flow_us(units: int, rate: Rate) -> Fraction:
     """How many µs it takes until `units` have flowed into a bucket."""
     return Fraction(units * 10**9, rate.rate_milli_per_s)

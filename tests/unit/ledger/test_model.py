@@ -24,6 +24,7 @@ from schemas.runtime.ledger.documents import (
     Reaped,
     ReapedRequest,
     Renew,
+    Shed,
     Start,
 )
 from schemas.runtime.ledger.model import LedgerModel
@@ -33,6 +34,9 @@ T0_MS = 1_000_000
 LEASE_MS = 15_000
 DEADLINE_MS = T0_MS + 60_000
 PERIOD_END_MS = T0_MS + 50_000
+
+
+LEASE = Lease(key="c:x", id="lease", limit=1)
 
 
 def usd(amount: int, limit: int | None = 100) -> Balance:
@@ -70,6 +74,8 @@ class Ledger:
         rates: tuple[Rate, ...] = (),
         leases: tuple[Lease, ...] = (),
         defer: bool = False,
+        waits_for: tuple[str, ...] = (),
+        shed: Shed | None = None,
     ) -> answers.AdmitAnswer:
         document = Admit(
             org="acme",
@@ -80,6 +86,8 @@ class Ledger:
             rates=rates,
             leases=leases,
             defer=defer,
+            waits_for=waits_for,
+            shed=shed,
         )
         return self.model.admit(document, self.now_us)
 
@@ -187,6 +195,25 @@ def test_a_deferred_request_may_ask_again(ledger: Ledger) -> None:
     assert isinstance(ledger.admit("r2", usd(41), defer=True), answers.Contended)
     ledger.finish("r1", fence, 0)
     assert ledger.admit("r2", usd(41), defer=True) == answers.Admitted()
+
+
+def test_only_the_limits_that_are_waited_for_may_be_asked_again(ledger: Ledger) -> None:
+    """A lease that the caller waits for refuses nothing; another limit does, for good."""
+    ledger.admit("r1", leases=(LEASE,), rates=(rate(cost=3),))
+    waits = ("lease",)
+    assert isinstance(ledger.admit("r2", leases=(LEASE,), waits_for=waits), answers.Limited)
+    assert isinstance(ledger.admit("r2", waits_for=waits), answers.Admitted)
+    refused = ledger.admit("r3", rates=(rate(cost=3),), waits_for=waits)
+    assert ledger.admit("r3", waits_for=waits) == answers.Duplicate(answer=refused)  # type: ignore[arg-type]
+
+
+def test_a_shed_request_is_refused_for_good_and_holds_nothing(ledger: Ledger) -> None:
+    """No limit is asked; a redelivery hears the same, whoever reads it."""
+    shed = answers.Shed(why="overloaded", retry_after_ms=700)
+    assert ledger.admit("r1", usd(10), shed=Shed(why="overloaded", retry_after_ms=700)) == shed
+    assert ledger.admit("r1", usd(10)) == answers.Duplicate(answer=shed)
+    assert ledger.start("r1") == shed
+    assert ledger.month() == {}
 
 
 def test_a_deferred_request_may_ask_its_rate_again(ledger: Ledger) -> None:

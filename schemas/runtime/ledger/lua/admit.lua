@@ -22,11 +22,22 @@ local function ask_limits(call)
   return v, fields, buckets
 end
 
+-- Whether the caller asks again instead of refusing: nothing is kept of such an answer.
+local function is_waited_for(call, v, id)
+  if v == 'ROLLED' then return true end
+  if v ~= 'CONTENDED' and v ~= 'LIMITED' then return false end
+  if call.doc.defer == true then return true end
+  for _, limit in ipairs(call.doc.waits_for or {}) do
+    if v == 'LIMITED' and limit == id then return true end
+  end
+  return false
+end
+
 -- A refusal that is answered is kept, so that a redelivery cannot flip it.
 local function refuse(call, attempt, v, fields)
+  local id = fields.id
   local answer = verdict(v, fields)
-  local passes = v == 'CONTENDED' or v == 'LIMITED'
-  if v == 'ROLLED' or (passes and call.doc.defer == true) then return answer end
+  if is_waited_for(call, v, id) then return answer end
   redis.call('HSET', attempt.key, 'state', 'REFUSED', 'answer', answer,
     'deadline_ms', dec(call.doc.deadline_ms))
   expire_terminal(call, attempt.key, call.doc.deadline_ms)
@@ -59,10 +70,13 @@ ARGV[1]: org, req, deadline_ms, accepted_ms, info,
   rates [{key, id, cost, burst (units), rate_milli_per_s (1/1000 unit per s)}],
   leases [{key, id, limit}], asked after the rates,
   balances [{key, id, unit, amount, limit or null (only tracked), start_ms, end_ms or null}], last,
-  defer (true: a LIMITED or CONTENDED answer is not kept, the caller asks again).
+  defer (true: a LIMITED or CONTENDED answer is not kept, the caller asks again),
+  waits_for [limit ids] (a LIMITED by one of them is not kept either),
+  shed {why, retry_after_ms} or null (refused without asking any limit, because of its caller).
 Returns: ADMITTED(remaining [{id, limit, remaining, reset_ms}]) | LIMITED(id, usage, limit,
   retry_after_ms) | REFUSED(why: spent or too_large, id, usage, limit) | CONTENDED(id, usage, limit,
-  retry_after_ms) | ROLLED(id) | EXPIRED | DUPLICATE(answer, null once booked) | CANCELLED.
+  retry_after_ms) | SHED(why, retry_after_ms) | ROLLED(id) | EXPIRED | DUPLICATE(answer, null once
+  booked) | CANCELLED.
 State: NONE -> RESERVED, or NONE -> REFUSED. ]]
 local function admit(call, attempt)
   if attempt.state == 'CANCELLED' then return verdict('CANCELLED') end
@@ -70,6 +84,8 @@ local function admit(call, attempt)
     return '{"v":"DUPLICATE","answer":' .. (attempt.answer or 'null') .. '}'
   end
   if call.now_ms >= call.doc.deadline_ms then return verdict('EXPIRED') end
+  local shed = call.doc.shed
+  if given(shed) then return refuse(call, attempt, 'SHED', shed) end
   local v, fields, buckets = ask_limits(call)
   if v then return refuse(call, attempt, v, fields) end
   return reserve(call, attempt, buckets)

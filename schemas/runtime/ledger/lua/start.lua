@@ -52,7 +52,8 @@ ARGV[1]: org, req, owner, lease_ms, second_attempt [balances as in admit] or nul
   readmit {balances, leases, deadline_ms, accepted_ms, info} or null.
 Returns: FENCE(fence, attempt, unknown {attempt, verdict, fence, owner, booked}: the
   attempt 1 that was given up) | BUSY(ms, owner, fence, attempt) | {FINISHED, outcome bytes; empty
-  once booked} | UNKNOWN | EXPIRED | CANCELLED | GONE | REFUSED, CONTENDED (of readmit, or what admit recorded).
+  once booked} | UNKNOWN | EXPIRED | CANCELLED | GONE | REFUSED, CONTENDED (of readmit, or what admit recorded:
+  LIMITED and SHED too).
 State: RESERVED -> RUNNING; RUNNING past its lease -> RUNNING (attempt 2) or UNKNOWN, due for reap
   at once. A RESERVED one past its deadline is left to reap. ]]
 local function start(call, attempt)
