@@ -43,6 +43,10 @@ class Connection(asyncio.Protocol):
         self._is_stream = False
         self._tail = b""
         self._loss = CONNECTION_LOST
+        self._is_reused = False
+        self._is_answered = False
+        self.was_closed_idle = False
+        """Whether the last exchange met a connection that the server had closed meanwhile."""
 
     async def exchange(self, request: PreparedRequest, timeout_s: float) -> str:
         """Send one request and wait for its whole answer.
@@ -50,6 +54,8 @@ class Connection(asyncio.Protocol):
         Returns OK, `http_<status>`, or the reason why there was no whole answer.
         """
         loop = asyncio.get_running_loop()
+        self._is_reused, self._is_answered = self._transport is not None, False
+        self.was_closed_idle = False
         if self._transport is None:
             try:
                 async with asyncio.timeout(timeout_s):
@@ -77,6 +83,7 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
 
     def data_received(self, data: bytes) -> None:
+        self._is_answered = True
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
@@ -84,6 +91,8 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        is_lost = self._loss == CONNECTION_LOST
+        self.was_closed_idle = is_lost and self._is_reused and not self._is_answered
         self._end(self._loss)
 
     def on_body(self, body: bytes) -> None:
