@@ -1,5 +1,5 @@
 # The commands of this repository. Everything runs in the environment that `make setup` builds.
-.PHONY: setup up check test test-unit bench lock fmt
+.PHONY: setup up check test test-unit bench isolation lock fmt
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -40,6 +40,9 @@ test-unit: setup  ## The tests that need no services
 
 bench: setup  ## Requests/s, latency, CPU per request and memory, on the whole stack
 	$(BIN)/python -m tests.load.bench $(ARGS)
+
+isolation: setup  ## What loud, long, hostile and broken neighbours do to the others; ARGS names scenarios
+	$(BIN)/python -m tests.load.isolation $(ARGS)
 
 fmt: setup  ## Format the code
 	$(BIN)/ruff format .
