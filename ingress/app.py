@@ -8,14 +8,12 @@ vain.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import signal
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import uvicorn
 from aiokafka.errors import KafkaConnectionError
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
@@ -23,6 +21,8 @@ from starlette.types import ASGIApp
 from ingress.admin.deps import AdminDeps
 from ingress.cancellations import Cancellations
 from ingress.claims import Claims
+from ingress.connections import connections_max
+from ingress.front_server import FrontServer, front_server
 from ingress.intake import Intake
 from ingress.placement import Placement
 from ingress.public import create_public_app
@@ -46,21 +46,11 @@ from schemas.topics import AUDIT, BACKGROUND, CONFIG, REQUESTS
 _LOG = logging.getLogger(__name__)
 
 _RECONNECT_PAUSE_S: Final = 1.0
-_SHUTDOWN_WITHIN_S: Final = 10
-_KEEP_ALIVE_S: Final = 75
+_ADMIN_CONNECTIONS_MAX: Final = 64
 _UNPRODUCED_OK_S: Final = 5.0
 _LOOPBACK: Final = "127.0.0.1"
 
 _AWAY: Final = (StoreUnavailable, StoreError, KafkaConnectionError)
-
-
-class _Server(uvicorn.Server):
-    """A server that leaves signals to the process, which has two servers and more to take down."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        """Capture none."""
-        yield
 
 
 @dataclass(slots=True)
@@ -97,9 +87,11 @@ class Ingress:
 
     async def run(self) -> int:
         """Serve until SIGTERM or SIGINT, or until a background task fails. 0 after a signal."""
+        settings = self.settings
+        most = connections_max(settings.connections_max)
         servers = [
-            _server(self.public_app(), self.settings.host, self.settings.port),
-            _server(self.admin_app(), _LOOPBACK, self.settings.admin_port),
+            self._server(self.public_app(), settings.host, settings.port, most),
+            self._server(self.admin_app(), _LOOPBACK, settings.admin_port, _ADMIN_CONNECTIONS_MAX),
         ]
 
         def shut() -> None:
@@ -127,6 +119,12 @@ class Ingress:
         for task in failed:
             task.result()
         return 0
+
+    def _server(self, app: ASGIApp, host: str, port: int, most: int) -> FrontServer:
+        def count(status: int) -> None:
+            self.metrics.count("tallygate_requests_total", "door", str(status))
+
+        return front_server(app, host, port, most, count)
 
     def public_app(self) -> Starlette:
         """The application of the public port."""
@@ -247,23 +245,4 @@ def _intake(
         claims=Claims(ledger, recollection),
         cancellations=cancellations,
         clock=clock,
-    )
-
-
-def _server(app: ASGIApp, host: str, port: int) -> _Server:
-    return _Server(
-        uvicorn.Config(
-            app,
-            host=host,
-            port=port,
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=_KEEP_ALIVE_S,
-            timeout_graceful_shutdown=_SHUTDOWN_WITHIN_S,
-        )
     )

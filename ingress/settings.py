@@ -21,5 +21,7 @@ class IngressSettings(ProcessSettings):
     max_body_bytes: int = Field(default=4 * MIB, ge=1_024, le=4 * MIB)
     inflight_max: int = Field(default=4_096, ge=1)
     """Requests that may wait at once; more are answered 503 at the door."""
+    connections_max: int = Field(default=4_096, ge=16)
+    """Client connections at once, as far as the limit of open files allows."""
     deadline_default_s: float = Field(default=120.0, gt=0, le=600)
     deadline_max_s: float = Field(default=600.0, gt=0, le=600)

@@ -23,6 +23,8 @@ class ErrorCode(StrEnum):
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     BODY_TOO_LARGE = "body_too_large"
     BODY_TOO_SLOW = "body_too_slow"
+    HEADERS_TOO_LARGE = "headers_too_large"
+    HEADERS_TOO_SLOW = "headers_too_slow"
     MODEL_NOT_FOUND = "model_not_found"
     MODEL_UNPRICED = "model_unpriced"
     IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
@@ -72,6 +74,8 @@ ERRORS: Final[dict[ErrorCode, ErrorSpec]] = {
     ErrorCode.UNSUPPORTED_MEDIA_TYPE: ErrorSpec(415, _INVALID, "Send application/json", False),
     ErrorCode.BODY_TOO_LARGE: ErrorSpec(413, _INVALID, "The body is too large", False),
     ErrorCode.BODY_TOO_SLOW: ErrorSpec(408, _INVALID, "The body came too slowly", True),
+    ErrorCode.HEADERS_TOO_LARGE: ErrorSpec(431, _INVALID, "The headers are too large", False),
+    ErrorCode.HEADERS_TOO_SLOW: ErrorSpec(408, _INVALID, "The headers came too slowly", True),
     ErrorCode.MODEL_NOT_FOUND: ErrorSpec(404, _INVALID, "The model does not exist", False),
     ErrorCode.MODEL_UNPRICED: ErrorSpec(
         403, "insufficient_quota", "The model has no price and a budget applies", False

@@ -1,0 +1,58 @@
+"""A server of this process: uvicorn behind the front door."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Generator
+from typing import Final
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from ingress.connections import Connections
+from ingress.front_door import front_door
+
+_SHUTDOWN_WITHIN_S: Final = 10
+_TICKS_PER_SWEEP: Final = 10
+"""Uvicorn ticks ten times a second."""
+
+
+class FrontServer(uvicorn.Server):
+    """A server that leaves signals to the process, which has more than a server to take down."""
+
+    def __init__(self, config: uvicorn.Config, register: Connections) -> None:
+        super().__init__(config)
+        self.register = register
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Capture none."""
+        yield
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look at all connections once a second, whatever else uvicorn does then."""
+        if counter % _TICKS_PER_SWEEP == 0:
+            self.register.sweep(asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
+
+
+def front_server(
+    app: ASGIApp, host: str, port: int, most: int, on_refused: Callable[[int], None]
+) -> FrontServer:
+    """The server of one port, for at most ``most`` connections."""
+    register = Connections(most, on_refused)
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        http=front_door(register),
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=_SHUTDOWN_WITHIN_S,
+    )
+    return FrontServer(config, register)
