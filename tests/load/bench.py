@@ -1,8 +1,10 @@
-"""`make bench`: the embedded stack under load, on this machine, in about 90 seconds.
+"""`make bench`: the embedded stack under load, on this machine, in about two minutes.
 
 `python -m tests.load.bench [--json]` starts everything on free ports with a state folder of its
 own and the fake backend behind it, warms up, and measures closed loops and an open loop. Driver,
 broker, stores, processes and backend share the machine; the numbers are of all of them together.
+A second stack, which counts, then tells what a request costs in wake-ups, tasks, futures, timers, store
+commands, produce requests and bytes: those do not move with the machine.
 """
 
 from __future__ import annotations
@@ -22,12 +24,15 @@ from pathlib import Path
 import httpx
 
 from deploy.local import seed
+from deploy.local.ports import HOST
 from deploy.local.process import Progress
+from deploy.local.roles import ROLES
 from deploy.local.stack import Stack, StackOptions
 from deploy.local.state import UserFolders
 from tests.fakes.behaviour import PLAIN_MODEL
 from tests.fakes.running_backend import RunningBackend, running_backend
 from tests.load.closed import run_closed
+from tests.load.counts import Counts, per_request, read_counts, render_counts
 from tests.load.open import run_open
 from tests.load.options import measure
 from tests.load.report import Report, render_json, render_table
@@ -41,6 +46,8 @@ CLOSED_CONNECTIONS = (1, 8, 64)
 CLOSED_S = 12.0
 OPEN_RATE_PER_S = 50.0
 OPEN_S = 20.0
+COUNT_S = 10.0
+COUNTING = {"TALLYGATE_COUNT_LOOP": "1"}
 
 
 @dataclass(frozen=True)
@@ -50,13 +57,39 @@ class Target:
     url: str
     key: str
     pids: Mapping[str, int]
+    pages: Mapping[str, str]
+    """The metrics page of each process."""
 
 
 async def bench(folder: Path, stream_share: float) -> list[Report]:
     """Start, warm up, measure, stop."""
     with running_backend("fake", folder / "calls.jsonl") as backend:
-        async with _started(folder, backend) as target:
+        async with _started(folder / "timed", backend, {}) as target:
             return await _measure_all(target, stream_share)
+
+
+async def count(folder: Path, stream_share: float) -> dict[str, dict[str, Counts]]:
+    """The same load on a stack that counts: by run and process, per request."""
+    with running_backend("fake", folder / "counted.jsonl") as backend:
+        async with _started(folder / "counted", backend, COUNTING) as target:
+            return await _count_all(target, stream_share)
+
+
+async def _count_all(target: Target, stream_share: float) -> dict[str, dict[str, Counts]]:
+    url, requests = target.url, prepare_mix(target.url, target.key, PLAIN_MODEL, stream_share)
+    most = max(CLOSED_CONNECTIONS)
+    drives = {
+        f"closed {most}": partial(run_closed, url, requests, most, COUNT_S),
+        f"open {OPEN_RATE_PER_S:g}/s": partial(run_open, url, requests, OPEN_RATE_PER_S, COUNT_S),
+    }
+    await run_closed(url, requests, most, WARM_UP_S)
+    counted = {}
+    for name, drive in drives.items():
+        _tell(f"counting, {name}, {COUNT_S:g} s")
+        before = await read_counts(target.pages)
+        run = await drive()
+        counted[name] = per_request(before, await read_counts(target.pages), len(run.samples))
+    return counted
 
 
 async def _measure_all(target: Target, stream_share: float) -> list[Report]:
@@ -74,11 +107,13 @@ async def _measure_all(target: Target, stream_share: float) -> list[Report]:
 
 
 @asynccontextmanager
-async def _started(folder: Path, backend: RunningBackend) -> AsyncIterator[Target]:
+async def _started(
+    folder: Path, backend: RunningBackend, environment: Mapping[str, str]
+) -> AsyncIterator[Target]:
     options = StackOptions(
-        state_dir=folder / "state",
+        state_dir=folder,
         cache_dir=UserFolders().cache,
-        environment=dict(os.environ),
+        environment={**os.environ, **environment},
         has_example_backends=False,
         has_random_ports=True,
     )
@@ -90,7 +125,12 @@ async def _started(folder: Path, backend: RunningBackend) -> AsyncIterator[Targe
         ) as admin:
             key = await _fill(admin, backend)
         pids = {name: process.pid for name, process in stack.processes.items() if process.pid}
-        yield Target(stack.api_url, key, {**pids, "fake backend": backend.pid})
+        pages = {
+            name: f"http://{HOST}:{port}/metrics"
+            for name, port in stack.ports.items()
+            if name.rpartition("-")[0] in ROLES
+        }
+        yield Target(stack.api_url, key, {**pids, "fake backend": backend.pid}, pages)
     finally:
         await stack.stop()
 
@@ -122,11 +162,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="tallygate-bench-") as folder:
         # Not on uvloop, which cannot start children in process groups as the stack does.
         reports = asyncio.run(bench(Path(folder), options.stream_share))
+        counted = asyncio.run(count(Path(folder), options.stream_share))
     if options.json:
-        print(render_json(reports))
+        print(render_json(reports, counted))
     else:
         print(f"{os.cpu_count()} cores, {platform.system()} {platform.release()}, one machine")
         print(render_table(reports))
+        print(render_counts(counted))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from tests.load.connection import OK, TIMEOUT
@@ -85,9 +85,13 @@ def latency(seconds: Iterable[float]) -> Latency | None:
     return Latency(len(ordered), rank_ms(0.5), rank_ms(0.9), rank_ms(0.99), ordered[-1] * 1_000)
 
 
-def render_json(reports: Sequence[Report]) -> str:
-    """All runs as one JSON document."""
-    return json.dumps([asdict(report) for report in reports], indent=2)
+def render_json(
+    reports: Sequence[Report],
+    counted: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None,
+) -> str:
+    """All runs as one JSON document, with what a request costs in counts where that was read."""
+    runs = [asdict(report) for report in reports]
+    return json.dumps({"runs": runs, "counts_per_request": counted or {}}, indent=2)
 
 
 def render_table(reports: Sequence[Report]) -> str:
