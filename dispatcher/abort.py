@@ -7,6 +7,7 @@ own count; one that has not is left at once. Only the first reason counts.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -22,12 +23,18 @@ class DrainCap:
     max_bytes: int
 
 
+def _nothing() -> None:
+    """What happens at a first byte that nobody waits for."""
+
+
 @dataclass(slots=True)
 class Abort:
     """The handle of one call, or of one after the other."""
 
     cap: DrainCap
     reason: Reason | None = None
+    on_answer: Callable[[], None] = _nothing
+    """Told when the backend begins to answer the call under way."""
     _scope: asyncio.Timeout | None = None
     _has_answered: bool = False
     _drained_bytes: int = 0
@@ -45,6 +52,7 @@ class Abort:
     def answered(self) -> None:
         """The backend has begun to answer."""
         self._has_answered = True
+        self.on_answer()
 
     def end(self, reason: Reason) -> None:
         """End the call, at once or as soon as the cap is reached."""

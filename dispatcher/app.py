@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Mapping
 
@@ -16,6 +15,7 @@ from dispatcher.health_report import HealthReport
 from dispatcher.leases import Leases
 from dispatcher.probes import Prober
 from dispatcher.settings import DispatcherSettings
+from dispatcher.slots import Slots
 from dispatcher.upstreams import Upstreams
 from schemas import topics
 from schemas.runtime.bus import cancel_channel_of
@@ -37,12 +37,14 @@ def create_app(settings: DispatcherSettings, api_keys: Mapping[str, str]) -> Wor
     """All parts of the dispatcher, wired; nothing runs yet."""
     worker = Worker.create(settings, _SHAPE)
     upstreams = Upstreams(api_keys)
-    backends = Backends(worker.config, worker.clock)
+    slots = Slots(
+        Backends(worker.config, worker.clock, settings.concurrency), worker.metrics, worker.clock
+    )
     leases = Leases(worker.ledger, DrainCap(settings.drain_max_s, settings.drain_max_bytes))
-    dispatching = _reader(worker, settings, upstreams, backends, leases)
-    _watch_backends(worker, upstreams, backends)
+    dispatching = _reader(worker, settings, upstreams, slots, leases)
+    _watch_backends(worker, upstreams, slots)
     _listen_for_cancels(worker, leases)
-    worker.background.append(leases.keep)
+    worker.background += [leases.keep, dispatching.watch]
 
     async def drain() -> None:
         """Take nothing new, let what runs end by itself, and end what takes too long."""
@@ -61,7 +63,7 @@ def _reader(
     worker: Worker,
     settings: DispatcherSettings,
     upstreams: Upstreams,
-    backends: Backends,
+    slots: Slots,
     leases: Leases,
 ) -> Dispatching:
     """From the dispatch topic to the outcome."""
@@ -69,13 +71,12 @@ def _reader(
     claiming = Claiming(ledger, clock, settings.instance_id)
     dispatching = Dispatching(
         claiming=claiming,
-        failover=Failover(ledger, backends, upstreams, leases, metrics, clock),
+        failover=Failover(ledger, slots, upstreams, leases, metrics, clock),
         closing=Closing(ledger, claiming, worker.producer, worker.bus, metrics, clock),
         leases=leases,
         dead_letters=worker.dead_letters,
         metrics=metrics,
         clock=clock,
-        slots=asyncio.Semaphore(settings.concurrency),
     )
     worker.read(
         topics.DISPATCH,
@@ -86,11 +87,11 @@ def _reader(
     return dispatching
 
 
-def _watch_backends(worker: Worker, upstreams: Upstreams, backends: Backends) -> None:
+def _watch_backends(worker: Worker, upstreams: Upstreams, slots: Slots) -> None:
     """Probes, and the report of what they and the calls find."""
-    prober = Prober(worker.config, backends, upstreams, random.uniform)
+    prober = Prober(worker.config, slots.backends, upstreams, random.uniform)
     report = HealthReport(
-        backends, worker.ledger_store, worker.metrics, worker.clock, worker.settings.instance_id
+        slots, worker.ledger_store, worker.metrics, worker.clock, worker.settings.instance_id
     )
     worker.before_start.append(upstreams.start)
     worker.background += [prober.run, report.run]

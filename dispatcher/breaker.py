@@ -1,7 +1,8 @@
 """The circuit breaker of one backend: a frozen value that time and ended calls move on. Pure.
 
 Closed, it counts; open, nobody may call; half open, exactly one call is on trial. Times are monotonic
-seconds. An open breaker closes through a trial only.
+seconds. An open breaker closes through a trial, or when it was silence that opened it and a call that was
+silent for long succeeds after all: then the backend is slow, not gone.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ class Breaker:
     """The state between two calls."""
 
     opened_at_s: float | None = None
+    was_silence: bool = False
+    """Whether calls that hang opened it."""
     is_on_trial: bool = False
     unreachable: int = 0
     """Connections that failed in a row."""
@@ -66,6 +69,29 @@ class Breaker:
             window=_counted(self.window, int(now_s), has_failed=end != "succeeded"),
         )
         return Breaker(opened_at_s=now_s) if counted.is_broken else counted
+
+    def hung(self, now_s: float, *, is_trial: bool) -> Breaker:
+        """A call under way is silent for too long: it counts as failed while it still hangs."""
+        if is_trial:
+            return Breaker(opened_at_s=now_s, was_silence=True)
+        after = self.ended(now_s, "failed", is_trial=False)
+        return replace(after, was_silence=True) if after.opened_at_s == now_s else after
+
+    def woke(self) -> Breaker:
+        """A call that counted as failed while it hung succeeded: the failure is taken back."""
+        if self.opened_at_s is not None:
+            return Breaker() if self.was_silence else self
+        forgiven = list(self.window)
+        for index, second in enumerate(forgiven):
+            if second.failures:
+                forgiven[index] = replace(second, failures=second.failures - 1)
+                break
+        return replace(self, window=tuple(forgiven), unreachable=0)
+
+    def has_spoken(self, now_s: float) -> bool:
+        """Whether it is open, or a call ended within its window."""
+        recent_s = now_s - _WINDOW_S
+        return self.opened_at_s is not None or any(s.at_s > recent_s for s in self.window)
 
     @property
     def is_broken(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from dataclasses import dataclass
 
 from dispatcher.leases import LEASE_MS
@@ -15,6 +16,8 @@ from schemas.runtime.ledger.errors import LedgerUnavailable
 from schemas.runtime.retry import retry_until
 
 _AFTER_LEASE_S = 0.05
+_PAUSE_MIN_S = 0.25
+_JITTER = 0.2
 
 
 @dataclass(slots=True)
@@ -39,7 +42,7 @@ class Claiming:
                     # The first try went through, only its answer was lost.
                     return answers.Fence(fence=fence, attempt=number)
                 case answers.Busy(ms=wait_ms):
-                    await asyncio.sleep(wait_ms / 1000 + _AFTER_LEASE_S)
+                    await asyncio.sleep(_pause_s(wait_ms))
                 case answers.Gone() if not readmit:
                     readmit = True
                 case _:
@@ -56,6 +59,12 @@ class Claiming:
             return await retry_until(start, LedgerUnavailable, self.clock.monotonic_s() + left_s)
         except LedgerUnavailable:
             return None
+
+
+def _pause_s(lease_ms: int) -> float:
+    """Until the other's lease ends, and a little longer: many may wait for the same moment."""
+    left_s = max(_PAUSE_MIN_S, min(lease_ms, LEASE_MS) / 1000 + _AFTER_LEASE_S)
+    return left_s * random.uniform(1.0, 1.0 + _JITTER)  # noqa: S311  # jitter, no secret
 
 
 def _claim_of(job: Job, owner: str, *, readmit: bool) -> documents.Start:

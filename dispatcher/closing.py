@@ -8,19 +8,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+
+import msgspec
 
 from dispatcher.claiming import Claiming
 from dispatcher.failover import AS_LONG_AS_IT_TAKES_S, Course
 from dispatcher.late_spend import Correction, correction
 from dispatcher.leases import Running
 from dispatcher.replies import ReplyStream
-from dispatcher.settlement import Ending, Job, ending_again, outcome, terminal, token_uses
+from dispatcher.settlement import (
+    Ending,
+    Job,
+    ending_again,
+    outcome,
+    terminal,
+    token_uses,
+    without_result,
+)
 from schemas import topics
 from schemas.codec import decode_as, encode
-from schemas.errors import ErrorCode
+from schemas.errors import ERRORS, ErrorCode
 from schemas.events import Attempt, AttemptAdjusted, RequestFinished
+from schemas.failures import Defect, Poison
 from schemas.frames import Terminal
 from schemas.headers import event_headers, passed_on
 from schemas.runtime.bus import Bus
@@ -40,6 +52,10 @@ _ANSWER_UNDER_WAY_S = 1.0
 """Whoever finished a request answers it at once; only then is its answer lost."""
 
 
+class Unbooked(Defect):
+    """The request ended, its outcome stands in the log; the ledger refused to close it."""
+
+
 @dataclass(slots=True)
 class Closing:
     """Ends requests, whether they ran or not."""
@@ -57,20 +73,26 @@ class Closing:
         """Book what the attempt under the running fence used, then answer and record."""
         now_ms = self.clock.now_ms()
         finished = outcome(job, course.attempts, course.ending, running.fence, now_ms)
-        encoded = encode(finished)
-        answer = await self._finish(job, running, course, encoded)
-        if isinstance(answer, answers.Gone) and await self._is_claimed_again(job, running):
+        encoded = _encoded(finished)
+        unbooked: Exception | None = None
+        try:
             answer = await self._finish(job, running, course, encoded)
-        if isinstance(answer, answers.Stale):
-            late = correction(job, running.attempt, course.current, running.fence, now_ms)
-            await self._correct(job, late, passed_on(record.headers))
-            return
-        if isinstance(answer, answers.Gone):
-            await self._book_unheld(job, running, finished)
+            if isinstance(answer, answers.Gone) and await self._is_claimed_again(job, running):
+                answer = await self._finish(job, running, course, encoded)
+            if isinstance(answer, answers.Stale):
+                late = correction(job, running.attempt, course.current, running.fence, now_ms)
+                await self._correct(job, late, passed_on(record.headers))
+                return
+            if isinstance(answer, answers.Gone):
+                await self._book_unheld(job, running, finished)
+        except Exception as defect:  # noqa: BLE001  # total: the ledger cannot take it, but the log can
+            unbooked = defect
         await asyncio.gather(
             self._reply(replies, terminal(job, course.attempts, course.ending, now_ms)),
             self._record(record, finished, encoded),
         )
+        if unbooked is not None:
+            raise Unbooked(repr(unbooked)) from unbooked
 
     async def end_unrun(self, job: Job, record: Record, code: ErrorCode, status: str) -> None:
         """An end without an attempt, after admission."""
@@ -81,6 +103,25 @@ class Closing:
             self._reply(self.replies(job, 0), terminal(job, [], ending, now_ms)),
             self._record(record, finished, encode(finished)),
         )
+
+    async def end_broken(self, job: Job, record: Record, defect: Exception) -> None:
+        """The end of a request that a defect stopped: its hold returns where nothing ran, its client
+        is told, its outcome recorded. Raises nothing: what still goes wrong is logged."""
+        if isinstance(defect, Unbooked):
+            return
+        request = job.request
+        cancel = documents.Cancel(
+            org=request.org, req=request.request_id, deadline_ms=request.deadline_ms
+        )
+        steps: tuple[Callable[[], Awaitable[object]], ...] = (
+            lambda: self.ledger.cancel(cancel),
+            lambda: self.end_unrun(job, record, ErrorCode.INTERNAL_ERROR, "failed"),
+        )
+        for step in steps:
+            try:
+                await step()
+            except Exception:  # noqa: BLE001  # total: the last resort goes to its end
+                _LOG.exception("request %s: a step of its end failed", request.request_id)
 
     async def finish_again(self, job: Job, record: Record, encoded: bytes) -> None:
         """It ran before, and perhaps nobody was told: repeat what the ledger kept."""
@@ -179,13 +220,17 @@ class Closing:
         )
 
     async def _reply(self, replies: ReplyStream, content: Terminal) -> None:
+        """End the client's wait, if need be without the answer; what goes wrong here is the bus's."""
         try:
             await replies.send(content)
-        except StoreError as error:
-            _LOG.error("the bus refused a frame of %s: %s", replies.request_id, error)
+        except Exception:  # noqa: BLE001  # total: the outcome must reach the log all the same
+            _LOG.exception("no answer for %s", replies.request_id)
+            with suppress(StoreError):
+                await replies.send(_without_body(content))
 
     async def _record(self, record: Record, finished: RequestFinished, encoded: bytes) -> None:
-        """Produce the outcome; returns when the broker has it."""
+        """Produce the outcome; returns when the broker has it. One that no broker takes loses its
+        result and its long texts, never itself."""
         headers = event_headers(
             "request.finished",
             finished.request_id,
@@ -193,13 +238,37 @@ class Closing:
             finished.finished_at_ms,
             passed_on(record.headers),
         )
-        await self._produce([Outgoing(topics.OUTCOMES, finished.org.encode(), encoded, headers)])
+        whole = Outgoing(topics.OUTCOMES, finished.org.encode(), encoded, headers)
+        try:
+            await self._produce([whole])
+        except Poison as refused:
+            _LOG.error("outcome of %s without its result: %r", finished.request_id, refused)
+            value = encode(without_result(finished))
+            await self._produce([Outgoing(whole.topic, whole.key, value, headers)])
 
     async def _produce(self, records: list[Outgoing]) -> None:
         await self.producer.deliver(records, self._until_s())
 
     def _until_s(self) -> float:
         return self.clock.monotonic_s() + AS_LONG_AS_IT_TAKES_S
+
+
+def _without_body(content: Terminal) -> Terminal:
+    """The same end for the client, its answer lost."""
+    if content.error_code:
+        return msgspec.structs.replace(content, body=b"", error_message=None)
+    code = ErrorCode.RESULT_LOST
+    return msgspec.structs.replace(
+        content, http_status=ERRORS[code].status, body=b"", error_code=code
+    )
+
+
+def _encoded(finished: RequestFinished) -> bytes:
+    try:
+        return encode(finished)
+    except Exception:  # noqa: BLE001  # total: odd texts cost themselves, not the outcome
+        _LOG.exception("outcome of %s without its texts", finished.request_id)
+        return encode(without_result(finished))
 
 
 def _adjustment(event: AttemptAdjusted, more: Mapping[str, bytes]) -> Outgoing:

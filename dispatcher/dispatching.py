@@ -1,7 +1,7 @@
-"""Handles the dispatch topic: every admitted request is a task that claims, calls and closes.
+"""Handles the dispatch topic: every admitted request is a task that claims, waits, calls and closes.
 
 Whatever happens here, the request ends with one outcome: ours, or the one the reaper writes when this
-process is gone. The offset goes last.
+process is gone. Whatever raises ends its own request within milliseconds. The offset goes last.
 """
 
 from __future__ import annotations
@@ -11,15 +11,17 @@ import logging
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+import msgspec
+
 from dispatcher.claiming import Claiming
 from dispatcher.closing import Closing
 from dispatcher.failover import Course, Failover
-from dispatcher.leases import Leases, Running
-from dispatcher.replies import ReplyStream
+from dispatcher.leases import Leases
 from dispatcher.settlement import Ending, Job
-from schemas.codec import MalformedRecord, decode_as
+from schemas.codec import decode_as, encode
 from schemas.errors import ErrorCode
 from schemas.events import RequestAccepted, RequestAdmitted
+from schemas.failures import Poison
 from schemas.runtime.clock import Clock
 from schemas.runtime.consume.dead_letters import DeadLetters
 from schemas.runtime.consume.records import Record
@@ -41,11 +43,10 @@ class Dispatching:
     dead_letters: DeadLetters
     metrics: Metrics
     clock: Clock
-    slots: asyncio.Semaphore
-    """Calls that may be under way at once."""
     _repeats: dict[str, list[Record]] = field(default_factory=dict)
     """Request id to all copies of its record, delivered while it runs here."""
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _fatal: asyncio.Queue[BaseException] = field(default_factory=asyncio.Queue)
 
     async def handle(self, batch: list[Record]) -> None:
         """Start a task per record; the batch counts as handled at once."""
@@ -62,33 +63,53 @@ class Dispatching:
                 while self._tasks:
                     await asyncio.wait(self._tasks)
 
+    async def watch(self) -> None:
+        """Wait for what must end the process, and raise it: more dead letters than an accident makes."""
+        raise await self._fatal.get()
+
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """A defect must not pass in silence: its record stays unfinished, and the watchdog sees it."""
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            _LOG.error("a dispatch failed: %r", error, exc_info=error)
+            _LOG.critical("the process must end: %r", error, exc_info=error)
+            self._fatal.put_nowait(error)
 
     async def _run(self, record: Record) -> None:
         try:
-            admitted = decode_as(record.value, RequestAdmitted)
-            request = decode_as(admitted.accepted, RequestAccepted)
-        except MalformedRecord as error:
-            await self.dead_letters.take(record, "decode", error)
-            self.metrics.count("tallygate_dead_letters_total", record.topic)
+            job = _decoded(record)
+        except Exception as error:  # noqa: BLE001  # total: one record that cannot be read
+            await self._dead_letter(record, "decode", error)
             record.finish()
             return
-        job = Job(admitted, request, record.ref)
-        if request.request_id in self._repeats:
-            self._repeats[request.request_id].append(record)
+        request_id = job.request.request_id
+        if request_id in self._repeats:
+            self._repeats[request_id].append(record)
             return
-        self._repeats[request.request_id] = [record]
+        self._repeats[request_id] = [record]
         try:
-            if self.clock.now_ms() <= request.deadline_ms + NO_EFFECT_AFTER_MS:
-                await self._claim_and_run(job, record)
+            await self._end(job, record)
         finally:
-            repeats = self._repeats.pop(request.request_id)
+            repeats = self._repeats.pop(request_id)
         for copy in repeats:
             copy.finish()
+
+    async def _end(self, job: Job, record: Record) -> None:
+        """The total boundary around one request: whatever raises, it ends, and only it."""
+        try:
+            if self.clock.now_ms() <= job.request.deadline_ms + NO_EFFECT_AFTER_MS:
+                await self._claim_and_run(job, record)
+        except Exception as defect:  # noqa: BLE001  # total: one request
+            _LOG.exception("request %s ended by a defect", job.request.request_id)
+            await self.closing.end_broken(job, record, defect)
+            record.value = _encoded(job)
+            await self._dead_letter(record, "dispatch", defect)
+
+    async def _dead_letter(self, record: Record, stage: str, error: Exception) -> None:
+        """Keep the record for whoever looks into it. Raises ``TooManyDeadLetters``."""
+        try:
+            await self.dead_letters.take(record, stage, error)
+        except Poison as refused:
+            _LOG.error("no dead letter of %s: %r", record.ref, refused)
+        self.metrics.count("tallygate_dead_letters_total", record.topic)
 
     async def _claim_and_run(self, job: Job, record: Record) -> None:
         """Run the request if it is ours to run, else do what its state in the ledger asks for."""
@@ -113,20 +134,25 @@ class Dispatching:
         request = job.request
         with self.leases.held(request.org, request.request_id, claim) as running:
             replies = self.closing.replies(job, claim.fence)
-            course = await self._in_turn(job, running, replies)
+            course = Course.after(job, running.attempt)
+            try:
+                await self.failover.run(job, running, replies, course)
+            except Exception:  # noqa: BLE001  # total: what became of it so far is booked
+                _LOG.exception("request %s broke", request.request_id)
             await self.closing.close(job, record, course, replies, running)
 
-    async def _in_turn(self, job: Job, running: Running, replies: ReplyStream) -> Course:
-        """Make the calls once there is a slot for them; the deadline bounds that wait."""
-        left_s = max(0.0, (job.request.deadline_ms - self.clock.now_ms()) / 1000)
-        try:
-            async with asyncio.timeout(left_s):
-                await self.slots.acquire()
-        except TimeoutError:
-            course = Course.after(job, running.attempt)
-            course.ending = Ending("failed", ErrorCode.DEADLINE_EXCEEDED)
-            return course
-        try:
-            return await self.failover.run(job, running, replies)
-        finally:
-            self.slots.release()
+
+def _decoded(record: Record) -> Job:
+    """The request in a record, which holds its bytes no longer: a body is in memory once.
+
+    Raises ``MalformedRecord``.
+    """
+    admitted = decode_as(record.value, RequestAdmitted)
+    request = decode_as(admitted.accepted, RequestAccepted)
+    record.value = None
+    return Job(msgspec.structs.replace(admitted, accepted=b""), request, record.ref)
+
+
+def _encoded(job: Job) -> bytes:
+    """The record as it was."""
+    return encode(msgspec.structs.replace(job.admitted, accepted=encode(job.request)))

@@ -1,21 +1,26 @@
 """Runs a claimed request: one attempt, and another elsewhere if the first failed before its first byte.
 
-The slot of the second attempt is taken before the ledger is asked for its hold, so that a hold is never
-taken for a call that cannot be made.
+A slot is the process's and the backend's in one. That of the second attempt is taken before the ledger is
+asked for its hold, so that a hold is never taken for a call that cannot be made.
 """
 
 from __future__ import annotations
 
-import asyncio
+import logging
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+import msgspec
 
 from dispatcher.attempt import ABORTED, AttemptResult, AttemptRun
-from dispatcher.backends import Backends, Slot
+from dispatcher.backends import Slot
 from dispatcher.breaker import CallEnd
 from dispatcher.claiming import balances
 from dispatcher.leases import Leases, Running
 from dispatcher.replies import ReplyStream
 from dispatcher.settlement import Ending, Job, actual_of, presumed
+from dispatcher.slots import NoSlot, Slots, Wish
 from dispatcher.upstreams import Upstreams
 from schemas.errors import ErrorCode
 from schemas.events import Attempt
@@ -26,7 +31,12 @@ from schemas.runtime.ledger.errors import LedgerUnavailable
 from schemas.runtime.retry import retry_until
 from schemas.runtime.telemetry import Metrics
 
+_LOG = logging.getLogger(__name__)
+
 ATTEMPTS_MAX = 2
+_BROKEN: Final = Ending("failed", ErrorCode.INTERNAL_ERROR)
+"""How a request ends of which nothing better is known."""
+_NO_VERDICT: Final[CallEnd] = "undecided"
 AS_LONG_AS_IT_TAKES_S = 3_600.0
 """What was spent must be written down; only the watchdog ends such a wait earlier."""
 
@@ -38,7 +48,7 @@ class Course:
     attempts: list[Attempt] = field(default_factory=list)
     current: Attempt | None = None
     """The attempt that ran under the fence that is held now."""
-    ending: Ending = ABORTED["stale"]
+    ending: Ending = _BROKEN
     has_lost_first: bool = False
     """Whether the first attempt was another process's, which vanished."""
 
@@ -67,27 +77,26 @@ class Failover:
     """Makes the calls of all requests."""
 
     ledger: LedgerClient
-    backends: Backends
+    slots: Slots
     upstreams: Upstreams
     leases: Leases
     metrics: Metrics
     clock: Clock
 
-    async def run(self, job: Job, running: Running, replies: ReplyStream) -> Course:
-        """Attempt after attempt until one ends the request."""
-        course = Course.after(job, running.attempt)
-        slot = await self._slot(job, running, [])
+    async def run(self, job: Job, running: Running, replies: ReplyStream, course: Course) -> None:
+        """Attempt after attempt until one ends the request; ``course`` is what became of it so far,
+        also when this raises."""
+        slot = await self._slot(job, running)
         if not isinstance(slot, Slot):
             course.ending = slot
-            return course
+            return
         result = await self._call(job, slot, replies, running)
         course.ran(result)
         if not result.may_try_another or running.attempt >= ATTEMPTS_MAX:
-            return course
-        second = await self._slot(job, running, [slot.choice.backend_id])
+            return
+        second = await self._slot(job, running, slot.choice.backend_id)
         if isinstance(second, Slot):
             await self._call_again(job, second, replies, running, course, result)
-        return course
 
     async def _call_again(
         self,
@@ -101,35 +110,36 @@ class Failover:
         """The second attempt, if the ledger has room for it."""
         try:
             verdict = await self._next_attempt(job, running, first)
-        except asyncio.CancelledError:
-            self.backends.give_back(slot, "undecided")
+        except BaseException:
+            # Whatever it is, the slot is not for this call any more.
+            self.slots.give_back(slot, "undecided")
             raise
         if not isinstance(verdict, answers.Fence):
-            self.backends.give_back(slot, "undecided")
+            self.slots.give_back(slot, "undecided")
             if isinstance(verdict, answers.Cancelled):
                 course.ending = ABORTED["cancelled"]
             return
         running.fence = replies.fence = verdict.fence
         running.attempt, course.current = verdict.attempt, None
         if (early := self._too_late(job, running)) is not None:
-            self.backends.give_back(slot, "undecided")
+            self.slots.give_back(slot, "undecided")
             course.ending = early
             return
         course.ran(await self._call(job, slot, replies, running))
 
-    async def _slot(self, job: Job, running: Running, tried: list[str]) -> Slot | Ending:
-        """A backend's slot, or how the request ends without one."""
+    async def _slot(self, job: Job, running: Running, *tried: str) -> Slot | Ending:
+        """A slot for a call, or how the request ends without one."""
         if (early := self._too_late(job, running)) is not None:
             return early
-        slot = await self.backends.take(
-            job.request.model, tried, self._left_s(job), is_retry=bool(tried)
-        )
-        if not isinstance(slot, Slot):
-            return self._too_late(job, running) or Ending("failed", slot)
+        found = await self.slots.take(Wish(job.request, running.abort, tried))
         if (early := self._too_late(job, running)) is not None:
-            self.backends.give_back(slot, "undecided")
+            if isinstance(found, Slot):
+                self.slots.give_back(found, "undecided")
             return early
-        return slot
+        if isinstance(found, NoSlot):
+            code = found.code or ErrorCode.DEADLINE_EXCEEDED
+            return Ending("failed", code, retry_after_ms=found.retry_after_ms)
+        return found
 
     def _too_late(self, job: Job, running: Running) -> Ending | None:
         """How the request ends if it must not be called any more."""
@@ -162,12 +172,16 @@ class Failover:
             note_streamed,
             running.abort,
         )
-        verdict: CallEnd = "undecided"
+        running.abort.on_answer = partial(self.slots.backends.answered, slot)
+        started_at_ms, verdict = self.clock.now_ms(), _NO_VERDICT
         try:
             result = await run.run()
             verdict = result.verdict
+        except Exception:  # noqa: BLE001  # total: what it used is unknown then, so all it held
+            _LOG.exception("%s: attempt %d broke", job.request.request_id, running.attempt)
+            result = _broken(job, slot, running.attempt, started_at_ms, self.clock.now_ms())
         finally:
-            self.backends.give_back(slot, verdict)
+            self.slots.give_back(slot, verdict)
         self._measure(result.attempt)
         return result
 
@@ -193,3 +207,20 @@ class Failover:
         return await retry_until(
             lambda: self.ledger.next_attempt(document), LedgerUnavailable, until_s
         )
+
+
+def _broken(job: Job, slot: Slot, number: int, started_at_ms: int, now_ms: int) -> AttemptResult:
+    attempt = msgspec.structs.replace(
+        presumed(job, number),
+        backend=slot.choice.backend_id,
+        status="interrupted",
+        started_at_ms=started_at_ms,
+        finished_at_ms=now_ms,
+    )
+    return AttemptResult(
+        attempt,
+        _BROKEN,
+        may_try_another=False,
+        may_have_spent=True,
+        verdict=_NO_VERDICT,
+    )

@@ -6,6 +6,7 @@ left, because a backend that answers no probe may still answer calls.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal, TypeAlias
 
@@ -61,3 +62,13 @@ class Health:
     def ended(self, now_s: float, end: CallEnd, *, is_trial: bool) -> Health:
         """A call ended."""
         return replace(self, breaker=self.breaker.ended(now_s, end, is_trial=is_trial))
+
+
+def overall(health: Health, models: Iterable[Breaker], now_s: float) -> HealthState:
+    """The state of a backend whose models have breakers of their own: it is broken only when none
+    of the models that were called lately may be called."""
+    own = health.state(now_s)
+    called = {breaker.state(now_s) for breaker in models if breaker.has_spoken(now_s)}
+    if own in {"open", "half_open"} or not called or "closed" in called:
+        return own
+    return "open" if "open" in called else "half_open"

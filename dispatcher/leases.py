@@ -79,22 +79,26 @@ class Leases:
         """Renew every lease each three seconds, for ever."""
         while True:
             await asyncio.sleep(_PERIOD_S)
-            attempts = list(self.running.values())
-            if not attempts:
+            try:
+                await self._renew()
+            except Exception:  # noqa: BLE001  # total: the next renewal must come
+                _LOG.exception("leases not renewed")
+
+    async def _renew(self) -> None:
+        attempts = list(self.running.values())
+        if not attempts:
+            return
+        renewals = [attempt.renewal() for attempt in attempts]
+        replies = await self.ledger.renew_many(renewals)
+        failures = [reply for reply in replies if isinstance(reply, Failure)]
+        if failures:
+            _LOG.warning("%d leases not renewed: %r", len(failures), failures[0])
+        for attempt, renewal, reply in zip(attempts, renewals, replies, strict=True):
+            if isinstance(reply, Failure):
                 continue
-            renewals = [attempt.renewal() for attempt in attempts]
-            replies = await self.ledger.renew_many(renewals)
-            failures = [reply for reply in replies if isinstance(reply, Failure)]
-            if failures:
-                _LOG.warning("%d leases not renewed: %r", len(failures), failures[0])
-            for attempt, renewal, reply in zip(attempts, renewals, replies, strict=True):
-                if isinstance(reply, Failure):
-                    continue
-                # A failover meanwhile makes the reply one about a fence that is no longer used.
-                if self.running.get(attempt.request_id) is attempt and (
-                    attempt.fence == renewal.fence
-                ):
-                    _obey(attempt, reply)
+            # A failover meanwhile makes the reply one about a fence that is no longer used.
+            if self.running.get(attempt.request_id) is attempt and attempt.fence == renewal.fence:
+                _obey(attempt, reply)
 
     async def note_streamed(self, attempt: Running) -> bool:
         """Tell the ledger that content is about to leave; False when the claim is lost."""

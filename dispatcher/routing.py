@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -47,6 +48,16 @@ def choose(
         return None
     target = _draw(weighted, draw)
     return Choice(target.backend, config.backends[target.backend], target.upstream_model)
+
+
+def shared_backends(config: Snapshot) -> frozenset[str]:
+    """Backends that more than one model leads to."""
+    seen = Counter(
+        name
+        for model in config.models.values()
+        for name in {target.backend for target in model.backends}
+    )
+    return frozenset(name for name, models in seen.items() if models > 1)
 
 
 def may_retry(retries: int, calls: int) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from schemas import keys
 from schemas.errors import ERRORS, ErrorCode
 from schemas.events import (
@@ -21,6 +23,7 @@ from schemas.money import TokenCounts, cost_nano_usd
 from schemas.runtime.ledger.documents import RateUse, Unit
 
 RESULT_BYTES_MAX = 1024 * 1024
+TEXT_CHARS_MAX = 200
 UNKNOWN_BACKEND = "unknown"
 
 
@@ -153,6 +156,23 @@ def outcome(
         parents=[job.admitted.accepted_ref, job.ref],
         result=ending.body if keeps and ending.body else None,
     )
+
+
+def without_result(finished: RequestFinished) -> RequestFinished:
+    """The outcome small enough for any broker: the same end and the same money."""
+    return msgspec.structs.replace(
+        finished,
+        result=None,
+        error_message=_bounded(finished.error_message),
+        attempts=[
+            msgspec.structs.replace(attempt, provider_id=_bounded(attempt.provider_id))
+            for attempt in finished.attempts
+        ],
+    )
+
+
+def _bounded(text: str | None) -> str | None:
+    return text and text[:TEXT_CHARS_MAX].encode(errors="replace").decode()
 
 
 def _bookings(job: Job, attempts: Sequence[Attempt]) -> list[Booking]:

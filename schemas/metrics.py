@@ -24,6 +24,8 @@ MetricName = Literal[
     "tallygate_reaped_attempts_total",
     "tallygate_late_attempts_total",
     "tallygate_backend_healthy",
+    "tallygate_shed_requests_total",
+    "tallygate_queued_requests",
     "tallygate_produce_requests_total",
     "tallygate_produced_records_total",
     "tallygate_produced_bytes_total",
@@ -86,6 +88,10 @@ METRICS: Final[dict[MetricName, MetricSpec]] = {
     "tallygate_backend_healthy": MetricSpec(
         "gauge", "1 while neither probes nor calls speak against the backend.", ("backend",)
     ),
+    "tallygate_shed_requests_total": MetricSpec(
+        "counter", "Requests told to come back later, because they would have waited too long."
+    ),
+    "tallygate_queued_requests": MetricSpec("gauge", "Requests that wait for a backend's slot."),
     "tallygate_produce_requests_total": MetricSpec("counter", "Batches sent to a broker."),
     "tallygate_produced_records_total": MetricSpec("counter", "Records in them."),
     "tallygate_produced_bytes_total": MetricSpec("counter", "Bytes of them as sent."),

@@ -22,6 +22,7 @@ from dispatcher.closing import Closing
 from dispatcher.dispatching import Dispatching
 from dispatcher.failover import Failover
 from dispatcher.leases import Leases
+from dispatcher.slots import Slots
 from dispatcher.upstreams import Upstreams
 from schemas import keys
 from schemas.codec import decode_as, encode
@@ -207,16 +208,16 @@ def _wired(ledger: LedgerClient, bus: Bus, upstreams: Upstreams, config: ConfigF
     clock, metrics, log = Clock(), Metrics(), CollectedLog()
     producer = cast("Producer", log)
     leases = Leases(ledger, DrainCap(max_s=1.0, max_bytes=10_000))
-    backends = Backends(config, clock)
+    backends = Backends(config, clock, slots=8)
+    slots = Slots(backends, metrics, clock)
     claiming = Claiming(ledger, clock, "dispatcher-0")
     dispatching = Dispatching(
         claiming=claiming,
-        failover=Failover(ledger, backends, upstreams, leases, metrics, clock),
+        failover=Failover(ledger, slots, upstreams, leases, metrics, clock),
         closing=Closing(ledger, claiming, producer, bus, metrics, clock),
         leases=leases,
         dead_letters=DeadLetters.through(producer),
         metrics=metrics,
         clock=clock,
-        slots=asyncio.Semaphore(8),
     )
     return Bench(dispatching, backends, leases, ledger, bus, log)

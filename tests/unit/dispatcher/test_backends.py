@@ -1,22 +1,19 @@
-"""Slots: who may be called, who has to wait for a slot, and for how long."""
+"""Slots of backends: who may be called, and what calls that fail or hang do to whom."""
 
 from __future__ import annotations
 
-import asyncio
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from dispatcher.backends import SLOT_WAIT_S, Backends, Slot
+from dispatcher.backends import SILENT_S, Backends, Slot
 from dispatcher.breaker import OPEN_S, CallEnd
 from schemas.config_state import Snapshot
 from schemas.entities import Backend, Model, Target
 from schemas.errors import ErrorCode
 from schemas.runtime.clock import Clock
 from schemas.runtime.config import ConfigFeed
-
-_ENOUGH_S = 60.0
 
 
 class _SetClock(Clock):
@@ -32,10 +29,13 @@ class _SetClock(Clock):
         return self.now_s
 
 
-def _backends(clock: Clock | None = None, **limits: int) -> Backends:
+def _backends(
+    clock: Clock | None = None, models: tuple[str, ...] = ("echo",), **limits: int
+) -> Backends:
     """Backends by name, with the calls each may have at once, all on the model echo."""
+    targets = tuple(Target(backend=name) for name in limits)
     snapshot = Snapshot(
-        models={"echo": Model(backends=tuple(Target(backend=name) for name in limits))},
+        models={model: Model(backends=targets) for model in models} if targets else {},
         backends={
             name: Backend(url="http://127.0.0.1:1/v1", max_concurrency=limit)
             for name, limit in limits.items()
@@ -45,119 +45,258 @@ def _backends(clock: Clock | None = None, **limits: int) -> Backends:
     return Backends(feed, clock or _SetClock())
 
 
-async def _slot(backends: Backends, *tried: str, **more: Any) -> Slot:
-    slot = await backends.take("echo", tried, _ENOUGH_S, **more)
+def _slot(backends: Backends, *tried: str, model: str = "echo", **more: Any) -> Slot:
+    slot = backends.take(model, tried, **more)
     assert isinstance(slot, Slot)
     return slot
 
 
-async def _call(backends: Backends, end: CallEnd, *tried: str) -> str:
+def _call(backends: Backends, end: CallEnd, *tried: str, model: str = "echo") -> str:
     """One call that ends like this; the backend that got it."""
-    slot = await _slot(backends, *tried)
+    slot = _slot(backends, *tried, model=model)
     backends.give_back(slot, end)
     return slot.choice.backend_id
 
 
-async def _break(backends: Backends, name: str) -> None:
+def _break(backends: Backends, name: str) -> None:
     """Five connections to the backend fail."""
     others = [other for other in backends.config.snapshot.backends if other != name]
     for _ in range(5):
-        await _call(backends, "unreachable", *others)
+        _call(backends, "unreachable", *others)
 
 
-async def test_a_broken_backend_is_not_called_while_its_breaker_is_open() -> None:
+def test_a_broken_backend_is_not_called_while_its_breaker_is_open() -> None:
     """All calls go to the other one."""
     backends = _backends(a=10, b=10)
-    await _break(backends, "a")
+    _break(backends, "a")
 
-    assert {await _call(backends, "succeeded") for _ in range(50)} == {"b"}
+    assert {_call(backends, "succeeded") for _ in range(50)} == {"b"}
 
 
-async def test_nobody_is_called_when_every_breaker_is_open() -> None:
+def test_nobody_is_called_when_every_breaker_is_open() -> None:
     """At once, however much time is left."""
     backends = _backends(a=10)
-    await _break(backends, "a")
+    _break(backends, "a")
 
-    assert await backends.take("echo", (), _ENOUGH_S) is ErrorCode.NO_BACKEND
+    assert backends.take("echo") is ErrorCode.NO_BACKEND
 
 
-async def test_a_half_open_backend_gets_one_call_and_returns_with_its_success() -> None:
+def test_a_half_open_backend_gets_one_call_and_returns_with_its_success() -> None:
     """While the trial runs all others go elsewhere."""
     clock = _SetClock()
     backends = _backends(clock, a=10, b=10)
-    await _break(backends, "a")
+    _break(backends, "a")
     clock.now_s += OPEN_S
-    trial = await _slot(backends, "b")
+    trial = _slot(backends, "b")
 
-    assert {await _call(backends, "succeeded") for _ in range(50)} == {"b"}
+    assert {_call(backends, "succeeded") for _ in range(50)} == {"b"}
     backends.give_back(trial, "succeeded")
-    assert {await _call(backends, "succeeded") for _ in range(50)} == {"a", "b"}
+    assert {_call(backends, "succeeded") for _ in range(50)} == {"a", "b"}
 
 
-async def test_a_backend_that_only_fails_probes_is_the_last_resort() -> None:
+def test_a_backend_that_only_fails_probes_is_the_last_resort() -> None:
     """It comes last, but it comes before a refusal."""
     backends = _backends(a=10, b=10)
     for _ in range(2):
         backends.probed("a", answered=False)
 
-    assert {await _call(backends, "succeeded") for _ in range(50)} == {"b"}
-    assert await _call(backends, "succeeded", "b") == "a"
+    assert {_call(backends, "succeeded") for _ in range(50)} == {"b"}
+    assert _call(backends, "succeeded", "b") == "a"
 
 
-async def test_whoever_finds_all_full_gets_the_next_slot_that_is_given_back() -> None:
-    """In the order in which they came."""
-    backends = _backends(a=1)
-    first = await _slot(backends)
-    waiting = [asyncio.create_task(backends.take("echo", (), _ENOUGH_S)) for _ in range(2)]
-    await asyncio.sleep(0)
-    backends.give_back(first, "succeeded")
-    done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+def test_a_backend_gets_at_most_half_of_the_slots_of_the_process() -> None:
+    """Whatever it says that it takes: the other half is for the others."""
+    backends = _backends(a=1_024)
+    for _ in range(backends.slots // 2):
+        _slot(backends)
 
-    assert done == {waiting[0]}
-    second = waiting[0].result()
-    assert isinstance(second, Slot)
-    backends.give_back(second, "succeeded")
-    assert isinstance(await waiting[1], Slot)
+    assert backends.take("echo") is ErrorCode.OVERLOADED
+    assert not backends.is_full
 
 
-async def test_nobody_waits_longer_than_the_time_left() -> None:
-    """The gateway is full, and says so."""
-    backends = _backends(Clock(), a=1)
-    await _slot(backends)
+def test_the_process_makes_no_more_calls_than_it_has_slots() -> None:
+    """However many backends there are."""
+    backends = _backends(a=1_024, b=1_024, c=1_024, d=1_024)
+    while not backends.is_full:
+        _slot(backends)
 
-    assert await backends.take("echo", (), 0.01) is ErrorCode.OVERLOADED
-    assert SLOT_WAIT_S == 2.0
+    assert backends.calls == backends.slots
+    assert backends.take("echo") is ErrorCode.OVERLOADED
 
 
-async def test_second_attempts_are_a_fifth_of_the_calls_and_three() -> None:
-    """Beyond that they wait for one another."""
-    backends = _backends(Clock(), a=100, b=100)
-    calls = [await _slot(backends) for _ in range(10)]
-    retries = [await _slot(backends, "a", is_retry=True) for _ in range(6)]
+def test_a_model_does_not_fill_a_backend_that_others_share() -> None:
+    """A quarter is left for them; one that serves a single model is filled."""
+    shared = _backends(models=("echo", "huge"), a=40)
+    while isinstance(shared.take("huge"), Slot):
+        pass
 
-    assert await backends.take("echo", ("a",), 0.01, is_retry=True) is ErrorCode.OVERLOADED
+    assert shared.lanes["a"].in_flight == 30
+    assert isinstance(shared.take("echo"), Slot)
+    alone = _backends(a=40)
+    while isinstance(alone.take("echo"), Slot):
+        pass
+    assert alone.lanes["a"].in_flight == 40
+
+
+def test_failures_of_a_model_do_not_close_its_backend_to_others() -> None:
+    """Its own breaker opens; the backend itself is well."""
+    backends = _backends(models=("echo", "broken"), a=100)
+    for _ in range(24):
+        if isinstance(slot := backends.take("broken"), Slot):
+            backends.give_back(slot, "failed")
+    _call(backends, "succeeded")
+
+    assert backends.take("broken") is ErrorCode.NO_BACKEND
+    assert isinstance(backends.take("echo"), Slot)
+    backends.observe()
+    assert backends.lanes["a"].shown == "healthy"
+    assert backends.broken_models("a") == ["broken"]
+
+
+def _hang(backends: Backends, clock: _SetClock, calls: int, *tried: str) -> list[Slot]:
+    """So many calls begin and stay silent for longer than is decent."""
+    slots = [_slot(backends, *tried) for _ in range(calls)]
+    clock.now_s += SILENT_S + 0.1
+    backends.look()
+    return slots
+
+
+def _answer(backends: Backends, clock: _SetClock, calls: int, after_s: float) -> None:
+    """So many calls succeed, each first byte after so long."""
+    slots = [_slot(backends) for _ in range(calls)]
+    clock.now_s += after_s
+    for slot in slots:
+        backends.answered(slot)
+        backends.give_back(slot, "succeeded")
+    backends.look()
+
+
+def test_calls_that_hang_open_the_breaker_while_they_hang() -> None:
+    """Others get an answer at once, instead of a slot to hang in."""
+    clock = _SetClock()
+    backends = _backends(clock, a=100)
+    _answer(backends, clock, 12, 0.05)
+    clock.now_s += 11
+    _hang(backends, clock, 20)
+
+    assert backends.take("echo") is ErrorCode.NO_BACKEND
+    backends.observe()
+    assert backends.lanes["a"].shown == "open"
+
+
+def test_a_call_counts_once_as_hanging() -> None:
+    """Its later failure is the same one."""
+    clock = _SetClock()
+    backends = _backends(clock, a=100)
+    _answer(backends, clock, 12, 0.05)
+    slots = _hang(backends, clock, 10)
+    for slot in slots:
+        backends.give_back(slot, "failed")
+
+    assert isinstance(backends.take("echo"), Slot)
+
+
+def test_a_late_success_closes_what_silence_opened() -> None:
+    """The backend was slow, and is not gone."""
+    clock = _SetClock()
+    backends = _backends(clock, a=100)
+    _answer(backends, clock, 12, 0.05)
+    clock.now_s += 11
+    slots = _hang(backends, clock, 20)
+    backends.answered(slots[0])
+    backends.give_back(slots[0], "succeeded")
+
+    assert isinstance(backends.take("echo"), Slot)
+
+
+def test_one_that_always_thinks_for_a_minute_is_not_punished() -> None:
+    """What is usual for the model is no silence."""
+    clock = _SetClock()
+    backends = _backends(clock, a=100)
+    _answer(backends, clock, 30, 60.0)
+    for _ in range(5):
+        slots = [_slot(backends) for _ in range(40)]
+        for _ in range(60):
+            clock.now_s += 1
+            backends.look()
+        assert isinstance(backends.take("echo"), Slot)
+        for slot in slots:
+            backends.answered(slot)
+            backends.give_back(slot, "succeeded")
+
+
+def test_a_slow_model_that_never_answered_yet_is_believed_in_while_it_has_slots() -> None:
+    """Slow and broken look the same then; refusing it would help nobody."""
+    clock = _SetClock()
+    backends = _backends(clock, a=100)
+    _hang(backends, clock, 40)
+
+    assert isinstance(backends.take("echo"), Slot)
+
+
+@pytest.mark.parametrize("sign", ["full", "no probe answered", "another backend answers"])
+def test_one_that_never_answered_counts_as_hanging_once_something_speaks_against_it(
+    sign: str,
+) -> None:
+    """Its slots are all taken, its probes hang as well, or the model answers quickly elsewhere."""
+    clock = _SetClock()
+    backends = _backends(clock, a=20 if sign == "full" else 100, b=100)
+    if sign == "no probe answered":
+        for _ in range(2):
+            backends.probed("a", answered=False)
+    if sign == "another backend answers":
+        other = _slot(backends, "a")
+        backends.answered(other)
+        backends.give_back(other, "succeeded")
+    _hang(backends, clock, 20, "b")
+
+    assert backends.take("echo", ("b",)) is ErrorCode.NO_BACKEND
+
+
+def test_a_trial_that_hangs_opens_the_breaker_again() -> None:
+    """And the next one comes five seconds later, although the first still hangs."""
+    clock = _SetClock()
+    backends = _backends(clock, a=100)
+    _answer(backends, clock, 12, 0.05)
+    clock.now_s += 11
+    _hang(backends, clock, 20)
+    clock.now_s += OPEN_S
+    _hang(backends, clock, 1)
+
+    assert backends.take("echo") is ErrorCode.NO_BACKEND
+    clock.now_s += OPEN_S
+    assert isinstance(backends.take("echo"), Slot)
+
+
+def test_second_attempts_are_a_fifth_of_the_calls_and_three() -> None:
+    """Beyond that there is no slot for them."""
+    backends = _backends(a=100, b=100)
+    calls = [_slot(backends) for _ in range(10)]
+    retries = [_slot(backends, "a", is_retry=True) for _ in range(6)]
+
+    assert backends.take("echo", ("a",), is_retry=True) is ErrorCode.OVERLOADED
     backends.give_back(retries[0], "succeeded")
-    assert isinstance(await backends.take("echo", ("a",), 0.01, is_retry=True), Slot)
+    assert isinstance(backends.take("echo", ("a",), is_retry=True), Slot)
     assert (backends.calls, backends.retries) == (len(calls) + 6, 6)
 
 
-async def test_a_call_without_a_verdict_leaves_the_breaker_alone() -> None:
+def test_a_call_without_a_verdict_leaves_the_breaker_alone() -> None:
     """Clients that leave must not close a backend to others."""
     backends = _backends(a=10)
     for _ in range(50):
-        await _call(backends, "undecided")
+        _call(backends, "undecided")
 
-    assert await _call(backends, "succeeded") == "a"
+    assert _call(backends, "succeeded") == "a"
     assert backends.lanes["a"].in_flight == 0
 
 
-async def test_changes_of_state_are_seen_once_with_their_time() -> None:
+def test_changes_of_state_are_seen_once_with_their_time() -> None:
     """Also those that time alone brings about, and backends that come and go."""
     clock = _SetClock()
     backends = _backends(clock, a=10, b=10)
 
     assert sorted(backends.observe()) == ["a", "b"]
-    await _break(backends, "a")
+    _break(backends, "a")
     assert backends.observe() == ["a"]
     assert backends.observe() == []
     clock.now_s += OPEN_S
@@ -167,6 +306,6 @@ async def test_changes_of_state_are_seen_once_with_their_time() -> None:
 
 
 @pytest.mark.parametrize("model", ["echo", "unknown"])
-async def test_a_model_without_backends_leads_nowhere(model: str) -> None:
+def test_a_model_without_backends_leads_nowhere(model: str) -> None:
     """Both may have been removed since admission."""
-    assert await _backends().take(model, (), _ENOUGH_S) is ErrorCode.NO_BACKEND
+    assert _backends().take(model) is ErrorCode.NO_BACKEND

@@ -114,3 +114,40 @@ def test_a_closed_breaker_calls_nothing_a_trial(ends: list[CallEnd]) -> None:
 
     assert breaker.admits(now_s) == (breaker.state(now_s) == "closed")
     assert not breaker.begun(now_s)[1]
+
+
+def _hung(calls: int) -> tuple[Breaker, float]:
+    """So many calls hang, one after the other."""
+    breaker, now_s = Breaker(), 1_000.0
+    for _ in range(calls):
+        now_s += 0.1
+        breaker = breaker.hung(now_s, is_trial=False)
+    return breaker, now_s
+
+
+@pytest.mark.parametrize(("calls", "state"), [(19, "closed"), (20, "open")])
+def test_calls_that_hang_count_as_failed_while_they_hang(calls: int, state: str) -> None:
+    """Nobody has to wait for their end."""
+    breaker, now_s = _hung(calls)
+
+    assert breaker.state(now_s) == state
+
+
+def test_a_call_that_hung_and_succeeded_is_no_failure() -> None:
+    """Nineteen hang and come back: what counts is that they worked."""
+    breaker, now_s = _hung(19)
+    for _ in range(19):
+        breaker = breaker.woke()
+    breaker = breaker.hung(now_s, is_trial=False)
+
+    assert sum(second.failures for second in breaker.window) == 1
+    assert breaker.state(now_s) == "closed"
+
+
+def test_only_what_silence_opened_is_closed_by_a_late_success() -> None:
+    """Failures were failures."""
+    silent, now_s = _hung(20)
+    failing, later_s = _after(["failed"] * 20)
+
+    assert silent.woke().state(now_s) == "closed"
+    assert failing.woke().state(later_s) == "open"

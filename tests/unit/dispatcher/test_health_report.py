@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from dispatcher.backends import Backends
 from dispatcher.health_report import HealthReport
+from dispatcher.slots import Slots
 from schemas.config_state import Snapshot
 from schemas.entities import Backend
 from schemas.runtime.clock import Clock
@@ -52,8 +53,9 @@ async def test_every_change_of_a_backend_is_told() -> None:
     feed = SimpleNamespace(snapshot=Snapshot(backends={"a": _BACKEND, "b": _BACKEND}))
     backends = Backends(cast("ConfigFeed", feed), _FixedClock())
     store, metrics = _FakeStore(), Metrics()
+    slots = Slots(backends, metrics, _FixedClock())
     report = HealthReport(
-        backends, cast("StoreConnection", store), metrics, _FixedClock(), "dispatcher-0"
+        slots, cast("StoreConnection", store), metrics, _FixedClock(), "dispatcher-0"
     )
     backends.lanes["a"].in_flight = 3
     for _ in range(2):
@@ -69,7 +71,13 @@ async def test_every_change_of_a_backend_is_told() -> None:
     await asyncio.sleep(0)
     reporting.cancel()
 
-    at = {"since_ms": NOW_MS, "at_ms": NOW_MS}
+    at = {
+        "since_ms": NOW_MS,
+        "at_ms": NOW_MS,
+        "limit": 256,
+        "open_models": [],
+        "queued": {},
+    }
     assert told == {
         "dispatcher-0|a": {"state": "healthy", "inflight": 3, **at},
         "dispatcher-0|b": {"state": "unhealthy", "inflight": 0, **at},
