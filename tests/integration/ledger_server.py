@@ -24,6 +24,7 @@ dir {folder}
 appendonly yes
 appendfsync always
 save ""
+maxmemory {maxmemory}
 maxmemory-policy noeviction
 """
 
@@ -49,6 +50,7 @@ class LedgerServer:
 
     folder: Path
     port: int = field(default_factory=free_port)
+    maxmemory: str = "0"
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -60,7 +62,9 @@ class LedgerServer:
         """Starts the process and returns once it answers PING."""
         self.folder.mkdir(parents=True, exist_ok=True)
         config = self.folder / "valkey.conf"
-        config.write_text(CONFIG.format(port=self.port, folder=self.folder))
+        config.write_text(
+            CONFIG.format(port=self.port, folder=self.folder, maxmemory=self.maxmemory)
+        )
         command = [str(server_binary()), str(config)]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + START_TIMEOUT_S

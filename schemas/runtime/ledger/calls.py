@@ -87,8 +87,9 @@ def admit(document: documents.Admit) -> Call[answers.AdmitAnswer]:
 
 
 def start(document: documents.Start) -> Call[answers.StartAnswer]:
-    """Claim a request."""
-    return Call(_on_request("tg1_start", document), _START)
+    """Claim a request; one that comes with its hold is admitted again by a ledger without it."""
+    function = "tg1_start" if document.readmit is None else "tg1_readmit"
+    return Call(_on_request(function, document), _START)
 
 
 def next_attempt(document: documents.NextAttempt) -> Call[answers.NextAttemptAnswer]:

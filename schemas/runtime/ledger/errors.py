@@ -5,7 +5,8 @@ from __future__ import annotations
 from schemas.failures import Defect, Transient
 from schemas.runtime.store import StoreError, StoreUnavailable
 
-_AWAY_CODES = ("MISCONF", "NOREPLICAS", "BUSY", "LOADING", "MASTERDOWN", "READONLY", "OOM")
+_AWAY_CODES = ("MISCONF", "NOREPLICAS", "BUSY", "LOADING", "MASTERDOWN", "READONLY")
+_FULL_CODE = "OOM"
 _NO_FUNCTIONS = "Function not found"
 """Functions vanish with the data of a store, and return with the next connection."""
 
@@ -18,6 +19,13 @@ class LedgerNotReady(LedgerUnavailable):
     """The ledger is empty or being rebuilt. Transient, and nothing happened."""
 
 
+class LedgerFull(LedgerUnavailable):
+    """The store is at its maxmemory and takes nothing new. Transient, and nothing happened.
+
+    What closes, returns or books is never refused so: a full ledger empties itself.
+    """
+
+
 class LedgerFault(Defect):
     """The store rejected a command: a defect of ours, never cured by repeating it."""
 
@@ -25,6 +33,8 @@ class LedgerFault(Defect):
 def error_of(error: StoreUnavailable | StoreError) -> LedgerUnavailable | LedgerFault:
     """Ours for an error of the store's connection."""
     text = str(error)
+    if text.startswith(_FULL_CODE):
+        return LedgerFull(text)
     is_away = isinstance(error, StoreUnavailable) or text.startswith(_AWAY_CODES)
     if is_away or _NO_FUNCTIONS in text:
         return LedgerUnavailable(text)

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from importlib import resources
 
+LIBRARY = "tallygate_ledger_v1"
+"""The name on the first line of the source."""
+
 FILES = (
     "library",
     "rates",

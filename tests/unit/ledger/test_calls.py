@@ -71,6 +71,17 @@ def test_every_function_states_its_contract() -> None:
     registered = set(re.findall(r"^(?:redis\.)?register\w*\('(tg1_\w+)'", source, re.MULTILINE))
     headers = dict(re.findall(r"--\[\[ (tg1_\w+): (.*?)\]\]", source, re.DOTALL))
     assert registered == set(headers)
-    assert len(registered) == 17
+    assert len(registered) == 18
     for header in headers.values():
         assert all(part in header for part in ("KEYS:", "ARGV[1]:", "Returns:", "State:"))
+
+
+def test_only_what_takes_something_new_is_refused_by_a_full_store() -> None:
+    """Whatever closes, returns or books runs in it, so that it empties itself."""
+    ends = re.findall(
+        r"^(?:redis\.)?register\w*\('(tg1_\w+)', \w+(.*)\)", script.library(), re.MULTILINE
+    )
+    refused = {name for name, flags in ends if not flags}
+
+    assert refused == {"tg1_admit", "tg1_readmit", "tg1_claim", "tg1_job", "tg1_init"}
+    assert {flags for _, flags in ends if flags} == {", EMPTIES", ", {'no-writes'}"}

@@ -8,10 +8,11 @@ from contextlib import asynccontextmanager
 import pytest
 
 from schemas.runtime.ledger import answers
-from schemas.runtime.ledger.client import LedgerClient, answered
+from schemas.runtime.ledger.client import LedgerClient, answered, ledger_store
 from schemas.runtime.ledger.documents import Admit, Cancel
-from schemas.runtime.ledger.errors import LedgerFault, LedgerNotReady, LedgerUnavailable
-from schemas.runtime.store import StoreConnection
+from schemas.runtime.ledger.errors import LedgerFault, LedgerFull, LedgerNotReady, LedgerUnavailable
+from schemas.runtime.ledger.script import library
+from schemas.runtime.store import StoreConnection, StoreUnavailable
 from tests.unit.runtime.resp_server import Answer, resp_server
 
 
@@ -55,7 +56,7 @@ async def test_a_call_that_fails_leaves_its_neighbours_alone() -> None:
 
     assert [type(each) for each in found] == [
         answers.Admitted,
-        LedgerUnavailable,
+        LedgerFull,
         LedgerFault,
         LedgerNotReady,
         LedgerFault,
@@ -92,3 +93,25 @@ async def test_an_answer_that_is_none_is_a_defect_of_its_call(reply: bytes) -> N
     async with ledger_on(lambda _: reply) as ledger:
         with pytest.raises(LedgerFault):
             await ledger.cancel(Cancel(org="acme", req="r", deadline_ms=1))
+
+
+@pytest.mark.parametrize(("loaded", "is_usable"), [(library(), True), ("another", False)])
+async def test_a_full_store_will_do_as_long_as_it_has_our_functions(
+    loaded: str, is_usable: bool
+) -> None:
+    """It loads nothing, and yet what runs has to be closed on it after a reconnection."""
+
+    def answer(command: list[bytes]) -> bytes:
+        if command[1] == b"LOAD":
+            return b"-OOM command not allowed\r\n"
+        return b"*1\r\n*2\r\n" + bulk(b"library_code") + bulk(loaded.encode())
+
+    async with resp_server(answer) as server:
+        store = ledger_store(server.url)
+        if is_usable:
+            await store.start()
+        else:
+            with pytest.raises(StoreUnavailable, match="OOM"):
+                await store.start()
+        assert store.connected == is_usable
+        await store.stop()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from deploy.local.kafka import render_settings
 from deploy.local.kafka_jars import KAFKA_VERSION, LOCK_FILE, read_lock
-from deploy.local.valkey import BUS_SETTINGS, LEDGER_SETTINGS
+from deploy.local.valkey import BUS_SETTINGS, ledger_settings
 from deploy.local.valkey import render_settings as render_valkey
 
 
@@ -30,10 +30,11 @@ def test_kafka_listens_on_loopback_only() -> None:
 
 def test_the_ledger_writes_through_and_never_evicts_and_the_bus_does_neither() -> None:
     """An acknowledged hold is on disk for good; a full bus gives up what was not used for longest."""
-    ledger = render_valkey(1, Path("/l"), LEDGER_SETTINGS).splitlines()
+    ledger = render_valkey(1, Path("/l"), ledger_settings(64)).splitlines()
     bus = render_valkey(2, Path("/b"), BUS_SETTINGS).splitlines()
 
     assert "appendfsync always" in ledger
     assert "appendonly no" in bus
     assert "maxmemory-policy noeviction" in ledger
+    assert "maxmemory 64mb" in ledger
     assert "maxmemory-policy allkeys-lru" in bus

@@ -15,4 +15,4 @@ local function adjust(call)
   end
   return verdict('OK')
 end
-register('tg1_adjust', adjust)
+register('tg1_adjust', adjust, EMPTIES)

@@ -29,11 +29,11 @@ local function read_attempt(key, org, req)
 end
 
 -- Registers a function on one attempt. KEYS: meta, attempt hash, exp, inf.
-local function register_on_attempt(name, body)
+local function register_on_attempt(name, body, flags)
   register(name, function(call)
     call.exp, call.inf = call.keys[3], call.keys[4]
     return body(call, read_attempt(call.keys[2], call.doc.org, call.doc.req))
-  end)
+  end, flags)
 end
 
 -- Fences of one request grow; those of a later epoch are above all of an earlier one.

@@ -66,4 +66,4 @@ local function book(call)
   if reached >= 0 then redis.call('HSET', call.keys[2], field, dec(reached)) end
   return verdict('BOOKED', {rows = unless_empty(rows), offset = dec(reached)})
 end
-register('tg1_book', book)
+register('tg1_book', book, EMPTIES)

@@ -21,4 +21,4 @@ local function cancel(call, attempt)
   end
   return verdict('OK')
 end
-register_on_attempt('tg1_cancel', cancel)
+register_on_attempt('tg1_cancel', cancel, EMPTIES)

@@ -62,4 +62,4 @@ local function release(call)
   redis.call('DEL', call.keys[2])
   return verdict('OK')
 end
-register('tg1_release', release)
+register('tg1_release', release, EMPTIES)

@@ -29,4 +29,4 @@ local function finish(call, attempt)
   redis.call('HSET', attempt.key, 'state', 'FINISHED', 'outcome', call.bytes)
   return verdict('OK')
 end
-register_on_attempt('tg1_finish', finish)
+register_on_attempt('tg1_finish', finish, EMPTIES)

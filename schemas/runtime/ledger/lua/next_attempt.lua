@@ -36,4 +36,4 @@ local function next_attempt(call, attempt)
   redis.call('HSET', attempt.key, 'fence', fence)
   return verdict('FENCE', {fence = fence, attempt = 2})
 end
-register_on_attempt('tg1_next_attempt', next_attempt)
+register_on_attempt('tg1_next_attempt', next_attempt, EMPTIES)

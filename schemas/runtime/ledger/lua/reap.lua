@@ -63,7 +63,7 @@ local function reap(call)
   sweep(call.inf, call.now_ms - doc.grace_ms, left, reap_abandoned)
   return verdict('REAPED', {entries = unless_empty(entries)})
 end
-register('tg1_reap', reap)
+register('tg1_reap', reap, EMPTIES)
 
 --[[ tg1_reaped: confirms that the outcomes of reaped attempts are in Kafka.
 KEYS: meta, exp.
@@ -76,4 +76,4 @@ local function reaped(call)
   end
   return verdict('OK')
 end
-register('tg1_reaped', reaped)
+register('tg1_reaped', reaped, EMPTIES)

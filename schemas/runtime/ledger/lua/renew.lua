@@ -12,4 +12,4 @@ local function renew(call, attempt)
   redis.call('ZADD', call.inf, lease_until_ms, attempt.member)
   return verdict(attempt.cancel and 'CANCELLED' or 'OK')
 end
-register_on_attempt('tg1_renew', renew)
+register_on_attempt('tg1_renew', renew, EMPTIES)

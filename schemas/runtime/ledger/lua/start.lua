@@ -9,26 +9,6 @@ local function run(call, attempt, unknown)
   return verdict('FENCE', {fence = fence, attempt = tonumber(attempt.attempt), unknown = unknown})
 end
 
--- The ledger was rebuilt without this request: takes its hold again and runs it. Only balances are
--- asked, in the period of its admission; its rates were charged in the life before.
-local function readmit(call, attempt)
-  local again = call.doc.readmit
-  if not given(again) then return verdict('GONE') end
-  if call.now_ms >= again.deadline_ms then return verdict('EXPIRED') end
-  local v, fields = ask_balances(attempt.prefix, again.balances or {})
-  if v then return verdict(v, fields) end
-  attempt.attempt = '1'
-  attempt.holds = {
-    balances = hold(attempt.prefix, again.balances or {}),
-    leases = take_leases(attempt.prefix, attempt.req, again.leases or {}, again.deadline_ms),
-  }
-  redis.call('HSET', attempt.key, 'attempt', '1', 'holds', cjson.encode(attempt.holds),
-    'deadline_ms', dec(again.deadline_ms), 'accepted_ms', dec(again.accepted_ms),
-    'info', again.info or '')
-  redis.call('PEXPIREAT', attempt.key, dec(call.now_ms + ATTEMPT_KEPT_MS))
-  return run(call, attempt)
-end
-
 local function may_open_second(call, attempt)
   return attempt.attempt == '1' and attempt.streamed == '0' and not attempt.cancel
     and call.now_ms < attempt.deadline_ms and given(call.doc.second_attempt)
@@ -46,19 +26,9 @@ local function succeed(call, attempt)
   return verdict('UNKNOWN')
 end
 
---[[ tg1_start: claims a request for its owner.
-KEYS: meta, attempt hash, exp, inf.
-ARGV[1]: org, req, owner, lease_ms, second_attempt [balances as in admit] or null,
-  readmit {balances, leases, deadline_ms, accepted_ms, info} or null.
-Returns: FENCE(fence, attempt, unknown {attempt, verdict, fence, owner, booked}: the
-  attempt 1 that was given up) | BUSY(ms, owner, fence, attempt) | {FINISHED, outcome bytes; empty
-  once booked} | UNKNOWN | EXPIRED | CANCELLED | GONE | REFUSED, CONTENDED (of readmit, or what admit recorded:
-  LIMITED and SHED too).
-State: RESERVED -> RUNNING; RUNNING past its lease -> RUNNING (attempt 2) or UNKNOWN, due for reap
-  at once. A RESERVED one past its deadline is left to reap. ]]
-local function start(call, attempt)
+-- What a claim finds of a request that the ledger knows.
+local function claim_known(call, attempt)
   local state = attempt.state
-  if not state then return readmit(call, attempt) end
   if state == 'RESERVED' and call.now_ms < attempt.deadline_ms then return run(call, attempt) end
   if state == 'RUNNING' then
     local left_ms = tonumber(attempt.lease_until_ms) - call.now_ms
@@ -73,4 +43,44 @@ local function start(call, attempt)
   if state == 'UNKNOWN' or state == 'CANCELLED' then return verdict(state) end
   return verdict('EXPIRED')
 end
-register_on_attempt('tg1_start', start)
+
+--[[ tg1_start: claims a request for its owner.
+KEYS: meta, attempt hash, exp, inf.
+ARGV[1]: org, req, owner, lease_ms, second_attempt [balances as in admit] or null.
+Returns: FENCE(fence, attempt, unknown {attempt, verdict, fence, owner, booked}: the
+  attempt 1 that was given up) | BUSY(ms, owner, fence, attempt) | {FINISHED, outcome bytes; empty
+  once booked} | UNKNOWN | EXPIRED | CANCELLED | GONE | LIMITED, REFUSED, CONTENDED, SHED (what admit
+  recorded).
+State: RESERVED -> RUNNING; RUNNING past its lease -> RUNNING (attempt 2) or UNKNOWN, due for reap
+  at once. A RESERVED one past its deadline is left to reap. ]]
+local function start(call, attempt)
+  if not attempt.state then return verdict('GONE') end
+  return claim_known(call, attempt)
+end
+register_on_attempt('tg1_start', start, EMPTIES)
+
+--[[ tg1_readmit: claims a request that the ledger may have been rebuilt without; then it takes its hold
+again. Apart from start, because a full store closes what runs and takes nothing new.
+KEYS: meta, attempt hash, exp, inf.
+ARGV[1]: as of start, and readmit {balances, leases, deadline_ms, accepted_ms, info}. Only balances are
+  asked, in the period of the admission; rates were charged in the life before.
+Returns: as start; REFUSED and CONTENDED may also be of the readmission; never GONE.
+State: as start; NONE -> RUNNING. ]]
+local function readmit(call, attempt)
+  if attempt.state then return claim_known(call, attempt) end
+  local again = call.doc.readmit
+  if call.now_ms >= again.deadline_ms then return verdict('EXPIRED') end
+  local v, fields = ask_balances(attempt.prefix, again.balances or {})
+  if v then return verdict(v, fields) end
+  attempt.attempt = '1'
+  attempt.holds = {
+    balances = hold(attempt.prefix, again.balances or {}),
+    leases = take_leases(attempt.prefix, attempt.req, again.leases or {}, again.deadline_ms),
+  }
+  redis.call('HSET', attempt.key, 'attempt', '1', 'holds', cjson.encode(attempt.holds),
+    'deadline_ms', dec(again.deadline_ms), 'accepted_ms', dec(again.accepted_ms),
+    'info', again.info or '')
+  redis.call('PEXPIREAT', attempt.key, dec(call.now_ms + ATTEMPT_KEPT_MS))
+  return run(call, attempt)
+end
+register_on_attempt('tg1_readmit', readmit)
