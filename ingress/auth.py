@@ -20,6 +20,9 @@ _NOT_VALID: Final = Refusal(
     ErrorCode.INVALID_API_KEY,
     "The API key is missing or not valid. Send it as X-API-Key or as Authorization: Bearer.",
 )
+_CLOSED: Final = Refusal(
+    ErrorCode.SERVICE_UNAVAILABLE, "The configuration of this key cannot be read here."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +39,17 @@ class Caller:
 def authenticate(
     headers: Mapping[bytes, bytes], snapshot: Snapshot, pepper: bytes, now_ms: int
 ) -> Caller | Refusal:
-    """The caller behind the request's key; 401 when it is absent, malformed, unknown or over."""
+    """The caller behind the request's key; 401 when it is absent, malformed, unknown or over.
+
+    503 when the newest entry of the key, or of what it belongs to, cannot be read in this process.
+    """
     secret = _presented_key(headers)
     if secret is None or not is_api_key(secret):
         return _NOT_VALID
-    key_id = snapshot.key_id_by_hash.get(api_key_hash(pepper, secret))
+    secret_hash = api_key_hash(pepper, secret)
+    key_id = snapshot.key_id_by_hash.get(secret_hash)
     if key_id is None:
-        return _NOT_VALID
+        return _CLOSED if secret_hash in snapshot.closed_key_hashes else _NOT_VALID
     key = snapshot.keys[key_id]
     if _is_past(key.revoked_at_ms, now_ms) or _is_past(key.expires_at_ms, now_ms):
         return _NOT_VALID

@@ -26,6 +26,9 @@ def find_model(snapshot: Snapshot, caller: Caller, name: str) -> Model | Refusal
     model = snapshot.models.get(name)
     if model is not None and (caller.models is None or name in caller.models):
         return model
+    if ("model", name) in snapshot.closed and (caller.models is None or name in caller.models):
+        what = f"The configuration of the model {name!r} cannot be read here."
+        return Refusal(ErrorCode.SERVICE_UNAVAILABLE, what, param="model")
     usable = usable_models(snapshot, caller)
     listed = ", ".join(usable[:_NAMES_SHOWN]) or "none"
     more = f" and {len(usable) - _NAMES_SHOWN} more" if len(usable) > _NAMES_SHOWN else ""

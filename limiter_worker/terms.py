@@ -51,9 +51,10 @@ class Terms:
 @dataclass(frozen=True, slots=True)
 class NoTerms:
     """The request cannot be admitted whatever the ledger says: its model or organization is gone,
-    or the model has no price where a budget applies."""
+    or the model has no price where a budget applies, or what it names cannot be read here."""
 
     unpriced: bool
+    closed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,9 @@ def terms_of(
     request: RequestAccepted, config: Snapshot, default: DefaultRate, now_ms: int, info: str
 ) -> Terms | NoTerms:
     """The terms under the configuration in force. ``info`` is handed back when a request is reaped."""
+    named = request.org, request.project, request.key_id, request.user, request.model
+    if config.closes(*named):
+        return NoTerms(unpriced=False, closed=True)
     if request.model not in config.models or request.org not in config.organizations:
         return NoTerms(unpriced=False)
     price = config.prices[request.model]

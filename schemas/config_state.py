@@ -3,36 +3,39 @@
 ``ConfigState`` keeps the newest valid entry of every entity; ``Snapshot`` is what processes use: only
 entities whose references exist. Compaction may move an entity behind those that name it, therefore
 references are judged on the whole state and never entry by entry.
+
+An entity whose newest entry cannot be read here is closed, and so is what belongs to it: its earlier
+entry would be other limits than an administrator wrote, and no entry would be none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
 from schemas import entities
-from schemas.entities import KINDS, Entity, Kind
+from schemas.config_references import Identity, Problem, referring, with_owners, with_routes
+from schemas.entities import KINDS, Entity, EntityId
 from schemas.events import ConfigEntry, PinnedPrice
 from schemas.money import NANO_PER_USD, nano_usd
 
-__all__ = ["ConfigState", "Problem", "Snapshot", "parse_entity", "pinned_price"]
+__all__ = ["ADOPTION", "ConfigState", "Snapshot", "parse_entity", "pinned_price"]
+
+ADOPTION: Final[Identity] = ("log", "adopted")
+"""Not an entity: an administrator accepts this log although it ends below the offset in its body."""
+
+_VERSION_MAX = 2**53
+_PROBLEM_CHARS_MAX = 1_000
 
 T = TypeVar("T")
 
 _PRICE_MAX_NANO_USD = 10_000 * NANO_PER_USD
 """Keeps the hold of the largest request far below what the ledger computes exactly."""
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Why an entry is not in force: where, and what is wrong."""
-
-    where: str
-    what: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +52,20 @@ class Snapshot:
     prices: Mapping[str, PinnedPrice | None] = field(default_factory=dict)
     """Model to its price under the version of its entry; ``None`` when it has none."""
     key_id_by_hash: Mapping[str, str] = field(default_factory=dict)
-    versions: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    versions: Mapping[Identity, int] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
+    closed: frozenset[Identity] = frozenset()
+    """What cannot be read here, and what belongs to it: it is left out above, and whoever names it is
+    told to come again, for it may have limits that nobody here knows."""
+    closed_key_hashes: frozenset[str] = frozenset()
+    """The secrets of closed keys, as far as they are known."""
+
+    def closes(self, org: str, project: str | None, key: str, user: str | None, model: str) -> bool:
+        """Whether anything that a request names is closed."""
+        if not self.closed:
+            return False
+        named = (("organization", org), ("project", project), ("key", key), ("user", user))
+        return any(who in self.closed for who in (*named, ("model", model)))
 
 
 def parse_entity(kind: str, body: str | bytes) -> Entity | Problem:
@@ -61,8 +76,8 @@ def parse_entity(kind: str, body: str | bytes) -> Entity | Problem:
     try:
         entity: Entity = msgspec.json.decode(body, type=wanted)
         _check_amounts(entity)
-    except (msgspec.DecodeError, ValueError) as error:
-        return Problem(kind, str(error))
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        return Problem(kind, str(error)[:_PROBLEM_CHARS_MAX])
     return entity
 
 
@@ -97,45 +112,69 @@ def pinned_price(name: str, model: entities.Model, version: int) -> PinnedPrice 
     )
 
 
+class _Hash(msgspec.Struct):
+    """All that is wanted of the body of a closed key."""
+
+    hash: str
+
+
 @dataclass(slots=True)
 class ConfigState:
-    """The newest valid entry of every entity; not shared, its owner derives snapshots from it."""
+    """The newest entry of every entity; not shared, its owner derives snapshots from it."""
 
     offset: int = -1
-    entities: dict[tuple[Kind, str], Entity] = field(default_factory=dict)
-    entries: dict[tuple[str, str], ConfigEntry] = field(default_factory=dict)
-    refused: dict[tuple[str, str], Problem] = field(default_factory=dict)
+    entities: dict[Identity, Entity] = field(default_factory=dict)
+    """What is neither deleted nor closed."""
+    entries: dict[Identity, ConfigEntry] = field(default_factory=dict)
+    """The newest entry that could be decoded, whether or not its body is an entity."""
+    refused: dict[Identity, Problem] = field(default_factory=dict)
+    """What is closed, and why."""
+    accepted_below: int = -1
+    """An administrator accepts this log in place of one that ended at this offset."""
 
     def apply(self, entry: ConfigEntry, offset: int) -> Problem | None:
-        """Take the entry in, or keep the previous one and say why."""
+        """Take the entry in; or say why it is none, and close its entity."""
         self.offset = offset
         identity = (entry.kind, entry.id)
         current = self.entries.get(identity)
         if current is not None and entry.version <= current.version:
             # A write that arrived after its writer had lost the lease; the newer one holds.
-            return Problem(f"{entry.kind}/{entry.id}", f"version {entry.version} is not new")
-        if entry.body is None:
-            self.entities.pop(identity, None)  # type: ignore[arg-type]
-        else:
-            entity = parse_entity(entry.kind, entry.body)
-            if isinstance(entity, Problem):
-                self.refused[identity] = Problem(f"{entry.kind}/{entry.id}", entity.what)
-                return self.refused[identity]
-            self.entities[identity] = entity  # type: ignore[index]
-        self.refused.pop(identity, None)
+            return Problem(_name(identity), f"version {entry.version} is not new")
+        if not 0 < entry.version < _VERSION_MAX:
+            return self.close(identity, f"version {entry.version} is out of bounds", offset)
         self.entries[identity] = entry
+        if identity == ADOPTION:
+            self.accepted_below = _offset_in(entry.body)
+            return None
+        entity = None if entry.body is None else _entity_of(entry, entry.body)
+        if isinstance(entity, Problem):
+            return self.close(identity, entity.what, offset)
+        self.refused.pop(identity, None)
+        if entity is None:
+            self.entities.pop(identity, None)
+        else:
+            self.entities[identity] = entity
         return None
+
+    def close(self, identity: Identity, why: str, offset: int) -> Problem:
+        """The newest entry of the entity cannot be read; it stays closed until one can."""
+        self.offset = offset
+        self.entities.pop(identity, None)
+        self.refused[identity] = Problem(_name(identity), why)
+        return self.refused[identity]
 
     def snapshot(self) -> Snapshot:
         """What is in force now: entities whose references exist, and the problems of the rest."""
         problems = list(self.refused.values())
+        closed = set(self.refused)
         organizations = self._of(entities.Organization)
-        projects = _referring(self._of(entities.Project), organizations, "project", problems)
-        users = _referring(self._of(entities.User), organizations, "user", problems)
-        keys = _referring(self._of(entities.Key), organizations, "key", problems)
-        keys = _with_owners(keys, projects, users, problems)
+        projects = referring(self._of(entities.Project), organizations, "project", closed, problems)
+        users = referring(self._of(entities.User), organizations, "user", closed, problems)
+        all_keys = self._of(entities.Key)
+        keys = referring(all_keys, organizations, "key", closed, problems)
+        keys = with_owners(keys, projects, users, closed, problems)
         backends = self._of(entities.Backend)
-        models = _with_routes(self._of(entities.Model), backends, problems)
+        models = with_routes(self._of(entities.Model), backends, closed, problems)
         return Snapshot(
             offset=self.offset,
             organizations=MappingProxyType(organizations),
@@ -153,73 +192,44 @@ class ConfigState:
             key_id_by_hash=MappingProxyType({key.hash: name for name, key in keys.items()}),
             versions=MappingProxyType({who: entry.version for who, entry in self.entries.items()}),
             problems=tuple(problems),
+            closed=frozenset(closed),
+            closed_key_hashes=_hashes_of(closed, all_keys, self.entries),
         )
 
     def _of(self, wanted: type[T]) -> dict[str, T]:
         return {name: e for (_, name), e in self.entities.items() if isinstance(e, wanted)}
 
 
-def _referring(
-    owned: dict[str, T],
-    organizations: Mapping[str, entities.Organization],
-    kind: str,
-    problems: list[Problem],
-) -> dict[str, T]:
-    kept: dict[str, T] = {}
-    for name, entity in owned.items():
-        org: Any = getattr(entity, "org", None)
-        if org in organizations:
-            kept[name] = entity
-        else:
-            problems.append(Problem(f"{kind}/{name}", f"organization {org!r} does not exist"))
-    return kept
+def _name(identity: Identity) -> str:
+    return "/".join(identity)
 
 
-def _with_owners(
-    keys: dict[str, entities.Key],
-    projects: Mapping[str, entities.Project],
-    users: Mapping[str, entities.User],
-    problems: list[Problem],
-) -> dict[str, entities.Key]:
-    """Keys whose project and user exist in the key's own organization."""
-    kept = {}
-    for name, key in keys.items():
-        owners = (
-            ("project", key.project, projects.get(key.project or "")),
-            ("user", key.user, users.get(key.user or "")),
-        )
-        wrong = [
-            f"{kind} {owner!r} does not exist in organization {key.org!r}"
-            for kind, owner, entity in owners
-            if owner is not None and (entity is None or entity.org != key.org)
-        ]
-        if wrong:
-            problems.append(Problem(f"key/{name}", "; ".join(wrong)))
-        else:
-            kept[name] = key
-    return kept
+def _entity_of(entry: ConfigEntry, body: str) -> Entity | Problem:
+    try:
+        msgspec.convert(entry.id, EntityId)
+    except msgspec.ValidationError as error:
+        return Problem(entry.kind, f"its id: {error}")
+    return parse_entity(entry.kind, body)
 
 
-def _with_routes(
-    models: dict[str, entities.Model],
-    backends: Mapping[str, entities.Backend],
-    problems: list[Problem],
-) -> dict[str, entities.Model]:
-    kept = {}
-    for name, model in models.items():
-        missing = [t.backend for t in model.backends if t.backend not in backends]
-        twice = {t.backend for t in model.backends if _count(model, t.backend) > 1}
-        if missing:
-            problems.append(Problem(f"model/{name}", f"backends do not exist: {missing}"))
-        elif twice:
-            problems.append(Problem(f"model/{name}", f"backends named twice: {sorted(twice)}"))
-        else:
-            kept[name] = model
-    return kept
+def _hashes_of(
+    closed: Iterable[Identity],
+    keys: Mapping[str, entities.Key],
+    entries: Mapping[Identity, ConfigEntry],
+) -> frozenset[str]:
+    """The hashes of closed keys, also where the rest of the body cannot be read."""
+    hashes = set()
+    for kind, name in closed:
+        if kind == "key" and name in keys:
+            hashes.add(keys[name].hash)
+        elif kind == "key" and (entry := entries.get((kind, name))) is not None:
+            with suppress(msgspec.DecodeError, ValueError, RecursionError):
+                hashes.add(msgspec.json.decode(entry.body or "", type=_Hash).hash)
+    return frozenset(hashes)
 
 
-def _count(model: entities.Model, backend: str) -> int:
-    return sum(target.backend == backend for target in model.backends)
+def _offset_in(body: str | None) -> int:
+    return int(body) if body and body.isdecimal() and body.isascii() else -1
 
 
 def fold(entries: Iterable[tuple[int, ConfigEntry]]) -> ConfigState:

@@ -12,6 +12,7 @@ import msgspec
 from ingress.admin.change import Edit
 from ingress.admin.entities import not_found
 from ingress.admin.refusal import Refusal
+from schemas.config_references import Problem
 from schemas.entities import Entity, EntityId, Key, Limits, ModelNames, Name, TimeMs
 from schemas.errors import ErrorCode
 from schemas.ids import KEY_RANDOM_BYTES, api_key, api_key_hash
@@ -80,7 +81,7 @@ def successor(key: Key) -> NewKey:
 def creation(key: Key) -> Edit:
     """The edit that adds a key under an id that is free."""
 
-    def create(current: Entity | None) -> Entity | Refusal:
+    def create(current: Entity | Problem | None) -> Entity | Refusal:
         if current is not None:
             return Refusal(ErrorCode.VERSION_CONFLICT, "the new key's id is taken; try again")
         return key
@@ -112,7 +113,7 @@ def retirement(key_id: str, expires_at_ms: int) -> Edit:
 
 
 def _on_key(key_id: str, change: Callable[[Key], Key]) -> Edit:
-    def edit(current: Entity | None) -> Entity | Refusal | None:
+    def edit(current: Entity | Problem | None) -> Entity | Refusal | None:
         return change(current) if isinstance(current, Key) else not_found("key", key_id)
 
     return edit

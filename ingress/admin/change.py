@@ -13,13 +13,15 @@ from typing import TypeAlias
 import msgspec
 
 from ingress.admin.refusal import Refusal
+from schemas.config_references import Problem
 from schemas.config_state import ConfigState
 from schemas.entities import Entity, EntityId, Kind
 from schemas.errors import ErrorCode
 from schemas.events import ConfigEntry
 
-Edit: TypeAlias = Callable[[Entity | None], Entity | Refusal | None]
-"""From an entity as it is (``None``: there is none) to what it shall be (``None``: deleted)."""
+Edit: TypeAlias = Callable[[Entity | Problem | None], Entity | Refusal | None]
+"""From an entity as it is to what it shall be (``None``: deleted). It is ``None`` where there is none,
+and a ``Problem`` where it is closed, which it stays until it is written anew or deleted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +45,14 @@ def decide(entries: Iterable[ConfigEntry], change: Change, now_ms: int) -> Confi
     identity = change.kind, change.id
     version = state.entries[identity].version if identity in state.entries else 0
     current = state.entities.get(identity)
+    # A closed one cannot be shown, so nobody can have read its version.
     if change.if_match is not None and change.if_match != (version if current else 0):
         found = f"is at version {version}" if current else "does not exist"
         return Refusal(
             ErrorCode.VERSION_CONFLICT,
             f"{change.kind}/{change.id} {found}, not at version {change.if_match}",
         )
-    wanted = change.edit(current)
+    wanted = change.edit(current or state.refused.get(identity))
     if isinstance(wanted, Refusal):
         return wanted
     entry = ConfigEntry(

@@ -12,7 +12,8 @@ import msgspec
 
 from ingress.admin.change import Edit
 from ingress.admin.refusal import Refusal
-from schemas.config_state import Problem, parse_entity
+from schemas.config_references import Problem
+from schemas.config_state import parse_entity
 from schemas.entities import Backend, Entity, Kind
 from schemas.errors import ErrorCode
 from schemas.events import ConfigEntry
@@ -55,7 +56,7 @@ def replacement(kind: Kind, body: bytes) -> Edit | Refusal:
 def removal(kind: Kind, entity_id: str) -> Edit:
     """The edit that deletes the entity."""
 
-    def remove(current: Entity | None) -> Refusal | None:
+    def remove(current: Entity | Problem | None) -> Refusal | None:
         return not_found(kind, entity_id) if current is None else None
 
     return remove
@@ -64,7 +65,7 @@ def removal(kind: Kind, entity_id: str) -> Edit:
 def backend_state(entity_id: str, state: str) -> Edit:
     """The edit that drains a backend (``drained``) or restores it (``active``)."""
 
-    def switch(current: Entity | None) -> Entity | Refusal:
+    def switch(current: Entity | Problem | None) -> Entity | Refusal:
         if not isinstance(current, Backend):
             return not_found("backend", entity_id)
         return msgspec.structs.replace(current, state=state)

@@ -124,6 +124,20 @@ def test_deleting_what_does_not_exist_is_refused() -> None:
     assert decided.code is ErrorCode.NOT_FOUND
 
 
+def test_a_closed_entity_is_opened_by_writing_it_anew_or_deleting_it() -> None:
+    """At the next version; what cannot be shown counts as absent for whoever states a version."""
+    unreadable = msgspec.structs.replace(BACKEND, version=3, body='{"url":"http://[::1/v1"}')
+    fixes = (
+        put("backend", "a", {"url": "http://127.0.0.1:1/v1"}, if_match=0),
+        Change("backend", "a", removal("backend", "a"), "admin", if_match=0),
+    )
+
+    for fix in fixes:
+        decided = decide([unreadable], fix, NOW_MS)
+        assert isinstance(decided, ConfigEntry)
+        assert decided.version == 4
+
+
 def test_draining_changes_the_state_only() -> None:
     """All other fields of the backend stay."""
     change = Change("backend", "a", backend_state("a", "drained"), "admin")
@@ -153,8 +167,9 @@ def test_an_id_that_could_not_be_a_key_is_refused(entity_id: str) -> None:
         b'{"limits": {"requests_per_s": 0}}',
         b'{"limits": {"budgets": [{"usd": "-1", "period": "day"}]}}',
         b'{"limits": {"budgets": [{"usd": 1.5, "period": "day"}]}}',
+        b'{"name": "\\u001b[2J"}',
     ],
-    ids=["no json", "unknown field", "zero rate", "negative money", "money as a float"],
+    ids=["no json", "unknown field", "zero rate", "negative money", "money as a float", "escape"],
 )
 def test_an_invalid_body_is_refused(body: bytes) -> None:
     """Nothing that does not validate becomes an entry."""

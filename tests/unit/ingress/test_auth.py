@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from ingress.auth import Caller, authenticate
 from ingress.catalogue import find_model, usable_models
 from ingress.refusals import Refusal
+from schemas.ids import api_key_hash
 from tests.unit.ingress.configuration import (
     EXPIRED_SECRET,
     LIMITED_SECRET,
@@ -61,6 +64,28 @@ def test_any_other_key_is_answered_alike(headers: dict[bytes, bytes]) -> None:
     assert refusal == _authenticate({})
     assert isinstance(refusal, Refusal)
     assert (refusal.status, refusal.code.value) == (401, "invalid_api_key")
+
+
+def test_a_closed_key_is_told_to_come_again() -> None:
+    """Nobody here knows its limits, which is no fault of its owner."""
+    hidden = frozenset({api_key_hash(PEPPER, UNKNOWN_SECRET)})
+    closed = replace(snapshot(), closed_key_hashes=hidden)
+
+    refusal = authenticate({b"x-api-key": UNKNOWN_SECRET.encode()}, closed, PEPPER, NOW_MS)
+
+    assert isinstance(refusal, Refusal)
+    assert (refusal.status, refusal.code.value) == (503, "service_unavailable")
+
+
+def test_a_closed_model_is_told_from_an_unknown_one() -> None:
+    """But only to those who may use it."""
+    closed = replace(snapshot(), closed=frozenset({("model", "gone"), ("model", "other")}))
+    caller = _authenticate({b"x-api-key": LIMITED_SECRET.encode()})
+    assert isinstance(caller, Caller)
+
+    answers = [find_model(closed, caller, name) for name in ("gone", "other")]
+
+    assert [a.status for a in answers if isinstance(a, Refusal)] == [503, 404]
 
 
 def test_a_key_works_until_the_moment_it_expires() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -226,3 +228,23 @@ def test_the_id_of_a_removed_limit_tells_its_facts() -> None:
     )
     for limit_id, fact in _terms(configuration(org=limits)).facts.items():
         assert removed_limit(limit_id, fact.limit) == fact
+
+
+@pytest.mark.parametrize(
+    "closed",
+    [
+        ("organization", "acme"),
+        ("project", "search"),
+        ("key", "key_a"),
+        ("user", "ada"),
+        ("model", "echo"),
+    ],
+)
+def test_nothing_closed_is_admitted_without_the_limits_that_cannot_be_read(
+    closed: tuple[str, str],
+) -> None:
+    """Neither with earlier ones nor with none."""
+    request = accepted(org="acme", project="search", key_id="key_a", user="ada", model="echo")
+    config = replace(configuration(), closed=frozenset({closed}))
+
+    assert terms_of(request, config, _DEFAULT, NOW_MS, "") == NoTerms(unpriced=False, closed=True)

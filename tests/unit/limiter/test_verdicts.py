@@ -178,6 +178,13 @@ def test_without_terms_the_model_is_at_fault(unpriced: bool, code: str) -> None:
     assert ending.outcome.status == "refused"
 
 
+def test_what_is_closed_may_be_asked_for_again() -> None:
+    """An administrator can open it."""
+    ending = refuse_without_terms(_accepted(), NoTerms(unpriced=False, closed=True))
+
+    assert (ending.outcome.error_code, ending.outcome.http_status) == ("service_unavailable", 503)
+
+
 def test_an_end_hints_at_a_retry_as_its_code_does() -> None:
     """Where no limit states a time of its own."""
     ending = end(_accepted(), "expired", ErrorCode.SERVICE_UNAVAILABLE)

@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.config_state import ConfigState, Problem, Snapshot, fold, parse_entity, pinned_price
+from schemas.config_references import Problem
+from schemas.config_state import (
+    ADOPTION,
+    ConfigState,
+    Snapshot,
+    fold,
+    parse_entity,
+    pinned_price,
+)
 from schemas.entities import Model, Target
 from schemas.events import ConfigEntry, PinnedPrice
 
@@ -151,19 +159,110 @@ def test_a_key_that_is_not_in_force_is_not_found_by_its_secret(
     assert snapshot.key_id_by_hash == {}
 
 
-def test_an_invalid_entry_leaves_the_previous_one_in_force() -> None:
-    """The refusal is reported until a valid entry comes."""
+def test_an_entity_whose_newest_entry_cannot_be_read_is_closed() -> None:
+    """Its earlier entry would be other limits than an administrator wrote. A valid one opens it."""
     state = _state()
     problem = state.apply(_entry("organization", "acme", {"limits": 5}, version=2), 10)
-    refused = state.snapshot()
+    closed = state.snapshot()
     state.apply(_entry("organization", "acme", {"name": "New"}, version=3), 11)
+    open_again = state.snapshot()
 
-    assert problem is not None
-    assert refused.problems == (problem,)
-    assert refused.organizations["acme"].name == "Acme"
-    assert (refused.offset, refused.versions["organization", "acme"]) == (10, 1)
-    assert state.snapshot().problems == ()
-    assert state.snapshot().organizations["acme"].name == "New"
+    assert problem in closed.problems
+    assert "acme" not in closed.organizations
+    assert ("organization", "acme") in closed.closed
+    assert (closed.offset, closed.versions["organization", "acme"]) == (10, 2)
+    assert (open_again.problems, open_again.closed) == ((), frozenset())
+    assert open_again.organizations["acme"].name == "New"
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "closed"),
+    [
+        ("organization", "acme", {("project", "search"), ("user", "ada"), ("key", "key_a")}),
+        ("project", "search", {("key", "key_a")}),
+        ("user", "ada", {("key", "key_a")}),
+        ("key", "key_a", set()),
+    ],
+)
+def test_what_belongs_to_something_closed_is_closed(
+    kind: str, name: str, closed: set[tuple[str, str]]
+) -> None:
+    """And a key that is closed is told from one that does not exist."""
+    state = _state()
+    state.close((kind, name), "unknown schema", 10)
+    snapshot = state.snapshot()
+
+    assert snapshot.closed == closed | {(kind, name)}
+    assert snapshot.keys == {}
+    assert snapshot.key_id_by_hash == {}
+    assert snapshot.closed_key_hashes == {_HASH}
+    assert snapshot.closes("acme", "search", "key_a", "ada", "echo")
+    assert not snapshot.closes("zeta", None, "key_z", None, "echo")
+
+
+def test_a_closed_key_is_known_by_its_hash_though_the_rest_cannot_be_read() -> None:
+    """After a restart no earlier entry is left."""
+    state = fold([(0, _entry("key", "key_a", {"hash": _HASH, "colour": "red"}))])
+
+    assert state.snapshot().closed_key_hashes == {_HASH}
+
+
+def test_a_closed_backend_is_not_called_and_the_others_of_its_route_are() -> None:
+    """One typo does not take a model away."""
+    state = _state(
+        backend__b2={"url": "http://127.0.0.1:2/v1"},
+        model__echo={"backends": [{"backend": "b1"}, {"backend": "b2"}]},
+    )
+    state.apply(_entry("backend", "b1", {"url": "http://[::1/v1"}, version=2), 10)
+    snapshot = state.snapshot()
+
+    assert set(snapshot.backends) == {"b2"}
+    assert set(snapshot.models) == {"echo"}
+    assert snapshot.closed == {("backend", "b1")}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "version"),
+    [
+        ("organization", "bad id", 1),
+        ("organization", "acme\n", 1),
+        ("planet", "earth", 1),
+        ("organization", "acme", 2**53),
+        ("organization", "new", 0),
+        ("organization", "new", -1),
+    ],
+)
+def test_an_entry_that_names_nothing_possible_is_refused(
+    kind: str, name: str, version: int
+) -> None:
+    """The offset passes it all the same."""
+    state = _state()
+
+    assert state.apply(_entry(kind, name, {}, version), 10) is not None
+    assert state.snapshot().offset == 10
+    assert (kind, name) in state.snapshot().closed
+
+
+def test_a_deleted_entity_is_not_closed() -> None:
+    """Deleting is how an administrator gets rid of what cannot be read."""
+    state = _state()
+    state.close(("backend", "b1"), "unknown schema", 10)
+    state.apply(_entry("backend", "b1", None, version=2), 11)
+
+    assert state.snapshot().closed == frozenset()
+
+
+@pytest.mark.parametrize(("body", "accepted"), [("7", 7), ("", -1), ("x", -1), ("\u0663", -1)])
+def test_the_acceptance_of_a_shorter_log_is_no_entity(body: str, accepted: int) -> None:
+    """Whoever reads it knows below which end an administrator accepts this log."""
+    state = _state()
+    entry = ConfigEntry(
+        kind=ADOPTION[0], id=ADOPTION[1], version=1, body=body, written_at_ms=0, written_by="admin"
+    )
+    state.apply(entry, 10)
+
+    assert state.accepted_below == accepted
+    assert (state.snapshot().problems, state.snapshot().closed) == ((), frozenset())
 
 
 def test_a_deleted_entity_keeps_its_version() -> None:

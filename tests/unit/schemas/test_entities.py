@@ -9,7 +9,8 @@ from typing import Any, get_args, get_origin
 import msgspec
 import pytest
 
-from schemas.config_state import Problem, parse_entity
+from schemas.config_references import Problem
+from schemas.config_state import parse_entity
 from schemas.entities import KINDS
 
 _GOOD: dict[str, dict[str, Any]] = {
