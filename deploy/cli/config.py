@@ -27,6 +27,8 @@ def register(commands: Commands) -> None:
     diff_parser = add_command(config, "diff", "show what `apply` would change", diff)
     for parser in (apply_parser, diff_parser):
         _add_file_options(parser)
+    adopt_help = "accept a config log that ends below what was in force"
+    add_command(config, "adopt", adopt_help, adopt)
     add_command(config, "status", "who has applied the configuration, and what was refused", status)
 
 
@@ -72,9 +74,22 @@ def status(call: Call) -> int:
     newest = found["config"]["offset"]
     rows = [_row(instance, newest) for instance in found["instances"]]
     problems = [f"refused  {p['where']}: {p['what']}" for p in found["config"]["problems"]]
+    if found["config"].get("alarm"):
+        problems.insert(0, f"alarm    {found['config']['alarm']}")
     text = "\n".join([f"offset {newest}", table(_COLUMNS, rows), *problems])
     call.output.result({"instances": found["instances"], "config": found["config"]}, text)
     return Exit.OK
+
+
+def adopt(call: Call) -> int:
+    """Exit code 3 when this process has not followed in time."""
+    answer = call.admin().post("/config/adopt")
+    text = f"the config log is accepted although it ends below offset {answer['ended_below']}"
+    call.output.result(answer, text)
+    if answer["adopted"]:
+        return Exit.OK
+    call.output.tell("warning: not followed yet; see `tallygate config status`")
+    return Exit.PARTIAL
 
 
 def _planned(call: Call) -> _Planned:

@@ -81,6 +81,8 @@ def check_instances(status: Mapping[str, Any]) -> list[Finding]:
 def check_config(status: Mapping[str, Any]) -> Finding:
     """Whether every entry of the configuration is in force."""
     config = status["config"]
+    if config.get("alarm"):
+        return Finding("config", config["alarm"], "restore the log, or `tallygate config adopt`")
     problems = [f"{p['where']}: {p['what']}" for p in config["problems"]]
     if problems:
         return Finding("config", "; ".join(problems), "correct these entries")

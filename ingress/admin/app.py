@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Mount
 
 from ingress.admin.audit_routes import AuditRoutes
+from ingress.admin.config_routes import ConfigRoutes
 from ingress.admin.config_writer import ConfigWriter
 from ingress.admin.dead_letter_routes import DeadLetterRoutes
 from ingress.admin.deps import AdminDeps
@@ -50,6 +51,7 @@ def create_admin_app(deps: AdminDeps) -> Starlette:
         AuditRoutes(deps),
         DeadLetterRoutes(deps),
         LagRoutes(deps),
+        ConfigRoutes(deps, writer),
         KeyRoutes(deps, writer),
         EntityRoutes(deps, writer),
     )

@@ -12,14 +12,15 @@ from dataclasses import dataclass
 import msgspec
 
 from ingress.admin import lease
-from ingress.admin.audit_trail import record_audit
+from ingress.admin.audit_trail import ACTOR, record_audit
 from ingress.admin.change import Change, decide
 from ingress.admin.deps import AdminDeps
 from ingress.admin.log_reader import read_topic
 from ingress.admin.refusal import Refusal
 from schemas.codec import encode
+from schemas.config_state import ADOPTION
 from schemas.errors import ErrorCode
-from schemas.events import AuditRecorded, ConfigEntry
+from schemas.events import AuditRecorded, ConfigEntry, RecordRef
 from schemas.headers import event_headers
 from schemas.runtime.clock import random_bytes
 from schemas.runtime.produce import Outgoing
@@ -64,10 +65,27 @@ class ConfigWriter:
             await record_audit(self._deps.producer, audit_of(written.entry, action))
         return written
 
+    async def adopt(self, ends_below: int) -> Written | Refusal:
+        """Accept a log that ends below ``ends_below``, which was in force somewhere; fails as ``write``."""
+        token = random_bytes(16).hex()
+        if not await lease.acquire(self._deps.ledger_store, token, _LEASE_DEADLINE_S):
+            return Refusal(ErrorCode.SERVICE_UNAVAILABLE, "somebody else is writing; try again")
+        try:
+            now_ms = self._deps.clock.now_ms()
+            place = await self._produce(adoption_of(ends_below, now_ms))
+        finally:
+            await lease.release(self._deps.ledger_store, token)
+        written = Written(adoption_of(ends_below, now_ms), place.offset)
+        await record_audit(self._deps.producer, audit_of(written.entry, "admin.config_adopt"))
+        return written
+
     async def _write_alone(self, change: Change) -> Written | Refusal:
         config = self._deps.config
+        if config.alarm is not None:
+            return Refusal(ErrorCode.SERVICE_UNAVAILABLE, config.alarm)
         async with asyncio.timeout(_END_DEADLINE_S):
             last_offset = await self._last_offset()
+        config.note_known(last_offset)
         if not await config.wait_for(last_offset, _READ_DEADLINE_S):
             return Refusal(
                 ErrorCode.SERVICE_UNAVAILABLE,
@@ -79,12 +97,16 @@ class ConfigWriter:
         entry = await asyncio.to_thread(decide, config.entries(), change, now_ms)
         if isinstance(entry, Refusal):
             return entry
-        delivered = self._deps.producer.send(record_of(entry))
-        place = await asyncio.wait_for(delivered, _PRODUCE_DEADLINE_S)
+        place = await self._produce(entry)
+        config.note_known(place.offset)
         is_applied = await config.wait_for(place.offset, _APPLY_DEADLINE_S)
         if is_applied and config.entry(entry.kind, entry.id) != entry:
             return Refusal(ErrorCode.VERSION_CONFLICT, "somebody else wrote it meanwhile")
         return Written(entry, place.offset)
+
+    async def _produce(self, entry: ConfigEntry) -> RecordRef:
+        delivered = self._deps.producer.send(record_of(entry))
+        return await asyncio.wait_for(delivered, _PRODUCE_DEADLINE_S)
 
     async def _last_offset(self) -> int:
         async with read_topic(self._deps.settings.kafka_brokers, CONFIG) as log:
@@ -99,10 +121,24 @@ def record_of(entry: ConfigEntry) -> Outgoing:
     return Outgoing(CONFIG, key.encode(), encode(entry), headers)
 
 
+def adoption_of(ends_below: int, now_ms: int) -> ConfigEntry:
+    """The entry that accepts a shorter log. Time is its version: earlier ones may be lost."""
+    kind, entity_id = ADOPTION
+    return ConfigEntry(
+        kind=kind,
+        id=entity_id,
+        version=now_ms,
+        body=str(ends_below),
+        written_at_ms=now_ms,
+        written_by=ACTOR,
+    )
+
+
 def audit_of(entry: ConfigEntry, action: str) -> AuditRecorded:
     """The audit record of a configuration entry; it names the entity and quotes none of it."""
-    body = msgspec.json.decode(entry.body) if entry.body is not None else {}
-    org = entry.id if entry.kind == "organization" else body.get("org", "")
+    body = msgspec.json.decode(entry.body) if entry.body is not None else None
+    owner = str(body.get("org", "")) if isinstance(body, dict) else ""
+    org = entry.id if entry.kind == "organization" else owner
     detail = {"kind": entry.kind, "id": entry.id, "version": entry.version}
     return AuditRecorded(
         audit_id=f"config:{entry.kind}/{entry.id}:{entry.version}",

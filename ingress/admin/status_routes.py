@@ -32,6 +32,8 @@ class StatusRoutes:
                 "config": {
                     "offset": snapshot.offset,
                     "following": self.deps.config.following,
+                    "alarm": self.deps.config.alarm,
+                    "closed": sorted("/".join(identity) for identity in snapshot.closed),
                     "problems": [asdict(problem) for problem in snapshot.problems],
                 },
                 "kafka_brokers": self.deps.settings.kafka_brokers,

@@ -26,7 +26,7 @@ from schemas.runtime.loop_counts import expose_loop
 from schemas.runtime.produce import Producer
 from schemas.runtime.settings import WorkerSettings
 from schemas.runtime.store import StoreConnection
-from schemas.runtime.telemetry import Metrics, StatusPages
+from schemas.runtime.telemetry import DEGRADED, Metrics, StatusPages
 
 _STOP_DEADLINE_S = 30.0
 
@@ -151,9 +151,14 @@ class Worker:
         return {
             "ledger": "ok" if self.ledger_store.connected else "not connected",
             "bus": "ok" if self.bus.store.connected else "not connected",
-            "config": "ok" if self.config.is_read else "from the copy on disk",
+            "config": self._config_component(),
             "consumer": "ok" if self._has_joined() else "joining",
         }
+
+    def _config_component(self) -> str:
+        if self.config.alarm is not None:
+            return f"{DEGRADED}{self.config.alarm}"
+        return "ok" if self.config.is_read else "from the copy on disk"
 
     def _has_joined(self) -> bool:
         """Whether the consumer is a member of its group; its thread starts later than the app."""

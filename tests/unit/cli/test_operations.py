@@ -246,3 +246,23 @@ def test_status_shows_who_is_behind_and_what_was_refused() -> None:
 
     assert data.splitlines()[2].split() == ["ingress-0", "ingress", "7", "2", "1.2", "yes"]
     assert data.splitlines()[3] == "refused  model/m: bad"
+
+
+def test_accepting_a_shorter_log_says_below_which_offset_it_ends() -> None:
+    """And whether this process has followed."""
+    for adopted, code in ((True, Exit.OK), (False, Exit.PARTIAL)):
+        answer = {"ended_below": 20, "offset": 3, "adopted": adopted}
+        found = run(Gateway({"POST /config/adopt": answer}), "config", "adopt")
+
+        assert found[0] == code
+        assert "below offset 20" in found[1]
+
+
+def test_the_status_shows_the_alarm_of_a_shorter_log() -> None:
+    """Above everything that was refused."""
+    config = {"offset": 20, "following": True, "alarm": "the log is shorter", "problems": []}
+    gateway = Gateway({"GET /status": {"instances": [], "config": config}})
+
+    _, text, _ = run(gateway, "config", "status")
+
+    assert "alarm    the log is shorter" in text

@@ -1,0 +1,67 @@
+"""``/admin/v1/config/adopt``: accept a config log that ends below what was in force.
+
+Such a log was restored from an older copy or made anew. Until somebody accepts it, every process keeps
+the configuration that it knows, and nothing can be written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from ingress.admin.bodies import read_as
+from ingress.admin.config_writer import ConfigWriter
+from ingress.admin.deps import AdminDeps
+from ingress.admin.propagation import instances_of
+from ingress.admin.refusal import Refusal, problem_response
+from schemas.errors import ErrorCode
+
+_ADOPTED_WITHIN_S = 5.0
+_POLL_S = 0.05
+
+
+class Adoption(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of ``POST /config/adopt``: nothing to say yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigRoutes:
+    """The handler of the acceptance."""
+
+    deps: AdminDeps
+    writer: ConfigWriter
+
+    def routes(self) -> list[Route]:
+        """The path."""
+        return [Route("/config/adopt", self.adopt, methods=["POST"])]
+
+    async def adopt(self, request: Request) -> Response:
+        """Write the acceptance, for all processes; it says whether this one has followed."""
+        body = await read_as(request, Adoption)
+        if isinstance(body, Refusal):
+            return problem_response(body)
+        config = self.deps.config
+        if config.alarm is None:
+            detail = "nothing to accept: the config log contains all that is in force here"
+            return problem_response(Refusal(ErrorCode.INVALID_REQUEST, detail))
+        instances = await instances_of(self.deps.ledger_store, self.deps.clock)
+        offsets = [i.offset for i in instances if i.is_live]
+        written = await self.writer.adopt(max([config.snapshot.offset, *offsets]))
+        if isinstance(written, Refusal):
+            return problem_response(written)
+        is_adopted = await self._is_adopted()
+        answer = {"ended_below": int(written.entry.body or -1), "offset": written.offset}
+        return JSONResponse(answer | {"adopted": is_adopted})
+
+    async def _is_adopted(self) -> bool:
+        give_up_s = self.deps.clock.monotonic_s() + _ADOPTED_WITHIN_S
+        while self.deps.config.alarm is not None:
+            if self.deps.clock.monotonic_s() >= give_up_s:
+                return False
+            await asyncio.sleep(_POLL_S)
+        return True
