@@ -23,10 +23,12 @@ from ingress.cancellations import Cancellations
 from ingress.claims import Claims
 from ingress.connections import connections_max
 from ingress.front_server import FrontServer, front_server
+from ingress.gate import Gate
 from ingress.intake import Intake
 from ingress.placement import Placement
 from ingress.public import create_public_app
 from ingress.recollection import Recollection
+from ingress.refusal_audit import RefusalAudit
 from ingress.settings import IngressSettings
 from ingress.status import StatusRoutes
 from ingress.waiters import Waiters
@@ -65,6 +67,7 @@ class Ingress:
     subscription: Subscription
     waiters: Waiters
     intake: Intake
+    refusals: RefusalAudit
     metrics: Metrics
     clock: Clock
     connected: set[str] = field(default_factory=set)
@@ -106,6 +109,7 @@ class Ingress:
             asyncio.create_task(self.waiters.catch_up_forever()),
             asyncio.create_task(self._open_doors()),
             asyncio.create_task(self._report()),
+            asyncio.create_task(self.refusals.run()),
         ]
         serving = asyncio.gather(*(server.serve() for server in servers))
         watched: list[asyncio.Future[Any]] = [serving, *background]
@@ -180,6 +184,7 @@ class Ingress:
 
     async def _disconnect(self) -> None:
         await self.intake.cancellations.finish()
+        await self.refusals.finish()
         await self.producer.stop()
         await self.config.stop()
         await self.subscription.stop()
@@ -209,6 +214,7 @@ def create_app(settings: IngressSettings) -> Ingress:
         waiters.on_message,
         waiters.on_subscribed,
     )
+    intake = _intake(settings, config, producer, waiters, ledger, bus)
     return Ingress(
         settings=settings,
         config=config,
@@ -217,7 +223,8 @@ def create_app(settings: IngressSettings) -> Ingress:
         bus=bus,
         subscription=subscription,
         waiters=waiters,
-        intake=_intake(settings, config, producer, waiters, ledger, bus),
+        intake=intake,
+        refusals=RefusalAudit(intake.gate.tally, producer, clock),
         metrics=metrics,
         clock=clock,
     )
@@ -245,4 +252,5 @@ def _intake(
         claims=Claims(ledger, recollection),
         cancellations=cancellations,
         clock=clock,
+        gate=Gate.create(settings, clock),
     )

@@ -108,7 +108,7 @@ class Claims:
     ) -> None:
         """Let the next try be a new request when the end of the holder of the key cost nothing."""
         if cost_nothing(end):
-            await self._release(org, key, holder)
+            await self.release(org, key, holder)
 
     async def _claim_once(self, wish: Wish, deadline_s: float) -> Standing | None:
         """``None`` when the key was found to be held by nothing, and was freed."""
@@ -137,7 +137,7 @@ class Claims:
             case Open():
                 return Earlier(holder, deadline_ms, None, is_unseen)
             case NeverRan():
-                await self._release(wish.org, wish.key, holder)
+                await self.release(wish.org, wish.key, holder)
                 return None
             case _:
                 return _away()
@@ -157,7 +157,8 @@ class Claims:
 
         return await retry_until(ask, LedgerUnavailable, deadline_s)
 
-    async def _release(self, org: str, key: IdempotencyKey, holder: str) -> None:
+    async def release(self, org: str, key: IdempotencyKey, holder: str) -> None:
+        """Give the key back when it is held by ``holder``; a ledger that is away keeps it claimed."""
         document = documents.Release(org=org, req=holder, key_hash=key.key_hash)
 
         async def ask() -> answers.ReleaseAnswer:

@@ -17,6 +17,7 @@ from ingress.acceptance import PRODUCE_WITHIN_MS
 from ingress.answers import refusal_of, terminal_headers
 from ingress.claims import Earlier, Fresh, Standing, Wish
 from ingress.endings import error_end
+from ingress.final_verdicts import Asked
 from ingress.intake import Intake
 from ingress.job_document import JobFacts
 from ingress.jobs import respond_queued
@@ -25,9 +26,9 @@ from ingress.orders import ReadOrder
 from ingress.paths import surface_of
 from ingress.recollection import Ended
 from ingress.refusals import Headers, Refusal
-from ingress.responses import refuse, respond
+from ingress.responses import limit_headers, refuse, respond
 from ingress.stream import StreamAnswer
-from ingress.taking import Taken, Way, event_of, take
+from ingress.taking import Taken, Way, asked_of, event_of, refuse_before_log, take
 from schemas.errors import ErrorCode
 from schemas.frames import Terminal
 from schemas.runtime.bus import channel_of
@@ -50,19 +51,18 @@ class Conversation:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         state, surface = scope["state"], surface_of(scope["path"])
-        refusal = self._intake.refuse_now()
-        if refusal is not None:
-            await refuse(send, refusal, surface, state["request_id"], [])
+        entered = self._intake.enter(scope)
+        if isinstance(entered, Refusal):
+            await refuse(send, entered, surface, state["request_id"], limit_headers(entered))
             return
-        self._intake.active += 1
         try:
-            taken = await take(self._intake, self._route, self._read_order, scope, receive)
+            taken = await take(self._intake, self._route, self._read_order, entered, receive)
             if isinstance(taken, Taken):
                 taken = await self._answer(state, taken, receive, send)
             if taken is not None:
                 await refuse(send, taken, surface, state["request_id"], [])
         finally:
-            self._intake.active -= 1
+            self._intake.leave(entered)
 
     async def _answer(
         self, state: dict[str, Any], taken: Taken, receive: Receive, send: Send
@@ -77,9 +77,17 @@ class Conversation:
             # One that was taken over has its time to reach the log before it.
             now_ms = self._intake.clock.now_ms()
             taken = replace(taken, deadline_ms=standing.deadline_ms, received_at_ms=now_ms)
-        if taken.preference.respond_async and not taken.order.call.stream and not is_ended:
+            is_background = taken.is_background
+            refusal = await refuse_before_log(
+                self._intake, taken, standing.request_id, is_background=is_background
+            )
+            if refusal is not None:
+                return refusal
+        if taken.is_background and not is_ended:
             return await self._answer_or_queue(standing, taken, receive, send)
         exchange = _Exchange(self._intake, taken, self._open(standing, taken, receive))
+        if isinstance(standing, Fresh):
+            exchange.asked = asked_of(self._intake, taken)
         try:
             await exchange.relay(send, _replayed(standing))
         finally:
@@ -157,6 +165,8 @@ class _Exchange:
 
     def __init__(self, intake: Intake, taken: Taken, mailbox: Mailbox) -> None:
         self.mailbox = mailbox
+        self.asked: Asked | None = None
+        """What was asked, where the gate is to learn how it was answered."""
         self._intake = intake
         self._taken = taken
 
@@ -185,11 +195,17 @@ class _Exchange:
     async def _settle(self, terminal: Terminal) -> None:
         """Before the client hears of the end: a next try must find things as it is told."""
         org, key = self._taken.caller.org, self._taken.key
+        if self.asked is not None:
+            self._teach_gate(self.asked, refusal_of(terminal))
         if self.mailbox.is_refused_by_log:
             self._cancel()
         elif key is not None:
             claims = self._intake.claims
             await claims.release_if_free(org, key, self.mailbox.request_id, terminal)
+
+    def _teach_gate(self, asked: Asked, refusal: Refusal | None) -> None:
+        caller, config = self._taken.caller, self._intake.config.snapshot
+        self._intake.gate.note(caller, config, self._taken.order.model, asked, refusal)
 
     def _cancel(self) -> None:
         self._intake.cancellations.begin(

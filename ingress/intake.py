@@ -5,18 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from starlette.types import Scope
+
 from ingress.auth import Caller, authenticate
 from ingress.cancellations import Cancellations
 from ingress.claims import Claims
+from ingress.gate import Gate
 from ingress.placement import Placement
 from ingress.recollection import Recollection
 from ingress.refusals import Refusal
+from ingress.request_headers import announced_bytes
 from ingress.settings import IngressSettings
 from ingress.waiters import Waiters
 from schemas.errors import ErrorCode
 from schemas.runtime.clock import Clock
 from schemas.runtime.config import ConfigFeed
 from schemas.runtime.ledger.client import LedgerClient
+
+
+@dataclass(frozen=True, slots=True)
+class Entered:
+    """A request inside the gate: whose it is, its headers, and since when (monotonic)."""
+
+    caller: Caller
+    headers: Mapping[bytes, bytes]
+    at_s: float
 
 
 @dataclass(slots=True)
@@ -32,21 +45,34 @@ class Intake:
     claims: Claims
     cancellations: Cancellations
     clock: Clock
+    gate: Gate
     is_open: bool = False
     """False until everything is connected: an unread configuration knows no key."""
-    active: int = 0
 
     def refuse_now(self) -> Refusal | None:
-        """Why no request can be taken at all at this moment."""
+        """Why nobody can be served at all at this moment."""
         if not self.is_open:
             return Refusal(ErrorCode.SERVICE_UNAVAILABLE, "The gateway is starting.")
-        if self.active >= self.settings.inflight_max:
-            return Refusal(ErrorCode.OVERLOADED, "The gateway is full.")
         return None
 
     def caller_now(self, headers: Mapping[bytes, bytes]) -> Caller | Refusal:
         """Who calls, if anybody can be served."""
         return self.refuse_now() or self.caller(headers)
+
+    def enter(self, scope: Scope) -> Entered | Refusal:
+        """Who calls, once the gate has let the request in; it must ``leave``."""
+        headers = dict(scope["headers"])
+        caller = self.caller_now(headers)
+        if isinstance(caller, Refusal):
+            return caller
+        request_id: str = scope["state"]["request_id"]
+        body_bytes = announced_bytes(headers) or 0
+        refusal = self.gate.enter(caller, self.config.snapshot, request_id, body_bytes)
+        return refusal or Entered(caller, headers, self.clock.monotonic_s())
+
+    def leave(self, entered: Entered) -> None:
+        """The request has been answered, or its client is gone."""
+        self.gate.leave(entered.caller, entered.at_s)
 
     def caller(self, headers: Mapping[bytes, bytes]) -> Caller | Refusal:
         """Who calls; 401 without a valid key."""

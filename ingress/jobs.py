@@ -16,13 +16,13 @@ from starlette.types import Receive, Scope, Send
 
 from ingress.auth import Caller
 from ingress.claims import Earlier, Fresh, Wish
-from ingress.intake import Intake
+from ingress.intake import Entered, Intake
 from ingress.job_document import QUEUED, JobFacts, job_document
 from ingress.orders import job_order
 from ingress.paths import job_path
 from ingress.recollection import Memory, Open, Unsure
 from ingress.refusals import Headers, Refusal
-from ingress.responses import refusal_response, refuse, respond
+from ingress.responses import limit_headers, refusal_response, refuse, respond
 from ingress.taking import Taken, Way, event_of, take
 from schemas.errors import ErrorCode
 from schemas.ids import uuid7_time_ms
@@ -55,18 +55,23 @@ class JobSubmission:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         state = scope["state"]
-        refusal = self._intake.refuse_now() or await self._take_and_submit(scope, receive, send)
+        entered = self._intake.enter(scope)
+        if isinstance(entered, Refusal):
+            refusal: Refusal | None = entered
+        else:
+            refusal = await self._take_and_submit(state, entered, receive, send)
         if refusal is not None:
-            await refuse(send, refusal, "native", state["request_id"], [])
+            await refuse(send, refusal, "native", state["request_id"], limit_headers(refusal))
 
-    async def _take_and_submit(self, scope: Scope, receive: Receive, send: Send) -> Refusal | None:
-        self._intake.active += 1
+    async def _take_and_submit(
+        self, state: dict[str, Any], entered: Entered, receive: Receive, send: Send
+    ) -> Refusal | None:
         try:
-            taken = await take(self._intake, ROUTE, job_order, scope, receive)
+            taken = await take(self._intake, ROUTE, job_order, entered, receive)
             if isinstance(taken, Taken):
-                return await self._submit(scope["state"], taken, send)
+                return await self._submit(state, taken, send)
         finally:
-            self._intake.active -= 1
+            self._intake.leave(entered)
         return taken
 
     async def _submit(self, state: dict[str, Any], taken: Taken, send: Send) -> Refusal | None:

@@ -11,6 +11,8 @@ from ingress.refusals import Refusal
 from schemas.errors import ErrorCode
 
 _DECIMAL: Final = re.compile(rb"[0-9]{1,9}(\.[0-9]{1,9})?")
+_DIGITS_MAX: Final = 15
+"""More bytes than anybody sends, and few enough to be read in no time."""
 _TRACEPARENT: Final = re.compile(
     rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
 )
@@ -26,6 +28,12 @@ def refuse_media(headers: Mapping[bytes, bytes]) -> Refusal | None:
     if headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
         return Refusal(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "Send the body without Content-Encoding.")
     return None
+
+
+def announced_bytes(headers: Mapping[bytes, bytes]) -> int | None:
+    """The size of the body as it is announced; ``None`` when it is not, or is no such number."""
+    digits = headers.get(b"content-length", b"")
+    return int(digits) if digits.isdigit() and len(digits) <= _DIGITS_MAX else None
 
 
 def deadline_ms_of(headers: Mapping[bytes, bytes], default_s: float, max_s: float) -> int | Refusal:

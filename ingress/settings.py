@@ -23,5 +23,14 @@ class IngressSettings(ProcessSettings):
     """Requests that may wait at once; more are answered 503 at the door."""
     connections_max: int = Field(default=4_096, ge=16)
     """Client connections at once, as far as the limit of open files allows."""
+    org_inflight_max: int | None = Field(default=None, ge=1)
+    """How many of them may be of one organization; a fourth when not given."""
+    key_bytes_per_s: int = Field(default=32 * MIB, ge=1_024)
+    """Bytes of bodies that a key may send in a second, and twice as many at once."""
     deadline_default_s: float = Field(default=120.0, gt=0, le=600)
     deadline_max_s: float = Field(default=600.0, gt=0, le=600)
+
+    @property
+    def org_share(self) -> int:
+        """Requests of one organization that may wait at once."""
+        return self.org_inflight_max or max(1, self.inflight_max // 4)

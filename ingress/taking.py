@@ -7,18 +7,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from starlette.types import Receive, Scope
+from starlette.types import Receive
 
 from ingress.acceptance import Reception, accept, record_headers
 from ingress.auth import Caller
+from ingress.final_verdicts import Asked
 from ingress.idempotency import IdempotencyKey, header_key, idempotency_key
-from ingress.intake import Intake
+from ingress.intake import Entered, Intake
 from ingress.json_guard import read_object
 from ingress.orders import Order, ReadOrder
 from ingress.placement import PAYLOAD_BYTES_MAX
 from ingress.preference import Preference, preference_of
 from ingress.refusals import Refusal
-from ingress.request_headers import deadline_ms_of, refuse_media, traceparent_of
+from ingress.request_headers import announced_bytes, deadline_ms_of, refuse_media, traceparent_of
 from ingress.responses import read_body
 from schemas.errors import ErrorCode
 from schemas.events import RequestAccepted
@@ -37,15 +38,17 @@ class Taken:
     key: IdempotencyKey | None
     preference: Preference
 
+    @property
+    def is_background(self) -> bool:
+        """Whether it runs as a job, whose client does not wait for its answer."""
+        return self.preference.respond_async and not self.order.call.stream
+
 
 async def take(
-    intake: Intake, route: str, read_order: ReadOrder, scope: Scope, receive: Receive
+    intake: Intake, route: str, read_order: ReadOrder, entered: Entered, receive: Receive
 ) -> Taken | Refusal | None:
     """Check a request; ``None`` when its client left meanwhile."""
-    headers = dict(scope["headers"])
-    caller = intake.caller(headers)
-    if isinstance(caller, Refusal):
-        return caller
+    headers, caller = entered.headers, entered.caller
     refusal = refuse_media(headers)
     if refusal is not None:
         return refusal
@@ -59,6 +62,8 @@ async def take(
     body = await read_body(receive, headers, settings.max_body_bytes)
     if body is None or isinstance(body, Refusal):
         return body
+    if announced_bytes(headers) is None:
+        intake.gate.count_body(caller, len(body))
     fields = read_object(body)
     if isinstance(fields, Refusal):
         return fields
@@ -106,3 +111,21 @@ def event_of(
     accepted = accept(taken.order, taken.caller, reception)
     instance_id = intake.settings.instance_id
     return accepted, record_headers(accepted, instance_id, taken.traceparent)
+
+
+def asked_of(intake: Intake, taken: Taken) -> Asked:
+    """What the request asks of the ledger, as the configuration stands."""
+    return Asked(taken.order.call, intake.config.snapshot.offset, taken.received_at_ms)
+
+
+async def refuse_before_log(
+    intake: Intake, taken: Taken, request_id: str, *, is_background: bool
+) -> Refusal | None:
+    """What stands against a request that is to be produced; its key is free again then."""
+    model, asked = taken.order.model, asked_of(intake, taken)
+    refusal = intake.gate.refuse(
+        taken.caller, model, asked, request_id, is_background=is_background
+    )
+    if refusal is not None and taken.key is not None:
+        await intake.claims.release(taken.caller.org, taken.key, request_id)
+    return refusal

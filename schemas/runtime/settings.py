@@ -32,6 +32,18 @@ class ProcessSettings(BaseSettings):
     """Folder of the last-known-good configuration."""
     instance_id: str
     """Stable name of this replica, such as ``dispatcher-0``."""
+    rate_limit_default_rps: float = Field(
+        default=100.0,
+        gt=0,
+        validation_alias=AliasChoices("TALLYGATE_RATE_LIMIT_DEFAULT_RPS", "RATE_LIMIT_DEFAULT_RPS"),
+    )
+    """Requests per second of organizations and keys that state none."""
+    rate_limit_burst_size: int = Field(
+        default=200,
+        ge=1,
+        validation_alias=AliasChoices("TALLYGATE_RATE_LIMIT_BURST_SIZE", "RATE_LIMIT_BURST_SIZE"),
+    )
+    """How many of them may come at once."""
     host: str = "127.0.0.1"
     log_level: str = "INFO"
     count_loop: bool = False

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from ingress.cancellations import Cancellations
 from ingress.claims import Claims
+from ingress.gate import Gate
 from ingress.intake import Intake
 from ingress.placement import Placement
 from ingress.public import create_public_app
@@ -196,8 +197,10 @@ class Gateway:
         clock = FixedClock()
         cancellations = Cancellations(ledger, self.bus)
         recollection = Recollection(ledger, self.bus, self.outcomes, clock)
+        made = IngressSettings(**(fields | settings))
+        self.gate = Gate.create(made, clock)
         self.intake = Intake(
-            settings=IngressSettings(**(fields | settings)),
+            settings=made,
             config=FakeConfig(),  # type: ignore[arg-type]
             waiters=self.waiters,
             placement=Placement(self.log, ledger, cancellations),  # type: ignore[arg-type]
@@ -206,6 +209,7 @@ class Gateway:
             claims=Claims(ledger, recollection),
             cancellations=cancellations,
             clock=clock,
+            gate=self.gate,
             is_open=True,
         )
         self.components = {"kafka": "ok", "bus": "ok", "config": "ok", "ledger": "ok"}
