@@ -60,6 +60,7 @@ async def test_a_budget_raised_under_load_of_refusals_is_seen_within_a_second(
     assert min(at_s for at_s, reply in replies if reply.status == 200) - raised_s < 1.0
 
 
+@pytest.mark.filterwarnings("ignore:Sending a large body")  # aiohttp's advice to its caller
 async def test_refused_bodies_do_not_fill_the_log(
     client: GatewayClient, make_key: MakeKey, kafka_log: KafkaLog
 ) -> None:
