@@ -21,9 +21,8 @@ from dispatcher.settlement import Ending, Job
 from schemas.codec import decode_as, encode
 from schemas.errors import ErrorCode
 from schemas.events import RequestAccepted, RequestAdmitted
-from schemas.failures import Poison
 from schemas.runtime.clock import Clock
-from schemas.runtime.consume.dead_letters import DeadLetters
+from schemas.runtime.consume.dead_letters import DeadLetters, TooManyDeadLetters
 from schemas.runtime.consume.records import Record
 from schemas.runtime.ledger import answers
 from schemas.runtime.telemetry import Metrics
@@ -107,8 +106,10 @@ class Dispatching:
         """Keep the record for whoever looks into it. Raises ``TooManyDeadLetters``."""
         try:
             await self.dead_letters.take(record, stage, error)
-        except Poison as refused:
-            _LOG.error("no dead letter of %s: %r", record.ref, refused)
+        except TooManyDeadLetters:
+            raise
+        except Exception:  # noqa: BLE001  # total: its outcome stands; the letter is for operators
+            _LOG.exception("no dead letter of %s", record.ref)
         self.metrics.count("tallygate_dead_letters_total", record.topic)
 
     async def _claim_and_run(self, job: Job, record: Record) -> None:

@@ -67,7 +67,7 @@ class CollectedLog:
         return [
             decode_as(r.value, RequestFinished)
             for r in self.records
-            if dict(r.headers)["ce_type"].endswith(b"request.finished.v1")
+            if dict(r.headers).get("ce_type", b"").endswith(b"request.finished.v1")
         ]
 
     @property
@@ -83,11 +83,14 @@ class CollectedLog:
 class Handed:
     """A record as handlers see it."""
 
-    value: bytes
+    value: bytes | None
     finished: asyncio.Event = field(default_factory=asyncio.Event)
     topic: str = DISPATCHED_AT.topic
     ref: Any = DISPATCHED_AT
     headers: dict[str, bytes] = field(default_factory=dict)
+    key: bytes = b""
+    partition: int = DISPATCHED_AT.partition
+    offset: int = DISPATCHED_AT.offset
 
     def finish(self) -> None:
         self.finished.set()

@@ -1,0 +1,196 @@
+"""A defect at any step ends the one request that meets it, at once and with an outcome; its neighbours
+do not notice."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dispatcher import closing as closing_module
+from dispatcher.attempt import AttemptRun
+from schemas.codec import encode
+from schemas.events import RequestAdmitted
+from schemas.failures import Poison
+from schemas.frames import Terminal
+from schemas.runtime.ledger.errors import LedgerFault
+from schemas.topics import dead_letters_of
+from tests.integration.dispatch_bench import HELD_NANO_USD, Bench, bench
+from tests.integration.ledger_server import LedgerServer
+from tests.unit.dispatcher.scripted_backend import answering
+from tests.unit.examples import DISPATCHED_AT
+
+_USAGE = {"prompt_tokens": 12, "completion_tokens": 34}
+_COST = 228_000
+_WELL = answering(
+    200, json.dumps({"choices": [{"message": {"content": "hi"}}], "usage": _USAGE}).encode()
+)
+_CULPRIT = "018bcfe5-6800-7000-8000-000000000bad"
+_NEIGHBOURS = [f"018bcfe5-6800-7000-8000-00000000000{number}" for number in range(5)]
+
+Fault = Callable[[Bench, pytest.MonkeyPatch], None]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LedgerServer]:
+    """One store for ledger and bus."""
+    running = LedgerServer(Path(tmp_path_factory.mktemp("defects")))
+    running.start()
+    yield running
+    running.kill()
+
+
+def _breaks(
+    monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, culprit: Callable[..., bool], error: Any
+) -> None:
+    """The method raises for the culprit, and works for everybody else."""
+    real = getattr(owner, name)
+
+    async def broken(*args: Any, **more: Any) -> Any:
+        if culprit(*args, **more):
+            raise error
+        return await real(*args, **more)
+
+    monkeypatch.setattr(owner, name, broken)
+
+
+def _claim(scene: Bench, patch: pytest.MonkeyPatch) -> None:
+    ledger = scene.dispatching.claiming.ledger
+    _breaks(patch, type(ledger), "start", lambda _, c: c.req == _CULPRIT, LedgerFault("a defect"))
+
+
+def _queue(scene: Bench, patch: pytest.MonkeyPatch) -> None:
+    slots = type(scene.dispatching.failover.slots)
+    _breaks(
+        patch, slots, "take", lambda _, w: w.request.request_id == _CULPRIT, KeyError("a defect")
+    )
+
+
+def _attempt(scene: Bench, patch: pytest.MonkeyPatch) -> None:
+    _breaks(
+        patch,
+        AttemptRun,
+        "run",
+        lambda run: run.job.request.request_id == _CULPRIT,
+        UnicodeDecodeError("utf-8", b"\xe9", 0, 1, "a defect"),
+    )
+
+
+def _finish(scene: Bench, patch: pytest.MonkeyPatch) -> None:
+    ledger = type(scene.dispatching.closing.ledger)
+    _breaks(patch, ledger, "finish", lambda _, d, b: d.req == _CULPRIT, LedgerFault("a defect"))
+
+
+def _answer(scene: Bench, patch: pytest.MonkeyPatch) -> None:
+    def is_culprit(_: object, frame: Any, *__: object, **___: object) -> bool:
+        return frame.request_id == _CULPRIT and bool(frame.content.body)
+
+    _breaks(patch, type(scene.bus), "send", is_culprit, TypeError("a defect"))
+
+
+async def _all(scene: Bench) -> dict[str, tuple[RequestAdmitted, float]]:
+    """All requests at once; each with the seconds until its record was finished."""
+
+    async def one(request_id: str) -> tuple[RequestAdmitted, float]:
+        request = await scene.admit(request_id=request_id, org=f"org{request_id[-3:]}")
+        started_s = asyncio.get_running_loop().time()
+        record = await scene.hand_over(request)
+        await asyncio.wait_for(record.finished.wait(), 5)
+        return request, asyncio.get_running_loop().time() - started_s
+
+    names = [_CULPRIT, *_NEIGHBOURS]
+    return dict(zip(names, await asyncio.gather(*map(one, names)), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "settled"),
+    [
+        (_claim, "internal_error", 0),
+        (_queue, "internal_error", 0),
+        (_attempt, "internal_error", HELD_NANO_USD),
+        (_answer, None, _COST),
+    ],
+    ids=["claim", "queue", "attempt", "answer"],
+)
+async def test_a_defect_ends_one_request_and_returns_its_hold(
+    server: LedgerServer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    fault: Fault,
+    code: str | None,
+    settled: int,
+) -> None:
+    """Within a second: one outcome, one end for its client, its id in the log; neighbours complete."""
+    caplog.set_level(logging.ERROR)
+    async with bench(server, only=_WELL) as scene:
+        fault(scene, monkeypatch)
+        ended = await _all(scene)
+        outcomes = {outcome.request_id: outcome for outcome in scene.log.outcomes}
+        request, took_s = ended[_CULPRIT]
+
+        assert took_s < 1.0
+        assert len(scene.log.outcomes) == 1 + len(_NEIGHBOURS)
+        assert outcomes[_CULPRIT].error_code == code
+        assert await scene.balance(request, "nano_usd") == (settled, 0)
+        assert isinstance((await scene.frames(request))[-1].content, Terminal)
+        assert _CULPRIT in caplog.text
+        assert {outcomes[name].status for name in _NEIGHBOURS} == {"completed"}
+        for name in _NEIGHBOURS:
+            assert await scene.balance(ended[name][0], "nano_usd") == (_COST, 0)
+
+
+async def test_what_the_ledger_refuses_to_close_is_in_the_log_and_set_aside(
+    server: LedgerServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client has its answer, the outcome its real cost, an operator the record."""
+    async with bench(server, only=_WELL) as scene:
+        _finish(scene, monkeypatch)
+        request, _ = (await _all(scene))[_CULPRIT]
+        (outcome,) = [o for o in scene.log.outcomes if o.request_id == _CULPRIT]
+        letters = [r for r in scene.log.records if r.topic == dead_letters_of(DISPATCHED_AT.topic)]
+
+        assert (outcome.status, outcome.attempts[0].cost_nano_usd) == ("completed", _COST)
+        assert [letter.value for letter in letters] == [encode(request)]
+        (frame,) = await scene.frames(request)
+        assert isinstance(frame.content, Terminal)
+        assert frame.content.http_status == 200
+
+
+async def test_a_record_that_cannot_be_read_is_set_aside_alone(server: LedgerServer) -> None:
+    """Its neighbours in the same batch run."""
+    async with bench(server, only=_WELL) as scene:
+        request = await scene.admit()
+        broken = await scene.hand_over(request)
+        broken.value = b"\x00\x00"
+        whole = await scene.hand_over(request)
+        await asyncio.wait_for(broken.finished.wait(), 5)
+        await asyncio.wait_for(whole.finished.wait(), 5)
+
+        assert len(scene.log.outcomes) == 1
+        assert any(r.topic == dead_letters_of(DISPATCHED_AT.topic) for r in scene.log.records)
+
+
+async def test_an_outcome_that_no_broker_takes_loses_its_result_and_not_itself(
+    server: LedgerServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same end and the same money, without the answer."""
+    async with bench(server, only=_WELL) as scene:
+        real = scene.log.deliver
+
+        async def deliver(records: Any, deadline_s: float) -> None:
+            if any(len(record.value or b"") > 600 for record in records):
+                raise Poison("too large")
+            await real(records, deadline_s)
+
+        monkeypatch.setattr(scene.log, "deliver", deliver)
+        monkeypatch.setattr(closing_module, "_LOG", logging.getLogger("quiet"))
+        request = await scene.admit(keep_result=True, org="o" * 200)
+        outcome = await scene.dispatch(request)
+
+        assert (outcome.status, outcome.result) == ("completed", None)
+        assert outcome.attempts[0].cost_nano_usd == _COST
