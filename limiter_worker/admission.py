@@ -1,25 +1,27 @@
 """Admission: accepted requests in; dispatches, refusals and deferrals out.
 
 One ledger round trip per batch, and a second one for those that would have to wait and must not. It
-fails closed: while the ledger does not answer, requests wait until their deadline and then end with
-503; none is admitted or refused without a verdict.
+fails closed: what the ledger or the configuration does not answer for is left, to be asked again; none
+is admitted or refused without a verdict. A request that cannot be decided ends alone.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeAlias
 
 import msgspec
 
-from limiter_worker.accepted import Accepted, accepted_of
+from limiter_worker.accepted import accepted_of
+from limiter_worker.culprits import Culprits
 from limiter_worker.deferral import Wait, Waiters, wait_of
-from limiter_worker.execution import Decided, Execution
+from limiter_worker.execution import Execution
 from limiter_worker.info import Info, info_of
-from limiter_worker.terms import DefaultRate, NoTerms, Terms, terms_of
+from limiter_worker.readiness import standing_of
+from limiter_worker.taken import Decided, Taken
+from limiter_worker.terms import UNAVAILABLE, Defaults, NoTerms, Terms, shed_terms, terms_of
 from limiter_worker.verdicts import (
     Decidable,
     Dispatch,
@@ -31,35 +33,30 @@ from limiter_worker.verdicts import (
     refuse_without_terms,
     was_produced_too_late,
 )
-from schemas.codec import MalformedRecord
 from schemas.errors import ErrorCode
+from schemas.failures import Failure
 from schemas.runtime.clock import Clock
 from schemas.runtime.config import ConfigFeed
-from schemas.runtime.consume.dead_letters import DeadLetters
 from schemas.runtime.consume.records import Record
-from schemas.runtime.ledger import answers, documents
-from schemas.runtime.ledger.client import LedgerClient, answered
+from schemas.runtime.ledger import answers
+from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.ledger.errors import LedgerUnavailable
-from schemas.runtime.retry import retry_until
 from schemas.runtime.telemetry import Metrics
 
 _LOG = logging.getLogger(__name__)
 
-_CONFIG_WAIT_S = 5.0
-_ROLL_RETRIES_MAX = 5
-_ROLL_PAUSE_S = 0.2
+_ROLLS_MAX = 5
+
+Why: TypeAlias = Literal["config", "ledger", "rolled", "limit"]
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """A request that was read from its record."""
+class Left:
+    """A request without a decision, and what it waits for: the configuration, the ledger, the period
+    that has begun, or a limit that nobody stated."""
 
-    record: Record
-    accepted: Accepted
-
-    def becomes(self, decision: Dispatch | End | Wait) -> Decided:
-        """The request with its decision."""
-        return Decided(self.record, self.accepted, decision)
+    taken: Taken
+    why: Why
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +66,19 @@ class _Open:
     taken: Taken
     terms: Terms
 
-    @property
-    def deadline_ms(self) -> int:
-        return self.taken.accepted.request.deadline_ms
-
     def without_waiting(self) -> _Open:
         """The same, to be refused for good: the ledger keeps that verdict."""
         admit = msgspec.structs.replace(self.terms.admit, defer=False)
         return replace(self, terms=replace(self.terms, admit=admit))
+
+
+@dataclass(slots=True)
+class _Round:
+    """What has become of a batch so far."""
+
+    open: list[_Open] = field(default_factory=list)
+    decided: list[Decided] = field(default_factory=list)
+    left: list[Left] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -87,121 +89,144 @@ class Admission:
     execution: Execution
     waiters: Waiters
     config: ConfigFeed
-    dead_letters: DeadLetters
+    culprits: Culprits
     metrics: Metrics
     clock: Clock
-    default_rate: DefaultRate
+    defaults: Defaults
 
-    async def handle(self, batch: list[Record]) -> None:
-        """Decide every record of the batch; returns when the broker has all that follows."""
-        await self.admit(await self.take(batch))
-
-    async def take(self, batch: Sequence[Record]) -> list[Taken]:
-        """The requests in the records; what is none is dead-lettered and finished."""
-        self.metrics.observe("tallygate_batch_records", len(batch))
+    def take(self, batch: Sequence[Record]) -> list[Taken]:
+        """The requests in the records; what is none is dead-lettered and finished beside that."""
         taken = []
         for record in batch:
             headers, appended_at_ms = record.headers, record.timestamp_ms
             try:
                 accepted = accepted_of(record.value, headers, record.ref, appended_at_ms)
-            except MalformedRecord as error:
-                await self.dead_letters.take(record, "decode", error)
-                self.metrics.count("tallygate_dead_letters_total", record.topic)
-                record.finish()
+            except Exception as error:  # noqa: BLE001  # total: whatever the bytes do to the decoder
+                self.culprits.bury(record, error)
             else:
                 taken.append(Taken(record, accepted))
         return taken
 
-    async def admit(self, batch: Sequence[Taken]) -> None:
-        """Decide every request; returns when the broker has all that follows."""
+    async def admit(self, batch: Sequence[Taken]) -> list[Left]:
+        """Decide what can be decided; returns when the broker has what follows, and what is left.
+
+        A defect that strikes the whole batch is searched for by halves, so that it costs one request.
+        """
         if not batch:
-            return
-        await self._wait_for_config(batch)
-        decided: list[Decided] = []
-        waiting: list[_Open] = []
+            return []
+        try:
+            return await self._admit(batch)
+        except Exception as error:  # noqa: BLE001  # total: whatever it is, it is one request's fault
+            if len(batch) == 1:
+                self.culprits.end(batch[0], error)
+                return []
+            _LOG.exception("a batch of %d failed and is taken apart", len(batch))
+        half = len(batch) // 2
+        return [*await self.admit(batch[:half]), *await self.admit(batch[half:])]
+
+    async def _admit(self, batch: Sequence[Taken]) -> list[Left]:
+        self.metrics.observe("tallygate_batch_records", len(batch))
+        work = _Round()
         for taken in batch:
-            sorted_out = self._without_ledger(taken.accepted)
-            if isinstance(sorted_out, Terms):
-                waiting.append(_Open(taken, sorted_out))
-            elif sorted_out is None:
-                self._drop(taken)
-            else:
-                decided.append(taken.becomes(sorted_out))
-        decided += await self._decide(waiting)
-        for each in decided:
+            try:
+                self._sort(taken, work)
+            except Exception as error:  # noqa: BLE001  # total: one request's defect ends that one
+                self.culprits.end(taken, error)
+        await self._ask(work)
+        for each in work.decided:
             if not isinstance(each.decision, Wait):
                 self.waiters.leave(each.accepted.request)
-        await self.execution.carry_out(decided)
+        await self.execution.carry_out(work.decided)
+        return work.left
+
+    def _sort(self, taken: Taken, work: _Round) -> None:
+        """What can be said before the ledger is asked."""
+        accepted = taken.accepted
+        now_ms = self.clock.now_ms()
+        if is_without_effect(accepted.request, now_ms):
+            self._drop(taken)
+        elif was_produced_too_late(accepted):
+            ended = end(accepted, "expired", ErrorCode.SERVICE_UNAVAILABLE)
+            work.decided.append(taken.becomes(ended))
+        elif taken.shed is not None:
+            work.open.append(_Open(taken, shed_terms(accepted.request, taken.shed)))
+        else:
+            self._find_terms(taken, now_ms, work)
+
+    def _find_terms(self, taken: Taken, now_ms: int, work: _Round) -> None:
+        accepted = taken.accepted
+        standing = standing_of(accepted.request, self.config.snapshot)
+        if standing == "not_yet" or (standing == "closed" and accepted.request.background):
+            work.left.append(Left(taken, "config"))
+            return
+        if standing == "closed":
+            work.open.append(_Open(taken, shed_terms(accepted.request, UNAVAILABLE)))
+            return
+        if standing == "revoked":
+            ended = end(accepted, "refused", ErrorCode.INVALID_API_KEY)
+            work.decided.append(taken.becomes(ended))
+            return
+        info: Info = info_of(accepted.request, accepted.ref)
+        terms = terms_of(
+            accepted.request, self.config.snapshot, self.defaults, now_ms, info.encoded()
+        )
+        if isinstance(terms, NoTerms):
+            work.decided.append(taken.becomes(refuse_without_terms(accepted, terms)))
+        else:
+            work.open.append(_Open(taken, terms))
 
     def _drop(self, taken: Taken) -> None:
         """The request is over already, and nothing follows from its record."""
         self.waiters.leave(taken.accepted.request)
         taken.record.finish()
 
-    async def _wait_for_config(self, batch: Sequence[Taken]) -> None:
-        """Ingress may know of a key or model that has not reached this process yet."""
-        newest = max(taken.accepted.request.config_offset for taken in batch)
-        if not await self.config.wait_for(newest, _CONFIG_WAIT_S):
-            _LOG.warning("config offset %d is not here after %.0f s", newest, _CONFIG_WAIT_S)
+    async def _ask(self, work: _Round) -> None:
+        """Ask the ledger once, and again for those that only a wait would help and that may not."""
+        while work.open:
+            asked, work.open = work.open, []
+            found = await self.ledger.admit_many([request.terms.admit for request in asked])
+            for request, verdict in zip(asked, found, strict=True):
+                try:
+                    self._heed(request, verdict, work)
+                except Exception as error:  # noqa: BLE001  # total: as above
+                    self.culprits.end(request.taken, error)
 
-    def _without_ledger(self, accepted: Accepted) -> Terms | End | None:
-        """What can be said before the ledger is asked; ``None`` when the record has no effect."""
-        now_ms = self.clock.now_ms()
-        if is_without_effect(accepted.request, now_ms):
-            return None
-        if was_produced_too_late(accepted):
-            return end(accepted, "expired", ErrorCode.SERVICE_UNAVAILABLE)
-        terms = self._terms(accepted, now_ms)
-        return refuse_without_terms(accepted, terms) if isinstance(terms, NoTerms) else terms
-
-    def _terms(self, accepted: Accepted, now_ms: int) -> Terms | NoTerms:
-        info: Info = info_of(accepted.request, accepted.ref)
-        return terms_of(
-            accepted.request, self.config.snapshot, self.default_rate, now_ms, info.encoded()
-        )
-
-    async def _decide(self, waiting: list[_Open]) -> list[Decided]:
-        """Ask the ledger until every request has a decision or has passed its deadline."""
-        decided: list[Decided] = []
-        rolls = 0
-        while waiting:
-            verdicts = await self._admit(waiting)
-            must_not_wait: list[_Open] = []
-            rolled: list[_Open] = []
-            for request, verdict in zip(waiting, verdicts, strict=True):
-                match verdict:
-                    case answers.Rolled() if rolls < _ROLL_RETRIES_MAX:
-                        rolled.append(request)
-                    case answers.Duplicate(answer=None):
-                        self._drop(request.taken)
-                    case _:
-                        decision = self._decision(request, verdict)
-                        if decision is None:
-                            must_not_wait.append(request.without_waiting())
-                        else:
-                            decided.append(request.taken.becomes(decision))
-            if rolled:
-                rolls += 1
-                await asyncio.sleep(_ROLL_PAUSE_S)
-            waiting = [*must_not_wait, *map(self._renewed, rolled)]
-        return decided
-
-    def _decision(
-        self, request: _Open, verdict: answers.AdmitAnswer | None
-    ) -> Dispatch | End | Wait | None:
-        """What follows; ``None`` when only a wait would help and there is no room or time for it."""
+    def _heed(self, request: _Open, verdict: answers.AdmitAnswer | Failure, work: _Round) -> None:
+        """What follows from the ledger's answer. Raises what failed of this one request."""
+        taken = request.taken
         match verdict:
-            case None | answers.Rolled():
-                accepted = request.taken.accepted
-                return end(accepted, "expired", ErrorCode.SERVICE_UNAVAILABLE)
+            case LedgerUnavailable():
+                if self.clock.now_ms() < taken.accepted.request.deadline_ms:
+                    work.left.append(Left(taken, "ledger"))
+                else:
+                    work.decided.append(taken.becomes(self._unanswered(taken)))
+            case Failure():
+                raise verdict
+            case answers.Rolled() if taken.rolls < _ROLLS_MAX:
+                work.left.append(Left(replace(taken, rolls=taken.rolls + 1), "rolled"))
+            case answers.Rolled():
+                work.decided.append(taken.becomes(self._unanswered(taken)))
+            case answers.Limited(id=limit) if limit in request.terms.admit.waits_for:
+                work.left.append(Left(taken, "limit"))
+            case answers.Duplicate(answer=None):
+                self._drop(taken)
             case answers.Duplicate(answer=earlier):
                 assert earlier is not None, "what is over is dropped before"
-                return self._verdict(request, earlier)
+                work.decided.append(taken.becomes(self._verdict(request, earlier)))
             case _:
-                decision = self._verdict(request, verdict)
-                if request.terms.admit.defer and may_wait(verdict) and isinstance(decision, End):
-                    return self._wait(request, decision)
-                return decision
+                self._decide(request, verdict, work)
+
+    def _decide(self, request: _Open, verdict: Decidable, work: _Round) -> None:
+        decision: Dispatch | End | Wait | None = self._verdict(request, verdict)
+        if request.terms.admit.defer and may_wait(verdict) and isinstance(decision, End):
+            decision = self._wait(request, decision)
+        if decision is None:
+            work.open.append(request.without_waiting())
+        else:
+            work.decided.append(request.taken.becomes(decision))
+
+    def _unanswered(self, taken: Taken) -> End:
+        return end(taken.accepted, "expired", ErrorCode.SERVICE_UNAVAILABLE)
 
     def _verdict(self, request: _Open, answer: Decidable) -> Dispatch | End:
         self.metrics.count("tallygate_limit_decisions_total", type(answer).__name__.lower())
@@ -213,29 +238,3 @@ class Admission:
         now_ms = self.clock.now_ms()
         wait = wait_of(request.taken.accepted, refusal, now_ms)
         return wait if wait is not None and self.waiters.enter(wait, now_ms) else None
-
-    def _renewed(self, request: _Open) -> _Open:
-        """The same request in the period that has begun meanwhile."""
-        terms = self._terms(request.taken.accepted, self.clock.now_ms())
-        return replace(request, terms=terms) if isinstance(terms, Terms) else request
-
-    async def _admit(self, waiting: list[_Open]) -> Sequence[answers.AdmitAnswer | None]:
-        """The ledger's answers; ``None`` for requests whose deadline passed while it was away."""
-        asked = waiting
-        while asked:
-            now_ms = self.clock.now_ms()
-            earliest_ms = min(request.deadline_ms for request in asked)
-            deadline_s = self.clock.monotonic_s() + (earliest_ms - now_ms) / 1000
-            batch = [request.terms.admit for request in asked]
-            try:
-                found = await retry_until(partial(self._ask, batch), LedgerUnavailable, deadline_s)
-            except LedgerUnavailable as error:
-                _LOG.warning("the ledger is away: %r", error)
-                asked = [request for request in asked if request.deadline_ms > self.clock.now_ms()]
-                continue
-            by_request = {id(r): answer for r, answer in zip(asked, found, strict=True)}
-            return [by_request.get(id(r)) for r in waiting]
-        return [None for _ in waiting]
-
-    async def _ask(self, batch: Sequence[documents.Admit]) -> list[answers.AdmitAnswer]:
-        return answered(await self.ledger.admit_many(batch))

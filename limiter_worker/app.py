@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from limiter_worker.admission import Admission
+from limiter_worker.admission import Admission, Left
 from limiter_worker.audit_trail import AuditTrail
+from limiter_worker.background import Background
+from limiter_worker.culprits import Culprits
 from limiter_worker.deferral import Waiters
 from limiter_worker.execution import Execution
+from limiter_worker.fair_intake import FairIntake
+from limiter_worker.late_config import LateConfig
 from limiter_worker.reaper import Reaper
+from limiter_worker.replies import ReplySender
 from limiter_worker.settings import LimiterSettings
-from limiter_worker.terms import DefaultRate
+from limiter_worker.taken import Taken
+from limiter_worker.terms import Defaults
 from limiter_worker.waiting_room import WaitingRoom
 from schemas import topics
 from schemas.runtime.worker import Worker, WorkerShape
 
+_READ = (topics.REQUESTS, topics.BACKGROUND, *topics.DEFERRED_DELAYS_MS)
 _SHAPE = WorkerShape(
     role="limiter_worker",
     produces=(
@@ -20,41 +27,105 @@ _SHAPE = WorkerShape(
         topics.OUTCOMES,
         topics.AUDIT,
         *topics.DEFERRED_DELAYS_MS,
-        *map(
-            topics.dead_letters_of, (topics.REQUESTS, topics.BACKGROUND, *topics.DEFERRED_DELAYS_MS)
-        ),
+        *map(topics.dead_letters_of, _READ),
     ),
     stuck_after_s=720.0,
     # What waits in a deferred topic is unfinished for as long as a minute.
     long_handlers=True,
 )
-_BATCHES_UNDER_WAY = 4
-"""While one batch waits for the broker, the next ones are decided."""
+_PARKED_MAX = 65_536
+"""Background records under way: those of one organization must not keep another's from being read."""
+
+
+class _Limiter:
+    """The parts, and the ways between them."""
+
+    def __init__(self, worker: Worker, settings: LimiterSettings) -> None:
+        clock, producer, metrics = worker.clock, worker.producer, worker.metrics
+        self.worker = worker
+        self.replies = ReplySender(worker.bus, clock, metrics)
+        self.culprits = Culprits(
+            worker.ledger, producer, self.replies, worker.dead_letters, metrics, clock
+        )
+        self.trail = AuditTrail(producer, clock)
+        self.execution = Execution(producer, self.replies, self.trail, self.culprits)
+        self.waiters = Waiters()
+        self.admission = Admission(
+            ledger=worker.ledger,
+            execution=self.execution,
+            waiters=self.waiters,
+            config=worker.config,
+            culprits=self.culprits,
+            metrics=metrics,
+            clock=clock,
+            defaults=Defaults(
+                settings.rate_limit_default_rps,
+                settings.rate_limit_burst_size,
+                settings.org_inflight_default,
+            ),
+        )
+        self.late = LateConfig(worker.config, clock, self.again)
+        self.intake = FairIntake(self.admission, clock, self.route_to_background)
+        self.background = Background(
+            self.admission, clock, lambda: self.intake.is_behind, self.route
+        )
+        self.room = WaitingRoom(self.admission, self.waiters, producer, clock, self.again)
+        self.reaper = Reaper(worker.ledger, producer, metrics)
+
+    def again(self, taken: Taken) -> None:
+        """The request is to be decided now, behind its like; what is shed cannot be parked."""
+        is_parked = taken.accepted.request.background and taken.shed is None
+        (self.background if is_parked else self.intake).push(taken)
+
+    def route(self, left: Left) -> bool:
+        """Takes requests that wait for the configuration."""
+        if left.why != "config":
+            return False
+        self.late.add(left.taken)
+        return True
+
+    def route_to_background(self, left: Left) -> bool:
+        """Takes background work to its own place as well, however it came here."""
+        if left.why == "limit":
+            self.background.push(left.taken)
+            return True
+        return self.route(left)
+
+    async def close(self) -> None:
+        """Before the process stops: what waits for long goes to whoever comes next, the rest ends."""
+        await self.background.close()
+        await self.room.close()
+        await self.worker.disown_older_generations()
+        await self.intake.settled()
+
+    async def settle(self) -> None:
+        """After the last batch: what follows from it is out."""
+        await self.execution.settled()
+        await self.culprits.settled()
+        await self.trail.settled()
+        await self.replies.settled()
 
 
 def create_app(settings: LimiterSettings) -> Worker:
     """All parts of the limiter, wired; nothing runs yet."""
     worker = Worker.create(settings, _SHAPE)
-    waiters = Waiters()
-    trail = AuditTrail(worker.producer, worker.clock)
-    admission = Admission(
-        ledger=worker.ledger,
-        execution=Execution(worker.producer, worker.bus, trail, worker.clock),
-        waiters=waiters,
-        config=worker.config,
-        dead_letters=worker.dead_letters,
-        metrics=worker.metrics,
-        clock=worker.clock,
-        default_rate=DefaultRate(settings.rate_limit_default_rps, settings.rate_limit_burst_size),
-    )
-    worker.read(topics.REQUESTS, admission.handle, batches_under_way=_BATCHES_UNDER_WAY)
-    worker.read(topics.BACKGROUND, admission.handle)
-    room = WaitingRoom(admission, waiters, worker.producer, worker.clock)
-    worker.read(topics.DEFERRED_1S, room.handle)
-    worker.read(topics.DEFERRED_10S, room.handle)
-    worker.read(topics.DEFERRED_60S, room.handle)
-    worker.app.on_partitions_revoked.connect(room.forget, weak=False)
-    worker.background.append(room.run)
-    worker.before_drain += [room.close, worker.disown_older_generations]
-    worker.background.append(Reaper(worker.ledger, worker.producer, worker.metrics).run)
+    parts = _Limiter(worker, settings)
+    worker.read(topics.REQUESTS, parts.intake.handle)
+    worker.read(topics.BACKGROUND, parts.background.handle, unfinished_max=_PARKED_MAX)
+    worker.read(topics.DEFERRED_1S, parts.room.handle)
+    worker.read(topics.DEFERRED_10S, parts.room.handle)
+    worker.read(topics.DEFERRED_60S, parts.room.handle)
+    for waits in (parts.intake, parts.late, parts.background, parts.room):
+        worker.app.on_partitions_revoked.connect(waits.forget, weak=False)
+    worker.background += [
+        parts.replies.run,
+        parts.trail.run,
+        parts.late.run,
+        parts.intake.run,
+        parts.background.run,
+        parts.room.run,
+        parts.reaper.run,
+    ]
+    worker.before_drain.append(parts.close)
+    worker.before_stop.append(parts.settle)
     return worker

@@ -1,45 +1,52 @@
 """Carries decisions out: produces what follows, tells clients and auditors, lets the offsets go.
 
-A record is finished when the broker has its follow-up and its audit event is kept. The batch waits
-for the follow-ups only.
+Each record is finished when the broker has ITS follow-up and its audit event is kept, whatever holds up
+the others. The batch waits for its follow-ups too, but not longer than a round trip takes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeAlias
 
-from limiter_worker.accepted import Accepted
 from limiter_worker.audit_trail import AuditTrail
-from limiter_worker.follow_ups import Decision, audit_of, follow_up
+from limiter_worker.culprits import Culprits
+from limiter_worker.replies import ReplySender
+from limiter_worker.taken import Decided
 from limiter_worker.verdicts import End
-from schemas.frames import Frame
-from schemas.headers import passed_on
-from schemas.runtime.bus import Bus
-from schemas.runtime.clock import Clock
-from schemas.runtime.consume.records import Record
+from schemas.events import RecordRef
+from schemas.failures import Transient
 from schemas.runtime.produce import Outgoing, Producer
-from schemas.runtime.retry import retry_until
-from schemas.runtime.store import StoreError, StoreUnavailable
 
 _LOG = logging.getLogger(__name__)
 
-_PRODUCE_DEADLINE_S = 3_600.0
+_BATCH_WAITS_S = 1.0
+_UNACKNOWLEDGED_MAX = 4_096
+_PAUSE_FIRST_S = 0.05
+_PAUSE_MAX_S = 2.0
+
+_FollowUp: TypeAlias = tuple[Decided, Outgoing]
 
 
-@dataclass(frozen=True, slots=True)
-class Decided:
-    """A request and what becomes of it."""
+class _Sending:
+    """One try of some follow-ups: each settles alone, and ``done`` when all have."""
 
-    record: Record
-    accepted: Accepted
-    decision: Decision
+    def __init__(self, count: int) -> None:
+        self.again: list[_FollowUp] = []
+        """Those to be sent again."""
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._open = count
 
-    def follow_up(self) -> Outgoing:
-        """The record to produce."""
-        return follow_up(self.accepted, self.decision, passed_on(self.record.headers))
+    def settle(self) -> None:
+        """One more of them has settled."""
+        self._open -= 1
+        if self._open == 0 and not self.done.done():
+            self.done.set_result(None)
 
 
 @dataclass(slots=True)
@@ -47,58 +54,70 @@ class Execution:
     """What decisions act upon."""
 
     producer: Producer
-    bus: Bus
+    replies: ReplySender
     trail: AuditTrail
-    clock: Clock
-    _audits: set[asyncio.Task[None]] = field(default_factory=set)
+    culprits: Culprits
+    _delivering: set[asyncio.Task[None]] = field(default_factory=set)
+    _unacknowledged: int = 0
 
     async def carry_out(self, decided: Sequence[Decided]) -> None:
-        """Returns once the broker has every follow-up; records are finished then, or once their
-        audit events are kept."""
-        audit = self._start_audit(decided)
-        replies = [
-            self._reply(each.accepted, each.decision)
-            for each in decided
-            if isinstance(each.decision, End)
-        ]
-        deadline_s = self.clock.monotonic_s() + _PRODUCE_DEADLINE_S
-        produced = self.producer.deliver([each.follow_up() for each in decided], deadline_s)
-        await asyncio.gather(produced, *replies)
-        if audit is None or audit.done():
-            _finish(decided)
+        """Returns once the broker has every follow-up, or after a second while it has few enough to
+        acknowledge; records are finished one by one."""
+        follow_ups: list[_FollowUp] = []
+        for each in decided:
+            try:
+                follow_ups.append((each, each.follow_up()))
+            except Exception as error:  # noqa: BLE001  # total: what cannot be encoded ends alone
+                self.culprits.end(each.taken, error)
+                continue
+            if isinstance(each.decision, End):
+                self.replies.offer(each.accepted.request, each.decision.terminal)
+        if not follow_ups:
+            return
+        self._unacknowledged += len(follow_ups)
+        delivering = asyncio.create_task(self._deliver(follow_ups))
+        self._delivering.add(delivering)
+        delivering.add_done_callback(self._delivering.discard)
+        await asyncio.wait((delivering,), timeout=_BATCH_WAITS_S)
+        while self._unacknowledged > _UNACKNOWLEDGED_MAX and self._delivering:
+            # The broker is behind, not one partition: nothing may be decided that it cannot take.
+            await asyncio.wait(self._delivering, return_when=asyncio.FIRST_COMPLETED)
+
+    async def settled(self) -> None:
+        """Returns once the broker has everything."""
+        while self._delivering:
+            await asyncio.wait(self._delivering)
+
+    async def _deliver(self, follow_ups: list[_FollowUp]) -> None:
+        """Send until each is acknowledged or refused for good. Every try keeps the order."""
+        pause_s = _PAUSE_FIRST_S
+        while True:
+            sending = _Sending(len(follow_ups))
+            for each in follow_ups:
+                self.producer.send(each[1]).add_done_callback(partial(self._settle, sending, each))
+            await sending.done
+            if not sending.again:
+                return
+            _LOG.warning("%d follow-ups are sent again", len(sending.again))
+            follow_ups = sending.again
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311  # jitter
+            pause_s = min(2 * pause_s, _PAUSE_MAX_S)
+
+    def _settle(
+        self, sending: _Sending, sent: _FollowUp, delivered: asyncio.Future[RecordRef]
+    ) -> None:
+        error = None if delivered.cancelled() else delivered.exception()
+        if delivered.cancelled() or isinstance(error, Transient):
+            sending.again.append(sent)
         else:
-            audit.add_done_callback(lambda _: _finish(decided))
+            self._unacknowledged -= 1
+            if isinstance(error, Exception):
+                self.culprits.end(sent[0].taken, error)
+            else:
+                self._finish(sent[0])
+        sending.settle()
 
-    def _start_audit(self, decided: Sequence[Decided]) -> asyncio.Task[None] | None:
-        """Audit events go out beside the follow-ups."""
-        events = [
-            event
-            for each in decided
-            if (event := audit_of(each.accepted, each.decision)) is not None
-        ]
-        if not events:
-            return None
-        audit = asyncio.create_task(self.trail.keep(events))
-        self._audits.add(audit)
-        audit.add_done_callback(self._audits.discard)
-        return audit
-
-    async def _reply(self, accepted: Accepted, ending: End) -> None:
-        """Tell the client; without a bus it learns from its deadline, and the outcome stands."""
-        request = accepted.request
-        frame = Frame(request.request_id, 0, 1, ending.terminal)
-        left_s = max(0, request.deadline_ms - self.clock.now_ms()) / 1000
-        deadline_s = self.clock.monotonic_s() + left_s
-
-        async def send() -> bool:
-            return await self.bus.send(frame, request.reply_to)
-
-        try:
-            await retry_until(send, StoreUnavailable, deadline_s)
-        except (StoreUnavailable, StoreError) as error:
-            _LOG.warning("no reply for %s: %r", request.request_id, error)
-
-
-def _finish(decided: Sequence[Decided]) -> None:
-    for each in decided:
-        each.record.finish()
+    def _finish(self, decided: Decided) -> None:
+        """The follow-up is in the log: the offset goes, after the audit event if there is one."""
+        if not self.trail.note(decided):
+            decided.taken.record.finish()

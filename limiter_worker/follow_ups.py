@@ -13,8 +13,9 @@ from limiter_worker.accepted import DEFERRAL_HEADER, Accepted
 from limiter_worker.deferral import Wait
 from limiter_worker.verdicts import Dispatch, End
 from schemas import topics
+from schemas.audit import Refused
 from schemas.codec import encode
-from schemas.events import AuditRecorded, Denial
+from schemas.events import AuditRecorded
 from schemas.headers import event_headers
 from schemas.runtime.produce import Headers, Outgoing
 
@@ -39,15 +40,21 @@ def follow_up(accepted: Accepted, decision: Decision, passed_on: dict[str, bytes
             return Outgoing(tier, org, encode(waiting), headers)
 
 
-def audit_of(accepted: Accepted, decision: Decision) -> AuditRecorded | None:
-    """What auditors are told: of every refusal, every deferral, and every wait in vain."""
+def audit_of(accepted: Accepted, decision: Decision) -> AuditRecorded | Refused | None:
+    """What auditors are told: of every deferral alone, of refusals and waits in vain with their like."""
     match decision:
-        case Wait(deferral=deferral, code=code):
-            what, denial = f"deferred:{deferral.number}", deferral.denial
-            return _audit(accepted, "deferred", what, code, denial)
+        case Wait():
+            return _deferred(accepted, decision)
         case End(outcome=outcome) if outcome.status == "refused" or outcome.denial is not None:
-            code = outcome.error_code or ""
-            return _audit(accepted, "refused", "refused", code, outcome.denial)
+            return Refused(
+                request_id=outcome.request_id,
+                org=outcome.org,
+                actor=outcome.key_id,
+                code=outcome.error_code or "",
+                at_ms=accepted.appended_at_ms,
+                denial=outcome.denial,
+                model=outcome.model,
+            )
         case _:
             return None
 
@@ -69,16 +76,13 @@ def _headers(event: str, accepted: Accepted, more: dict[str, bytes]) -> Headers:
     return event_headers(event, accepted.request.request_id, _SOURCE, at_ms, more)
 
 
-def _audit(
-    accepted: Accepted, action: str, what: str, code: str, denial: Denial | None
-) -> AuditRecorded:
-    request = accepted.request
-    limit = msgspec.structs.asdict(denial) if denial is not None else {}
-    detail = {"code": code, **limit, "model": request.model}
+def _deferred(accepted: Accepted, wait: Wait) -> AuditRecorded:
+    request, denial = accepted.request, msgspec.structs.asdict(wait.deferral.denial)
+    detail = {"code": wait.code, **denial, "model": request.model}
     return AuditRecorded(
-        audit_id=f"{request.request_id}:{what}",
+        audit_id=f"{request.request_id}:deferred:{wait.deferral.number}",
         org=request.org,
-        action=action,
+        action="deferred",
         actor=request.key_id,
         request_id=request.request_id,
         at_ms=accepted.appended_at_ms,

@@ -9,18 +9,16 @@ import asyncio
 import logging
 from dataclasses import dataclass
 
-import msgspec
-
 from limiter_worker.info import Info
 from schemas import topics
 from schemas.codec import encode
 from schemas.errors import ERRORS, ErrorCode
 from schemas.events import Attempt, Booking, RequestFinished
+from schemas.failures import Transient
 from schemas.headers import event_headers
 from schemas.runtime.ledger import answers, documents
 from schemas.runtime.ledger.client import LedgerClient
-from schemas.runtime.ledger.errors import LedgerUnavailable
-from schemas.runtime.produce import Outgoing, ProduceFailed, Producer
+from schemas.runtime.produce import Outgoing, Producer
 from schemas.runtime.telemetry import Metrics
 
 _LOG = logging.getLogger(__name__)
@@ -102,22 +100,33 @@ class Reaper:
         """Reap once a second, for ever."""
         while True:
             try:
-                await self._reap()
-            except (LedgerUnavailable, ProduceFailed) as error:
-                _LOG.warning("reaping waits: %r", error)
+                await self.reap()
+            except Exception as error:  # noqa: BLE001  # total: reaping goes on whatever a round meets
+                _LOG.warning("reaping waits: %r", error, exc_info=not isinstance(error, Transient))
             await asyncio.sleep(_PERIOD_S)
 
-    async def _reap(self) -> None:
+    async def reap(self) -> None:
+        """End what is due, and confirm each whose outcome is in Kafka; the others come again."""
         reaped = await self.ledger.reap(documents.Reap(limit=_ENTRIES_MAX))
-        if not reaped.entries:
+        records = [(entry, self._record(entry)) for entry in reaped.entries]
+        sent = [(entry, self.producer.send(record)) for entry, record in records if record]
+        if not sent:
             return
-        confirmed = []
-        for entry in reaped.entries:
-            try:
-                outcome = outcome_of(entry)
-            except msgspec.DecodeError as error:
-                _LOG.error("reaped %s carries no facts: %s", entry.req, error)
-                continue
+        results = await asyncio.gather(*(sending for _, sending in sent), return_exceptions=True)
+        kept = []
+        for (entry, _), result in zip(sent, results, strict=True):
+            if isinstance(result, BaseException):
+                _LOG.warning("the outcome of reaped %s is not kept: %r", entry.req, result)
+            else:
+                kept.append(entry)
+                self.metrics.count("tallygate_reaped_attempts_total", entry.verdict.lower())
+        confirmed = tuple(documents.ReapedRequest(org=e.org, req=e.req) for e in kept)
+        await self.ledger.reaped(documents.Reaped(entries=confirmed))
+
+    def _record(self, entry: answers.ReapEntry) -> Outgoing | None:
+        """The outcome's record; ``None`` when none can be made, which is that entry's misfortune."""
+        try:
+            outcome = outcome_of(entry)
             headers = event_headers(
                 "request.finished",
                 entry.req,
@@ -125,15 +134,7 @@ class Reaper:
                 outcome.finished_at_ms,
                 {"request_id": entry.req.encode()},
             )
-            record = Outgoing(topics.OUTCOMES, entry.org.encode(), encode(outcome), headers)
-            confirmed.append((entry, self.producer.send(record)))
-        await asyncio.gather(*(delivered for _, delivered in confirmed))
-        for entry, _ in confirmed:
-            self.metrics.count("tallygate_reaped_attempts_total", entry.verdict.lower())
-        await self.ledger.reaped(
-            documents.Reaped(
-                entries=tuple(
-                    documents.ReapedRequest(org=entry.org, req=entry.req) for entry, _ in confirmed
-                )
-            )
-        )
+            return Outgoing(topics.OUTCOMES, entry.org.encode(), encode(outcome), headers)
+        except Exception as error:  # noqa: BLE001  # total: one entry must not stop the others
+            _LOG.error("reaped %s makes no outcome: %r", entry.req, error)
+            return None

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from schemas.runtime.settings import WorkerSettings
 
 
 class LimiterSettings(WorkerSettings):
     """What the limiter is told by its environment."""
+
+    org_inflight_default: int = Field(default=256, ge=1)
+    """Requests of one organization between admission and their end, where it states no concurrency."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from limiter_worker.periods import PeriodKind, period_at
 from schemas import keys
@@ -16,17 +17,23 @@ from schemas.config_state import Snapshot
 from schemas.entities import Limits
 from schemas.events import PinnedPrice, RequestAccepted
 from schemas.money import TokenCounts, cost_nano_usd, nano_usd
-from schemas.runtime.ledger.documents import Admit, Balance, Lease, Rate, Unit
+from schemas.runtime.ledger.documents import Admit, Balance, Lease, Rate, Shed, Unit
 
 _MINUTE_S = 60
 
 
+IN_FLIGHT: Final = "org:in_flight"
+"""The concurrency limit of organizations that state none."""
+
+
 @dataclass(frozen=True, slots=True)
-class DefaultRate:
-    """The request rate of organizations and keys that state none."""
+class Defaults:
+    """The limits of those that state none: a request rate of organizations and keys, and how many
+    requests of one organization are between admission and their end."""
 
     requests_per_s: float
     burst: int
+    in_flight: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +58,9 @@ class Terms:
 @dataclass(frozen=True, slots=True)
 class NoTerms:
     """The request cannot be admitted whatever the ledger says: its model or organization is gone,
-    or the model has no price where a budget applies, or what it names cannot be read here."""
+    or the model has no price where a budget applies."""
 
     unpriced: bool
-    closed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +74,12 @@ class _Scope:
 
 
 def terms_of(
-    request: RequestAccepted, config: Snapshot, default: DefaultRate, now_ms: int, info: str
+    request: RequestAccepted, config: Snapshot, default: Defaults, now_ms: int, info: str
 ) -> Terms | NoTerms:
-    """The terms under the configuration in force. ``info`` is handed back when a request is reaped."""
-    named = request.org, request.project, request.key_id, request.user, request.model
-    if config.closes(*named):
-        return NoTerms(unpriced=False, closed=True)
+    """The terms under the configuration in force. ``info`` is handed back when a request is reaped.
+
+    Background work waits for the limits that nobody stated; those that an operator set refuse it.
+    """
     if request.model not in config.models or request.org not in config.organizations:
         return NoTerms(unpriced=False)
     price = config.prices[request.model]
@@ -82,8 +88,9 @@ def terms_of(
         return NoTerms(unpriced=True)
     facts: dict[str, LimitFacts] = {}
     tokens = request.input_tokens_bound + request.output_tokens_bound
-    rates = [r for s in scopes for r in _rates(s, default, tokens, facts)]
-    leases = [lease for s in scopes for lease in _leases(s, facts)]
+    unstated: list[str] = []
+    rates = [r for s in scopes for r in _rates(s, default, tokens, facts, unstated)]
+    leases = [lease for s in scopes for lease in _leases(s, default, facts, unstated)]
     amounts: dict[Unit, int] = {"requests": 1, "tokens": tokens}
     if price is not None:
         amounts["nano_usd"] = _cost_bound(request, price)
@@ -97,9 +104,26 @@ def terms_of(
         leases=tuple(leases),
         balances=tuple(balances),
         defer=_may_wait(scopes),
+        waits_for=tuple(unstated) if request.background else (),
         info=info,
     )
     return Terms(admit, price, facts)
+
+
+def shed_terms(request: RequestAccepted, shed: Shed) -> Terms:
+    """What is asked of the ledger for a request that the gateway itself refuses: to keep that."""
+    admit = Admit(
+        org=request.org,
+        req=request.request_id,
+        deadline_ms=request.deadline_ms,
+        accepted_ms=request.accepted_at_ms,
+        shed=shed,
+    )
+    return Terms(admit, None, {})
+
+
+UNAVAILABLE: Final = Shed(why="unavailable", retry_after_ms=2_000)
+"""Limits of the request are not known here, so nobody can tell whether it meets them."""
 
 
 def removed_limit(limit_id: str, limit: int) -> LimitFacts:
@@ -150,15 +174,20 @@ def _may_wait(scopes: list[_Scope]) -> bool:
 
 
 def _rates(
-    scope: _Scope, default: DefaultRate, tokens: int, facts: dict[str, LimitFacts]
+    scope: _Scope,
+    default: Defaults,
+    tokens: int,
+    facts: dict[str, LimitFacts],
+    unstated: list[str],
 ) -> Iterator[Rate]:
     per_s = scope.limits.requests_per_s
     burst = scope.limits.burst
+    limit_id = f"{scope.name}:requests_per_s"
     if per_s is None and scope.has_default_rate:
         per_s = default.requests_per_s
         burst = burst or default.burst
+        unstated.append(limit_id)
     if per_s is not None:
-        limit_id = f"{scope.name}:requests_per_s"
         facts[limit_id] = LimitFacts("rate_limit", "requests", math.ceil(per_s))
         yield Rate(
             key=keys.request_rate_suffix(scope.key),
@@ -180,10 +209,14 @@ def _rates(
         )
 
 
-def _leases(scope: _Scope, facts: dict[str, LimitFacts]) -> Iterator[Lease]:
-    limit = scope.limits.concurrency
+def _leases(
+    scope: _Scope, default: Defaults, facts: dict[str, LimitFacts], unstated: list[str]
+) -> Iterator[Lease]:
+    limit, limit_id = scope.limits.concurrency, f"{scope.name}:concurrency"
+    if limit is None and scope.key == keys.ORG_SCOPE:
+        limit, limit_id = default.in_flight, IN_FLIGHT
+        unstated.append(limit_id)
     if limit is not None:
-        limit_id = f"{scope.name}:concurrency"
         facts[limit_id] = LimitFacts("rate_limit", "requests", limit)
         yield Lease(key=keys.lease_suffix(scope.key), id=limit_id, limit=limit)
 

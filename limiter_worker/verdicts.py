@@ -91,8 +91,6 @@ def decide(
 
 def refuse_without_terms(accepted: Accepted, why: NoTerms) -> End:
     """The end of a request that no limits could be found for."""
-    if why.closed:
-        return end(accepted, "refused", ErrorCode.SERVICE_UNAVAILABLE)
     code = ErrorCode.MODEL_UNPRICED if why.unpriced else ErrorCode.MODEL_NOT_FOUND
     return end(accepted, "refused", code)
 

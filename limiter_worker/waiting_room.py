@@ -10,64 +10,84 @@ import asyncio
 import heapq
 import itertools
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from limiter_worker.admission import Admission, Taken
+from limiter_worker.admission import Admission
 from limiter_worker.deferral import Waiters
+from limiter_worker.fair_intake import BATCH_MAX
+from limiter_worker.taken import Taken
 from schemas.runtime.clock import Clock
 from schemas.runtime.consume.records import Record
 from schemas.runtime.produce import Outgoing, ProduceFailed, Producer
 
 _LOG = logging.getLogger(__name__)
 
-_BATCH_MAX = 256
+_RECORDS_MAX = 16_384
+_BYTES_MAX = 128 * 1024 * 1024
+_LOOK_AGAIN_S = 0.1
 _HAND_BACK_DEADLINE_S = 10.0
 
 
 @dataclass(slots=True)
 class WaitingRoom:
-    """Takes batches of the deferred topics and hands what is due to admission."""
+    """Takes batches of the deferred topics and hands on what is due, as bytes as they came."""
 
     admission: Admission
     waiters: Waiters
     producer: Producer
     clock: Clock
-    _waiting: list[tuple[int, int, Taken]] = field(default_factory=list)
-    """A heap of (due time in ms, order of arrival, request)."""
+    again: Callable[[Taken], None]
+    """Takes a request whose time has come."""
+    _waiting: list[tuple[int, int, Record]] = field(default_factory=list)
+    """A heap of (due time in ms, order of arrival, record)."""
+    _bytes: int = 0
     _order: Iterator[int] = field(default_factory=itertools.count)
     _arrived: asyncio.Event = field(default_factory=asyncio.Event)
     _is_closed: bool = False
 
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more is taken in until something is due."""
+        return len(self._waiting) >= _RECORDS_MAX or self._bytes >= _BYTES_MAX
+
     async def handle(self, batch: list[Record]) -> None:
-        """Take the records in; returns at once."""
+        """Take the records in; returns at once, unless the room is full."""
+        while self.is_full and not self._is_closed:  # noqa: ASYNC110  # rare
+            await asyncio.sleep(_LOOK_AGAIN_S)
         if self._is_closed:
             await self._hand_back(batch)
             return
-        for taken in await self.admission.take(batch):
-            accepted = taken.accepted
+        for taken in self.admission.take(batch):
+            accepted, record = taken.accepted, taken.record
             self.waiters.note(accepted.request, accepted.not_before_ms)
-            heapq.heappush(self._waiting, (accepted.not_before_ms, next(self._order), taken))
+            heapq.heappush(self._waiting, (accepted.not_before_ms, next(self._order), record))
+            self._bytes += len(record.value or b"")
         self._arrived.set()
 
     async def run(self) -> None:
-        """Hand over what is due, batch after batch, for ever."""
+        """Hand on what is due, for ever."""
         while True:
             await self._until_due()
             if due := self._take_due(self.clock.now_ms()):
-                await self.admission.admit(due)
+                for taken in self.admission.take(due):
+                    self.again(taken)
 
     async def forget(self, *_: Any, **__: Any) -> None:
         """The partitions were revoked: whoever owns them next reads the records again."""
         self._waiting.clear()
+        self._bytes = 0
 
     async def close(self) -> None:
         """Before the process stops: produce again what still waits, and let its offsets go."""
         self._is_closed = True
-        records = [taken.record for _, _, taken in self._waiting]
-        self._waiting.clear()
+        records = [record for _, _, record in self._waiting]
+        await self.forget()
         await self._hand_back(records)
 
     async def _until_due(self) -> None:
@@ -81,10 +101,12 @@ class WaitingRoom:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._arrived.wait(), left_s)
 
-    def _take_due(self, now_ms: int) -> list[Taken]:
-        due: list[Taken] = []
-        while self._waiting and self._waiting[0][0] <= now_ms and len(due) < _BATCH_MAX:
-            due.append(heapq.heappop(self._waiting)[2])
+    def _take_due(self, now_ms: int) -> list[Record]:
+        due: list[Record] = []
+        while self._waiting and self._waiting[0][0] <= now_ms and len(due) < BATCH_MAX:
+            record = heapq.heappop(self._waiting)[2]
+            self._bytes -= len(record.value or b"")
+            due.append(record)
         return due
 
     async def _hand_back(self, records: list[Record]) -> None:

@@ -26,6 +26,7 @@ MetricName = Literal[
     "tallygate_backend_healthy",
     "tallygate_shed_requests_total",
     "tallygate_queued_requests",
+    "tallygate_replies_dropped_total",
     "tallygate_produce_requests_total",
     "tallygate_produced_records_total",
     "tallygate_produced_bytes_total",
@@ -111,4 +112,7 @@ METRICS: Final[dict[MetricName, MetricSpec]] = {
     "tallygate_tasks_total": MetricSpec("counter", "Tasks, where TALLYGATE_COUNT_LOOP is set."),
     "tallygate_timers_total": MetricSpec("counter", "Timers, likewise."),
     "tallygate_futures_total": MetricSpec("counter", "Futures made by the loop, likewise."),
+    "tallygate_replies_dropped_total": MetricSpec(
+        "counter", "Replies of the limiter that the bus did not take in time."
+    ),
 }

@@ -5,16 +5,19 @@ Each keeps what it was given, so that a test can look at it; none decides anythi
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
-from limiter_worker.admission import Admission
+from limiter_worker.admission import Admission, Left
 from limiter_worker.audit_trail import AuditTrail
+from limiter_worker.culprits import Culprits
 from limiter_worker.deferral import Waiters
 from limiter_worker.execution import Execution
-from limiter_worker.terms import DefaultRate
+from limiter_worker.replies import ReplySender
+from limiter_worker.terms import Defaults
 from schemas.codec import decode, encode
 from schemas.config_state import Snapshot
 from schemas.events import Event, RecordRef, RequestAccepted
@@ -28,6 +31,8 @@ from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.produce import Outgoing, Producer
 from schemas.runtime.telemetry import Metrics
 from schemas.topics import REQUESTS
+
+_UNLIMITED = Defaults(1e6, 1_000_000, in_flight=1_000_000)
 
 
 @dataclass(slots=True)
@@ -59,6 +64,12 @@ class FakeProducer:
     """A broker that takes everything."""
 
     produced: list[Outgoing] = field(default_factory=list)
+
+    def send(self, record: Outgoing) -> asyncio.Future[RecordRef]:
+        self.produced.append(record)
+        delivered: asyncio.Future[RecordRef] = asyncio.get_running_loop().create_future()
+        delivered.set_result(RecordRef(topic=record.topic, partition=0, offset=len(self.produced)))
+        return delivered
 
     async def deliver(self, records: Sequence[Outgoing], deadline_s: float) -> None:
         self.produced += records
@@ -99,22 +110,14 @@ class Limiter:
     producer: FakeProducer = field(default_factory=FakeProducer)
     bus: FakeBus = field(default_factory=FakeBus)
     waiters: Waiters = field(default_factory=Waiters)
+    defaults: Defaults = _UNLIMITED
+    left: list[Left] = field(default_factory=list)
+    """What the last batch left undecided."""
     _offsets: Iterator[int] = field(default_factory=itertools.count)
 
-    @property
-    def admission(self) -> Admission:
-        producer = cast("Producer", self.producer)
-        trail = AuditTrail(producer, self.clock)
-        return Admission(
-            ledger=self.ledger,
-            execution=Execution(producer, cast("Bus", self.bus), trail, self.clock),
-            waiters=self.waiters,
-            config=cast("ConfigFeed", self.config),
-            dead_letters=DeadLetters.through(producer),
-            metrics=Metrics(),
-            clock=self.clock,
-            default_rate=DefaultRate(1e6, 1_000_000),
-        )
+    def parts(self) -> Parts:
+        """Everything that surrounds one batch, wired as the composition root does."""
+        return Parts(self)
 
     def record(self, request: RequestAccepted) -> FakeRecord:
         """The record of a new request."""
@@ -133,7 +136,42 @@ class Limiter:
         )
 
     async def handle(self, *records: FakeRecord) -> list[Outgoing]:
-        """One batch; what it produced."""
-        before = len(self.producer.produced)
-        await self.admission.handle([record.as_record() for record in records])
+        """One batch; what it produced. What is only to be asked again is asked again."""
+        before, parts = len(self.producer.produced), self.parts()
+        batch = parts.admission.take([record.as_record() for record in records])
+        self.left = []
+        while batch:
+            left = await parts.admission.admit(batch)
+            batch = [each.taken for each in left if each.why in ("ledger", "rolled")]
+            self.left += [each for each in left if each.taken not in batch]
+        await parts.settled()
         return self.producer.produced[before:]
+
+
+class Parts:
+    """Admission and what it hands on to."""
+
+    def __init__(self, around: Limiter) -> None:
+        producer, clock, metrics = cast("Producer", around.producer), around.clock, Metrics()
+        self.replies = ReplySender(cast("Bus", around.bus), clock, metrics)
+        self.trail = AuditTrail(producer, clock)
+        letters = DeadLetters.through(producer)
+        self.culprits = Culprits(around.ledger, producer, self.replies, letters, metrics, clock)
+        self.execution = Execution(producer, self.replies, self.trail, self.culprits)
+        self.admission = Admission(
+            ledger=around.ledger,
+            execution=self.execution,
+            waiters=around.waiters,
+            config=cast("ConfigFeed", around.config),
+            culprits=self.culprits,
+            metrics=metrics,
+            clock=clock,
+            defaults=around.defaults,
+        )
+
+    async def settled(self) -> None:
+        """Everything that was begun is out."""
+        await self.execution.settled()
+        await self.culprits.settled()
+        await self.trail.settled()
+        await self.replies.send_waiting()

@@ -12,17 +12,17 @@ import pytest
 
 from limiter_worker.accepted import Accepted
 from limiter_worker.audit_trail import AuditTrail
-from limiter_worker.execution import Decided, Execution
+from limiter_worker.taken import Decided, Taken
 from limiter_worker.verdicts import end
 from schemas.codec import decode_as, encode
 from schemas.errors import ErrorCode
 from schemas.events import AuditRecorded
-from schemas.runtime.bus import Bus
 from schemas.runtime.clock import Clock
+from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.produce import Outgoing, ProduceFailed, Producer
 from schemas.topics import AUDIT, OUTCOMES
-from tests.fakes.limiter_parts import FakeBus, FakeProducer, FakeRecord
-from tests.unit.examples import ACCEPTED_AT, NOW_MS, REQUEST_ID, accepted
+from tests.fakes.limiter_parts import FakeConfig, FakeProducer, FakeRecord, Limiter, Parts
+from tests.unit.examples import ACCEPTED_AT, NOW_MS, REQUEST_ID, accepted, configuration
 
 _EVENT = AuditRecorded(
     audit_id="r1:refused", org="acme", action="refused", actor="key_a", at_ms=1, detail="{}"
@@ -49,10 +49,11 @@ def _trail(producer: FakeProducer, deadline_s: float = 60.0) -> AuditTrail:
     return AuditTrail(cast("Producer", producer), Clock(), deadline_s)
 
 
-def _refused(record: FakeRecord) -> Decided:
-    request = accepted()
+def _refused(record: FakeRecord, request_id: str = REQUEST_ID) -> Decided:
+    request = accepted(request_id=request_id)
     taken = Accepted(request, encode(request), ACCEPTED_AT, NOW_MS)
-    return Decided(record.as_record(), taken, end(taken, "refused", ErrorCode.MODEL_UNPRICED))
+    refusal = end(taken, "refused", ErrorCode.MODEL_UNPRICED)
+    return Taken(record.as_record(), taken).becomes(refusal)
 
 
 async def test_an_event_goes_to_its_topic_under_its_organization() -> None:
@@ -83,17 +84,35 @@ async def test_what_kafka_does_not_take_is_in_the_log(
 
 
 async def test_the_offset_waits_for_the_audit_event_and_the_batch_does_not() -> None:
-    """The outcome is out and the client told; the record is finished once its event is kept."""
-    producer, bus, record = _NoAudit(), FakeBus(), FakeRecord(b"")
-    trail, clock = _trail(producer), Clock()
-    execution = Execution(cast("Producer", producer), cast("Bus", bus), trail, clock)
-    await execution.carry_out([_refused(record)])
+    """The outcome is out; the record is finished once its event is kept."""
+    producer, record = _NoAudit(), FakeRecord(b"")
+    parts = Parts(
+        Limiter(cast("LedgerClient", None), FakeConfig(configuration()), producer=producer)
+    )
+    await parts.execution.carry_out([_refused(record)])
 
     assert [r.topic for r in producer.produced] == [OUTCOMES]
-    assert [frame.request_id for frame in bus.sent] == [REQUEST_ID]
+    assert record.finished == 0
+    parts.trail.flush()
+    await asyncio.sleep(0)
     assert record.finished == 0
     producer.opened.set()
-    for _ in range(5):
-        await asyncio.sleep(0)
+    await parts.trail.settled()
     assert record.finished == 1
     assert [r.topic for r in producer.produced] == [OUTCOMES, AUDIT]
+
+
+async def test_refusals_alike_become_one_event_that_lists_them() -> None:
+    """And every record is finished when that one is kept."""
+    producer = FakeProducer()
+    parts = Parts(
+        Limiter(cast("LedgerClient", None), FakeConfig(configuration()), producer=producer)
+    )
+    records = [FakeRecord(b"") for _ in range(3)]
+    await parts.execution.carry_out([_refused(r, f"r{n}") for n, r in enumerate(records)])
+    await parts.trail.settled()
+
+    (event,) = producer.events(AUDIT)
+    assert isinstance(event, AuditRecorded)
+    assert msgspec.json.decode(event.detail)["request_ids"] == ["r0", "r1", "r2"]
+    assert [record.finished for record in records] == [1, 1, 1]

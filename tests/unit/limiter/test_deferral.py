@@ -10,7 +10,7 @@ import pytest
 from limiter_worker.accepted import DEFERRAL_HEADER, Accepted, Deferral, accepted_of
 from limiter_worker.deferral import WAITERS_MAX, Wait, Waiters, tier_of, wait_of
 from limiter_worker.follow_ups import audit_of, follow_up
-from limiter_worker.terms import DefaultRate, Terms, terms_of
+from limiter_worker.terms import Defaults, Terms, terms_of
 from limiter_worker.verdicts import (
     Dispatch,
     End,
@@ -21,6 +21,7 @@ from limiter_worker.verdicts import (
     was_produced_too_late,
 )
 from schemas import topics
+from schemas.audit import Refused
 from schemas.codec import MalformedRecord, decode_as, encode
 from schemas.entities import Limits
 from schemas.errors import ErrorCode
@@ -148,7 +149,7 @@ def test_a_deferred_request_is_not_too_late_for_its_produce_deadline() -> None:
 
 def test_a_wait_in_vain_names_the_limit() -> None:
     """When the deadline passed meanwhile, the outcome still says for what."""
-    terms = terms_of(accepted(), configuration(), DefaultRate(100, 200), NOW_MS, "")
+    terms = terms_of(accepted(), configuration(), Defaults(100, 200, in_flight=256), NOW_MS, "")
     assert isinstance(terms, Terms)
     ending = decide(_read_back(_wait(), NOW_MS + 5), terms, answers.Expired(), 7)
 
@@ -190,7 +191,7 @@ def test_the_policy_nearest_to_the_caller_decides(scopes: dict[str, Any], waits:
     """Key before user before project before organization; none refuses."""
     limits: dict[str, Any] = {name: Limits(on_limit=policy) for name, policy in scopes.items()}
     config = configuration(**limits)
-    terms = terms_of(accepted(), config, DefaultRate(100, 200), NOW_MS, "")
+    terms = terms_of(accepted(), config, Defaults(100, 200, in_flight=256), NOW_MS, "")
 
     assert isinstance(terms, Terms)
     assert terms.admit.defer == waits
@@ -240,15 +241,15 @@ def test_waiters_of_another_process_count_once_their_records_were_read() -> None
     assert not waiters.enter(_numbered(WAITERS_MAX), NOW_MS)
 
 
-def _facts(event: AuditRecorded | None) -> dict[str, Any]:
-    assert event is not None
+def _facts(event: AuditRecorded | Refused | None) -> dict[str, Any]:
+    assert isinstance(event, AuditRecorded)
     return dict(msgspec.json.decode(event.detail))
 
 
 def test_auditors_hear_of_a_deferral() -> None:
     """Who, when, which limit and how full it was; the same bytes for a redelivery."""
     event = audit_of(_accepted(), _wait())
-    assert event is not None
+    assert isinstance(event, AuditRecorded)
 
     assert (event.audit_id, event.action) == (f"{REQUEST_ID}:deferred:1", "deferred")
     assert (event.org, event.actor, event.at_ms) == ("acme", "key_a", _APPENDED_MS)
@@ -271,16 +272,20 @@ def test_auditors_hear_of_every_refusal() -> None:
     by_limit = audit_of(request, _refusal(request))
     unpriced = audit_of(request, end(request, "refused", ErrorCode.MODEL_UNPRICED))
 
-    assert by_limit is not None
-    assert by_limit.audit_id == f"{REQUEST_ID}:refused"
-    assert _facts(by_limit)["limit_id"] == "org:budget:month"
-    assert _facts(unpriced) == {"code": "model_unpriced", "model": "echo"}
+    assert isinstance(by_limit, Refused)
+    assert (by_limit.request_id, by_limit.at_ms) == (REQUEST_ID, _APPENDED_MS)
+    assert by_limit.denial is not None
+    assert by_limit.denial.limit_id == "org:budget:month"
+    assert isinstance(unpriced, Refused)
+    assert (unpriced.code, unpriced.denial, unpriced.model) == ("model_unpriced", None, "echo")
 
 
 def test_auditors_do_not_hear_of_what_was_granted_or_given_up() -> None:
     """An admission has a record of its own; a cancellation is the client's."""
     request = _accepted()
-    terms = terms_of(request.request, configuration(), DefaultRate(100, 200), NOW_MS, "")
+    terms = terms_of(
+        request.request, configuration(), Defaults(100, 200, in_flight=256), NOW_MS, ""
+    )
     assert isinstance(terms, Terms)
     admitted = decide(request, terms, answers.Admitted(), 7)
     cancelled = end(request, "cancelled", ErrorCode.REQUEST_CANCELLED)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limiter_worker.terms import DefaultRate, LimitFacts, NoTerms, Terms, removed_limit, terms_of
+from limiter_worker.terms import Defaults, LimitFacts, NoTerms, Terms, removed_limit, terms_of
 from schemas.config_state import Snapshot, pinned_price
 from schemas.entities import Budget, Limits, Model, Quota, Target
 from schemas.events import RequestAccepted
 from schemas.money import TokenCounts, cost_nano_usd
 from tests.unit.examples import NOW_MS, accepted, configuration, priced_model
 
-_DEFAULT = DefaultRate(requests_per_s=100, burst=200)
+_DEFAULT = Defaults(requests_per_s=100, burst=200, in_flight=256)
 _UNPRICED = Model(backends=(Target(backend="b1"),))
 _LIMIT = Limits(concurrency=1, tokens_per_min=600, budgets=(Budget("5", "day"),))
 
@@ -228,23 +226,3 @@ def test_the_id_of_a_removed_limit_tells_its_facts() -> None:
     )
     for limit_id, fact in _terms(configuration(org=limits)).facts.items():
         assert removed_limit(limit_id, fact.limit) == fact
-
-
-@pytest.mark.parametrize(
-    "closed",
-    [
-        ("organization", "acme"),
-        ("project", "search"),
-        ("key", "key_a"),
-        ("user", "ada"),
-        ("model", "echo"),
-    ],
-)
-def test_nothing_closed_is_admitted_without_the_limits_that_cannot_be_read(
-    closed: tuple[str, str],
-) -> None:
-    """Neither with earlier ones nor with none."""
-    request = accepted(org="acme", project="search", key_id="key_a", user="ada", model="echo")
-    config = replace(configuration(), closed=frozenset({closed}))
-
-    assert terms_of(request, config, _DEFAULT, NOW_MS, "") == NoTerms(unpriced=False, closed=True)

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from limiter_worker.accepted import Accepted
-from limiter_worker.terms import DefaultRate, NoTerms, Terms, terms_of
+from limiter_worker.terms import Defaults, NoTerms, Terms, terms_of
 from limiter_worker.verdicts import (
     Decidable,
     Dispatch,
@@ -43,7 +43,7 @@ def _accepted(**more: Any) -> Accepted:
 
 def _terms(limits: Limits = _LIMITS) -> Terms:
     config = configuration(org=limits)
-    terms = terms_of(accepted(), config, DefaultRate(100, 200), NOW_MS, "")
+    terms = terms_of(accepted(), config, Defaults(100, 200, in_flight=256), NOW_MS, "")
     assert isinstance(terms, Terms)
     return terms
 
@@ -176,13 +176,6 @@ def test_without_terms_the_model_is_at_fault(unpriced: bool, code: str) -> None:
 
     assert ending.outcome.error_code == code
     assert ending.outcome.status == "refused"
-
-
-def test_what_is_closed_may_be_asked_for_again() -> None:
-    """An administrator can open it."""
-    ending = refuse_without_terms(_accepted(), NoTerms(unpriced=False, closed=True))
-
-    assert (ending.outcome.error_code, ending.outcome.http_status) == ("service_unavailable", 503)
 
 
 def test_an_end_hints_at_a_retry_as_its_code_does() -> None:

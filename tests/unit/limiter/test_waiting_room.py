@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from limiter_worker.accepted import Accepted
-from limiter_worker.admission import Admission, Taken
+from limiter_worker.admission import Admission
 from limiter_worker.deferral import Waiters
+from limiter_worker.taken import Taken
 from limiter_worker.waiting_room import WaitingRoom
 from schemas.codec import encode
 from schemas.runtime.clock import Clock
@@ -34,7 +35,7 @@ class _Admitting:
 
     admitted: list[int] = field(default_factory=list)
 
-    async def take(self, batch: Sequence[Record]) -> list[Taken]:
+    def take(self, batch: Sequence[Record]) -> list[Taken]:
         return [
             Taken(
                 record,
@@ -45,8 +46,8 @@ class _Admitting:
             for record in batch
         ]
 
-    async def admit(self, batch: Sequence[Taken]) -> None:
-        self.admitted += [taken.record.offset for taken in batch]
+    def again(self, taken: Taken) -> None:
+        self.admitted.append(taken.record.offset)
 
 
 @dataclass
@@ -61,6 +62,7 @@ class _Room:
             Waiters(),
             cast("Producer", self.producer),
             self.clock,
+            self.admitting.again,
         )
 
     async def arrive(self, *due_in_ms: int) -> list[FakeRecord]:

@@ -1,0 +1,130 @@
+"""Ends a request that cannot be decided: its bytes, its limits or we are at fault, and it pays alone.
+
+It gets an outcome and a reply at once; its record is kept as a dead letter; what it may hold returns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from limiter_worker.follow_ups import follow_up
+from limiter_worker.replies import ReplySender
+from limiter_worker.taken import Taken
+from limiter_worker.verdicts import end
+from schemas.errors import ErrorCode
+from schemas.failures import Poison
+from schemas.headers import passed_on
+from schemas.runtime.clock import Clock
+from schemas.runtime.consume.dead_letters import DeadLetters, TooManyDeadLetters
+from schemas.runtime.consume.records import Record
+from schemas.runtime.ledger import answers, documents
+from schemas.runtime.ledger.client import LedgerClient
+from schemas.runtime.ledger.errors import LedgerFault, LedgerUnavailable
+from schemas.runtime.produce import Producer
+from schemas.runtime.retry import retry_until
+from schemas.runtime.telemetry import Metrics
+
+_LOG = logging.getLogger(__name__)
+
+_PRODUCE_DEADLINE_S = 3_600.0
+
+
+@dataclass(slots=True)
+class Culprits:
+    """Takes requests that failed; each is a task of its own, and there are as many as the inbox lets in."""
+
+    ledger: LedgerClient
+    producer: Producer
+    replies: ReplySender
+    dead_letters: DeadLetters
+    metrics: Metrics
+    clock: Clock
+    _ending: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def end(self, taken: Taken, error: Exception) -> None:
+        """Begin to end the request."""
+        _LOG.error(
+            "request %s cannot be decided and fails: %r",
+            taken.accepted.request.request_id,
+            error,
+            exc_info=error,
+        )
+        self._begin(self._end(taken, error))
+
+    def bury(self, record: Record, error: Exception) -> None:
+        """Begin to dead-letter a record that is no request: whose it is cannot be told."""
+        self._begin(self._bury_unread(record, error))
+
+    async def settled(self) -> None:
+        """Returns once all that began has ended."""
+        while self._ending:
+            await asyncio.wait(self._ending)
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    async def _bury_unread(self, record: Record, error: Exception) -> None:
+        try:
+            await self.dead_letters.take(record, "decode", error)
+        except Exception:  # noqa: BLE001  # total: the record stays unfinished, and the watchdog sees it
+            _LOG.exception("no dead letter for %s", record.ref)
+        else:
+            self.metrics.count("tallygate_dead_letters_total", record.topic)
+            record.finish()
+
+    async def _end(self, taken: Taken, error: Exception) -> None:
+        try:
+            is_ours = await self._withdraw(taken)
+            if is_ours:
+                await self._fail(taken)
+            await self._bury(taken, error)
+        except Exception:  # noqa: BLE001  # total: the record stays unfinished and is read again
+            _LOG.exception("request %s", taken.accepted.request.request_id)
+        else:
+            taken.record.finish()
+
+    async def _withdraw(self, taken: Taken) -> bool:
+        """Return its hold and see to it that it is never admitted; False when it is over or runs:
+        then its end is somebody else's."""
+        request = taken.accepted.request
+        tombstone = documents.Cancel(
+            org=request.org, req=request.request_id, deadline_ms=request.deadline_ms
+        )
+        left_s = max(0, request.deadline_ms - self.clock.now_ms()) / 1000
+
+        async def cancel() -> answers.CancelAnswer:
+            return await self.ledger.cancel(tombstone)
+
+        try:
+            answer = await retry_until(cancel, LedgerUnavailable, self.clock.monotonic_s() + left_s)
+        except (LedgerUnavailable, LedgerFault) as error:
+            # What it holds is voided by the reaper at its deadline.
+            _LOG.warning("no tombstone for %s: %r", request.request_id, error)
+            return True
+        return isinstance(answer, answers.Ok)
+
+    async def _fail(self, taken: Taken) -> None:
+        ended = end(taken.accepted, "failed", ErrorCode.INTERNAL_ERROR)
+        self.replies.offer(taken.accepted.request, ended.terminal)
+        outcome = follow_up(taken.accepted, ended, passed_on(taken.record.headers))
+        deadline_s = self.clock.monotonic_s() + _PRODUCE_DEADLINE_S
+        try:
+            await self.producer.deliver([outcome], deadline_s)
+        except Poison as error:
+            _LOG.error("no outcome for %s: %r", taken.accepted.request.request_id, error)
+
+    async def _bury(self, taken: Taken, error: Exception) -> None:
+        record = taken.record
+        try:
+            await self.dead_letters.take(record, "admit", error)
+        except (TooManyDeadLetters, Poison) as reason:
+            # Its outcome tells what became of it; a flood of one tenant's must not stop the rest.
+            _LOG.error("no dead letter for %s: %r", taken.accepted.request.request_id, reason)
+        else:
+            self.metrics.count("tallygate_dead_letters_total", record.topic)

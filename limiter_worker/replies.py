@@ -1,0 +1,107 @@
+"""Tells clients how their requests ended, beside everything else: nobody waits for the bus.
+
+Bounded in number and bytes and a few seconds per reply; beyond that a reply is dropped. The outcome
+stands in the log, and ingress finds it there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from dataclasses import dataclass, field
+
+from schemas.events import RequestAccepted
+from schemas.frames import Frame, Terminal
+from schemas.runtime.bus import Bus
+from schemas.runtime.clock import Clock
+from schemas.runtime.store import StoreError, StoreUnavailable
+from schemas.runtime.telemetry import Metrics
+
+_LOG = logging.getLogger(__name__)
+
+REPLIES_MAX = 8_192
+_BYTES_MAX = 8 * 1024 * 1024
+_FRAME_BYTES = 256
+"""What a frame weighs beside its texts."""
+_BATCH_MAX = 256
+_GIVE_UP_S = 3.0
+_PAUSE_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    frame: Frame
+    reply_to: str | None
+    give_up_s: float
+    size_bytes: int
+
+
+@dataclass(slots=True)
+class ReplySender:
+    """Sends terminal frames in the order in which they were offered, many in one round trip."""
+
+    bus: Bus
+    clock: Clock
+    metrics: Metrics
+    _waiting: deque[_Reply] = field(default_factory=deque)
+    _bytes: int = 0
+    _arrived: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether further replies are dropped."""
+        return len(self._waiting) >= REPLIES_MAX or self._bytes >= _BYTES_MAX
+
+    def offer(self, request: RequestAccepted, terminal: Terminal) -> None:
+        """Send it soon, or drop it."""
+        if self.is_full:
+            self._drop(request.request_id, "too many replies wait")
+            return
+        size_bytes = _FRAME_BYTES + len(terminal.body) + len(terminal.error_message or "")
+        frame = Frame(request.request_id, 0, 1, terminal)
+        give_up_s = self.clock.monotonic_s() + _GIVE_UP_S
+        self._waiting.append(_Reply(frame, request.reply_to, give_up_s, size_bytes))
+        self._bytes += size_bytes
+        self._arrived.set()
+
+    async def run(self) -> None:
+        """Send what is offered, for ever."""
+        while True:
+            await self._arrived.wait()
+            if not await self.send_waiting():
+                await asyncio.sleep(_PAUSE_S)
+
+    async def settled(self) -> None:
+        """Returns once no reply waits, those included that are given up."""
+        while self._waiting:  # noqa: ASYNC110  # only at the stop
+            await asyncio.sleep(_PAUSE_S)
+
+    async def send_waiting(self) -> bool:
+        """Send one batch; False when the bus is away and replies wait for it."""
+        count = min(len(self._waiting), _BATCH_MAX)
+        batch = [self._waiting.popleft() for _ in range(count)]
+        sent = await asyncio.gather(
+            *(self.bus.send(reply.frame, reply.reply_to) for reply in batch), return_exceptions=True
+        )
+        again: list[_Reply] = []
+        for reply, result in zip(batch, sent, strict=True):
+            is_away = isinstance(result, StoreUnavailable)
+            if is_away and self.clock.monotonic_s() < reply.give_up_s:
+                again.append(reply)
+                continue
+            self._bytes -= reply.size_bytes
+            if isinstance(result, StoreUnavailable | StoreError):
+                self._drop(reply.frame.request_id, repr(result))
+            elif isinstance(result, BaseException):
+                # A frame that cannot be encoded is this reply's fault alone.
+                _LOG.error("reply", exc_info=result)
+                self._drop(reply.frame.request_id, repr(result))
+        self._waiting.extendleft(reversed(again))
+        if not self._waiting:
+            self._arrived.clear()
+        return not again
+
+    def _drop(self, request_id: str, reason: str) -> None:
+        self.metrics.count("tallygate_replies_dropped_total")
+        _LOG.warning("no reply for %s: %s", request_id, reason)

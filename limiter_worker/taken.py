@@ -1,0 +1,47 @@
+"""A request on its way through the limiter: with its record, and later with its decision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from limiter_worker.accepted import Accepted
+from limiter_worker.deferral import Wait
+from limiter_worker.follow_ups import Decision, follow_up
+from limiter_worker.verdicts import Dispatch, End
+from schemas.headers import passed_on
+from schemas.runtime.consume.records import Record
+from schemas.runtime.ledger.documents import Shed
+from schemas.runtime.produce import Outgoing
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A request that was read from its record."""
+
+    record: Record
+    accepted: Accepted
+    shed: Shed | None = None
+    """Why the gateway itself refuses it, if it does."""
+    rolls: int = 0
+    """How often the ledger was in another period than this process."""
+
+    def becomes(self, decision: Dispatch | End | Wait) -> Decided:
+        """The request with its decision."""
+        return Decided(self, decision)
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A request and what becomes of it."""
+
+    taken: Taken
+    decision: Decision
+
+    @property
+    def accepted(self) -> Accepted:
+        """The request itself."""
+        return self.taken.accepted
+
+    def follow_up(self) -> Outgoing:
+        """The record to produce."""
+        return follow_up(self.accepted, self.decision, passed_on(self.taken.record.headers))
