@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -16,18 +17,22 @@ from limiter_worker.audit_trail import AuditTrail
 from limiter_worker.culprits import Culprits
 from limiter_worker.deferral import Waiters
 from limiter_worker.execution import Execution
+from limiter_worker.fair_intake import FairIntake
 from limiter_worker.replies import ReplySender
 from limiter_worker.terms import Defaults
 from schemas.codec import decode, encode
 from schemas.config_state import Snapshot
 from schemas.events import Event, RecordRef, RequestAccepted
+from schemas.failures import Failure
 from schemas.frames import Frame
 from schemas.runtime.bus import Bus
 from schemas.runtime.clock import Clock
 from schemas.runtime.config import ConfigFeed
 from schemas.runtime.consume.dead_letters import DeadLetters
 from schemas.runtime.consume.records import Record
+from schemas.runtime.ledger import answers, documents
 from schemas.runtime.ledger.client import LedgerClient
+from schemas.runtime.ledger.model import LedgerModel
 from schemas.runtime.produce import Outgoing, Producer
 from schemas.runtime.telemetry import Metrics
 from schemas.topics import REQUESTS
@@ -45,6 +50,7 @@ class FakeRecord:
     key: bytes = b"acme"
     headers: Mapping[str, bytes] = field(default_factory=dict)
     timestamp_ms: int = 0
+    partition: int = 0
     finished: int = 0
 
     @property
@@ -77,6 +83,40 @@ class FakeProducer:
     def events(self, topic: str) -> list[Event]:
         """What was produced to the topic."""
         return [decode(r.value or b"") for r in self.produced if r.topic == topic]
+
+
+@dataclass(slots=True)
+class ModelLedger:
+    """The ledger's model in place of a store; calls on some requests can be made to fail."""
+
+    clock: Clock = field(default_factory=Clock)
+    model: LedgerModel = field(default_factory=lambda: LedgerModel(epoch=1))
+    failures: dict[str, Failure] = field(default_factory=dict)
+    rounds: list[list[str]] = field(default_factory=list)
+    """The requests of each round trip of admission."""
+
+    async def admit_many(
+        self, batch: Sequence[documents.Admit]
+    ) -> list[answers.AdmitAnswer | Failure]:
+        await asyncio.sleep(0)
+        self.rounds.append([document.req for document in batch])
+        return [
+            self.failures.get(doc.req) or self.model.admit(doc, self._now_us()) for doc in batch
+        ]
+
+    async def cancel(self, document: documents.Cancel) -> answers.CancelAnswer:
+        return self.model.cancel(document, self._now_us())
+
+    def state_of(self, request_id: str, org: str = "acme") -> str:
+        attempt = self.model.attempts.get((org, request_id))
+        return attempt.state if attempt else ""
+
+    def _now_us(self) -> int:
+        return self.clock.now_ms() * 1_000
+
+    def as_client(self) -> LedgerClient:
+        """For the code under test."""
+        return cast("LedgerClient", self)
 
 
 @dataclass(slots=True)
@@ -175,3 +215,17 @@ class Parts:
         await self.culprits.settled()
         await self.trail.settled()
         await self.replies.send_waiting()
+
+
+@asynccontextmanager
+async def intake_of(limiter: Limiter) -> AsyncIterator[FairIntake]:
+    """The intake in front of admission, running."""
+    parts = limiter.parts()
+    intake = FairIntake(parts.admission, limiter.clock, lambda _: False)
+    running = asyncio.create_task(intake.run())
+    try:
+        yield intake
+        await parts.settled()
+    finally:
+        running.cancel()
+        await asyncio.wait([running])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -11,11 +13,18 @@ from hypothesis import strategies as st
 
 from accounting.booking import measures
 from limiter_worker.info import Info, info_of
-from limiter_worker.reaper import outcome_of
+from limiter_worker.reaper import Reaper, outcome_of
 from schemas.codec import encode
-from schemas.events import RequestFinished
-from schemas.runtime.ledger.answers import GivenUp, ReapEntry
+from schemas.events import RecordRef, RequestFinished
+from schemas.failures import Poison
+from schemas.runtime.ledger import documents
+from schemas.runtime.ledger.answers import GivenUp, Ok, ReapedAttempts, ReapEntry
+from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.ledger.documents import Booking
+from schemas.runtime.produce import Outgoing, Producer
+from schemas.runtime.telemetry import Metrics
+from schemas.topics import OUTCOMES
+from tests.fakes.limiter_parts import FakeProducer
 from tests.unit.examples import ACCEPTED_AT, NOW_MS, REQUEST_ID, accepted
 
 _INFO = info_of(accepted(), ACCEPTED_AT).encoded()
@@ -152,3 +161,73 @@ def test_facts_of_others_are_refused(info: str) -> None:
     """With one exception, which the reaper reports."""
     with pytest.raises(msgspec.DecodeError):
         Info.decoded(info)
+
+
+@dataclass
+class _ReapedLedger:
+    """Lists what it is given, and keeps what is confirmed."""
+
+    entries: tuple[ReapEntry, ...]
+    confirmed: list[str] = field(default_factory=list)
+
+    async def reap(self, document: documents.Reap) -> ReapedAttempts:
+        return ReapedAttempts(entries=self.entries)
+
+    async def reaped(self, document: documents.Reaped) -> Ok:
+        self.confirmed += [entry.req for entry in document.entries]
+        return Ok()
+
+
+class _RefusesOne(FakeProducer):
+    """Takes no outcome of the organization ``large``."""
+
+    def send(self, record: Outgoing) -> asyncio.Future[RecordRef]:
+        if record.key != b"large":
+            return super().send(record)
+        refused: asyncio.Future[RecordRef] = asyncio.get_running_loop().create_future()
+        refused.set_exception(Poison("too large"))
+        return refused
+
+
+def _reaper(ledger: _ReapedLedger) -> tuple[Reaper, _RefusesOne]:
+    producer = _RefusesOne()
+    reaper = Reaper(cast("LedgerClient", ledger), cast("Producer", producer), Metrics())
+    return reaper, producer
+
+
+async def test_an_entry_that_makes_no_outcome_stops_no_other() -> None:
+    """Bad facts, a defect, or a record that no broker takes: the others are confirmed."""
+    bad = (
+        _entry(req="facts", info="{}"),
+        _entry(req="amounts", holds=(None,)),
+        _entry(req="large", org="large"),
+    )
+    ledger = _ReapedLedger((*bad, _entry(req="good")))
+    reaper, producer = _reaper(ledger)
+    await reaper.reap()
+
+    assert ledger.confirmed == ["good"]
+    assert [event.request_id for event in producer.events(OUTCOMES)] == ["good"]  # type: ignore[union-attr]
+
+
+async def test_a_round_that_fails_is_not_the_last() -> None:
+    """Whatever it met."""
+    ledger = _ReapedLedger((_entry(req="good"),))
+    reaper, _ = _reaper(ledger)
+    reap = ledger.reap
+    rounds = 0
+
+    async def fails_first(document: documents.Reap) -> ReapedAttempts:
+        nonlocal rounds
+        rounds += 1
+        if rounds == 1:
+            raise ZeroDivisionError
+        return await reap(document)
+
+    ledger.reap = fails_first  # type: ignore[method-assign]
+    running = asyncio.create_task(reaper.run())
+    await asyncio.sleep(1.2)
+    running.cancel()
+    await asyncio.wait([running])
+
+    assert ledger.confirmed == ["good"]

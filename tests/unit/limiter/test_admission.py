@@ -1,0 +1,279 @@
+"""Admission: what cannot be decided is left or ends alone, and its neighbours go on."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from limiter_worker import admission, taken
+from limiter_worker.terms import Defaults, terms_of
+from schemas.config_state import Snapshot
+from schemas.entities import Limits
+from schemas.events import RecordRef, RequestAccepted, RequestAdmitted, RequestFinished
+from schemas.failures import Poison
+from schemas.frames import Terminal
+from schemas.runtime.clock import Clock
+from schemas.runtime.ledger import documents
+from schemas.runtime.ledger.errors import LedgerFault, LedgerUnavailable
+from schemas.runtime.produce import Outgoing
+from schemas.topics import DISPATCH, OUTCOMES, REQUESTS, dead_letters_of
+from tests.fakes.limiter_parts import FakeConfig, FakeProducer, FakeRecord, Limiter, ModelLedger
+from tests.unit.examples import accepted, configuration
+
+_LETTERS = dead_letters_of(REQUESTS)
+
+
+class _TooLarge(Poison):
+    """A record that no broker takes."""
+
+
+class _Picky(FakeProducer):
+    """Refuses the dispatch of one request for good, and one outcome for a while."""
+
+    def send(self, record: Outgoing) -> asyncio.Future[RecordRef]:
+        if record.topic == DISPATCH and record.key == b"r1":
+            refused: asyncio.Future[RecordRef] = asyncio.get_running_loop().create_future()
+            refused.set_exception(_TooLarge("9 MiB"))
+            return refused
+        return super().send(record)
+
+
+def _limiter(config: Snapshot | None = None, **more: Any) -> tuple[Limiter, ModelLedger]:
+    ledger = ModelLedger()
+    return Limiter(ledger.as_client(), FakeConfig(config or configuration()), **more), ledger
+
+
+def _request(number: int, **more: Any) -> RequestAccepted:
+    now_ms = Clock().now_ms()
+    times = {"accepted_at_ms": now_ms, "deadline_ms": now_ms + 60_000}
+    return accepted(request_id=f"r{number}", **({"produce_by_ms": now_ms + 60_000} | times | more))
+
+
+def _dispatched(limiter: Limiter) -> list[str]:
+    events = limiter.producer.events(DISPATCH)
+    return [event.request_id for event in events if isinstance(event, RequestAdmitted)]
+
+
+def _outcomes(limiter: Limiter) -> dict[str, tuple[str, int]]:
+    events = limiter.producer.events(OUTCOMES)
+    return {
+        e.request_id: (e.status, e.http_status) for e in events if isinstance(e, RequestFinished)
+    }
+
+
+def _assert_only_the_second_failed(limiter: Limiter, records: list[FakeRecord]) -> None:
+    """Outcome, reply and dead letter for it; its neighbours run; every offset goes."""
+    assert _dispatched(limiter) == ["r0", "r2"]
+    assert _outcomes(limiter) == {"r1": ("failed", 500)}
+    (frame,) = limiter.bus.sent
+    assert isinstance(frame.content, Terminal)
+    assert (frame.request_id, frame.content.error_code) == ("r1", "internal_error")
+    (letter,) = [r for r in limiter.producer.produced if r.topic == _LETTERS]
+    assert letter.value == records[1].value
+    assert [record.finished for record in records] == [1, 1, 1]
+
+
+async def test_a_request_whose_limits_cannot_be_found_fails_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And no redelivery admits it."""
+
+    def fail(request: RequestAccepted, *more: Any) -> Any:
+        if request.request_id == "r1":
+            raise ZeroDivisionError
+        return terms_of(request, *more)
+
+    monkeypatch.setattr(admission, "terms_of", fail)
+    limiter, ledger = _limiter()
+    records = [limiter.record(_request(number)) for number in range(3)]
+    await limiter.handle(*records)
+
+    _assert_only_the_second_failed(limiter, records)
+    assert ledger.state_of("r1") == "CANCELLED"
+
+
+async def test_a_request_that_the_ledger_rejects_fails_alone() -> None:
+    """The others of its round trip have their answers."""
+    limiter, ledger = _limiter()
+    ledger.failures["r1"] = LedgerFault("ERR user_function")
+    records = [limiter.record(_request(number)) for number in range(3)]
+    await limiter.handle(*records)
+
+    _assert_only_the_second_failed(limiter, records)
+
+
+@pytest.mark.parametrize("where", ["decide", "follow_up", "producer"])
+async def test_what_an_admitted_request_holds_returns_when_it_cannot_go_on(
+    where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A defect in its decision or its record, or a record that no broker takes."""
+    module: Any = admission if where == "decide" else taken
+    found = getattr(module, where, None)
+
+    def fail(request: Any, *more: Any) -> Any:
+        if request.request.request_id == "r1" and not getattr(more[0], "outcome", None):
+            raise ZeroDivisionError
+        assert found is not None
+        return found(request, *more)
+
+    if where != "producer":
+        monkeypatch.setattr(module, where, fail)
+    limiter, ledger = _limiter(producer=_Picky())
+    records = [limiter.record(_request(number)) for number in range(3)]
+    await limiter.handle(*records)
+
+    _assert_only_the_second_failed(limiter, records)
+    assert ledger.state_of("r1") == "CANCELLED"
+    held = ledger.model.limits.balances["acme", "b:org/tokens:" + _month()]["reserved"]
+    assert held == 2 * 1_500
+
+
+def _month() -> str:
+    from limiter_worker.periods import period_at  # noqa: PLC0415  # one line of use
+
+    return period_at("month", Clock().now_ms()).id
+
+
+async def test_a_batch_that_fails_as_a_whole_is_taken_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever is at fault pays; the halves without it pass."""
+    limiter, ledger = _limiter()
+    admit_many = ledger.admit_many
+
+    class _Breaks(ModelLedger):
+        async def admit_many(self, batch: Any) -> Any:
+            if any(document.req == "r1" for document in batch):
+                raise RuntimeError("nobody expects it")
+            return await admit_many(batch)
+
+    breaks = _Breaks(model=ledger.model)
+    limiter.ledger = breaks.as_client()
+    records = [limiter.record(_request(number)) for number in range(3)]
+    await limiter.handle(*records)
+
+    _assert_only_the_second_failed(limiter, records)
+
+
+async def test_a_request_that_ran_meanwhile_gets_no_second_outcome() -> None:
+    """A defect on its redelivery costs a dead letter only."""
+    limiter, ledger = _limiter()
+    record = limiter.record(_request(1))
+    await limiter.handle(record)
+    start = documents.Start(org="acme", req="r1", owner="d", lease_ms=15_000)
+    ledger.model.start(start, Clock().now_ms() * 1_000)
+    ledger.failures["r1"] = LedgerFault("ERR")
+    await limiter.handle(record)
+
+    assert _outcomes(limiter) == {}
+    assert [r.topic for r in limiter.producer.produced] == [DISPATCH, _LETTERS]
+
+
+async def test_what_the_ledger_does_not_answer_for_is_left() -> None:
+    """The rest of the batch goes on; past its deadline it hears 503."""
+    limiter, ledger = _limiter()
+    ledger.failures = {f"r{number}": LedgerUnavailable("away") for number in (1, 2)}
+    over_ms = Clock().now_ms() - 1
+    batch = [_request(0), _request(1), _request(2, deadline_ms=over_ms)]
+    parts = limiter.parts()
+    records = [limiter.record(request) for request in batch]
+    left = await parts.admission.admit(parts.admission.take([r.as_record() for r in records]))
+    await parts.settled()
+
+    assert [(each.taken.accepted.request.request_id, each.why) for each in left] == [
+        ("r1", "ledger")
+    ]
+    assert _dispatched(limiter) == ["r0"]
+    assert _outcomes(limiter) == {"r2": ("expired", 503)}
+    assert [record.finished for record in records] == [1, 0, 1]
+
+
+async def test_a_request_whose_limits_are_not_here_is_not_asked_for() -> None:
+    """It is left, whatever the ledger would say."""
+    limiter, ledger = _limiter()
+    await limiter.handle(limiter.record(_request(1, config_offset=8)))
+
+    assert [each.why for each in limiter.left] == ["config"]
+    assert (ledger.rounds, limiter.producer.produced) == ([], [])
+
+
+async def test_a_key_that_was_deleted_is_refused_for_good() -> None:
+    """401, not 503: waiting would not help."""
+    gone = replace(configuration(), keys={}, versions={("key", "key_a"): 2})
+    limiter, _ = _limiter(gone)
+    await limiter.handle(limiter.record(_request(1)))
+
+    assert _outcomes(limiter) == {"r1": ("refused", 401)}
+
+
+_TWO = Defaults(1e6, 1_000_000, in_flight=2)
+
+
+async def test_the_default_lease_refuses_interactive_requests_with_facts() -> None:
+    """429, by name and number, and when to come back; no rate token is spent for it."""
+    limiter, ledger = _limiter(defaults=_TWO)
+    await limiter.handle(*(limiter.record(_request(number)) for number in range(3)))
+
+    (outcome,) = limiter.producer.events(OUTCOMES)
+    assert isinstance(outcome, RequestFinished)
+    assert outcome.denial is not None
+    assert (outcome.http_status, outcome.error_code) == (429, "RATE_LIMIT_EXCEEDED")
+    assert (outcome.denial.limit_id, outcome.denial.limit_type) == ("org:in_flight", "rate_limit")
+    assert (outcome.denial.unit, outcome.denial.limit) == ("requests", 2)
+    assert outcome.denial.retry_after_ms
+    assert ledger.state_of("r2") == "REFUSED"
+
+
+async def test_the_default_lease_lets_background_work_wait() -> None:
+    """Nothing is kept of it: it is asked again, and admitted when a place is free."""
+    limiter, ledger = _limiter(defaults=_TWO)
+    await limiter.handle(*(limiter.record(_request(n, background=True)) for n in range(3)))
+
+    assert [each.why for each in limiter.left] == ["limit"]
+    assert _dispatched(limiter) == ["r0", "r1"]
+    assert (_outcomes(limiter), ledger.state_of("r2")) == ({}, "")
+
+
+async def test_a_limit_that_an_operator_set_refuses_background_work_too() -> None:
+    """As before."""
+    limiter, _ = _limiter(configuration(org=Limits(concurrency=1)))
+    await limiter.handle(*(limiter.record(_request(n, background=True)) for n in range(2)))
+
+    assert limiter.left == []
+    assert _outcomes(limiter) == {"r1": ("refused", 429)}
+
+
+@pytest.mark.parametrize(
+    ("why", "code"),
+    [("overloaded", "server_is_overloaded"), ("unavailable", "service_unavailable")],
+)
+async def test_a_shed_request_hears_503_and_when_to_come_back(why: Any, code: str) -> None:
+    """Through the ledger, so that no redelivery admits it; nothing is held."""
+    limiter, ledger = _limiter()
+    parts = limiter.parts()
+    record = limiter.record(_request(1))
+    (request,) = parts.admission.take([record.as_record()])
+    shed = documents.Shed(why=why, retry_after_ms=1_700)
+    await parts.admission.admit([replace(request, shed=shed)])
+    await parts.settled()
+    await limiter.handle(record)
+
+    assert _outcomes(limiter) == {"r1": ("refused", 503)}
+    for frame in limiter.bus.sent:
+        assert isinstance(frame.content, Terminal)
+        assert (frame.content.error_code, frame.content.retry_after_ms) == (code, 1_700)
+    assert (_dispatched(limiter), ledger.state_of("r1")) == ([], "REFUSED")
+
+
+async def test_bytes_that_are_no_request_are_dead_lettered_beside_the_batch() -> None:
+    """Its neighbours are admitted."""
+    limiter, _ = _limiter()
+    garbage = FakeRecord(b"\x00\x00\x00\x00\x63garbage", 7)
+    await limiter.handle(garbage, limiter.record(_request(0)))
+
+    assert _dispatched(limiter) == ["r0"]
+    assert garbage.finished == 1
+    assert [r.value for r in limiter.producer.produced if r.topic == _LETTERS] == [garbage.value]

@@ -1,0 +1,72 @@
+"""A request is admitted only where everything that bears its limits is known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from limiter_worker.readiness import standing_of
+from schemas.config_state import Problem, Snapshot
+from tests.unit.examples import accepted, configuration
+
+
+def _config(**more: Any) -> Snapshot:
+    fields = {name: getattr(configuration(), name) for name in Snapshot.__dataclass_fields__}
+    return Snapshot(**(fields | more))
+
+
+def test_what_is_whole_is_known() -> None:
+    """Also at a later offset than the one ingress saw."""
+    assert standing_of(accepted(), configuration()) == "known"
+    assert (
+        standing_of(accepted(project=None, user=None, config_offset=3), configuration()) == "known"
+    )
+
+
+def test_an_offset_that_is_not_here_is_waited_for() -> None:
+    """Whatever it changed."""
+    assert standing_of(accepted(config_offset=8), configuration()) == "not_yet"
+
+
+@pytest.mark.parametrize("kind", ["organizations", "models", "keys", "projects", "users"])
+def test_an_entity_that_was_never_read_is_waited_for(kind: str) -> None:
+    """Its limits may be anything."""
+    assert standing_of(accepted(), _config(**{kind: {}, "versions": {}})) == "not_yet"
+
+
+@pytest.mark.parametrize(
+    ("kind", "plural", "name", "standing"),
+    [
+        ("organization", "organizations", "acme", "gone"),
+        ("model", "models", "echo", "gone"),
+        ("key", "keys", "key_a", "revoked"),
+        ("project", "projects", "search", "known"),
+        ("user", "users", "ada", "known"),
+    ],
+)
+def test_what_was_deleted_here_is_final(kind: str, plural: str, name: str, standing: str) -> None:
+    """A project or user that is gone limits nothing any more."""
+    config = _config(**{plural: {}, "versions": {(kind, name): 3}})
+
+    assert standing_of(accepted(), config) == standing
+
+
+@pytest.mark.parametrize(
+    "where", ["organization/acme", "model/echo", "key/key_a", "project/search", "user/ada"]
+)
+def test_an_entity_whose_entry_was_refused_here_is_closed(where: str) -> None:
+    """Even if an older entry of it is still at hand."""
+    config = _config(problems=(Problem(where, "it is wrong"),), versions={("key", "key_a"): 1})
+
+    assert standing_of(accepted(), config) == "not_yet"
+    assert standing_of(accepted(), _config(problems=(Problem("backend/b9", "wrong"),))) == "known"
+
+
+def test_the_offset_counts_before_what_is_missing() -> None:
+    """A model deleted here may be back at the offset that ingress saw."""
+    config = _config(models={}, versions={("model", "echo"): 3})
+    later = msgspec.structs.replace(accepted(), config_offset=9)
+
+    assert standing_of(later, config) == "not_yet"
