@@ -96,7 +96,16 @@ class _Limiter:
         await self.background.close()
         await self.room.close()
         await self.worker.disown_older_generations()
+        self._disown_background()
         await self.intake.settled()
+
+    def _disown_background(self) -> None:
+        """The stop need not wait for what waits for a limit; whoever comes next reads it again."""
+        if not self.worker.app.started:
+            return
+        unacked = self.worker.app.consumer.unacked
+        for message in [m for m in unacked if m.topic == topics.BACKGROUND]:
+            unacked.discard(message)
 
     async def settle(self) -> None:
         """After the last batch: what follows from it is out."""

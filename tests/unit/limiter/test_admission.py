@@ -200,6 +200,17 @@ async def test_a_request_whose_limits_are_not_here_is_not_asked_for() -> None:
     assert (ledger.rounds, limiter.producer.produced) == ([], [])
 
 
+async def test_what_names_a_closed_entity_hears_503_at_once() -> None:
+    """Through the ledger, so that no other limiter admits it; a job waits."""
+    closed = replace(configuration(), closed=frozenset({("key", "key_a")}))
+    limiter, ledger = _limiter(closed)
+    await limiter.handle(limiter.record(_request(1)), limiter.record(_request(2, background=True)))
+
+    assert _outcomes(limiter) == {"r1": ("refused", 503)}
+    assert ledger.state_of("r1") == "REFUSED"
+    assert [each.why for each in limiter.left] == ["config"]
+
+
 async def test_a_key_that_was_deleted_is_refused_for_good() -> None:
     """401, not 503: waiting would not help."""
     gone = replace(configuration(), keys={}, versions={("key", "key_a"): 2})

@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from limiter_worker.readiness import standing_of
-from schemas.config_state import Problem, Snapshot
+from schemas.config_references import Problem
+from schemas.config_state import Snapshot
 from tests.unit.examples import accepted, configuration
 
 
@@ -54,14 +55,27 @@ def test_what_was_deleted_here_is_final(kind: str, plural: str, name: str, stand
 
 
 @pytest.mark.parametrize(
-    "where", ["organization/acme", "model/echo", "key/key_a", "project/search", "user/ada"]
+    "who",
+    [
+        ("organization", "acme"),
+        ("model", "echo"),
+        ("key", "key_a"),
+        ("project", "search"),
+        ("user", "ada"),
+    ],
 )
-def test_an_entity_whose_entry_was_refused_here_is_closed(where: str) -> None:
-    """Even if an older entry of it is still at hand."""
-    config = _config(problems=(Problem(where, "it is wrong"),), versions={("key", "key_a"): 1})
+def test_an_entity_whose_entry_was_refused_here_is_closed(who: tuple[str, str]) -> None:
+    """Neither earlier limits nor none take their place."""
+    assert standing_of(accepted(), _config(closed=frozenset({who}))) == "closed"
+    assert standing_of(accepted(), _config(closed=frozenset({("backend", "b9")}))) == "known"
+
+
+def test_a_key_that_hangs_on_something_missing_is_waited_for() -> None:
+    """Its project may be on its way."""
+    problems = (Problem("key/key_a", "project 'search' does not exist"),)
+    config = _config(keys={}, versions={("key", "key_a"): 1}, problems=problems)
 
     assert standing_of(accepted(), config) == "not_yet"
-    assert standing_of(accepted(), _config(problems=(Problem("backend/b9", "wrong"),))) == "known"
 
 
 def test_the_offset_counts_before_what_is_missing() -> None:
