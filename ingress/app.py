@@ -21,9 +21,12 @@ from starlette.types import ASGIApp
 from ingress.admin.deps import AdminDeps
 from ingress.cancellations import Cancellations
 from ingress.claims import Claims
+from ingress.conditions import UNPRODUCED_S, Conditions
 from ingress.connections import connections_max
 from ingress.front_server import FrontServer, front_server
 from ingress.gate import Gate
+from ingress.health import Health
+from ingress.health_watch import HealthWatch
 from ingress.intake import Intake
 from ingress.placement import Placement
 from ingress.public import create_public_app
@@ -49,7 +52,6 @@ _LOG = logging.getLogger(__name__)
 
 _RECONNECT_PAUSE_S: Final = 1.0
 _ADMIN_CONNECTIONS_MAX: Final = 64
-_UNPRODUCED_OK_S: Final = 5.0
 _LOOPBACK: Final = "127.0.0.1"
 
 _AWAY: Final = (StoreUnavailable, StoreError, KafkaConnectionError)
@@ -68,25 +70,40 @@ class Ingress:
     waiters: Waiters
     intake: Intake
     refusals: RefusalAudit
+    watch: HealthWatch
     metrics: Metrics
     clock: Clock
     connected: set[str] = field(default_factory=set)
 
     def components(self) -> dict[str, str]:
         """Component to ``ok`` or what is wrong with it."""
-        now_s = asyncio.get_running_loop().time()
-        unproduced_s = self.waiters.oldest_unproduced_s(now_s)
         is_listening = self.subscription.subscribed and self.bus.store.connected
         has_config = self.config.following or self.config.snapshot.offset >= 0
-        kafka = "ok" if "kafka" in self.connected else "not connected"
-        if unproduced_s > _UNPRODUCED_OK_S:
-            kafka = f"no acknowledgement for {unproduced_s:.0f} s"
+        unproduced_s = self.waiters.unproduced_s
         return {
-            "kafka": kafka,
-            "bus": "ok" if is_listening else "not connected",
+            "kafka": f"no acknowledgement for {unproduced_s:.0f} s"
+            if unproduced_s > UNPRODUCED_S
+            else self._state("kafka", is_connected="kafka" in self.connected),
+            "bus": self._state("bus", is_connected=is_listening),
             "config": "ok" if has_config else "nothing read yet",
-            "ledger": "ok" if self.ledger_store.connected else "not connected",
+            "ledger": self._state("ledger", is_connected=self.ledger_store.connected),
         }
+
+    def _state(self, name: str, *, is_connected: bool) -> str:
+        silence_s = self.watch.silence_s(name)
+        if not is_connected:
+            return "not connected"
+        return f"no answer for {silence_s:.0f} s" if silence_s else "ok"
+
+    def health(self) -> Health:
+        """What the status endpoints tell; nothing is asked for it."""
+        return Health(
+            components=self.components(),
+            bounds=self.intake.gate.shares.bounds_reached(),
+            closing=self.intake.closing(),
+            fleet=self.watch.fleet,
+            now_s=self.clock.monotonic_s(),
+        )
 
     async def run(self) -> int:
         """Serve until SIGTERM or SIGINT, or until a background task fails. 0 after a signal."""
@@ -110,6 +127,7 @@ class Ingress:
             asyncio.create_task(self._open_doors()),
             asyncio.create_task(self._report()),
             asyncio.create_task(self.refusals.run()),
+            asyncio.create_task(self.watch.run()),
         ]
         serving = asyncio.gather(*(server.serve() for server in servers))
         watched: list[asyncio.Future[Any]] = [serving, *background]
@@ -132,7 +150,7 @@ class Ingress:
 
     def public_app(self) -> Starlette:
         """The application of the public port."""
-        status = StatusRoutes(self.components, self.metrics, lambda: len(self.waiters))
+        status = StatusRoutes(self.health, self.metrics, lambda: len(self.waiters))
         return create_public_app(self.intake, status, self.metrics)
 
     def admin_app(self) -> Starlette:
@@ -214,7 +232,10 @@ def create_app(settings: IngressSettings) -> Ingress:
         waiters.on_message,
         waiters.on_subscribed,
     )
-    intake = _intake(settings, config, producer, waiters, ledger, bus)
+    watch = HealthWatch(
+        config, store, bus.store, producer.ask_broker, clock, settings.disk_free_min_bytes
+    )
+    intake = _intake(settings, config, producer, waiters, ledger, bus, watch.conditions)
     return Ingress(
         settings=settings,
         config=config,
@@ -225,6 +246,7 @@ def create_app(settings: IngressSettings) -> Ingress:
         waiters=waiters,
         intake=intake,
         refusals=RefusalAudit(intake.gate.tally, producer, clock),
+        watch=watch,
         metrics=metrics,
         clock=clock,
     )
@@ -237,6 +259,7 @@ def _intake(
     waiters: Waiters,
     ledger: LedgerClient,
     bus: Bus,
+    conditions: Conditions,
 ) -> Intake:
     clock = Clock()
     cancellations = Cancellations(ledger, bus)
@@ -253,4 +276,5 @@ def _intake(
         cancellations=cancellations,
         clock=clock,
         gate=Gate.create(settings, clock),
+        conditions=conditions,
     )

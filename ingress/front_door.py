@@ -14,7 +14,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from ingress import head_guard
 from ingress.connections import Connections, Phase
-from ingress.paths import HEALTHZ, READYZ
+from ingress.paths import HEALTHZ, READYZ, STARTUPZ
 from ingress.refusals import Headers, Refusal
 from schemas.failures import Poison
 from schemas.ids import UUID7_RANDOM_BYTES, uuid7
@@ -25,7 +25,7 @@ _PIPELINED_MAX: Final = 32
 """Requests that may wait behind the one under way on a connection."""
 _DISCARDED_BYTES_MAX: Final = 16 * 1024 * 1024
 _UNWRITTEN_BYTES_HIGH: Final = 64 * 1024
-_HEALTH: Final = frozenset({HEALTHZ.encode(), READYZ.encode()})
+_HEALTH: Final = frozenset(path.encode() for path in (HEALTHZ, READYZ, STARTUPZ))
 _FRAMING: Final = (b"content-length", b"transfer-encoding")
 _CLOCK: Final = Clock()
 

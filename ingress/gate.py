@@ -71,7 +71,7 @@ class Gate:
         """
         refusal = self._refuse_rate(caller, config, body_bytes) or self.shares.enter(caller.org)
         if refusal is not None:
-            self._tell(caller, request_id, refusal, None)
+            self.tell(caller, request_id, refusal)
         return refusal
 
     def leave(self, caller: Caller, entered_s: float) -> None:
@@ -97,7 +97,7 @@ class Gate:
             draw = random.random()  # noqa: S311  # a share of requests, no secret
             refusal = self.throttle.refusal_of((caller.org, model), now_s, draw)
         if refusal is not None:
-            self._tell(caller, request_id, refusal, model)
+            self.tell(caller, request_id, refusal, model)
         return refusal
 
     def note(
@@ -156,7 +156,10 @@ class Gate:
         name = f"bytes/{caller.key_id}"
         return _Limit(name, "key:bytes_per_s", "bytes", bucket, body_bytes)
 
-    def _tell(self, caller: Caller, request_id: str, refusal: Refusal, model: str | None) -> None:
+    def tell(
+        self, caller: Caller, request_id: str, refusal: Refusal, model: str | None = None
+    ) -> None:
+        """A request was refused here: the auditors shall know."""
         self.tally.add(
             Refused(
                 request_id=request_id,

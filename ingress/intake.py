@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from starlette.types import Scope
 
 from ingress.auth import Caller, authenticate
 from ingress.cancellations import Cancellations
 from ingress.claims import Claims
+from ingress.conditions import UNPRODUCED_S, Conditions
 from ingress.gate import Gate
 from ingress.placement import Placement
 from ingress.recollection import Recollection
@@ -21,6 +23,8 @@ from schemas.errors import ErrorCode
 from schemas.runtime.clock import Clock
 from schemas.runtime.config import ConfigFeed
 from schemas.runtime.ledger.client import LedgerClient
+
+_LOG_BEHIND_MS: Final = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,7 @@ class Intake:
     cancellations: Cancellations
     clock: Clock
     gate: Gate
+    conditions: Conditions
     is_open: bool = False
     """False until everything is connected: an unread configuration knows no key."""
 
@@ -59,7 +64,7 @@ class Intake:
         """Who calls, if anybody can be served."""
         return self.refuse_now() or self.caller(headers)
 
-    def enter(self, scope: Scope) -> Entered | Refusal:
+    def enter(self, scope: Scope, *, is_background: bool = False) -> Entered | Refusal:
         """Who calls, once the gate has let the request in; it must ``leave``."""
         headers = dict(scope["headers"])
         caller = self.caller_now(headers)
@@ -67,8 +72,27 @@ class Intake:
             return caller
         request_id: str = scope["state"]["request_id"]
         body_bytes = announced_bytes(headers) or 0
+        refusal = self._refuse_new(is_background=is_background)
+        if refusal is not None:
+            self.gate.tell(caller, request_id, refusal)
+            return refusal
         refusal = self.gate.enter(caller, self.config.snapshot, request_id, body_bytes)
         return refusal or Entered(caller, headers, self.clock.monotonic_s())
+
+    def _refuse_new(self, *, is_background: bool) -> Refusal | None:
+        """Why nothing new is taken now, from anybody; background work may wait for the log."""
+        for name, how in self.closing().items():
+            message = f"The gateway takes no requests now ({name}: {how})."
+            return Refusal(ErrorCode.SERVICE_UNAVAILABLE, message)
+        if self.waiters.unproduced_s > UNPRODUCED_S and not is_background:
+            return Refusal(
+                ErrorCode.OVERLOADED, "The log is behind.", retry_after_ms=_LOG_BEHIND_MS
+            )
+        return None
+
+    def closing(self) -> dict[str, str]:
+        """What keeps every new request out now, by name."""
+        return self.conditions.closing(self.config.behind_s)
 
     def leave(self, entered: Entered) -> None:
         """The request has been answered, or its client is gone."""

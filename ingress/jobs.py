@@ -55,7 +55,7 @@ class JobSubmission:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         state = scope["state"]
-        entered = self._intake.enter(scope)
+        entered = self._intake.enter(scope, is_background=True)
         if isinstance(entered, Refusal):
             refusal: Refusal | None = entered
         else:

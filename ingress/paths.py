@@ -12,6 +12,7 @@ JOBS: Final = "/v1/jobs"
 MODELS: Final = "/v1/models"
 HEALTHZ: Final = "/v1/status/healthz"
 READYZ: Final = "/v1/status/readyz"
+STARTUPZ: Final = "/v1/status/startupz"
 METRICS: Final = "/metrics"
 
 _NATIVE: Final = (INFERENCE, "/v1/status", JOBS)
@@ -22,6 +23,7 @@ _ROUTES: Final = {
     MODELS: "models",
     HEALTHZ: "status",
     READYZ: "status",
+    STARTUPZ: "status",
     METRICS: "metrics",
 }
 

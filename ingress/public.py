@@ -44,6 +44,7 @@ def create_public_app(intake: Intake, status: StatusRoutes, metrics: Metrics) ->
             Route(f"{paths.MODELS}/{{name:path}}", models.show),
             Route(paths.HEALTHZ, status.healthz),
             Route(paths.READYZ, status.readyz),
+            Route(paths.STARTUPZ, status.startupz),
             Route(paths.METRICS, status.metrics),
         ],
         middleware=[Middleware(Edge, metrics=metrics, clock=intake.clock)],

@@ -27,6 +27,8 @@ class IngressSettings(ProcessSettings):
     """How many of them may be of one organization; a fourth when not given."""
     key_bytes_per_s: int = Field(default=32 * MIB, ge=1_024)
     """Bytes of bodies that a key may send in a second, and twice as many at once."""
+    disk_free_min_bytes: int = Field(default=1_024 * MIB, ge=0)
+    """Free bytes on a broker's disk below which no request is taken."""
     deadline_default_s: float = Field(default=120.0, gt=0, le=600)
     deadline_max_s: float = Field(default=600.0, gt=0, le=600)
 

@@ -1,46 +1,42 @@
-"""Health, readiness, metrics. Liveness: the loop turns. Readiness names every component."""
+"""Health, readiness, metrics: they look at what is at hand and wait for nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from ingress.health import NEEDED, Health
 from schemas.runtime.telemetry import PAGE_CONTENT_TYPE, Metrics
-
-NEEDED: Final = frozenset({"kafka", "bus", "config"})
-"""Components without which no request can be served."""
-
-Components = Callable[[], dict[str, str]]
 
 
 class StatusRoutes:
-    """The status endpoints; they look at state that is at hand and wait for nothing."""
+    """The status endpoints."""
 
     def __init__(
-        self, components: Components, metrics: Metrics, inflight: Callable[[], int]
+        self, health: Callable[[], Health], metrics: Metrics, inflight: Callable[[], int]
     ) -> None:
-        self._components = components
+        self._health = health
         self._metrics = metrics
         self._inflight = inflight
 
     async def healthz(self, _: Request) -> Response:
         """200 as long as the process answers."""
-        components = self._components()
-        is_whole = all(state == "ok" for state in components.values())
-        status = "ok" if is_whole else "degraded"
-        return JSONResponse({"status": status, "components": components})
+        return JSONResponse(self._health().document())
 
     async def readyz(self, _: Request) -> Response:
-        """503 unless every needed component is ok."""
-        components = self._components()
-        is_ready = all(components[name] == "ok" for name in NEEDED)
-        is_whole = all(state == "ok" for state in components.values())
-        status = "unavailable" if not is_ready else "ok" if is_whole else "degraded"
-        body = {"status": status, "components": components}
-        return JSONResponse(body, status_code=200 if is_ready else 503)
+        """503 when no request could be served."""
+        health = self._health()
+        return JSONResponse(health.document(), status_code=200 if health.is_ready else 503)
+
+    async def startupz(self, _: Request) -> Response:
+        """503 until this process itself has everything it needs, whatever the others do."""
+        components = self._health().components
+        has_started = all(components[name] == "ok" for name in NEEDED)
+        status = "ok" if has_started else "unavailable"
+        body = {"status": status, "components": dict(components)}
+        return JSONResponse(body, status_code=200 if has_started else 503)
 
     async def metrics(self, _: Request) -> Response:
         """The exposition in Prometheus' text format."""

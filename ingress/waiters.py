@@ -21,7 +21,7 @@ from starlette.types import Receive
 from ingress.mailbox import Mailbox, Times
 from schemas.errors import ErrorCode
 from schemas.events import RecordRef
-from schemas.frames import Terminal, decode_frame
+from schemas.frames import Frame, Terminal, decode_frame
 from schemas.runtime.bus import Bus
 from schemas.runtime.store import StoreError, StoreUnavailable
 
@@ -62,6 +62,8 @@ class Waiters:
         """Several for a request that others have joined."""
         self._to_read: dict[str, None] = {}
         self._asked = asyncio.Event()
+        self.unproduced_s = 0.0
+        """Age of the oldest request that the broker had not acknowledged at the last sweep."""
 
     def __len__(self) -> int:
         return sum(map(len, self._waits.values()))
@@ -110,17 +112,12 @@ class Waiters:
             _LOG.error("a frame on the channel is malformed: %s", error)
             return
         for wait in self._waits.get(frame.request_id, ()):
-            wait.mailbox.offer(frame, is_stored=False)
+            _offer(wait.mailbox, frame, is_stored=False)
 
     def on_subscribed(self) -> None:
         """Read all streams: the channel kept nothing of what was sent while nobody listened."""
         for request_id in self._waits:
             self._ask_for_stream(request_id)
-
-    def oldest_unproduced_s(self, now_s: float) -> float:
-        """Age of the oldest request that the broker has not acknowledged, in seconds."""
-        unproduced = (wait.mailbox for wait in self._all() if not wait.mailbox.is_produced)
-        return max((now_s - mailbox.times.opened_s for mailbox in unproduced), default=0.0)
 
     async def sweep_forever(self) -> None:
         """Look at all waits ten times a second."""
@@ -130,8 +127,15 @@ class Waiters:
 
     def sweep(self, now_s: float) -> None:
         """End, wake or have read whatever is due at ``now_s``."""
+        oldest_s = now_s
         for wait in list(self._all()):
-            self._sweep(wait, now_s)
+            try:
+                self._sweep(wait, now_s)
+            except Exception:  # noqa: BLE001  # a defect for one ends no other's deadline
+                _LOG.exception("the wait for %s was not looked after", wait.mailbox.request_id)
+            if not wait.mailbox.is_produced:
+                oldest_s = min(oldest_s, wait.mailbox.times.opened_s)
+        self.unproduced_s = now_s - oldest_s
 
     def _all(self) -> Iterator[_Wait]:
         return chain.from_iterable(self._waits.values())
@@ -168,16 +172,29 @@ class Waiters:
             await self._catch_up(wait for name in batch for wait in self._waits.get(name, ()))
 
     async def _catch_up(self, waits: Iterable[_Wait]) -> None:
-        await asyncio.gather(*(self._read(wait.mailbox) for wait in waits))
+        reads = [self._read(wait.mailbox) for wait in waits]
+        for failure in await asyncio.gather(*reads, return_exceptions=True):
+            if isinstance(failure, Exception):
+                # A defect for one request; the sweep asks for its stream again.
+                _LOG.error("a stream could not be read", exc_info=failure)
 
     async def _read(self, mailbox: Mailbox) -> None:
         # A bus that does not answer now is asked again by the sweep.
         with suppress(StoreUnavailable, StoreError, msgspec.DecodeError):
             frames = await self._bus.read(mailbox.request_id, mailbox.cursor, _FRAMES_PER_READ)
             for frame in frames:
-                mailbox.offer(frame, is_stored=True)
+                _offer(mailbox, frame, is_stored=True)
             if len(frames) == _FRAMES_PER_READ and not mailbox.is_behind:
                 self._ask_for_stream(mailbox.request_id)
+
+
+def _offer(mailbox: Mailbox, frame: Frame, *, is_stored: bool) -> None:
+    """Hand a frame over; one that cannot be taken in ends its own request and no other."""
+    try:
+        mailbox.offer(frame, is_stored=is_stored)
+    except Exception:  # noqa: BLE001  # the frames of all requests come this way
+        _LOG.exception("a frame of %s could not be taken in", mailbox.request_id)
+        mailbox.end(_error(500, ErrorCode.INTERNAL_ERROR, "Something went wrong here."))
 
 
 def _note_produced(mailbox: Mailbox, produced: asyncio.Future[RecordRef]) -> None:

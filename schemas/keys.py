@@ -26,6 +26,10 @@ BACKEND_HEALTH = "cfg:health"
 """Hash: `<dispatcher instance>|<backend>` to its health as JSON."""
 
 
+DISK_SPACE = "cfg:disk"
+"""Hash: host of a broker to `<free bytes> <total bytes> <unix ms>` of the disk that its log is on."""
+
+
 def of_org(org: str, suffix: str) -> str:
     """The full key of a suffix inside an organization."""
     return f"{{{org}}}:{suffix}"

@@ -67,7 +67,8 @@ def role_spec(
         "TALLYGATE_INSTANCE_ID": name,
     }
     if role == "ingress":
-        ready_path = "/v1/status/readyz"
+        # Not readiness, which is also about the others: ingress must start while a backend is away.
+        ready_path = "/v1/status/startupz"
         settings["TALLYGATE_PORT"] = str(ports[name])
         settings["TALLYGATE_ADMIN_PORT"] = str(ports[f"admin:{name}"])
         settings["TALLYGATE_KEY_PEPPER"] = pepper

@@ -125,6 +125,12 @@ class Producer:
             self._senders[lane] = asyncio.create_task(self._drain(lane))
         return delivered
 
+    async def ask_broker(self) -> None:
+        """Returns once a broker has answered, and raises ``ProduceFailed`` when none does; it may
+        take as long as a broker hangs."""
+        if not await self._kafka.client.force_metadata_update():
+            raise ProduceFailed("no broker answers")
+
     async def deliver(self, records: Sequence[Outgoing], deadline_s: float) -> None:
         """Send all of them and return once the broker has every one.
 

@@ -12,7 +12,10 @@ from pydantic import SecretStr
 
 from ingress.cancellations import Cancellations
 from ingress.claims import Claims
+from ingress.conditions import Conditions
+from ingress.fleet import ROLES, Fleet
 from ingress.gate import Gate
+from ingress.health import Health
 from ingress.intake import Intake
 from ingress.placement import Placement
 from ingress.public import create_public_app
@@ -51,6 +54,7 @@ class FakeConfig:
 
     def __init__(self) -> None:
         self.snapshot: Snapshot = snapshot()
+        self.behind_s = 0.0
 
     def entry(self, kind: str, entity_id: str) -> ConfigEntry | None:
         """No entry is known; the snapshot is all there is."""
@@ -199,6 +203,7 @@ class Gateway:
         recollection = Recollection(ledger, self.bus, self.outcomes, clock)
         made = IngressSettings(**(fields | settings))
         self.gate = Gate.create(made, clock)
+        self.conditions = Conditions()
         self.intake = Intake(
             settings=made,
             config=FakeConfig(),  # type: ignore[arg-type]
@@ -210,16 +215,29 @@ class Gateway:
             cancellations=cancellations,
             clock=clock,
             gate=self.gate,
+            conditions=self.conditions,
             is_open=True,
         )
         self.components = {"kafka": "ok", "bus": "ok", "config": "ok", "ledger": "ok"}
-        status = StatusRoutes(lambda: self.components, self.metrics, lambda: len(self.waiters))
+        self.fleet: Fleet | None = Fleet(
+            at_s=0.0,
+            workers={role: {f"{role}-0": 0.0} for role in ROLES},
+            backends={"b": "healthy"},
+            models_without_backend=(),
+            models=2,
+        )
+        status = StatusRoutes(self.health, self.metrics, lambda: len(self.waiters))
         app = create_public_app(self.intake, status, self.metrics)
         self.client = httpx.AsyncClient(
             transport=httpx.ASGITransport(app),
             base_url="http://gateway",
             headers={"x-api-key": SECRET},
         )
+
+    def health(self) -> Health:
+        """Of the components and the fleet as the test has set them."""
+        bounds, closing = self.gate.shares.bounds_reached(), self.intake.closing()
+        return Health(self.components, bounds, closing, self.fleet, now_s=0.0)
 
     async def chat(self, **fields: Any) -> httpx.Response:
         """Post a chat completion."""

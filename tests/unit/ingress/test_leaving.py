@@ -42,7 +42,7 @@ async def _leave(gateway: Gateway, *headers: tuple[bytes, bytes], stream: bool =
     async def send(_: Message) -> None:
         raise AssertionError("nobody is there to be answered")
 
-    status = StatusRoutes(dict, gateway.metrics, lambda: 0)
+    status = StatusRoutes(gateway.health, gateway.metrics, lambda: 0)
     app = create_public_app(gateway.intake, status, gateway.metrics)
     asking = asyncio.create_task(app(scope, receive, send))
     await gateway.log.arrived.wait()

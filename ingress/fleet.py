@@ -1,0 +1,143 @@
+"""The fleet as ingress sees it: workers by their last report, backends by what dispatchers say. Pure.
+
+Ages go by the reader's clocks. A report that changes was just written, whatever its writer's clock says;
+only of one that was there before the reader looked is the age taken from the time written in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal, TypeAlias
+
+import msgspec
+
+from schemas.config_state import Snapshot
+
+ROLES: Final = ("limiter_worker", "dispatcher", "accounting")
+MISSING_AFTER_S: Final = 10.0
+_FORGOTTEN_AFTER_S: Final = 600.0
+_DOWN: Final = frozenset({"unhealthy", "open"})
+
+BackendState: TypeAlias = Literal["healthy", "degraded", "down", "drained", "unknown"]
+
+
+class _Report(msgspec.Struct):
+    """What a dispatcher says of a backend, as far as it matters here."""
+
+    state: str
+    at_ms: int
+
+
+_REPORT: Final = msgspec.json.Decoder(_Report)
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Now, on the reader's two clocks."""
+
+    unix_ms: int
+    monotonic_s: float
+
+
+@dataclass(slots=True)
+class LastSeen:
+    """Since when lines stand unchanged, by name."""
+
+    _seen: dict[str, tuple[str, float]] = field(default_factory=dict)
+
+    def age_s(self, name: str, line: str, written_ms: int, now: Moment) -> float:
+        """Seconds since the line was written, as far as it can be told from here."""
+        known = self._seen.get(name)
+        if known is None:
+            told_s = max(0, now.unix_ms - written_ms) / 1_000
+            known = self._seen[name] = line, now.monotonic_s - told_s
+        elif known[0] != line:
+            known = self._seen[name] = line, now.monotonic_s
+        return now.monotonic_s - known[1]
+
+    def keep(self, names: Iterable[str]) -> None:
+        """Forget all others."""
+        wanted = set(names)
+        for name in self._seen.keys() - wanted:
+            del self._seen[name]
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """Workers and backends at one moment; ages grow from then on."""
+
+    at_s: float
+    workers: Mapping[str, Mapping[str, float]]
+    """Role to instance to the age of its last report then, in seconds."""
+    backends: Mapping[str, BackendState]
+    models_without_backend: tuple[str, ...]
+    models: int
+
+    def ages_s(self, role: str, now_s: float) -> dict[str, float]:
+        """Instances of the role and the age of their last report now."""
+        later_s = now_s - self.at_s
+        return {name: age_s + later_s for name, age_s in self.workers.get(role, {}).items()}
+
+    def is_reporting(self, role: str, now_s: float) -> bool:
+        """Whether any instance of the role has reported lately."""
+        return any(age_s <= MISSING_AFTER_S for age_s in self.ages_s(role, now_s).values())
+
+
+def workers_of(
+    applied: Mapping[str, str], seen: LastSeen, now: Moment
+) -> dict[str, dict[str, float]]:
+    """Workers from the lines ``<role> <offset> <unix ms>``; those gone for long are left out."""
+    workers: dict[str, dict[str, float]] = {role: {} for role in ROLES}
+    for name, line in sorted(applied.items()):
+        role, _, rest = line.partition(" ")
+        written_ms = rest.rpartition(" ")[2]
+        if role not in workers or not written_ms.isdigit():
+            continue
+        age_s = seen.age_s(name, line, int(written_ms[:15]), now)
+        if age_s < _FORGOTTEN_AFTER_S:
+            workers[role][name] = age_s
+    return workers
+
+
+def backends_of(
+    snapshot: Snapshot, health: Mapping[str, str], seen: LastSeen, now: Moment
+) -> dict[str, BackendState]:
+    """Every configured backend, from the fresh lines ``<dispatcher>|<backend>`` to JSON."""
+    said: dict[str, list[str]] = {}
+    for name, line in health.items():
+        backend = name.partition("|")[2]
+        if backend not in snapshot.backends:
+            continue
+        try:
+            report = _REPORT.decode(line)
+        except msgspec.DecodeError:
+            continue
+        if seen.age_s(name, line, report.at_ms, now) <= MISSING_AFTER_S:
+            said.setdefault(backend, []).append(report.state)
+    return {
+        name: "drained" if backend.state == "drained" else backend_state(said.get(name, ()))
+        for name, backend in snapshot.backends.items()
+    }
+
+
+def backend_state(said: Iterable[str]) -> BackendState:
+    """One word for what several dispatchers say."""
+    states = set(said)
+    if not states:
+        return "unknown"
+    if states == {"healthy"}:
+        return "healthy"
+    return "down" if states <= _DOWN else "degraded"
+
+
+def models_without_backend(
+    snapshot: Snapshot, backends: Mapping[str, BackendState]
+) -> tuple[str, ...]:
+    """Models that no backend can serve now; what is not known is hoped for."""
+    unusable = {name for name, state in backends.items() if state in ("down", "drained")}
+    return tuple(
+        name
+        for name, model in sorted(snapshot.models.items())
+        if all(target.backend in unusable for target in model.backends)
+    )

@@ -1,0 +1,93 @@
+"""Under which conditions ingress takes nothing new."""
+
+from __future__ import annotations
+
+import pytest
+
+from ingress.conditions import Conditions, ledger_fullness, low_disk
+from ingress.fleet import LastSeen, Moment
+from tests.unit.ingress.gateway import Gateway
+
+NOW_MS = 1_700_000_000_000
+GIB = 1024**3
+
+
+def _info(used: object, most: object) -> str:
+    return f"# Memory\r\nused_memory:{used}\r\nused_memory_human:1M\r\nmaxmemory:{most}\r\n"
+
+
+@pytest.mark.parametrize(
+    ("info", "is_full"),
+    [
+        (_info(79, 100), False),
+        (_info(80, 100), True),
+        (_info(80, 0), False),
+        (_info("many", 100), False),
+        ("", False),
+        ("-ERR", False),
+    ],
+    ids=["below", "at the mark", "no maximum", "no number", "nothing", "no answer"],
+)
+def test_a_ledger_is_full_at_four_fifths(info: str, *, is_full: bool) -> None:
+    """What is not known is not full."""
+    assert (ledger_fullness(info) is not None) is is_full
+
+
+@pytest.mark.parametrize(
+    ("line", "is_low"),
+    [
+        (f"{GIB} {100 * GIB} {NOW_MS}", False),
+        (f"{GIB - 1} {100 * GIB} {NOW_MS}", True),
+        (f"{GIB - 1} {100 * GIB} {NOW_MS - 31_000}", False),
+        ("1 2", False),
+        ("a b c", False),
+    ],
+    ids=["enough", "low", "not known any more", "too short", "no numbers"],
+)
+def test_a_disk_is_low_below_its_mark(line: str, *, is_low: bool) -> None:
+    """As it was told lately."""
+    found = low_disk({"broker": line}, LastSeen(), Moment(NOW_MS, 100.0), GIB)
+
+    assert (found is not None) is is_low
+
+
+@pytest.mark.parametrize("name", ["ledger_memory", "broker_disk", "config", "log"])
+async def test_nothing_new_is_taken_then_and_it_recovers_by_itself(name: str) -> None:
+    """503 with a hint, before anything is read; the status says why."""
+    gateway = Gateway()
+
+    def make(*, is_so: bool) -> None:
+        gateway.conditions.ledger = "81%" if is_so and name == "ledger_memory" else None
+        gateway.conditions.disk = "1 byte left" if is_so and name == "broker_disk" else None
+        behind_s = 5.0 if is_so and name == "config" else 0.0
+        gateway.intake.config.behind_s = behind_s  # type: ignore[misc]
+        gateway.waiters.unproduced_s = 2.1 if is_so and name == "log" else 0.0
+
+    make(is_so=True)
+    refused = await gateway.chat()
+    ready = await gateway.client.get("/v1/status/readyz")
+    make(is_so=False)
+
+    assert (refused.status_code, len(gateway.log.records)) == (503, 0)
+    assert int(refused.headers["retry-after"]) >= 1
+    if name != "log":
+        assert (ready.status_code, name in ready.json()["bounds"]) == (503, True)
+    assert (await gateway.chat()).status_code == 200
+    assert (await gateway.client.get("/v1/status/readyz")).status_code == 200
+
+
+async def test_background_work_may_wait_for_a_log_that_is_behind() -> None:
+    """Its promise is given once the broker has it, however long that takes."""
+    gateway = Gateway()
+    gateway.waiters.unproduced_s = 2.1
+    body = {"model": "echo", "messages": [{"role": "user", "content": "hi"}]}
+
+    assert (await gateway.client.post("/v1/jobs", json=body)).status_code == 202
+
+
+def test_conditions_are_named() -> None:
+    """All of them at once."""
+    conditions = Conditions(ledger="81%", disk="1 byte")
+
+    assert conditions.closing(5.0).keys() == {"ledger_memory", "broker_disk", "config"}
+    assert Conditions().closing(4.9) == {}

@@ -1,0 +1,109 @@
+"""The watch keeps the last known state and tells who does not answer."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from ingress import health_watch
+from ingress.health_watch import HealthWatch
+from schemas.keys import BACKEND_HEALTH, CONFIG_APPLIED, DISK_SPACE
+from schemas.runtime.clock import Clock
+from schemas.runtime.produce import ProduceFailed
+from schemas.runtime.store import StoreUnavailable
+from tests.unit.ingress.gateway import FakeConfig
+
+
+class _Store:
+    """Answers from memory, never, or with a failure."""
+
+    def __init__(self) -> None:
+        self.hangs = False
+        self.is_away = False
+        now = str(Clock().now_ms()).encode()
+        self.hashes: dict[str, list[bytes]] = {
+            CONFIG_APPLIED: [b"dispatcher-0", b"dispatcher 7 " + now],
+            BACKEND_HEALTH: [],
+            DISK_SPACE: [b"broker", b"5 9 " + now],
+        }
+
+    async def call(self, *command: str) -> Any:
+        """One command."""
+        if self.hangs:
+            await asyncio.Event().wait()
+        if self.is_away:
+            raise StoreUnavailable("away")
+        if command[0] == "HGETALL":
+            return self.hashes[command[1]]
+        return b"used_memory:90\r\nmaxmemory:100\r\n"
+
+
+class _Watched:
+    def __init__(self) -> None:
+        self.ledger, self.bus = _Store(), _Store()
+        self.is_kafka_away = False
+        self.watch = HealthWatch(
+            config=FakeConfig(),  # type: ignore[arg-type]
+            ledger_store=self.ledger,  # type: ignore[arg-type]
+            bus_store=self.bus,  # type: ignore[arg-type]
+            ask_kafka=self._ask_kafka,
+            clock=Clock(),
+            disk_free_min_bytes=6,
+        )
+
+    async def _ask_kafka(self) -> None:
+        if self.is_kafka_away:
+            raise ProduceFailed("away")
+
+
+async def test_a_look_finds_workers_and_conditions() -> None:
+    """And nobody is silent."""
+    watched = _Watched()
+    await watched.watch.look()
+
+    fleet, conditions = watched.watch.fleet, watched.watch.conditions
+
+    assert fleet is not None
+    assert fleet.workers["dispatcher"].keys() == {"dispatcher-0"}
+    assert fleet.models == 2
+    assert conditions.closing(0.0).keys() == {"ledger_memory", "broker_disk"}
+    assert [watched.watch.silence_s(name) for name in ("ledger", "bus", "kafka")] == [0, 0, 0]
+
+
+async def test_a_store_that_hangs_is_told_and_delays_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What was known of it stays, and grows old by itself."""
+    monkeypatch.setattr(health_watch, "_ANSWER_WITHIN_S", 0.05)
+    watched = _Watched()
+    await watched.watch.look()
+    before = watched.watch.fleet
+    watched.ledger.hangs = True
+
+    await watched.watch.look()
+
+    assert watched.watch.silence_s("ledger") > 0
+    assert watched.watch.silence_s("bus") == 0
+    assert watched.watch.fleet is before
+
+
+@pytest.mark.parametrize("name", ["ledger", "bus", "kafka"])
+async def test_whoever_is_away_is_named_until_it_is_back(name: str) -> None:
+    """Each of the three by itself."""
+    watched = _Watched()
+
+    def make(*, is_away: bool) -> None:
+        watched.ledger.is_away = is_away and name == "ledger"
+        watched.bus.is_away = is_away and name == "bus"
+        watched.is_kafka_away = is_away and name == "kafka"
+
+    make(is_away=True)
+    await watched.watch.look()
+    silent = {n for n in ("ledger", "bus", "kafka") if watched.watch.silence_s(n)}
+    make(is_away=False)
+    await watched.watch.look()
+
+    assert silent == {name}
+    assert watched.watch.silence_s(name) == 0
