@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.load.scenarios import bodies, capacity, fullness, health, neighbours, sockets, stops
-from tests.load.scene import Scene, running_scene
+from tests.load.scene import DISPATCHERS, Scene, running_scene
 
-REPLICAS = {"ingress": 2, "limiter_worker": 2, "dispatcher": 2, "accounting": 2}
+REPLICAS = {"ingress": 2, "limiter_worker": 2, "dispatcher": DISPATCHERS, "accounting": 2}
 Run = Callable[[Scene], Awaitable[list[str]]]
 
 

@@ -25,6 +25,7 @@ from tests.fakes.running_backend import RunningBackend, running_backend
 HEALTHY_MODEL = PLAIN_MODEL
 HANGING_MODEL = "fake-hang"
 NARROW_MODEL = "narrow-1"
+DISPATCHERS = 2
 NARROW_SLOTS = 8
 NARROW_LATENCY_MS = 50
 """Together a capacity of 160 requests per second."""
@@ -127,7 +128,8 @@ async def running_scene(
 
 
 async def _fill(admin: httpx.AsyncClient, backends: Mapping[str, RunningBackend]) -> None:
-    slots = {"narrow": NARROW_SLOTS}
+    # The bound is each dispatcher's own.
+    slots = {"narrow": NARROW_SLOTS // DISPATCHERS}
     for name, backend in backends.items():
         entity = {"url": backend.url, "timeout_s": _LONGEST_CALL_S}
         if name in slots:
