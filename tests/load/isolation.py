@@ -13,7 +13,6 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from tests.load.scenarios import bodies, capacity, fullness, health, neighbours, sockets, stops
@@ -23,45 +22,38 @@ REPLICAS = {"ingress": 2, "limiter_worker": 2, "dispatcher": DISPATCHERS, "accou
 Run = Callable[[Scene], Awaitable[list[str]]]
 
 
-@dataclass(frozen=True)
-class Scenario:
-    """One scenario, and the settings its stack needs beside the usual ones."""
-
-    run: Run
-    environment: Mapping[str, str]
-
-
-SCENARIOS: Mapping[str, Scenario] = {
-    "long-call": Scenario(neighbours.long_call, {}),
-    "very-long-call": Scenario(neighbours.very_long_call, {}),
-    "hanging-backend": Scenario(neighbours.hanging_backend, {}),
-    "loud-neighbour": Scenario(neighbours.loud_neighbour, {}),
-    "capacity": Scenario(capacity.beyond_capacity, {}),
-    "stops": Scenario(stops.stop_each, {}),
-    "budget-raised": Scenario(fullness.budget_raised, {}),
-    "large-bodies": Scenario(bodies.large_bodies, {}),
-    "refused-bodies": Scenario(bodies.refused_bodies, {}),
-    "jobs": Scenario(bodies.many_jobs, {}),
-    "sockets": Scenario(sockets.hostile_sockets, {}),
-    "health": Scenario(health.each_in_turn, {}),
-    "ledger-full": Scenario(fullness.full_ledger, {}),
+SCENARIOS: Mapping[str, Run] = {
+    "very-long-call": neighbours.very_long_call,
+    "long-call": neighbours.long_call,
+    "hanging-backend": neighbours.hanging_backend,
+    "loud-neighbour": neighbours.loud_neighbour,
+    "capacity": capacity.beyond_capacity,
+    "stops": stops.stop_each,
+    "budget-raised": fullness.budget_raised,
+    "large-bodies": bodies.large_bodies,
+    "refused-bodies": bodies.refused_bodies,
+    "jobs": bodies.many_jobs,
+    "sockets": sockets.hostile_sockets,
+    "health": health.each_in_turn,
+    "ledger-full": fullness.full_ledger,
 }
 
 
 async def play(names: list[str]) -> int:
     """Run the scenarios on one stack; the number of those that could not be measured."""
     failed = 0
-    environment = {k: v for name in names for k, v in SCENARIOS[name].environment.items()}
     with tempfile.TemporaryDirectory(prefix="tallygate-isolation-") as folder:
-        async with running_scene(Path(folder), REPLICAS, environment) as scene:
+        async with running_scene(Path(folder), REPLICAS) as scene:
             for name in names:
                 print(f"\n## {name}", flush=True)
                 try:
-                    for line in await SCENARIOS[name].run(scene):
+                    for line in await SCENARIOS[name](scene):
                         print(line, flush=True)
                 except Exception:  # noqa: BLE001  # one scenario's failure must not hide the others
                     failed += 1
                     traceback.print_exc(file=sys.stdout)
+            for line in await asyncio.gather(*scene.later):
+                print(line, flush=True)
     return failed
 
 

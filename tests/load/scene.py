@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,8 @@ class Scene:
     state_dir: Path
     admin: httpx.AsyncClient
     backends: Mapping[str, RunningBackend]
+    later: list[Awaitable[str]] = field(default_factory=list)
+    """What a scenario still waits for when it has reported, each a line."""
 
     @property
     def url(self) -> str:
@@ -96,9 +98,7 @@ def neighbour_names(loud: str) -> tuple[str, str]:
 
 
 @asynccontextmanager
-async def running_scene(
-    folder: Path, replicas: Mapping[str, int], environment: Mapping[str, str] | None = None
-) -> AsyncIterator[Scene]:
+async def running_scene(folder: Path, replicas: Mapping[str, int]) -> AsyncIterator[Scene]:
     """The scene, ready; everything is gone when the block is left."""
     with (
         running_backend("healthy", folder / "healthy.jsonl") as healthy,
@@ -109,7 +109,7 @@ async def running_scene(
         options = StackOptions(
             state_dir=folder / "state",
             cache_dir=UserFolders().cache,
-            environment={**os.environ, **(environment or {})},
+            environment=dict(os.environ),
             replicas=replicas,
             partitions=PARTITIONS,
             has_example_backends=False,
