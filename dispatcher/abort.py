@@ -54,6 +54,11 @@ class Abort:
         self._has_answered = True
         self.on_answer()
 
+    def moved_on(self, until_s: float) -> None:
+        """The call made progress: it may go on until then (loop time), unless somebody ends it."""
+        if self.reason is None and self._scope is not None and not self._scope.expired():
+            self._scope.reschedule(until_s)
+
     def end(self, reason: Reason) -> None:
         """End the call, at once or as soon as the cap is reached."""
         if self.reason is None:

@@ -36,7 +36,7 @@ _CLOSE_S = 1.0
 def create_app(settings: DispatcherSettings, api_keys: Mapping[str, str]) -> Worker:
     """All parts of the dispatcher, wired; nothing runs yet."""
     worker = Worker.create(settings, _SHAPE)
-    upstreams = Upstreams(api_keys)
+    upstreams = Upstreams(api_keys, worker.clock, settings.log_upstream_texts)
     slots = Slots(
         Backends(worker.config, worker.clock, settings.concurrency), worker.metrics, worker.clock
     )

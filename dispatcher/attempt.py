@@ -1,28 +1,34 @@
-"""One attempt: a backend is called once and its answer relayed. Returns how it ended; never raises
-for what backends do.
+"""One attempt: a backend is called once and its answer relayed. Returns how it ended; raises nothing but
+a cancellation, whatever a backend does or sends.
 
 A stream's first content is announced to the ledger before it leaves, so that no second attempt can
-start once the client has seen a byte.
+start once the client has seen a byte. Silence is limited, not length: a stream may last as long as
+its request, while a whole event arrives within each of the backend's timeouts.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
 import aiohttp
 
-from dispatcher.abort import Abort, Reason
+from dispatcher import attempt_end
+from dispatcher.abort import Abort
+from dispatcher.attempt_end import AttemptEnd
 from dispatcher.breaker import CallEnd
-from dispatcher.completions import Completion, StreamReader, UpstreamGarbage, read_body
+from dispatcher.completions import Completion, StreamReader, read_body
+from dispatcher.event_splitter import UpstreamGarbage
 from dispatcher.replies import ReplyStream
 from dispatcher.routing import Choice
 from dispatcher.settlement import Ending, Job, used
-from dispatcher.token_counts import estimate
-from dispatcher.upstreams import UpstreamFailure, Upstreams
+from dispatcher.token_counts import TokenCounter
+from dispatcher.upstream_failure import UpstreamFailure
+from dispatcher.upstreams import Upstreams
 from schemas.errors import ErrorCode
 from schemas.events import Attempt
 from schemas.frames import Chunk, Started
@@ -32,28 +38,16 @@ from schemas.runtime.store import StoreError
 
 _LOG = logging.getLogger(__name__)
 
+_READ_AT_ONCE_BYTES_MAX: Final = 256 * 1024
+"""Larger bodies are read beside the event loop."""
+
 NoteStreamed = Callable[[], Awaitable[bool]]
 """Tells the ledger that content is about to leave; False when the fence is no longer ours."""
-
-ABORTED: Final[dict[Reason, Ending]] = {
-    "cancelled": Ending("cancelled", ErrorCode.REQUEST_CANCELLED),
-    "stale": Ending("failed", ErrorCode.UPSTREAM_INTERRUPTED),
-    "stopping": Ending("failed", ErrorCode.SERVICE_UNAVAILABLE),
-}
-"""What a request that was ended from outside amounts to."""
-
-_VERDICTS: Final[dict[ErrorCode, CallEnd]] = {
-    ErrorCode.NO_BACKEND: "unreachable",
-    ErrorCode.UPSTREAM_REJECTED: "succeeded",
-    ErrorCode.OVERLOADED: "undecided",
-}
-"""What a failure says of the backend; ``failed`` where nothing stands. One that refuses a bad request
-works, and one that is full is neither well nor broken."""
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptResult:
-    """How the attempt ended."""
+    """How the attempt ended, and what it cost."""
 
     attempt: Attempt
     ending: Ending
@@ -74,20 +68,35 @@ class AttemptRun:
     clock: Clock
     note_streamed: NoteStreamed
     abort: Abort
+    counter: TokenCounter
     started_at_ms: int = field(init=False)
     first_token_at_ms: int | None = field(default=None, init=False)
     is_mute: bool = field(default=False, init=False)
     """Whether a frame was lost, so that none may follow."""
     reader: StreamReader = field(init=False)
+    deadline_s: float = field(init=False)
+    """The request's, in the event loop's time."""
 
     async def run(self) -> AttemptResult:
         """Call the backend and relay its answer until it ends, fails, is aborted or too late."""
         self.started_at_ms = self.clock.now_ms()
-        self.reader = StreamReader(relays_usage=self.job.request.include_usage)
         left_s = (self.job.request.deadline_ms - self.started_at_ms) / 1000
-        timeout_s = min(left_s, self.choice.backend.timeout_s)
+        self.deadline_s = asyncio.get_running_loop().time() + left_s
+        self.reader = StreamReader(relays_usage=self.job.request.include_usage)
+        end = await self._end()
+        return AttemptResult(
+            await self._attempt(end),
+            end.ending,
+            end.may_try_another,
+            end.may_have_spent,
+            end.verdict,
+        )
+
+    async def _end(self) -> AttemptEnd:
+        """The total boundary around what a backend sends."""
+        scope = asyncio.timeout_at(self._silent_until_s())
         try:
-            async with asyncio.timeout(timeout_s) as scope:
+            async with scope:
                 self.abort.watch(scope)
                 try:
                     return await self._call()
@@ -96,13 +105,21 @@ class AttemptRun:
         except UpstreamFailure as failure:
             return self._failed(failure)
         except UpstreamGarbage as error:
-            return self._failed(
-                UpstreamFailure(ErrorCode.UPSTREAM_ERROR, str(error), may_have_spent=True)
-            )
+            return self._failed(_unreadable(str(error)))
         except TimeoutError:
-            return self._ended_early(is_deadline=left_s <= self.choice.backend.timeout_s)
+            return self._ended_early(is_deadline=scope.when() == self.deadline_s)
+        except Exception as error:  # noqa: BLE001  # nobody can list what odd bytes raise; they end this attempt only
+            *_, (frame, line) = traceback.walk_tb(error.__traceback__)
+            what = f"{type(error).__name__} at {frame.f_code.co_filename}:{line}"
+            _LOG.error("%s ended by a defect: %s", self.job.request.request_id, what)
+            return self._failed(_unreadable(what))
 
-    async def _call(self) -> AttemptResult:
+    def _silent_until_s(self) -> float:
+        """Until when the call may go on without progress."""
+        silence_s = asyncio.get_running_loop().time() + self.choice.backend.timeout_s
+        return min(self.deadline_s, silence_s)
+
+    async def _call(self) -> AttemptEnd:
         request = self.job.request
         call = self.upstreams.chat(self.choice, request.payload, request.request_id)
         async with call as response:
@@ -110,22 +127,31 @@ class AttemptRun:
             if request.stream:
                 return await self._relay(response)
             body = await self.upstreams.body(response)
-        return self._completed(read_body(body), body)
+        completion, body = await self._read(body)
+        return attempt_end.completed(completion, body, self.abort.reason)
 
-    async def _relay(self, response: aiohttp.ClientResponse) -> AttemptResult:
+    async def _read(self, body: bytes) -> tuple[Completion, bytes]:
+        if len(body) <= _READ_AT_ONCE_BYTES_MAX:
+            return read_body(body)
+        return await self.counter.beside_the_loop(read_body, body)
+
+    async def _relay(self, response: aiohttp.ClientResponse) -> AttemptEnd:
         """Relay events as they come; what arrives while a frame is stored joins the next frame."""
         async for received in response.content.iter_any():
             if events := self.reader.feed(received):
                 await self._pass_on(events)
+                self.abort.moved_on(self._silent_until_s())
+            if self.reader.output.is_full:
+                await self.counter.fold(self.reader.output)
             if self.abort.is_drained(len(received)):
                 return self._ended_early(is_deadline=False)
         if self.reader.failed or not self.reader.done:
             raise UpstreamFailure(
                 ErrorCode.UPSTREAM_INTERRUPTED,
-                "the backend broke off in mid-stream",
+                "an error event" if self.reader.failed else "a stream without end",
                 may_have_spent=True,
             )
-        return self._completed(self.reader.completion(), b"")
+        return attempt_end.completed(self.reader.completion(), b"", self.abort.reason)
 
     async def _pass_on(self, events: bytes) -> None:
         """Send the events on, the first ones behind a note to the ledger.
@@ -148,85 +174,54 @@ class AttemptRun:
             _LOG.error("the bus refused a frame of %s: %s", self.job.request.request_id, error)
             self.is_mute = True
 
-    def _completed(self, completion: Completion, body: bytes) -> AttemptResult:
-        is_cancelled = self.abort.reason == "cancelled"
-        status = "cancelled" if is_cancelled else "succeeded"
-        return AttemptResult(
-            self._attempt(status, completion, upstream_status=200),
-            ABORTED["cancelled"] if is_cancelled else Ending("completed", body=body),
-            may_try_another=False,
-            may_have_spent=True,
-            verdict="succeeded",
-        )
-
-    def _failed(self, failure: UpstreamFailure) -> AttemptResult:
+    def _failed(self, failure: UpstreamFailure) -> AttemptEnd:
         if self.abort.reason is not None:
             return self._ended_early(is_deadline=False, may_have_spent=failure.may_have_spent)
-        streamed = self.first_token_at_ms is not None
-        attempt = self._attempt(
-            "interrupted" if streamed else "failed",
-            self.reader.completion() if failure.may_have_spent else None,
-            upstream_status=failure.upstream_status,
-        )
-        _LOG.info("%s failed at %s: %s", self.job.request.request_id, attempt.backend, failure)
-        rejected = failure.code is ErrorCode.UPSTREAM_REJECTED
-        ending = Ending(
-            "failed",
+        _LOG.info(
+            "%s failed at %s: %s, %s",
+            self.job.request.request_id,
+            self.choice.backend_id,
             failure.code,
-            http_status=failure.upstream_status if rejected else None,
-            # The backend's own words are for the client; what a library says names our hosts.
-            message=failure.message if failure.upstream_status is not None else None,
-            retry_after_ms=failure.retry_after_ms,
+            failure,
         )
-        return AttemptResult(
-            attempt,
-            ending,
-            may_try_another=failure.retryable and not streamed,
-            may_have_spent=failure.may_have_spent,
-            verdict=_VERDICTS.get(failure.code, "failed"),
-        )
+        has_streamed = self.first_token_at_ms is not None
+        return attempt_end.failed(failure, self.reader.completion(), has_streamed=has_streamed)
 
-    def _ended_early(self, *, is_deadline: bool, may_have_spent: bool = True) -> AttemptResult:
-        """The deadline, the backend's own timeout, or somebody ended it.
-
-        Only the backend's timeout speaks against the backend: how long a client waits is its choice.
-        """
-        reason = self.abort.reason
-        status = "cancelled" if reason == "cancelled" else "interrupted"
-        is_backends_fault = reason is None and not is_deadline
-        return AttemptResult(
-            self._attempt(status, self.reader.completion() if may_have_spent else None, None),
-            ABORTED[reason] if reason else Ending("failed", ErrorCode.DEADLINE_EXCEEDED),
-            may_try_another=is_backends_fault and self.first_token_at_ms is None,
+    def _ended_early(self, *, is_deadline: bool, may_have_spent: bool = True) -> AttemptEnd:
+        return attempt_end.ended_early(
+            self.abort.reason,
+            self.reader.completion(),
+            is_deadline=is_deadline,
+            has_streamed=self.first_token_at_ms is not None,
             may_have_spent=may_have_spent,
-            verdict="failed" if is_backends_fault else "undecided",
         )
 
-    def _attempt(
-        self, status: str, completion: Completion | None, upstream_status: int | None
-    ) -> Attempt:
+    async def _attempt(self, end: AttemptEnd) -> Attempt:
         """The attempt as booked: the backend's own counts, else exact counts of the text, marked as
         an estimate; nothing when the backend cannot have worked."""
         price = self.job.admitted.price
-        tokens = TokenCounts(0, 0)
-        estimated = False
-        if completion is not None:
-            estimated = completion.usage is None
-            tokens = completion.usage or estimate(self.job.request.payload, completion.text)
+        tokens, read = TokenCounts(0, 0), end.completion
+        if read is not None:
+            payload = self.job.request.payload
+            tokens = read.usage or await self.counter.estimate(payload, read.output)
         return Attempt(
             attempt=self.number,
             backend=self.choice.backend_id,
-            status=status,
+            status=end.status,
             started_at_ms=self.started_at_ms,
             first_token_at_ms=self.first_token_at_ms,
             finished_at_ms=self.clock.now_ms(),
-            upstream_status=upstream_status,
+            upstream_status=end.upstream_status,
             input_tokens=tokens.input_tokens,
             output_tokens=tokens.output_tokens,
             cached_tokens=tokens.cached_tokens,
             reasoning_tokens=tokens.reasoning_tokens,
-            estimated=estimated,
+            estimated=read is not None and read.usage is None,
             price_version=price.version if price else None,
             cost_nano_usd=used(price, tokens),
-            provider_id=completion.provider_id if completion else None,
+            provider_id=read.provider_id if read else None,
         )
+
+
+def _unreadable(what: str) -> UpstreamFailure:
+    return UpstreamFailure(ErrorCode.UPSTREAM_ERROR, what, may_have_spent=True)

@@ -13,7 +13,8 @@ from typing import Final
 
 import msgspec
 
-from dispatcher.attempt import ABORTED, AttemptResult, AttemptRun
+from dispatcher.attempt import AttemptResult, AttemptRun
+from dispatcher.attempt_end import ABORTED
 from dispatcher.backends import Slot
 from dispatcher.breaker import CallEnd
 from dispatcher.claiming import balances
@@ -21,6 +22,7 @@ from dispatcher.leases import Leases, Running
 from dispatcher.replies import ReplyStream
 from dispatcher.settlement import Ending, Job, actual_of, presumed
 from dispatcher.slots import NoSlot, Slots, Wish
+from dispatcher.token_counts import TokenCounter
 from dispatcher.upstreams import Upstreams
 from schemas.errors import ErrorCode
 from schemas.events import Attempt
@@ -82,6 +84,7 @@ class Failover:
     leases: Leases
     metrics: Metrics
     clock: Clock
+    counter: TokenCounter = field(default_factory=TokenCounter)
 
     async def run(self, job: Job, running: Running, replies: ReplyStream, course: Course) -> None:
         """Attempt after attempt until one ends the request; ``course`` is what became of it so far,
@@ -171,6 +174,7 @@ class Failover:
             self.clock,
             note_streamed,
             running.abort,
+            self.counter,
         )
         running.abort.on_answer = partial(self.slots.backends.answered, slot)
         started_at_ms, verdict = self.clock.now_ms(), _NO_VERDICT

@@ -21,6 +21,8 @@ class DispatcherSettings(WorkerSettings):
     """How much of it is still read."""
     stop_after_s: float = Field(default=25.0, ge=0, le=25)
     """How long calls may go on after SIGTERM; what follows must fit into the 30 s of a stop."""
+    log_upstream_texts: bool = False
+    """Whether what backends say about errors may stand in the logs: it may quote prompts."""
 
 
 def backend_api_keys() -> Mapping[str, str]:

@@ -1,82 +1,76 @@
-"""Calls backends over HTTP. Every library error becomes one ``UpstreamFailure``.
+"""Calls backends over HTTP. What goes wrong before the answer is one ``UpstreamFailure``; so is a broken
+connection in it.
 
-Connections are kept; redirects, proxies and compression are off; a client's own headers never reach a
-backend.
+Connections are kept; cookies, redirects, proxies and compression are off; a client's own headers never
+reach a backend. Every answer is read within bounds (``connections``, ``_BODY_BYTES_MAX``).
 """
 
 from __future__ import annotations
 
+import asyncio
+import functools
+import logging
+import re
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Final
 from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
+from yarl import URL
 
+from dispatcher import foreign
+from dispatcher.connections import HEADERS_MAX, LINE_BYTES_MAX, Connections
 from dispatcher.routing import Choice
+from dispatcher.upstream_failure import UpstreamFailure, refusal
 from schemas.entities import Backend
 from schemas.errors import ErrorCode
-from schemas.failures import Failure
+from schemas.failures import Poison
+from schemas.runtime.clock import Clock
 
-_CONNECT_TIMEOUT_S = 5.0
-_PROBE_TIMEOUT = aiohttp.ClientTimeout(total=2.0)
-_SERVER_ERROR = 500
-_KEEPALIVE_S = 60.0
-_BODY_BYTES_MAX = 16 * 1024 * 1024
-_MESSAGE_CHARS_MAX = 500
-_OWN_FAULT = frozenset({401, 403, 407})
-"""A backend that refuses our credentials: nothing the client can change."""
-_TRY_ELSEWHERE = frozenset({408, 425, 429})
+_LOG = logging.getLogger(__name__)
 
-
-class UpstreamFailure(Failure):
-    """A call that gave no completion.
-
-    ``may_have_spent``: whether the backend may have worked before it failed. ``retryable``: whether
-    another backend may succeed.
-    """
-
-    def __init__(
-        self,
-        code: ErrorCode,
-        message: str,
-        *,
-        may_have_spent: bool,
-        retryable: bool = True,
-        upstream_status: int | None = None,
-        retry_after_ms: int | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-        self.may_have_spent = may_have_spent
-        self.retryable = retryable
-        self.upstream_status = upstream_status
-        self.retry_after_ms = retry_after_ms
+_CONNECT_TIMEOUT_S: Final = 5.0
+_PROBE_TIMEOUT: Final = aiohttp.ClientTimeout(total=2.0)
+_SERVER_ERROR: Final = 500
+_BODY_BYTES_MAX: Final = 16 * 1024 * 1024
+_ERROR_BYTES_MAX: Final = 64 * 1024
+_ERROR_MAX_S: Final = 0.5
+"""The status of a refusal says enough; its body may take this long."""
+_HOST: Final = re.compile(r"[A-Za-z0-9._:%-]{1,253}")
 
 
-class _ErrorDetail(msgspec.Struct, frozen=True):
-    message: str | None = None
+class Uncallable(Poison):
+    """No request can be made to a backend as it is configured: its URL or its key is unusable."""
 
 
-class _ErrorBody(msgspec.Struct, frozen=True):
-    error: _ErrorDetail | None = None
-
-
+@dataclass(slots=True)
 class Upstreams:
     """The HTTP client of the dispatcher."""
 
-    def __init__(self, api_keys: Mapping[str, str]) -> None:
-        """``api_keys``: environment variable to secret, as named by the backends' entries."""
-        self._api_keys = api_keys
-        self._session: aiohttp.ClientSession | None = None
+    api_keys: Mapping[str, str]
+    """Environment variable to secret, as named by the backends' entries."""
+    clock: Clock
+    logs_texts: bool = False
+    """Whether what backends say may stand in our logs."""
+    _session: aiohttp.ClientSession | None = None
+    _told: set[str] = field(default_factory=set)
+    """Variables whose keys were already called unusable."""
 
     async def start(self) -> None:
         """Open the connection pool."""
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT_S),
+            connector=Connections(),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(
+                total=None, connect=_CONNECT_TIMEOUT_S, sock_connect=_CONNECT_TIMEOUT_S
+            ),
             auto_decompress=False,
+            max_line_size=LINE_BYTES_MAX,
+            max_field_size=LINE_BYTES_MAX,
+            max_headers=HEADERS_MAX,
             skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
         )
 
@@ -91,49 +85,81 @@ class Upstreams:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """The backend's answer to a chat completion, status 200 checked, body not yet read.
 
-        Raises ``UpstreamFailure``, also for errors while the body is read inside the block.
+        Raises ``UpstreamFailure``, also for a connection that breaks while the body is read inside the
+        block.
         """
         assert self._session is not None, "start() comes first"
         answered = False
         try:
             async with self._session.post(
-                f"{base_url(choice.backend.url)}/chat/completions",
+                target(choice.backend.url, "chat/completions"),
                 data=_for_backend(payload, choice),
                 headers=self._headers(choice, request_id),
                 allow_redirects=False,
             ) as response:
                 answered = True
                 if response.status != 200:  # noqa: PLR2004  # HTTP OK
-                    raise _refusal(response, await _bounded_body(response))
+                    raise await self._refusal(response, request_id)
                 yield response
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, Uncallable) as error:
             raise UpstreamFailure(
-                ErrorCode.NO_BACKEND, f"no connection: {error}", may_have_spent=False
+                ErrorCode.NO_BACKEND, type(error).__name__, may_have_spent=False
             ) from error
         except (aiohttp.ClientError, OSError) as error:
             code = ErrorCode.UPSTREAM_INTERRUPTED if answered else ErrorCode.UPSTREAM_ERROR
-            raise UpstreamFailure(code, repr(error), may_have_spent=True) from error
+            raise UpstreamFailure(code, type(error).__name__, may_have_spent=True) from error
 
     async def body(self, response: aiohttp.ClientResponse) -> bytes:
         """The whole body; ``UpstreamFailure`` when it is larger than any completion."""
-        return await _bounded_body(response)
+        parts: list[bytes] = []
+        size = 0
+        async for part in response.content.iter_any():
+            size += len(part)
+            if size > _BODY_BYTES_MAX:
+                raise UpstreamFailure(
+                    ErrorCode.UPSTREAM_ERROR,
+                    f"a body of more than {_BODY_BYTES_MAX} bytes",
+                    may_have_spent=True,
+                )
+            parts.append(part)
+        return b"".join(parts)
 
-    async def answers(self, backend: Backend) -> bool:
-        """Whether the backend lists its models within 2 s.
+    async def fault(self, backend: Backend) -> str | None:
+        """What speaks against a backend that is asked for its models; ``None`` when it lives.
 
-        Any status below 500 counts: a server without that list, or that wants a key for it, lives.
+        Any status below 500 within 2 s counts as life: a server without that list, or that wants a key
+        for it, lives. The body is not read. Never raises.
         """
         assert self._session is not None, "start() comes first"
         try:
             async with self._session.get(
-                f"{base_url(backend.url)}/models",
+                target(backend.url, "models"),
                 headers={"accept-encoding": "identity", **self._authorization(backend)},
                 allow_redirects=False,
                 timeout=_PROBE_TIMEOUT,
             ) as response:
-                return response.status < _SERVER_ERROR
-        except (aiohttp.ClientError, OSError, TimeoutError):
-            return False
+                return None if response.status < _SERVER_ERROR else f"status {response.status}"
+        except Exception as error:  # noqa: BLE001  # one backend, whatever it is or sends, is unhealthy
+            return type(error).__name__
+
+    async def _refusal(self, response: aiohttp.ClientResponse, request_id: str) -> UpstreamFailure:
+        """A status other than 200, with as much of its body as arrives within the bounds."""
+        body = bytearray()
+        with suppress(aiohttp.ClientError, TimeoutError, OSError):
+            async with asyncio.timeout(_ERROR_MAX_S):
+                async for part in response.content.iter_any():
+                    body += part
+                    if len(body) >= _ERROR_BYTES_MAX:
+                        break
+        failure = refusal(
+            response.status,
+            response.headers.get("retry-after"),
+            bytes(body[:_ERROR_BYTES_MAX]),
+            self.clock.now_ms(),
+        )
+        if self.logs_texts:
+            _LOG.info("a backend said of %s: %s", request_id, failure.told)
+        return failure
 
     def _headers(self, choice: Choice, request_id: str) -> dict[str, str]:
         return {
@@ -144,16 +170,37 @@ class Upstreams:
         }
 
     def _authorization(self, backend: Backend) -> dict[str, str]:
+        """The header with the backend's key, if it has one. Raises ``Uncallable`` for an unusable key."""
         variable = backend.api_key_env
-        if variable is not None and (secret := self._api_keys.get(variable)):
-            return {"authorization": f"Bearer {secret}"}
-        return {}
+        if variable is None or not (value := self.api_keys.get(variable)):
+            return {}
+        secret = foreign.usable_secret(value)
+        if secret is None:
+            if variable not in self._told:
+                self._told.add(variable)
+                _LOG.error("%s holds no key that a header can carry; its backends fail", variable)
+            raise Uncallable(f"{variable} is unusable")
+        return {"authorization": f"Bearer {secret}"}
 
 
 def base_url(url: str) -> str:
     """The URL as ``OPENAI_BASE_URL`` would be: ``/v1`` is added to a bare host."""
     trimmed = url.rstrip("/")
     return trimmed if urlsplit(trimmed).path else f"{trimmed}/v1"
+
+
+@functools.lru_cache(maxsize=4_096)
+def target(url: str, path: str) -> URL:
+    """Where to call; ``Uncallable`` where the configured URL is none that a client can call."""
+    try:
+        target = URL(f"{base_url(url)}/{path}")
+        host = target.raw_host or ""
+        host.encode("idna")
+    except ValueError as error:
+        raise Uncallable("no URL") from error
+    if target.scheme not in {"http", "https"} or not _HOST.fullmatch(host) or not target.port:
+        raise Uncallable("no URL of a server")
+    return target
 
 
 def _for_backend(payload: bytes, choice: Choice) -> bytes:
@@ -163,54 +210,3 @@ def _for_backend(payload: bytes, choice: Choice) -> bytes:
     body = msgspec.json.decode(payload)
     body["model"] = choice.upstream_model
     return msgspec.json.encode(body)
-
-
-async def _bounded_body(response: aiohttp.ClientResponse) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    async for part in response.content.iter_any():
-        size += len(part)
-        if size > _BODY_BYTES_MAX:
-            raise UpstreamFailure(
-                ErrorCode.UPSTREAM_ERROR, "the answer is too large", may_have_spent=True
-            )
-        parts.append(part)
-    return b"".join(parts)
-
-
-def _refusal(response: aiohttp.ClientResponse, body: bytes) -> UpstreamFailure:
-    """A status other than 200, in our terms."""
-    status = response.status
-    message = _message(body) or f"the backend answered {status}"
-    if status in _TRY_ELSEWHERE:
-        return UpstreamFailure(
-            ErrorCode.OVERLOADED,
-            message,
-            may_have_spent=False,
-            upstream_status=status,
-            retry_after_ms=_retry_after_ms(response.headers.get("retry-after")),
-        )
-    client_fault = 400 <= status < 500 and status not in _OWN_FAULT  # noqa: PLR2004  # HTTP 4xx
-    return UpstreamFailure(
-        ErrorCode.UPSTREAM_REJECTED if client_fault else ErrorCode.UPSTREAM_ERROR,
-        message,
-        may_have_spent=False,
-        retryable=not client_fault,
-        upstream_status=status,
-    )
-
-
-def _message(body: bytes) -> str | None:
-    try:
-        parsed = msgspec.json.decode(body, type=_ErrorBody)
-    except msgspec.DecodeError:
-        return None
-    detail = parsed.error and parsed.error.message
-    return detail[:_MESSAGE_CHARS_MAX] if detail else None
-
-
-def _retry_after_ms(header: str | None) -> int | None:
-    """Milliseconds of a ``Retry-After`` in seconds; dates are not worth a parser here."""
-    if header is None or not header.strip().isdigit():
-        return None
-    return min(int(header), 120) * 1000

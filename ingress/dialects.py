@@ -85,7 +85,7 @@ class InferenceDialect:
         """The first choice's text, with usage; 502 when the backend's body is no completion."""
         try:
             output = _COMPLETION.decode(terminal.body).choices[0].message.content
-        except (msgspec.DecodeError, UnicodeDecodeError, IndexError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, IndexError):
             return Refusal(ErrorCode.UPSTREAM_ERROR, "The backend's answer is not a completion.")
         return msgspec.json.encode({**self._summary(terminal), "output": output or ""})
 
@@ -126,7 +126,7 @@ def _text_of(event: bytes) -> str | None:
         return None
     try:
         choices = _COMPLETION.decode(event[5:].strip()).choices
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return choices[0].delta.content if choices else None
 

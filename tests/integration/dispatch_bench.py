@@ -192,7 +192,7 @@ async def bench(
         bus = Bus(f"redis://127.0.0.1:{server.port}/1")
         await bus.start()
         running.push_async_callback(bus.stop)
-        upstreams = Upstreams({})
+        upstreams = Upstreams({}, Clock())
         await upstreams.start()
         running.push_async_callback(upstreams.stop)
         yield _wired(LedgerClient(store), bus, upstreams, _config(urls, timeout_s))

@@ -13,6 +13,7 @@ from aiohttp import web
 from dispatcher.routing import Choice
 from dispatcher.upstreams import Upstreams
 from schemas.entities import Backend
+from schemas.runtime.clock import Clock
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -53,9 +54,11 @@ async def resetting_backend(sent_first: bytes) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def upstreams(api_keys: dict[str, str] | None = None) -> AsyncIterator[Upstreams]:
+async def upstreams(
+    api_keys: dict[str, str] | None = None, clock: Clock | None = None
+) -> AsyncIterator[Upstreams]:
     """The client under test, open."""
-    client = Upstreams(api_keys or {})
+    client = Upstreams(api_keys or {}, clock or Clock())
     await client.start()
     try:
         yield client

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -16,14 +16,12 @@ from aiohttp import web
 from dispatcher.abort import Abort, DrainCap, Reason
 from dispatcher.attempt import AttemptResult, AttemptRun
 from dispatcher.breaker import CallEnd
-from dispatcher.replies import ReplyStream
-from dispatcher.settlement import Job
 from schemas.errors import ErrorCode
 from schemas.events import RequestAccepted
-from schemas.frames import Chunk, Frame, Started
+from schemas.frames import Frame, Started
 from schemas.runtime.bus import Bus
-from schemas.runtime.clock import Clock
 from schemas.runtime.store import StoreError
+from tests.unit.dispatcher.attempt_scene import CAP, FakeBus, attempt_run
 from tests.unit.dispatcher.scripted_backend import (
     Answer,
     answering,
@@ -32,7 +30,7 @@ from tests.unit.dispatcher.scripted_backend import (
     streaming,
     upstreams,
 )
-from tests.unit.examples import DISPATCHED_AT, NOW_MS, accepted, admitted
+from tests.unit.examples import NOW_MS, accepted
 
 _USAGE = {"prompt_tokens": 12, "completion_tokens": 34}
 _BODY = json.dumps({"id": "c1", "choices": [{"message": {"content": "hi"}}], "usage": _USAGE})
@@ -40,26 +38,6 @@ _CHUNK = b'data: {"id":"c1","choices":[{"delta":{"content":"hello"}}]}\n\n'
 _USAGE_CHUNK = b'data: {"choices":[],"usage":' + json.dumps(_USAGE).encode() + b"}\n\n"
 _ERROR = b'data: {"error":{"message":"boom"}}\n\n'
 _DONE = b"data: [DONE]\n\n"
-_CAP = DrainCap(max_s=0.1, max_bytes=10_000)
-
-
-@dataclass
-class _FakeBus:
-    """Keeps the frames; notes what else happened before them."""
-
-    events: list[object] = field(default_factory=list)
-    has_chunk: asyncio.Event = field(default_factory=asyncio.Event)
-
-    async def send(self, frame: Frame, reply_to: str | None, *, kept: bool) -> bool:
-        self.events.append(frame.content)
-        if isinstance(frame.content, Chunk):
-            self.has_chunk.set()
-        return True
-
-
-class _FixedClock(Clock):
-    def now_ms(self) -> int:
-        return NOW_MS
 
 
 @dataclass
@@ -67,11 +45,7 @@ class _Scene:
     """One attempt against one backend."""
 
     run: AttemptRun
-    bus: _FakeBus
-
-    @property
-    def relayed(self) -> bytes:
-        return b"".join(e.body for e in self.bus.events if isinstance(e, Chunk))
+    bus: FakeBus
 
 
 @asynccontextmanager
@@ -80,26 +54,13 @@ async def _scene(
     request: RequestAccepted,
     *,
     owns_fence: bool = True,
-    cap: DrainCap = _CAP,
+    cap: DrainCap = CAP,
     **more: Any,
 ) -> AsyncIterator[_Scene]:
-    bus = _FakeBus()
-
-    async def note_streamed() -> bool:
-        bus.events.append("noted")
-        return owns_fence
-
+    bus = FakeBus()
     async with backend(answer) as url, upstreams() as client:
-        run = AttemptRun(
-            job=Job(admitted(request), request, DISPATCHED_AT),
-            choice=choice_of(url, **more),
-            number=1,
-            replies=ReplyStream(cast("Bus", bus), request.request_id, None, 1, False, 0.0),
-            upstreams=client,
-            clock=_FixedClock(),
-            note_streamed=note_streamed,
-            abort=Abort(cap),
-        )
+        choice = choice_of(url, **more)
+        run = attempt_run(client, choice, request, bus, owns_fence=owns_fence, cap=cap)
         yield _Scene(run, bus)
 
 
@@ -139,7 +100,7 @@ async def test_a_stream_is_noted_then_started_then_relayed() -> None:
     result, scene = await _result(answer, stream=True, include_usage=True)
 
     assert scene.bus.events[:2] == ["noted", Started("b1", "[]")]
-    assert scene.relayed == _CHUNK + _CHUNK + _USAGE_CHUNK
+    assert scene.bus.relayed == _CHUNK + _CHUNK + _USAGE_CHUNK
     assert scene.bus.events.count("noted") == 1
     assert (result.ending.status, result.attempt.output_tokens) == ("completed", 34)
     assert result.attempt.first_token_at_ms == NOW_MS
@@ -279,7 +240,7 @@ async def test_an_aborted_stream_is_drained_for_the_backends_own_counts(
 
     assert (result.attempt.status, result.ending.status) == (status, ending)
     assert (result.attempt.output_tokens, result.attempt.estimated) == (34, False)
-    assert scene.relayed == relayed
+    assert scene.bus.relayed == relayed
 
 
 async def test_no_more_than_the_cap_is_drained() -> None:
@@ -363,7 +324,7 @@ async def test_a_frame_that_the_bus_refuses_is_the_last_one() -> None:
 
 async def test_only_the_first_reason_of_an_abort_counts() -> None:
     """A lost lease after a cancel is still a cancel."""
-    abort = Abort(_CAP)
+    abort = Abort(CAP)
     abort.end("cancelled")
     abort.end("stale")
 

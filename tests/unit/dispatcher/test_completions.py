@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dispatcher.completions import Completion, StreamReader, UpstreamGarbage, read_body
+from dispatcher.completions import Completion, StreamReader, read_body
+from dispatcher.event_splitter import EVENT_BYTES_MAX, UpstreamGarbage
 from schemas.money import TokenCounts
 
 _DONE = b"data: [DONE]\n\n"
@@ -52,7 +55,9 @@ def test_a_whole_answer_is_read() -> None:
     ]
     body = json.dumps({"id": "c1", "choices": choices, "usage": _USAGE, "x": {"unknown": 1}})
 
-    assert read_body(body.encode()) == Completion("c1", TokenCounts(9, 7, 4, 3), "ab")
+    completion, relayed = read_body(body.encode())
+    assert (completion.provider_id, completion.usage) == ("c1", TokenCounts(9, 7, 4, 3))
+    assert (completion.output.take(), relayed) == ("ab", body.encode())
 
 
 @pytest.mark.parametrize(
@@ -67,6 +72,8 @@ def test_a_whole_answer_is_read() -> None:
         {"prompt_tokens": 10**30},
         {"prompt_tokens": 1, "completion_tokens": 10**10},
         {"prompt_tokens": "9"},
+        {"prompt_tokens": True},
+        {"prompt_tokens": 1, "x": [[]] * 10_000},
         {},
         5,
     ],
@@ -80,13 +87,15 @@ def test_a_whole_answer_is_read() -> None:
         "input beyond a record",
         "output beyond reason",
         "text for a number",
+        "a truth value",
+        "too large",
         "empty",
         "no object",
     ],
 )
 def test_impossible_counts_are_no_counts(usage: object) -> None:
     """They are estimated instead, because they would corrupt the books."""
-    assert read_body(_body(usage)).usage is None
+    assert read_body(_body(usage))[0].usage is None
 
 
 @pytest.mark.parametrize(
@@ -94,8 +103,18 @@ def test_impossible_counts_are_no_counts(usage: object) -> None:
     [
         b"",
         b"\xff",
+        b"\xef\xbb\xbf",
         b"[]",
         b"<html>",
+        b"[" * 100_000,
+        b'{"x":' * 100_000,
+        b'{"id": "\\ud800"}',
+        b'{"id": "a\x00"}',
+        b'{"id": 7}',
+        b'{"x": NaN}',
+        b'{"choices": null}',
+        b'{"choices": [{"message": {"content": 5}}]}',
+        b'{"choices":[' + b"{}," * 1_000_001 + b"{}]}",
         b'{"choices": 5}',
         b'{"error": {}}',
     ],
@@ -111,7 +130,9 @@ def test_a_stream_is_read_while_it_is_relayed() -> None:
     reader = StreamReader(relays_usage=True)
     reader.feed(_STREAM)
 
-    assert reader.completion() == Completion("c1", TokenCounts(9, 7, 4, 3), "hello ✓")
+    read = reader.completion()
+    assert read == Completion("c1", TokenCounts(9, 7, 4, 3), reader.output)
+    assert read.output.take() == "hello ✓"
     assert (reader.done, reader.failed) == (True, False)
 
 
@@ -186,9 +207,103 @@ def test_an_error_event_is_noted_and_not_relayed() -> None:
 
 
 @pytest.mark.parametrize(
-    "received", [b"data: {\n\n", b"data: hello\n\n", b"x" * (8 * 1024 * 1024 + 1)]
+    "received", [b"data: {\n\n", b"data: hello\n\n", b"x" * (EVENT_BYTES_MAX + 1)]
 )
 def test_a_stream_of_another_shape_is_garbage(received: bytes) -> None:
     """Not JSON, or an event without end."""
     with pytest.raises(UpstreamGarbage):
         StreamReader(relays_usage=True).feed(received)
+
+
+_ODD = b"caf\xe9 \xf0\x9f\x98"
+_REPAIRED = "caf\ufffd \ufffd"
+
+
+def test_odd_bytes_in_a_text_are_relayed_as_replacement_characters() -> None:
+    """They are only relayed, so they do not fail the call; usage is the backend's own."""
+    body = b'{"id":"c\xff","choices":[{"message":{"content":"' + _ODD + b'"}}],"usage":'
+    completion, relayed = read_body(body + json.dumps(_USAGE).encode() + b"}")
+
+    assert json.loads(relayed)["choices"][0]["message"]["content"] == _REPAIRED
+    assert completion.usage == TokenCounts(9, 7, 4, 3)
+
+
+def test_odd_bytes_in_a_stream_are_relayed_as_replacement_characters() -> None:
+    """In the event that has them; its neighbours stay as they are."""
+    reader = StreamReader(relays_usage=True)
+    relayed = reader.feed(_delta("ok") + _delta("@").replace(b"@", _ODD))
+
+    assert relayed.startswith(_delta("ok"))
+    assert reader.output.take() == "ok" + _REPAIRED
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [("c1", "c1"), ("x" * 9_000_000, "x" * 128), ("a\nb", None), ("", None), (None, None)],
+    ids=["usual", "9 MB", "line end", "empty", "none"],
+)
+def test_an_id_is_kept_within_bounds(sent: str | None, kept: str | None) -> None:
+    """It goes into records, which must never be too large for the log."""
+    body = json.dumps({"id": sent, "choices": []}).encode()
+
+    assert read_body(body)[0].provider_id == kept
+
+
+def test_a_lone_carriage_return_does_not_tear_an_event() -> None:
+    """A client may take it for a line end; in JSON it is a blank."""
+    reader = StreamReader(relays_usage=True)
+
+    assert reader.feed(b'data: {"a":1,\r"b":2}\n\n') == b'data: {"a":1, "b":2}\n\n'
+
+
+def test_reading_a_long_event_in_small_pieces_takes_linear_time() -> None:
+    """Bytes that are copied once per piece would take minutes here."""
+    reader = StreamReader(relays_usage=True)
+    event = _delta("x" * 2_000_000)
+    began_s = time.monotonic()
+    for start in range(0, len(event), 16):
+        reader.feed(event[start : start + 16])
+
+    assert reader.output.take() == "x" * 2_000_000
+    assert time.monotonic() - began_s < 3
+
+
+_PIECES = st.lists(
+    st.sampled_from(
+        [
+            _delta("a"),
+            _DONE,
+            b"data:",
+            b"\n\n",
+            b"\r\n",
+            b"\r",
+            b'{"choices":[',
+            b'{"id":"',
+            b'"}',
+            b"]}",
+            b"[" * 2_000,
+            b"\xff",
+            b"\xef\xbb\xbf",
+            b"\x00",
+            b'{"usage":{"prompt_tokens":1e999}}',
+            b'{"error":null}',
+            b": ping",
+            b"-1",
+            b"null",
+        ]
+    )
+    | st.binary(max_size=8),
+    max_size=30,
+)
+
+
+@settings(max_examples=1_000, deadline=None)
+@given(_PIECES)
+def test_whatever_arrives_is_read_or_garbage(pieces: list[bytes]) -> None:
+    """No other exception leaves the reader of a stream, nor that of a body."""
+    reader = StreamReader(relays_usage=False)
+    with suppress(UpstreamGarbage):
+        for piece in pieces:
+            reader.feed(piece)
+    with suppress(UpstreamGarbage):
+        read_body(b"".join(pieces))

@@ -13,7 +13,8 @@ import pytest
 from aiohttp import web
 
 from dispatcher.routing import Choice
-from dispatcher.upstreams import UpstreamFailure, base_url
+from dispatcher.upstream_failure import UpstreamFailure
+from dispatcher.upstreams import base_url
 from schemas.entities import Backend
 from tests.unit.dispatcher.scripted_backend import (
     answering,
@@ -58,7 +59,7 @@ async def test_a_status_is_mapped(status: int, code: str, retryable: bool) -> No
         failure = await _failure(url)
 
     assert (failure.code, failure.retryable) == (code, retryable)
-    assert (failure.upstream_status, failure.message) == (status, "because")
+    assert (failure.upstream_status, failure.told) == (status, "because")
     assert not failure.may_have_spent
 
 
@@ -90,7 +91,7 @@ async def test_a_hint_to_come_back_later_is_kept_within_bounds(
 async def test_a_refusal_has_a_message_of_bounded_length(body: bytes, message: str) -> None:
     """The backend's own where it is of the known shape."""
     async with backend(answering(500, body)) as url:
-        assert (await _failure(url)).message == message
+        assert (await _failure(url)).told == message
 
 
 async def test_a_refused_connection_cannot_have_spent() -> None:
@@ -145,7 +146,7 @@ async def test_an_answer_larger_than_any_completion_is_cut_off() -> None:
     async with backend(streaming(*(piece for _ in range(18)))) as url:
         failure = await _failure(url)
 
-    assert (failure.code, failure.message) == ("upstream_error", "the answer is too large")
+    assert (failure.code, failure.told) == ("upstream_error", None)
     assert failure.may_have_spent
 
 
@@ -209,15 +210,15 @@ async def test_a_probe_believes_any_answer_that_is_no_server_error(
 ) -> None:
     """Not every server lists its models, or lists them to strangers."""
     async with backend(answering(status, b"{}")) as url, upstreams() as client:
-        assert await client.answers(Backend(url=url)) == lives
+        assert (await client.fault(Backend(url=url)) is None) == lives
 
 
 async def test_a_probe_of_nobody_finds_nobody() -> None:
     """Refused, or reset in mid-answer."""
     async with resetting_backend(b"") as url, upstreams() as client:
-        assert not await client.answers(Backend(url=url))
+        assert await client.fault(Backend(url=url)) is not None
     async with upstreams() as client:
-        assert not await client.answers(Backend(url=url))
+        assert await client.fault(Backend(url=url)) is not None
 
 
 @pytest.mark.parametrize(

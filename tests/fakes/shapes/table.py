@@ -1,0 +1,12 @@
+"""All shapes, by the name of the model that asks for them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.fakes.shapes import framing, headers, odd_bytes, sizes, times
+from tests.fakes.shapes.wire import Shape, named
+
+SHAPES: Final[dict[str, Shape]] = named(
+    (*odd_bytes.SHAPES, *framing.SHAPES, *headers.SHAPES, *sizes.SHAPES, *times.SHAPES)
+)

@@ -1,0 +1,83 @@
+"""One attempt without Kafka and ledger: what it sends on is kept for the test to look at."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from dispatcher.abort import Abort, DrainCap
+from dispatcher.attempt import AttemptRun
+from dispatcher.replies import ReplyStream
+from dispatcher.routing import Choice
+from dispatcher.settlement import Job
+from dispatcher.token_counts import TokenCounter
+from dispatcher.upstreams import Upstreams
+from schemas.events import RequestAccepted
+from schemas.frames import Chunk, Frame
+from schemas.runtime.bus import Bus
+from schemas.runtime.clock import Clock
+from tests.unit.examples import DISPATCHED_AT, NOW_MS, accepted, admitted
+
+CAP = DrainCap(max_s=0.1, max_bytes=10_000)
+
+
+@dataclass
+class FakeBus:
+    """Keeps the frames; notes what else happened before them."""
+
+    events: list[object] = field(default_factory=list)
+    has_chunk: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def send(self, frame: Frame, reply_to: str | None, *, kept: bool) -> bool:
+        self.events.append(frame.content)
+        if isinstance(frame.content, Chunk):
+            self.has_chunk.set()
+        return True
+
+    @property
+    def relayed(self) -> bytes:
+        return b"".join(e.body for e in self.events if isinstance(e, Chunk))
+
+
+class FixedClock(Clock):
+    """Wall time stands still."""
+
+    def now_ms(self) -> int:
+        return NOW_MS
+
+
+def asking_for(model: str, **more: Any) -> RequestAccepted:
+    """A request for the model."""
+    body = {"model": model, "messages": [{"role": "user", "content": "hi"}]}
+    return accepted(model=model, payload=json.dumps(body).encode(), **more)
+
+
+def attempt_run(
+    upstreams: Upstreams,
+    choice: Choice,
+    request: RequestAccepted,
+    bus: FakeBus,
+    *,
+    counter: TokenCounter | None = None,
+    owns_fence: bool = True,
+    cap: DrainCap = CAP,
+) -> AttemptRun:
+    """The attempt, ready to run."""
+
+    async def note_streamed() -> bool:
+        bus.events.append("noted")
+        return owns_fence
+
+    return AttemptRun(
+        job=Job(admitted(request), request, DISPATCHED_AT),
+        choice=choice,
+        number=1,
+        replies=ReplyStream(cast("Bus", bus), request.request_id, None, 1, False, 0.0),
+        upstreams=upstreams,
+        clock=FixedClock(),
+        note_streamed=note_streamed,
+        abort=Abort(cap),
+        counter=counter or TokenCounter(),
+    )
