@@ -196,7 +196,7 @@ def target(url: str, path: str) -> URL:
         target = URL(f"{base_url(url)}/{path}")
         host = target.raw_host or ""
         host.encode("idna")
-    except ValueError as error:
+    except (ValueError, IndexError) as error:  # yarl raises both
         raise Uncallable("no URL") from error
     if target.scheme not in {"http", "https"} or not _HOST.fullmatch(host) or not target.port:
         raise Uncallable("no URL of a server")

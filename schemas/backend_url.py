@@ -41,7 +41,7 @@ def url_problem(url: str) -> str | None:
         parts = urlsplit(url)
         parsed = URL(url)
         host = parsed.raw_host
-    except ValueError as error:
+    except (ValueError, IndexError) as error:  # yarl looks into an empty host behind "[" and "@"
         return f"the url cannot be parsed: {str(error)[:200]}"
     if parts.scheme not in ("http", "https"):
         return "a url begins with http:// or https://"

@@ -110,6 +110,7 @@ _PIECES = st.sampled_from(
 
 @given(st.lists(_PIECES, max_size=12).map("".join), st.booleans())
 @example("[::1/v1", True)
+@example("[::1]@", True)
 def test_what_is_taken_can_be_called(text: str, has_scheme: bool) -> None:
     """By the very library, under the path that is really called; nothing else ever raises."""
     url = f"http://{text}" if has_scheme else text
