@@ -69,6 +69,7 @@ SHAPES = (
         floods(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 1_000, 50_000_000),
         _BROKEN,
         "estimated",
+        slack_s=0.3,
     ),
     Shape(
         "header-flood",

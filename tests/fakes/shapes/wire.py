@@ -8,6 +8,7 @@ import asyncio
 import json
 import socket
 import struct
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -33,6 +34,8 @@ class Wire:
     """How often this shape was asked before, counted from 1."""
     keeps_open: bool = False
     last_byte_at_s: float = 0.0
+    cpu_at_last_byte_s: float = 0.0
+    """Of this process: what a test that runs in it measures on a busy machine."""
     sent_bytes: int = 0
 
     async def send(self, *pieces: bytes, pause_s: float = 0.0) -> None:
@@ -44,6 +47,7 @@ class Wire:
             await self.writer.drain()
             self.sent_bytes += len(piece)
             self.last_byte_at_s = asyncio.get_running_loop().time()
+            self.cpu_at_last_byte_s = time.process_time()
 
     async def flood(self, piece: bytes, total_bytes: int) -> None:
         """Send the piece again and again."""
