@@ -36,7 +36,14 @@ def create_app(settings: AccountingSettings) -> Worker:
         await open_ledger(worker.ledger, worker.ledger_store, settings.kafka_brokers)
 
     worker.before_start.append(open_books)
-    worker.read(topics.OUTCOMES, books.handle, batches_under_way=1, linger_s=_LINGER_S)
+    worker.read(
+        topics.OUTCOMES,
+        books.handle,
+        # A skipped outcome would be lost money.
+        defects_end_process=True,
+        batches_under_way=1,
+        linger_s=_LINGER_S,
+    )
     worker.background.append(snapshots.run)
     worker.before_stop.append(snapshots.publish)
     return worker

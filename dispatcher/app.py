@@ -19,6 +19,7 @@ from dispatcher.slots import Slots
 from dispatcher.upstreams import Upstreams
 from schemas import topics
 from schemas.runtime.bus import cancel_channel_of
+from schemas.runtime.consume.flow import Bounds
 from schemas.runtime.subscription import Subscription
 from schemas.runtime.worker import Worker, WorkerShape
 
@@ -26,7 +27,6 @@ _SHAPE = WorkerShape(
     role="dispatcher",
     produces=(topics.OUTCOMES, topics.dead_letters_of(topics.DISPATCH)),
     stuck_after_s=720.0,
-    long_handlers=True,
 )
 _BATCHES_UNDER_WAY = 8
 _CLOSE_S = 1.0
@@ -55,7 +55,7 @@ def create_app(settings: DispatcherSettings, api_keys: Mapping[str, str]) -> Wor
         leases.end_all()
         await dispatching.wait_until_idle(settings.drain_max_s + _CLOSE_S)
 
-    worker.before_drain += [drain, worker.disown_older_generations]
+    worker.before_drain.append(drain)
     return worker
 
 
@@ -82,7 +82,7 @@ def _reader(
         topics.DISPATCH,
         dispatching.handle,
         batches_under_way=_BATCHES_UNDER_WAY,
-        unfinished_max=2 * settings.concurrency,
+        bounds=Bounds(records_max=8 * settings.concurrency),
     )
     return dispatching
 

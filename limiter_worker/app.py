@@ -30,8 +30,6 @@ _SHAPE = WorkerShape(
         *map(topics.dead_letters_of, _READ),
     ),
     stuck_after_s=720.0,
-    # What waits in a deferred topic is unfinished for as long as a minute.
-    long_handlers=True,
 )
 _PARKED_MAX = 65_536
 """Background records under way: those of one organization must not keep another's from being read."""
@@ -118,6 +116,7 @@ class _Limiter:
 def create_app(settings: LimiterSettings) -> Worker:
     """All parts of the limiter, wired; nothing runs yet."""
     worker = Worker.create(settings, _SHAPE)
+<<<<<<< HEAD
     parts = _Limiter(worker, settings)
     worker.read(topics.REQUESTS, parts.intake.handle)
     worker.read(topics.BACKGROUND, parts.background.handle, unfinished_max=_PARKED_MAX)
@@ -137,4 +136,33 @@ def create_app(settings: LimiterSettings) -> Worker:
     ]
     worker.before_drain.append(parts.close)
     worker.before_stop.append(parts.settle)
+=======
+    waiters = Waiters()
+    trail = AuditTrail(worker.producer, worker.clock)
+    admission = Admission(
+        ledger=worker.ledger,
+        execution=Execution(worker.producer, worker.bus, trail, worker.clock),
+        waiters=waiters,
+        config=worker.config,
+        dead_letters=worker.dead_letters,
+        metrics=worker.metrics,
+        clock=worker.clock,
+        default_rate=DefaultRate(settings.rate_limit_default_rps, settings.rate_limit_burst_size),
+    )
+    worker.read(topics.REQUESTS, admission.handle, batches_under_way=_BATCHES_UNDER_WAY)
+    worker.read(topics.BACKGROUND, admission.handle)
+    room = WaitingRoom(admission, waiters, worker.producer, worker.clock)
+    worker.read(topics.DEFERRED_1S, room.handle)
+    worker.read(topics.DEFERRED_10S, room.handle)
+    worker.read(topics.DEFERRED_60S, room.handle)
+    worker.app.on_partitions_revoked.connect(room.forget, weak=False)
+    worker.background.append(room.run)
+
+    async def close_room() -> None:
+        """Whoever took the partitions over reads what waits; else it is produced again."""
+        await (room.forget() if worker.has_left else room.close())
+
+    worker.before_drain.append(close_room)
+    worker.background.append(Reaper(worker.ledger, worker.producer, worker.metrics).run)
+>>>>>>> 1209239 (Bounds count what runs: a finished record is an offset, partitions are paused alone, one defect ends one record, partitions are handed over before a drain)
     return worker

@@ -38,6 +38,8 @@ MetricName = Literal[
     "tallygate_tasks_total",
     "tallygate_timers_total",
     "tallygate_futures_total",
+    "tallygate_task_failures_total",
+    "tallygate_paused_partitions",
 ]
 
 
@@ -114,5 +116,10 @@ METRICS: Final[dict[MetricName, MetricSpec]] = {
     "tallygate_futures_total": MetricSpec("counter", "Futures made by the loop, likewise."),
     "tallygate_replies_dropped_total": MetricSpec(
         "counter", "Replies of the limiter that the bus did not take in time."
+    "tallygate_task_failures_total": MetricSpec(
+        "counter", "Background tasks that failed and were started again.", ("kind",)
+    ),
+    "tallygate_paused_partitions": MetricSpec(
+        "gauge", "Partitions that are not read for a stated cause.", ("topic",)
     ),
 }

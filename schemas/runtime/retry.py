@@ -8,6 +8,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from schemas.failures import Transient
+
 T = TypeVar("T")
 
 _PAUSE_FIRST_S = 0.05
@@ -16,12 +18,13 @@ _PAUSE_MAX_S = 2.0
 
 async def retry_until(
     work: Callable[[], Awaitable[T]],
-    transient: type[Exception] | tuple[type[Exception], ...],
-    deadline_s: float,
+    transient: type[Exception] | tuple[type[Exception], ...] = Transient,
+    deadline_s: float = 0.0,
 ) -> T:
     """The result of ``work``, tried again on ``transient`` until the monotonic ``deadline_s``.
 
-    Raises the last transient error once the deadline passed, and any other error at once.
+    Raises the last transient error once the deadline passed, and any other error at once. Without a
+    deadline there is one try.
     """
     pause_s = _PAUSE_FIRST_S
     while True:

@@ -19,9 +19,11 @@ from prometheus_client.registry import Collector
 from schemas.metrics import METRICS, MetricName
 
 Check = Callable[[], dict[str, str]]
-"""Component name to ``ok`` or what is wrong with it; what works all the same begins with ``DEGRADED``."""
+"""Component name to ``ok`` or what is wrong with it; what works all the same begins with ``DEGRADED`` or
+``PAUSED``."""
 
 DEGRADED = "degraded: "
+PAUSED = "paused: "
 
 _LIBRARY_LINES_PER_S = 10
 _QUIET_LOGGERS = (
@@ -158,8 +160,21 @@ class Metrics:
 PAGE_CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
 
+def readiness(components: dict[str, str]) -> str:
+    """``ok``, ``degraded`` (something is wrong, and it can serve) or ``unavailable``."""
+    states = components.values()
+    if all(state == "ok" for state in states):
+        return "ok"
+    return (
+        "degraded"
+        if all(state == "ok" or state.startswith((DEGRADED, PAUSED)) for state in states)
+        else "unavailable"
+    )
+
+
 class StatusPages:
-    """``/livez`` (the loop turns), ``/readyz`` (every component is ok) and ``/metrics``."""
+    """``/livez`` (the loop turns), ``/readyz`` (200 while the process can serve, ``degraded`` when something
+    is wrong all the same) and ``/metrics``."""
 
     def __init__(self, host: str, port: int, check: Check, metrics: Metrics) -> None:
         self._address = host, port
@@ -187,11 +202,10 @@ class StatusPages:
 
     async def _readyz(self, _: web.Request) -> web.Response:
         components = self._check()
-        ready = all(s == "ok" or s.startswith(DEGRADED) for s in components.values())
-        whole = all(s == "ok" for s in components.values())
-        status = "ok" if whole else "degraded" if ready else "unavailable"
+        status = readiness(components)
         return web.json_response(
-            {"status": status, "components": components}, status=200 if ready else 503
+            {"status": status, "components": components},
+            status=503 if status == "unavailable" else 200,
         )
 
     async def _metrics_page(self, _: web.Request) -> web.Response:

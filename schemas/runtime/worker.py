@@ -6,8 +6,10 @@ A worker's composition root creates a ``Worker``, adds inboxes and background ta
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,16 +21,24 @@ from schemas.runtime.config import ConfigFeed
 from schemas.runtime.config_report import report_config
 from schemas.runtime.consume.dead_letters import DeadLetters
 from schemas.runtime.consume.faust_app import WorkerApp, create_faust_app
-from schemas.runtime.consume.inbox import Handler, Inbox
-from schemas.runtime.consume.watchdog import watch
+from schemas.runtime.consume.inbox import Handler, Inbox, OnDefect
+from schemas.runtime.consume.records import Record
+from schemas.runtime.consume.watchdog import Watchdog
 from schemas.runtime.ledger.client import LedgerClient, ledger_store
 from schemas.runtime.loop_counts import expose_loop
 from schemas.runtime.produce import Producer
 from schemas.runtime.settings import WorkerSettings
 from schemas.runtime.store import StoreConnection
-from schemas.runtime.telemetry import DEGRADED, Metrics, StatusPages
+from schemas.runtime.tasks import keep_running
+from schemas.runtime.telemetry import DEGRADED, PAUSED, Metrics, StatusPages
+
+_LOG = logging.getLogger(__name__)
 
 _STOP_DEADLINE_S = 30.0
+_HAND_OVER_WITHIN_S = 8.0
+_BATCHES_END_WITHIN_S = 1.0
+"""How long batches may end before partitions are handed over; calls that run longer go on after it."""
+_COMMIT_WITHIN_S = 5.0
 
 Background = Callable[[], Coroutine[Any, Any, None]]
 
@@ -40,7 +50,6 @@ class WorkerShape:
     role: str
     produces: Sequence[str]
     stuck_after_s: float
-    long_handlers: bool = False
 
 
 @dataclass(slots=True)
@@ -63,9 +72,12 @@ class Worker:
     before_start: list[Background] = field(default_factory=list)
     """Called once everything is connected, before the first event."""
     before_drain: list[Background] = field(default_factory=list)
-    """Called before the events under way are waited for, while new ones still arrive."""
+    """Called once nothing is read any more, to wait for what is under way."""
     before_stop: list[Background] = field(default_factory=list)
     """Called after the last event was handled, while everything is still connected."""
+    has_left: bool = False
+    """Whether the partitions were handed to another member of the group: what still runs here is read
+    there too, and its fences decide."""
 
     @classmethod
     def create(cls, settings: WorkerSettings, shape: WorkerShape) -> Worker:
@@ -81,7 +93,6 @@ class Worker:
                 instance_id=settings.instance_id,
                 session_timeout_s=settings.session_timeout_s,
                 data_dir=settings.data_dir,
-                long_handlers=shape.long_handlers,
             ),
             producer=producer,
             ledger_store=store,
@@ -93,11 +104,29 @@ class Worker:
             dead_letters=DeadLetters.through(producer),
         )
 
-    def read(self, topic: str, handler: Handler, **bounds: Any) -> None:
-        """Feed a topic to a handler."""
-        inbox = Inbox(self.app, topic, handler, **bounds)
+    def read(
+        self,
+        topic: str,
+        handler: Handler,
+        *,
+        on_defect: OnDefect | None = None,
+        defects_end_process: bool = False,
+        **more: Any,
+    ) -> None:
+        """Feed a topic to a handler; ``more`` are options of ``Inbox``.
+
+        A record that no handling mends goes to ``on_defect``, by default to the dead letters, unless
+        it must not be skipped.
+        """
+        end = None if defects_end_process else on_defect or self.dead_letter
+        inbox = Inbox(self.app, topic, handler, on_defect=end, **more)
         inbox.expose(self.metrics)
         self.inboxes.append(inbox)
+
+    async def dead_letter(self, record: Record, error: Exception) -> None:
+        """End a record that no handling mends: its bytes and the error are kept for an operator."""
+        await self.dead_letters.take(record, "handle", error)
+        self.metrics.count("tallygate_dead_letters_total", record.topic)
 
     async def run(self) -> int:
         """Run until SIGTERM or SIGINT, or until a part fails. Returns the exit status."""
@@ -113,7 +142,7 @@ class Worker:
         for work in self.before_start:
             await work()
         await pages.start()
-        tasks = [asyncio.create_task(work()) for work in self._background()]
+        tasks = self._start_background()
         await self.app.start()
         stopped = asyncio.create_task(stop.wait())
         crashed = asyncio.create_task(self.app.wait_until_stopped())
@@ -122,8 +151,10 @@ class Worker:
         )
         try:
             async with asyncio.timeout(_STOP_DEADLINE_S):
+                await self.hand_over()
                 for work in self.before_drain:
                     await work()
+                await self._commit()
                 await self.app.stop()
                 for work in self.before_stop:
                     await work()
@@ -136,29 +167,70 @@ class Worker:
             task.result()
         return 0 if stopped in done else 1
 
-    async def disown_older_generations(self) -> None:
-        """Before the drain, for workers that do not wait at rebalances: Faust must not wait now for
-        events from before the last one. They are never acknowledged here; their owners read them."""
-        if not self.app.started:
+    async def hand_over(self) -> None:
+        """Read nothing more, and give the partitions to another member of the group, if there is one.
+
+        What runs may go on: its records are read again over there, where the ledger's fences make them
+        wait for it. Alone, the process keeps its place in the group, so that its next run takes over
+        without a rebalance.
+        """
+        if not self.app.started or self.has_left:
             return
-        unacked = self.app.consumer.unacked
-        for message in list(unacked):
-            if message.generation_id != self.app.consumer_generation_id:
-                unacked.discard(message)
+        try:
+            async with asyncio.timeout(_HAND_OVER_WITHIN_S):
+                await self._stop_reading()
+                self.has_left = await self.app.direct_consumer.leave_group()
+        except TimeoutError:
+            _LOG.warning("the partitions could not be handed over in time")
+        _LOG.info("partitions were handed over: %s", self.has_left)
+
+    async def _stop_reading(self) -> None:
+        self.app.direct_consumer.stop_flow()
+        self.app.flow_control.suspend()
+        self.app.flow_control.clear()
+        for inbox in self.inboxes:
+            inbox.drop_waiting()
+        await asyncio.gather(
+            *(inbox.wait_for_batches(_BATCHES_END_WITHIN_S) for inbox in self.inboxes)
+        )
+        await self.app.direct_consumer.commit()
+
+    async def _commit(self) -> None:
+        """Commit what ended since; after a hand-over there is nothing to commit here."""
+        if not self.app.started or self.has_left:
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_COMMIT_WITHIN_S):
+                await asyncio.gather(
+                    *(inbox.wait_for_batches(_COMMIT_WITHIN_S) for inbox in self.inboxes)
+                )
+                await self.app.direct_consumer.commit()
 
     def components(self) -> dict[str, str]:
-        """Readiness: component to ``ok`` or what is wrong."""
+        """Readiness: component to ``ok`` or what is wrong; each paused partition is one of them."""
+        paused = {
+            f"{topic}-{number}": f"{PAUSED}{cause}"
+            for inbox in self.inboxes
+            for (topic, number), cause in inbox.flow.paused.items()
+        }
         return {
             "ledger": "ok" if self.ledger_store.connected else "not connected",
-            "bus": "ok" if self.bus.store.connected else "not connected",
+            "bus": "ok" if self.bus.store.connected else f"{DEGRADED}not connected",
             "config": self._config_component(),
             "consumer": "ok" if self._has_joined() else "joining",
+            **paused,
         }
 
     def _config_component(self) -> str:
         if self.config.alarm is not None:
             return f"{DEGRADED}{self.config.alarm}"
-        return "ok" if self.config.is_read else "from the copy on disk"
+        return "ok" if self.config.is_read else f"{DEGRADED}from the copy on disk"
+
+    def _is_reachable(self) -> bool:
+        """Whether broker and ledger answer; time without them is no fault of a record."""
+        if not self.app.started or not self.ledger_store.connected:
+            return False
+        return self.app.direct_consumer.has_coordinator
 
     def _has_joined(self) -> bool:
         """Whether the consumer is a member of its group; its thread starts later than the app."""
@@ -185,13 +257,21 @@ class Worker:
         await self.config.stop()
         await asyncio.gather(self.ledger_store.stop(), self.bus.stop())
 
-    def _background(self) -> list[Background]:
-        async def watchdog() -> None:
-            await watch(self.inboxes, self.shape.stuck_after_s, self.metrics)
+    def _start_background(self) -> list[asyncio.Task[None]]:
+        """The watchdog's failure ends the process; everything else is started again."""
+        watchdog = Watchdog(
+            self.inboxes, self.shape.stuck_after_s, self.metrics, self._is_reachable
+        )
 
         async def report() -> None:
             await report_config(
                 self.config, self.ledger_store, self.settings.instance_id, self.shape.role
             )
 
-        return [watchdog, report, *self.background]
+        return [
+            asyncio.create_task(watchdog.run()),
+            *(
+                asyncio.create_task(keep_running(work.__qualname__, work, self.metrics))
+                for work in (report, *self.background)
+            ),
+        ]

@@ -1,21 +1,27 @@
-"""Acknowledges exactly the finished prefix of each partition, in offset order.
+"""Knows what is finished of each partition: the prefix that may be committed, and what lies beyond it. Pure.
 
-Faust commits past unfinished events when acks arrive out of order (faust.md 1.1), so it only ever sees
-``ack`` for the prefix. Entries of an older group generation are never acknowledged: their partition
-has a new owner, who does the work again.
+A record under way is an entry here; a finished one is an offset and no more, whatever slow record it
+stands behind. Lanes of an older group generation are never committed: their partition has a new owner,
+who does the work again.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
 
-from faust.types import TP, EventT
+from schemas.runtime.consume.offsets import OffsetRuns, Run, encode_runs
 
-Lane = tuple[TP, int | None]
+__all__ = ["AckWindow", "Group", "Lane", "Load", "Partition", "Position"]
+
+Partition = tuple[str, int]
+"""Topic and number."""
+LaneKey = tuple[Partition, int]
 """A partition in one generation of the consumer group."""
+OnGap = Callable[[Partition, int, int], None]
+"""Told of a partition, the offset expected, and the one that came."""
 
 
 class Group(Protocol):
@@ -24,67 +30,186 @@ class Group(Protocol):
     def generation(self) -> int:
         """The current generation."""
 
-    def committed(self, partition: TP) -> int | None:
-        """The next offset the group will read, as committed; ``None`` when unknown."""
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """What is committed: the first unfinished offset, and the finished ones beyond it, encoded."""
+
+    offset: int
+    metadata: str
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a partition weighs here."""
+
+    records: int
+    """Under way."""
+    size_bytes: int
+    """Of those."""
+    span: int
+    """Offsets from the first unfinished one to the last delivered."""
 
 
 @dataclass(slots=True)
-class Entry:
-    """One event under way."""
+class Lane:
+    """One partition in one generation."""
 
-    event: EventT[Any]
-    added_at_s: float
-    finished: bool = False
+    unfinished_from: int
+    """Every offset below is finished."""
+    next_offset: int
+    """The first that was not delivered yet."""
+    finished: OffsetRuns = field(default_factory=OffsetRuns)
+    """Beyond ``unfinished_from``."""
+    remembered: deque[Run] = field(default_factory=deque)
+    """Finished before this generation: not handed out when delivered."""
+    under_way: dict[int, float] = field(default_factory=dict)
+    """Offset to when it was delivered, in the order of delivery."""
+    size_bytes: int = 0
+    """Of what is under way."""
+    version: int = 0
+    """Grows with each finish, so that an unchanged lane is not committed again."""
+    committed_version: int = 0
+
+    def was_finished_before(self, offset: int) -> bool:
+        """Whether an earlier owner of the partition, or an earlier run, finished the record."""
+        while self.remembered and self.remembered[0][1] <= offset:
+            self.remembered.popleft()
+        return bool(self.remembered) and self.remembered[0][0] <= offset
+
+    def finish(self, offset: int) -> None:
+        """Mark the record, and move past the finished prefix."""
+        self.finished.add(offset, offset + 1)
+        self.unfinished_from = self.finished.take_from(self.unfinished_from)
+        self.version += 1
 
 
 class AckWindow:
-    """``add`` every event in the order of iteration, ``finish`` it in any order."""
+    """``add`` every record in the order of delivery, ``finish`` it in any order."""
 
-    def __init__(self, group: Group, on_gap: Callable[[Lane, int, int], None]) -> None:
-        """``on_gap(lane, expected, got)`` is told when events were skipped; it must not return
-        if the skipped events still exist, because only a restart reads them again."""
+    def __init__(self, group: Group, on_gap: OnGap, on_late_start: OnGap) -> None:
+        """``on_gap`` must not return, because only a restart reads skipped records again;
+        ``on_late_start`` is told when retention removed what was not read yet."""
+        self.records = 0
+        """Under way, of all partitions."""
+        self.size_bytes = 0
+        """Of those."""
         self._group = group
         self._on_gap = on_gap
-        self._lanes: dict[Lane, deque[Entry]] = {}
-        self._next_offset: dict[Lane, int] = {}
+        self._on_late_start = on_late_start
+        self._lanes: dict[LaneKey, Lane] = {}
+        self._remembered: dict[Partition, tuple[int, Sequence[Run]]] = {}
 
-    def add(self, event: EventT[Any], now_s: float) -> Entry:
-        """Register an event that was just delivered."""
-        message = event.message
-        lane = message.tp, message.generation_id
-        expected = self._next_offset.get(lane)
-        if expected is None:
-            expected = self._group.committed(message.tp)
-        if expected is not None and message.offset > expected:
-            self._on_gap(lane, expected, message.offset)
-        self._next_offset[lane] = message.offset + 1
-        entry = Entry(event, now_s)
-        self._lanes.setdefault(lane, deque()).append(entry)
-        return entry
+    def remember(self, partition: Partition, committed: int, runs: Sequence[Run]) -> None:
+        """The partition is ours from offset ``committed`` on, and ``runs`` beyond it are finished."""
+        self._remembered[partition] = committed, runs
 
-    def finish(self, entry: Entry) -> None:
-        """The event's effects are durable: acknowledge as much of its partition as is finished."""
-        entry.finished = True
-        message = entry.event.message
-        if message.generation_id != self._group.generation():
-            return
-        lane = self._lanes.get((message.tp, message.generation_id))
-        while lane and lane[0].finished:
-            lane.popleft().event.ack()
+    def add(self, partition: Partition, offset: int, size_bytes: int, now_s: float) -> bool:
+        """Register a record that was just delivered; False when it needs no handling: it was
+        finished before, or it is under way here since an earlier delivery."""
+        lane = self._lane(partition, offset)
+        if offset < lane.next_offset:
+            return False
+        if offset > lane.next_offset:
+            self._on_gap(partition, lane.next_offset, offset)
+        lane.next_offset = offset + 1
+        if lane.was_finished_before(offset):
+            return False
+        lane.under_way[offset] = now_s
+        lane.size_bytes += size_bytes
+        self.records += 1
+        self.size_bytes += size_bytes
+        return True
+
+    def finish(self, partition: Partition, generation: int, offset: int, size_bytes: int) -> None:
+        """The effects of a record that ``add`` took are durable."""
+        lane = self._remove(partition, generation, offset, size_bytes)
+        if lane is not None:
+            lane.finish(offset)
+
+    def drop(self, partition: Partition, generation: int, offset: int, size_bytes: int) -> None:
+        """A record that ``add`` took will not be handled here: it stays unfinished for its next owner."""
+        self._remove(partition, generation, offset, size_bytes)
+
+    def _remove(
+        self, partition: Partition, generation: int, offset: int, size_bytes: int
+    ) -> Lane | None:
+        lane = self._lanes.get((partition, generation))
+        if lane is None or lane.under_way.pop(offset, None) is None:
+            return None
+        lane.size_bytes -= size_bytes
+        self.records -= 1
+        self.size_bytes -= size_bytes
+        return lane
 
     def forget_older(self) -> None:
-        """Drop all lanes of older generations; called at every rebalance."""
+        """At a rebalance: drop all lanes of older generations. What still runs for them ends unnoticed."""
         generation = self._group.generation()
-        for lane in [lane for lane in self._lanes if lane[1] != generation]:
-            del self._lanes[lane]
-        for lane in [lane for lane in self._next_offset if lane[1] != generation]:
-            del self._next_offset[lane]
+        for key in [key for key in self._lanes if key[1] != generation]:
+            lane = self._lanes.pop(key)
+            self.records -= len(lane.under_way)
+            self.size_bytes -= lane.size_bytes
 
-    @property
-    def unfinished(self) -> int:
-        """Events delivered and not yet acknowledged."""
-        return sum(len(lane) for lane in self._lanes.values())
+    def to_commit(self) -> dict[Partition, Position]:
+        """Positions of the current generation that changed since they were committed last."""
+        return {
+            partition: Position(
+                lane.unfinished_from, encode_runs(lane.unfinished_from, lane.finished.in_order())
+            )
+            for partition, lane in self._current().items()
+            if lane.version != lane.committed_version
+        }
 
-    def oldest_age_s(self, now_s: float) -> float:
-        """Seconds since the oldest unacknowledged event was delivered; 0 when there is none."""
-        return max((now_s - lane[0].added_at_s for lane in self._lanes.values() if lane), default=0)
+    def versions(self) -> dict[Partition, int]:
+        """To be given to ``note_committed`` once what ``to_commit`` gave was committed."""
+        return {partition: lane.version for partition, lane in self._current().items()}
+
+    def note_committed(self, versions: dict[Partition, int]) -> None:
+        """What was seen at these versions is committed."""
+        for partition, lane in self._current().items():
+            if partition in versions:
+                lane.committed_version = versions[partition]
+
+    def load_of(self, partition: Partition) -> Load:
+        """What the partition weighs in the current generation."""
+        lane = self._lanes.get((partition, self._group.generation()))
+        if lane is None:
+            return Load(0, 0, 0)
+        span = max(0, lane.next_offset - lane.unfinished_from)
+        return Load(len(lane.under_way), lane.size_bytes, span)
+
+    def oldest_age_s(self, now_s: float, except_in: Collection[Partition] = ()) -> float:
+        """Seconds since the oldest record under way was delivered in this generation; 0 without one."""
+        first = (
+            next(iter(lane.under_way.values()), now_s)
+            for partition, lane in self._current().items()
+            if partition not in except_in
+        )
+        return now_s - min(first, default=now_s)
+
+    def _current(self) -> dict[Partition, Lane]:
+        generation = self._group.generation()
+        return {
+            partition: lane for (partition, of), lane in self._lanes.items() if of == generation
+        }
+
+    def _lane(self, partition: Partition, offset: int) -> Lane:
+        key = partition, self._group.generation()
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._lanes[key] = self._new_lane(partition, offset)
+        return lane
+
+    def _new_lane(self, partition: Partition, offset: int) -> Lane:
+        committed, runs = self._remembered.get(partition, (offset, ()))
+        if offset > committed >= 0:
+            self._on_late_start(partition, committed, offset)
+        lane = Lane(unfinished_from=offset, next_offset=offset)
+        if offset >= committed:
+            # Below it the log was made anew, or read again from an earlier point.
+            for start, end in runs:
+                if end > offset:
+                    lane.remembered.append((max(start, offset), end))
+                    lane.finished.add(max(start, offset), end)
+            lane.unfinished_from = lane.finished.take_from(offset)
+        return lane

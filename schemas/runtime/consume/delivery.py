@@ -1,25 +1,99 @@
-"""Faust's consumer with two changes: it commits in time, and it delivers without detours.
+"""Faust's consumer with what it lacks: deliveries without detours, commits of exactly what is finished,
+partitions that are paused alone, and a way to leave the group.
 
-Kept apart from the app, because it leans on Faust's internals; the version is pinned exactly.
+Kept apart from the app, because it leans on the internals of Faust and aiokafka; both versions are pinned
+exactly. The consumer itself lives in a thread of its own; ``group_thread`` is that side.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from contextlib import suppress
 from typing import Any
 
 from faust.transport.drivers.aiokafka import Consumer, Transport
 from faust.types import TP
 
+from schemas.runtime.consume.ack_window import Partition
+from schemas.runtime.consume.group_thread import GroupThread
+from schemas.runtime.consume.offsets import decode_runs
+
 _LOG = logging.getLogger(__name__)
 _YIELD_EVERY = 100
+_FETCH_WAIT_S = 1.0
 
 
 class DirectConsumer(Consumer):
-    """Delivers each message by awaiting the conductor, and commits before every rebalance."""
+    """Delivers each message by awaiting the conductor; commits what the windows say."""
+
+    app: Any
+    """A ``WorkerApp``; Faust's own type knows no windows."""
+    _thread: GroupThread
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._resumed = asyncio.Event()
+
+    def _new_consumer_thread(self) -> GroupThread:
+        return GroupThread(self, loop=self.loop, beacon=self.beacon)
+
+    # Partitions that are paused alone
+
+    def pause_reading(self, partition: Partition) -> None:
+        """Fetch no more of the partition; what was fetched is still delivered."""
+        self._active_partitions.discard(TP(*partition))
+        self._buffered_partitions.add(TP(*partition))
+
+    def resume_reading(self, partition: Partition) -> None:
+        """Fetch it again, at once: a reader that waits is woken."""
+        tp = TP(*partition)
+        self._buffered_partitions.discard(tp)
+        if tp not in self._paused_partitions:
+            self._active_partitions.add(tp)
+        self._resumed.set()
+        self._thread.wake_reader()
+
+    async def _wait_next_records(self, timeout: float) -> tuple[Any, set[TP]]:  # noqa: ASYNC109  # Faust's name
+        if not self.flow_active:
+            await self.can_resume_flow.wait()
+        active = self._get_active_partitions()
+        if active:
+            return await self._getmany(active_partitions=active, timeout=timeout), active
+        # Faust sleeps a second here; a partition that is resumed must not wait for it.
+        self._resumed.clear()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._resumed.wait(), timeout)
+        return {}, active
+
+    # What is committed, and where reading begins
+
+    async def force_commit(self, topics: Any = None, start_new_transaction: Any = True) -> bool:  # noqa: FBT002
+        """Commit what every window has finished; the arguments are Faust's and mean nothing here."""
+        del topics, start_new_transaction
+        generation = self.app.consumer_generation_id
+        windows = self.app.windows
+        positions = {p: at for w in windows.values() for p, at in w.to_commit().items()}
+        versions = {topic: window.versions() for topic, window in windows.items()}
+        if not positions:
+            return False
+        if not await self._thread.commit_positions(positions, generation):
+            return False
+        if generation == self.app.consumer_generation_id:
+            for topic, seen in versions.items():
+                windows[topic].note_committed(seen)
+        return True
+
+    async def perform_seek(self) -> None:
+        """Begin each partition where the group is, and tell its window what is finished beyond."""
+        self._read_offset.clear()
+        for partition, committed in (await self._thread.seek_to_committed()).items():
+            self._read_offset[partition] = committed.offset
+            runs = decode_runs(committed.offset, committed.metadata)
+            self.app.windows[partition.topic].remember(partition, committed.offset, runs)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """Commit before Faust forgets what was acknowledged (FS#502).
+        """Commit before the partitions go (FS#502).
 
         A failure costs redeliveries, which are harmless, so it only is logged.
         """
@@ -28,6 +102,25 @@ class DirectConsumer(Consumer):
         except Exception:  # noqa: BLE001  # Faust's driver raises anything here; the rebalance goes on
             _LOG.exception("commit before a rebalance failed")
         await super().on_partitions_revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Every partition that comes is read, until its window says otherwise."""
+        self._buffered_partitions.clear()
+        await super().on_partitions_assigned(assigned, generation_id)
+
+    async def verify_all_partitions_active(self) -> None:
+        """Faust's own look for what is stuck; ours is the watchdog, which knows what is paused."""
+
+    async def leave_group(self) -> bool:
+        """Hand the partitions to the other members at once; False when there is none."""
+        return await self._thread.leave()
+
+    @property
+    def has_coordinator(self) -> bool:
+        """Whether the broker that coordinates the group answers."""
+        return self._thread.has_coordinator
+
+    # Delivery
 
     async def _drain_messages(self, fetcher: Any) -> None:
         """Fetch and deliver until stopped.
@@ -46,7 +139,7 @@ class DirectConsumer(Consumer):
 
     async def _deliver_fetched(self) -> None:
         delivered = 0
-        async for partition, message in self.getmany(timeout=1.0):
+        async for partition, message in self.getmany(timeout=_FETCH_WAIT_S):
             delivered += 1
             if delivered % _YIELD_EVERY == 0:
                 await self.sleep(0)
@@ -58,8 +151,6 @@ class DirectConsumer(Consumer):
         read = self._read_offset[partition]
         if read is not None and message.offset < read:
             return True
-        if read and message.offset - read > 1:
-            await self._add_gap(partition, read + 1, message.offset)
         if self.suspend_flow.is_set():
             return False
         await self.callback(message)

@@ -7,27 +7,35 @@ Faust's own acknowledgement are off.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import faust
 from faust import streams
 
-from schemas.runtime.consume.delivery import DirectTransport
+from schemas.runtime.consume.ack_window import AckWindow
+from schemas.runtime.consume.delivery import DirectConsumer, DirectTransport
 
 _NEVER = 2**31 - 1
+_FETCH_BYTES = 1024 * 1024
+"""Of one partition, fetched ahead; a larger record comes alone. What is taken is bounded by the flow of each
+inbox, so Faust's own queue never is what holds a partition back."""
 
 
 class WorkerApp(faust.App):
-    """One consumer group member. ``drain_on_stop`` waits for unfinished events at shutdown only,
-    so a long call never stalls a rebalance."""
+    """One consumer group member. It waits for nothing at a rebalance or at its stop: what is under way
+    is known to the windows, and the worker drains it."""
+
+    windows: dict[str, AckWindow]
+    """Topic to what is finished of it."""
+
+    @property
+    def direct_consumer(self) -> DirectConsumer:
+        """The consumer, by what it really is."""
+        consumer: Any = self.consumer
+        return cast("DirectConsumer", consumer)
 
     def _new_transport(self) -> Any:
         return DirectTransport(self.conf.broker_consumer, self)
-
-    async def on_stop(self) -> None:
-        """Let events under way finish before their agents are cancelled."""
-        self.conf.stream_wait_empty = True
-        await super().on_stop()
 
 
 def create_faust_app(
@@ -37,7 +45,6 @@ def create_faust_app(
     instance_id: str,
     session_timeout_s: float,
     data_dir: Path,
-    long_handlers: bool,
 ) -> WorkerApp:
     """The app of one worker process.
 
@@ -49,7 +56,7 @@ def create_faust_app(
             "Faust's Cython streams are missing; the Python ones acknowledge too much"
         )
     data_dir.mkdir(parents=True, exist_ok=True)
-    return WorkerApp(
+    app = WorkerApp(
         group,
         broker=[f"kafka://{broker}" for broker in brokers.split(",")],
         store="memory://",
@@ -61,13 +68,15 @@ def create_faust_app(
         broker_commit_interval=0.5,
         broker_commit_every=_NEVER,
         broker_session_timeout=session_timeout_s,
-        broker_heartbeat_interval=2.0,
+        broker_heartbeat_interval=1.0,
         broker_rebalance_timeout=15.0,
         broker_request_timeout=30.0,
         consumer_auto_offset_reset="earliest",
         consumer_group_instance_id=instance_id,
-        consumer_max_fetch_size=8 * 1024 * 1024,
-        stream_wait_empty=not long_handlers,
-        stream_buffer_maxsize=4096,
+        consumer_max_fetch_size=_FETCH_BYTES,
+        stream_wait_empty=False,
+        stream_buffer_maxsize=_NEVER,
         loghandlers=[],
     )
+    app.windows = {}
+    return app

@@ -1,7 +1,7 @@
-"""The one consume loop: Faust delivers events one by one, handlers get them in natural batches.
+"""The one consume loop: Faust delivers records one by one, handlers get them in natural batches.
 
-What arrives while a batch is under way is the next batch. No exception leaves the loop: a failed batch
-is taken apart and its poison is dead-lettered, or the process ends and the records are read again.
+What arrives while a batch is under way is the next batch. No exception leaves the loop: a batch that
+fails is taken apart until the one record at fault is found, and only that one ends as a defect.
 """
 
 from __future__ import annotations
@@ -11,23 +11,32 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from faust import Stream
-from faust.types import TP
 
-from schemas.runtime.consume.ack_window import AckWindow, Entry, Lane
+from schemas.failures import Transient
+from schemas.runtime.consume.ack_window import AckWindow, Partition
+from schemas.runtime.consume.dead_letters import TooManyDeadLetters
 from schemas.runtime.consume.faust_app import WorkerApp
+from schemas.runtime.consume.flow import Bounds, Flow
 from schemas.runtime.consume.records import Record
+from schemas.runtime.retry import retry_until
 from schemas.runtime.telemetry import Metrics
 
 _LOG = logging.getLogger(__name__)
 
 EXIT_STUCK = 70
+_TRANSIENT_MAX_S = 600.0
+"""How long a batch is tried again that fails for something that was away; then the process ends."""
 
 Handler = Callable[[list[Record]], Awaitable[None]]
-"""Works through a batch. It calls ``finish`` on every record sooner or later, on its own; what it
-raises ends the process, so everything expected must be handled inside."""
+"""Works through a batch. It calls ``finish`` on every record sooner or later, on its own. When it
+raises, those that are not finished are handed to it again, in smaller batches."""
+
+OnDefect = Callable[[Record, Exception], Awaitable[None]]
+"""Ends the one record that no handling mends, with a typed outcome; the inbox finishes it then."""
 
 
 class _FaustGroup:
@@ -37,18 +46,25 @@ class _FaustGroup:
     def generation(self) -> int:
         return int(self._app.consumer_generation_id)
 
-    def committed(self, partition: TP) -> int | None:
-        consumer: Any = self._app.consumer
-        offset: int | None = consumer._committed_offset.get(partition)  # noqa: SLF001
-        return offset
+
+class _FaustTap:
+    def __init__(self, app: WorkerApp) -> None:
+        self._app = app
+
+    def pause(self, partition: Partition) -> None:
+        self._app.direct_consumer.pause_reading(partition)
+
+    def resume(self, partition: Partition) -> None:
+        self._app.direct_consumer.resume_reading(partition)
 
 
 class Inbox:
     """Feeds one topic to one handler.
 
     ``batches_under_way`` bounds how many batches are handled at once; 1 keeps partition order, which
-    handlers that book need. ``unfinished_max`` bounds the events taken and not finished. ``linger_s``
-    is waited for more to arrive, where nobody waits for the effect and larger batches cost less.
+    handlers that book need. ``bounds`` limit what is taken and not finished. ``linger_s`` is waited for
+    more to arrive, where nobody waits for the effect and larger batches cost less. Without ``on_defect``
+    a record that cannot be handled ends the process.
     """
 
     def __init__(
@@ -57,23 +73,26 @@ class Inbox:
         topic: str,
         handler: Handler,
         *,
+        on_defect: OnDefect | None = None,
+        bounds: Bounds | None = None,
         batch_max: int = 256,
         batches_under_way: int = 1,
-        unfinished_max: int = 4_096,
         linger_s: float = 0.0,
     ) -> None:
         self.topic = topic
-        self.window = AckWindow(_FaustGroup(app), self._on_gap)
-        self.last_progress_s = time.monotonic()
+        self.window = AckWindow(_FaustGroup(app), self._on_gap, self._on_late_start)
+        self.flow = Flow(self.window, bounds or Bounds(), _FaustTap(app))
+        self._app = app
         self._handler = handler
+        self._on_defect = on_defect
         self._batch_max = batch_max
-        self._unfinished_max = unfinished_max
         self._linger_s = linger_s
         self._waiting: list[Record] = []
         self._arrived = asyncio.Event()
         self._slots = asyncio.Semaphore(batches_under_way)
         self._under_way: set[asyncio.Task[None]] = set()
         self._batches = self._records = 0
+        app.windows[topic] = self.window
         app.on_partitions_revoked.connect(self._on_rebalance, weak=False)
         app.on_partitions_assigned.connect(self._on_rebalance, weak=False)
         source = app.topic(
@@ -87,14 +106,51 @@ class Inbox:
         metrics.total("tallygate_inbox_batches_total", lambda: self._batches, self.topic)
         metrics.total("tallygate_inbox_records_total", lambda: self._records, self.topic)
 
+    def hold(self, cause: str) -> None:
+        """Read nothing more of the topic until ``release``; what was delivered goes on."""
+        assigned: set[Partition] = {
+            tp for tp in self._app.consumer.assignment() if tp.topic == self.topic
+        }
+        self.flow.hold(cause, assigned)
+
+    def release(self) -> None:
+        """Read on after ``hold``."""
+        self.flow.release()
+
+    def drop_waiting(self) -> None:
+        """Forget what was not handed to the handler yet: whoever owns the partitions reads it again."""
+        for record in self._waiting:
+            self.window.drop(
+                (record.topic, record.partition),
+                record.generation,
+                record.offset,
+                record.size_bytes,
+            )
+        self._waiting.clear()
+        self._arrived.clear()
+
+    async def wait_for_batches(self, deadline_s: float) -> None:
+        """Return when no batch is with the handler, or after so many seconds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(deadline_s):
+                while self._under_way:
+                    await asyncio.wait(self._under_way)
+
     async def _take(self, stream: Stream[Any]) -> None:
-        """The agent: register each event, put it into the waiting batch."""
+        """The agent: register each record, put it into the waiting batch."""
         async for event in stream.noack().events():
-            entry: Entry = self.window.add(event, time.monotonic())
-            self._waiting.append(Record(entry, self.window))
-            self._arrived.set()
-            while self.window.unfinished >= self._unfinished_max:  # noqa: ASYNC110  # rare
-                await asyncio.sleep(0.01)
+            record = Record(event.message, self._finished)
+            if self.window.add(
+                event.message.tp, record.offset, record.size_bytes, time.monotonic()
+            ):
+                self._waiting.append(record)
+                self._arrived.set()
+                self.flow.after_delivery(event.message.tp)
+
+    def _finished(self, record: Record) -> None:
+        partition = record.topic, record.partition
+        self.window.finish(partition, record.generation, record.offset, record.size_bytes)
+        self.flow.after_finish()
 
     async def _pump(self) -> None:
         """Hand the waiting records to the handler, batch by batch."""
@@ -107,6 +163,10 @@ class Inbox:
             del self._waiting[: self._batch_max]
             if not self._waiting:
                 self._arrived.clear()
+            if not batch:
+                # Dropped while the slot was waited for.
+                self._slots.release()
+                continue
             self._batches += 1
             self._records += len(batch)
             task = asyncio.create_task(self._run(batch))
@@ -115,22 +175,65 @@ class Inbox:
 
     async def _run(self, batch: list[Record]) -> None:
         try:
-            await self._handler(batch)
-            self.last_progress_s = time.monotonic()
+            await self._handle(batch)
         except asyncio.CancelledError:
             raise
-        except Exception:  # noqa: BLE001  # total: what handlers do not expect ends the process
-            _LOG.exception("handler of %s failed; the process ends and reads again", self.topic)
+        except Exception:  # noqa: BLE001  # total: what cannot be contained ends the process
+            _LOG.exception("%s cannot be handled; the process ends and reads again", self.topic)
             os._exit(EXIT_STUCK)
         finally:
             self._slots.release()
 
-    async def _on_rebalance(self, *_: Any, **__: Any) -> None:
-        self.window.forget_older()
+    async def _handle(self, batch: list[Record]) -> None:
+        """Hand the batch over; if that fails, its halves, down to the one record at fault."""
+        error = await self._attempt(batch)
+        left = [record for record in batch if not record.is_finished]
+        if error is None or not left:
+            return
+        if len(batch) == 1:
+            await self._end_defect(left[0], error)
+            return
+        middle = (len(left) + 1) // 2
+        await self._handle(left[:middle])
+        if left[middle:]:
+            await self._handle(left[middle:])
 
-    def _on_gap(self, lane: Lane, expected: int, got: int) -> None:
-        """Skipped events are read again after a restart. At the very start of a partition a gap means
-        that retention removed them, which a restart cannot mend: that is only reported."""
-        _LOG.error("offset gap on %s: expected %d, got %d", lane[0], expected, got)
-        if lane in self.window._next_offset:  # noqa: SLF001
-            os._exit(EXIT_STUCK)
+    async def _attempt(self, batch: list[Record]) -> Exception | None:
+        """The handler's error, once what was merely away has been waited for."""
+
+        async def handle() -> None:
+            await self._handler([record for record in batch if not record.is_finished])
+
+        try:
+            await retry_until(handle, deadline_s=time.monotonic() + _TRANSIENT_MAX_S)
+        except (Transient, TooManyDeadLetters):
+            raise
+        except asyncio.CancelledError:
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise
+            return RuntimeError("the handler let a cancellation out that was not its own")
+        except Exception as error:  # noqa: BLE001  # total: the boundary around a batch
+            _LOG.error("a batch of %d of %s failed", len(batch), self.topic, exc_info=error)
+            return error
+        return None
+
+    async def _end_defect(self, record: Record, error: Exception) -> None:
+        if self._on_defect is None:
+            raise error
+        _LOG.error("defect in %s-%d at %d", record.topic, record.partition, record.offset)
+        await self._on_defect(record, error)
+        record.finish()
+
+    async def _on_rebalance(self, *_: Any, **__: Any) -> None:
+        self.drop_waiting()
+        self.window.forget_older()
+        self.flow.forget()
+
+    def _on_gap(self, partition: Partition, expected: int, got: int) -> None:
+        """Skipped records are read again after a restart."""
+        _LOG.error("offset gap on %s: expected %d, got %d", partition, expected, got)
+        os._exit(EXIT_STUCK)
+
+    def _on_late_start(self, partition: Partition, expected: int, got: int) -> None:
+        """Retention removed records before they were read, which a restart cannot mend."""
+        _LOG.error("records of %s are gone: expected %d, got %d", partition, expected, got)

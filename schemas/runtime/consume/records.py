@@ -2,41 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from schemas.events import RecordRef
-from schemas.runtime.consume.ack_window import AckWindow, Entry
+
+_FRAME_BYTES = 256
+"""What a record takes beside its bytes, about."""
 
 
 class Record:
-    """One delivered record. Call ``finish`` once, after its effects are durable."""
+    """One delivered record. Call ``finish`` once, after its effects are durable; it then is an offset
+    and holds no bytes any more."""
 
     __slots__ = (
-        "_entry",
-        "_window",
+        "_headers",
+        "_on_finish",
+        "generation",
+        "is_finished",
         "key",
         "offset",
         "partition",
+        "size_bytes",
         "timestamp_ms",
         "topic",
         "value",
     )
 
-    def __init__(self, entry: Entry, window: AckWindow) -> None:
-        message = entry.event.message
-        self._entry = entry
-        self._window = window
+    def __init__(self, message: Any, on_finish: Callable[[Record], None]) -> None:
+        self._on_finish = on_finish
+        self._headers: Sequence[tuple[str, bytes]] = message.headers or ()
+        self.is_finished = False
+        self.generation: int = message.generation_id
+        """Of the consumer group, when the record was delivered."""
         self.topic: str = message.topic
         self.partition: int = message.partition
         self.offset: int = message.offset
         self.timestamp_ms: int = int(message.timestamp * 1000)
         self.key: bytes | None = message.key
         self.value: bytes | None = message.value
+        self.size_bytes: int = _FRAME_BYTES + len(self.value or b"") + len(self.key or b"")
+        """What it takes here while it is under way."""
 
     @property
     def headers(self) -> Mapping[str, bytes]:
         """The record's headers."""
-        return dict(self._entry.event.message.headers or ())
+        return dict(self._headers)
 
     @property
     def ref(self) -> RecordRef:
@@ -44,5 +55,10 @@ class Record:
         return RecordRef(topic=self.topic, partition=self.partition, offset=self.offset)
 
     def finish(self) -> None:
-        """Its effects are durable: the offset may go."""
-        self._window.finish(self._entry)
+        """Its effects are durable: the offset may go. A second call does nothing."""
+        if self.is_finished:
+            return
+        self.is_finished = True
+        self.key = self.value = None
+        self._headers = ()
+        self._on_finish(self)

@@ -1,21 +1,19 @@
-"""The ack window: exactly the finished prefix, in order, never of an older generation."""
+"""The ack window: exactly the finished prefix and what lies beyond it, never of an older generation."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from types import SimpleNamespace
-from typing import Any, cast
 
 import pytest
-from faust.types import TP
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.runtime.consume.ack_window import AckWindow, Entry, Lane
+from schemas.runtime.consume.ack_window import AckWindow, Load, Partition
+from schemas.runtime.consume.offsets import Run, decode_runs
 
-_TP = TP("inference.requests.v1", 0)
-_OTHER = TP("inference.requests.v1", 1)
+_ONE: Partition = ("inference.requests.v1", 0)
+_OTHER: Partition = ("inference.requests.v1", 1)
+_SIZE = 100
 
 
 @dataclass
@@ -23,124 +21,213 @@ class _Group:
     """A consumer group that rebalances when told."""
 
     number: int = 1
-    committed_offsets: dict[TP, int] = field(default_factory=dict)
 
     def generation(self) -> int:
         return self.number
 
-    def committed(self, partition: TP) -> int | None:
-        return self.committed_offsets.get(partition)
-
 
 @dataclass
 class _Scene:
-    """A window, and all that it did."""
+    """A window, and all that it told."""
 
     group: _Group = field(default_factory=_Group)
-    acked: list[tuple[TP, int]] = field(default_factory=list)
-    gaps: list[tuple[Lane, int, int]] = field(default_factory=list)
+    gaps: list[tuple[Partition, int, int]] = field(default_factory=list)
+    late_starts: list[tuple[Partition, int, int]] = field(default_factory=list)
     window: AckWindow = field(init=False)
 
     def __post_init__(self) -> None:
-        self.window = AckWindow(self.group, lambda *gap: self.gaps.append(gap))
+        self.window = AckWindow(
+            self.group,
+            lambda *gap: self.gaps.append(gap),
+            lambda *start: self.late_starts.append(start),
+        )
 
-    def deliver(self, offset: int, tp: TP = _TP, at_s: float = 0.0) -> Entry:
-        """An event of the current generation arrives."""
-        message = SimpleNamespace(tp=tp, offset=offset, generation_id=self.group.number)
-        ack: Callable[[], None] = lambda: self.acked.append((tp, offset))  # noqa: E731
-        return self.window.add(cast("Any", SimpleNamespace(message=message, ack=ack)), at_s)
+    def deliver(self, offset: int, partition: Partition = _ONE, at_s: float = 0.0) -> bool:
+        return self.window.add(partition, offset, _SIZE, at_s)
+
+    def finish(self, offset: int, partition: Partition = _ONE, generation: int = 0) -> None:
+        self.window.finish(partition, generation or self.group.number, offset, _SIZE)
+
+    def commit(self) -> dict[Partition, tuple[int, list[Run]]]:
+        """What a commit would hold, by partition."""
+        positions = self.window.to_commit()
+        self.window.note_committed(self.window.versions())
+        return {p: (at.offset, decode_runs(at.offset, at.metadata)) for p, at in positions.items()}
 
 
 @given(st.permutations(range(8)))
-def test_after_each_finish_exactly_the_finished_prefix_is_acknowledged(order: list[int]) -> None:
-    """For any order in which events finish."""
+def test_after_each_finish_exactly_what_is_finished_is_committed(order: list[int]) -> None:
+    """For any order in which records finish: the prefix, and every offset beyond it."""
     scene = _Scene()
-    entries = [scene.deliver(offset) for offset in range(8)]
+    assert all(scene.deliver(offset) for offset in range(8))
     finished: set[int] = set()
-    for index in order:
-        scene.window.finish(entries[index])
-        finished.add(index)
+    for offset in order:
+        scene.finish(offset)
+        finished.add(offset)
         prefix = next((i for i in range(8) if i not in finished), 8)
 
-        assert scene.acked == [(_TP, offset) for offset in range(prefix)]
-        assert scene.window.unfinished == 8 - prefix
+        ((position, beyond),) = scene.commit().values()
+        assert position == prefix
+        assert {i for start, end in beyond for i in range(start, end)} == {
+            i for i in finished if i > prefix
+        }
+        assert scene.window.records == 8 - len(finished)
+        assert scene.window.size_bytes == _SIZE * (8 - len(finished))
 
 
 @given(
     st.lists(st.one_of(st.just("deliver"), st.just("rebalance"), st.integers(0, 30)), max_size=60)
 )
-def test_no_older_generation_is_ever_acknowledged(steps: list[str | int]) -> None:
-    """Whatever is delivered, finished and rebalanced in between; acks stay in order."""
+def test_nothing_that_was_not_finished_is_ever_committed(steps: list[str | int]) -> None:
+    """Whatever is delivered, finished and rebalanced in between, and committed after each step."""
     scene = _Scene()
-    entries: list[Entry] = []
+    begin = committed = 0
+    delivered: list[tuple[int, int]] = []
+    finished: set[tuple[int, int]] = set()
     for step in steps:
-        acked_before = len(scene.acked)
         if step == "deliver":
-            entries.append(scene.deliver(offset=len(entries)))
+            offset = (
+                max((o for g, o in delivered if g == scene.group.number), default=begin - 1) + 1
+            )
+            if scene.deliver(offset):
+                delivered.append((scene.group.number, offset))
         elif step == "rebalance":
+            begin = committed
             scene.group.number += 1
             scene.window.forget_older()
-            assert scene.window.unfinished == 0
-        elif entries:
-            scene.window.finish(entries[int(step) % len(entries)])
-        current = {
-            entry.event.message.offset
-            for entry in entries
-            if entry.event.message.generation_id == scene.group.number
-        }
-        newly_acked = scene.acked[acked_before:]
-        assert {offset for _, offset in newly_acked} <= current
-    assert scene.acked == sorted(set(scene.acked))
+            scene.window.remember(_ONE, committed, [])
+            assert scene.window.records == 0
+        elif delivered:
+            generation, offset = delivered[int(step) % len(delivered)]
+            scene.finish(offset, generation=generation)
+            finished.add((generation, offset))
+        for position, beyond in scene.commit().values():
+            assert position >= committed
+            now = {o for g, o in finished if g == scene.group.number}
+            assert set(range(begin, position)) <= now
+            assert {i for start, end in beyond for i in range(start, end)} <= now
+            committed = position
 
 
 def test_partitions_do_not_wait_for_each_other() -> None:
     """Each has a prefix of its own."""
     scene = _Scene()
     scene.deliver(0)
-    scene.window.finish(scene.deliver(0, _OTHER))
+    scene.deliver(0, _OTHER)
+    scene.finish(0, _OTHER)
 
-    assert scene.acked == [(_OTHER, 0)]
+    assert scene.commit() == {_OTHER: (1, [])}
 
 
-def test_an_event_finished_after_a_rebalance_is_left_to_the_new_owner() -> None:
+def test_what_did_not_change_is_not_committed_again() -> None:
+    """A quiet partition costs nothing."""
+    scene = _Scene()
+    scene.deliver(0)
+    scene.finish(0)
+
+    assert scene.commit() == {_ONE: (1, [])}
+    assert scene.commit() == {}
+
+
+def test_a_record_finished_after_a_rebalance_is_left_to_the_new_owner() -> None:
     """Even before the old lanes were forgotten."""
     scene = _Scene()
-    entry = scene.deliver(0)
+    scene.deliver(0)
     scene.group.number += 1
-    scene.window.finish(entry)
+    scene.finish(0, generation=1)
 
-    assert scene.acked == []
+    assert scene.commit() == {}
+
+
+def test_finished_records_beyond_the_commit_are_not_handed_out_again() -> None:
+    """The head alone is, and once it is finished the prefix jumps over all of them."""
+    scene = _Scene()
+    scene.window.remember(_ONE, 5, [(6, 9), (10, 11)])
+
+    assert [scene.deliver(offset) for offset in range(5, 12)] == [
+        True, False, False, False, True, False, True,
+    ]  # fmt: skip
+    scene.finish(5)
+    assert scene.commit() == {_ONE: (9, [(10, 11)])}
+    scene.finish(9)
+    assert scene.commit() == {_ONE: (11, [])}
+
+
+def test_a_log_that_begins_anew_remembers_nothing() -> None:
+    """Offsets below the commit belong to another log, or are meant to be read again."""
+    scene = _Scene()
+    scene.window.remember(_ONE, 5, [(6, 9)])
+
+    assert all(scene.deliver(offset) for offset in range(12))
+
+
+def test_what_is_delivered_twice_in_a_generation_is_handed_out_once() -> None:
+    """The first delivery is still under way, and finishes it."""
+    scene = _Scene()
+
+    assert [scene.deliver(0), scene.deliver(1), scene.deliver(0)] == [True, True, False]
 
 
 @pytest.mark.parametrize(
-    ("committed", "offsets", "gaps"),
+    ("committed", "offsets", "late_starts", "gaps"),
     [
-        ({}, [5, 6, 7], []),
-        ({_TP: 5}, [5, 6], []),
-        ({_TP: 3}, [5], [(3, 5)]),
-        ({}, [5, 8], [(6, 8)]),
-        ({_TP: 9}, [5, 6], []),
+        (None, [5, 6, 7], [], []),
+        (5, [5, 6], [], []),
+        (3, [5], [(3, 5)], []),
+        (None, [5, 8], [], [(6, 8)]),
+        (9, [5, 6], [], []),
     ],
     ids=["unknown start", "as committed", "skipped at the start", "skipped later", "read again"],
 )
 def test_skipped_offsets_are_reported(
-    committed: dict[TP, int], offsets: list[int], gaps: list[tuple[int, int]]
+    committed: int | None,
+    offsets: list[int],
+    late_starts: list[tuple[int, int]],
+    gaps: list[tuple[int, int]],
 ) -> None:
-    """A skipped event would otherwise be committed past."""
-    scene = _Scene(group=_Group(committed_offsets=committed))
+    """A skipped record would otherwise be committed past."""
+    scene = _Scene()
+    if committed is not None:
+        scene.window.remember(_ONE, committed, [])
     for offset in offsets:
         scene.deliver(offset)
 
-    assert scene.gaps == [((_TP, 1), expected, got) for expected, got in gaps]
+    assert scene.gaps == [(_ONE, expected, got) for expected, got in gaps]
+    assert scene.late_starts == [(_ONE, expected, got) for expected, got in late_starts]
 
 
-def test_the_oldest_unfinished_event_has_an_age() -> None:
-    """Which the watchdog watches; finished ones have none."""
+def test_a_hundred_thousand_finished_records_behind_a_slow_one_are_one_run() -> None:
+    """An offset and no more."""
     scene = _Scene()
-    first = scene.deliver(0, at_s=10)
+    for offset in range(100_000):
+        scene.deliver(offset)
+        if offset:
+            scene.finish(offset)
+
+    assert scene.window.load_of(_ONE) == Load(records=1, size_bytes=_SIZE, span=100_000)
+    assert scene.commit() == {_ONE: (0, [(1, 100_000)])}
+
+
+def test_a_dropped_record_stays_unfinished() -> None:
+    """It takes no room here any more, and its next owner reads it."""
+    scene = _Scene()
+    scene.deliver(0)
+    scene.deliver(1)
+    scene.window.drop(_ONE, 1, 0, _SIZE)
+    scene.finish(1)
+
+    assert scene.window.records == 0
+    assert scene.commit() == {_ONE: (0, [(1, 2)])}
+
+
+def test_the_oldest_record_under_way_has_an_age() -> None:
+    """Which the watchdog watches; finished ones have none, nor have excused partitions."""
+    scene = _Scene()
+    scene.deliver(0, at_s=10)
     scene.deliver(1, at_s=14)
     before = scene.window.oldest_age_s(20)
-    scene.window.finish(first)
+    scene.finish(0)
 
     assert (before, scene.window.oldest_age_s(20)) == (10, 6)
+    assert scene.window.oldest_age_s(20, {_ONE}) == 0
     assert _Scene().window.oldest_age_s(20) == 0
