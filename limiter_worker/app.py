@@ -17,6 +17,7 @@ from limiter_worker.taken import Taken
 from limiter_worker.terms import Defaults
 from limiter_worker.waiting_room import WaitingRoom
 from schemas import topics
+from schemas.runtime.consume.flow import Bounds
 from schemas.runtime.worker import Worker, WorkerShape
 
 _READ = (topics.REQUESTS, topics.BACKGROUND, *topics.DEFERRED_DELAYS_MS)
@@ -90,20 +91,17 @@ class _Limiter:
         return self.route(left)
 
     async def close(self) -> None:
-        """Before the process stops: what waits for long goes to whoever comes next, the rest ends."""
-        await self.background.close()
-        await self.room.close()
-        await self.worker.disown_older_generations()
-        self._disown_background()
-        await self.intake.settled()
+        """Before the process stops: what waits for long goes to whoever comes next, the rest ends.
 
-    def _disown_background(self) -> None:
-        """The stop need not wait for what waits for a limit; whoever comes next reads it again."""
-        if not self.worker.app.started:
-            return
-        unacked = self.worker.app.consumer.unacked
-        for message in [m for m in unacked if m.topic == topics.BACKGROUND]:
-            unacked.discard(message)
+        Whoever took the partitions over reads all of it again; then only what is under way here ends.
+        """
+        if self.worker.has_left:
+            for waits in (self.intake, self.late, self.background, self.room):
+                await waits.forget()
+        else:
+            await self.background.close()
+            await self.room.close()
+        await self.intake.settled()
 
     async def settle(self) -> None:
         """After the last batch: what follows from it is out."""
@@ -116,10 +114,9 @@ class _Limiter:
 def create_app(settings: LimiterSettings) -> Worker:
     """All parts of the limiter, wired; nothing runs yet."""
     worker = Worker.create(settings, _SHAPE)
-<<<<<<< HEAD
     parts = _Limiter(worker, settings)
     worker.read(topics.REQUESTS, parts.intake.handle)
-    worker.read(topics.BACKGROUND, parts.background.handle, unfinished_max=_PARKED_MAX)
+    worker.read(topics.BACKGROUND, parts.background.handle, bounds=Bounds(records_max=_PARKED_MAX))
     worker.read(topics.DEFERRED_1S, parts.room.handle)
     worker.read(topics.DEFERRED_10S, parts.room.handle)
     worker.read(topics.DEFERRED_60S, parts.room.handle)
@@ -136,33 +133,4 @@ def create_app(settings: LimiterSettings) -> Worker:
     ]
     worker.before_drain.append(parts.close)
     worker.before_stop.append(parts.settle)
-=======
-    waiters = Waiters()
-    trail = AuditTrail(worker.producer, worker.clock)
-    admission = Admission(
-        ledger=worker.ledger,
-        execution=Execution(worker.producer, worker.bus, trail, worker.clock),
-        waiters=waiters,
-        config=worker.config,
-        dead_letters=worker.dead_letters,
-        metrics=worker.metrics,
-        clock=worker.clock,
-        default_rate=DefaultRate(settings.rate_limit_default_rps, settings.rate_limit_burst_size),
-    )
-    worker.read(topics.REQUESTS, admission.handle, batches_under_way=_BATCHES_UNDER_WAY)
-    worker.read(topics.BACKGROUND, admission.handle)
-    room = WaitingRoom(admission, waiters, worker.producer, worker.clock)
-    worker.read(topics.DEFERRED_1S, room.handle)
-    worker.read(topics.DEFERRED_10S, room.handle)
-    worker.read(topics.DEFERRED_60S, room.handle)
-    worker.app.on_partitions_revoked.connect(room.forget, weak=False)
-    worker.background.append(room.run)
-
-    async def close_room() -> None:
-        """Whoever took the partitions over reads what waits; else it is produced again."""
-        await (room.forget() if worker.has_left else room.close())
-
-    worker.before_drain.append(close_room)
-    worker.background.append(Reaper(worker.ledger, worker.producer, worker.metrics).run)
->>>>>>> 1209239 (Bounds count what runs: a finished record is an offset, partitions are paused alone, one defect ends one record, partitions are handed over before a drain)
     return worker

@@ -116,6 +116,7 @@ METRICS: Final[dict[MetricName, MetricSpec]] = {
     "tallygate_futures_total": MetricSpec("counter", "Futures made by the loop, likewise."),
     "tallygate_replies_dropped_total": MetricSpec(
         "counter", "Replies of the limiter that the bus did not take in time."
+    ),
     "tallygate_task_failures_total": MetricSpec(
         "counter", "Background tasks that failed and were started again.", ("kind",)
     ),
