@@ -134,7 +134,9 @@ class Failover:
         """A slot for a call, or how the request ends without one."""
         if (early := self._too_late(job, running)) is not None:
             return early
-        found = await self.slots.take(Wish(job.request, running.abort, tried))
+        found = await self.slots.take(
+            Wish(job.request, running.abort, job.admitted.admitted_at_ms, tried)
+        )
         if (early := self._too_late(job, running)) is not None:
             if isinstance(found, Slot):
                 self.slots.give_back(found, "undecided")

@@ -27,6 +27,7 @@ _LOG = logging.getLogger(__name__)
 TICK_S = 0.1
 RETRY_WAIT_S = 2.0
 """A second attempt waits no longer: the first one's failure is an answer, too."""
+_WAIT_MIN_S = 1.0
 _SHEDDING_SHOWN_S = 5.0
 
 
@@ -44,6 +45,8 @@ class Wish:
 
     request: RequestAccepted
     abort: Abort
+    admitted_at_ms: int
+    """Since when it waits: what it spent in the log is a wait, too."""
     tried: tuple[str, ...] = ()
     """Backends that failed it; whoever has some is a second attempt."""
 
@@ -115,11 +118,14 @@ class Slots:
         return f"all {self.backends.slots} slots taken" if self.backends.is_full else "ok"
 
     async def _wait(self, key: _Key, wish: Wish) -> Slot | NoSlot:
-        now_s, request = self.clock.monotonic_s(), wish.request
-        left_s = (request.deadline_ms - self.clock.now_ms()) / 1000
-        asked = _Asked(wish, asyncio.get_running_loop().create_future())
+        now_s, now_ms, request = self.clock.monotonic_s(), self.clock.now_ms(), wish.request
         waiting = Waiting(
-            request.org, wish.tokens, now_s, now_s + left_s, request.background, asked
+            request.org,
+            wish.tokens,
+            since_s=now_s - _waited_s(wish, now_ms),
+            until_s=now_s + (request.deadline_ms - now_ms) / 1000,
+            is_background=request.background,
+            item=_Asked(wish, asyncio.get_running_loop().create_future()),
         )
         line = self._lines.get(key)
         if line is None:
@@ -130,11 +136,11 @@ class Slots:
         line.push(waiting)
         self._watch()
         try:
-            return await asked.answer
+            return await waiting.item.answer
         except asyncio.CancelledError:
             line.leave(waiting)
-            if asked.answer.done() and not asked.answer.cancelled():
-                given = asked.answer.result()
+            if waiting.item.answer.done() and not waiting.item.answer.cancelled():
+                given = waiting.item.answer.result()
                 if isinstance(given, Slot):
                     self.give_back(given, "undecided")
             raise
@@ -217,6 +223,13 @@ class Slots:
         self._shed_at_s = now_s
         self.metrics.count("tallygate_shed_requests_total")
         return NoSlot(ErrorCode.OVERLOADED, line.retry_after_ms(waiting, now_s))
+
+
+def _waited_s(wish: Wish, now_ms: int) -> float:
+    """How long it has waited before it came here. Clocks differ: a second here it always gets."""
+    if wish.tried:
+        return 0.0
+    return min(WAIT_MAX_S - _WAIT_MIN_S, max(0, now_ms - wish.admitted_at_ms) / 1000)
 
 
 def _is_due(waiting: Waiting[_Asked], now_s: float) -> bool:

@@ -46,11 +46,12 @@ def _slots(routes: dict[str, tuple[str, ...]], *, total: int = 512, **limits: in
     return Slots(Backends(config, clock, total), Metrics(), clock)
 
 
-def _wish(model: str, *tried: str, org: str = "acme", **more: Any) -> Wish:
+def _wish(model: str, *tried: str, org: str = "acme", in_log_s: float = 0.0, **more: Any) -> Wish:
     now_ms = Clock().now_ms()
     fields = {"accepted_at_ms": now_ms, "deadline_ms": now_ms + 60_000} | more
     request = accepted(model=model, org=org, **fields)
-    return Wish(request, Abort(DrainCap(1.0, 1)), tried)
+    admitted_at_ms = now_ms - round(in_log_s * 1000)
+    return Wish(request, Abort(DrainCap(1.0, 1)), admitted_at_ms, tried)
 
 
 def _asks(slots: Slots, model: str, *tried: str, **more: Any) -> asyncio.Task[Slot | NoSlot]:
@@ -136,6 +137,19 @@ async def test_whoever_waits_too_long_is_told_when_to_come_back() -> None:
     assert not job.done()
     assert slots.component().startswith("shedding")
     job.cancel()
+
+
+async def test_what_was_waited_in_the_log_counts() -> None:
+    """A request that comes late has one more second, not five."""
+    slots = _slots({"echo": ("a",)}, a=1)
+    await _taken(slots, "echo")
+    late, fresh = _asks(slots, "echo", in_log_s=60.0), _asks(slots, "echo")
+    await _settled()
+    cast("_Clock", slots.clock).ahead_s += 1.1
+
+    assert cast("NoSlot", await asyncio.wait_for(late, 1)).code is ErrorCode.OVERLOADED
+    assert not fresh.done()
+    fresh.cancel()
 
 
 async def test_a_second_attempt_waits_two_seconds_at_most() -> None:
