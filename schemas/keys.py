@@ -25,6 +25,9 @@ CONFIG_LEASE = "cfg:lease"
 BACKEND_HEALTH = "cfg:health"
 """Hash: `<dispatcher instance>|<backend>` to its health as JSON."""
 
+BROKER_DISK = "cfg:disk"
+"""Hash: host of a broker to `<free bytes> <total bytes> <unix ms>` of the disk that holds its log."""
+
 
 DISK_SPACE = "cfg:disk"
 """Hash: host of a broker to `<free bytes> <total bytes> <unix ms>` of the disk that its log is on."""

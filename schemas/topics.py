@@ -38,9 +38,19 @@ MAX_RECORD_BYTES: Final = 8 * 1024 * 1024
 """``max.message.bytes`` of every topic: a 4 MiB body, embedded once, with room for its record."""
 
 
+_GIB: Final = 1 << 30
+_SEGMENT_BYTES_MAX: Final = 256 << 20
+_SEGMENTS_MIN: Final = 4
+"""Only whole segments leave, and never the one that is written."""
+
+
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """One topic: what its key is, what its records are, how long they stay."""
+    """One topic: what its key is, what its records are, how long they stay.
+
+    ``retention_bytes`` bounds one partition on disk. It deletes what nobody has read yet, too, so it
+    stands far above what can be read in time, and never where money, audit or configuration is.
+    """
 
     name: str
     key: str
@@ -50,6 +60,7 @@ class Topic:
     """``None`` for compacted topics, which keep the newest record of each key."""
     one_partition: bool = False
     has_dead_letters: bool = False
+    retention_bytes: int | None = None
 
     def settings(self) -> dict[str, str]:
         """The topic's configuration, under Kafka's names."""
@@ -60,6 +71,11 @@ class Topic:
         }
         if self.retention_ms is not None:
             settings["retention.ms"] = str(self.retention_ms)
+        # Said also where there is no bound, or a broker's own default would apply.
+        settings["retention.bytes"] = str(self.retention_bytes or -1)
+        if self.retention_bytes is not None:
+            segment_bytes = min(_SEGMENT_BYTES_MAX, self.retention_bytes // _SEGMENTS_MIN)
+            settings["segment.bytes"] = str(segment_bytes)
         return settings
 
 
@@ -86,18 +102,33 @@ def dead_letters_of(topic: str) -> str:
     return f"{topic}.dlq"
 
 
-def _delete(name: str, key: str, records: tuple[str, ...], keep_ms: int, *, dlq: bool) -> Topic:
-    return Topic(name, key, records, "delete", keep_ms, has_dead_letters=dlq)
+def _delete(
+    name: str,
+    key: str,
+    records: tuple[str, ...],
+    keep_ms: int,
+    *,
+    dlq: bool,
+    keep_bytes: int | None = None,
+) -> Topic:
+    return Topic(
+        name, key, records, "delete", keep_ms, has_dead_letters=dlq, retention_bytes=keep_bytes
+    )
 
 
+# A request is over ten minutes after it was made at the latest: 4 GiB are 7 MB/s of one partition.
 _MAIN: Final = (
-    _delete(REQUESTS, "org_id", ("RequestAccepted",), 72 * _HOUR_MS, dlq=True),
-    _delete(BACKGROUND, "org_id", ("RequestAccepted",), 72 * _HOUR_MS, dlq=True),
+    _delete(REQUESTS, "org_id", ("RequestAccepted",), 72 * _HOUR_MS, dlq=True, keep_bytes=4 * _GIB),
+    _delete(
+        BACKGROUND, "org_id", ("RequestAccepted",), 72 * _HOUR_MS, dlq=True, keep_bytes=4 * _GIB
+    ),
     *(
-        _delete(tier, "org_id", ("RequestAccepted",), 2 * _HOUR_MS, dlq=True)
+        _delete(tier, "org_id", ("RequestAccepted",), 2 * _HOUR_MS, dlq=True, keep_bytes=_GIB)
         for tier in DEFERRED_DELAYS_MS
     ),
-    _delete(DISPATCH, "request_id", ("RequestAdmitted",), 72 * _HOUR_MS, dlq=True),
+    _delete(
+        DISPATCH, "request_id", ("RequestAdmitted",), 72 * _HOUR_MS, dlq=True, keep_bytes=2 * _GIB
+    ),
     _delete(OUTCOMES, "org_id", ("RequestFinished", "AttemptAdjusted"), 72 * _HOUR_MS, dlq=True),
     _delete(USAGE_RECORDS, "org_id", ("UsageRecorded",), 400 * _DAY_MS, dlq=False),
     Topic(USAGE_TABLES, "org_id/hour or org_id/balance", ("TableSnapshot",), "compact", None),
@@ -107,7 +138,12 @@ _MAIN: Final = (
 
 TOPICS: Final = _MAIN + tuple(
     _delete(
-        dead_letters_of(topic.name), "original key", ("original bytes",), 14 * _DAY_MS, dlq=False
+        dead_letters_of(topic.name),
+        "original key",
+        ("original bytes",),
+        14 * _DAY_MS,
+        dlq=False,
+        keep_bytes=_GIB // 4,
     )
     for topic in _MAIN
     if topic.has_dead_letters

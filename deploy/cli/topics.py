@@ -22,7 +22,7 @@ _ADMIN_DEADLINE_S = 40.0
 def register(commands: Commands) -> None:
     """Add the commands."""
     topics = add_group(commands, "topics", "Kafka topics")
-    apply_parser = add_command(topics, "apply", "create what is missing; change nothing", apply)
+    apply_parser = add_command(topics, "apply", "create what is missing, correct settings", apply)
     apply_parser.add_argument("--partitions", type=positive, default=_PARTITIONS)
     apply_parser.add_argument("--replicas", type=positive, default=1)
     list_parser = add_command(topics, "list", "list the topics as the broker has them", show)
@@ -47,7 +47,7 @@ def apply(call: Call) -> int:
             str(error),
             "keep the count: a key's partition follows from it (--partitions)",
         ) from error
-    _show_states(call, states, "created")
+    _show_states(call, states, "created", "changed")
     return Exit.OK
 
 

@@ -1,4 +1,4 @@
-"""Creates the topics of ``schemas.topics`` and refuses a changed partition count.
+"""Creates the topics of ``schemas.topics``, keeps their settings, refuses a changed partition count.
 
 A key's partition follows from the count, so changing it would split an organization's history.
 """
@@ -8,11 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import for_code
 
 from schemas.failures import Defect
-from schemas.topics import TOPICS
+from schemas.topics import TOPICS, Topic
 
 DEFAULT_PARTITIONS = 12
+
+_SET_ON_TOPIC = 1
+"""Kafka's ``config_source`` of what was set on the topic itself."""
 
 
 class PartitionCountChanged(Defect):
@@ -26,6 +31,8 @@ class TopicState:
     name: str
     partitions: int
     created: bool = False
+    changed: bool = False
+    """Whether its settings were other than the list's."""
 
 
 async def apply_topics(
@@ -42,21 +49,54 @@ async def apply_topics(
     if changed:
         raise PartitionCountChanged("; ".join(changed))
     missing = [t for t in TOPICS if existing[t.name].partitions == 0]
-    if missing:
-        admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
-        await admin.start()
-        try:
-            await admin.create_topics(
-                [
-                    NewTopic(t.name, wanted[t.name], replicas, topic_configs=t.settings())
-                    for t in missing
-                ],
-                timeout_ms=20_000,
-            )
-        finally:
-            await admin.close()
+    present = [t for t in TOPICS if existing[t.name].partitions > 0]
+    admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
+    await admin.start()
+    try:
+        if missing:
+            new = [
+                NewTopic(t.name, wanted[t.name], replicas, topic_configs=t.settings())
+                for t in missing
+            ]
+            await admin.create_topics(new, timeout_ms=20_000)
+        altered = await _alter(admin, present)
+    finally:
+        await admin.close()
     created = {t.name for t in missing}
-    return [TopicState(name, count, name in created) for name, count in wanted.items()]
+    return [
+        TopicState(name, count, name in created, name in altered) for name, count in wanted.items()
+    ]
+
+
+async def _alter(admin: AIOKafkaAdminClient, present: list[Topic]) -> set[str]:
+    """Give topics the settings of the list; the names of those that had others.
+
+    What else an operator set on a topic stays, though altering replaces all that is not named.
+    """
+    described = await admin.describe_configs(
+        [ConfigResource(ConfigResourceType.TOPIC, topic.name) for topic in present]
+    )
+    found: dict[str, dict[str, str]] = {}
+    for answer in described:
+        for error, message, _, name, entries in answer.resources:
+            if error:
+                raise for_code(error)(message)
+            found[name] = {
+                setting: value
+                for setting, value, _, source, *_ in entries
+                if source == _SET_ON_TOPIC and value is not None
+            }
+    changes = {t.name: found[t.name] | t.settings() for t in present}
+    changes = {name: settings for name, settings in changes.items() if settings != found[name]}
+    if changes:
+        answers = await admin.alter_configs(
+            [ConfigResource(ConfigResourceType.TOPIC, n, configs=s) for n, s in changes.items()]
+        )
+        for answer in answers:
+            for error, message, *_ in answer.resources:
+                if error:
+                    raise for_code(error)(message)
+    return set(changes)
 
 
 async def list_topics(brokers: str) -> list[TopicState]:

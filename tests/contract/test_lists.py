@@ -89,6 +89,20 @@ def test_every_topic_holds_records_of_published_events() -> None:
     assert names <= written
 
 
+def test_bytes_bound_only_what_may_leave_before_its_time() -> None:
+    """Money, audit and configuration leave by time or key alone, whatever a broker's default is."""
+    may_leave = {topics.REQUESTS, topics.BACKGROUND, topics.DISPATCH, *topics.DEFERRED_DELAYS_MS}
+    may_leave |= {"inference.results.v1"}
+    for topic in topics.TOPICS:
+        settings = topic.settings()
+        if topic.name in may_leave or topic.name.endswith(".dlq"):
+            assert int(settings["retention.bytes"]) >= 4 * int(settings["segment.bytes"])
+            assert int(settings["segment.bytes"]) > 2 * topics.MAX_RECORD_BYTES
+        else:
+            assert settings["retention.bytes"] == "-1"
+            assert "segment.bytes" not in settings
+
+
 @pytest.mark.parametrize("topic", topics.TOPICS, ids=lambda topic: topic.name)
 def test_a_topic_keeps_its_records_for_a_time_or_by_key(topic: topics.Topic) -> None:
     """Kafka's own names of the settings; time is the broker's."""
