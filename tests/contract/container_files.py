@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import yaml
-from pydantic import AliasChoices
-from pydantic_settings import BaseSettings
 
 ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "deploy" / "docker"
@@ -48,15 +46,3 @@ def image_environment() -> dict[str, str]:
     """The variables that the image sets by itself."""
     pairs = " ".join(rest for keyword, rest in instructions() if keyword == "ENV")
     return dict(pair.split("=", 1) for pair in pairs.split())
-
-
-def variables_of(settings: type[BaseSettings]) -> set[str]:
-    """The names under which a settings class reads its fields."""
-    names: set[str] = set()
-    for field, definition in settings.model_fields.items():
-        alias = definition.validation_alias
-        if isinstance(alias, AliasChoices):
-            names |= {str(choice) for choice in alias.choices}
-        else:
-            names.add(f"TALLYGATE_{field.upper()}")
-    return names

@@ -19,6 +19,7 @@ from deploy.cli.main import create_parser
 from deploy.docker.ready import is_ready
 from deploy.local import example_backend, roles
 from deploy.local.desired_state import read_desired_state
+from deploy.local.environment import variables_of
 from deploy.local.ports import choose_ports
 from dispatcher.settings import DispatcherSettings
 from ingress import paths
@@ -36,7 +37,6 @@ from tests.contract.container_files import (
     environment,
     image_environment,
     services,
-    variables_of,
 )
 
 PROCESSES: dict[str, type[ProcessSettings]] = {

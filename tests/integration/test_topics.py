@@ -25,7 +25,7 @@ async def _settings_of(admin: AIOKafkaAdminClient, topic: str) -> dict[str, str]
 async def _until_broker_says(admin: AIOKafkaAdminClient, settings: dict[str, str]) -> None:
     """A broker learns of a change from its controller, a moment after that accepted it."""
     async with asyncio.timeout(10):
-        while await _settings_of(admin, REQUESTS) != settings:
+        while await _settings_of(admin, REQUESTS) != settings:  # noqa: ASYNC110  # another process
             await asyncio.sleep(0.05)
 
 

@@ -1,0 +1,80 @@
+"""What each child of the stack sees of the environment: what it needs, and no neighbour's secret.
+
+Invariants: a backend's key reaches the dispatcher alone, the pepper ingress alone; a variable that is
+not known to be needed reaches nobody, a proxy or a cloud credential of the shell least of all. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from pydantic import AliasChoices
+from pydantic_settings import BaseSettings
+
+from accounting.settings import AccountingSettings
+from dispatcher.settings import DispatcherSettings
+from ingress.settings import IngressSettings
+from limiter_worker.settings import LimiterSettings
+
+_SYSTEM: Final = re.compile(
+    r"PATH|HOME|USER|LOGNAME|LANG|LANGUAGE|LC_[A-Z]+|TZ|TZDIR|TMPDIR|LD_LIBRARY_PATH|MALLOC_[A-Z_]+"
+)
+_PYTHON: Final = re.compile(r"PYTHON[A-Z0-9_]*|COV(ERAGE)?_[A-Z_]+")
+_JAVA: Final = re.compile(r"JAVA_HOME|JAVA_TOOL_OPTIONS|JDK_JAVA_OPTIONS|_JAVA_OPTIONS")
+_BACKEND_KEY: Final = re.compile(r"BACKEND_[A-Za-z0-9_]+_API_KEY")
+_TRUST: Final = re.compile(r"SSL_CERT_FILE|SSL_CERT_DIR")
+_TEST: Final = re.compile(r"TALLYGATE_TEST_[A-Z0-9_]+")
+
+_SETTINGS: Final[Mapping[str, type[BaseSettings]]] = {
+    "ingress": IngressSettings,
+    "limiter_worker": LimiterSettings,
+    "dispatcher": DispatcherSettings,
+    "accounting": AccountingSettings,
+}
+
+
+def for_server(environment: Mapping[str, str]) -> dict[str, str]:
+    """For a store."""
+    return _matching(environment, _SYSTEM)
+
+
+def for_java(environment: Mapping[str, str]) -> dict[str, str]:
+    """For the broker."""
+    return _matching(environment, _SYSTEM, _JAVA)
+
+
+def for_python(environment: Mapping[str, str]) -> dict[str, str]:
+    """For a program of ours that has no settings: an example backend."""
+    return _matching(environment, _SYSTEM, _PYTHON)
+
+
+def for_role(role: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """For one of the four processes: the variables of its own settings, and of what it calls."""
+    patterns = [_SYSTEM, _PYTHON, _TEST]
+    if role == "dispatcher":
+        patterns += [_BACKEND_KEY, _TRUST]
+    known = variables_of(_SETTINGS[role])
+    own = {name: value for name, value in environment.items() if name in known}
+    return _matching(environment, *patterns) | own
+
+
+def variables_of(settings: type[BaseSettings]) -> set[str]:
+    """The names under which a settings class reads its fields."""
+    names: set[str] = set()
+    for field, definition in settings.model_fields.items():
+        alias = definition.validation_alias
+        if isinstance(alias, AliasChoices):
+            names |= {str(choice) for choice in alias.choices}
+        else:
+            names.add(f"TALLYGATE_{field.upper()}")
+    return names
+
+
+def _matching(environment: Mapping[str, str], *patterns: re.Pattern[str]) -> dict[str, str]:
+    return {
+        name: value
+        for name, value in environment.items()
+        if any(pattern.fullmatch(name) for pattern in patterns)
+    }
