@@ -230,10 +230,18 @@ def test_only_this_machine_reaches_what_is_published(monkeypatch: pytest.MonkeyP
     published = {name: s["ports"] for name, s in services().items() if "ports" in s}
     settings = process_settings(monkeypatch, "ingress")
 
-    assert published == {
-        "ingress": [f"127.0.0.1:8080:{status_port(settings)}"],
-        "kafka": ["127.0.0.1:9094:9094"],
-    }
+    assert published == {"ingress": [f"127.0.0.1:8080:{status_port(settings)}"]}
+
+
+def test_no_service_is_given_a_secret_of_another() -> None:
+    """The pepper is for ingress alone, and the key of a backend for the dispatcher."""
+    given = {name: set(service.get("environment", {})) for name, service in services().items()}
+    files = [name for name, service in services().items() if "env_file" in service]
+
+    assert [name for name, seen in given.items() if "TALLYGATE_KEY_PEPPER" in seen] == ["ingress"]
+    for name, seen in given.items():
+        assert name == "dispatcher" or not any(v.endswith("_API_KEY") for v in seen)
+    assert files == []
 
 
 def test_one_service_builds_the_image_and_nobody_pulls_it() -> None:
