@@ -26,7 +26,9 @@ from schemas.runtime.produce import Outgoing, Producer
 _LOG = logging.getLogger(__name__)
 
 _BATCH_WAITS_S = 1.0
-_UNACKNOWLEDGED_MAX = 4_096
+_UNACKNOWLEDGED_MAX_BYTES = 64 * 1024 * 1024
+_RECORD_BYTES = 1_024
+"""What a follow-up weighs beside its value, about."""
 _PAUSE_FIRST_S = 0.05
 _PAUSE_MAX_S = 2.0
 
@@ -58,7 +60,7 @@ class Execution:
     trail: AuditTrail
     culprits: Culprits
     _delivering: set[asyncio.Task[None]] = field(default_factory=set)
-    _unacknowledged: int = 0
+    _unacknowledged_bytes: int = 0
 
     async def carry_out(self, decided: Sequence[Decided]) -> None:
         """Returns once the broker has every follow-up, or after a second while it has few enough to
@@ -74,12 +76,12 @@ class Execution:
                 self.replies.offer(each.accepted.request, each.decision.terminal)
         if not follow_ups:
             return
-        self._unacknowledged += len(follow_ups)
+        self._unacknowledged_bytes += sum(_weight(outgoing) for _, outgoing in follow_ups)
         delivering = asyncio.create_task(self._deliver(follow_ups))
         self._delivering.add(delivering)
         delivering.add_done_callback(self._delivering.discard)
         await asyncio.wait((delivering,), timeout=_BATCH_WAITS_S)
-        while self._unacknowledged > _UNACKNOWLEDGED_MAX and self._delivering:
+        while self._unacknowledged_bytes > _UNACKNOWLEDGED_MAX_BYTES and self._delivering:
             # The broker is behind, not one partition: nothing may be decided that it cannot take.
             await asyncio.wait(self._delivering, return_when=asyncio.FIRST_COMPLETED)
 
@@ -110,7 +112,7 @@ class Execution:
         if delivered.cancelled() or isinstance(error, Transient):
             sending.again.append(sent)
         else:
-            self._unacknowledged -= 1
+            self._unacknowledged_bytes -= _weight(sent[1])
             if isinstance(error, Exception):
                 self.culprits.end(sent[0].taken, error)
             else:
@@ -121,3 +123,7 @@ class Execution:
         """The follow-up is in the log: the offset goes, after the audit event if there is one."""
         if not self.trail.note(decided):
             decided.taken.record.finish()
+
+
+def _weight(outgoing: Outgoing) -> int:
+    return _RECORD_BYTES + len(outgoing.value or b"")

@@ -7,6 +7,7 @@ is refused with an honest hint, long before its deadline; time without the ledge
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -133,10 +134,14 @@ class FairIntake:
         now_s = self.clock.monotonic_s()
         if not self._queue or now_s - self._looked_s < _LOOK_EVERY_S:
             return []
-        self._looked_s = now_s
         hint_ms = self._pace.drain_ms(len(self._queue), now_s)
         shed = Shed(why="overloaded", retry_after_ms=hint_ms)
-        too_old = self._queue.drop_heads(lambda waiting: self._is_too_old(waiting, now_s))
+        left = itertools.count(BATCH_MAX - 1, -1)
+        too_old = self._queue.drop_heads(
+            lambda waiting: self._is_too_old(waiting, now_s) and next(left) >= 0
+        )
+        if len(too_old) < BATCH_MAX:
+            self._looked_s = now_s
         return [replace(waiting.taken, shed=shed) for waiting in too_old]
 
     def _is_too_old(self, waiting: _Waiting, now_s: float) -> bool:

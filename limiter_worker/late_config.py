@@ -49,8 +49,8 @@ class LateConfig:
         """Look at those who wait whenever the configuration moves, for ever."""
         while True:
             await self._arrived.wait()
-            await self.config.wait_for(self.config.snapshot.offset + 1, _LOOK_AGAIN_S)
             self.look()
+            await self.config.wait_for(self.config.snapshot.offset + 1, _LOOK_AGAIN_S)
 
     def look(self) -> None:
         """Hand on those whose limits are known by now, and those whose time is over."""

@@ -120,6 +120,8 @@ class Reaper:
             else:
                 kept.append(entry)
                 self.metrics.count("tallygate_reaped_attempts_total", entry.verdict.lower())
+        if not kept:
+            return
         confirmed = tuple(documents.ReapedRequest(org=e.org, req=e.req) for e in kept)
         await self.ledger.reaped(documents.Reaped(entries=confirmed))
 

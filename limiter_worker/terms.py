@@ -35,6 +35,11 @@ class Defaults:
     burst: int
     in_flight: int
 
+    @property
+    def background(self) -> int:
+        """Places that jobs may take: a quarter is left to those who wait on a connection."""
+        return self.in_flight - self.in_flight // 4
+
 
 @dataclass(frozen=True, slots=True)
 class LimitFacts:
@@ -90,7 +95,8 @@ def terms_of(
     tokens = request.input_tokens_bound + request.output_tokens_bound
     unstated: list[str] = []
     rates = [r for s in scopes for r in _rates(s, default, tokens, facts, unstated)]
-    leases = [lease for s in scopes for lease in _leases(s, default, facts, unstated)]
+    in_flight = default.background if request.background else default.in_flight
+    leases = [lease for s in scopes for lease in _leases(s, in_flight, facts, unstated)]
     amounts: dict[Unit, int] = {"requests": 1, "tokens": tokens}
     if price is not None:
         amounts["nano_usd"] = _cost_bound(request, price)
@@ -210,11 +216,11 @@ def _rates(
 
 
 def _leases(
-    scope: _Scope, default: Defaults, facts: dict[str, LimitFacts], unstated: list[str]
+    scope: _Scope, in_flight: int, facts: dict[str, LimitFacts], unstated: list[str]
 ) -> Iterator[Lease]:
     limit, limit_id = scope.limits.concurrency, f"{scope.name}:concurrency"
     if limit is None and scope.key == keys.ORG_SCOPE:
-        limit, limit_id = default.in_flight, IN_FLIGHT
+        limit, limit_id = in_flight, IN_FLIGHT
         unstated.append(limit_id)
     if limit is not None:
         facts[limit_id] = LimitFacts("rate_limit", "requests", limit)

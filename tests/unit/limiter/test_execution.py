@@ -99,7 +99,7 @@ async def test_no_more_is_decided_than_the_broker_can_take(
 ) -> None:
     """With too much unacknowledged a batch waits for it."""
     monkeypatch.setattr(execution, "_BATCH_WAITS_S", 0.01)
-    monkeypatch.setattr(execution, "_UNACKNOWLEDGED_MAX", 1)
+    monkeypatch.setattr(execution, "_UNACKNOWLEDGED_MAX_BYTES", 1)
     producer = _SlowFor(b"acme")
     parts = _parts(producer)
     decided = [_ended(parts, FakeRecord(None)) for _ in range(2)]

@@ -71,11 +71,22 @@ def test_what_waited_too_long_is_shed_with_the_time_the_rest_takes() -> None:
     clock.s += 2.5
     batch = intake.next_batch()
 
-    assert len(batch) == 400
+    assert len(batch) == BATCH_MAX
     sheds = {taken.shed for taken in batch}
     (shed,) = sheds
     assert shed is not None
     assert (shed.why, shed.retry_after_ms) == ("overloaded", 10_000)
+
+
+def test_a_backlog_that_is_shed_goes_batch_by_batch() -> None:
+    """Without a pause between them."""
+    clock = _SetClock()
+    intake = _intake(clock)
+    _push(intake, 600)
+    clock.s += 2.5
+    sizes = [sum(t.shed is not None for t in intake.next_batch()) for _ in range(3)]
+
+    assert sizes == [256, 256, 88]
 
 
 def test_background_work_is_never_shed() -> None:

@@ -226,3 +226,27 @@ def test_the_id_of_a_removed_limit_tells_its_facts() -> None:
     )
     for limit_id, fact in _terms(configuration(org=limits)).facts.items():
         assert removed_limit(limit_id, fact.limit) == fact
+
+
+def test_an_organization_without_a_concurrency_gets_the_default_lease() -> None:
+    """Of its jobs fewer may run at once, and they wait for what nobody stated."""
+    interactive = _terms(configuration()).admit
+    job = _terms(configuration(), accepted(background=True)).admit
+
+    assert [(lease.id, lease.limit) for lease in interactive.leases] == [("org:in_flight", 256)]
+    assert [(lease.id, lease.limit) for lease in job.leases] == [("org:in_flight", 192)]
+    assert interactive.waits_for == ()
+    assert set(job.waits_for) == {"org:in_flight", "org:requests_per_s", "key:requests_per_s"}
+
+
+def test_a_concurrency_that_is_stated_takes_the_place_of_the_default() -> None:
+    """Also for jobs, which it refuses."""
+    job = _terms(
+        configuration(
+            org=Limits(concurrency=1_000, requests_per_s=5), key=Limits(requests_per_s=5)
+        ),
+        accepted(background=True),
+    ).admit
+
+    assert [(lease.id, lease.limit) for lease in job.leases] == [("org:concurrency", 1_000)]
+    assert job.waits_for == ()
