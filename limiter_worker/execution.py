@@ -77,33 +77,38 @@ class Execution:
         if not follow_ups:
             return
         self._unacknowledged_bytes += sum(_weight(outgoing) for _, outgoing in follow_ups)
-        delivering = asyncio.create_task(self._deliver(follow_ups))
-        self._delivering.add(delivering)
-        delivering.add_done_callback(self._delivering.discard)
-        await asyncio.wait((delivering,), timeout=_BATCH_WAITS_S)
+        sending = self._send(follow_ups)
+        await asyncio.wait((sending.done,), timeout=_BATCH_WAITS_S)
+        if not sending.done.done() or sending.again:
+            delivering = asyncio.create_task(self._persist(sending))
+            self._delivering.add(delivering)
+            delivering.add_done_callback(self._delivering.discard)
         while self._unacknowledged_bytes > _UNACKNOWLEDGED_MAX_BYTES and self._delivering:
             # The broker is behind, not one partition: nothing may be decided that it cannot take.
             await asyncio.wait(self._delivering, return_when=asyncio.FIRST_COMPLETED)
 
     async def settled(self) -> None:
-        """Returns once the broker has everything."""
+        """Returns once the broker has everything that a batch no longer waits for."""
         while self._delivering:
             await asyncio.wait(self._delivering)
 
-    async def _deliver(self, follow_ups: list[_FollowUp]) -> None:
-        """Send until each is acknowledged or refused for good. Every try keeps the order."""
+    def _send(self, follow_ups: Sequence[_FollowUp]) -> _Sending:
+        """Send each of them once, in order."""
+        sending = _Sending(len(follow_ups))
+        for each in follow_ups:
+            self.producer.send(each[1]).add_done_callback(partial(self._settle, sending, each))
+        return sending
+
+    async def _persist(self, sending: _Sending) -> None:
+        """Send again until each is acknowledged or refused for good."""
         pause_s = _PAUSE_FIRST_S
-        while True:
-            sending = _Sending(len(follow_ups))
-            for each in follow_ups:
-                self.producer.send(each[1]).add_done_callback(partial(self._settle, sending, each))
-            await sending.done
-            if not sending.again:
-                return
+        await sending.done
+        while sending.again:
             _LOG.warning("%d follow-ups are sent again", len(sending.again))
-            follow_ups = sending.again
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311  # jitter
             pause_s = min(2 * pause_s, _PAUSE_MAX_S)
+            sending = self._send(sending.again)
+            await sending.done
 
     def _settle(
         self, sending: _Sending, sent: _FollowUp, delivered: asyncio.Future[RecordRef]

@@ -90,6 +90,7 @@ async def test_a_follow_up_that_fails_for_now_is_sent_again() -> None:
     producer, record = _FailsOnce(), FakeRecord(None)
     parts = _parts(producer)
     await parts.execution.carry_out([_ended(parts, record)])
+    await parts.execution.settled()
 
     assert (record.finished, len(producer.produced)) == (1, 1)
 
