@@ -39,6 +39,7 @@ MetricName = Literal[
     "tallygate_timers_total",
     "tallygate_futures_total",
     "tallygate_task_failures_total",
+    "tallygate_producer_renewals_total",
     "tallygate_paused_partitions",
 ]
 
@@ -116,6 +117,9 @@ METRICS: Final[dict[MetricName, MetricSpec]] = {
     "tallygate_futures_total": MetricSpec("counter", "Futures made by the loop, likewise."),
     "tallygate_replies_dropped_total": MetricSpec(
         "counter", "Replies of the limiter that the bus did not take in time."
+    ),
+    "tallygate_producer_renewals_total": MetricSpec(
+        "counter", "Producers made new because the sequence of their batches was lost."
     ),
     "tallygate_task_failures_total": MetricSpec(
         "counter", "Background tasks that failed and were started again.", ("kind",)

@@ -1,36 +1,56 @@
 """The one producer of a process: idempotent, acknowledged by all replicas, batched by arrival.
 
 At most one batch per partition is under way; what arrives meanwhile is the next batch. One future per
-batch, not per record, because aiokafka's own ``send`` costs several times as much per record.
+batch, not per record, because aiokafka's own ``send`` costs several times as much per record. A record
+that the broker refuses fails alone, whatever it travelled with.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
+import logging
+import time
 from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, ProducerClosed
 from aiokafka.partitioner import murmur2
 
-from schemas import topics
 from schemas.events import RecordRef
-from schemas.failures import Transient
+from schemas.failures import Poison, Transient
+from schemas.runtime.produce_connection import (
+    BATCH_BYTES,
+    Connect,
+    ProducerConnection,
+    kafka_producer,
+)
+from schemas.runtime.produce_faults import RECORD_BYTES_MAX, Fault, fault_of, size_bytes
 from schemas.runtime.retry import retry_until
 from schemas.runtime.telemetry import Metrics
 
-_BATCH_BYTES = 512 * 1024
+_LOG = logging.getLogger(__name__)
+
 _QUEUED_RECORDS_MAX = 50_000
+_QUEUED_BYTES_MAX = 128 * 1024 * 1024
 _START_TIMEOUT_S = 30.0
+_STOP_WITHIN_S = 10.0
+_TOPIC_REFUSED_S = 5.0
+"""How long a topic that takes nothing is not asked again: each refusal costs the producer its sequence."""
 
 Headers = Sequence[tuple[str, bytes]]
+Lane = tuple[str, int]
+"""A partition of a topic."""
 
 
 class ProduceFailed(Transient):
     """The broker did not acknowledge; the record may or may not be in the log. Transient."""
+
+
+class ProduceRefused(Poison):
+    """The record can never be in the log: too large, invalid, or its topic is not ours to write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +66,7 @@ class Outgoing:
 @dataclass(slots=True)
 class _Queued:
     record: Outgoing
+    size_bytes: int
     delivered: asyncio.Future[RecordRef]
 
 
@@ -58,25 +79,19 @@ def partition_of(key: bytes, partitions: int) -> int:
 class Producer:
     """Sends records and hands back futures of where they stand.
 
-    ``send`` never blocks; the future fails with ``ProduceFailed`` when the queue is full or the broker
-    refuses. aiokafka retries without limit while a broker is away, so callers bound their waits.
+    ``send`` never blocks. The future fails with ``ProduceFailed`` when the queue is full or the broker does
+    not acknowledge, and with ``ProduceRefused`` when it never will. aiokafka retries without limit while a
+    broker is away, so callers bound their waits.
     """
 
-    def __init__(self, brokers: str, client_id: str) -> None:
-        self._kafka = AIOKafkaProducer(
-            bootstrap_servers=brokers,
-            client_id=client_id,
-            acks="all",
-            enable_idempotence=True,
-            max_batch_size=_BATCH_BYTES,
-            max_request_size=topics.MAX_RECORD_BYTES,
-            request_timeout_ms=15_000,
-            retry_backoff_ms=50,
-        )
-        self._queues: dict[tuple[str, int], deque[_Queued]] = defaultdict(deque)
-        self._senders: dict[tuple[str, int], asyncio.Task[None]] = {}
+    def __init__(self, brokers: str, client_id: str, connect: Connect | None = None) -> None:
+        """``connect`` makes the inner producer, for tests."""
+        self._connection = ProducerConnection(connect or kafka_producer(brokers, client_id))
+        self._queues: dict[Lane, deque[_Queued]] = defaultdict(deque)
+        self._senders: dict[Lane, asyncio.Task[None]] = {}
         self._partitions: dict[str, int] = {}
-        self._queued = 0
+        self._refused_topics: dict[str, tuple[float, str]] = {}
+        self._queued = self._queued_bytes = 0
         self._requests = self._records = self._bytes = 0
 
     def expose(self, metrics: Metrics) -> None:
@@ -84,28 +99,27 @@ class Producer:
         metrics.total("tallygate_produce_requests_total", lambda: self._requests)
         metrics.total("tallygate_produced_records_total", lambda: self._records)
         metrics.total("tallygate_produced_bytes_total", lambda: self._bytes)
+        metrics.total("tallygate_producer_renewals_total", lambda: self._connection.renewals)
 
     async def start(self, used_topics: Sequence[str]) -> None:
         """Connect and learn the partition counts; raises ``ProduceFailed`` when a topic is missing."""
         async with asyncio.timeout(_START_TIMEOUT_S):
-            await self._kafka.start()
+            await self._connection.start()
+            kafka = await self._connection.current()
             for topic in used_topics:
                 try:
-                    self._partitions[topic] = len(await self._kafka.partitions_for(topic))
+                    self._partitions[topic] = len(await kafka.partitions_for(topic))
                 except KafkaError as error:
                     raise ProduceFailed(f"topic {topic}: {error!r}") from error
 
     async def stop(self) -> None:
-        """Flush what is queued, for at most ten seconds, and disconnect."""
+        """Flush what is queued, for at most ten seconds, and disconnect; what is left then fails."""
         pending = list(self._senders.values())
         if pending:
-            await asyncio.wait(pending, timeout=10.0)
-        for task in self._senders.values():
+            await asyncio.wait(pending, timeout=_STOP_WITHIN_S)
+        for task in list(self._senders.values()):
             task.cancel()
-        try:
-            await asyncio.wait_for(self._kafka.stop(), timeout=10.0)
-        except (TimeoutError, KafkaError):
-            return
+        await self._connection.stop()
 
     @property
     def queued(self) -> int:
@@ -115,12 +129,17 @@ class Producer:
     def send(self, record: Outgoing) -> asyncio.Future[RecordRef]:
         """Queue the record; the future holds where it stands once all replicas have it."""
         delivered: asyncio.Future[RecordRef] = asyncio.get_running_loop().create_future()
-        if self._queued >= _QUEUED_RECORDS_MAX:
+        size = size_bytes(record.key, record.value, record.headers)
+        if size > RECORD_BYTES_MAX:
+            delivered.set_exception(ProduceRefused(f"{record.topic}: a record of {size} bytes"))
+            return delivered
+        if self._queued >= _QUEUED_RECORDS_MAX or self._queued_bytes + size > _QUEUED_BYTES_MAX:
             delivered.set_exception(ProduceFailed("the producer's queue is full"))
             return delivered
         lane = record.topic, partition_of(record.key, self._partitions[record.topic])
         self._queued += 1
-        self._queues[lane].append(_Queued(record, delivered))
+        self._queued_bytes += size
+        self._queues[lane].append(_Queued(record, size, delivered))
         if lane not in self._senders:
             self._senders[lane] = asyncio.create_task(self._drain(lane))
         return delivered
@@ -128,86 +147,156 @@ class Producer:
     async def ask_broker(self) -> None:
         """Returns once a broker has answered, and raises ``ProduceFailed`` when none does; it may
         take as long as a broker hangs."""
-        if not await self._kafka.client.force_metadata_update():
+        kafka = await self._connection.current()
+        if not await kafka.client.force_metadata_update():
             raise ProduceFailed("no broker answers")
 
     async def deliver(self, records: Sequence[Outgoing], deadline_s: float) -> None:
         """Send all of them and return once the broker has every one.
 
-        Those that fail are sent again until the monotonic ``deadline_s``, then ``ProduceFailed``.
+        Those that fail are sent again until the monotonic ``deadline_s``, then ``ProduceFailed``. One that
+        is refused is not sent again: ``ProduceRefused``, once the others are delivered.
         """
         left = list(records)
+        refused: list[ProduceRefused] = []
 
         async def send_left() -> None:
             results = await asyncio.gather(*map(self.send, left), return_exceptions=True)
-            failed = [isinstance(result, ProduceFailed) for result in results]
-            left[:] = [record for record, again in zip(left, failed, strict=True) if again]
+            refused.extend(result for result in results if isinstance(result, ProduceRefused))
+            left[:] = [
+                record
+                for record, result in zip(left, results, strict=True)
+                if not isinstance(result, RecordRef | ProduceRefused)
+            ]
             if left:
                 raise ProduceFailed(f"{len(left)} records, such as one to {left[0].topic}")
 
         await retry_until(send_left, ProduceFailed, deadline_s)
+        if refused:
+            raise refused[0]
 
-    async def _drain(self, lane: tuple[str, int]) -> None:
-        """Send batch after batch of one partition until its queue is empty."""
+    async def _drain(self, lane: Lane) -> None:
+        """Send batch after batch of one partition until its queue is empty, whatever becomes of each."""
         queue = self._queues[lane]
+        batch: list[_Queued] = []
         try:
             while queue:
-                batch = self._take_batch(queue)
-                self._queued -= len(batch)
-                await self._send_batch(lane, batch)
+                batch = _take_batch(queue)
+                await self._send_total(lane, batch)
+        except asyncio.CancelledError:
+            self._settle([*batch, *queue], ProduceFailed("the producer stops"))
+            queue.clear()
+            raise
         finally:
             del self._senders[lane]
 
-    def _take_batch(self, queue: deque[_Queued]) -> list[_Queued]:
-        """The next records, up to a batch's size; at least one."""
-        taken = [queue.popleft()]
-        size = len(taken[0].record.value or b"")
-        while queue and size + len(queue[0].record.value or b"") < _BATCH_BYTES // 2:
-            taken.append(queue.popleft())
-            size += len(taken[-1].record.value or b"") + 256
-        return taken
-
-    async def _send_batch(self, lane: tuple[str, int], batch: list[_Queued]) -> None:
-        topic, partition = lane
-        builder = self._kafka.create_batch()
-        fitting = 0
-        for queued in batch:
-            record = queued.record
-            added = builder.append(
-                timestamp=None, key=record.key, value=record.value, headers=list(record.headers)
-            )
-            if added is None:
-                break
-            fitting += 1
-        for queued in reversed(batch[fitting:]):
-            self._queues[lane].appendleft(queued)
-            self._queued += 1
-        builder.close()
-        self._requests += 1
-        self._records += fitting
-        self._bytes += builder.size()
+    async def _send_total(self, lane: Lane, batch: list[_Queued]) -> None:
+        """Send the batch; every one of its futures is settled afterwards."""
         try:
-            acknowledged = await self._kafka.send_batch(builder, topic, partition=partition)
-            metadata = await acknowledged
-        except (KafkaError, asyncio.CancelledError) as error:
-            failure = ProduceFailed(f"{topic}-{partition}: {error!r}")
-            for queued in batch[:fitting]:
-                _resolve(queued.delivered, failure)
-            if isinstance(error, asyncio.CancelledError):
-                raise
+            await self._send_batch(lane, batch)
+        except Exception as error:  # noqa: BLE001  # total: a defect must not lose the lane or its futures
+            _LOG.exception("a batch of %d to %s-%d", len(batch), *lane)
+            self._settle(batch, ProduceFailed(f"{lane[0]}-{lane[1]}: {error!r}"))
+
+    async def _send_batch(self, lane: Lane, batch: list[_Queued]) -> None:
+        """Send the batch, in as many pieces as it takes, so that a record at fault fails alone."""
+        topic, partition = lane
+        if reason := self._refusal(topic):
+            self._settle(batch, ProduceRefused(reason))
             return
-        for index, queued in enumerate(batch[:fitting]):
-            _resolve(
-                queued.delivered,
-                RecordRef(topic=topic, partition=partition, offset=metadata.offset + index),
-            )
+        kafka = await self._connection.current()
+        builder, packed, rest = self._packed(kafka, lane, batch)
+        if packed:
+            self._requests += 1
+            self._records += len(packed)
+            self._bytes += builder.size()
+            try:
+                metadata = await self._connection.send(kafka, builder, topic, partition)
+            except ProducerClosed as error:
+                if kafka is await self._connection.current():
+                    raise
+                # It was replaced before it took the batch.
+                _LOG.info("sent again: %r", error)
+                await self._send_batch(lane, packed)
+            except KafkaError as error:
+                await self._refused(lane, packed, error)
+            else:
+                for index, queued in enumerate(packed):
+                    at = RecordRef(topic=topic, partition=partition, offset=metadata.offset + index)
+                    self._settle([queued], at)
+        if rest:
+            await self._send_batch(lane, rest)
+
+    async def _refused(self, lane: Lane, batch: list[_Queued], error: KafkaError) -> None:
+        """End the record at fault, send its neighbours; or let callers decide on another try."""
+        topic, partition = lane
+        text = f"{topic}-{partition}: {error!r}"
+        match fault_of(error):
+            case Fault.RECORD if len(batch) > 1:
+                middle = len(batch) // 2
+                await self._send_batch(lane, batch[:middle])
+                await self._send_batch(lane, batch[middle:])
+            case Fault.RECORD:
+                self._settle(batch, ProduceRefused(text))
+            case Fault.TOPIC:
+                self._refused_topics[topic] = time.monotonic() + _TOPIC_REFUSED_S, text
+                self._settle(batch, ProduceRefused(text))
+            case Fault.AWAY:
+                self._settle(batch, ProduceFailed(text))
+
+    def _refusal(self, topic: str) -> str | None:
+        """Why the topic takes nothing for now."""
+        until_s, reason = self._refused_topics.get(topic, (0.0, ""))
+        if until_s > time.monotonic():
+            return reason
+        self._refused_topics.pop(topic, None)
+        return None
+
+    def _packed(
+        self, kafka: Any, lane: Lane, batch: list[_Queued]
+    ) -> tuple[Any, list[_Queued], list[_Queued]]:
+        """A batch of the first records, those, and the rest that did not fit."""
+        builder = kafka.create_batch()
+        packed: list[_Queued] = []
+        for index, queued in enumerate(batch):
+            record = queued.record
+            try:
+                added = builder.append(
+                    timestamp=None, key=record.key, value=record.value, headers=list(record.headers)
+                )
+            except (TypeError, ValueError, UnicodeError) as error:
+                self._settle([queued], ProduceRefused(f"{lane[0]}: no record: {error!r}"))
+                continue
+            if added is None:
+                return _closed(builder), packed, batch[index:]
+            packed.append(queued)
+        return _closed(builder), packed, []
+
+    def _settle(self, batch: Sequence[_Queued], result: RecordRef | Exception) -> None:
+        """Settle futures, which their callers may have given up on; those that are settled stay."""
+        for queued in batch:
+            if queued.size_bytes:
+                self._queued -= 1
+                self._queued_bytes -= queued.size_bytes
+                queued.size_bytes = 0
+            if queued.delivered.done():
+                continue
+            if isinstance(result, RecordRef):
+                queued.delivered.set_result(result)
+            else:
+                queued.delivered.set_exception(result)
 
 
-def _resolve(delivered: asyncio.Future[RecordRef], result: RecordRef | ProduceFailed) -> None:
-    """Settle a future that its caller may have given up on."""
-    if delivered.done():
-        return
-    if isinstance(result, RecordRef):
-        delivered.set_result(result)
-    else:
-        delivered.set_exception(result)
+def _closed(builder: Any) -> Any:
+    builder.close()
+    return builder
+
+
+def _take_batch(queue: deque[_Queued]) -> list[_Queued]:
+    """The next records, up to a batch's size; at least one."""
+    taken = [queue.popleft()]
+    size = taken[0].size_bytes
+    while queue and size + queue[0].size_bytes < BATCH_BYTES // 2:
+        taken.append(queue.popleft())
+        size += taken[-1].size_bytes
+    return taken

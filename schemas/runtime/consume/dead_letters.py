@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from schemas.failures import Defect
 from schemas.runtime.consume.records import Record
-from schemas.runtime.produce import Outgoing, Producer
+from schemas.runtime.produce import Outgoing, Producer, ProduceRefused
 from schemas.topics import dead_letters_of
 
 _WINDOW_S = 60.0
@@ -39,7 +39,8 @@ class DeadLetters:
     async def take(self, record: Record, stage: str, error: Exception) -> None:
         """Store the record's original bytes. Returns once the broker has them.
 
-        Raises ``TooManyDeadLetters`` past the bound.
+        What is too large with its reason beside it is stored without its bytes, which stay where the
+        headers say. Raises ``TooManyDeadLetters`` past the bound.
         """
         now_s = time.monotonic()
         if len(self.recent) == _WINDOW_MAX and now_s - self.recent[0] < _WINDOW_S:
@@ -51,7 +52,11 @@ class DeadLetters:
             value=record.value,
             headers=[*record.headers.items(), *_reason(record, stage, error)],
         )
-        await self.producer.deliver([letter], now_s + _PRODUCE_DEADLINE_S)
+        try:
+            await self.producer.deliver([letter], now_s + _PRODUCE_DEADLINE_S)
+        except ProduceRefused:
+            empty = replace(letter, value=None, headers=_reason(record, stage, error))
+            await self.producer.deliver([empty], now_s + _PRODUCE_DEADLINE_S)
 
 
 def _reason(record: Record, stage: str, error: Exception) -> list[tuple[str, bytes]]:
