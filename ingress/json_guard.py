@@ -1,8 +1,9 @@
 """Decides whether a request body is acceptable JSON, and reads it.
 
 Strict where parsers commonly differ: UTF-8, no duplicate keys, no NaN, no numbers beyond 2^53, no
-lone surrogates, bounded depth. What two parsers could read differently is refused. Source: RFC
-8259, RFC 7493.
+lone surrogates, bounded depth. What two parsers could read differently is refused. A body of many small
+values costs the parser a hundred times what a text of the same length does, so that values are counted
+before anything is parsed. Source: RFC 8259, RFC 7493.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from ingress.refusals import Refusal
 from schemas.errors import ErrorCode
 
 DEPTH_MAX: Final = 64
+SEPARATORS_MAX: Final = 100_000
+"""Brackets, commas and colons of a body; parsing that many takes at most some 50 ms."""
 INTEGER_MAX: Final = 2**53
 _INTEGER_CHARS_MAX: Final = len(str(-INTEGER_MAX))
 _ESCAPED_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
@@ -23,6 +26,8 @@ _ESCAPED_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 
 def read_object(body: bytes) -> dict[str, Any] | Refusal:
     """The JSON object in ``body``, or why it is refused."""
+    if len(body) > SEPARATORS_MAX and _separators(body) > SEPARATORS_MAX:
+        return _refused(f"The body has more than {SEPARATORS_MAX} values, however nested.")
     try:
         text = body.decode()
         value = _DECODER.decode(text)
@@ -38,6 +43,20 @@ def read_object(body: bytes) -> dict[str, Any] | Refusal:
     if _is_too_deep(text, value):
         return _refused(f"The body is nested deeper than {DEPTH_MAX} levels.")
     return value
+
+
+def _separators(body: bytes) -> int:
+    """The brackets, commas and colons of JSON that stand outside of strings, or as many quotes.
+
+    Exact up to the first error of the text, where parsing ends.
+    """
+    if b"\\" in body:
+        body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    quotes = body.count(b'"')
+    if quotes > 2 * SEPARATORS_MAX:
+        return quotes
+    outside = b"".join(body.split(b'"')[::2])
+    return sum(map(outside.count, (b"[", b"{", b",", b":")))
 
 
 def _refused(message: str) -> Refusal:
