@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from dispatcher.abort import DrainCap
 from dispatcher.backends import Backends
+from dispatcher.bodies import BodySource
 from dispatcher.claiming import Claiming
 from dispatcher.closing import Closing
 from dispatcher.dispatching import Dispatching
@@ -18,8 +19,10 @@ from dispatcher.settings import DispatcherSettings
 from dispatcher.slots import Slots
 from dispatcher.upstreams import Upstreams
 from schemas import topics
+from schemas.runtime.bodies import Bodies
 from schemas.runtime.bus import cancel_channel_of
 from schemas.runtime.consume.flow import Bounds
+from schemas.runtime.record_reader import RecordReader
 from schemas.runtime.subscription import Subscription
 from schemas.runtime.worker import Worker, WorkerShape
 
@@ -68,10 +71,13 @@ def _reader(
 ) -> Dispatching:
     """From the dispatch topic to the outcome."""
     ledger, metrics, clock = worker.ledger, worker.metrics, worker.clock
+    records = RecordReader(settings.kafka_brokers)
+    worker.before_stop.append(records.stop)
+    bodies = BodySource(Bodies(worker.bus), records, clock)
     claiming = Claiming(ledger, clock, settings.instance_id)
     dispatching = Dispatching(
         claiming=claiming,
-        failover=Failover(ledger, slots, upstreams, leases, metrics, clock),
+        failover=Failover(ledger, slots, upstreams, bodies, leases, metrics, clock),
         closing=Closing(ledger, claiming, worker.producer, worker.bus, metrics, clock),
         leases=leases,
         dead_letters=worker.dead_letters,

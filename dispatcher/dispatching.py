@@ -141,6 +141,7 @@ class Dispatching:
             except Exception:  # noqa: BLE001  # total: what became of it so far is booked
                 _LOG.exception("request %s broke", request.request_id)
             await self.closing.close(job, record, course, replies, running)
+        await self.failover.bodies.drop(job)
 
 
 def _decoded(record: Record) -> Job:

@@ -16,6 +16,7 @@ import msgspec
 from dispatcher.attempt import AttemptResult, AttemptRun
 from dispatcher.attempt_end import ABORTED
 from dispatcher.backends import Slot
+from dispatcher.bodies import BodySource
 from dispatcher.breaker import CallEnd
 from dispatcher.claiming import balances
 from dispatcher.leases import Leases, Running
@@ -81,6 +82,7 @@ class Failover:
     ledger: LedgerClient
     slots: Slots
     upstreams: Upstreams
+    bodies: BodySource
     leases: Leases
     metrics: Metrics
     clock: Clock
@@ -93,6 +95,11 @@ class Failover:
         if not isinstance(slot, Slot):
             course.ending = slot
             return
+        whole = await self._whole(job, slot)
+        if whole is None:
+            course.ending = Ending("failed", ErrorCode.BODY_LOST)
+            return
+        job = whole
         result = await self._call(job, slot, replies, running)
         course.ran(result)
         if not result.may_try_another or running.attempt >= ATTEMPTS_MAX:
@@ -100,6 +107,16 @@ class Failover:
         second = await self._slot(job, running, slot.choice.backend_id)
         if isinstance(second, Slot):
             await self._call_again(job, second, replies, running, course, result)
+
+    async def _whole(self, job: Job, slot: Slot) -> Job | None:
+        """The job with its body; the slot is given back when nobody has that any more."""
+        whole = None
+        try:
+            whole = await self.bodies.whole(job)
+        finally:
+            if whole is None:
+                self.slots.give_back(slot, "undecided")
+        return whole
 
     async def _call_again(
         self,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from schemas.claim_check import crosses_once, without_payload
 from schemas.codec import MalformedRecord, decode_as, encode
 from schemas.events import Denial, RecordRef, RequestAccepted
 
@@ -38,7 +39,7 @@ class Accepted:
 
     request: RequestAccepted
     record: bytes
-    """The bytes that ingress produced."""
+    """The bytes that ingress produced, without a large payload."""
     ref: RecordRef
     """Where ingress produced them."""
     appended_at_ms: int
@@ -50,13 +51,17 @@ class Accepted:
 def accepted_of(
     value: bytes | None, headers: Mapping[str, bytes], ref: RecordRef, appended_at_ms: int
 ) -> Accepted:
-    """The request in a record of the requests topic or of a deferred one.
+    """The request in a record of the requests topic or of a deferred one; a large one goes on
+    without its payload, which stays where it was accepted.
 
     Raises ``MalformedRecord``.
     """
     request = decode_as(value, RequestAccepted)
     if request.not_before_ms is None:
-        return Accepted(request, value or b"", ref, appended_at_ms)
+        if not crosses_once(request):
+            return Accepted(request, value or b"", ref, appended_at_ms)
+        bare = without_payload(request)
+        return Accepted(bare, encode(bare), ref, appended_at_ms)
     try:
         deferral = msgspec.json.decode(headers.get(DEFERRAL_HEADER, b""), type=Deferral)
     except msgspec.DecodeError as error:

@@ -12,6 +12,7 @@ import msgspec
 
 from limiter_worker.accepted import Accepted
 from limiter_worker.terms import LimitFacts, NoTerms, Terms, removed_limit
+from schemas.claim_check import is_elsewhere
 from schemas.errors import ERRORS, ErrorCode
 from schemas.events import (
     Denial,
@@ -196,6 +197,7 @@ def _admitted(
         org=accepted.request.org,
         accepted=accepted.record,
         accepted_ref=accepted.ref,
+        payload_elsewhere=is_elsewhere(accepted.request),
         admitted_at_ms=accepted.appended_at_ms,
         holds=[_hold(balance) for balance in terms.admit.balances],
         price=terms.price,

@@ -43,6 +43,7 @@ class ErrorCode(StrEnum):
     UPSTREAM_INTERRUPTED = "upstream_interrupted"
     NO_BACKEND = "no_backend_available"
     RESULT_LOST = "result_lost"
+    BODY_LOST = "body_lost"
     SERVICE_UNAVAILABLE = "service_unavailable"
     OVERLOADED = "server_is_overloaded"
     DEADLINE_EXCEEDED = "deadline_exceeded"
@@ -107,6 +108,9 @@ ERRORS: Final[dict[ErrorCode, ErrorSpec]] = {
     ErrorCode.NO_BACKEND: ErrorSpec(503, _UNAVAILABLE, "No backend is available", True, 2_000),
     ErrorCode.RESULT_LOST: ErrorSpec(
         502, _SERVER, "The request ran and was billed, but its answer was lost", True
+    ),
+    ErrorCode.BODY_LOST: ErrorSpec(
+        503, _UNAVAILABLE, "The request's body could not be read again", True, 1_000
     ),
     ErrorCode.SERVICE_UNAVAILABLE: ErrorSpec(
         503, _UNAVAILABLE, "The gateway cannot take requests now", True, 2_000

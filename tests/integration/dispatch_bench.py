@@ -17,6 +17,7 @@ import msgspec
 
 from dispatcher.abort import DrainCap
 from dispatcher.backends import Backends
+from dispatcher.bodies import BodySource
 from dispatcher.claiming import Claiming
 from dispatcher.closing import Closing
 from dispatcher.dispatching import Dispatching
@@ -25,16 +26,20 @@ from dispatcher.leases import Leases
 from dispatcher.slots import Slots
 from dispatcher.upstreams import Upstreams
 from schemas import keys
+from schemas.claim_check import without_payload
 from schemas.codec import decode_as, encode
 from schemas.config_state import Snapshot
 from schemas.entities import Backend, Model, Target
 from schemas.events import (
     AttemptAdjusted,
     Hold,
+    RecordRef,
+    RequestAccepted,
     RequestAdmitted,
     RequestFinished,
 )
 from schemas.frames import Frame
+from schemas.runtime.bodies import Bodies
 from schemas.runtime.bus import Bus
 from schemas.runtime.clock import Clock
 from schemas.runtime.config import ConfigFeed
@@ -43,6 +48,7 @@ from schemas.runtime.consume.records import Record
 from schemas.runtime.ledger import documents
 from schemas.runtime.ledger.client import LedgerClient, ledger_store
 from schemas.runtime.produce import Outgoing, Producer
+from schemas.runtime.record_reader import RecordReader, RecordUnreadable
 from schemas.runtime.telemetry import Metrics
 from tests.integration.ledger_server import LedgerServer
 from tests.unit.dispatcher.scripted_backend import Answer, backend
@@ -80,6 +86,20 @@ class CollectedLog:
 
 
 @dataclass
+class RequestsLog:
+    """Takes the place of the reader of single records."""
+
+    records: dict[int, bytes] = field(default_factory=dict)
+    reads: int = 0
+
+    async def read(self, ref: RecordRef, within_s: float) -> bytes:
+        self.reads += 1
+        if ref.offset not in self.records:
+            raise RecordUnreadable("gone")
+        return self.records[ref.offset]
+
+
+@dataclass
 class Handed:
     """A record as handlers see it."""
 
@@ -106,6 +126,7 @@ class Bench:
     ledger: LedgerClient
     bus: Bus
     log: CollectedLog
+    requests: RequestsLog
 
     async def admit(self, limit: int | None = None, **more: Any) -> RequestAdmitted:
         """A request whose worst case is on hold."""
@@ -126,6 +147,18 @@ class Bench:
             )
         )
         return admitted(request, encode(request), holds=holds)
+
+    async def admit_large(self, *, on_bus: bool, in_log: bool) -> RequestAdmitted:
+        """A request whose body did not come with its admission."""
+        body = b'{"messages":[{"role":"user","content":"' + b"x" * 100_000 + b'"}]}'
+        whole = await self.admit(payload=body)
+        request = decode_as(whole.accepted, RequestAccepted)
+        if on_bus:
+            assert await Bodies(self.bus).put(request, request.accepted_at_ms)
+        if in_log:
+            self.requests.records[whole.accepted_ref.offset] = whole.accepted
+        bare = encode(without_payload(request))
+        return msgspec.structs.replace(whole, accepted=bare, payload_elsewhere=True)
 
     async def hand_over(self, request: RequestAdmitted) -> Handed:
         """Deliver its record; returns at once."""
@@ -214,13 +247,15 @@ def _wired(ledger: LedgerClient, bus: Bus, upstreams: Upstreams, config: ConfigF
     backends = Backends(config, clock, slots=8)
     slots = Slots(backends, metrics, clock)
     claiming = Claiming(ledger, clock, "dispatcher-0")
+    requests = RequestsLog()
+    bodies = BodySource(Bodies(bus), cast("RecordReader", requests), clock)
     dispatching = Dispatching(
         claiming=claiming,
-        failover=Failover(ledger, slots, upstreams, leases, metrics, clock),
+        failover=Failover(ledger, slots, upstreams, bodies, leases, metrics, clock),
         closing=Closing(ledger, claiming, producer, bus, metrics, clock),
         leases=leases,
         dead_letters=DeadLetters.through(producer),
         metrics=metrics,
         clock=clock,
     )
-    return Bench(dispatching, backends, leases, ledger, bus, log)
+    return Bench(dispatching, backends, leases, ledger, bus, log, requests)
