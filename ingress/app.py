@@ -19,6 +19,7 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from ingress.admin.deps import AdminDeps
+from ingress.body_budget import BodyBudget
 from ingress.cancellations import Cancellations
 from ingress.claims import Claims
 from ingress.conditions import UNPRODUCED_S, Conditions
@@ -35,6 +36,7 @@ from ingress.refusal_audit import RefusalAudit
 from ingress.settings import IngressSettings
 from ingress.status import StatusRoutes
 from ingress.waiters import Waiters
+from schemas.runtime.bodies import Bodies
 from schemas.runtime.bus import Bus, channel_of
 from schemas.runtime.clock import Clock
 from schemas.runtime.config import ConfigFeed, ConfigUnavailable
@@ -269,7 +271,7 @@ def _intake(
         settings=settings,
         config=config,
         waiters=waiters,
-        placement=Placement(producer, ledger, cancellations),
+        placement=Placement(producer, Bodies(bus), ledger, cancellations, clock),
         ledger=ledger,
         recollection=recollection,
         claims=Claims(ledger, recollection),
@@ -277,4 +279,5 @@ def _intake(
         clock=clock,
         gate=Gate.create(settings, clock),
         conditions=conditions,
+        bodies=BodyBudget(settings.body_bytes_max),
     )

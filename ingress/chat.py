@@ -33,7 +33,7 @@ Fields = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A chat completion, ready for a backend."""
+    """A chat completion, ready for a backend. Once it is in the log its payload is let go."""
 
     payload: bytes
     stream: bool

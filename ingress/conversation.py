@@ -58,7 +58,9 @@ class Conversation:
         try:
             taken = await take(self._intake, self._route, self._read_order, entered, receive)
             if isinstance(taken, Taken):
-                taken = await self._answer(state, taken, receive, send)
+                answering = self._answer(state, taken, receive, send)
+                taken = None  # What waits for an answer holds no payload, here neither.
+                taken = await answering
             if taken is not None:
                 await refuse(send, taken, surface, state["request_id"], [])
         finally:
@@ -84,8 +86,12 @@ class Conversation:
             if refusal is not None:
                 return refusal
         if taken.is_background and not is_ended:
-            return await self._answer_or_queue(standing, taken, receive, send)
-        exchange = _Exchange(self._intake, taken, self._open(standing, taken, receive))
+            queueing = self._answer_or_queue(standing, taken, receive, send)
+            del taken
+            return await queueing
+        mailbox = await self._open(standing, taken, receive)
+        taken = taken.without_payload()
+        exchange = _Exchange(self._intake, taken, mailbox)
         if isinstance(standing, Fresh):
             exchange.asked = asked_of(self._intake, taken)
         try:
@@ -110,14 +116,16 @@ class Conversation:
             )
         return standing
 
-    def _open(self, standing: Fresh | Earlier, taken: Taken, receive: Receive) -> Mailbox:
+    async def _open(self, standing: Fresh | Earlier, taken: Taken, receive: Receive) -> Mailbox:
         """The mailbox of the answer; one that has ended already and is not streamed is in it."""
         intake, request_id = self._intake, standing.request_id
         times = self._times(taken)
         if isinstance(standing, Fresh):
             way = Way(self._channel, keep_result=taken.key is not None)
             event, headers = event_of(intake, self._route, request_id, taken, way)
+            await intake.placement.share_body(event)
             produced = intake.placement.produce(event, headers)
+            taken.room.release_after(produced)
             return intake.waiters.open(request_id, receive, times, produced)
         mailbox = intake.waiters.join(request_id, receive, times)
         is_stream = taken.order.call.stream
@@ -135,6 +143,9 @@ class Conversation:
             way = Way(self._channel, keep_result=True)
             event, headers = event_of(intake, self._route, request_id, taken, way)
             refusal = await intake.placement.place_job(event, headers)
+            del event
+            taken = taken.without_payload()
+            taken.room.release()
         else:
             refusal = await intake.placement.list_job(taken.caller.org, request_id, facts)
         if refusal is not None:

@@ -91,4 +91,4 @@ class FinalVerdicts:
 
 
 def _holds_s(asked: Asked) -> float:
-    return max(HOLDS_S, len(asked.call.payload) / _ASKING_BYTES_PER_S)
+    return max(HOLDS_S, asked.call.input_tokens_bound / _ASKING_BYTES_PER_S)

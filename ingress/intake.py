@@ -9,6 +9,7 @@ from typing import Final
 from starlette.types import Scope
 
 from ingress.auth import Caller, authenticate
+from ingress.body_budget import BodyBudget, BodyHold
 from ingress.cancellations import Cancellations
 from ingress.claims import Claims
 from ingress.conditions import UNPRODUCED_S, Conditions
@@ -27,13 +28,15 @@ from schemas.runtime.ledger.client import LedgerClient
 _LOG_BEHIND_MS: Final = 2_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Entered:
     """A request inside the gate: whose it is, its headers, and since when (monotonic)."""
 
     caller: Caller
     headers: Mapping[bytes, bytes]
     at_s: float
+    room: BodyHold | None = None
+    """What its body takes of the room for bodies, once that was given."""
 
 
 @dataclass(slots=True)
@@ -51,6 +54,7 @@ class Intake:
     clock: Clock
     gate: Gate
     conditions: Conditions
+    bodies: BodyBudget
     is_open: bool = False
     """False until everything is connected: an unread configuration knows no key."""
 
@@ -97,6 +101,8 @@ class Intake:
     def leave(self, entered: Entered) -> None:
         """The request has been answered, or its client is gone."""
         self.gate.leave(entered.caller, entered.at_s)
+        if entered.room is not None:
+            entered.room.release()
 
     def caller(self, headers: Mapping[bytes, bytes]) -> Caller | Refusal:
         """Who calls; 401 without a valid key."""

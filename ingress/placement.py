@@ -17,10 +17,13 @@ from ingress.cancellations import Cancellations
 from ingress.job_document import JobFacts
 from ingress.refusals import Refusal
 from ingress.settings import MIB
+from schemas.claim_check import crosses_once
 from schemas.codec import encode
 from schemas.errors import ErrorCode
 from schemas.events import RecordRef, RequestAccepted
 from schemas.ids import uuid7_time_ms
+from schemas.runtime.bodies import Bodies
+from schemas.runtime.clock import Clock
 from schemas.runtime.ledger import answers, documents
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.ledger.errors import LedgerUnavailable
@@ -38,8 +41,15 @@ class Placement:
     """Produces requests and lists jobs."""
 
     producer: Producer
+    bodies: Bodies
     ledger: LedgerClient
     cancellations: Cancellations
+    clock: Clock
+
+    async def share_body(self, accepted: RequestAccepted) -> None:
+        """Put a large body where the dispatcher finds it, before its record can get there."""
+        if crosses_once(accepted):
+            await self.bodies.put(accepted, self.clock.now_ms())
 
     def produce(self, accepted: RequestAccepted, headers: Headers) -> asyncio.Future[RecordRef]:
         """Hand the request to the log; the future fails when the broker does not take it."""
@@ -57,6 +67,7 @@ class Placement:
             return refusal
         try:
             async with asyncio.timeout(PRODUCE_WITHIN_MS / 1000):
+                await self.share_body(accepted)
                 await self.produce(accepted, headers)
         except (ProduceFailed, TimeoutError):
             # The broker may have it all the same; it must not run after its client was refused.

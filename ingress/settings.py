@@ -21,6 +21,8 @@ class IngressSettings(ProcessSettings):
     max_body_bytes: int = Field(default=4 * MIB, ge=1_024, le=4 * MIB)
     inflight_max: int = Field(default=4_096, ge=1)
     """Requests that may wait at once; more are answered 503 at the door."""
+    body_bytes_max: int = Field(default=64 * MIB, ge=MIB)
+    """Bytes of bodies that ingress holds at once; an organization has a fourth of them."""
     connections_max: int = Field(default=4_096, ge=16)
     """Client connections at once, as far as the limit of open files allows."""
     org_inflight_max: int | None = Field(default=None, ge=1)

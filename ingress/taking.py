@@ -5,12 +5,14 @@ Everything is checked before anything is sent anywhere; a refusal leaves no trac
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from starlette.types import Receive
 
 from ingress.acceptance import Reception, accept, record_headers
 from ingress.auth import Caller
+from ingress.body_budget import BodyHold
 from ingress.final_verdicts import Asked
 from ingress.idempotency import IdempotencyKey, header_key, idempotency_key
 from ingress.intake import Entered, Intake
@@ -37,6 +39,12 @@ class Taken:
     traceparent: bytes | None
     key: IdempotencyKey | None
     preference: Preference
+    room: BodyHold
+
+    def without_payload(self) -> Taken:
+        """The same, once its body is in the log: whoever waits for an answer holds none."""
+        call = replace(self.order.call, payload=b"")
+        return replace(self, order=replace(self.order, call=call))
 
     @property
     def is_background(self) -> bool:
@@ -59,9 +67,14 @@ async def take(
     key = header_key(headers)
     if isinstance(key, Refusal):
         return key
+    room = await intake.bodies.take(caller.org, _most_bytes(headers, settings.max_body_bytes))
+    if isinstance(room, Refusal):
+        return room
+    entered.room = room
     body = await read_body(receive, headers, settings.max_body_bytes)
     if body is None or isinstance(body, Refusal):
         return body
+    room.shrink(len(body))
     if announced_bytes(headers) is None:
         intake.gate.count_body(caller, len(body))
     fields = read_object(body)
@@ -83,7 +96,17 @@ async def take(
         traceparent=traceparent_of(headers),
         key=None if name is None else idempotency_key(name, caller.org, route, fields),
         preference=preference_of(headers),
+        room=room,
     )
+
+
+def _most_bytes(headers: Mapping[bytes, bytes], max_bytes: int) -> int:
+    """How large the body may get: as announced, or as any may when it comes in chunks. One that is
+    announced as too large is refused anyway."""
+    announced = announced_bytes(headers)
+    if announced is None:
+        return max_bytes if b"transfer-encoding" in headers else 0
+    return announced if announced <= max_bytes else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
+from schemas.claim_check import is_elsewhere
 from schemas.codec import MalformedRecord, decode_as
 from schemas.events import (
     Attempt,
@@ -140,7 +141,9 @@ def _embedded(records: Iterable[Found], *, with_payload: bool) -> list[Step]:
             continue
         place = _place(record.event.accepted_ref)
         facts = _accepted(accepted, with_payload=with_payload)
-        return [Step(accepted.accepted_at_ms, "accepted", place, facts, "as admission carries it")]
+        body = ", without its body" if is_elsewhere(accepted) else ""
+        note = f"as admission carries it{body}"
+        return [Step(accepted.accepted_at_ms, "accepted", place, facts, note)]
     return []
 
 

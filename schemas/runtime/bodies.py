@@ -5,6 +5,7 @@ The bus is a shortcut. What is not there, because there was no room or it was ev
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Final
 
@@ -17,6 +18,8 @@ _LOG = logging.getLogger(__name__)
 
 _BYTES_PER_ORG_MAX: Final = 16 * 1024 * 1024
 _BYTES_MAX: Final = 64 * 1024 * 1024
+_PUT_WITHIN_S: Final = 0.5
+"""A client waits for it; a bus that is slower is done without."""
 _COUNTED: Final = ("bodies:due", "bodies:owners", "bodies:bytes")
 
 
@@ -34,23 +37,23 @@ class Bodies:
     async def put(self, request: RequestAccepted, now_ms: int) -> bool:
         """Keep the payload until a minute after the deadline; False when there is no room."""
         ttl_ms = max(0, request.deadline_ms - now_ms) + KEPT_AFTER_DEADLINE_MS
+        command = (
+            "FCALL",
+            "tgbus1_put_body",
+            4,
+            body_key(request.request_id),
+            *_COUNTED,
+            request.request_id,
+            request.org,
+            request.payload,
+            ttl_ms,
+            _BYTES_PER_ORG_MAX,
+            _BYTES_MAX,
+        )
         try:
-            return bool(
-                await self._store.call(
-                    "FCALL",
-                    "tgbus1_put_body",
-                    4,
-                    body_key(request.request_id),
-                    *_COUNTED,
-                    request.request_id,
-                    request.org,
-                    request.payload,
-                    ttl_ms,
-                    _BYTES_PER_ORG_MAX,
-                    _BYTES_MAX,
-                )
-            )
-        except (StoreUnavailable, StoreError) as error:
+            async with asyncio.timeout(_PUT_WITHIN_S):
+                return bool(await self._store.call(*command))
+        except (StoreUnavailable, StoreError, TimeoutError) as error:
             _LOG.warning("the body of %s is only in the log: %r", request.request_id, error)
             return False
 

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 from pydantic import SecretStr
 
+from ingress.body_budget import BodyBudget
 from ingress.cancellations import Cancellations
 from ingress.claims import Claims
 from ingress.conditions import Conditions
@@ -39,6 +40,17 @@ from tests.unit.ingress.configuration import NOW_MS, PEPPER, SECRET, snapshot
 
 Content = Started | Chunk | Terminal
 Worker = Callable[[RequestAccepted], Sequence[Content]]
+
+
+class NoBodies:
+    """A bus without room for bodies; keeps which were offered."""
+
+    def __init__(self) -> None:
+        self.offered: list[str] = []
+
+    async def put(self, request: RequestAccepted, now_ms: int) -> bool:
+        self.offered.append(request.request_id)
+        return False
 
 
 class FixedClock(Clock):
@@ -202,13 +214,14 @@ class Gateway:
         cancellations = Cancellations(ledger, self.bus)
         recollection = Recollection(ledger, self.bus, self.outcomes, clock)
         made = IngressSettings(**(fields | settings))
+        self.shelf = NoBodies()
         self.gate = Gate.create(made, clock)
         self.conditions = Conditions()
         self.intake = Intake(
             settings=made,
             config=FakeConfig(),  # type: ignore[arg-type]
             waiters=self.waiters,
-            placement=Placement(self.log, ledger, cancellations),  # type: ignore[arg-type]
+            placement=Placement(self.log, self.shelf, ledger, cancellations, clock),  # type: ignore[arg-type]
             ledger=ledger,
             recollection=recollection,
             claims=Claims(ledger, recollection),
@@ -216,6 +229,7 @@ class Gateway:
             clock=clock,
             gate=self.gate,
             conditions=self.conditions,
+            bodies=BodyBudget(made.body_bytes_max),
             is_open=True,
         )
         self.components = {"kafka": "ok", "bus": "ok", "config": "ok", "ledger": "ok"}
