@@ -1,5 +1,5 @@
 # The commands of this repository. Everything runs in the environment that `make setup` builds.
-.PHONY: setup up check test test-unit bench isolation lock fmt
+.PHONY: setup up check test test-unit bench fuzz isolation lock fmt
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -43,6 +43,9 @@ bench: setup  ## Requests/s, latency, CPU per request and memory, on the whole s
 
 isolation: setup  ## What loud, long, hostile and broken neighbours do to the others; ARGS names scenarios
 	$(BIN)/python -m tests.load.isolation $(ARGS)
+
+fuzz: setup  ## Hostile bytes at ingress, on the whole stack
+	$(BIN)/python -m tests.fuzz.requests $(ARGS)
 
 fmt: setup  ## Format the code
 	$(BIN)/ruff format .

@@ -33,6 +33,7 @@ class RunningStack:
     kafka: str
     first_key: str
     ledger_url: str
+    bus_url: str
     process: subprocess.Popen[str]
 
     def stop(self) -> int:
@@ -74,9 +75,9 @@ def running_stack(
     try:
         facts = _first_line(process, story)
         ports = json.loads((state_dir / "stack.json").read_text())["ports"]
-        ledger_url = f"redis://127.0.0.1:{ports['ledger']}/0"
+        ledger_url, bus_url = (f"redis://127.0.0.1:{ports[n]}/0" for n in ("ledger", "bus"))
         yield RunningStack(
-            facts["api"], facts["admin"], facts["kafka"], facts["key"], ledger_url, process
+            facts["api"], facts["admin"], facts["kafka"], facts["key"], ledger_url, bus_url, process
         )
     finally:
         _end(process)
