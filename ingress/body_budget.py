@@ -58,7 +58,7 @@ class BodyHold:
             self._give_back(size)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Waiting:
     size: int
     turn: asyncio.Future[None]
@@ -110,7 +110,9 @@ class BodyBudget:
         return True
 
     def _leave_queue(self, org: str, waiting: _Waiting) -> None:
-        queue = self._queues[org]
+        queue = self._queues.get(org)
+        if queue is None or waiting not in queue:
+            return  # Its turn came after it had given up, and passed.
         queue.remove(waiting)
         self._count(-1, -waiting.size)
         if not queue:
@@ -155,7 +157,9 @@ class BodyBudget:
         while self._queues and missed < len(self._queues):
             org = next(iter(self._queues))
             queue = self._queues.pop(org)
-            if self._has_room(org, queue[0].size):
+            if queue[0].turn.cancelled():
+                self._count(-1, -queue.popleft().size)
+            elif self._has_room(org, queue[0].size):
                 missed = 0
                 waiting = queue.popleft()
                 self._count(-1, -waiting.size)

@@ -9,10 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 
+from schemas.claim_check import is_elsewhere
 from schemas.events import RequestAccepted
 from schemas.frames import Frame, Terminal
+from schemas.runtime.bodies import Bodies
 from schemas.runtime.bus import Bus
 from schemas.runtime.clock import Clock
 from schemas.runtime.store import StoreError, StoreUnavailable
@@ -35,6 +38,8 @@ class _Reply:
     reply_to: str | None
     give_up_s: float
     size_bytes: int
+    has_body: bool
+    """Whether the bus may have the request's body, which nobody needs now."""
 
 
 @dataclass(slots=True)
@@ -61,7 +66,9 @@ class ReplySender:
         size_bytes = _FRAME_BYTES + len(terminal.body) + len(terminal.error_message or "")
         frame = Frame(request.request_id, 0, 1, terminal)
         give_up_s = self.clock.monotonic_s() + _GIVE_UP_S
-        self._waiting.append(_Reply(frame, request.reply_to, give_up_s, size_bytes))
+        self._waiting.append(
+            _Reply(frame, request.reply_to, give_up_s, size_bytes, is_elsewhere(request))
+        )
         self._bytes += size_bytes
         self._arrived.set()
 
@@ -81,9 +88,7 @@ class ReplySender:
         """Send one batch; False when the bus is away and replies wait for it."""
         count = min(len(self._waiting), _BATCH_MAX)
         batch = [self._waiting.popleft() for _ in range(count)]
-        sent = await asyncio.gather(
-            *(self.bus.send(reply.frame, reply.reply_to) for reply in batch), return_exceptions=True
-        )
+        sent = await asyncio.gather(*(self._send(reply) for reply in batch), return_exceptions=True)
         again: list[_Reply] = []
         for reply, result in zip(batch, sent, strict=True):
             is_away = isinstance(result, StoreUnavailable)
@@ -101,6 +106,14 @@ class ReplySender:
         if not self._waiting:
             self._arrived.clear()
         return not again
+
+    def _send(self, reply: _Reply) -> Awaitable[bool]:
+        sending = self.bus.send(reply.frame, reply.reply_to)
+        return self._drop_body_and(sending, reply) if reply.has_body else sending
+
+    async def _drop_body_and(self, sending: Awaitable[bool], reply: _Reply) -> bool:
+        _, is_sent = await asyncio.gather(Bodies(self.bus).drop(reply.frame.request_id), sending)
+        return is_sent
 
     def _drop(self, request_id: str, reason: str) -> None:
         self.metrics.count("tallygate_replies_dropped_total")

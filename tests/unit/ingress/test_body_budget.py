@@ -106,3 +106,30 @@ async def test_who_leaves_the_queue_holds_nothing() -> None:
     hold.release()
     assert budget.held_bytes == 0
     await _taken(budget, "c", 4 * _MIB)
+
+
+async def test_many_that_give_up_at_once_while_room_comes_back_leave_nothing_behind() -> None:
+    budget = BodyBudget(4 * _MIB)
+    taken = [await _taken(budget, "x", 4 * _MIB)]
+    waiting = [asyncio.create_task(budget.take(org, 4 * _MIB)) for org in "abcdabcdabcd"]
+    await asyncio.sleep(body_budget.WAIT_S)
+    taken[0].release()
+    answers = await asyncio.gather(*waiting)
+    for hold in answers:
+        if isinstance(hold, BodyHold):
+            hold.release()
+    assert budget.held_bytes == 0
+    assert not budget._queues
+    assert (budget._waiting, budget._waiting_bytes) == (0, 0)
+
+
+async def test_a_turn_that_comes_when_its_owner_has_just_given_up_passes() -> None:
+    budget = BodyBudget(4 * _MIB)
+    hold = await _taken(budget, "x", 4 * _MIB)
+    gone = asyncio.create_task(budget.take("a", 4 * _MIB))
+    stays = asyncio.create_task(budget.take("b", 4 * _MIB))
+    await asyncio.sleep(0)
+    gone.cancel()
+    hold.release()
+    assert isinstance(await stays, BodyHold)
+    assert budget.held_bytes == 4 * _MIB
