@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from schemas.events import Attempt, AttemptAdjusted, RecordRef, RequestFinished, UsageRecorded
+from schemas.job_ends import encode_end, end_of
 from schemas.runtime.ledger import documents
 
 _ABSENT = "-"
@@ -34,6 +35,7 @@ def entry_of(event: RequestFinished | AttemptAdjusted, ref: RecordRef) -> Entry:
         req=event.request_id,
         deadline_ms=event.deadline_ms,
         ref=adjustment,
+        ends=_ends(event),
         usage=tuple(_usage(event, attempt, revision) for attempt in attempts),
         bookings=tuple(
             documents.Booking(key=b.key, unit=b.unit, amount=b.amount)  # type: ignore[arg-type]
@@ -42,6 +44,13 @@ def entry_of(event: RequestFinished | AttemptAdjusted, ref: RecordRef) -> Entry:
     )
     lines = tuple(_line(event, attempt, revision, ref) for attempt in attempts)
     return Entry(event.org, row, lines)
+
+
+def _ends(event: RequestFinished | AttemptAdjusted) -> str | None:
+    """How a request ended that no fence ended; the ledger knows of all others when they finish."""
+    if isinstance(event, AttemptAdjusted) or event.fence:
+        return None
+    return encode_end(end_of(event))
 
 
 def hour_of(at_ms: int) -> str:

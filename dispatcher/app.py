@@ -23,12 +23,13 @@ from schemas.runtime.bodies import Bodies
 from schemas.runtime.bus import cancel_channel_of
 from schemas.runtime.consume.flow import Bounds
 from schemas.runtime.record_reader import RecordReader
+from schemas.runtime.results import Results
 from schemas.runtime.subscription import Subscription
 from schemas.runtime.worker import Worker, WorkerShape
 
 _SHAPE = WorkerShape(
     role="dispatcher",
-    produces=(topics.OUTCOMES, topics.dead_letters_of(topics.DISPATCH)),
+    produces=(topics.OUTCOMES, topics.RESULTS, topics.dead_letters_of(topics.DISPATCH)),
     stuck_after_s=720.0,
 )
 _BATCHES_UNDER_WAY = 8
@@ -78,7 +79,9 @@ def _reader(
     dispatching = Dispatching(
         claiming=claiming,
         failover=Failover(ledger, slots, upstreams, bodies, leases, metrics, clock),
-        closing=Closing(ledger, claiming, worker.producer, worker.bus, metrics, clock),
+        closing=Closing(
+            ledger, claiming, worker.producer, worker.bus, Results(records), metrics, clock
+        ),
         leases=leases,
         dead_letters=worker.dead_letters,
         metrics=metrics,

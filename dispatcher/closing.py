@@ -31,23 +31,27 @@ from dispatcher.settlement import (
 from schemas import topics
 from schemas.codec import decode_as, encode
 from schemas.errors import ERRORS, ErrorCode
-from schemas.events import Attempt, AttemptAdjusted, RequestFinished
-from schemas.failures import Defect, Poison
+from schemas.events import Attempt, AttemptAdjusted, RecordRef, RequestFinished
+from schemas.failures import Defect, Failure, Poison, Transient
 from schemas.frames import Terminal
 from schemas.headers import event_headers, passed_on
+from schemas.job_ends import encode_end, end_of
 from schemas.runtime.bus import Bus
 from schemas.runtime.clock import Clock
 from schemas.runtime.consume.records import Record
 from schemas.runtime.ledger import answers, documents
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.ledger.errors import LedgerUnavailable
-from schemas.runtime.produce import Outgoing, Producer
+from schemas.runtime.produce import Outgoing, ProduceFailed, Producer
+from schemas.runtime.record_reader import RecordUnreadable
+from schemas.runtime.results import READ_WITHIN_S, Results, is_inline, referring, result_record
 from schemas.runtime.retry import retry_until
 from schemas.runtime.store import StoreError, StoreUnavailable
 from schemas.runtime.telemetry import Metrics
 
 _LOG = logging.getLogger(__name__)
 
+_RESULT_WITHIN_S = 10.0
 _ANSWER_UNDER_WAY_S = 1.0
 """Whoever finished a request answers it at once; only then is its answer lost."""
 
@@ -64,6 +68,7 @@ class Closing:
     claiming: Claiming
     producer: Producer
     bus: Bus
+    results: Results
     metrics: Metrics
     clock: Clock
 
@@ -73,12 +78,15 @@ class Closing:
         """Book what the attempt under the running fence used, then answer and record."""
         now_ms = self.clock.now_ms()
         finished = outcome(job, course.attempts, course.ending, running.fence, now_ms)
+        if not is_inline(finished.result):
+            finished = await self._set_result_aside(record, finished, waits=job.request.reply_to)
         encoded = _encoded(finished)
         unbooked: Exception | None = None
         try:
-            answer = await self._finish(job, running, course, encoded)
+            ends = encode_end(end_of(finished)) if job.request.keep_result else None
+            answer = await self._finish(job, running, course, encoded, ends)
             if isinstance(answer, answers.Gone) and await self._is_claimed_again(job, running):
-                answer = await self._finish(job, running, course, encoded)
+                answer = await self._finish(job, running, course, encoded, ends)
             if isinstance(answer, answers.Stale):
                 late = correction(job, running.attempt, course.current, running.fence, now_ms)
                 await self._correct(job, late, passed_on(record.headers))
@@ -123,18 +131,31 @@ class Closing:
             except Exception:  # noqa: BLE001  # total: the last resort goes to its end
                 _LOG.exception("request %s: a step of its end failed", request.request_id)
 
-    async def finish_again(self, job: Job, record: Record, encoded: bytes) -> None:
-        """It ran before, and perhaps nobody was told: repeat what the ledger kept."""
+    async def finish_again(self, job: Job, record: Record, kept: answers.Finished) -> None:
+        """It ran before, and perhaps nobody was told: repeat what the ledger kept, or the log has."""
         await asyncio.sleep(_ANSWER_UNDER_WAY_S)
-        if not encoded:
-            await self.reply_again(job, Ending("failed", ErrorCode.RESULT_LOST))
+        if kept.outcome:
+            finished = decode_as(kept.outcome, RequestFinished)
+            await asyncio.gather(
+                self._answer_again(job, finished), self._record(record, finished, kept.outcome)
+            )
             return
-        finished = decode_as(encoded, RequestFinished)
-        await asyncio.gather(
-            self._answer_again(job, finished), self._record(record, finished, encoded)
-        )
+        place = answers.outcome_place(kept.booked)
+        try:
+            encoded = await self.results.records.read(place, READ_WITHIN_S) if place else None
+        except RecordUnreadable as error:
+            _LOG.warning("the outcome of %s is not told again: %s", job.request.request_id, error)
+            encoded = None
+        if encoded is None:
+            await self.reply_again(job, Ending("failed", ErrorCode.RESULT_LOST))
+        else:
+            await self._answer_again(job, decode_as(encoded, RequestFinished))
 
     async def _answer_again(self, job: Job, finished: RequestFinished) -> None:
+        try:
+            finished = await self.results.restored(finished)
+        except RecordUnreadable as error:
+            _LOG.warning("the result of %s is not told again: %s", finished.request_id, error)
         try:
             last = await self.bus.last(finished.request_id)
         except (StoreUnavailable, StoreError):
@@ -169,8 +190,30 @@ class Closing:
             self.clock.monotonic_s() + left_s,
         )
 
+    async def _set_result_aside(
+        self, record: Record, finished: RequestFinished, *, waits: str | None
+    ) -> RequestFinished:
+        """The outcome with its result in a record of its own, which a client that waits is not kept
+        waiting for; without its result when no broker takes that."""
+        aside = result_record(finished, passed_on(record.headers))
+        within_s = _RESULT_WITHIN_S if waits else AS_LONG_AS_IT_TAKES_S
+        until_s = self.clock.monotonic_s() + within_s
+        try:
+            ref = await retry_until(lambda: self._kept(aside, within_s), Transient, until_s)
+        except Failure as refused:
+            _LOG.error("the result of %s is not kept: %r", finished.request_id, refused)
+            return msgspec.structs.replace(finished, result=None)
+        return referring(finished, ref)
+
+    async def _kept(self, aside: Outgoing, within_s: float) -> RecordRef:
+        try:
+            async with asyncio.timeout(within_s):
+                return await self.producer.send(aside)
+        except TimeoutError as error:
+            raise ProduceFailed(f"no acknowledgement within {within_s} s") from error
+
     async def _finish(
-        self, job: Job, running: Running, course: Course, encoded: bytes
+        self, job: Job, running: Running, course: Course, encoded: bytes, ends: str | None
     ) -> answers.FinishAnswer:
         document = documents.Finish(
             org=job.request.org,
@@ -178,6 +221,7 @@ class Closing:
             fence=running.fence,
             actual=course.actual,
             actual_rates=token_uses(job, course.attempts),
+            ends=ends,
         )
         return await retry_until(
             lambda: self.ledger.finish(document, encoded), LedgerUnavailable, self._until_s()

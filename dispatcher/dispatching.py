@@ -117,7 +117,7 @@ class Dispatching:
         match await self.claiming.claim(job):
             case answers.Fence() as claim:
                 await self._run_claimed(job, record, claim)
-            case answers.Finished(outcome=finished):
+            case answers.Finished() as finished:
                 await self.closing.finish_again(job, record, finished)
             case answers.Unknown():
                 await self.closing.reply_again(

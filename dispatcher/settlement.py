@@ -22,7 +22,8 @@ from schemas.frames import Terminal, Usage
 from schemas.money import TokenCounts, cost_nano_usd
 from schemas.runtime.ledger.documents import RateUse, Unit
 
-RESULT_BYTES_MAX = 1024 * 1024
+RESULT_BYTES_MAX = 4 * 1024 * 1024
+"""What is kept of an answer; a longer one is given once and lost."""
 TEXT_CHARS_MAX = 200
 UNKNOWN_BACKEND = "unknown"
 
@@ -163,6 +164,8 @@ def without_result(finished: RequestFinished) -> RequestFinished:
     return msgspec.structs.replace(
         finished,
         result=None,
+        result_ref=None,
+        result_sha256=None,
         error_message=_bounded(finished.error_message),
         attempts=[
             msgspec.structs.replace(attempt, provider_id=_bounded(attempt.provider_id))

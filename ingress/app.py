@@ -45,6 +45,7 @@ from schemas.runtime.ledger.client import LedgerClient, ledger_store
 from schemas.runtime.loop_counts import expose_loop
 from schemas.runtime.outcome_lookup import OutcomeLookup
 from schemas.runtime.produce import Producer
+from schemas.runtime.record_reader import RecordReader
 from schemas.runtime.store import StoreConnection, StoreError, StoreUnavailable
 from schemas.runtime.subscription import Subscription
 from schemas.runtime.telemetry import Metrics
@@ -205,6 +206,7 @@ class Ingress:
     async def _disconnect(self) -> None:
         await self.intake.cancellations.finish()
         await self.refusals.finish()
+        await self.intake.recollection.records.stop()
         await self.producer.stop()
         await self.config.stop()
         await self.subscription.stop()
@@ -265,13 +267,13 @@ def _intake(
 ) -> Intake:
     clock = Clock()
     cancellations = Cancellations(ledger, bus)
-    outcomes = OutcomeLookup(settings.kafka_brokers)
-    recollection = Recollection(ledger, bus, outcomes, clock)
+    outcomes, records = OutcomeLookup(settings.kafka_brokers), RecordReader(settings.kafka_brokers)
+    recollection = Recollection(ledger, bus, outcomes, records, clock)
     return Intake(
         settings=settings,
         config=config,
         waiters=waiters,
-        placement=Placement(producer, Bodies(bus), ledger, cancellations, clock),
+        placement=Placement(producer, Bodies(bus), ledger, cancellations, clock, settings.jobs_max),
         ledger=ledger,
         recollection=recollection,
         claims=Claims(ledger, recollection),

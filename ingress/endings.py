@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final, Literal, TypeAlias
 
 from schemas.errors import ERRORS, ErrorCode
-from schemas.events import Attempt, RequestFinished
-from schemas.frames import Terminal, Usage
+from schemas.events import RequestFinished
+from schemas.frames import Terminal
+from schemas.job_ends import JobEnd, usage_of
 
 EndStatus: TypeAlias = Literal["completed", "failed", "cancelled", "expired"]
 
@@ -62,6 +62,17 @@ def end_by_state(state: str) -> Terminal | None:
     return None if code is None else error_end(code)
 
 
+def end_in_summary(end: JobEnd) -> Terminal:
+    """The end of a job as lists tell it: without its result."""
+    return Terminal(
+        http_status=end.http_status,
+        error_code=end.error_code,
+        error_message=end.message,
+        backend=end.backend,
+        usage=end.usage,
+    )
+
+
 def end_in_outcome(outcome: RequestFinished) -> Terminal:
     """The end as its client is told of it; a result that was too large to be kept is lost."""
     if outcome.error_code is None and outcome.result is None:
@@ -74,17 +85,5 @@ def end_in_outcome(outcome: RequestFinished) -> Terminal:
         denial=outcome.denial,
         backend=outcome.attempts[-1].backend if outcome.attempts else None,
         latency_ms=outcome.finished_at_ms - outcome.accepted_at_ms,
-        usage=_usage(outcome.attempts),
-    )
-
-
-def _usage(attempts: Sequence[Attempt]) -> Usage | None:
-    if not attempts:
-        return None
-    costs = [attempt.cost_nano_usd for attempt in attempts if attempt.cost_nano_usd is not None]
-    return Usage(
-        sum(attempt.input_tokens for attempt in attempts),
-        sum(attempt.output_tokens for attempt in attempts),
-        sum(costs) if costs else None,
-        any(attempt.estimated for attempt in attempts),
+        usage=usage_of(outcome.attempts),
     )

@@ -8,12 +8,14 @@ import msgspec
 
 from ingress.answers import cost_usd, refusal_of
 from ingress.dialects import usage_object
-from ingress.endings import error_end, status_of
+from ingress.endings import end_by_state, end_in_summary, error_end, status_of
 from ingress.recollection import Ended, NeverRan, Open
 from ingress.refusals import Refusal, denial_fields
 from schemas.errors import ErrorCode
 from schemas.frames import Terminal
 from schemas.ids import uuid7_time_ms
+from schemas.job_ends import read_end
+from schemas.runtime.ledger import answers
 
 QUEUED: Final = Open("queued")
 
@@ -42,6 +44,30 @@ def job_document(job_id: str, facts: JobFacts, memory: Open | Ended | NeverRan) 
             return job | _ending(terminal)
         case NeverRan():
             return job | _ending(error_end(ErrorCode.DEADLINE_EXCEEDED))
+
+
+def listed_job(entry: answers.JobEntry, now_ms: int) -> dict[str, Any] | None:
+    """The job as a list tells it, from the ledger alone; ``None`` when its facts are none of ours."""
+    try:
+        facts = msgspec.json.decode(entry.info, type=JobFacts)
+    except msgspec.DecodeError:
+        return None
+    job = job_document(entry.req, facts, _summary(entry, facts.deadline_ms, now_ms))
+    return {field: value for field, value in job.items() if field != "result"}
+
+
+def _summary(entry: answers.JobEntry, deadline_ms: int, now_ms: int) -> Open | Ended | NeverRan:
+    end = read_end(entry.ends) if entry.ends is not None else None
+    if end is not None:
+        return Ended(end_in_summary(end), is_on_bus=False)
+    implied = end_by_state(entry.state)
+    if implied is not None:
+        return Ended(implied, is_on_bus=False)
+    if entry.state == "RUNNING":
+        return Open("running")
+    if now_ms < deadline_ms or entry.state == "RESERVED":
+        return Open("queued")  # A refusal's reason comes with its booking.
+    return Ended(error_end(ErrorCode.RESULT_LOST), is_on_bus=False) if entry.state else NeverRan()
 
 
 def _ending(terminal: Terminal) -> dict[str, Any]:

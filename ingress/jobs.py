@@ -1,7 +1,7 @@
 """Jobs: requests that are answered at once with a promise, and fetched later.
 
-The promise is given only after the log has the request. A job's status is never stored; it is
-told from the request's traces. Jobs of other organizations look like none.
+The promise is given only after the log has the request. One job is told from the request's traces, with
+its result; a list is one reading of the ledger. Jobs of other organizations look like none.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 from ingress.auth import Caller
 from ingress.claims import Earlier, Fresh, Wish
 from ingress.intake import Entered, Intake
-from ingress.job_document import QUEUED, JobFacts, job_document
+from ingress.job_document import QUEUED, JobFacts, job_document, listed_job
 from ingress.orders import job_order
 from ingress.paths import job_path
 from ingress.recollection import Memory, Open, Unsure
@@ -122,17 +122,10 @@ class JobRoutes:
             return refusal_response(request, page)
         try:
             listed = await self._intake.ledger.jobs(page)
-            facts = {e.req: msgspec.json.decode(e.info, type=JobFacts) for e in listed.entries}
-            deadlines_ms = {name: job.deadline_ms for name, job in facts.items()}
-            memories = await self._intake.recollection.find_all(caller.org, deadlines_ms)
         except LedgerUnavailable:
             return refusal_response(request, _away())
-        jobs = []
-        for name, memory in memories.items():
-            if isinstance(memory, Unsure):
-                return refusal_response(request, _away())
-            job = job_document(name, facts[name], memory)
-            jobs.append({field: value for field, value in job.items() if field != "result"})
+        now_ms = self._intake.clock.now_ms()
+        jobs = [job for entry in listed.entries if (job := listed_job(entry, now_ms)) is not None]
         return _json({"object": "list", "data": jobs, "has_more": listed.more})
 
     async def _answer(self, request: Request, *, is_cancelled: bool) -> Response:

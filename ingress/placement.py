@@ -15,7 +15,7 @@ import msgspec
 from ingress.acceptance import PRODUCE_WITHIN_MS
 from ingress.cancellations import Cancellations
 from ingress.job_document import JobFacts
-from ingress.refusals import Refusal
+from ingress.refusals import Refusal, too_many
 from ingress.settings import MIB
 from schemas.claim_check import crosses_once
 from schemas.codec import encode
@@ -38,13 +38,14 @@ _LIST_WITHIN_S: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Produces requests and lists jobs."""
+    """Produces requests and lists jobs, ``jobs_max`` of an organization at most."""
 
     producer: Producer
     bodies: Bodies
     ledger: LedgerClient
     cancellations: Cancellations
     clock: Clock
+    jobs_max: int
 
     async def share_body(self, accepted: RequestAccepted) -> None:
         """Put a large body where the dispatcher finds it, before its record can get there."""
@@ -77,19 +78,23 @@ class Placement:
         return None
 
     async def list_job(self, org: str, request_id: str, facts: JobFacts) -> Refusal | None:
-        """List a job, once however often it is called; 503 while the ledger is away."""
+        """List a job, once however often it is called; 503 while the ledger is away, 429 when
+        the organization has as many as are remembered."""
         document = documents.Job(
             org=org,
             req=request_id,
             created_ms=uuid7_time_ms(request_id),
             info=msgspec.json.encode(facts).decode(),
+            limit=self.jobs_max,
         )
 
-        async def ask() -> answers.Ok:
+        async def ask() -> answers.JobAnswer:
             return await self.ledger.job(document)
 
         try:
-            await retry_until(ask, LedgerUnavailable, time.monotonic() + _LIST_WITHIN_S)
+            answer = await retry_until(ask, LedgerUnavailable, time.monotonic() + _LIST_WITHIN_S)
         except LedgerUnavailable:
             return Refusal(ErrorCode.SERVICE_UNAVAILABLE, "No job can be taken now.")
+        if isinstance(answer, answers.Limited):
+            return too_many(answer, "jobs are remembered; the oldest is forgotten after three days")
         return None

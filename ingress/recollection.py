@@ -1,18 +1,18 @@
 """Finds out what became of a request, wherever that is still known.
 
 The frames on the bus tell most and go first; then the ledger, which keeps the outcome until it is
-booked; last the log, where every outcome is. Nothing is stored for this purpose.
+booked; last the log, where every outcome is: at a place that the ledger remembers, else found by the time
+in the request's id. Nothing is stored for this purpose.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
 from ingress.endings import end_by_state, end_in_outcome, error_end
-from schemas.codec import decode_as
+from schemas.codec import MalformedRecord, decode_as
 from schemas.errors import ErrorCode
 from schemas.events import RequestFinished
 from schemas.frames import Frame, Terminal
@@ -20,6 +20,8 @@ from schemas.runtime.clock import Clock
 from schemas.runtime.ledger import answers, documents
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.outcome_lookup import Found
+from schemas.runtime.record_reader import RecordGone, RecordUnreadable
+from schemas.runtime.results import READ_WITHIN_S, Records, Results
 from schemas.runtime.store import StoreError, StoreUnavailable
 
 
@@ -72,26 +74,21 @@ class Recollection:
     ledger: LedgerClient
     bus: LastFrames
     outcomes: Outcomes
+    records: Records
     clock: Clock
 
     async def find(self, org: str, request_id: str, deadline_ms: int) -> Memory:
         """What became of one request. Raises ``LedgerUnavailable``."""
-        return (await self.find_all(org, {request_id: deadline_ms}))[request_id]
-
-    async def find_all(self, org: str, deadlines_ms: Mapping[str, int]) -> dict[str, Memory]:
-        """What became of requests of one organization, given their deadlines by id."""
-        asked = (self._at_hand(org, name, at_ms) for name, at_ms in deadlines_ms.items())
-        at_hand = dict(zip(deadlines_ms, await asyncio.gather(*asked), strict=True))
-        found: dict[str, Memory] = {
-            name: memory for name, memory in at_hand.items() if not isinstance(memory, str)
-        }
-        missing = {name: state for name, state in at_hand.items() if isinstance(state, str)}
-        if missing:
-            log = await self.outcomes.find(org, list(missing))
-            now_ms = self.clock.now_ms()
-            for name, state in missing.items():
-                found[name] = _in_log(log, name, state, is_early=now_ms < deadlines_ms[name])
-        return found
+        look = documents.Look(org=org, req=request_id)
+        known, end = await asyncio.gather(self.ledger.look(look), self.end_on_bus(request_id))
+        if end is not None:
+            return Ended(end, is_on_bus=True)
+        try:
+            return await self._in_ledger(known, deadline_ms) or await self._in_log(
+                org, request_id, known.state, deadline_ms
+            )
+        except RecordUnreadable:
+            return Unsure()
 
     async def end_on_bus(self, request_id: str) -> Terminal | None:
         """The end in the request's stream; ``None`` also while the bus is away.
@@ -107,34 +104,39 @@ class Recollection:
             return None
         return end
 
-    async def _at_hand(self, org: str, request_id: str, deadline_ms: int) -> Open | Ended | str:
-        """What bus and ledger know; else the state of the attempt, with which to ask the log."""
-        look = documents.Look(org=org, req=request_id)
-        known, end = await asyncio.gather(self.ledger.look(look), self.end_on_bus(request_id))
-        if end is not None:
-            return Ended(end, is_on_bus=True)
-        return self._in_ledger(known, deadline_ms)
-
-    def _in_ledger(self, known: answers.Look, deadline_ms: int) -> Open | Ended | str:
+    async def _in_ledger(self, known: answers.Look, deadline_ms: int) -> Memory | None:
+        """What the ledger knows, or knows the place of; ``None`` when the log has to be searched."""
         if known.outcome:
-            outcome = decode_as(known.outcome, RequestFinished)
-            return Ended(end_in_outcome(outcome), is_on_bus=False)
+            return await self._ended(known.outcome)
         if known.state == "RUNNING":
             return Open("running")
         if known.state == "RESERVED" or (not known.state and self.clock.now_ms() < deadline_ms):
             return Open("queued")
         implied = end_by_state(known.state)
-        return known.state if implied is None else Ended(implied, is_on_bus=False)
+        place = answers.outcome_place(known.booked)
+        if place is None:
+            return None if implied is None else Ended(implied, is_on_bus=False)
+        try:
+            return await self._ended(await self.records.read(place, READ_WITHIN_S) or b"")
+        except (RecordGone, MalformedRecord):
+            return Ended(implied or error_end(ErrorCode.RESULT_LOST), is_on_bus=False)
+        except RecordUnreadable:
+            return Unsure() if implied is None else Ended(implied, is_on_bus=False)
 
-
-def _in_log(log: Found, request_id: str, state: str, *, is_early: bool) -> Memory:
-    outcome = log.outcomes.get(request_id)
-    if outcome is not None:
+    async def _ended(self, encoded: bytes) -> Ended:
+        outcome = await Results(self.records).restored(decode_as(encoded, RequestFinished))
         return Ended(end_in_outcome(outcome), is_on_bus=False)
-    if not log.is_complete:
-        return Unsure()
-    if is_early:
-        return Open("queued")  # It was decided just now, and its end is on its way to the log.
-    if state:
-        return Ended(error_end(ErrorCode.RESULT_LOST), is_on_bus=False)
-    return NeverRan()
+
+    async def _in_log(self, org: str, request_id: str, state: str, deadline_ms: int) -> Memory:
+        log = await self.outcomes.find(org, [request_id])
+        outcome = log.outcomes.get(request_id)
+        if outcome is not None:
+            restored = await Results(self.records).restored(outcome)
+            return Ended(end_in_outcome(restored), is_on_bus=False)
+        if not log.is_complete:
+            return Unsure()
+        if self.clock.now_ms() < deadline_ms:
+            return Open("queued")  # It was decided just now, and its end is on its way to the log.
+        if state:
+            return Ended(error_end(ErrorCode.RESULT_LOST), is_on_bus=False)
+        return NeverRan()

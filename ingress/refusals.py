@@ -15,6 +15,7 @@ import msgspec
 from schemas.errors import ERRORS, ErrorCode
 from schemas.events import Denial
 from schemas.money import usd
+from schemas.runtime.ledger import answers
 
 Surface: TypeAlias = Literal["openai", "native"]
 
@@ -58,6 +59,20 @@ class Refusal:
         if self.denial is not None and self.denial.retry_after_ms is not None:
             return self.denial.retry_after_ms
         return ERRORS[self.code].retry_after_ms
+
+
+def too_many(limited: answers.Limited, what: str) -> Refusal:
+    """The refusal of something of which an organization has as many as the ledger keeps."""
+    denial = Denial(
+        limit_id=limited.id,
+        limit_type="rate_limit",
+        unit="requests",
+        current_usage=limited.usage,
+        limit=limited.limit,
+        retry_after_ms=limited.retry_after_ms,
+    )
+    message = f"{limited.usage} of {limited.limit} {what}."
+    return Refusal(ErrorCode.RATE_LIMIT_EXCEEDED, message, denial=denial)
 
 
 def retry_headers(refusal: Refusal) -> Headers:

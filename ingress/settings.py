@@ -31,6 +31,8 @@ class IngressSettings(ProcessSettings):
     """Bytes of bodies that a key may send in a second, and twice as many at once."""
     disk_free_min_bytes: int = Field(default=1_024 * MIB, ge=0)
     """Free bytes on a broker's disk below which no request is taken."""
+    jobs_max: int = Field(default=10_000, ge=1)
+    """Jobs of one organization that are remembered, for three days; more are answered 429."""
     deadline_default_s: float = Field(default=120.0, gt=0, le=600)
     deadline_max_s: float = Field(default=600.0, gt=0, le=600)
 

@@ -107,11 +107,6 @@ def jobs(org: str) -> str:
     return of_org(org, "jobs")
 
 
-def job(org: str, request: str) -> str:
-    """String: opaque info of one job; it lives as long as the job can be asked for."""
-    return of_org(org, f"jobs:{request}")
-
-
 def dead_letter_retried(letter: str) -> str:
     """String: a dead letter that was produced again, so that it is once only."""
     return f"dlq:retried:{letter}"

@@ -21,12 +21,16 @@ __all__ = [
     "NO_EFFECT_AFTER_MS",
     "OUTCOMES",
     "REQUESTS",
+    "RESULTS",
     "TOPICS",
     "USAGE_RECORDS",
     "USAGE_TABLES",
     "Topic",
     "dead_letters_of",
 ]
+
+ORIGINAL_BYTES: Final = ("original bytes",)
+RESULT_BYTES: Final = ("result bytes",)
 
 _HOUR_MS: Final = 3_600_000
 _DAY_MS: Final = 24 * _HOUR_MS
@@ -62,6 +66,11 @@ class Topic:
     has_dead_letters: bool = False
     retention_bytes: int | None = None
 
+    @property
+    def holds_events(self) -> bool:
+        """Whether its records are events, and not bytes of somebody else's."""
+        return self.records not in (ORIGINAL_BYTES, RESULT_BYTES)
+
     def settings(self) -> dict[str, str]:
         """The topic's configuration, under Kafka's names."""
         settings = {
@@ -83,6 +92,8 @@ REQUESTS: Final = "inference.requests.v1"
 BACKGROUND: Final = "inference.background.v1"
 """Requests that nobody waits for on a connection; read while the others are not behind."""
 DISPATCH: Final = "inference.dispatch.v1"
+RESULTS: Final = "inference.results.v1"
+"""Answers of jobs and keyed requests that are too large for their outcomes."""
 OUTCOMES: Final = "inference.outcomes.v1"
 USAGE_RECORDS: Final = "usage.records.v1"
 USAGE_TABLES: Final = "usage.tables.v1"
@@ -130,6 +141,7 @@ _MAIN: Final = (
         DISPATCH, "request_id", ("RequestAdmitted",), 72 * _HOUR_MS, dlq=True, keep_bytes=2 * _GIB
     ),
     _delete(OUTCOMES, "org_id", ("RequestFinished", "AttemptAdjusted"), 72 * _HOUR_MS, dlq=True),
+    _delete(RESULTS, "org_id", RESULT_BYTES, 72 * _HOUR_MS, dlq=False, keep_bytes=2 * _GIB),
     _delete(USAGE_RECORDS, "org_id", ("UsageRecorded",), 400 * _DAY_MS, dlq=False),
     Topic(USAGE_TABLES, "org_id/hour or org_id/balance", ("TableSnapshot",), "compact", None),
     _delete(AUDIT, "org_id", ("AuditRecorded",), 400 * _DAY_MS, dlq=False),
@@ -140,7 +152,7 @@ TOPICS: Final = _MAIN + tuple(
     _delete(
         dead_letters_of(topic.name),
         "original key",
-        ("original bytes",),
+        ORIGINAL_BYTES,
         14 * _DAY_MS,
         dlq=False,
         keep_bytes=_GIB // 4,

@@ -65,7 +65,7 @@ def partitions_of(
     partitions: set[TopicPartition] = set()
     for topic in TOPICS:
         count = counts.get(topic.name, 0)
-        if topic.key not in keys or count == 0:
+        if topic.key not in keys or count == 0 or not topic.holds_events:
             continue
         key = keys[topic.key]
         numbers = range(count) if key is None else [partition_of(key.encode(), count)]

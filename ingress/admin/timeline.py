@@ -188,6 +188,7 @@ def _finished(
         "fence": event.fence,
         "bookings": _bookings(event.bookings),
         "result_bytes": len(event.result or b""),
+        "result_at": event.result_ref and _place(event.result_ref),
         "parents": [_place(parent) for parent in event.parents],
     }
     if with_payload and event.result is not None:

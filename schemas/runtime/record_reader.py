@@ -10,7 +10,7 @@ import asyncio
 from typing import Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from schemas.events import RecordRef
 from schemas.failures import Transient
@@ -22,6 +22,10 @@ _FIRST_BATCH_ONLY_BYTES: Final = 1
 
 class RecordUnreadable(Transient):
     """The record is gone, or the broker did not send it in time."""
+
+
+class RecordGone(RecordUnreadable):
+    """The log keeps it no more."""
 
 
 class RecordReader:
@@ -37,6 +41,8 @@ class RecordReader:
         try:
             async with asyncio.timeout(within_s), self._turn, asyncio.timeout(_READ_WITHIN_S):
                 return await self._read(ref)
+        except OffsetOutOfRangeError as error:
+            raise RecordGone(f"{ref.topic}-{ref.partition}@{ref.offset} is gone") from error
         except (TimeoutError, KafkaError) as error:
             raise RecordUnreadable(
                 f"{ref.topic}-{ref.partition}@{ref.offset}: {error!r}"
@@ -58,7 +64,7 @@ class RecordReader:
         finally:
             consumer.unsubscribe()
         if record.offset != ref.offset:
-            raise RecordUnreadable(f"{ref.topic}-{ref.partition}@{ref.offset} is gone")
+            raise RecordGone(f"{ref.topic}-{ref.partition}@{ref.offset} is gone")
         value: bytes | None = record.value
         return value
 

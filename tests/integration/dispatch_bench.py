@@ -38,6 +38,7 @@ from schemas.events import (
     RequestAdmitted,
     RequestFinished,
 )
+from schemas.failures import Poison
 from schemas.frames import Frame
 from schemas.runtime.bodies import Bodies
 from schemas.runtime.bus import Bus
@@ -49,6 +50,7 @@ from schemas.runtime.ledger import documents
 from schemas.runtime.ledger.client import LedgerClient, ledger_store
 from schemas.runtime.produce import Outgoing, Producer
 from schemas.runtime.record_reader import RecordReader, RecordUnreadable
+from schemas.runtime.results import Results
 from schemas.runtime.telemetry import Metrics
 from tests.integration.ledger_server import LedgerServer
 from tests.unit.dispatcher.scripted_backend import Answer, backend
@@ -64,9 +66,27 @@ class CollectedLog:
     """Takes the place of the producer."""
 
     records: list[Outgoing] = field(default_factory=list)
+    refuses: str = ""
+    """A topic to which no record is taken."""
 
     async def deliver(self, records: Sequence[Outgoing], deadline_s: float) -> None:
         self.records += records
+
+    def send(self, record: Outgoing) -> asyncio.Future[RecordRef]:
+        acknowledged: asyncio.Future[RecordRef] = asyncio.get_running_loop().create_future()
+        if record.topic == self.refuses:
+            acknowledged.set_exception(Poison("too large"))
+            return acknowledged
+        place = RecordRef(topic=record.topic, partition=0, offset=len(self.records))
+        self.records.append(record)
+        acknowledged.set_result(place)
+        return acknowledged
+
+    async def read(self, ref: RecordRef, within_s: float) -> bytes | None:
+        return self.records[ref.offset].value
+
+    async def stop(self) -> None:
+        """Nothing is connected."""
 
     @property
     def outcomes(self) -> list[RequestFinished]:
@@ -252,7 +272,7 @@ def _wired(ledger: LedgerClient, bus: Bus, upstreams: Upstreams, config: ConfigF
     dispatching = Dispatching(
         claiming=claiming,
         failover=Failover(ledger, slots, upstreams, bodies, leases, metrics, clock),
-        closing=Closing(ledger, claiming, producer, bus, metrics, clock),
+        closing=Closing(ledger, claiming, producer, bus, Results(log), metrics, clock),
         leases=leases,
         dead_letters=DeadLetters.through(producer),
         metrics=metrics,

@@ -9,7 +9,8 @@ import json
 from fractions import Fraction
 from typing import Any, TypeAlias
 
-from schemas.runtime.ledger.model import Attempt, LedgerModel
+from schemas.runtime.ledger.model import LedgerModel
+from schemas.runtime.ledger.model_attempts import Attempt
 
 Store: TypeAlias = Any
 """A synchronous redis client, whose replies are unions that no caller can narrow."""
@@ -41,11 +42,14 @@ def stored_state(store: Store, now_us: int) -> State:
             ahead = us + Fraction(part, FLOWS[key.partition("}:")[2]]) - now_us
             content = max(ahead, Fraction(0))
         elif kind == "a:":
-            content = stored_attempt({k.decode(): v for k, v in store.hgetall(key).items()})
+            hashed = {k.decode(): v for k, v in store.hgetall(key).items()}
+            job = hashed.pop("job", None)
+            state |= {} if job is None else {f"{key}|job": job.decode()}
+            content = stored_attempt(hashed) if hashed else None
         elif kind == "ad":
             content = 1
         elif kind == "jo":
-            content = stored_jobs(store, key)
+            content = {m.decode(): int(s) for m, s in store.zrange(key, 0, -1, withscores=True)}
         elif kind == "k:":
             content = {k.decode(): v.decode() for k, v in store.hgetall(key).items()}
         else:
@@ -53,13 +57,6 @@ def stored_state(store: Store, now_us: int) -> State:
         if content:
             state[key] = content
     return state
-
-
-def stored_jobs(store: Store, key: str) -> Any:
-    """The list of jobs, or the info of one."""
-    if not key.endswith("}:jobs"):
-        return store.get(key).decode()
-    return {m.decode(): int(s) for m, s in store.zrange(key, 0, -1, withscores=True)}
 
 
 def stored_attempt(fields: dict[str, bytes]) -> State:
@@ -81,6 +78,7 @@ def stored_attempt(fields: dict[str, bytes]) -> State:
         "cancel": "cancel" in text,
         "first": "first" in text,
         "outcome": fields.get("outcome", b""),
+        "ends": text.get("ends", ""),
         "booked": {k.partition(":")[2]: v for k, v in text.items() if k.startswith("booked")},
     }
 
@@ -102,6 +100,7 @@ def modelled_attempt(attempt: Attempt) -> State:
         "cancel": attempt.cancel,
         "first": attempt.first is not None,
         "outcome": attempt.outcome,
+        "ends": attempt.ends,
         "booked": {ref: f"{place[0]}:{place[1]}" for ref, place in attempt.booked.items()},
     }
 
@@ -122,7 +121,7 @@ def modelled_jobs(model: LedgerModel) -> State:
     state: State = {}
     for org, listed in model.jobs.listed.items():
         state[f"{{{org}}}:jobs"] = {req: created_ms for req, (created_ms, _) in listed.items()}
-        state |= {f"{{{org}}}:jobs:{req}": info for req, (_, info) in listed.items()}
+        state |= {f"{{{org}}}:a:{req}|job": info for req, (_, info) in listed.items()}
     return state
 
 

@@ -170,7 +170,7 @@ async def test_a_full_ledger_takes_nothing_new_and_recovers_by_itself(
     with pytest.raises(LedgerFull):
         await ledger.claim(claim("new"))
     with pytest.raises(LedgerFull):
-        await ledger.job(Job(org="acme", req="new", created_ms=now_ms(), info="{}"))
+        await ledger.job(Job(org="acme", req="new", created_ms=now_ms(), info="{}", limit=10_000))
     assert await is_refused(ledger, "new")
 
     deadline_s = time.monotonic() + 10

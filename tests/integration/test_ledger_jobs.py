@@ -14,7 +14,17 @@ from redis.asyncio import Redis
 from schemas import keys
 from schemas.runtime.ledger import answers
 from schemas.runtime.ledger.client import LedgerClient, ledger_store
-from schemas.runtime.ledger.documents import Claim, Job, ListJobs, Look
+from schemas.runtime.ledger.documents import (
+    Admit,
+    Book,
+    Claim,
+    Finish,
+    Job,
+    ListJobs,
+    Look,
+    OutcomeRow,
+    Start,
+)
 from tests.integration.ledger_server import LedgerServer
 
 DAY_MS = 86_400_000
@@ -73,32 +83,85 @@ async def test_of_a_hundred_racers_one_gets_the_key(ledger: LedgerClient, redis:
     assert DAY_MS - 10_000 < left_ms <= DAY_MS
 
 
-async def test_jobs_leave_the_list_after_a_day(ledger: LedgerClient, redis: Redis) -> None:
-    """Each one's info expires by itself, the list is trimmed by the next job."""
-    old, new = now_ms() - DAY_MS - 1_000, now_ms()
-    await ledger.job(Job(org="acme", req="old", created_ms=old, info="{}"))
-    await ledger.job(Job(org="acme", req="new", created_ms=new, info="{}"))
+def job(req: str, created_ms: int | None = None, limit: int = 10_000) -> Job:
+    at_ms = now_ms() if created_ms is None else created_ms
+    return Job(org="acme", req=req, created_ms=at_ms, info="{}", limit=limit)
+
+
+async def test_jobs_are_forgotten_after_three_days(ledger: LedgerClient, redis: Redis) -> None:
+    """Each one expires by itself, the list is trimmed by the next job."""
+    await ledger.job(job("old", now_ms() - 3 * DAY_MS - 1_000))
+    await ledger.job(job("new"))
 
     listed = await ledger.jobs(ListJobs(org="acme", limit=10))
 
     assert [entry.req for entry in listed.entries] == ["new"]
-    assert 0 < await redis.pttl(keys.job("acme", "new")) <= DAY_MS
+    left_ms = await redis.pttl(keys.attempt("acme", "new"))
+    assert 3 * DAY_MS - 10_000 < left_ms <= 3 * DAY_MS
 
 
 async def test_the_list_of_jobs_is_bounded(ledger: LedgerClient, redis: Redis) -> None:
-    """The oldest leave it; they can still be asked for by id."""
+    """One more is refused, and told when the oldest is forgotten; one that is listed is not new."""
     now = now_ms()
-    await redis.zadd(keys.jobs("acme"), {f"j{n:05}": now + n for n in range(10_000)})
-    await ledger.job(Job(org="acme", req="newest", created_ms=now + 10_000, info="{}"))
+    await ledger.job(job("first", now - DAY_MS, limit=2))
+    await ledger.job(job("second", limit=2))
+    refused = await ledger.job(job("third", limit=2))
+    again = await ledger.job(job("first", now - DAY_MS, limit=2))
 
-    assert await redis.zcard(keys.jobs("acme")) == 10_000
-    assert await redis.zscore(keys.jobs("acme"), "j00000") is None
-    assert (await ledger.look(Look(org="acme", req="newest"))).job == "{}"
+    assert isinstance(refused, answers.Limited)
+    assert (refused.id, refused.usage, refused.limit) == ("org:jobs", 2, 2)
+    assert refused.retry_after_ms == pytest.approx(2 * DAY_MS, abs=10_000)
+    assert again == answers.Ok()
+    assert not await redis.exists(keys.attempt("acme", "third"))
+
+
+async def test_a_job_outlives_its_booking(ledger: LedgerClient, redis: Redis) -> None:
+    """A request that is none is forgotten a quarter of an hour after its deadline."""
+    await ledger.job(job("job"))
+    rows = tuple(
+        OutcomeRow(offset=n, req=req, deadline_ms=now_ms(), ends='[402,"x"]')
+        for n, req in enumerate(("job", "none"))
+    )
+    await ledger.book(Book(org="acme", partition=3, rows=rows))
+
+    look = await ledger.look(Look(org="acme", req="job"))
+    (listed,) = (await ledger.jobs(ListJobs(org="acme", limit=10))).entries
+    assert (look.state, look.job, look.booked) == ("BOOKED", "{}", "3:0")
+    assert (listed.state, listed.ends) == ("BOOKED", '[402,"x"]')
+    assert await redis.pttl(keys.attempt("acme", "job")) > 2 * DAY_MS
+    assert await redis.pttl(keys.attempt("acme", "none")) <= 900_000
+    assert not await redis.hexists(keys.attempt("acme", "none"), "ends")
+
+
+async def test_a_booked_request_keeps_no_outcome_and_no_hold(
+    ledger: LedgerClient, redis: Redis
+) -> None:
+    """Only what a late finish, a copy of its outcome or a lookup still asks for."""
+    deadline_ms = now_ms() + 60_000
+    admit = Admit(org="acme", req="r", deadline_ms=deadline_ms, accepted_ms=1, info="x" * 200)
+    await ledger.admit(admit)
+    fence = await ledger.start(Start(org="acme", req="r", owner="d", lease_ms=9_000))
+    assert isinstance(fence, answers.Fence)
+    finish = Finish(org="acme", req="r", fence=fence.fence)
+    await ledger.finish(finish, b"o" * 4_096)
+    row = OutcomeRow(offset=7, req="r", deadline_ms=deadline_ms)
+    await ledger.book(Book(org="acme", partition=1, rows=(row,)))
+
+    assert set(await redis.hkeys(keys.attempt("acme", "r"))) == {b"state", b"fence", b"booked"}
+    assert await ledger.finish(finish, b"again") == answers.Repeated(booked="1:7")
+    again = await ledger.start(Start(org="acme", req="r", owner="d", lease_ms=9_000))
+    assert again == answers.Finished(booked="1:7")
+    stale = Finish(org="acme", req="r", fence=fence.fence - 1)
+    assert await ledger.finish(stale, b"late") == answers.Stale()
+    assert await ledger.admit(admit) == answers.Duplicate(answer=None)
+    copy = OutcomeRow(offset=8, req="r", deadline_ms=deadline_ms)
+    booked = await ledger.book(Book(org="acme", partition=1, rows=(row, copy)))
+    assert booked.rows == ("SEEN", "DUPLICATE")
 
 
 async def test_the_jobs_of_another_organization_are_unknown(ledger: LedgerClient) -> None:
     """Neither listed nor found by id."""
-    await ledger.job(Job(org="acme", req="mine", created_ms=now_ms(), info="{}"))
+    await ledger.job(job("mine"))
 
     assert (await ledger.jobs(ListJobs(org="other", limit=10))).entries == ()
     assert (await ledger.look(Look(org="other", req="mine"))).job is None

@@ -340,6 +340,7 @@ class LedgerComparison(RuleBasedStateMachine):
         ),
         units=st.sampled_from((0, 1, 32, 500)),
         outcome=st.binary(max_size=20),
+        ends=st.sampled_from((None, "[200]")),
     )
     def finish(
         self,
@@ -348,6 +349,7 @@ class LedgerComparison(RuleBasedStateMachine):
         actual: dict[Any, int | None],
         units: int,
         outcome: bytes,
+        ends: str | None,
     ) -> None:
         org, req = self.pick(choice, "RUNNING")
         doc = Finish(
@@ -356,6 +358,7 @@ class LedgerComparison(RuleBasedStateMachine):
             fence=self.fence(org, req, age),
             actual=actual,
             actual_rates=(RateUse(key="r:tpm", units=units),),
+            ends=ends,
             now_us=self.now_us,
         )
         assert self.call(calls.finish(doc, outcome)) == self.model.finish(doc, outcome, self.now_us)
@@ -402,16 +405,31 @@ class LedgerComparison(RuleBasedStateMachine):
         doc = Release(org=org, req=req, key_hash=key_hash)
         assert self.call(calls.release(doc)) == self.model.claims.release(doc)
 
-    @rule(choice=choice, limit=st.integers(1, 3), age_ms=st.sampled_from((0, 0, 5)))
-    def make_and_list_jobs(self, choice: int, limit: int, age_ms: int) -> None:
+    @rule(
+        choice=choice,
+        is_new=st.booleans(),
+        limit=st.integers(1, 3),
+        age_ms=st.sampled_from((0, 0, 5)),
+        jobs_max=st.sampled_from((2, 4, 100)),
+    )
+    def make_and_list_jobs(
+        self, choice: int, is_new: bool, limit: int, age_ms: int, jobs_max: int
+    ) -> None:
         """Adds one, lists the pages before and after it, and looks at it."""
-        org, req = self.pick(choice, "FINISHED", "BOOKED")
+        org, req = self.pick_new(choice) if is_new else self.pick(choice, "FINISHED", "BOOKED")
         created_ms = self.now_us // 1000 - age_ms
-        job = Job(org=org, req=req, created_ms=created_ms, info="ü{}", now_us=self.now_us)
-        assert self.call(calls.job(job)) == self.model.jobs.add(job)
+        job = Job(
+            org=org,
+            req=req,
+            created_ms=created_ms,
+            info="ü{}",
+            limit=jobs_max,
+            now_us=self.now_us,
+        )
+        assert self.call(calls.job(job)) == self.model.jobs.add(job, self.now_us)
         for after in (None, req, "r99"):
             page = ListJobs(org=org, limit=limit, after=after)
-            assert self.call(calls.jobs(page)) == self.model.jobs.page(page)
+            assert self.call(calls.jobs(page)) == self.model.list_jobs(page)
         look = Look(org=org, req=req)
         assert self.call(calls.look(look)) == self.model.look(look)
 
@@ -456,6 +474,7 @@ class LedgerComparison(RuleBasedStateMachine):
                     offset=offset,
                     req=f"r{choice}",
                     ref=ref,
+                    ends=None if amount else "[402]",
                     deadline_ms=BASE_MS,
                     usage=(usage,),
                     bookings=(booking,),

@@ -10,7 +10,9 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from schemas.events import RecordRef
 from schemas.runtime.ledger.documents import Booking
+from schemas.topics import OUTCOMES
 
 RowFate: TypeAlias = Literal["BOOKED", "SEEN", "DUPLICATE"]
 
@@ -138,15 +140,17 @@ class Busy(Answer, frozen=True, kw_only=True):
 
 
 class Finished(Answer, frozen=True, kw_only=True):
-    """Done before, with this encoded outcome; empty: it is in Kafka and booked."""
+    """Done before, with this encoded outcome; once booked it is empty, and stands at ``booked``."""
 
     outcome: bytes = b""
+    booked: str = ""
 
 
 class Repeated(Answer, frozen=True, kw_only=True, tag="DUPLICATE"):
-    """This very call was made before; of `finish`, with this outcome (empty once booked)."""
+    """This very call was made before; of `finish`, with what Finished has."""
 
     outcome: bytes = b""
+    booked: str = ""
 
 
 class Unknown(Answer, frozen=True):
@@ -191,10 +195,12 @@ class Mismatch(Answer, frozen=True):
 
 
 class JobEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """One job of a listing."""
+    """One job of a listing: its facts, the state of its attempt (empty: none yet), how it ended."""
 
     req: str
     info: str
+    state: str
+    ends: str | None = None
 
 
 class Jobs(Answer, frozen=True, kw_only=True):
@@ -205,11 +211,15 @@ class Jobs(Answer, frozen=True, kw_only=True):
 
 
 class Look(Answer, frozen=True, kw_only=True):
-    """The state of a request (empty: unknown), its job's info, its outcome once finished."""
+    """The state of a request (empty: unknown), its job's info, its outcome once finished.
+
+    Once that is booked it is empty, and stands at ``booked``.
+    """
 
     state: str
     job: str | None = None
     outcome: bytes = b""
+    booked: str = ""
 
 
 class ReapedAttempts(Answer, frozen=True, kw_only=True, tag="REAPED"):
@@ -263,4 +273,13 @@ FinishAnswer: TypeAlias = Ok | Repeated | Stale | Gone
 CancelAnswer: TypeAlias = Ok | Running | Terminal
 AdjustAnswer: TypeAlias = Ok | Repeated
 ClaimAnswer: TypeAlias = Claimed | Held | Mismatch
+JobAnswer: TypeAlias = Ok | Limited
 ReleaseAnswer: TypeAlias = Ok | Stale
+
+
+def outcome_place(booked: str) -> RecordRef | None:
+    """Where the outcome stands of which an answer says ``booked``; ``None`` when it is not booked."""
+    partition, _, offset = booked.partition(":")
+    if not (partition.isdecimal() and offset.isdecimal()):
+        return None
+    return RecordRef(topic=OUTCOMES, partition=int(partition), offset=int(offset))

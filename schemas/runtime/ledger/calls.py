@@ -61,6 +61,7 @@ _FINISH = _decoder(answers.FinishAnswer)
 _CANCEL = _decoder(answers.CancelAnswer)
 _CLAIM = _decoder(answers.ClaimAnswer)
 _RELEASE = _decoder(answers.ReleaseAnswer)
+_JOB = _decoder(answers.JobAnswer)
 _JOBS = _decoder(answers.Jobs)
 _LOOK = _decoder(answers.Look)
 _REAP = _decoder(answers.ReapedAttempts)
@@ -124,9 +125,10 @@ def release(document: documents.Release) -> Call[answers.ReleaseAnswer]:
     return Call(_command("tg1_release", names, document), _RELEASE)
 
 
-def job(document: documents.Job) -> Call[answers.Ok]:
+def job(document: documents.Job) -> Call[answers.JobAnswer]:
     """Remember that a request is a job."""
-    return Call(_command("tg1_job", (keys.META, keys.jobs(document.org)), document), _OK)
+    names = (keys.META, keys.jobs(document.org), keys.attempt(document.org, document.req))
+    return Call(_command("tg1_job", names, document), _JOB)
 
 
 def jobs(document: documents.ListJobs) -> Call[answers.Jobs]:

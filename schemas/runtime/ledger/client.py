@@ -114,7 +114,7 @@ class LedgerClient:
         """Give an idempotency key back."""
         return await self._one(calls.release(document))
 
-    async def job(self, document: documents.Job) -> answers.Ok:
+    async def job(self, document: documents.Job) -> answers.JobAnswer:
         """Remember that a request is a job."""
         return await self._one(calls.job(document))
 

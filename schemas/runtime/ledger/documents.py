@@ -93,12 +93,16 @@ class UsageLine(Part, frozen=True, kw_only=True):
 
 
 class OutcomeRow(Part, frozen=True, kw_only=True):
-    """One record of the outcomes topic; `ref` names an adjustment and is empty for an outcome."""
+    """One record of the outcomes topic; `ref` names an adjustment and is empty for an outcome.
+
+    `ends` is opaque text that says how a request ended that no `finish` ended; kept of jobs only.
+    """
 
     offset: int
     req: str
     deadline_ms: int
     ref: str | None = None
+    ends: str | None = None
     usage: tuple[UsageLine, ...] = ()
     bookings: tuple[Booking, ...] = ()
 
@@ -165,11 +169,15 @@ class Renew(RequestDocument, frozen=True, kw_only=True):
 
 
 class Finish(RequestDocument, frozen=True, kw_only=True):
-    """The real cost; a unit that is None or left out is booked at its whole hold."""
+    """The real cost; a unit that is None or left out is booked at its whole hold.
+
+    `ends` is opaque text that says in short how it ended, for lists of jobs.
+    """
 
     fence: int
     actual: dict[Unit, int | None] = {}
     actual_rates: tuple[RateUse, ...] = ()
+    ends: str | None = None
 
 
 class Cancel(RequestDocument, frozen=True, kw_only=True):
@@ -194,10 +202,14 @@ class Release(RequestDocument, frozen=True, kw_only=True):
 
 
 class Job(RequestDocument, frozen=True, kw_only=True):
-    """A request that is a job; `info` is opaque text that listings hand back."""
+    """A request that is a job; `info` is opaque text that listings hand back.
+
+    At most `limit` jobs of the organization are remembered.
+    """
 
     created_ms: int
     info: str
+    limit: int
 
 
 class ListJobs(Document, frozen=True, kw_only=True):

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 
 from schemas.runtime.ledger import answers, documents
-from schemas.runtime.ledger.documents import Balance, Booking, Rate, Unit
+from schemas.runtime.ledger.documents import Balance, Unit
+from schemas.runtime.ledger.model_attempts import Attempt
 from schemas.runtime.ledger.model_claims import Claims
 from schemas.runtime.ledger.model_jobs import Jobs
 from schemas.runtime.ledger.model_limits import (
     NOTHING_SPENT,
     Limits,
-    Refusal,
     Scope,
     is_waited_for,
     shed_of,
@@ -26,29 +25,6 @@ from schemas.runtime.ledger.model_limits import (
 
 REQUEUE_MS = 30_000
 EPOCH_FENCES = 2**32
-
-
-@dataclass
-class Attempt:
-    """One attempt hash."""
-
-    state: str
-    deadline_ms: int = 0
-    accepted_ms: int = 0
-    info: str = ""
-    attempt: int = 1
-    answer: answers.Admitted | Refusal | None = None
-    holds: tuple[Booking, ...] = ()
-    leases: tuple[str, ...] = ()
-    rates: tuple[Rate, ...] = ()
-    fence: int = 0
-    owner: str = ""
-    lease_until_ms: int = 0
-    streamed: bool = False
-    cancel: bool = False
-    first: answers.GivenUp | None = None
-    outcome: bytes = b""
-    booked: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
 class LedgerModel:
@@ -143,7 +119,7 @@ class LedgerModel:
             case "RUNNING":
                 return self._succeed(doc, now_ms)
             case "FINISHED" | "BOOKED":
-                return answers.Finished(outcome=attempt.outcome)
+                return answers.Finished(outcome=attempt.outcome, booked=attempt.place)
             case "UNKNOWN":
                 return answers.Unknown()
             case "CANCELLED":
@@ -270,7 +246,7 @@ class LedgerModel:
             return answers.Gone()
         is_repeated = known.state == "FINISHED" and known.fence == doc.fence
         if known.state == "BOOKED" or is_repeated:
-            return answers.Repeated(outcome=known.outcome)
+            return answers.Repeated(outcome=known.outcome, booked=known.place)
         attempt = self._owned(doc.org, doc.req, doc.fence)
         if attempt is None:
             return answers.Stale()
@@ -278,7 +254,8 @@ class LedgerModel:
         self.limits.refund(doc.org, attempt.rates, doc.actual_rates, now_us)
         self.limits.leave(scope, attempt.leases)
         self.inflight.pop(scope, None)
-        attempt.state, attempt.outcome = "FINISHED", outcome
+        attempt.forget_run()
+        attempt.state, attempt.outcome, attempt.ends = "FINISHED", outcome, doc.ends or ""
         return answers.Ok()
 
     def cancel(self, doc: documents.Cancel, now_us: int) -> answers.CancelAnswer:
@@ -305,7 +282,20 @@ class LedgerModel:
         job = self.jobs.info(doc.org, doc.req)
         if attempt is None:
             return answers.Look(state="", job=job)
-        return answers.Look(state=attempt.state, job=job, outcome=attempt.outcome)
+        return answers.Look(
+            state=attempt.state, job=job, outcome=attempt.outcome, booked=attempt.place
+        )
+
+    def list_jobs(self, doc: documents.ListJobs) -> answers.Jobs:
+        """See tg1_jobs."""
+        listed, more = self.jobs.page(doc)
+        entries = []
+        for req, info in listed:
+            attempt = self.attempts.get((doc.org, req), Attempt(""))
+            entries.append(
+                answers.JobEntry(req=req, info=info, state=attempt.state, ends=attempt.ends or None)
+            )
+        return answers.Jobs(entries=tuple(entries), more=more)
 
     def reap(self, doc: documents.Reap, now_us: int) -> answers.ReapedAttempts:
         """See tg1_reap."""
@@ -316,6 +306,9 @@ class LedgerModel:
         for scope in due:
             if self.attempts[scope].state == "RESERVED":
                 self._withdraw(scope, "VOIDED")
+            if self.attempts[scope].place:
+                del self.expiring[scope]
+                continue
             self.expiring[scope] = now_ms + REQUEUE_MS
             entries.append(self._entry(scope))
         for scope in abandoned:
@@ -373,6 +366,11 @@ class LedgerModel:
         attempt = self.attempts.setdefault((doc.org, row.req), Attempt("BOOKED"))
         if attempt.booked.setdefault(row.ref or "", place) != place:
             return "DUPLICATE"
+        if row.ref is None and attempt.state not in ("RESERVED", "RUNNING"):
+            attempt.forget_run()
+            attempt.outcome = b""
+            if self.jobs.info(doc.org, row.req) is not None:
+                attempt.ends = attempt.ends or row.ends or ""
         for line in row.usage:
             for measure, amount in line.measures.items():
                 self.usage[doc.org, line.hour][f"{line.row}\t{measure}"] += amount

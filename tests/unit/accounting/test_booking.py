@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -155,3 +156,20 @@ def test_what_counts_once_counts_with_the_first_line(
 def test_an_hour_is_an_hour_in_utc(at_ms: int, hour: str) -> None:
     """As table keys name it."""
     assert hour_of(at_ms) == hour
+
+
+def test_only_an_end_without_a_fence_comes_with_its_outcome() -> None:
+    """The ledger was told of every other one by its finish."""
+    ran = entry_of(finished([attempt(1)], []), _REF).row
+    refused = msgspec.structs.replace(
+        finished([], []),
+        fence=0,
+        status="refused",
+        http_status=402,
+        error_code="BUDGET_EXCEEDED",
+        error_message="spent",
+    )
+
+    assert ran.ends is None
+    assert entry_of(refused, _REF).row.ends == '[402,"BUDGET_EXCEEDED","spent",null,null]'
+    assert entry_of(_adjustment(attempt(1)), _REF).row.ends is None

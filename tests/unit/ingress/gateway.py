@@ -35,6 +35,7 @@ from schemas.runtime.ledger.errors import LedgerFault
 from schemas.runtime.ledger.model import LedgerModel
 from schemas.runtime.outcome_lookup import Found
 from schemas.runtime.produce import Outgoing, ProduceFailed
+from schemas.runtime.record_reader import RecordGone, RecordUnreadable
 from schemas.runtime.telemetry import Metrics
 from tests.unit.ingress.configuration import NOW_MS, PEPPER, SECRET, snapshot
 
@@ -78,10 +79,12 @@ class MemoryBus:
 
     def __init__(self) -> None:
         self.streams: dict[str, list[Frame]] = {}
+        self.reads = 0
         self.rung: list[tuple[str, str]] = []
 
     async def last(self, request_id: str) -> Frame | None:
         """The newest frame."""
+        self.reads += 1
         frames = self.streams.get(request_id)
         return frames[-1] if frames else None
 
@@ -119,15 +122,15 @@ class MemoryLedger:
         self._answer()
         return self.model.cancel(document, self.now_ms * 1000)
 
-    async def job(self, document: documents.Job) -> answers.Ok:
+    async def job(self, document: documents.Job) -> answers.JobAnswer:
         """List a job."""
         self._answer()
-        return self.model.jobs.add(document)
+        return self.model.jobs.add(document, self.now_ms * 1000)
 
     async def jobs(self, document: documents.ListJobs) -> answers.Jobs:
         """A page of jobs."""
         self._answer()
-        return self.model.jobs.page(document)
+        return self.model.list_jobs(document)
 
     async def look(self, document: documents.Look) -> answers.Look:
         """What is known of a request."""
@@ -145,11 +148,35 @@ class MemoryOutcomes:
     def __init__(self) -> None:
         self.outcomes: dict[str, RequestFinished] = {}
         self.is_complete = True
+        self.reads = 0
 
     async def find(self, org: str, request_ids: list[str]) -> Found:
         """Those that were put there."""
+        self.reads += 1
         found = {name: self.outcomes[name] for name in request_ids if name in self.outcomes}
         return Found(found, self.is_complete)
+
+
+class MemoryRecords:
+    """Records of the log by their place."""
+
+    def __init__(self) -> None:
+        self.values: dict[tuple[str, int, int], bytes] = {}
+        self.reads = 0
+        self.is_away = False
+
+    async def read(self, ref: RecordRef, within_s: float) -> bytes | None:
+        """The value that was put there."""
+        self.reads += 1
+        if self.is_away:
+            raise RecordUnreadable("away")
+        place = (ref.topic, ref.partition, ref.offset)
+        if place not in self.values:
+            raise RecordGone("gone")
+        return self.values[place]
+
+    async def stop(self) -> None:
+        """Nothing is connected."""
 
 
 class MemoryLog:
@@ -212,7 +239,8 @@ class Gateway:
         self.outcomes = MemoryOutcomes()
         clock = FixedClock()
         cancellations = Cancellations(ledger, self.bus)
-        recollection = Recollection(ledger, self.bus, self.outcomes, clock)
+        self.records = MemoryRecords()
+        recollection = Recollection(ledger, self.bus, self.outcomes, self.records, clock)
         made = IngressSettings(**(fields | settings))
         self.shelf = NoBodies()
         self.gate = Gate.create(made, clock)
@@ -221,7 +249,7 @@ class Gateway:
             settings=made,
             config=FakeConfig(),  # type: ignore[arg-type]
             waiters=self.waiters,
-            placement=Placement(self.log, self.shelf, ledger, cancellations, clock),  # type: ignore[arg-type]
+            placement=Placement(self.log, self.shelf, ledger, cancellations, clock, made.jobs_max),  # type: ignore[arg-type]
             ledger=ledger,
             recollection=recollection,
             claims=Claims(ledger, recollection),

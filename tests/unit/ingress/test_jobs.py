@@ -11,7 +11,7 @@ import pytest
 from schemas.events import Denial
 from schemas.frames import Frame, Terminal, Usage
 from schemas.ids import uuid7
-from schemas.runtime.ledger.model import Attempt
+from schemas.runtime.ledger.model_attempts import Attempt
 from tests.unit.ingress.configuration import NOW_MS
 from tests.unit.ingress.gateway import Gateway
 
@@ -126,7 +126,8 @@ async def test_jobs_are_listed_in_pages_without_results() -> None:
     """Newest first."""
     gateway = _without_worker()
     made = [(await _submit(gateway)).json()["id"] for _ in range(3)]
-    _end(gateway, made[0], DONE)
+    ends = '[200,null,null,"b1",[5,7,12000,false]]'
+    gateway.ledger.model.attempts["acme", made[0]] = Attempt("FINISHED", ends=ends)
     first = (await gateway.client.get("/v1/jobs?limit=2")).json()
     last = first["data"][-1]["id"]
     second = (await gateway.client.get(f"/v1/jobs?limit=2&after={last}")).json()
@@ -134,8 +135,54 @@ async def test_jobs_are_listed_in_pages_without_results() -> None:
     listed = first["data"] + second["data"]
     assert [job["id"] for job in listed] == sorted(made, reverse=True)
     assert (first["has_more"], second["has_more"]) == (True, False)
-    assert {job["id"]: job["status"] for job in listed}[made[0]] == "completed"
+    (done,) = [job for job in listed if job["id"] == made[0]]
+    assert (done["status"], done["backend"]) == ("completed", "b1")
+    assert done["cost_usd"] == "0.000012000"
+    assert done["usage"]["total_tokens"] == 12
     assert not any("result" in job for job in listed)
+    assert (gateway.bus.reads, gateway.outcomes.reads, gateway.records.reads) == (0, 0, 0)
+
+
+LISTED = [
+    (Attempt("RUNNING"), "running", None),
+    (Attempt("RESERVED"), "queued", None),
+    (Attempt("REFUSED"), "queued", None),
+    (Attempt("REFUSED", ends='[402,"BUDGET_EXCEEDED","spent"]'), "failed", "BUDGET_EXCEEDED"),
+    (Attempt("CANCELLED"), "cancelled", "request_cancelled"),
+    (Attempt("VOIDED"), "expired", "deadline_exceeded"),
+    (Attempt("UNKNOWN"), "failed", "upstream_interrupted"),
+    (Attempt("UNKNOWN", ends="junk"), "failed", "upstream_interrupted"),
+    (Attempt("FINISHED", ends='[504,"deadline_exceeded"]'), "expired", "deadline_exceeded"),
+]
+
+
+@pytest.mark.parametrize(("attempt", "status", "code"), LISTED)
+async def test_a_list_tells_of_every_state(attempt: Attempt, status: str, code: str | None) -> None:
+    """A refusal whose reason is not booked yet is on its way."""
+    gateway = _without_worker()
+    job_id = (await _submit(gateway)).json()["id"]
+    gateway.ledger.model.attempts["acme", job_id] = attempt
+
+    (job,) = (await gateway.client.get("/v1/jobs")).json()["data"]
+
+    assert job["status"] == status
+    assert job.get("error", {}).get("code") == code
+
+
+async def test_an_organization_has_as_many_jobs_as_are_remembered() -> None:
+    """One more is refused with its limit; a repeated one is the same one."""
+    gateway = Gateway(jobs_max=2)
+    gateway.log.worker = lambda _: ()
+    first = await _submit(gateway, **{"idempotency-key": "k"})
+    await _submit(gateway)
+    third = await _submit(gateway)
+    again = await _submit(gateway, **{"idempotency-key": "k"})
+
+    assert (third.status_code, third.json()["limit_type"]) == (429, "rate_limit")
+    assert (third.json()["current_usage"], third.json()["limit"]) == (2, 2)
+    assert int(third.headers["retry-after"]) > 0
+    assert again.json()["id"] == first.json()["id"]
+    assert len(gateway.log.records) == 2
 
 
 async def test_no_job_is_promised_that_the_log_does_not_have() -> None:

@@ -10,7 +10,7 @@ import httpx
 
 from schemas.codec import encode
 from schemas.frames import Chunk, Started, Terminal, Usage
-from schemas.runtime.ledger.model import Attempt
+from schemas.runtime.ledger.model_attempts import Attempt
 from tests.unit.ingress.gateway import Gateway
 from tests.unit.ingress.test_endings import OUTCOME
 

@@ -9,7 +9,7 @@ from starlette.types import Message, Scope
 
 from ingress.public import create_public_app
 from ingress.status import StatusRoutes
-from schemas.runtime.ledger.model import Attempt
+from schemas.runtime.ledger.model_attempts import Attempt
 from tests.unit.ingress.configuration import SECRET
 from tests.unit.ingress.gateway import Gateway
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from ingress.recollection import Ended, Memory, NeverRan, Open, Unsure
 from schemas.codec import encode
-from schemas.events import RequestFinished
+from schemas.events import RecordRef, RequestFinished
 from schemas.frames import Frame, Terminal
 from schemas.ids import uuid7
-from schemas.runtime.ledger.model import Attempt
+from schemas.runtime.ledger.model_attempts import Attempt
+from schemas.runtime.results import referring
 from tests.unit.ingress.configuration import NOW_MS
 from tests.unit.ingress.gateway import Gateway
 from tests.unit.ingress.test_endings import OUTCOME
@@ -110,3 +112,75 @@ async def test_an_end_that_is_nowhere_any_more_is_lost() -> None:
 
     assert isinstance(memory, Ended)
     assert memory.terminal.error_code == "result_lost"
+
+
+PLACE = RecordRef(topic="inference.outcomes.v1", partition=3, offset=17)
+RESULT = RecordRef(topic="inference.results.v1", partition=3, offset=2)
+LARGE = b"x" * 5_000
+
+
+def _booked(state: str = "FINISHED") -> Gateway:
+    """The ledger knows where the outcome stands."""
+    gateway = _in_state(state)
+    gateway.ledger.model.attempts["acme", REQUEST].booked[""] = (3, 17)
+    gateway.records.values["inference.outcomes.v1", 3, 17] = encode(OUTCOME)
+    return gateway
+
+
+def _elsewhere(gateway: Gateway, kept: bytes = LARGE) -> Gateway:
+    """The result stands in a record of its own."""
+    whole = msgspec.structs.replace(OUTCOME, result=LARGE)
+    gateway.records.values["inference.outcomes.v1", 3, 17] = encode(referring(whole, RESULT))
+    gateway.records.values["inference.results.v1", 3, 2] = kept
+    return gateway
+
+
+async def test_what_is_booked_is_read_where_it_stands() -> None:
+    """One record, and no search."""
+    gateway = _booked()
+    memory = await _found(gateway)
+
+    assert isinstance(memory, Ended)
+    assert memory.terminal.body == b"{}"
+    assert (gateway.records.reads, gateway.outcomes.reads) == (1, 0)
+
+
+async def test_a_large_result_is_read_through_its_reference() -> None:
+    """Whether the outcome comes from the log or is still in the ledger."""
+    in_log = _elsewhere(_booked())
+    outcome = in_log.records.values["inference.outcomes.v1", 3, 17]
+    in_ledger = _elsewhere(_in_state("FINISHED", outcome))
+    for gateway in (in_log, in_ledger):
+        memory = await _found(gateway)
+
+        assert isinstance(memory, Ended)
+        assert (memory.terminal.http_status, memory.terminal.body) == (200, LARGE)
+
+
+async def test_a_result_that_is_another_one_is_lost() -> None:
+    """Bytes that do not match their digest are nobody's answer."""
+    memory = await _found(_elsewhere(_booked(), kept=b"y" * 5_000))
+
+    assert isinstance(memory, Ended)
+    assert memory.terminal.error_code == "result_lost"
+
+
+async def test_a_result_that_the_log_forgot_is_lost() -> None:
+    """Retention took it."""
+    gateway = _elsewhere(_booked())
+    del gateway.records.values["inference.results.v1", 3, 2]
+    memory = await _found(gateway)
+
+    assert isinstance(memory, Ended)
+    assert memory.terminal.error_code == "result_lost"
+
+
+async def test_a_log_that_is_away_leaves_it_open_how_a_request_ended() -> None:
+    """Unless its state says that much."""
+    finished, cancelled = _booked(), _booked("CANCELLED")
+    finished.records.is_away = cancelled.records.is_away = True
+    memory = await _found(cancelled)
+
+    assert await _found(finished) == Unsure()
+    assert isinstance(memory, Ended)
+    assert memory.terminal.error_code == "request_cancelled"

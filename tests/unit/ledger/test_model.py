@@ -459,5 +459,5 @@ def test_a_booked_request_has_no_second_life(ledger: Ledger) -> None:
     """After a rebuild only the booking is remembered: no admission, no start, no finish."""
     ledger.book((1, "r1"))
     assert ledger.admit("r1", usd(1)) == answers.Duplicate(answer=None)
-    assert ledger.start("r1") == answers.Finished(outcome=b"")
-    assert ledger.finish("r1", 1, 1) == answers.Repeated(outcome=b"")
+    assert ledger.start("r1") == answers.Finished(outcome=b"", booked="0:1")
+    assert ledger.finish("r1", 1, 1) == answers.Repeated(outcome=b"", booked="0:1")

@@ -40,7 +40,7 @@ local function refuse(call, attempt, v, fields)
   if is_waited_for(call, v, id) then return answer end
   redis.call('HSET', attempt.key, 'state', 'REFUSED', 'answer', answer,
     'deadline_ms', dec(call.doc.deadline_ms))
-  expire_terminal(call, attempt.key, call.doc.deadline_ms)
+  expire_terminal(call, attempt.key, call.doc.deadline_ms, attempt.job)
   return answer
 end
 

@@ -9,11 +9,20 @@
 
 Fields: state, attempt (1 or 2), holds (JSON: balances, leases, rates), deadline_ms, accepted_ms,
 info (opaque), answer (of admit), fence, owner, lease_until_ms, streamed, cancel, first (JSON:
-what became of attempt 1), outcome (bytes), booked (partition:offset of its first outcome). ]]
+what became of attempt 1), outcome (bytes, until it is booked), booked (partition:offset of its first
+outcome), ends (opaque: how it ended, in short), job (opaque: facts of a job).
+
+What an ended attempt needs no more goes when it ends, and its outcome when it is booked: then state,
+fence and place remain, until 15 min after its deadline. A job is an attempt that stays for 72 h; its
+`job` may stand here before the rest. ]]
 
 local ATTEMPT_FIELDS = {
   'state', 'attempt', 'holds', 'deadline_ms', 'accepted_ms', 'info', 'answer', 'fence', 'owner',
-  'lease_until_ms', 'streamed', 'cancel', 'first',
+  'lease_until_ms', 'streamed', 'cancel', 'first', 'booked', 'job',
+}
+local RUN_FIELDS = {
+  'attempt', 'holds', 'deadline_ms', 'accepted_ms', 'info', 'answer', 'owner', 'lease_until_ms',
+  'streamed', 'cancel', 'first',
 }
 
 local function read_attempt(key, org, req)
@@ -46,7 +55,14 @@ local function is_owner(call, attempt)
   return attempt.state == 'RUNNING' and attempt.fence == dec(call.doc.fence)
 end
 
-local function expire_terminal(call, key, deadline_ms)
+-- Of an ended attempt that nobody will ask what it held.
+local function forget_run(key)
+  redis.call('HDEL', key, unpack(RUN_FIELDS))
+end
+
+-- An attempt that is over is remembered for a while; a job has its own time.
+local function expire_terminal(call, key, deadline_ms, job)
+  if job then return end
   redis.call('PEXPIREAT', key, dec(math.max(deadline_ms, call.now_ms) + TERMINAL_KEPT_MS))
 end
 

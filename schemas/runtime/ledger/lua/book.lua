@@ -22,14 +22,26 @@ local function places(call, row)
   return key, field, place
 end
 
+local LIVE = {RESERVED = true, RUNNING = true}
+
+-- The outcome of an attempt stands in the log now: what the ledger kept for it can go. The end of a job
+-- that ended without `finish` comes with its outcome.
+local function settle_in_log(key, row, state, job, ends)
+  if LIVE[state] then return end
+  redis.call('HDEL', key, 'outcome')
+  forget_run(key)
+  if job and not ends and given(row.ends) then redis.call('HSET', key, 'ends', row.ends) end
+end
+
 -- True when no other record was booked for this request (and reference) before.
 local function is_first(call, row)
   local key, field, place = places(call, row)
-  if redis.call('HSETNX', key, field, place) == 0 then
-    return redis.call('HGET', key, field) == place
-  end
-  redis.call('HSETNX', key, 'state', 'BOOKED')
-  expire_terminal(call, key, row.deadline_ms)
+  local stored = redis.call('HMGET', key, field, 'state', 'job', 'ends')
+  local first, state, job, ends = unpack(stored)
+  if first then return first == place end
+  redis.call('HSET', key, field, place, 'state', state or 'BOOKED')
+  if not given(row.ref) then settle_in_log(key, row, state, job, ends) end
+  expire_terminal(call, key, row.deadline_ms, job)
   return true
 end
 
@@ -43,11 +55,13 @@ end
 --[[ tg1_book: adds outcomes of one org to its usage tables and totals, each once.
 KEYS: meta, {org}:m.
 ARGV[1]: org, partition, rows in offset order [{offset, req, deadline_ms,
-  ref (of an adjustment; left out for the outcome itself), usage [{hour, row, measures}],
+  ref (of an adjustment; left out for the outcome itself), ends (opaque: how a request that no finish
+  ended did end) or null, usage [{hour, row, measures}],
   bookings [{key: suffix of the balance, unit, amount}]}].
 Returns: BOOKED(rows [BOOKED | SEEN (offset already passed) | DUPLICATE (not the first record of its
   request, whether passed or not)], offset now reached).
-State: {org}:m moves up; each attempt hash remembers its first record and expires. ]]
+State: {org}:m moves up; each attempt hash remembers its first record, forgets what it held and its
+  outcome, and expires. ]]
 local function book(call)
   local field, rows = dec(call.doc.partition), {}
   local reached = tonumber(redis.call('HGET', call.keys[2], field) or -1)

@@ -15,7 +15,7 @@ local function cancel(call, attempt)
     redis.call('ZREM', call.exp, attempt.member)
   elseif not state then
     redis.call('HSET', attempt.key, 'state', 'CANCELLED')
-    expire_terminal(call, attempt.key, call.doc.deadline_ms)
+    expire_terminal(call, attempt.key, call.doc.deadline_ms, attempt.job)
   elseif state ~= 'CANCELLED' then
     return verdict('TERMINAL')
   end

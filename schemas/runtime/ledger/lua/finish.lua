@@ -11,22 +11,25 @@ end
 --[[ tg1_finish: closes the running attempt; its real cost is booked even above the hold.
 KEYS: meta, attempt hash, exp, inf.
 ARGV[1]: org, req, fence, actual {nano_usd, tokens, requests; null or left out: the whole hold},
-  actual_rates [{key, units}] (buckets that get the difference to the charge back).
+  actual_rates [{key, units}] (buckets that get the difference to the charge back),
+  ends (opaque: how it ended, in short) or null.
 ARGV[2]: the encoded outcome.
-Returns: OK | {DUPLICATE, outcome bytes; empty once only the booking is remembered} | STALE | GONE.
+Returns: OK | {DUPLICATE(booked: as of start), outcome bytes; empty once booked} | STALE | GONE.
 State: RUNNING -> FINISHED. ]]
 local function finish(call, attempt)
   local state = attempt.state
   if not state then return verdict('GONE') end
   if state == 'BOOKED' or (state == 'FINISHED' and attempt.fence == dec(call.doc.fence)) then
-    return {verdict('DUPLICATE'), outcome_of(attempt)}
+    return {verdict('DUPLICATE', {booked = attempt.booked}), outcome_of(attempt)}
   end
   if not is_owner(call, attempt) then return verdict('STALE') end
   settle(attempt.prefix, attempt.holds.balances, call.doc.actual)
   refund_rates(call, attempt)
   drop_leases(attempt)
   redis.call('ZREM', call.inf, attempt.member)
-  redis.call('HSET', attempt.key, 'state', 'FINISHED', 'outcome', call.bytes)
+  forget_run(attempt.key)
+  local ends = given(call.doc.ends) and {'ends', call.doc.ends} or {}
+  redis.call('HSET', attempt.key, 'state', 'FINISHED', 'outcome', call.bytes, unpack(ends))
   return verdict('OK')
 end
 register_on_attempt('tg1_finish', finish, EMPTIES)

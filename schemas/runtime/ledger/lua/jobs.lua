@@ -1,23 +1,27 @@
-local JOB_KEPT_MS = 24 * 3600 * 1000
-local JOBS_LISTED_MAX = 10000
-
-local function job_key(call, req)
-  return call.prefix .. 'jobs:' .. req
-end
+local JOB_KEPT_MS = 72 * 3600 * 1000
 
 --[[ tg1_job: remembers that a request is a job.
-KEYS: meta, {org}:jobs.
-ARGV[1]: org, req, created_ms, info (opaque text).
-Returns: OK.
-State: {org}:jobs:<req> holds info for 24 h; the list keeps 24 h and 10 000 jobs at most. ]]
+KEYS: meta, {org}:jobs, attempt hash.
+ARGV[1]: org, req, created_ms, info (opaque text), limit (of jobs that are remembered).
+Returns: OK | LIMITED(id, usage, limit, retry_after_ms: when the oldest is forgotten).
+State: the attempt hash carries info and stays for 72 h, as does the job in the list. ]]
 local function job(call)
-  local doc, list = call.doc, call.keys[2]
-  local until_ms = dec(call.now_ms + JOB_KEPT_MS)
-  redis.call('SET', job_key(call, doc.req), doc.info, 'PXAT', until_ms)
-  redis.call('ZADD', list, dec(doc.created_ms), doc.req)
+  local doc, list, key = call.doc, call.keys[2], call.keys[3]
   redis.call('ZREMRANGEBYSCORE', list, '-inf', dec(call.now_ms - JOB_KEPT_MS))
-  redis.call('ZREMRANGEBYRANK', list, 0, -JOBS_LISTED_MAX - 1)
+  if not redis.call('ZSCORE', list, doc.req) then
+    local usage = redis.call('ZCARD', list)
+    if usage >= doc.limit then
+      local oldest = redis.call('ZRANGE', list, 0, 0, 'WITHSCORES')
+      local left_ms = tonumber(oldest[2] or call.now_ms) + JOB_KEPT_MS - call.now_ms
+      return verdict('LIMITED', {id = 'org:jobs', usage = dec(usage), limit = dec(doc.limit),
+        retry_after_ms = dec(math.max(1, left_ms))})
+    end
+  end
+  local until_ms = dec(call.now_ms + JOB_KEPT_MS)
+  redis.call('ZADD', list, dec(doc.created_ms), doc.req)
   redis.call('PEXPIREAT', list, until_ms)
+  redis.call('HSET', key, 'job', doc.info)
+  redis.call('PEXPIREAT', key, until_ms)
   return verdict('OK')
 end
 register('tg1_job', job)
@@ -25,7 +29,8 @@ register('tg1_job', job)
 --[[ tg1_jobs: one page of an org's jobs, newest first.
 KEYS: meta, {org}:jobs.
 ARGV[1]: org, limit, after (the last request of the page before; left out for the first page).
-Returns: JOBS(entries [{req, info}], more). An `after` that left the list has nothing after it.
+Returns: JOBS(entries [{req, info, state: of its attempt, empty without one, ends: left out until it is
+  known}], more). An `after` that left the list has nothing after it.
 State: unchanged. ]]
 local function jobs(call)
   local doc, first, entries = call.doc, 0, {}
@@ -36,8 +41,10 @@ local function jobs(call)
   end
   local listed = redis.call('ZREVRANGE', call.keys[2], dec(first), dec(first + doc.limit))
   for i = 1, math.min(#listed, doc.limit) do
-    local info = redis.call('GET', job_key(call, listed[i]))
-    entries[#entries + 1] = info and {req = listed[i], info = info} or nil
+    local key = call.prefix .. 'a:' .. listed[i]
+    local info, state, ends = unpack(redis.call('HMGET', key, 'job', 'state', 'ends'))
+    entries[#entries + 1] = info
+      and {req = listed[i], info = info, state = state or '', ends = ends or nil} or nil
   end
   return verdict('JOBS', {entries = unless_empty(entries), more = #listed > doc.limit})
 end
@@ -46,12 +53,14 @@ register('tg1_jobs', jobs, {'no-writes'})
 --[[ tg1_look: what is known of one request.
 KEYS: meta, attempt hash.
 ARGV[1]: org, req.
-Returns: {LOOK(state, empty without an attempt; info of its job, left out when it is none), outcome
-  bytes, empty unless finished}.
+Returns: {LOOK(state, empty without an attempt; info of its job, left out when it is none; booked:
+  partition:offset of its outcome, left out until it stands there), outcome bytes, empty unless
+  finished and not booked}.
 State: unchanged. ]]
 local function look(call)
-  local stored = redis.call('HMGET', call.keys[2], 'state', 'outcome')
-  local info = redis.call('GET', job_key(call, call.doc.req))
-  return {verdict('LOOK', {state = stored[1] or '', job = info or nil}), stored[2] or ''}
+  local stored = redis.call('HMGET', call.keys[2], 'state', 'job', 'booked', 'outcome')
+  local state, info, booked, outcome = unpack(stored)
+  return {verdict('LOOK', {state = state or '', job = info or nil, booked = booked or nil}),
+    outcome or ''}
 end
 register('tg1_look', look, {'no-writes'})

@@ -17,13 +17,14 @@ local function report(attempt, state)
   }
 end
 
--- A member of exp that is due: voided if it never started, listed again if it was not confirmed.
+-- A member of exp that is due: voided if it never started, listed again if it was not confirmed. One
+-- that is booked has its outcome in Kafka.
 local function reap_due(call, attempt)
   if attempt.state == 'RESERVED' then
     withdraw(attempt, 'VOIDED')
     attempt.state = 'VOIDED'
   end
-  if attempt.state ~= 'VOIDED' and attempt.state ~= 'UNKNOWN' then
+  if attempt.booked or (attempt.state ~= 'VOIDED' and attempt.state ~= 'UNKNOWN') then
     redis.call('ZREM', call.exp, attempt.member)
     return nil
   end
@@ -48,7 +49,7 @@ Returns: REAPED(entries [{org, req, verdict: VOIDED or UNKNOWN, attempt, info, h
   amount}], first {attempt, verdict, fence, owner, booked}, accepted_ms, deadline_ms}]). The
   holds of an UNKNOWN are what was booked as its estimate.
 State: RESERVED past its deadline -> VOIDED, hold returned; RUNNING past lease and grace -> UNKNOWN.
-  Entries are listed again every 30 s until `reaped` confirms them. ]]
+  Entries are listed again every 30 s until `reaped` confirms them, or they are booked. ]]
 local function reap(call)
   local doc, entries = call.doc, {}
   call.exp, call.inf = call.keys[2], call.keys[3]

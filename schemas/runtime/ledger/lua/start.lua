@@ -37,9 +37,9 @@ local function claim_known(call, attempt)
       attempt = tonumber(attempt.attempt)})
   end
   if state == 'FINISHED' or state == 'BOOKED' then
-    return {verdict('FINISHED'), outcome_of(attempt)}
+    return {verdict('FINISHED', {booked = attempt.booked}), outcome_of(attempt)}
   end
-  if state == 'REFUSED' then return attempt.answer end
+  if state == 'REFUSED' and attempt.answer then return attempt.answer end
   if state == 'UNKNOWN' or state == 'CANCELLED' then return verdict(state) end
   return verdict('EXPIRED')
 end
@@ -48,9 +48,9 @@ end
 KEYS: meta, attempt hash, exp, inf.
 ARGV[1]: org, req, owner, lease_ms, second_attempt [balances as in admit] or null.
 Returns: FENCE(fence, attempt, unknown {attempt, verdict, fence, owner, booked}: the
-  attempt 1 that was given up) | BUSY(ms, owner, fence, attempt) | {FINISHED, outcome bytes; empty
-  once booked} | UNKNOWN | EXPIRED | CANCELLED | GONE | LIMITED, REFUSED, CONTENDED, SHED (what admit
-  recorded).
+  attempt 1 that was given up) | BUSY(ms, owner, fence, attempt) | {FINISHED(booked: partition:offset
+  of its outcome, once it stands there), outcome bytes, empty once booked} | UNKNOWN | EXPIRED | CANCELLED | GONE | LIMITED, REFUSED, CONTENDED, SHED (what
+  admit recorded, until that is booked).
 State: RESERVED -> RUNNING; RUNNING past its lease -> RUNNING (attempt 2) or UNKNOWN, due for reap
   at once. A RESERVED one past its deadline is left to reap. ]]
 local function start(call, attempt)

@@ -1,0 +1,47 @@
+"""The attempts of the ledger model: what is known of one request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+
+from schemas.runtime.ledger import answers
+from schemas.runtime.ledger.documents import Booking, Rate
+from schemas.runtime.ledger.model_limits import Refusal
+
+_LISTS = ("holds", "leases", "rates")
+
+
+@dataclass
+class Attempt:
+    """One attempt hash."""
+
+    state: str
+    deadline_ms: int = 0
+    accepted_ms: int = 0
+    info: str = ""
+    attempt: int = 1
+    answer: answers.Admitted | Refusal | None = None
+    holds: tuple[Booking, ...] = ()
+    leases: tuple[str, ...] = ()
+    rates: tuple[Rate, ...] = ()
+    fence: int = 0
+    owner: str = ""
+    lease_until_ms: int = 0
+    streamed: bool = False
+    cancel: bool = False
+    first: answers.GivenUp | None = None
+    outcome: bytes = b""
+    booked: dict[str, tuple[int, int]] = field(default_factory=dict)
+    ends: str = ""
+
+    @property
+    def place(self) -> str:
+        """Where its outcome is booked; empty before."""
+        partition, offset = self.booked.get("", (-1, -1))
+        return f"{partition}:{offset}" if "" in self.booked else ""
+
+    def forget_run(self) -> None:
+        """Keeps what an ended attempt is still asked for."""
+        for kept in fields(self):
+            if kept.name not in ("state", "fence", "outcome", "booked", "ends"):
+                setattr(self, kept.name, () if kept.name in _LISTS else kept.default)
