@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Mount
+from starlette.routing import Mount, Router
 
 from ingress.admin.audit_routes import AuditRoutes
 from ingress.admin.config_routes import ConfigRoutes
@@ -56,8 +56,9 @@ def create_admin_app(deps: AdminDeps) -> Starlette:
         EntityRoutes(deps, writer),
     )
     routes = [route for group in groups for route in group.routes()]
-    return Starlette(
-        routes=[Mount("/admin/v1", routes=routes)],
+    # No redirects: an address that is not quite one is refused like any other that is none.
+    app = Starlette(
+        routes=[Mount("/admin/v1", app=Router(routes, redirect_slashes=False))],
         middleware=[Middleware(LoopbackGuard)],
         exception_handlers={
             HTTPException: _unroutable,
@@ -66,20 +67,22 @@ def create_admin_app(deps: AdminDeps) -> Starlette:
             Exception: _internal_error,
         },
     )
+    app.router.redirect_slashes = False
+    return app
 
 
 async def _unroutable(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 404
     code = ErrorCode.METHOD_NOT_ALLOWED if status == _METHOD_NOT_ALLOWED else ErrorCode.NOT_FOUND
-    return problem_response(Refusal(code, f"{request.method} {request.url.path}"))
+    return problem_response(Refusal(code, f"{request.method} {request.scope['path']}"))
 
 
 async def _unavailable(request: Request, error: Exception) -> Response:
-    _LOG.warning("%s %s: %r", request.method, request.url.path, error)
+    _LOG.warning("%s %s: %r", request.method, request.scope["path"], error)
     detail = f"a store or broker did not answer in time ({error!r}); a write may have been made"
     return problem_response(Refusal(ErrorCode.SERVICE_UNAVAILABLE, detail))
 
 
 async def _internal_error(request: Request, error: Exception) -> Response:
-    _LOG.error("%s %s", request.method, request.url.path, exc_info=error)
+    _LOG.error("%s %s", request.method, request.scope["path"], exc_info=error)
     return problem_response(Refusal(ErrorCode.INTERNAL_ERROR, "see the log of this ingress"))

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ingress.admin.bodies import instant
+from ingress.admin.bodies import instant, number, organization
 from ingress.admin.deps import AdminDeps
 from ingress.admin.log_search import Bounds, search_log
 from ingress.admin.refusal import Refusal, problem_response
@@ -81,9 +81,12 @@ def parse_query(params: QueryParams, now_ms: int) -> AuditQuery | Refusal:
     unknown = set(params) - _PARAMETERS
     if unknown:
         return _invalid(f"unknown parameters: {', '.join(sorted(unknown))}")
-    limit = params.get("limit", str(_DEFAULT_LIMIT))
-    if not limit.isdecimal() or not 1 <= int(limit) <= _LIMIT_MAX:
-        return _invalid(f"'limit' is 1 to {_LIMIT_MAX}")
+    limit = number(params.get("limit", str(_DEFAULT_LIMIT)), "limit", 1, _LIMIT_MAX)
+    if isinstance(limit, Refusal):
+        return limit
+    org = organization(params)
+    if isinstance(org, Refusal):
+        return org
     request_id = params.get("request_id")
     to_ms = _time_ms(params, "to", now_ms + _CLOCK_SKEW_MS)
     if isinstance(to_ms, Refusal):
@@ -97,14 +100,14 @@ def parse_query(params: QueryParams, now_ms: int) -> AuditQuery | Refusal:
         return from_ms
     if from_ms >= to_ms:
         return _invalid("'to' must be after 'from'")
-    return AuditQuery(from_ms, to_ms, int(limit), params.get("org"), request_id)
+    return AuditQuery(from_ms, to_ms, limit, org, request_id)
 
 
 def view(event: AuditRecorded) -> dict[str, Any]:
     """The event with its detail as JSON, not as text."""
     try:
         detail = msgspec.json.decode(event.detail)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         detail = event.detail
     fields: dict[str, Any] = msgspec.to_builtins(event)
     return fields | {"detail": detail}

@@ -12,10 +12,11 @@ from typing import TypeAlias
 
 import msgspec
 
+from ingress.admin.bodies import is_id
 from ingress.admin.refusal import Refusal
 from schemas.config_references import Problem
 from schemas.config_state import ConfigState
-from schemas.entities import Entity, EntityId, Kind
+from schemas.entities import Entity, Kind
 from schemas.errors import ErrorCode
 from schemas.events import ConfigEntry
 
@@ -37,7 +38,7 @@ class Change:
 
 def decide(entries: Iterable[ConfigEntry], change: Change, now_ms: int) -> ConfigEntry | Refusal:
     """The entry that makes the change, decided against the newest entry of every entity."""
-    if not _is_id(change.id):
+    if not is_id(change.id):
         return Refusal(ErrorCode.INVALID_REQUEST, f"{change.id!r} cannot be an id")
     state = ConfigState()
     for entry in entries:
@@ -77,11 +78,3 @@ def _dry_run(state: ConfigState, entry: ConfigEntry) -> Refusal | None:
         named = "; ".join(f"{p.where}: {p.what}" for p in caused[:10])
         return Refusal(ErrorCode.REFERENCE_CONFLICT, named)
     return None
-
-
-def _is_id(candidate: str) -> bool:
-    try:
-        msgspec.convert(candidate, EntityId)
-    except msgspec.ValidationError:
-        return False
-    return True

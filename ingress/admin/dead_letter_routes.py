@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ingress.admin.audit_trail import ACTOR, record_audit
-from ingress.admin.bodies import read_as
+from ingress.admin.bodies import number, read_as
 from ingress.admin.dead_letters import (
     DEAD_LETTER_TOPICS,
     detail,
@@ -67,9 +67,10 @@ class DeadLetterRoutes:
     async def list_all(self, request: Request) -> Response:
         """Per topic, how many there are, and the newest ``?limit=``."""
         given = request.query_params.get("limit", str(_LIMIT_DEFAULT))
-        if not given.isdecimal() or not 1 <= int(given) <= _LIMIT_MAX:
-            return problem_response(_invalid(f"'limit' is 1 to {_LIMIT_MAX}"))
-        brokers, limit = self.deps.settings.kafka_brokers, int(given)
+        limit = number(given, "limit", 1, _LIMIT_MAX)
+        if isinstance(limit, Refusal):
+            return problem_response(limit)
+        brokers = self.deps.settings.kafka_brokers
         positions = await positions_of(brokers, DEAD_LETTER_TOPICS)
         newest = await newest_of(brokers, positions, limit, self.deps.clock, _READ_DEADLINE_S)
         items = [
@@ -91,8 +92,7 @@ class DeadLetterRoutes:
         with_payload = request.query_params.get("payload") == "true"
         retried_at_ms = await self.deps.ledger_store.call("GET", dead_letter_retried(id_of(letter)))
         return JSONResponse(
-            detail(letter, with_payload=with_payload)
-            | {"retried_at_ms": None if retried_at_ms is None else int(retried_at_ms)}
+            detail(letter, with_payload=with_payload) | {"retried_at_ms": _time_ms(retried_at_ms)}
         )
 
     async def retry(self, request: Request) -> Response:
@@ -181,6 +181,11 @@ def _answer(letter: ConsumerRecord, record: Outgoing, now_ms: int) -> dict[str, 
     if has_no_effect(letter, now_ms):
         answer["warning"] = "its deadline passed more than 10 minutes ago: it will have no effect"
     return answer
+
+
+def _time_ms(reply: object) -> int | None:
+    """The time that a store keeps, or ``None`` where it keeps none."""
+    return int(reply) if isinstance(reply, bytes) and reply.isdigit() else None
 
 
 def _invalid(detail: str) -> Refusal:

@@ -21,6 +21,7 @@ _REASON_PREFIX: Final = "__connect.errors."
 _ATTEMPTS: Final = "x-dlq-attempts"
 _DEADLINE: Final = "deadline_ms"
 _HEX_BYTES_MAX: Final = 4_096
+_DIGITS_MAX: Final = 18
 _LETTER_ID: Final = re.compile(r"(?P<topic>.+)-(?P<partition>[0-9]{1,6})@(?P<offset>[0-9]{1,18})")
 
 DEAD_LETTER_TOPICS: Final[Mapping[str, str]] = {
@@ -53,7 +54,7 @@ def id_of(letter: ConsumerRecord) -> str:
 
 def summary(letter: ConsumerRecord) -> dict[str, Any]:
     """The letter in a list: its id, when it was buried, and why."""
-    headers = dict(letter.headers)
+    headers = _headers(letter)
     reason = _reason(headers)
     request_id = headers.get("request_id")
     return {
@@ -71,7 +72,7 @@ def summary(letter: ConsumerRecord) -> dict[str, Any]:
 
 def detail(letter: ConsumerRecord, *, with_payload: bool) -> dict[str, Any]:
     """The whole letter: its reason, its other headers, and its value decoded or as hex."""
-    headers = dict(letter.headers)
+    headers = _headers(letter)
     return summary(letter) | {
         "reason": _reason(headers),
         "headers": {n: _text(v) for n, v in headers.items() if not n.startswith(_REASON_PREFIX)},
@@ -82,11 +83,11 @@ def detail(letter: ConsumerRecord, *, with_payload: bool) -> dict[str, Any]:
 def retry_of(letter: ConsumerRecord) -> Outgoing:
     """The record that a retry appends to the original topic."""
     headers = [
-        (name, value)
+        (name, value or b"")
         for name, value in letter.headers
         if not name.startswith(_REASON_PREFIX) and name != _ATTEMPTS
     ]
-    attempts = str(_attempts(dict(letter.headers)) + 1).encode()
+    attempts = str(_attempts(_headers(letter)) + 1).encode()
     return Outgoing(
         topic=DEAD_LETTER_TOPICS[letter.topic],
         key=letter.key or b"",
@@ -97,8 +98,8 @@ def retry_of(letter: ConsumerRecord) -> Outgoing:
 
 def has_no_effect(letter: ConsumerRecord, now_ms: int) -> bool:
     """Whether its deadline passed so long ago that workers let it pass without any effect."""
-    deadline = dict(letter.headers).get(_DEADLINE, b"")
-    return deadline.isdigit() and now_ms > int(deadline) + NO_EFFECT_AFTER_MS
+    deadline_ms = _number(_headers(letter).get(_DEADLINE, b""))
+    return deadline_ms is not None and now_ms > deadline_ms + NO_EFFECT_AFTER_MS
 
 
 def _reason(headers: Mapping[str, bytes]) -> dict[str, str]:
@@ -111,8 +112,16 @@ def _reason(headers: Mapping[str, bytes]) -> dict[str, str]:
 
 def _attempts(headers: Mapping[str, bytes]) -> int:
     """How often it was retried; anybody can write headers, so nonsense counts as never."""
-    text = headers.get(_ATTEMPTS, b"")
-    return int(text) if text.isdigit() else 0
+    return _number(headers.get(_ATTEMPTS, b"")) or 0
+
+
+def _headers(letter: ConsumerRecord) -> dict[str, bytes]:
+    """Headers by name; Kafka lets a value be absent."""
+    return {name: value or b"" for name, value in letter.headers}
+
+
+def _number(text: bytes) -> int | None:
+    return int(text) if text.isdigit() and len(text) <= _DIGITS_MAX else None
 
 
 def _value(value: bytes | None, *, with_payload: bool) -> dict[str, Any]:

@@ -122,5 +122,6 @@ def written_response(written: Written) -> Response:
 
 
 def _kind(request: Request) -> Kind:
-    path = request.url.path.removeprefix("/admin/v1/").partition("/")[0]
+    # Not of ``request.url``, which is put together from headers as well.
+    path = str(request.scope["path"]).removeprefix("/admin/v1/").partition("/")[0]
     return entities.KIND_OF_PATH[path]

@@ -6,7 +6,8 @@ names that merely resolve to loopback are refused, and so is whatever another or
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
+import re
+from typing import Final
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -14,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ingress.admin.refusal import Refusal, problem_response
 from schemas.errors import ErrorCode
 
-_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+_LOOPBACK: Final = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE)
 
 
 class LoopbackGuard:
@@ -36,7 +37,7 @@ class LoopbackGuard:
 
 def is_local(headers: Headers) -> bool:
     """Whether the request names loopback as its host, and no other site as its origin."""
-    host = headers.get("host", "")
-    origin = headers.get("origin")
-    same_origin = origin is None or urlsplit(origin).netloc == host
-    return urlsplit(f"//{host}").hostname in _LOOPBACK and same_origin
+    hosts, origin = headers.getlist("host"), headers.get("origin")
+    if len(hosts) != 1 or _LOOPBACK.fullmatch(hosts[0]) is None:
+        return False
+    return origin in (None, f"http://{hosts[0]}", f"https://{hosts[0]}")

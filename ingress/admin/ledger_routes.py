@@ -20,7 +20,7 @@ from ingress.admin.ledger_tables import find_tables, open_attempts, read_tables
 from ingress.admin.log_reader import LogReader, read_topic
 from ingress.admin.refusal import Refusal, problem_response
 from ingress.admin.verify import Difference, UsageFold, compare
-from schemas.codec import decode_as
+from schemas.codec import MalformedRecord, decode_as
 from schemas.errors import ErrorCode
 from schemas.events import UsageRecorded
 from schemas.topics import USAGE_RECORDS
@@ -69,6 +69,7 @@ class LedgerRoutes:
                 **report(differences),
                 "organizations": organizations,
                 "usage_lines": fold.lines,
+                "malformed_lines": fold.malformed,
                 "since": oldest.isoformat(),
                 "open_attempts": attempts,
             }
@@ -81,8 +82,17 @@ class LedgerRoutes:
         found = await find_tables(store, oldest.strftime("%Y-%m-%dT%H"))
         tables = await read_tables(store, found)
         async for values in log.values_to_end():
-            fold.add(decode_as(value, UsageRecorded) for value in values)
+            fold.add(line for value in values if (line := _line(value, fold)) is not None)
         return len(tables.keys() | fold.sums.keys()), compare(tables, fold.sums)
+
+
+def _line(value: bytes, fold: UsageFold) -> UsageRecorded | None:
+    """The line; one that is none is counted, for it hides nothing and ends no verification."""
+    try:
+        return decode_as(value, UsageRecorded)
+    except MalformedRecord:
+        fold.malformed += 1
+        return None
 
 
 def report(differences: list[Difference]) -> dict[str, Any]:

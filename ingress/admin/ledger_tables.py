@@ -22,7 +22,7 @@ async def find_tables(store: StoreConnection, oldest_hour: str) -> dict[str, Org
     cursor = b"0"
     while True:
         cursor, found = await store.call("SCAN", cursor, "MATCH", _TABLES, "COUNT", _KEYS_PER_SCAN)
-        names |= {name.decode() for name in found}
+        names |= {name.decode(errors="replace") for name in found}
         if cursor == b"0":
             return tables_of(names, oldest_hour)
 

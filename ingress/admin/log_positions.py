@@ -39,8 +39,8 @@ async def free_consumer(brokers: str) -> AsyncIterator[AIOKafkaConsumer]:
         auto_offset_reset="earliest",
         max_partition_fetch_bytes=MAX_RECORD_BYTES,
     )
-    await consumer.start()
     try:
+        await consumer.start()
         yield consumer
     finally:
         await consumer.stop()

@@ -58,8 +58,8 @@ async def read_topic(brokers: str, topic: str) -> AsyncIterator[LogReader]:
         auto_offset_reset="earliest",
         max_partition_fetch_bytes=MAX_RECORD_BYTES,
     )
-    await consumer.start()
     try:
+        await consumer.start()
         yield LogReader(consumer)
     finally:
         await consumer.stop()

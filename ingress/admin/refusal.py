@@ -12,6 +12,8 @@ from starlette.responses import JSONResponse, Response
 
 from schemas.errors import ERRORS, ErrorCode
 
+_DETAIL_CHARS_MAX = 2_000
+
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
@@ -27,11 +29,13 @@ def problem_response(refusal: Refusal) -> Response:
     headers = {}
     if spec.retry_after_ms is not None:
         headers["retry-after"] = str(-(-spec.retry_after_ms // 1_000))
+    # A detail may quote foreign text: it is bounded, and can be written whatever it holds.
+    detail = refusal.detail[:_DETAIL_CHARS_MAX].encode(errors="replace").decode()
     body = {
         "type": "about:blank",
         "title": spec.title,
         "status": spec.status,
-        "detail": refusal.detail,
+        "detail": detail,
         "code": refusal.code.value,
     }
     return JSONResponse(body, spec.status, headers, media_type="application/problem+json")

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from ingress.admin.bodies import organization
 from ingress.admin.deps import AdminDeps
 from ingress.admin.refusal import Refusal, problem_response
 from ingress.admin.request_search import RequestRecords, find_request
@@ -34,7 +35,9 @@ class RequestRoutes:
     async def show(self, request: Request) -> Response:
         """The timeline; ``?org=`` makes the search shorter, ``?payload=true`` shows texts."""
         request_id = request.path_params["id"].lower()
-        org = request.query_params.get("org")
+        org = organization(request.query_params)
+        if isinstance(org, Refusal):
+            return problem_response(org)
         try:
             made_at_ms = uuid7_time_ms(request_id)
         except ValueError:

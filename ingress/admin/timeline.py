@@ -234,7 +234,7 @@ def _json(text: str) -> Any:
     """The value, or the text itself where it is not JSON."""
     try:
         return msgspec.json.decode(text)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return text
 
 

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ingress.admin.bodies import instant
+from ingress.admin.bodies import instant, organization
 from ingress.admin.deps import AdminDeps
 from ingress.admin.refusal import Refusal, problem_response
 from ingress.admin.usage_table import (
@@ -58,7 +58,10 @@ def parse_query(params: QueryParams, now_ms: int) -> UsageQuery | Refusal:
     by = tuple(params.get("by", "org,key,model").split(","))
     if not set(by) <= set(DIMENSIONS) or len(set(by)) != len(by):
         return _invalid(f"'by' takes, once each: {', '.join(DIMENSIONS)}")
-    return UsageQuery(_hour_of(start), _hour_of(end - _TICK) + _HOUR, by, params.get("org"))
+    org = organization(params)
+    if isinstance(org, Refusal):
+        return org
+    return UsageQuery(_hour_of(start), _hour_of(end - _TICK) + _HOUR, by, org)
 
 
 def _hour_of(moment: datetime) -> datetime:

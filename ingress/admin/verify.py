@@ -58,6 +58,8 @@ class UsageFold:
     oldest_hour_ms: int
     """Lines of attempts that ended earlier are left out, as they left the usage tables."""
     sums: dict[str, dict[str, int]] = field(default_factory=dict)
+    malformed: int = 0
+    """Records of the usage log that are no usage lines."""
     _seen: set[str] = field(default_factory=set)
 
     def add(self, lines: Iterable[UsageRecorded]) -> None:

@@ -94,3 +94,13 @@ def test_a_letter_whose_deadline_is_long_past_has_no_effect(
     headers = () if deadline is None else (("deadline_ms", b"%d" % deadline),)
 
     assert has_no_effect(letter(b"", *headers), NOW_MS) is expected
+
+
+@pytest.mark.parametrize("value", [None, b"", b"9" * 5_000, b"\xff", b"-1", b"1e3"])
+def test_headers_that_anybody_could_have_written_break_nothing(value: bytes | None) -> None:
+    """Kafka takes any bytes as a header, and none at all."""
+    odd = letter(None, ("x-dlq-attempts", value), ("deadline_ms", value), ("request_id", value))  # type: ignore[arg-type]
+
+    assert detail(odd, with_payload=True)["attempts"] == 0
+    assert dict(retry_of(odd).headers)["x-dlq-attempts"] == b"1"
+    assert has_no_effect(odd, NOW_MS) is False
