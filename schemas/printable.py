@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["printable"]
+__all__ = ["one_line", "printable"]
 
 _KEPT: Final = frozenset("\n\t")
 
@@ -22,6 +22,11 @@ def printable(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return "".join(char if _is_shown(char) else _escape(char) for char in text)
+
+
+def one_line(text: str) -> str:
+    """The text as part of a line: what would begin another one, or a column, is shown as its escape."""
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def _is_shown(char: str) -> bool:

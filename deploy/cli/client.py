@@ -9,6 +9,7 @@ import httpx
 
 from deploy.cli.output import CommandFailed, Exit
 from deploy.cli.paths import entity_path
+from schemas.printable import one_line
 
 _SERVER_ERROR = 500
 _NOT_FOUND = 404
@@ -84,7 +85,7 @@ def refused(answer: httpx.Response) -> CommandFailed:
     except (ValueError, KeyError, TypeError):
         what, why, code = f"HTTP {answer.status_code}", answer.text[:300], ""
     exit_code = Exit.BROKEN if answer.status_code >= _SERVER_ERROR else Exit.REFUSED
-    return CommandFailed(what, why, _fix(code, why), exit_code)
+    return CommandFailed(one_line(str(what)), one_line(str(why)), _fix(code, why), exit_code)
 
 
 def _fix(code: str, why: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -55,6 +56,14 @@ def positive(text: str) -> int:
     """An option's whole number above 0."""
     number = int(text)
     if number < 1:
+        raise ValueError(text)
+    return number
+
+
+def finite(text: str) -> float:
+    """An option's number; JSON has none that is not finite."""
+    number = float(text)
+    if not math.isfinite(number):
         raise ValueError(text)
     return number
 

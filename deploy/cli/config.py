@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from deploy.cli.command import Call, Commands, add_command, add_group
 from deploy.cli.output import CommandFailed, Exit, table
+from schemas.printable import one_line
 
 if TYPE_CHECKING:
     from deploy.cli.config_plan import Change, Current
@@ -73,9 +74,11 @@ def status(call: Call) -> int:
     found: dict[str, Any] = call.admin().get("/status")
     newest = found["config"]["offset"]
     rows = [_row(instance, newest) for instance in found["instances"]]
-    problems = [f"refused  {p['where']}: {p['what']}" for p in found["config"]["problems"]]
+    problems = [
+        one_line(f"refused  {p['where']}: {p['what']}") for p in found["config"]["problems"]
+    ]
     if found["config"].get("alarm"):
-        problems.insert(0, f"alarm    {found['config']['alarm']}")
+        problems.insert(0, one_line(f"alarm    {found['config']['alarm']}"))
     text = "\n".join([f"offset {newest}", table(_COLUMNS, rows), *problems])
     call.output.result({"instances": found["instances"], "config": found["config"]}, text)
     return Exit.OK

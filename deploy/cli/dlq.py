@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from deploy.cli.command import Call, Commands, add_command, add_group, given, positive
-from deploy.cli.output import Exit, table
+from deploy.cli.output import Exit, shown, table
 from deploy.cli.paths import entity_path
+from schemas.printable import one_line
 
 _TOPIC_COLUMNS = ("topic", "count", "newest")
 _LETTER_COLUMNS = ("id", "at", "key", "stage", "error", "message", "attempts", "bytes")
@@ -75,12 +76,13 @@ def _letter_lines(letter: Mapping[str, Any]) -> Iterable[str]:
     if letter["retried_at_ms"] is not None:
         facts["retried"] = _time(letter["retried_at_ms"])
     facts |= {f"header {name}": value for name, value in letter["headers"].items()}
-    width = max(map(len, facts))
-    yield from (f"{n:<{width}}  {'-' if v is None else v}" for n, v in facts.items())
+    width = max(len(one_line(name)) for name in facts)
+    told = shown(facts)
+    yield from (f"{n:<{width}}  {'-' if v is None else v}" for n, v in told.items())
     yield ""
     if "malformed" in letter:
         cut = " and more" if letter["is_cut"] else ""
-        yield f"not a record: {letter['malformed']}"
+        yield f"not a record: {one_line(letter['malformed'])}"
         yield f"{letter['bytes']} bytes, hex: {letter['hex']}{cut}"
     else:
         yield letter["type"]

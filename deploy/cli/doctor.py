@@ -13,6 +13,7 @@ from typing import Any
 
 from deploy.cli.command import Call, Commands, add_command
 from deploy.cli.output import CommandFailed, Exit
+from schemas.printable import one_line
 
 _PYTHON_MIN = (3, 11)
 _ROLES = ("ingress", "limiter", "dispatcher", "accounting")
@@ -153,5 +154,6 @@ def _check_topics(call: Call) -> Finding:
 
 
 def _line(finding: Finding) -> str:
-    line = f"{'ok     ' if finding.is_ok else 'problem'}  {finding.check:<12} {finding.text}"
+    text = one_line(finding.text)
+    line = f"{'ok     ' if finding.is_ok else 'problem'}  {finding.check:<12} {text}"
     return line if finding.is_ok else f"{line}\n         fix: {finding.fix}"

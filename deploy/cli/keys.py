@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from deploy.cli.command import Call, Commands, add_command, add_group, given
+from deploy.cli.command import Call, Commands, add_command, add_group, finite, given
 from deploy.cli.limits import add_limit_options, budgets_text, changed_limits
 from deploy.cli.output import table
 
@@ -28,7 +28,7 @@ def register(commands: Commands) -> None:
     rotate_parser = add_command(keys, "rotate", "replace a key by a new one", rotate)
     rotate_parser.add_argument("key_id")
     rotate_parser.add_argument(
-        "--grace-s", type=float, default=0, help="seconds the old secret still works"
+        "--grace-s", type=finite, default=0, help="seconds the old secret still works"
     )
 
 

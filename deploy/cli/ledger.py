@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from deploy.cli.command import Call, Commands, add_command, add_group
+from deploy.cli.command import Call, Commands, add_command, add_group, finite
 from deploy.cli.output import Exit, table
 
 _COLUMNS = ("org", "what", "ledger", "log", "difference")
@@ -16,7 +16,7 @@ def register(commands: Commands) -> None:
     ledger = add_group(commands, "ledger", "balances and their proof")
     parser = add_command(ledger, "verify", "compare balances, usage tables and the log", verify)
     parser.add_argument(
-        "--deadline-s", type=float, default=15.0, help="how long accounting may catch up"
+        "--deadline-s", type=finite, default=15.0, help="how long accounting may catch up"
     )
 
 

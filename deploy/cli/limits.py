@@ -9,13 +9,13 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from deploy.cli.command import given, positive
+from deploy.cli.command import finite, given, positive
 from deploy.cli.output import CommandFailed, Exit
 
 
 def add_limit_options(parser: argparse.ArgumentParser, periods: tuple[str, ...]) -> None:
     """``--rps``, ``--burst``, ``--budget-usd`` with ``--period``, and the others."""
-    parser.add_argument("--rps", type=float, help="requests per second")
+    parser.add_argument("--rps", type=finite, help="requests per second")
     parser.add_argument("--burst", type=positive, help="requests at once")
     parser.add_argument("--tokens-per-min", type=positive, help="tokens per minute")
     parser.add_argument("--concurrency", type=positive, help="requests under way at once")

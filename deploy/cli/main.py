@@ -31,6 +31,7 @@ from deploy.cli import (
 )
 from deploy.cli.command import Call, Commands
 from deploy.cli.output import CommandFailed, Exit, Output
+from schemas.printable import printable
 
 _INTERRUPTED = 130
 _MODULES = (
@@ -46,7 +47,7 @@ class _Parser(argparse.ArgumentParser):
         failure = CommandFailed(
             "the command line is not understood", message, f"see {self.prog} --help", Exit.USAGE
         )
-        self.exit(failure.code, failure.text + "\n")
+        self.exit(failure.code, printable(failure.text) + "\n")
 
 
 def create_parser() -> argparse.ArgumentParser:
@@ -63,6 +64,11 @@ def create_parser() -> argparse.ArgumentParser:
 
 def run(arguments: Sequence[str], output: Output) -> int:
     """The exit code of one command."""
+    odd = [argument for argument in arguments if not _is_text(argument)]
+    if odd:
+        why = f"{odd[0]!r} is not UTF-8"
+        output.tell(CommandFailed("an argument is no text", why, "write it anew").text)
+        return Exit.USAGE
     options = create_parser().parse_args(arguments)
     call = Call(options, Output(output.data, output.story, options.json))
     try:
@@ -81,6 +87,15 @@ def run(arguments: Sequence[str], output: Output) -> int:
 def main() -> NoReturn:
     """The console script."""
     sys.exit(run(sys.argv[1:], Output(sys.stdout, sys.stderr, as_json=False)))
+
+
+def _is_text(argument: str) -> bool:
+    """Whether the argument can be sent; bytes that are not UTF-8 come as what no encoding knows."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _version() -> str:

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, TextIO
 
+from deploy.terminal import say
+from schemas.printable import one_line
+
 
 class Exit(IntEnum):
     """Exit codes; they are part of the interface."""
@@ -51,15 +54,15 @@ class Output:
 
     def result(self, value: Mapping[str, Any], text: str) -> None:
         """The result: the value as one JSON object, or the text."""
-        print(json.dumps(value) if self.as_json else text, file=self.data, flush=True)
+        say(json.dumps(value) if self.as_json else text, self.data)
 
     def line(self, value: Mapping[str, Any]) -> None:
         """One of many JSON objects, each on a line of its own."""
-        print(json.dumps(value), file=self.data, flush=True)
+        say(json.dumps(value), self.data)
 
     def tell(self, text: str) -> None:
         """Something for people only."""
-        print(text, file=self.story, flush=True)
+        say(text, self.story)
 
 
 def table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
@@ -96,6 +99,19 @@ def _cell(value: Any) -> str:
         case None | "" | [] | ():
             return "-"
         case list() | tuple():
-            return ",".join(map(str, value))
+            return one_line(",".join(map(str, value)))
         case _:
-            return str(value)
+            return one_line(str(value))
+
+
+def shown(value: Any) -> Any:
+    """A foreign value for a line of text: every text in it is one line, and can move no cursor."""
+    match value:
+        case str():
+            return one_line(value)
+        case list():
+            return [shown(item) for item in value]
+        case dict():
+            return {one_line(str(name)): shown(item) for name, item in value.items()}
+        case _:
+            return value

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from deploy.cli.output import shown
 from schemas.money import usd
 
 Facts = Mapping[str, Any]
@@ -13,7 +14,7 @@ Facts = Mapping[str, Any]
 
 def timeline_text(timeline: Mapping[str, Any]) -> str:
     """What became of the request, then one line per step; a step's further lines stand below it."""
-    steps = timeline["steps"]
+    steps = [step | {"facts": _shown_facts(step["facts"])} for step in timeline["steps"]]
     start_ms = steps[0]["at_ms"]
     day = datetime.fromtimestamp(start_ms / 1_000, UTC).date()
     head = f"{timeline['request_id']}  {timeline['org']}  {_verdict(timeline)}  {day} UTC"
@@ -28,6 +29,12 @@ def timeline_text(timeline: Mapping[str, Any]) -> str:
         lines += [left + first, *(" " * len(left) + line for line in rest)]
     search = timeline["search"]
     return "\n".join([*lines, f"{search['records']} records searched"])
+
+
+def _shown_facts(facts: Facts) -> dict[str, Any]:
+    """The facts as parts of lines; texts that were asked for keep their lines."""
+    texts = {name: facts[name] for name in ("payload", "result") if name in facts}
+    return dict(shown(dict(facts))) | texts
 
 
 def clock_text(at_ms: int) -> str:

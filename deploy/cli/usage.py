@@ -37,7 +37,7 @@ def report(call: Call) -> int:
     answer: dict[str, Any] = call.admin().get("/usage", params)
     columns = (*answer["by"], *_MEASURES)
     if options.format == "csv" and not call.output.as_json:
-        print(csv_text(columns, answer["rows"]), file=call.output.data)
+        call.output.result(answer, csv_text(columns, answer["rows"]))
         return 0
     if options.format == "json" or call.output.as_json:
         call.output.line(answer)

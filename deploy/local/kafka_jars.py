@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import shutil
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from requests import RequestException
 
 from deploy.local.problem import StackError
 from deploy.local.state import check_free_space
+from deploy.terminal import say
 
 KAFKA_VERSION = "4.3.1"
 # The "!" keeps a coordinate's own dependency management to itself. Without it log4j's would
@@ -143,4 +145,4 @@ def _resolve() -> Iterator[LockedJar]:
 
 if __name__ == "__main__":
     for locked in sorted(_resolve(), key=lambda jar: jar.coordinate):
-        print(f"{locked.sha256}  {locked.coordinate}")
+        say(f"{locked.sha256}  {locked.coordinate}", sys.stdout)

@@ -26,6 +26,7 @@ from deploy.local.process import Progress
 from deploy.local.stack import Stack, StackOptions
 from deploy.local.state import UserFolders, write_private
 from deploy.local.upstreams import Unreachable, Upstream, discover_models, read_upstreams
+from deploy.terminal import say
 
 ADMIN_DEADLINE_S = 30.0
 KILLED_BY_INTERRUPT = 130
@@ -74,7 +75,7 @@ async def run_up(options: UpOptions) -> int:
         facts = starting.result()
         current = {"pid": os.getpid(), "admin_url": stack.admin_url, "api_url": stack.api_url}
         write_private(folders.current, {**current, "state_dir": str(plan.stack.state_dir)})
-        print(render_json(facts) if options.headless else render_banner(facts), flush=True)
+        say(render_json(facts) if options.headless else render_banner(facts), sys.stdout)
         await waiting
         _tell("stopping")
         return 0
@@ -219,4 +220,4 @@ def _tell_progress(progress: Progress) -> None:
 
 
 def _tell(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    say(text, sys.stderr)
