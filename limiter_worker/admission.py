@@ -121,8 +121,9 @@ class Admission:
                 self.culprits.end(batch[0], error)
                 return []
             _LOG.exception("a batch of %d failed and is taken apart", len(batch))
-        half = len(batch) // 2
-        return [*await self.admit(batch[:half]), *await self.admit(batch[half:])]
+        open_ones = [taken for taken in batch if not taken.record.is_finished]
+        half = (len(open_ones) + 1) // 2
+        return [*await self.admit(open_ones[:half]), *await self.admit(open_ones[half:])]
 
     async def _admit(self, batch: Sequence[Taken]) -> list[Left]:
         self.metrics.observe("tallygate_batch_records", len(batch))

@@ -18,6 +18,7 @@ from limiter_worker.terms import Defaults
 from limiter_worker.waiting_room import WaitingRoom
 from schemas import topics
 from schemas.runtime.consume.flow import Bounds
+from schemas.runtime.telemetry import DEGRADED
 from schemas.runtime.worker import Worker, WorkerShape
 
 _READ = (topics.REQUESTS, topics.BACKGROUND, *topics.DEFERRED_DELAYS_MS)
@@ -101,14 +102,20 @@ class _Limiter:
         else:
             await self.background.close()
             await self.room.close()
-        await self.intake.settled()
+        for ends in (self.intake, self.execution, self.culprits, self.trail, self.replies):
+            await ends.settled()
 
-    async def settle(self) -> None:
-        """After the last batch: what follows from it is out."""
-        await self.execution.settled()
-        await self.culprits.settled()
-        await self.trail.settled()
-        await self.replies.settled()
+    def components(self) -> dict[str, str]:
+        """Which bounds are reached, and what waits for a cause of its own."""
+        is_full = self.intake.is_behind or self.room.is_full
+        waiting = len(self.intake) + len(self.room)
+        return {
+            "queue": f"{DEGRADED}{waiting} requests wait" if is_full else "ok",
+            "parked": f"{DEGRADED}{len(self.late)} requests wait for the configuration"
+            if len(self.late)
+            else "ok",
+            "replies": f"{DEGRADED}full, replies are dropped" if self.replies.is_full else "ok",
+        }
 
 
 def create_app(settings: LimiterSettings) -> Worker:
@@ -132,5 +139,5 @@ def create_app(settings: LimiterSettings) -> Worker:
         parts.reaper.run,
     ]
     worker.before_drain.append(parts.close)
-    worker.before_stop.append(parts.settle)
+    worker.checks.append(parts.components)
     return worker

@@ -72,6 +72,10 @@ class Culprits:
     async def _bury_unread(self, record: Record, error: Exception) -> None:
         try:
             await self.dead_letters.take(record, "decode", error)
+        except Poison as reason:
+            # As large as records get: it stays where it is, and only there.
+            _LOG.error("no dead letter for %s: %r", record.ref, reason)
+            record.finish()
         except Exception:  # noqa: BLE001  # total: the record stays unfinished, and the watchdog sees it
             _LOG.exception("no dead letter for %s", record.ref)
         else:

@@ -75,6 +75,8 @@ class Worker:
     """Called once nothing is read any more, to wait for what is under way."""
     before_stop: list[Background] = field(default_factory=list)
     """Called after the last event was handled, while everything is still connected."""
+    checks: list[Callable[[], dict[str, str]]] = field(default_factory=list)
+    """Components of readiness that only one worker has."""
     has_left: bool = False
     """Whether the partitions were handed to another member of the group: what still runs here is read
     there too, and its fences decide."""
@@ -219,6 +221,7 @@ class Worker:
             "config": self._config_component(),
             "consumer": "ok" if self._has_joined() else "joining",
             **paused,
+            **{name: state for check in self.checks for name, state in check().items()},
         }
 
     def _config_component(self) -> str:

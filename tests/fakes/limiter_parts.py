@@ -54,6 +54,10 @@ class FakeRecord:
     finished: int = 0
 
     @property
+    def is_finished(self) -> bool:
+        return self.finished > 0
+
+    @property
     def ref(self) -> RecordRef:
         return RecordRef(topic=self.topic, partition=0, offset=self.offset)
 
