@@ -1,8 +1,8 @@
 """The composition root of ingress: builds its parts, connects them, serves, and takes them down.
 
 The ports open at once and readiness tells what is missing, so a start without Kafka is visible and
-not a crash loop. A background task that fails ends the process: without it, requests would wait in
-vain.
+not a crash loop. Work in the background starts again after a defect. At SIGTERM the public port is
+left in order; the admin port stays until the end.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -29,6 +29,7 @@ from ingress.gate import Gate
 from ingress.health import Health
 from ingress.health_watch import HealthWatch
 from ingress.intake import Intake
+from ingress.leaving import Leaving
 from ingress.placement import Placement
 from ingress.public import create_public_app
 from ingress.recollection import Recollection
@@ -48,6 +49,7 @@ from schemas.runtime.produce import Producer
 from schemas.runtime.record_reader import RecordReader
 from schemas.runtime.store import StoreConnection, StoreError, StoreUnavailable
 from schemas.runtime.subscription import Subscription
+from schemas.runtime.tasks import keep_running
 from schemas.runtime.telemetry import Metrics
 from schemas.topics import AUDIT, BACKGROUND, CONFIG, REQUESTS
 
@@ -77,6 +79,8 @@ class Ingress:
     metrics: Metrics
     clock: Clock
     connected: set[str] = field(default_factory=set)
+    public: FrontServer | None = None
+    """The server of the public port, once it runs."""
 
     def components(self) -> dict[str, str]:
         """Component to ``ok`` or what is wrong with it."""
@@ -102,48 +106,60 @@ class Ingress:
         """What the status endpoints tell; nothing is asked for it."""
         return Health(
             components=self.components(),
-            bounds=self.intake.gate.shares.bounds_reached(),
+            bounds=self._bounds(),
             closing=self.intake.closing(),
             fleet=self.watch.fleet,
             now_s=self.clock.monotonic_s(),
+            is_leaving=self.intake.is_leaving,
         )
 
+    def _bounds(self) -> dict[str, str]:
+        """Bounds at which some requests are refused now."""
+        bounds = self.intake.gate.shares.bounds_reached()
+        if self.public is not None and self.public.register.is_full:
+            bounds["connections_max"] = f"{len(self.public.register)} connections"
+        return bounds
+
     async def run(self) -> int:
-        """Serve until SIGTERM or SIGINT, or until a background task fails. 0 after a signal."""
+        """Serve until SIGTERM or SIGINT, or until the doors cannot be opened. 0 after a signal."""
         settings = self.settings
         most = connections_max(settings.connections_max)
-        servers = [
-            self._server(self.public_app(), settings.host, settings.port, most),
-            self._server(self.admin_app(), _LOOPBACK, settings.admin_port, _ADMIN_CONNECTIONS_MAX),
-        ]
-
-        def shut() -> None:
-            for server in servers:
-                server.should_exit = True
-
+        public = self._server(self.public_app(), settings.host, settings.port, most)
+        self.public = public
+        admin_port = settings.admin_port
+        admin = self._server(self.admin_app(), _LOOPBACK, admin_port, _ADMIN_CONNECTIONS_MAX)
+        told_to_end = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, shut)
-        background: list[asyncio.Task[None]] = [
-            asyncio.create_task(self.waiters.sweep_forever()),
-            asyncio.create_task(self.waiters.catch_up_forever()),
-            asyncio.create_task(self._open_doors()),
-            asyncio.create_task(self._report()),
-            asyncio.create_task(self.refusals.run()),
-            asyncio.create_task(self.watch.run()),
-        ]
-        serving = asyncio.gather(*(server.serve() for server in servers))
-        watched: list[asyncio.Future[Any]] = [serving, *background]
+            loop.add_signal_handler(number, told_to_end.set)
+        doors = asyncio.create_task(self._open_doors())
+        background = [asyncio.create_task(work) for work in self._background()]
+        serving = asyncio.gather(public.serve(), admin.serve())
+        told = asyncio.create_task(told_to_end.wait())
+        watched: list[asyncio.Future[Any]] = [serving, doors, told]
         await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
-        failed = [task for task in background if task.done()]
-        shut()
+        if told.done():
+            await Leaving(self.intake, public, settings.drain_s).run()
+        public.should_exit = admin.should_exit = True
         await serving
-        for task in background:
+        for task in (doors, told, *background):
             task.cancel()
         await self._disconnect()
-        for task in failed:
-            task.result()
+        if doors.done() and not doors.cancelled():
+            doors.result()
         return 0
+
+    def _background(self) -> Iterator[Coroutine[Any, Any, None]]:
+        """What runs beside the requests; a defect in one of them is a pause of that one."""
+        forever = {
+            "sweep": self.waiters.sweep_forever,
+            "catch up": self.waiters.catch_up_forever,
+            "report": self._report,
+            "refusal audit": self.refusals.run,
+            "health watch": self.watch.run,
+        }
+        for name, work in forever.items():
+            yield keep_running(name, work, self.metrics)
 
     def _server(self, app: ASGIApp, host: str, port: int, most: int) -> FrontServer:
         def count(status: int) -> None:
@@ -179,7 +195,8 @@ class Ingress:
 
     async def _report(self) -> None:
         """Report the configuration in force for ever; requests do not need the ledger here."""
-        await self._connect("ledger", self.ledger_store.start)
+        if "ledger" not in self.connected:
+            await self._connect("ledger", self.ledger_store.start)
         await report_config(self.config, self.ledger_store, self.settings.instance_id, "ingress")
 
     async def _connect(self, name: str, start: Callable[[], Awaitable[None]]) -> None:

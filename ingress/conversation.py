@@ -89,11 +89,13 @@ class Conversation:
             queueing = self._answer_or_queue(standing, taken, receive, send)
             del taken
             return await queueing
+        # Before anything is awaited: the event names the same configuration.
+        asked = asked_of(self._intake, taken)
         mailbox = await self._open(standing, taken, receive)
         taken = taken.without_payload()
         exchange = _Exchange(self._intake, taken, mailbox)
         if isinstance(standing, Fresh):
-            exchange.asked = asked_of(self._intake, taken)
+            exchange.asked = asked
         try:
             await exchange.relay(send, _replayed(standing))
         finally:
@@ -156,12 +158,16 @@ class Conversation:
             async with asyncio.timeout(taken.preference.wait_s or 0):
                 terminal = await exchange.mailbox.take_terminal()
         except TimeoutError:
-            more = [*_replayed(standing), *_ASYNC_APPLIED]
-            await respond_queued(send, request_id, facts, more)
-            return None
+            terminal = None
         finally:
             intake.waiters.close(exchange.mailbox)
-        if terminal is not None:
+        mailbox = exchange.mailbox
+        if mailbox.is_client_gone:
+            return None
+        if terminal is None or mailbox.is_abandoned:
+            more = [*_replayed(standing), *_ASYNC_APPLIED]
+            await respond_queued(send, request_id, facts, more)
+        else:
             await exchange.write(terminal, send, _replayed(standing))
         return None
 
@@ -208,9 +214,10 @@ class _Exchange:
         org, key = self._taken.caller.org, self._taken.key
         if self.asked is not None:
             self._teach_gate(self.asked, refusal_of(terminal))
-        if self.mailbox.is_refused_by_log:
+        is_abandoned = self.mailbox.is_abandoned
+        if self.mailbox.is_refused_by_log or (is_abandoned and key is None):
             self._cancel()
-        elif key is not None:
+        elif key is not None and not is_abandoned:
             claims = self._intake.claims
             await claims.release_if_free(org, key, self.mailbox.request_id, terminal)
 

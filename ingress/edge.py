@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final
 
@@ -25,8 +26,11 @@ _CLIENT_GONE: Final = 499
 class Edge:
     """Outermost middleware of the public application."""
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics, clock: Clock) -> None:
+    def __init__(
+        self, app: ASGIApp, *, metrics: Metrics, clock: Clock, is_leaving: Callable[[], bool]
+    ) -> None:
         self._app = app
+        self._is_leaving = is_leaving
         self._metrics = metrics
         self._clock = clock
 
@@ -49,6 +53,8 @@ class Edge:
                     *message.get("headers", ()),
                     (b"x-request-id", state["request_id"].encode()),
                 ]
+                if self._is_leaving():
+                    message["headers"].append((b"connection", b"close"))
             await send(message)
 
         try:

@@ -12,13 +12,12 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-from ingress.chat import Call
 from ingress.refusals import Refusal
 from schemas.errors import ErrorCode
 
 HOLDS_S: Final = 1.0
 _ASKING_BYTES_PER_S: Final = 64 * 1024
-"""A spent key writes no more than that into the log to learn whether it still is."""
+"""A spent key's requests write no more than that into the log to learn whether it still is."""
 _ENTRIES_MAX: Final = 10_000
 _FINAL: Final = frozenset({ErrorCode.BUDGET_EXCEEDED, ErrorCode.QUOTA_EXCEEDED})
 _FINAL_STATUS: Final = 402
@@ -32,7 +31,9 @@ Who: TypeAlias = tuple[str, str]
 class Asked:
     """What a request asks for, and under which configuration and when it was received."""
 
-    call: Call
+    input_tokens_bound: int
+    """Also a bound of its bytes."""
+    output_tokens_bound: int
     config_offset: int
     received_at_ms: int
 
@@ -50,9 +51,14 @@ class _Verdict:
         return (
             other.config_offset == mine.config_offset
             and other.received_at_ms // _DAY_MS == mine.received_at_ms // _DAY_MS
-            and other.call.input_tokens_bound >= mine.call.input_tokens_bound
-            and other.call.output_tokens_bound >= mine.call.output_tokens_bound
+            and other.input_tokens_bound >= mine.input_tokens_bound
+            and other.output_tokens_bound >= mine.output_tokens_bound
         )
+
+    def holds(self, other: Asked, now_s: float) -> bool:
+        """Whether it is too early for this one to ask for itself."""
+        size_s = other.input_tokens_bound / _ASKING_BYTES_PER_S
+        return now_s < self.asked_at_s + max(HOLDS_S, size_s)
 
 
 @dataclass(slots=True)
@@ -61,12 +67,17 @@ class FinalVerdicts:
 
     _verdicts: OrderedDict[Who, _Verdict] = field(default_factory=OrderedDict)
 
+    def is_refused(self, who: Who, asked: Asked, now_s: float) -> bool:
+        """Whether ``refusal_of`` would refuse."""
+        verdict = self._verdicts.get(who)
+        return verdict is not None and verdict.covers(asked) and verdict.holds(asked, now_s)
+
     def refusal_of(self, who: Who, asked: Asked, now_s: float) -> Refusal | None:
         """The refusal that the request would meet; ``None`` when it shall ask for itself."""
         verdict = self._verdicts.get(who)
         if verdict is None or not verdict.covers(asked):
             return None
-        if now_s < verdict.asked_at_s + _holds_s(asked):
+        if verdict.holds(asked, now_s):
             return verdict.refusal
         # This one asks again; those that come while it does are answered as before.
         verdict.asked_at_s = now_s
@@ -79,7 +90,7 @@ class FinalVerdicts:
         is_known = known is not None and known.covers(asked)
         if refusal is None and is_known:
             del self._verdicts[who]
-        if refusal is None or refusal.code not in _FINAL or refusal.status != _FINAL_STATUS:
+        if refusal is None or not is_final(refusal):
             return
         if known is not None and is_known:
             # What is spent for less is spent for this; the other way round it would be a guess.
@@ -90,5 +101,6 @@ class FinalVerdicts:
             self._verdicts.popitem(last=False)
 
 
-def _holds_s(asked: Asked) -> float:
-    return max(HOLDS_S, asked.call.input_tokens_bound / _ASKING_BYTES_PER_S)
+def is_final(refusal: Refusal | None) -> bool:
+    """Whether it is by a budget or quota that is spent, and not merely held up."""
+    return refusal is not None and refusal.code in _FINAL and refusal.status == _FINAL_STATUS

@@ -13,7 +13,8 @@ from starlette.types import ASGIApp
 from ingress.connections import Connections
 from ingress.front_door import front_door
 
-_SHUTDOWN_WITHIN_S: Final = 10
+_SHUTDOWN_WITHIN_S: Final = 5
+"""For answers on their way, after requests were given their time or given up."""
 _TICKS_PER_SWEEP: Final = 10
 """Uvicorn ticks ten times a second."""
 
@@ -29,6 +30,15 @@ class FrontServer(uvicorn.Server):
     def capture_signals(self) -> Generator[None, None, None]:
         """Capture none."""
         yield
+
+    def stop_listening(self) -> None:
+        """Accept nobody any more; whoever is connected stays."""
+        for server in self.servers:
+            server.close()
+
+    def has_connections(self) -> bool:
+        """Whether anybody is connected."""
+        return bool(self.server_state.connections)
 
     async def on_tick(self, counter: int) -> bool:
         """Look at all connections once a second, whatever else uvicorn does then."""

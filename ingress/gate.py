@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from ingress.auth import Caller
-from ingress.final_verdicts import Asked, FinalVerdicts
+from ingress.final_verdicts import Asked, FinalVerdicts, is_final
 from ingress.local_buckets import Bucket, LocalBuckets
 from ingress.refusals import Refusal
+from ingress.scouts import LARGE_BYTES, Scouts
 from ingress.settings import IngressSettings
 from ingress.shares import RETRY_MIN_MS, Shares
 from ingress.throttle import Throttle
@@ -42,7 +43,6 @@ class _Limit:
     limit_id: str
     unit: str
     bucket: Bucket
-    cost: float
 
 
 @dataclass(slots=True)
@@ -55,7 +55,11 @@ class Gate:
     tally: RefusalTally = field(default_factory=RefusalTally)
     throttle: Throttle = field(default_factory=Throttle)
     verdicts: FinalVerdicts = field(default_factory=FinalVerdicts)
+    scouts: Scouts = field(default_factory=Scouts)
     _buckets: LocalBuckets = field(default_factory=LocalBuckets)
+    _known_config: Snapshot | None = None
+    _known_limits: dict[str, tuple[_Limit, ...]] = field(default_factory=dict)
+    """Key to its limits under the known configuration."""
 
     @classmethod
     def create(cls, settings: IngressSettings, clock: Clock) -> Gate:
@@ -81,8 +85,8 @@ class Gate:
 
     def count_body(self, caller: Caller, size_bytes: int) -> None:
         """A body that had announced no size was read."""
-        limit = self._bytes_limit(caller, size_bytes)
-        self._buckets.take(limit.name, limit.bucket, limit.cost, self.clock.monotonic_s())
+        limit = self._bytes_limit(caller)
+        self._buckets.take(limit.name, limit.bucket, size_bytes, self.clock.monotonic_s())
 
     def refuse(
         self, caller: Caller, model: str, asked: Asked, request_id: str, *, is_background: bool
@@ -100,6 +104,15 @@ class Gate:
             self.tell(caller, request_id, refusal, model)
         return refusal
 
+    def must_wait(self, caller: Caller, config: Snapshot, model: str, asked: Asked) -> bool:
+        """Whether another one is just finding out what would become of this large request."""
+        if asked.input_tokens_bound <= LARGE_BYTES or not _has_ceiling(caller, config):
+            return False
+        now_s, who = self.clock.monotonic_s(), (caller.key_id, model)
+        if self.verdicts.is_refused(who, asked, now_s):
+            return False
+        return not self.scouts.may_go(who, now_s)
+
     def note(
         self,
         caller: Caller,
@@ -109,36 +122,49 @@ class Gate:
         refusal: Refusal | None,
     ) -> None:
         """How an interactive request that went into the log was answered."""
-        now_s = self.clock.monotonic_s()
-        self.verdicts.note((caller.key_id, model), asked, refusal, now_s)
+        now_s, who = self.clock.monotonic_s(), (caller.key_id, model)
+        self.verdicts.note(who, asked, refusal, now_s)
+        self.scouts.note(who, now_s, is_spent=is_final(refusal))
         self.throttle.note((caller.org, model), refusal, now_s)
         denial = refusal.denial if refusal is not None else None
         if denial is None or denial.retry_after_ms is None:
             return
-        for limit in self._rate_limits(caller, config):
+        for limit in self._limits_of(caller, config):
             if limit.limit_id == denial.limit_id:
                 retry_after_s = denial.retry_after_ms / 1_000
                 self._buckets.learn(limit.name, limit.bucket, retry_after_s, now_s)
 
     def _refuse_rate(self, caller: Caller, config: Snapshot, body_bytes: int) -> Refusal | None:
-        limits = [*self._rate_limits(caller, config), self._bytes_limit(caller, body_bytes)]
-        now_s = self.clock.monotonic_s()
+        limits, now_s = self._limits_of(caller, config), self.clock.monotonic_s()
         for limit in limits:
-            wait_s = self._buckets.wait_s(limit.name, limit.bucket, limit.cost, now_s)
+            cost = body_bytes if limit.unit == "bytes" else 1
+            wait_s = self._buckets.wait_s(limit.name, limit.bucket, cost, now_s)
             if wait_s:
                 return _rate_refusal(limit, wait_s)
         for limit in limits:
-            self._buckets.take(limit.name, limit.bucket, limit.cost, now_s)
+            cost = body_bytes if limit.unit == "bytes" else 1
+            self._buckets.take(limit.name, limit.bucket, cost, now_s)
         return None
 
-    def _rate_limits(self, caller: Caller, config: Snapshot) -> Iterator[_Limit]:
-        """The requests per second of key and organization; one that was just removed has none."""
+    def _limits_of(self, caller: Caller, config: Snapshot) -> tuple[_Limit, ...]:
+        """The limits of a key's requests, found once for each configuration."""
+        if config is not self._known_config:
+            self._known_config = config
+            self._known_limits.clear()
+        limits = self._known_limits.get(caller.key_id)
+        if limits is None:
+            limits = self._known_limits[caller.key_id] = tuple(self._find_limits(caller, config))
+        return limits
+
+    def _find_limits(self, caller: Caller, config: Snapshot) -> Iterator[_Limit]:
+        """Requests per second of key and organization, and bytes; what was just removed has none."""
         waiting = _WAITING if _may_wait(caller, config) else 0
         key, org = config.keys.get(caller.key_id), config.organizations.get(caller.org)
         if key is not None:
             yield self._rate_limit("key", caller.key_id, key.limits, waiting)
         if org is not None:
             yield self._rate_limit("org", caller.org, org.limits, waiting)
+        yield self._bytes_limit(caller)
 
     def _rate_limit(self, scope: str, entity_id: str, limits: Limits, waiting: int) -> _Limit:
         per_s, burst = limits.requests_per_s, limits.burst
@@ -148,13 +174,13 @@ class Gate:
         burst = burst or max(1, math.ceil(per_s))
         bucket = Bucket(per_s, burst, _WIDER_THAN_THE_LEDGER, waiting)
         limit_id = f"{scope}:requests_per_s"
-        return _Limit(f"{scope}/{entity_id}", limit_id, "requests", bucket, 1)
+        return _Limit(f"{scope}/{entity_id}", limit_id, "requests", bucket)
 
-    def _bytes_limit(self, caller: Caller, body_bytes: int) -> _Limit:
+    def _bytes_limit(self, caller: Caller) -> _Limit:
         per_s = self.settings.key_bytes_per_s
         bucket = Bucket(per_s, _BURST_S * per_s)
         name = f"bytes/{caller.key_id}"
-        return _Limit(name, "key:bytes_per_s", "bytes", bucket, body_bytes)
+        return _Limit(name, "key:bytes_per_s", "bytes", bucket)
 
     def tell(
         self, caller: Caller, request_id: str, refusal: Refusal, model: str | None = None
@@ -175,14 +201,23 @@ class Gate:
 
 def _may_wait(caller: Caller, config: Snapshot) -> bool:
     """Whether the policy of the request is to wait for a limit, as admission reads it."""
+    stated = (limits.on_limit for limits in _owners_limits(caller, config))
+    return next((policy for policy in stated if policy is not None), "reject") == "defer"
+
+
+def _has_ceiling(caller: Caller, config: Snapshot) -> bool:
+    return any(limits.budgets or limits.quotas for limits in _owners_limits(caller, config))
+
+
+def _owners_limits(caller: Caller, config: Snapshot) -> Iterator[Limits]:
+    """The limits of key, user, project and organization, in this order."""
     owners = (
         config.keys.get(caller.key_id),
         config.users.get(caller.user or ""),
         config.projects.get(caller.project or ""),
         config.organizations.get(caller.org),
     )
-    stated = (owner.limits.on_limit for owner in owners if owner is not None)
-    return next((policy for policy in stated if policy is not None), "reject") == "defer"
+    return (owner.limits for owner in owners if owner is not None)
 
 
 def _rate_refusal(limit: _Limit, wait_s: float) -> Refusal:

@@ -56,12 +56,17 @@ class Intake:
     conditions: Conditions
     bodies: BodyBudget
     is_open: bool = False
-    """False until everything is connected: an unread configuration knows no key."""
+    """False until everything is connected, since an unread configuration knows no key; and again once
+    this process gave up what it was doing."""
+    is_leaving: bool = False
+    """Whether the process was told to end: answers tell their clients to connect elsewhere."""
 
     def refuse_now(self) -> Refusal | None:
         """Why nobody can be served at all at this moment."""
         if not self.is_open:
-            return Refusal(ErrorCode.SERVICE_UNAVAILABLE, "The gateway is starting.")
+            return Refusal(
+                ErrorCode.SERVICE_UNAVAILABLE, "The gateway is starting or being stopped."
+            )
         return None
 
     def caller_now(self, headers: Mapping[bytes, bytes]) -> Caller | Refusal:

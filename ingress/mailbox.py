@@ -43,6 +43,8 @@ class Mailbox:
         self.is_produced = False
         self.is_refused_by_log = False
         """The broker did not acknowledge in time: whether it has the request is not known."""
+        self.is_abandoned = False
+        """This process ends before the request does."""
         self.is_client_gone = False
         self.is_behind = False
         """A frame was left in the stream for want of room."""

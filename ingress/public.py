@@ -32,6 +32,9 @@ def create_public_app(intake: Intake, status: StatusRoutes, metrics: Metrics) ->
     chat = Conversation(intake, "chat.completions", chat_order)
     inference = Conversation(intake, "inference", inference_order)
     jobs = JobRoutes(intake)
+    edge = Middleware(
+        Edge, metrics=metrics, clock=intake.clock, is_leaving=lambda: intake.is_leaving
+    )
     app = Starlette(
         routes=[
             Route(paths.CHAT_COMPLETIONS, chat, methods=["POST"]),
@@ -47,7 +50,7 @@ def create_public_app(intake: Intake, status: StatusRoutes, metrics: Metrics) ->
             Route(paths.STARTUPZ, status.startupz),
             Route(paths.METRICS, status.metrics),
         ],
-        middleware=[Middleware(Edge, metrics=metrics, clock=intake.clock)],
+        middleware=[edge],
         exception_handlers={HTTPException: _refuse_route},
     )
     app.router.redirect_slashes = False

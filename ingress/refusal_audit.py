@@ -22,6 +22,7 @@ _LOG = logging.getLogger(__name__)
 
 _PERIOD_S: Final = 1.0
 _KEPT_WITHIN_S: Final = 10.0
+_FINISH_WITHIN_S: Final = 3.0
 _AT_ONCE: Final = 16
 """Seconds whose events are on their way; while Kafka is away longer, they go to the process log."""
 
@@ -45,7 +46,7 @@ class RefusalAudit:
         """Tell what is left, and wait for what is under way."""
         self._tell()
         if self._under_way:
-            await asyncio.wait(self._under_way, timeout=_KEPT_WITHIN_S)
+            await asyncio.wait(self._under_way, timeout=_FINISH_WITHIN_S)
 
     def _tell(self) -> None:
         events = self.tally.take()

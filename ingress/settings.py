@@ -33,6 +33,8 @@ class IngressSettings(ProcessSettings):
     """Free bytes on a broker's disk below which no request is taken."""
     jobs_max: int = Field(default=10_000, ge=1)
     """Jobs of one organization that are remembered, for three days; more are answered 429."""
+    drain_s: float = Field(default=20.0, gt=0, le=25)
+    """How long running requests may take to end once the process is told to."""
     deadline_default_s: float = Field(default=120.0, gt=0, le=600)
     deadline_max_s: float = Field(default=600.0, gt=0, le=600)
 

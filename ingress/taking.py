@@ -5,8 +5,10 @@ Everything is checked before anything is sent anywhere; a refusal leaves no trac
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Final
 
 from starlette.types import Receive
 
@@ -26,6 +28,8 @@ from ingress.responses import read_body
 from schemas.errors import ErrorCode
 from schemas.events import RequestAccepted
 from schemas.runtime.produce import Headers
+
+_SCOUT_LOOK_S: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,17 +142,20 @@ def event_of(
 
 def asked_of(intake: Intake, taken: Taken) -> Asked:
     """What the request asks of the ledger, as the configuration stands."""
-    return Asked(taken.order.call, intake.config.snapshot.offset, taken.received_at_ms)
+    call, offset = taken.order.call, intake.config.snapshot.offset
+    bounds = call.input_tokens_bound, call.output_tokens_bound
+    return Asked(*bounds, config_offset=offset, received_at_ms=taken.received_at_ms)
 
 
 async def refuse_before_log(
     intake: Intake, taken: Taken, request_id: str, *, is_background: bool
 ) -> Refusal | None:
     """What stands against a request that is to be produced; its key is free again then."""
-    model, asked = taken.order.model, asked_of(intake, taken)
-    refusal = intake.gate.refuse(
-        taken.caller, model, asked, request_id, is_background=is_background
-    )
+    caller, model, asked = taken.caller, taken.order.model, asked_of(intake, taken)
+    while intake.gate.must_wait(caller, intake.config.snapshot, model, asked):
+        await asyncio.sleep(_SCOUT_LOOK_S)
+        asked = asked_of(intake, taken)
+    refusal = intake.gate.refuse(caller, model, asked, request_id, is_background=is_background)
     if refusal is not None and taken.key is not None:
         await intake.claims.release(taken.caller.org, taken.key, request_id)
     return refusal

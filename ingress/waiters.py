@@ -119,6 +119,13 @@ class Waiters:
         for request_id in self._waits:
             self._ask_for_stream(request_id)
 
+    def abandon(self) -> None:
+        """End all waits, because this process ends; what they wait for may run on."""
+        for wait in self._all():
+            wait.mailbox.is_abandoned = True
+            message = "This ingress is being stopped; send the request again."
+            wait.mailbox.end(_error(503, ErrorCode.SERVICE_UNAVAILABLE, message))
+
     async def sweep_forever(self) -> None:
         """Look at all waits ten times a second."""
         while True:

@@ -269,9 +269,9 @@ class Gateway:
             models=2,
         )
         status = StatusRoutes(self.health, self.metrics, lambda: len(self.waiters))
-        app = create_public_app(self.intake, status, self.metrics)
+        self.app = create_public_app(self.intake, status, self.metrics)
         self.client = httpx.AsyncClient(
-            transport=httpx.ASGITransport(app),
+            transport=httpx.ASGITransport(self.app),
             base_url="http://gateway",
             headers={"x-api-key": SECRET},
         )
@@ -279,7 +279,14 @@ class Gateway:
     def health(self) -> Health:
         """Of the components and the fleet as the test has set them."""
         bounds, closing = self.gate.shares.bounds_reached(), self.intake.closing()
-        return Health(self.components, bounds, closing, self.fleet, now_s=0.0)
+        return Health(
+            components=self.components,
+            bounds=bounds,
+            closing=closing,
+            fleet=self.fleet,
+            now_s=0.0,
+            is_leaving=self.intake.is_leaving,
+        )
 
     async def chat(self, **fields: Any) -> httpx.Response:
         """Post a chat completion."""

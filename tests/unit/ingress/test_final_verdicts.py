@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from ingress.chat import Call
 from ingress.final_verdicts import Asked, FinalVerdicts
 from ingress.refusals import Refusal
 from schemas.errors import ErrorCode
@@ -29,9 +28,8 @@ SPENT = Refusal(
 )
 
 
-def _asked(inputs: int = 100, outputs: int = 50, size: int = 100, **more: Any) -> Asked:
-    call = Call(b" " * size, False, False, inputs, outputs)
-    return replace(Asked(call, config_offset=7, received_at_ms=1_000), **more)
+def _asked(inputs: int = 100, outputs: int = 50, **more: Any) -> Asked:
+    return replace(Asked(inputs, outputs, config_offset=7, received_at_ms=1_000), **more)
 
 
 def _spent() -> FinalVerdicts:
@@ -92,10 +90,10 @@ def test_large_requests_ask_seldom() -> None:
     """A body of 4 MiB goes into the log once a minute at most; small ones ask on."""
     verdicts, size = _spent(), 4 * 1024 * 1024
 
-    assert verdicts.refusal_of(WHO, _asked(inputs=size, size=size), 73.0) is SPENT
+    assert verdicts.refusal_of(WHO, _asked(inputs=size), 73.0) is SPENT
     assert verdicts.refusal_of(WHO, _asked(), 73.0) is None
-    assert verdicts.refusal_of(WHO, _asked(inputs=size, size=size), 136.9) is SPENT
-    assert verdicts.refusal_of(WHO, _asked(inputs=size, size=size), 137.1) is None
+    assert verdicts.refusal_of(WHO, _asked(inputs=size), 136.9) is SPENT
+    assert verdicts.refusal_of(WHO, _asked(inputs=size), 137.1) is None
 
 
 def test_a_larger_request_does_not_raise_what_is_known_to_be_refused() -> None:

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from schemas.config_state import Snapshot
-from schemas.entities import Limits, Organization
+from schemas.entities import Budget, Limits, Organization
 from schemas.events import Denial
 from schemas.frames import Terminal
 from tests.unit.ingress.gateway import Gateway
@@ -71,6 +71,28 @@ async def test_a_spent_budget_is_answered_without_the_log() -> None:
     assert (first.status_code, first.content) == (second.status_code, second.content)
     assert first.headers["x-should-retry"] == second.headers["x-should-retry"] == "false"
     assert first.headers["x-request-id"] != second.headers["x-request-id"]
+
+
+async def test_of_many_large_requests_at_once_one_learns_that_the_budget_is_spent() -> None:
+    """The others wait for it, and do not reach the log; where no budget is set nobody waits."""
+    large = "x" * 100_000
+    gateway = Gateway()
+    _limited(gateway, budgets=(Budget(usd="1", period="total"),))
+    gateway.log.worker = lambda _: ()
+    asking = [asyncio.create_task(gateway.chat(user=large)) for _ in range(10)]
+    await gateway.log.arrived.wait()
+    await asyncio.sleep(0.1)
+    gateway.log.worker = lambda _: (SPENT,)
+    gateway.log.work(gateway.log.accepted[0])
+    answers = await asyncio.gather(*asking)
+
+    free = Gateway()
+    answers_free = await asyncio.gather(*(free.chat(user=large) for _ in range(10)))
+
+    assert {answer.status_code for answer in answers} == {402}
+    assert len(gateway.log.records) == 1
+    assert {answer.status_code for answer in answers_free} == {200}
+    assert len(free.log.records) == 10
 
 
 async def test_a_raised_budget_is_seen_at_once() -> None:

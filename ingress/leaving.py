@@ -1,0 +1,55 @@
+"""Leaving: how ingress ends without cutting anybody off.
+
+Nobody new is accepted; whoever is connected is answered, and told with that answer to connect elsewhere. What
+runs longer than the platform's patience ends with a typed error, and what has no key is cancelled: a client
+that cannot come back for its answer would pay for it in vain.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from ingress.front_server import FrontServer
+from ingress.intake import Intake
+
+_LOG = logging.getLogger(__name__)
+
+_LINGER_S: Final = 1.0
+"""Long enough for clients that keep connections to send the next request and be told."""
+_LAST_WORDS_S: Final = 2.0
+_LOOK_S: Final = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """Takes the public server down; everything else still works meanwhile."""
+
+    intake: Intake
+    server: FrontServer
+    patience_s: float
+
+    async def run(self) -> None:
+        """Returns once nothing is under way, or everything was given up."""
+        intake, requests = self.intake, self.intake.gate.shares
+        intake.is_leaving = True
+        self.server.stop_listening()
+        await _until(lambda: not self.server.has_connections(), _LINGER_S)
+        if await _until(lambda: not requests.requests, self.patience_s - _LINGER_S):
+            return
+        _LOG.warning("%d requests run on; they are given up", requests.requests)
+        intake.is_open = False
+        intake.waiters.abandon()
+        await _until(lambda: not requests.requests, _LAST_WORDS_S)
+
+
+async def _until(is_so: Callable[[], bool], within_s: float) -> bool:
+    """Whether it came to be so in time."""
+    loop = asyncio.get_running_loop()
+    give_up_s = loop.time() + within_s
+    while not is_so() and loop.time() < give_up_s:  # noqa: ASYNC110  # of many things, none an event
+        await asyncio.sleep(_LOOK_S)
+    return is_so()
