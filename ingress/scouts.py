@@ -1,7 +1,7 @@
 """Scouts: of many large requests that come at once, the first one learns whether there is money left. Pure.
 
-The others wait for its verdict, half a second at most, and only where a budget or quota applies; so a spent
-key writes one large body into the log and not all that were under way. While all is well nobody waits.
+The others wait for its verdict, two seconds at most, and only where a budget or quota applies; so a spent
+key writes one large body into the log and not all that were under way. For a while after that nobody waits.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from typing import Final
 
 from ingress.final_verdicts import Who
 
-LARGE_BYTES: Final = 64 * 1024
-SCOUTS_FOR_S: Final = 0.5
-WELL_FOR_S: Final = 30.0
+LARGE_BYTES: Final = 1024 * 1024
+SCOUTS_FOR_S: Final = 2.0
+WELL_FOR_S: Final = 5.0
 _ENTRIES_MAX: Final = 10_000
 
 
 @dataclass(slots=True)
 class Scouts:
-    """Until when the others wait, by key and model; for half a minute after that nobody does."""
+    """Until when the others wait, by key and model; for five seconds after that nobody does."""
 
     _free_at_s: OrderedDict[Who, float] = field(default_factory=OrderedDict)
 

@@ -75,7 +75,7 @@ async def test_a_spent_budget_is_answered_without_the_log() -> None:
 
 async def test_of_many_large_requests_at_once_one_learns_that_the_budget_is_spent() -> None:
     """The others wait for it, and do not reach the log; where no budget is set nobody waits."""
-    large = "x" * 100_000
+    large = "x" * 1_100_000
     gateway = Gateway()
     _limited(gateway, budgets=(Budget(usd="1", period="total"),))
     gateway.log.worker = lambda _: ()

@@ -15,7 +15,7 @@ def test_the_first_goes_and_the_others_wait() -> None:
     assert scouts.may_go(("key_b", "echo"), 10.0)
 
 
-def test_they_wait_for_half_a_second_at_most() -> None:
+def test_they_wait_for_two_seconds_at_most() -> None:
     """A call that runs that long was admitted."""
     scouts = Scouts()
     scouts.may_go(WHO, 10.0)
