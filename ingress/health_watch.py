@@ -20,7 +20,7 @@ from ingress.fleet import (
     workers_of,
 )
 from schemas.failures import Transient
-from schemas.keys import BACKEND_HEALTH, CONFIG_APPLIED, DISK_SPACE
+from schemas.keys import BACKEND_HEALTH, BROKER_DISK, CONFIG_APPLIED
 from schemas.runtime.clock import Clock
 from schemas.runtime.config import ConfigFeed
 from schemas.runtime.store import StoreConnection, StoreError, text_pairs
@@ -84,7 +84,7 @@ class HealthWatch:
         *hashes, info = await asyncio.gather(
             call("HGETALL", CONFIG_APPLIED),
             call("HGETALL", BACKEND_HEALTH),
-            call("HGETALL", DISK_SPACE),
+            call("HGETALL", BROKER_DISK),
             call("INFO", "memory"),
         )
         applied, health, disks = map(text_pairs, hashes)

@@ -29,10 +29,6 @@ BROKER_DISK = "cfg:disk"
 """Hash: host of a broker to `<free bytes> <total bytes> <unix ms>` of the disk that holds its log."""
 
 
-DISK_SPACE = "cfg:disk"
-"""Hash: host of a broker to `<free bytes> <total bytes> <unix ms>` of the disk that its log is on."""
-
-
 def of_org(org: str, suffix: str) -> str:
     """The full key of a suffix inside an organization."""
     return f"{{{org}}}:{suffix}"

@@ -9,7 +9,7 @@ import pytest
 
 from ingress import health_watch
 from ingress.health_watch import HealthWatch
-from schemas.keys import BACKEND_HEALTH, CONFIG_APPLIED, DISK_SPACE
+from schemas.keys import BACKEND_HEALTH, BROKER_DISK, CONFIG_APPLIED
 from schemas.runtime.clock import Clock
 from schemas.runtime.produce import ProduceFailed
 from schemas.runtime.store import StoreUnavailable
@@ -26,7 +26,7 @@ class _Store:
         self.hashes: dict[str, list[bytes]] = {
             CONFIG_APPLIED: [b"dispatcher-0", b"dispatcher 7 " + now],
             BACKEND_HEALTH: [],
-            DISK_SPACE: [b"broker", b"5 9 " + now],
+            BROKER_DISK: [b"broker", b"5 9 " + now],
         }
 
     async def call(self, *command: str) -> Any:
