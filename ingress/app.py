@@ -115,7 +115,7 @@ class Ingress:
 
     def _bounds(self) -> dict[str, str]:
         """Bounds at which some requests are refused now."""
-        bounds = self.intake.gate.shares.bounds_reached()
+        bounds = self.intake.gate.shares.bounds_reached() | self.intake.bodies.bounds_reached()
         if self.public is not None and self.public.register.is_full:
             bounds["connections_max"] = f"{len(self.public.register)} connections"
         return bounds

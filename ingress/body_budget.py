@@ -78,6 +78,12 @@ class BodyBudget:
     _waiting: int = 0
     _waiting_bytes: int = 0
 
+    def bounds_reached(self) -> dict[str, str]:
+        """The bound, when bodies wait for room."""
+        if not self._waiting:
+            return {}
+        return {"body_budget": f"{self._waiting} bodies wait beside {self.held_bytes} bytes"}
+
     async def take(self, org: str, size: int) -> BodyHold | Refusal:
         """Room for a body that may have ``size`` bytes, now or within a second."""
         if size <= SMALL_BYTES_MAX:

@@ -133,3 +133,15 @@ async def test_a_turn_that_comes_when_its_owner_has_just_given_up_passes() -> No
     hold.release()
     assert isinstance(await stays, BodyHold)
     assert budget.held_bytes == 4 * _MIB
+
+
+async def test_bodies_that_wait_are_a_bound_that_is_reached() -> None:
+    budget = BodyBudget(_MIB)
+    hold = await _taken(budget, "a", 4 * _MIB)
+    assert budget.bounds_reached() == {}
+    waiting = asyncio.create_task(budget.take("b", 4 * _MIB))
+    await asyncio.sleep(0)
+    assert "1 bodies wait" in budget.bounds_reached()["body_budget"]
+    hold.release()
+    await waiting
+    assert budget.bounds_reached() == {}
