@@ -44,7 +44,8 @@ bench: setup  ## Requests/s, latency, CPU per request and memory, on the whole s
 isolation: setup  ## What loud, long, hostile and broken neighbours do to the others; ARGS names scenarios
 	$(BIN)/python -m tests.load.isolation $(ARGS)
 
-fuzz: setup  ## Hostile bytes at ingress, on the whole stack
+fuzz: setup  ## 100 000 odd answers to the dispatcher, 100 000 odd requests to ingress
+	$(BIN)/python -m tests.fuzz.upstream
 	$(BIN)/python -m tests.fuzz.requests $(ARGS)
 
 fmt: setup  ## Format the code

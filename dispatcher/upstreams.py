@@ -39,6 +39,8 @@ _BODY_BYTES_MAX: Final = 16 * 1024 * 1024
 _ERROR_BYTES_MAX: Final = 64 * 1024
 _ERROR_MAX_S: Final = 0.5
 """The status of a refusal says enough; its body may take this long."""
+_FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+"""Only the name of the model is ours to change; what else a body holds is not even read."""
 _HOST: Final = re.compile(r"[A-Za-z0-9._:%-]{1,253}")
 
 
@@ -207,6 +209,6 @@ def _for_backend(payload: bytes, choice: Choice) -> bytes:
     """The body, with the backend's own name of the model where it has one."""
     if choice.upstream_model is None:
         return payload
-    body = msgspec.json.decode(payload)
-    body["model"] = choice.upstream_model
+    body = _FIELDS.decode(payload)
+    body["model"] = msgspec.Raw(msgspec.json.encode(choice.upstream_model))
     return msgspec.json.encode(body)
