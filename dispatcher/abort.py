@@ -54,9 +54,15 @@ class Abort:
         self._has_answered = True
         self.on_answer()
 
-    def moved_on(self, until_s: float) -> None:
-        """The call made progress: it may go on until then (loop time), unless somebody ends it."""
-        if self.reason is None and self._scope is not None and not self._scope.expired():
+    def moved_on(self, until_s: float, precision_s: float) -> None:
+        """The call made progress: it may go on until then (loop time), unless somebody ends it.
+
+        A change below the precision is not worth a new timer: the call ends so much earlier at most.
+        """
+        if self.reason is not None or self._scope is None or self._scope.expired():
+            return
+        ends_at_s = self._scope.when()
+        if ends_at_s is not None and until_s - ends_at_s > precision_s:
             self._scope.reschedule(until_s)
 
     def end(self, reason: Reason) -> None:

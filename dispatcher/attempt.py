@@ -137,10 +137,11 @@ class AttemptRun:
 
     async def _relay(self, response: aiohttp.ClientResponse) -> AttemptEnd:
         """Relay events as they come; what arrives while a frame is stored joins the next frame."""
+        precision_s = min(1.0, self.choice.backend.timeout_s / 20)
         async for received in response.content.iter_any():
             if events := self.reader.feed(received):
                 await self._pass_on(events)
-                self.abort.moved_on(self._silent_until_s())
+                self.abort.moved_on(self._silent_until_s(), precision_s)
             if self.reader.output.is_full:
                 await self.counter.fold(self.reader.output)
             if self.abort.is_drained(len(received)):

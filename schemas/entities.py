@@ -162,6 +162,7 @@ class Backend(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     api_key_env: EnvName | None = None
     """Environment variable of the dispatcher that holds the backend's key."""
     timeout_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = 120
+    """How long an answer that is no stream may take, and how long a stream may bring no whole event."""
     max_concurrency: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 1_024
     state: Literal["active", "drained"] = "active"
 

@@ -34,12 +34,17 @@ class RunningBackend:
 
 @contextmanager
 def running_backend(
-    name: str, log: Path, *, port: int = 0, latency_ms: int = 0
+    name: str,
+    log: Path,
+    *,
+    port: int = 0,
+    latency_ms: int = 0,
+    module: str = "tests.fakes.backend",
 ) -> Iterator[RunningBackend]:
     """A fake backend on a free port (or the one given); ready when this yields."""
     options = ["--port", str(port), "--log", str(log.absolute()), "--name", name]
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.fakes.backend", *options, "--latency-ms", str(latency_ms)],
+        [sys.executable, "-m", module, *options, "--latency-ms", str(latency_ms)],
         stdout=subprocess.PIPE,
         text=True,
         cwd=REPOSITORY,

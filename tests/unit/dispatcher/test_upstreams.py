@@ -6,7 +6,8 @@ import json
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import aiohttp
 import pytest
@@ -233,3 +234,71 @@ async def test_a_probe_of_nobody_finds_nobody() -> None:
 def test_v1_is_added_to_a_bare_host(url: str, base: str) -> None:
     """The URL is what ``OPENAI_BASE_URL`` would be."""
     assert base_url(url) == base
+
+
+@pytest.mark.parametrize("value", ["s3cret\n", " s3cret\r\n"])
+async def test_a_key_that_ends_in_a_newline_is_used_without_it(value: str) -> None:
+    """As files give it."""
+    seen: list[tuple[dict[str, str], bytes]] = []
+    async with (
+        _recording(seen) as url,
+        upstreams({"BACKEND_B1_API_KEY": value}) as client,
+        client.chat(choice_of(url, api_key_env="BACKEND_B1_API_KEY"), b"{}", "r1"),
+    ):
+        pass
+
+    assert seen[0][0]["authorization"] == "Bearer s3cret"
+
+
+async def test_a_key_that_no_header_can_carry_fails_its_backend_only(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Said once, without the key; others are called."""
+    keys = {"BACKEND_B1_API_KEY": "s3\ncret", "BACKEND_B2_API_KEY": "\u043a\u043b\u044e\u0447"}
+    async with backend(answering(200, b"{}")) as url, upstreams(keys) as client:
+        for variable in (*keys, *keys):
+            with pytest.raises(UpstreamFailure) as caught:
+                async with client.chat(choice_of(url, api_key_env=variable), b"{}", "r1"):
+                    pass
+            assert (caught.value.code, caught.value.may_have_spent) == (
+                "no_backend_available",
+                False,
+            )
+            assert await client.fault(Backend(url=url, api_key_env=variable)) is not None
+        async with client.chat(choice_of(url), b"{}", "r1") as response:
+            assert response.status == 200
+
+    said = [record.getMessage() for record in caplog.records]
+    assert [sum(variable in line for line in said) for variable in keys] == [1, 1]
+    assert not any("cret" in line for line in said)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://[::1/v1", "http://[::1]@", "http://h:99999", f"http://{'a' * 70}", "http://.."]
+)
+async def test_a_url_that_cannot_be_called_is_no_backend(url: str) -> None:
+    """Nothing was sent, so another may try."""
+    broken = Choice("b1", cast("Backend", SimpleNamespace(url=url, api_key_env=None)), None)
+    async with upstreams() as client:
+        with pytest.raises(UpstreamFailure) as caught:
+            async with client.chat(broken, b"{}", "r1"):
+                pass
+
+    assert (caught.value.code, caught.value.retryable) == ("no_backend_available", True)
+    assert not caught.value.may_have_spent
+
+
+async def test_renaming_the_model_keeps_every_other_byte() -> None:
+    """Numbers beyond 64 bits too."""
+    seen: list[tuple[dict[str, str], bytes]] = []
+    body = b'{"seed": 1152921504606846977123456789, "model": "echo","x":{"a": [1.10]}}'
+    async with (
+        _recording(seen) as url,
+        upstreams() as client,
+        client.chat(Choice("b1", Backend(url=url), "echo-2"), body, "r1"),
+    ):
+        pass
+
+    assert b"1152921504606846977123456789" in seen[0][1]
+    assert b'{"a": [1.10]}' in seen[0][1]
+    assert json.loads(seen[0][1])["model"] == "echo-2"
