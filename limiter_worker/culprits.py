@@ -16,7 +16,7 @@ from limiter_worker.replies import ReplySender
 from limiter_worker.taken import Taken
 from limiter_worker.verdicts import end
 from schemas.errors import ErrorCode
-from schemas.failures import Poison
+from schemas.failures import Poison, Transient
 from schemas.headers import passed_on
 from schemas.runtime.clock import Clock
 from schemas.runtime.consume.dead_letters import DeadLetters, TooManyDeadLetters
@@ -83,15 +83,19 @@ class Culprits:
             record.finish()
 
     async def _end(self, taken: Taken, error: Exception) -> None:
+        """Every step is tried, and the record finished, unless the broker stays away for too long."""
         try:
-            is_ours = await self._withdraw(taken)
-            if is_ours:
-                await self._fail(taken)
-            await self._bury(taken, error)
-        except Exception:  # noqa: BLE001  # total: the record stays unfinished and is read again
-            _LOG.exception("request %s", taken.accepted.request.request_id)
-        else:
-            taken.record.finish()
+            try:
+                if await self._withdraw(taken):
+                    await self._fail(taken)
+            finally:
+                await self._bury(taken, error)
+        except Transient as away:
+            _LOG.error("request %s is read again: %r", taken.accepted.request.request_id, away)
+            return
+        except Exception:  # noqa: BLE001  # total: what fails even here must not come again for ever
+            _LOG.exception("no outcome for %s", taken.accepted.request.request_id)
+        taken.record.finish()
 
     async def _withdraw(self, taken: Taken) -> bool:
         """Return its hold and see to it that it is never admitted; False when it is over or runs:

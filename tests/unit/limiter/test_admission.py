@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from limiter_worker import admission, taken
+from limiter_worker import admission, culprits, taken
 from limiter_worker.terms import Defaults, terms_of
 from schemas.config_state import Snapshot
 from schemas.entities import Limits
@@ -156,6 +156,25 @@ async def test_a_batch_that_fails_as_a_whole_is_taken_apart(
     await limiter.handle(*records)
 
     _assert_only_the_second_failed(limiter, records)
+
+
+async def test_a_defect_that_strikes_the_failed_outcome_too_leaves_nothing_unfinished(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The dead letter is kept and the record is not read again for ever."""
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(culprits, "follow_up", fail)
+    limiter, ledger = _limiter()
+    ledger.failures["r1"] = LedgerFault("ERR")
+    record = limiter.record(_request(1))
+    await limiter.handle(record)
+
+    assert record.finished == 1
+    assert [r.topic for r in limiter.producer.produced] == [_LETTERS]
+    assert ledger.state_of("r1") == "CANCELLED"
 
 
 async def test_a_request_that_ran_meanwhile_gets_no_second_outcome() -> None:
