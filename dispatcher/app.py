@@ -48,13 +48,12 @@ def create_app(settings: DispatcherSettings, api_keys: Mapping[str, str]) -> Wor
     dispatching = _reader(worker, settings, upstreams, slots, leases)
     _watch_backends(worker, upstreams, slots)
     _listen_for_cancels(worker, leases)
-    worker.background += [leases.keep, dispatching.watch]
+    worker.background.append(leases.keep)
+    worker.checks.append(lambda: {"slots": slots.component()})
 
     async def drain() -> None:
-        """Take nothing new, let what runs end by itself, and end what takes too long."""
-        if worker.app.started:
-            worker.app.consumer.stop_flow()
-            worker.app.flow_control.suspend()
+        """Let what was taken run to its end, and end what takes too long. The partitions have been
+        handed over by then: nothing new comes."""
         await dispatching.wait_until_idle(settings.stop_after_s)
         leases.end_all()
         await dispatching.wait_until_idle(settings.drain_max_s + _CLOSE_S)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -22,7 +23,8 @@ from schemas.codec import decode_as, encode
 from schemas.errors import ErrorCode
 from schemas.events import RequestAccepted, RequestAdmitted
 from schemas.runtime.clock import Clock
-from schemas.runtime.consume.dead_letters import DeadLetters, TooManyDeadLetters
+from schemas.runtime.consume.dead_letters import DeadLetters
+from schemas.runtime.consume.inbox import EXIT_STUCK
 from schemas.runtime.consume.records import Record
 from schemas.runtime.ledger import answers
 from schemas.runtime.telemetry import Metrics
@@ -45,7 +47,6 @@ class Dispatching:
     _repeats: dict[str, list[Record]] = field(default_factory=dict)
     """Request id to all copies of its record, delivered while it runs here."""
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
-    _fatal: asyncio.Queue[BaseException] = field(default_factory=asyncio.Queue)
 
     async def handle(self, batch: list[Record]) -> None:
         """Start a task per record; the batch counts as handled at once."""
@@ -62,21 +63,20 @@ class Dispatching:
                 while self._tasks:
                     await asyncio.wait(self._tasks)
 
-    async def watch(self) -> None:
-        """Wait for what must end the process, and raise it: more dead letters than an accident makes."""
-        raise await self._fatal.get()
-
     def _ended(self, task: asyncio.Task[None]) -> None:
+        """Only one thing gets out of a task: more records that nobody can read than an accident makes.
+        They stay where they are, for a process that can."""
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            _LOG.critical("the process must end: %r", error, exc_info=error)
-            self._fatal.put_nowait(error)
+            _LOG.critical("the process ends: %r", error, exc_info=error)
+            os._exit(EXIT_STUCK)
 
     async def _run(self, record: Record) -> None:
         try:
             job = _decoded(record)
         except Exception as error:  # noqa: BLE001  # total: one record that cannot be read
-            await self._dead_letter(record, "decode", error)
+            await self.dead_letters.take(record, "decode", error)
+            self.metrics.count("tallygate_dead_letters_total", record.topic)
             record.finish()
             return
         request_id = job.request.request_id
@@ -99,18 +99,16 @@ class Dispatching:
         except Exception as defect:  # noqa: BLE001  # total: one request
             _LOG.exception("request %s ended by a defect", job.request.request_id)
             await self.closing.end_broken(job, record, defect)
-            record.value = _encoded(job)
-            await self._dead_letter(record, "dispatch", defect)
+            await self._set_aside(job, record, defect)
 
-    async def _dead_letter(self, record: Record, stage: str, error: Exception) -> None:
-        """Keep the record for whoever looks into it. Raises ``TooManyDeadLetters``."""
+    async def _set_aside(self, job: Job, record: Record, defect: Exception) -> None:
+        """Keep the record for whoever looks into it; its outcome stands already."""
         try:
-            await self.dead_letters.take(record, stage, error)
-        except TooManyDeadLetters:
-            raise
-        except Exception:  # noqa: BLE001  # total: its outcome stands; the letter is for operators
+            record.value = _encoded(job)
+            await self.dead_letters.take(record, "dispatch", defect)
+            self.metrics.count("tallygate_dead_letters_total", record.topic)
+        except Exception:  # noqa: BLE001  # total: a letter that cannot be kept must not hold the record
             _LOG.exception("no dead letter of %s", record.ref)
-        self.metrics.count("tallygate_dead_letters_total", record.topic)
 
     async def _claim_and_run(self, job: Job, record: Record) -> None:
         """Run the request if it is ours to run, else do what its state in the ledger asks for."""

@@ -20,7 +20,7 @@ from dispatcher.scheduling import WAIT_MAX_S, Line, ServedRate, Waiting
 from schemas.errors import ErrorCode
 from schemas.events import RequestAccepted
 from schemas.runtime.clock import Clock
-from schemas.runtime.telemetry import Metrics
+from schemas.runtime.telemetry import DEGRADED, Metrics
 
 _LOG = logging.getLogger(__name__)
 
@@ -114,8 +114,10 @@ class Slots:
         """Readiness: ``ok``, or which bound is reached."""
         shed_s = self._shed_at_s
         if shed_s is not None and self.clock.monotonic_s() - shed_s < _SHEDDING_SHOWN_S:
-            return f"shedding, {self.waiting} wait"
-        return f"all {self.backends.slots} slots taken" if self.backends.is_full else "ok"
+            return f"{DEGRADED}shedding, {self.waiting} wait"
+        if self.backends.is_full:
+            return f"{DEGRADED}all {self.backends.slots} slots taken"
+        return "ok"
 
     async def _wait(self, key: _Key, wish: Wish) -> Slot | NoSlot:
         now_s, now_ms, request = self.clock.monotonic_s(), self.clock.now_ms(), wish.request

@@ -135,7 +135,7 @@ async def test_whoever_waits_too_long_is_told_when_to_come_back() -> None:
     assert refused.code is ErrorCode.OVERLOADED
     assert (refused.retry_after_ms or 0) >= 100
     assert not job.done()
-    assert slots.component().startswith("shedding")
+    assert slots.component().startswith("degraded: shedding")
     job.cancel()
 
 
@@ -234,7 +234,7 @@ async def test_a_bound_that_is_reached_is_said() -> None:
     assert slots.component() == "ok"
     await _taken(slots, "echo")
     await _taken(slots, "echo")
-    assert slots.component() == "all 2 slots taken"
+    assert slots.component() == "degraded: all 2 slots taken"
 
 
 async def test_a_defect_while_slots_are_looked_after_ends_no_wait(
