@@ -188,6 +188,7 @@ class Closing:
             fence,
             request.keep_result,
             self.clock.monotonic_s() + left_s,
+            request.org,
         )
 
     async def _set_result_aside(

@@ -11,7 +11,7 @@ from typing import Final
 
 from schemas.claim_check import KEPT_AFTER_DEADLINE_MS
 from schemas.events import RequestAccepted
-from schemas.runtime.bus import Bus
+from schemas.runtime.bus import COUNTED, Bus
 from schemas.runtime.store import StoreError, StoreUnavailable
 
 _LOG = logging.getLogger(__name__)
@@ -20,7 +20,6 @@ _BYTES_PER_ORG_MAX: Final = 16 * 1024 * 1024
 _BYTES_MAX: Final = 64 * 1024 * 1024
 _PUT_WITHIN_S: Final = 0.5
 """A client waits for it; a bus that is slower is done without."""
-_COUNTED: Final = ("bodies:due", "bodies:owners", "bodies:bytes")
 
 
 def body_key(request_id: str) -> str:
@@ -42,8 +41,7 @@ class Bodies:
             "tgbus1_put_body",
             4,
             body_key(request.request_id),
-            *_COUNTED,
-            request.request_id,
+            *COUNTED,
             request.org,
             request.payload,
             ttl_ms,
@@ -69,8 +67,6 @@ class Bodies:
     async def drop(self, request_id: str) -> None:
         """Give its room back; a body that is not dropped expires."""
         try:
-            await self._store.call(
-                "FCALL", "tgbus1_drop_body", 4, body_key(request_id), *_COUNTED, request_id
-            )
+            await self._store.call("FCALL", "tgbus1_drop_body", 4, body_key(request_id), *COUNTED)
         except (StoreUnavailable, StoreError) as error:
             _LOG.warning("the body of %s stays until it expires: %r", request_id, error)

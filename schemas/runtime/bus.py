@@ -6,6 +6,7 @@ the body inline. Pub/sub may lose it; the stream is what a reader falls back to.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib import resources
 from typing import Final
 
@@ -18,6 +19,12 @@ ENDED_TTL_MS: Final = 60 * 1000
 """After the terminal frame, for an ingress that missed it; the bus holds a minute of traffic, not more."""
 KEPT_TTL_MS: Final = 24 * 3_600 * 1000
 """For jobs and keyed requests, whose results are fetched later."""
+
+COUNTED: Final = ("counted:due", "counted:owners", "counted:bytes")
+"""Where the bus counts what each organization has on it; bus.lua has the types."""
+_STREAMS_PER_ORG_BYTES_MAX: Final = 64 * 1024 * 1024
+_STREAMS_BYTES_MAX: Final = 256 * 1024 * 1024
+"""Half of the bus's memory at most is for what may be read late."""
 
 
 def channel_of(ingress_instance: str) -> str:
@@ -33,6 +40,15 @@ def cancel_channel_of(instance_id: str) -> str:
 def stream_of(request_id: str) -> str:
     """The stream that keeps a request's frames."""
     return f"rep:{request_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Long:
+    """A stream that holds much: whose it is, from which frame on it is kept, and how much that is."""
+
+    org: str
+    first_seq: int
+    size_bytes: int
 
 
 class Bus:
@@ -54,20 +70,26 @@ class Bus:
         """Disconnect."""
         await self.store.stop()
 
-    async def send(self, frame: Frame, reply_to: str | None, *, kept: bool = False) -> bool:
+    async def send(
+        self, frame: Frame, reply_to: str | None, *, kept: bool = False, long: Long | None = None
+    ) -> bool:
         """Store and announce the frame; False when a newer fence or the same number was there.
 
-        ``kept`` frames stay for a day, others until shortly after their request ended.
+        ``kept`` frames stay for a day, others until shortly after their request ended. ``long`` says
+        how much of a long stream is kept.
         """
+        counted, bounds = ((), ()) if long is None else (COUNTED, _bounds(frame, long))
         appended = await self.store.call(
             "FCALL",
             "tgbus1_send",
-            1,
+            1 + len(counted),
             stream_of(frame.request_id),
+            *counted,
             f"{frame.fence}-{frame.seq}",
             encode_frame(frame),
             reply_to or "",
             _ttl_ms(frame, kept=kept),
+            *bounds,
         )
         return bool(appended)
 
@@ -87,6 +109,11 @@ class Bus:
         """Ring the owner of a running attempt; one that does not hear it learns from its lease."""
         instance_id = owner.partition("/")[0]
         await self.store.call("PUBLISH", cancel_channel_of(instance_id), request_id)
+
+
+def _bounds(frame: Frame, long: Long) -> tuple[str | int, ...]:
+    oldest = f"{frame.fence}-{long.first_seq}"
+    return oldest, long.org, long.size_bytes, _STREAMS_PER_ORG_BYTES_MAX, _STREAMS_BYTES_MAX
 
 
 def _ttl_ms(frame: Frame, *, kept: bool) -> int:

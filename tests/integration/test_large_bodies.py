@@ -50,7 +50,7 @@ async def test_a_large_body_reaches_the_backend_whole(
         assert [len(body) for body in backend.bodies] == [100_043]
         assert scene.requests.reads == reads
         assert await scene.bus.store.call("EXISTS", body_key(request.request_id)) == 0
-        assert await scene.bus.store.call("EXISTS", "bodies:bytes") == 0
+        assert await scene.bus.store.call("EXISTS", "counted:bytes") == 0
 
 
 async def test_a_body_that_nobody_has_ends_its_request_with_nothing_booked(

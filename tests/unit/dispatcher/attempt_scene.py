@@ -16,7 +16,7 @@ from dispatcher.token_counts import TokenCounter
 from dispatcher.upstreams import Upstreams
 from schemas.events import RequestAccepted
 from schemas.frames import Chunk, Frame
-from schemas.runtime.bus import Bus
+from schemas.runtime.bus import Bus, Long
 from schemas.runtime.clock import Clock
 from tests.unit.examples import DISPATCHED_AT, NOW_MS, accepted, admitted
 
@@ -30,7 +30,9 @@ class FakeBus:
     events: list[object] = field(default_factory=list)
     has_chunk: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def send(self, frame: Frame, reply_to: str | None, *, kept: bool) -> bool:
+    async def send(
+        self, frame: Frame, reply_to: str | None, *, kept: bool, long: Long | None = None
+    ) -> bool:
         self.events.append(frame.content)
         if isinstance(frame.content, Chunk):
             self.has_chunk.set()

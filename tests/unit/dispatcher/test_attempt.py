@@ -310,7 +310,7 @@ async def test_how_a_call_ends_speaks_for_or_against_its_backend(
 async def test_a_frame_that_the_bus_refuses_is_the_last_one() -> None:
     """A torn stream must not reach the client; the call itself is read to its end and booked."""
 
-    async def refuse(frame: Frame, reply_to: str | None, *, kept: bool) -> bool:
+    async def refuse(frame: Frame, reply_to: str | None, **_: object) -> bool:
         scene.bus.events.append(type(frame.content))
         raise StoreError("OOM")
 

@@ -10,7 +10,7 @@ import pytest
 
 from dispatcher.replies import ReplyStream
 from schemas.frames import Chunk, Frame
-from schemas.runtime.bus import Bus
+from schemas.runtime.bus import Bus, Long
 from schemas.runtime.store import StoreError, StoreUnavailable
 
 
@@ -21,7 +21,9 @@ class _FakeBus:
     failures: list[Exception] = field(default_factory=list)
     stored: list[tuple[Frame, str | None, bool]] = field(default_factory=list)
 
-    async def send(self, frame: Frame, reply_to: str | None, *, kept: bool = False) -> bool:
+    async def send(
+        self, frame: Frame, reply_to: str | None, *, kept: bool = False, long: Long | None = None
+    ) -> bool:
         if self.failures:
             raise self.failures.pop(0)
         self.stored.append((frame, reply_to, kept))

@@ -1,0 +1,73 @@
+"""Frames that nobody reads: bounded per request and per organization, whoever sends them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from dispatcher import replies
+from dispatcher.replies import ReplyStream
+from schemas.frames import Chunk, Terminal
+from schemas.runtime import bus as bus_module
+from schemas.runtime.bus import Bus, stream_of
+from tests.integration.ledger_server import LedgerServer
+
+_KIB = 1024
+
+
+@pytest.fixture
+async def bus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bus]:
+    monkeypatch.setattr(replies, "_SHORT_BYTES_MAX", 10 * _KIB)
+    monkeypatch.setattr(replies, "_KEPT_BYTES_MAX", 50 * _KIB)
+    monkeypatch.setattr(bus_module, "_STREAMS_PER_ORG_BYTES_MAX", 100 * _KIB)
+    server = LedgerServer(tmp_path)
+    server.start()
+    bus = Bus(f"redis://127.0.0.1:{server.port}/1")
+    await bus.start()
+    yield bus
+    await bus.stop()
+    server.kill()
+
+
+def _stream(bus: Bus, request_id: str, org: str) -> ReplyStream:
+    return ReplyStream(bus, request_id, None, 1, False, time.monotonic() + 5, org)
+
+
+async def _send(stream: ReplyStream, chunks: int) -> None:
+    for _ in range(chunks):
+        assert await stream.send(Chunk(b"x" * _KIB))
+
+
+async def test_a_stream_keeps_its_newest_frames_only(bus: Bus) -> None:
+    await _send(_stream(bus, "r", "a"), 200)
+    frames = await bus.read("r", "0-0")
+    assert [frame.seq for frame in frames] == list(range(151, 201))
+
+
+async def test_a_short_stream_is_kept_whole_and_not_counted(bus: Bus) -> None:
+    await _send(_stream(bus, "r", "a"), 10)
+    assert len(await bus.read("r", "0-0")) == 10
+    assert await bus.store.call("EXISTS", "counted:bytes") == 0
+
+
+async def test_an_organization_cannot_fill_the_bus(bus: Bus) -> None:
+    for number in range(20):
+        await _send(_stream(bus, f"loud-{number}", "loud"), 60)
+    await _send(_stream(bus, "quiet", "quiet"), 40)
+    assert len(await bus.read("quiet", "0-0")) == 40
+    lengths = [len(await bus.read(f"loud-{number}", "0-0")) for number in range(20)]
+    assert sum(lengths) < 150
+    assert int(await bus.store.call("HGET", "counted:bytes", "o:loud")) <= 100 * _KIB
+
+
+async def test_an_ended_stream_counts_for_a_minute_more(bus: Bus) -> None:
+    stream = _stream(bus, "r", "a")
+    await _send(stream, 20)
+    await stream.send(Terminal(http_status=200))
+    left_ms = await bus.store.call("PTTL", stream_of("r"))
+    due_ms = int(await bus.store.call("ZSCORE", "counted:due", stream_of("r")))
+    assert left_ms <= 60_000
+    assert due_ms - time.time() * 1000 < 61_000
