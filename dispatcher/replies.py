@@ -39,6 +39,8 @@ class ReplyStream:
     _kept: deque[tuple[int, int]] = field(default_factory=deque)
     """Number and bytes of the newest chunks, as many as the bus keeps."""
     _kept_bytes: int = 0
+    _first_seq: int = 0
+    """The oldest frame that is kept, once older ones are not."""
 
     async def send(self, content: Started | Chunk | Terminal) -> bool:
         """Store and announce the next frame. False when it could not be stored in time.
@@ -59,7 +61,7 @@ class ReplyStream:
         return True
 
     def _long(self, content: Started | Chunk | Terminal) -> Long | None:
-        """What the bus has to know of a stream that has become long."""
+        """What the bus has to know of a stream that has become long, or will stay for long."""
         if isinstance(content, Started):
             return None
         size = len(content.body)
@@ -67,5 +69,7 @@ class ReplyStream:
         self._kept_bytes += size
         while self._kept_bytes > _KEPT_BYTES_MAX and len(self._kept) > 1:
             self._kept_bytes -= self._kept.popleft()[1]
-        is_long = self._kept_bytes > _SHORT_BYTES_MAX
-        return Long(self.org, self._kept[0][0], self._kept_bytes) if is_long else None
+            self._first_seq = self._kept[0][0]
+        stays = self.kept and self.seq > 1 and isinstance(content, Terminal)
+        is_long = stays or self._kept_bytes > _SHORT_BYTES_MAX
+        return Long(self.org, self._first_seq, self._kept_bytes) if is_long else None

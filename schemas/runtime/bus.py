@@ -17,8 +17,10 @@ RUNNING_TTL_MS: Final = 15 * 60 * 1000
 """Longer than any request may run."""
 ENDED_TTL_MS: Final = 60 * 1000
 """After the terminal frame, for an ingress that missed it; the bus holds a minute of traffic, not more."""
-KEPT_TTL_MS: Final = 24 * 3_600 * 1000
-"""For jobs and keyed requests, whose results are fetched later."""
+KEPT_TTL_MS: Final = 10 * 60 * 1000
+"""For jobs and keyed requests, whose results are fetched later; afterwards the log has them."""
+KEPT_STREAM_TTL_MS: Final = 24 * 3_600 * 1000
+"""For keyed streams, whose events are nowhere else; each organization has its share of room for them."""
 
 COUNTED: Final = ("counted:due", "counted:owners", "counted:bytes")
 """Where the bus counts what each organization has on it; bus.lua has the types."""
@@ -44,7 +46,7 @@ def stream_of(request_id: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Long:
-    """A stream that holds much: whose it is, from which frame on it is kept, and how much that is."""
+    """A stream that holds much, or for long: whose it is, from which frame on it is kept, and how much that is."""
 
     org: str
     first_seq: int
@@ -75,8 +77,8 @@ class Bus:
     ) -> bool:
         """Store and announce the frame; False when a newer fence or the same number was there.
 
-        ``kept`` frames stay for a day, others until shortly after their request ended. ``long`` says
-        how much of a long stream is kept.
+        ``kept`` frames stay for minutes, in streams for a day, others until shortly after their
+        request ended. ``long`` says how much is kept of a stream that is counted.
         """
         counted, bounds = ((), ()) if long is None else (COUNTED, _bounds(frame, long))
         appended = await self.store.call(
@@ -117,6 +119,7 @@ def _bounds(frame: Frame, long: Long) -> tuple[str | int, ...]:
 
 
 def _ttl_ms(frame: Frame, *, kept: bool) -> int:
+    is_stream = frame.seq > 1 or not isinstance(frame.content, Terminal)
     if kept:
-        return KEPT_TTL_MS
+        return KEPT_STREAM_TTL_MS if is_stream else KEPT_TTL_MS
     return ENDED_TTL_MS if isinstance(frame.content, Terminal) else RUNNING_TTL_MS

@@ -34,6 +34,7 @@ _LEAVES_EARLY: Final = 0.2
 _PROBE_EVERY_S: Final = 0.25
 _OWN_FAULT: Final = 500
 _OVERLOADED: Final = 503
+_TOO_LATE: Final = "504"
 
 
 @dataclass
@@ -50,6 +51,8 @@ class Findings:
         status = answer[9:12].decode("ascii", "replace") if answer else "closed"
         self.answers[status] += 1
         is_ours = status.isdigit() and int(status) >= _OWN_FAULT and int(status) != _OVERLOADED
+        if status == _TOO_LATE and b"x-request-timeout" in raw.lower():
+            is_ours = False  # It asked for no time at all.
         if is_ours or (answer and not answer.startswith(b"HTTP/1.1 ")):
             self.faults.append(f"#{number}: {answer[:200]!r} to {raw[:300]!r}")
 

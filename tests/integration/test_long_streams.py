@@ -10,7 +10,7 @@ import pytest
 
 from dispatcher import replies
 from dispatcher.replies import ReplyStream
-from schemas.frames import Chunk, Terminal
+from schemas.frames import Chunk, Started, Terminal
 from schemas.runtime import bus as bus_module
 from schemas.runtime.bus import Bus, stream_of
 from tests.integration.ledger_server import LedgerServer
@@ -32,8 +32,8 @@ async def bus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
     server.kill()
 
 
-def _stream(bus: Bus, request_id: str, org: str) -> ReplyStream:
-    return ReplyStream(bus, request_id, None, 1, False, time.monotonic() + 5, org)
+def _stream(bus: Bus, request_id: str, org: str, *, kept: bool = False) -> ReplyStream:
+    return ReplyStream(bus, request_id, None, 1, kept, time.monotonic() + 5, org)
 
 
 async def _send(stream: ReplyStream, chunks: int) -> None:
@@ -71,3 +71,19 @@ async def test_an_ended_stream_counts_for_a_minute_more(bus: Bus) -> None:
     due_ms = int(await bus.store.call("ZSCORE", "counted:due", stream_of("r")))
     assert left_ms <= 60_000
     assert due_ms - time.time() * 1000 < 61_000
+
+
+async def test_streams_that_are_kept_for_a_day_have_their_share_and_results_have_minutes(
+    bus: Bus,
+) -> None:
+    for number in range(20):
+        stream = _stream(bus, f"keyed-{number}", "loud", kept=True)
+        await stream.send(Started("backend", "[]"))
+        await _send(stream, 9)
+        await stream.send(Terminal(http_status=200))
+    assert [frame.seq for frame in await bus.read("keyed-0", "0-0")] == list(range(1, 12))
+    left_ms = [await bus.store.call("PTTL", stream_of(f"keyed-{number}")) for number in (0, 19)]
+    assert left_ms[0] > 80_000_000
+    assert left_ms[1] <= 60_000
+    await _stream(bus, "job", "quiet", kept=True).send(Terminal(http_status=200, body=b"x" * 100))
+    assert 500_000 < await bus.store.call("PTTL", stream_of("job")) <= 600_000
