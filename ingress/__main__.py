@@ -8,9 +8,9 @@ import sys
 
 from ingress.app import create_app
 from ingress.settings import IngressSettings
+from schemas.runtime.log_lines import configure_logging
 from schemas.runtime.loop_counts import loop_factory
 from schemas.runtime.settings import read_settings, redacted
-from schemas.runtime.telemetry import configure_logging
 
 _LOG = logging.getLogger(__name__)
 

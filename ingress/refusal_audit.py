@@ -15,6 +15,7 @@ from schemas.codec import encode
 from schemas.events import AuditRecorded
 from schemas.headers import event_headers
 from schemas.runtime.clock import Clock
+from schemas.runtime.log_lines import EVIDENCE
 from schemas.runtime.produce import Outgoing, ProduceFailed, Producer
 from schemas.topics import AUDIT
 
@@ -76,4 +77,6 @@ def _record(event: AuditRecorded) -> Outgoing:
 
 def _write(events: Sequence[AuditRecorded]) -> None:
     for event in events:
-        _LOG.warning("audit event for the log: %s", msgspec.json.encode(event).decode())
+        _LOG.warning(
+            "audit event for the log: %s", msgspec.json.encode(event).decode(), extra=EVIDENCE
+        )

@@ -20,6 +20,7 @@ from schemas.events import AuditRecorded
 from schemas.failures import Failure
 from schemas.runtime.clock import Clock
 from schemas.runtime.consume.records import Record
+from schemas.runtime.log_lines import EVIDENCE
 from schemas.runtime.produce import Producer
 
 _LOG = logging.getLogger(__name__)
@@ -98,5 +99,9 @@ class AuditTrail:
                 await self.producer.deliver(records, deadline_s)
         except (Failure, TimeoutError) as error:
             for event in events:
-                _LOG.warning("audit event for the log: %s", msgspec.json.encode(event).decode())
+                _LOG.warning(
+                    "audit event for the log: %s",
+                    msgspec.json.encode(event).decode(),
+                    extra=EVIDENCE,
+                )
             _LOG.warning("Kafka did not take %d audit events: %r", len(events), error)

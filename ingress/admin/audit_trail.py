@@ -15,6 +15,7 @@ import msgspec
 from schemas.codec import encode
 from schemas.events import AuditRecorded, RecordRef
 from schemas.headers import event_headers
+from schemas.runtime.log_lines import EVIDENCE
 from schemas.runtime.produce import Outgoing, ProduceFailed
 from schemas.topics import AUDIT
 
@@ -41,4 +42,6 @@ async def record_audit(
     try:
         await asyncio.wait_for(sender.send(outgoing), deadline_s)
     except (ProduceFailed, TimeoutError):
-        _LOG.warning("audit event for the log: %s", msgspec.json.encode(event).decode())
+        _LOG.warning(
+            "audit event for the log: %s", msgspec.json.encode(event).decode(), extra=EVIDENCE
+        )

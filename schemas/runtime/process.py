@@ -9,11 +9,11 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from schemas.runtime.config import ConfigUnavailable
+from schemas.runtime.log_lines import configure_logging
 from schemas.runtime.loop_counts import loop_factory
 from schemas.runtime.produce import ProduceFailed
 from schemas.runtime.settings import WorkerSettings, read_settings, redacted
 from schemas.runtime.store import StoreUnavailable
-from schemas.runtime.telemetry import configure_logging
 from schemas.runtime.worker import Worker
 
 _LOG = logging.getLogger(__name__)

@@ -1,15 +1,10 @@
-"""Logs as JSON lines on stdout, metrics in a registry of their own, and the worker's status pages."""
+"""Metrics in a registry of their own, and the worker's status pages."""
 
 from __future__ import annotations
 
-import logging
-import sys
-import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily
@@ -24,69 +19,6 @@ Check = Callable[[], dict[str, str]]
 
 DEGRADED = "degraded: "
 PAUSED = "paused: "
-
-_LIBRARY_LINES_PER_S = 10
-_QUIET_LOGGERS = (
-    "aiokafka",
-    "faust",
-    "mode",
-    "httpx",
-    "httpcore",
-    "uvicorn.error",
-    "schemas.runtime.consume.faust_app",
-    "schemas.runtime.consume.delivery",
-)
-
-
-class _JsonLines(logging.Formatter):
-    def __init__(self, service: str) -> None:
-        super().__init__()
-        self._service = service
-
-    def format(self, record: logging.LogRecord) -> str:
-        line: dict[str, Any] = {
-            "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat(),
-            "severity": record.levelname,
-            "event": record.getMessage(),
-            "logger": record.name,
-            "service.name": self._service,
-        }
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return msgspec.json.encode(line).decode()
-
-
-class _Throttle(logging.Filter):
-    """Lets a library say so much a second: while a broker is away, aiokafka repeats itself hundreds
-    of times a second, and a long outage would fill the disk."""
-
-    def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
-        super().__init__()
-        self._clock_s = clock_s
-        self._second = 0
-        self._said = 0
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if not record.name.startswith(_QUIET_LOGGERS):
-            return True
-        second = int(self._clock_s())
-        if second != self._second:
-            self._second, self._said = second, 0
-        self._said += 1
-        return self._said <= _LIBRARY_LINES_PER_S
-
-
-def configure_logging(service: str, level: str) -> None:
-    """One JSON object a line. Called once, by the entry point.
-
-    Chatty libraries stay at WARNING: below it they build debug records on the hot path.
-    """
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(_JsonLines(service))
-    handler.addFilter(_Throttle())
-    logging.basicConfig(level=level, handlers=[handler], force=True)
-    for name in _QUIET_LOGGERS:
-        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 class _Totals(Collector):

@@ -1,33 +1,8 @@
-"""Logs: ours always, a library's only so many a second."""
+"""Metrics and readiness as they are shown."""
 
 from __future__ import annotations
 
-import logging
-
-from schemas.runtime.telemetry import Metrics, _Throttle, readiness
-
-
-def _record(logger: str) -> logging.LogRecord:
-    return logging.LogRecord(logger, logging.ERROR, "", 0, "broker away", None, None)
-
-
-def test_a_library_that_repeats_itself_is_cut_short_within_a_second() -> None:
-    """An outage of a broker must not fill the disk; the next second it may speak again."""
-    now_s = [100.0]
-    throttle = _Throttle(lambda: now_s[0])
-    first = [throttle.filter(_record("aiokafka.consumer.fetcher")) for _ in range(500)]
-    now_s[0] = 101.0
-    second = [throttle.filter(_record("aiokafka.conn")) for _ in range(3)]
-
-    assert sum(first) == 10
-    assert second == [True] * 3
-
-
-def test_our_own_lines_are_never_cut() -> None:
-    """Each is written once, for a reason."""
-    throttle = _Throttle(lambda: 1.0)
-
-    assert all(throttle.filter(_record("dispatcher.closing")) for _ in range(500))
+from schemas.runtime.telemetry import Metrics, readiness
 
 
 def test_a_counter_that_somebody_else_keeps_is_read_when_the_page_is() -> None:
