@@ -104,10 +104,12 @@ class AckWindow:
         """The partition is ours from offset ``committed`` on, and ``runs`` beyond it are finished."""
         self._remembered[partition] = committed, runs
 
-    def add(self, partition: Partition, offset: int, size_bytes: int, now_s: float) -> bool:
-        """Register a record that was just delivered; False when it needs no handling: it was
-        finished before, or it is under way here since an earlier delivery."""
-        lane = self._lane(partition, offset)
+    def add(
+        self, partition: Partition, generation: int, offset: int, size_bytes: int, now_s: float
+    ) -> bool:
+        """Register a record that was just delivered in this generation; False when it needs no
+        handling: it was finished before, or it is under way here since an earlier delivery."""
+        lane = self._lane(partition, generation, offset)
         if offset < lane.next_offset:
             return False
         if offset > lane.next_offset:
@@ -193,8 +195,8 @@ class AckWindow:
             partition: lane for (partition, of), lane in self._lanes.items() if of == generation
         }
 
-    def _lane(self, partition: Partition, offset: int) -> Lane:
-        key = partition, self._group.generation()
+    def _lane(self, partition: Partition, generation: int, offset: int) -> Lane:
+        key = partition, generation
         lane = self._lanes.get(key)
         if lane is None:
             lane = self._lanes[key] = self._new_lane(partition, offset)

@@ -23,7 +23,7 @@ class Bounds:
     """How much of one topic may be under way in a process."""
 
     records_max: int = 4_096
-    bytes_max: int = 256 * _MIB
+    bytes_max: int = 128 * _MIB
     span_max: int = 200_000
     """Offsets that one partition may run ahead of its first unfinished record."""
 
@@ -66,7 +66,6 @@ class Flow:
         self._bounds = bounds
         self._low = bounds.half()
         self._tap = tap
-        self._held: str | None = None
 
     def after_delivery(self, partition: Partition) -> None:
         """Pause the partition if it, or the topic, is at a bound."""
@@ -76,20 +75,11 @@ class Flow:
 
     def after_finish(self) -> None:
         """Resume what is well below its bounds again."""
-        if self.paused:
-            self._resume()
-
-    def hold(self, cause: str, partitions: set[Partition]) -> None:
-        """Pause the whole topic, until ``release``."""
-        self._held = cause
-        for partition in partitions - self.paused.keys():
-            self.paused[partition] = cause
-            self._tap.pause(partition)
-
-    def release(self) -> None:
-        """End ``hold``; what is at a bound stays paused."""
-        self._held = None
-        self._resume()
+        if not self.paused:
+            return
+        for partition in [p for p in self.paused if self._cause(p, self._low) is None]:
+            del self.paused[partition]
+            self._tap.resume(partition)
 
     def forget(self) -> None:
         """At a rebalance the consumer reads every partition that it is given."""
@@ -101,14 +91,7 @@ class Flow:
         far = self._bounds.span_max
         return {p for p in self.paused if self._window.load_of(p).span < far}
 
-    def _resume(self) -> None:
-        for partition in [p for p in self.paused if self._cause(p, self._low) is None]:
-            del self.paused[partition]
-            self._tap.resume(partition)
-
     def _cause(self, partition: Partition, bounds: Bounds) -> str | None:
-        if self._held is not None:
-            return self._held
         window = self._window
         load = window.load_of(partition)
         return bounds.cause_to_pause(load, window.records, window.size_bytes)

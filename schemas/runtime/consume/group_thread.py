@@ -23,7 +23,7 @@ from schemas.runtime.consume.ack_window import Partition, Position
 __all__ = ["GroupThread"]
 
 _LOG = logging.getLogger(__name__)
-_LEAVE_WITHIN_S = 5.0
+_LEAVE_WITHIN_S = 3.0
 
 
 class GroupThread(AIOKafkaConsumerThread):

@@ -82,7 +82,6 @@ class Inbox:
         self.topic = topic
         self.window = AckWindow(_FaustGroup(app), self._on_gap, self._on_late_start)
         self.flow = Flow(self.window, bounds or Bounds(), _FaustTap(app))
-        self._app = app
         self._handler = handler
         self._on_defect = on_defect
         self._batch_max = batch_max
@@ -105,17 +104,6 @@ class Inbox:
         """Export how many batches were handed over, and how many records in them."""
         metrics.total("tallygate_inbox_batches_total", lambda: self._batches, self.topic)
         metrics.total("tallygate_inbox_records_total", lambda: self._records, self.topic)
-
-    def hold(self, cause: str) -> None:
-        """Read nothing more of the topic until ``release``; what was delivered goes on."""
-        assigned: set[Partition] = {
-            tp for tp in self._app.consumer.assignment() if tp.topic == self.topic
-        }
-        self.flow.hold(cause, assigned)
-
-    def release(self) -> None:
-        """Read on after ``hold``."""
-        self.flow.release()
 
     def drop_waiting(self) -> None:
         """Forget what was not handed to the handler yet: whoever owns the partitions reads it again."""
@@ -140,12 +128,14 @@ class Inbox:
         """The agent: register each record, put it into the waiting batch."""
         async for event in stream.noack().events():
             record = Record(event.message, self._finished)
+            partition = record.topic, record.partition
+            # By the record's own generation: the current one changes in another thread.
             if self.window.add(
-                event.message.tp, record.offset, record.size_bytes, time.monotonic()
+                partition, record.generation, record.offset, record.size_bytes, time.monotonic()
             ):
                 self._waiting.append(record)
                 self._arrived.set()
-                self.flow.after_delivery(event.message.tp)
+                self.flow.after_delivery(partition)
 
     def _finished(self, record: Record) -> None:
         partition = record.topic, record.partition

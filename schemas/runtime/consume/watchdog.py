@@ -1,8 +1,8 @@
 """Ends a worker that is stuck: a hanging consumer looks alive, and only a restart reads on.
 
 The age of the oldest unfinished record is the signal that held in every outage (faust.md 1.5); group
-generation and rebalance flags are none. What has a stated cause is not stuck: a partition that is held or
-at its bound, or time without a broker or a ledger.
+generation and rebalance flags are none. What has a stated cause is not stuck: a partition at its bound,
+or time without a broker or a ledger.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ class _Scene:
         )
 
     def deliver(self, offset: int, partition: Partition = _ONE, at_s: float = 0.0) -> bool:
-        return self.window.add(partition, offset, _SIZE, at_s)
+        return self.window.add(partition, self.group.number, offset, _SIZE, at_s)
 
     def finish(self, offset: int, partition: Partition = _ONE, generation: int = 0) -> None:
         self.window.finish(partition, generation or self.group.number, offset, _SIZE)
@@ -137,6 +137,18 @@ def test_a_record_finished_after_a_rebalance_is_left_to_the_new_owner() -> None:
     scene.finish(0, generation=1)
 
     assert scene.commit() == {}
+
+
+def test_a_record_that_a_rebalance_overtook_belongs_to_its_own_generation() -> None:
+    """The new one begins where the group is, as if it had never been delivered."""
+    scene = _Scene()
+    scene.group.number = 2
+    scene.window.add(_ONE, 1, 7, _SIZE, 0.0)
+    scene.window.forget_older()
+    scene.window.remember(_ONE, 5, [])
+
+    assert scene.deliver(5)
+    assert scene.late_starts == []
 
 
 def test_finished_records_beyond_the_commit_are_not_handed_out_again() -> None:

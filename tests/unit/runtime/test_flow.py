@@ -37,7 +37,7 @@ class _Scene:
         self.said.append(("resume", partition))
 
     def deliver(self, offset: int, size: int = 1, partition: Partition = _ONE) -> None:
-        self.window.add(partition, offset, size, 0.0)
+        self.window.add(partition, 1, offset, size, 0.0)
         self.flow.after_delivery(partition)
 
     def finish(self, offset: int, size: int = 1, partition: Partition = _ONE) -> None:
@@ -100,30 +100,6 @@ def test_all_partitions_together_have_a_bound() -> None:
         ("inference.dispatch.v1", 6): "16 records under way in all partitions"
     }
     assert scene.flow.excused() == {("inference.dispatch.v1", 6)}
-
-
-def test_a_topic_can_be_held_for_a_stated_cause() -> None:
-    """What was delivered goes on; partitions that deliver later are held too."""
-    scene = _Scene(Bounds(records_max=16))
-    scene.flow.hold("interactive is behind", {_ONE})
-    scene.deliver(0, partition=_OTHER)
-    scene.finish(0, partition=_OTHER)
-
-    assert scene.flow.paused == dict.fromkeys((_ONE, _OTHER), "interactive is behind")
-    scene.flow.release()
-    assert scene.flow.paused == {}
-    assert [said for said, _ in scene.said] == ["pause", "pause", "resume", "resume"]
-
-
-def test_a_release_leaves_at_its_bound_what_is_at_it() -> None:
-    """Its own cause stands."""
-    scene = _Scene(Bounds(records_max=16))
-    for offset in range(4):
-        scene.deliver(offset)
-    scene.flow.hold("interactive is behind", {_ONE, _OTHER})
-    scene.flow.release()
-
-    assert scene.said == [("pause", _ONE), ("pause", _OTHER), ("resume", _OTHER)]
 
 
 @pytest.mark.parametrize("records_max", [1, 2, 3])

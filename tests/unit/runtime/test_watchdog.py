@@ -21,7 +21,7 @@ def _watchdog(bounds: Bounds | None = None) -> tuple[Watchdog, Flow, AckWindow, 
     inbox = SimpleNamespace(topic=_ONE[0], window=window, flow=flow)
     reachable = [True]
     dog = Watchdog([cast("Any", inbox)], 720.0, Metrics(), lambda: reachable[0], 0.0)
-    window.add(_ONE, 0, 1, now_s=0.0)
+    window.add(_ONE, 1, 0, 1, now_s=0.0)
     return dog, flow, window, reachable
 
 
@@ -42,10 +42,10 @@ def test_time_without_broker_or_ledger_does_not_count() -> None:
     assert dog.look(705.0) == 5.0
 
 
-def test_a_partition_that_is_held_does_not_count() -> None:
+def test_a_partition_at_its_bound_does_not_count() -> None:
     """Its cause is stated; the age is reported all the same."""
-    dog, flow, _, _ = _watchdog()
-    flow.hold("interactive is behind", {_ONE})
+    dog, flow, _, _ = _watchdog(Bounds(records_max=4))
+    flow.after_delivery(_ONE)
 
     assert dog.look(1_000.0) == 0.0
     assert "tallygate_oldest_unfinished_seconds 1000.0" in dog.metrics.page().decode()
@@ -55,7 +55,7 @@ def test_a_record_that_a_whole_span_waits_for_counts() -> None:
     """The pause is its fault, and only a restart mends a record that was lost."""
     dog, flow, window, _ = _watchdog(Bounds(span_max=3))
     for offset in (1, 2):
-        window.add(_ONE, offset, 1, now_s=0.0)
+        window.add(_ONE, 1, offset, 1, now_s=0.0)
         window.finish(_ONE, 1, offset, 1)
         flow.after_delivery(_ONE)
 
