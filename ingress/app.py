@@ -293,7 +293,7 @@ def _intake(
         placement=Placement(producer, Bodies(bus), ledger, cancellations, clock, settings.jobs_max),
         ledger=ledger,
         recollection=recollection,
-        claims=Claims(ledger, recollection),
+        claims=Claims(ledger, recollection, settings.idempotency_keys_max),
         cancellations=cancellations,
         clock=clock,
         gate=Gate.create(settings, clock),

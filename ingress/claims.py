@@ -16,7 +16,7 @@ from ingress.acceptance import PRODUCE_WITHIN_MS
 from ingress.endings import cost_nothing
 from ingress.idempotency import IdempotencyKey
 from ingress.recollection import Ended, NeverRan, Open, Recollection
-from ingress.refusals import Refusal
+from ingress.refusals import Refusal, too_many
 from schemas.errors import ErrorCode
 from schemas.frames import Terminal
 from schemas.runtime.ledger import answers, documents
@@ -75,6 +75,8 @@ class Claims:
 
     ledger: LedgerClient
     recollection: Recollection
+    keys_max: int
+    """Keys of one organization that are remembered, for a day."""
 
     async def claim(self, wish: Wish) -> Standing:
         """What the request stands for; a refusal when that cannot be told, or the body differs.
@@ -115,6 +117,8 @@ class Claims:
         match await self._ask(wish, deadline_s):
             case answers.Mismatch():
                 return _reused()
+            case answers.Limited() as limited:
+                return too_many(limited, "idempotency keys were used within a day")
             case answers.Claimed(req=holder, deadline_ms=until_ms):
                 end = None
                 if holder != wish.request_id:
@@ -150,6 +154,7 @@ class Claims:
             fingerprint=wish.key.fingerprint,
             produce_by_ms=self.recollection.clock.now_ms() + PRODUCE_WITHIN_MS,
             deadline_ms=wish.deadline_ms,
+            limit=self.keys_max,
         )
 
         async def ask() -> answers.ClaimAnswer:

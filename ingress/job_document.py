@@ -20,11 +20,19 @@ from schemas.runtime.ledger import answers
 QUEUED: Final = Open("queued")
 
 
-class JobFacts(msgspec.Struct, frozen=True):
+class JobFacts(msgspec.Struct, frozen=True, array_like=True):
     """What the ledger keeps of a job; everything else is told from what became of it."""
 
     model: str
     deadline_ms: int
+
+
+def read_facts(info: str) -> JobFacts | None:
+    """The facts in a text of the ledger; ``None`` when they are none of ours."""
+    try:
+        return msgspec.json.decode(info, type=JobFacts)
+    except msgspec.DecodeError:
+        return None
 
 
 def job_document(job_id: str, facts: JobFacts, memory: Open | Ended | NeverRan) -> dict[str, Any]:
@@ -48,9 +56,8 @@ def job_document(job_id: str, facts: JobFacts, memory: Open | Ended | NeverRan) 
 
 def listed_job(entry: answers.JobEntry, now_ms: int) -> dict[str, Any] | None:
     """The job as a list tells it, from the ledger alone; ``None`` when its facts are none of ours."""
-    try:
-        facts = msgspec.json.decode(entry.info, type=JobFacts)
-    except msgspec.DecodeError:
+    facts = read_facts(entry.info)
+    if facts is None:
         return None
     job = job_document(entry.req, facts, _summary(entry, facts.deadline_ms, now_ms))
     return {field: value for field, value in job.items() if field != "result"}

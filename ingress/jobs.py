@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 from ingress.auth import Caller
 from ingress.claims import Earlier, Fresh, Wish
 from ingress.intake import Entered, Intake
-from ingress.job_document import QUEUED, JobFacts, job_document, listed_job
+from ingress.job_document import QUEUED, JobFacts, job_document, listed_job, read_facts
 from ingress.orders import job_order
 from ingress.paths import job_path
 from ingress.recollection import Memory, Open, Unsure
@@ -151,7 +151,7 @@ class JobRoutes:
         if not _is_uuid7(job_id):
             return None
         known = await self._intake.ledger.look(documents.Look(org=caller.org, req=job_id))
-        return None if known.job is None else msgspec.json.decode(known.job, type=JobFacts)
+        return None if known.job is None else read_facts(known.job)
 
 
 def _job_response(request: Request, job_id: str, facts: JobFacts, memory: Memory) -> Response:

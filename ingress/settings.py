@@ -35,6 +35,8 @@ class IngressSettings(ProcessSettings):
     """Jobs of one organization that are remembered, for three days; more are answered 429."""
     drain_s: float = Field(default=20.0, gt=0, le=25)
     """How long running requests may take to end once the process is told to."""
+    idempotency_keys_max: int = Field(default=200_000, ge=1)
+    """Idempotency keys of one organization that are remembered, for a day; more are answered 429."""
     deadline_default_s: float = Field(default=120.0, gt=0, le=600)
     deadline_max_s: float = Field(default=600.0, gt=0, le=600)
 

@@ -32,6 +32,7 @@ appendonly yes
 appendfsync always
 maxmemory {memory_mb}mb
 maxmemory-policy noeviction
+hash-max-listpack-value 256
 """
 
 

@@ -26,6 +26,7 @@ appendfsync always
 save ""
 maxmemory {maxmemory}
 maxmemory-policy noeviction
+hash-max-listpack-value 256
 """
 
 

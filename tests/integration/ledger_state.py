@@ -6,6 +6,7 @@ Empty hashes, zero counters and full buckets are left out, because both sides ma
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any, TypeAlias
 
@@ -21,8 +22,8 @@ FLOWS = {"r:rps": 3_000, "r:tpm": 7_777}
 State: TypeAlias = dict[str, Any]
 
 
-def nonzero(counts: dict[str, int]) -> dict[str, int]:
-    return {name: count for name, count in counts.items() if count}
+def nonzero(counts: Mapping[Any, int]) -> dict[str, int]:
+    return {str(name): count for name, count in counts.items() if count}
 
 
 def stored_state(store: Store, now_us: int) -> State:
@@ -147,6 +148,7 @@ def modelled_state(model: LedgerModel, now_us: int) -> State:
         **named({scope: modelled_attempt(a) for scope, a in model.attempts.items()}, "a:"),
         **{f"{{{org}}}:adj:{req}:{ref}": 1 for org, req, ref in model.adjusted},
         **named(modelled_claims(model), "k:"),
+        **{f"{{{org}}}:kn": nonzero(count) for org, count in model.claims.counted.items()},
         **modelled_jobs(model),
         **marks,
         "exp": members(model.expiring),

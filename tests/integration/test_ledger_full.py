@@ -91,6 +91,7 @@ def claim(req: str) -> Claim:
         fingerprint="f",
         produce_by_ms=now_ms() + 10_000,
         deadline_ms=now_ms() + 60_000,
+        limit=100,
     )
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
@@ -23,6 +24,7 @@ from schemas.runtime.ledger.documents import (
     ListJobs,
     Look,
     OutcomeRow,
+    Release,
     Start,
 )
 from tests.integration.ledger_server import LedgerServer
@@ -70,6 +72,7 @@ def claim(req: str) -> Claim:
         fingerprint="f",
         produce_by_ms=now_ms() + 10_000,
         deadline_ms=now_ms() + 60_000,
+        limit=100,
     )
 
 
@@ -81,6 +84,25 @@ async def test_of_a_hundred_racers_one_gets_the_key(ledger: LedgerClient, redis:
     assert {answer.req for answer in found if isinstance(answer, answers.Held)} == {winner}
     left_ms = await redis.pttl(keys.idempotency("acme", "k"))
     assert DAY_MS - 10_000 < left_ms <= DAY_MS
+
+
+async def test_an_organization_has_as_many_keys_as_are_remembered(
+    ledger: LedgerClient, redis: Redis
+) -> None:
+    """One more is refused; one that is given back makes room, and joining one takes none."""
+    wanted = [msgspec.structs.replace(claim(f"r{n}"), key_hash=f"k{n}", limit=2) for n in range(3)]
+    first, _, third = [await ledger.claim(each) for each in wanted]
+    joined = await ledger.claim(msgspec.structs.replace(wanted[0], req="other"))
+    await ledger.release(Release(org="acme", req="r0", key_hash="k0"))
+    later = await ledger.claim(wanted[2])
+
+    assert isinstance(first, answers.Claimed)
+    assert isinstance(third, answers.Limited)
+    assert (third.id, third.usage, third.limit) == ("org:idempotency_keys", 2, 2)
+    assert DAY_MS < third.retry_after_ms <= DAY_MS + DAY_MS // 24
+    assert isinstance(joined, answers.Held)
+    assert isinstance(later, answers.Claimed)
+    assert await redis.hvals(keys.of_org("acme", "kn")) == [b"2"]
 
 
 def job(req: str, created_ms: int | None = None, limit: int = 10_000) -> Job:

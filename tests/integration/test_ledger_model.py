@@ -149,7 +149,10 @@ class LedgerComparison(RuleBasedStateMachine):
         attempt = self.model.attempts.get((org, req))
         return (attempt.fence if attempt else 1) - age
 
-    @rule(ms=st.sampled_from((0, 1, 100, 333, 9_900, 31_000)), us=st.integers(0, 999))
+    @rule(
+        ms=st.sampled_from((0, 0, 1, 1, 100, 333, 9_900, 31_000, 31_000_000)),
+        us=st.integers(0, 999),
+    )
     def time_passes(self, ms: int, us: int) -> None:
         self.now_us += ms * 1000 + us
 
@@ -375,6 +378,7 @@ class LedgerComparison(RuleBasedStateMachine):
         fingerprint=st.sampled_from(("f1", "f1", "f2")),
         produce_in_ms=st.sampled_from((0, 1_000)),
         deadline_in_ms=st.sampled_from((-900_000, -899_900, 60_000)),
+        keys_max=st.sampled_from((1, 2, 100)),
     )
     def claim(
         self,
@@ -383,6 +387,7 @@ class LedgerComparison(RuleBasedStateMachine):
         fingerprint: str,
         produce_in_ms: int,
         deadline_in_ms: int,
+        keys_max: int,
     ) -> None:
         org, req = self.pick_new(choice)
         now_ms = self.now_us // 1000
@@ -393,6 +398,7 @@ class LedgerComparison(RuleBasedStateMachine):
             fingerprint=fingerprint,
             produce_by_ms=now_ms + produce_in_ms,
             deadline_ms=now_ms + deadline_in_ms,
+            limit=keys_max,
             now_us=self.now_us,
         )
         assert self.call(calls.claim(doc)) == self.model.claim(doc, self.now_us)

@@ -272,7 +272,7 @@ RenewAnswer: TypeAlias = Ok | Cancelled | Stale | Gone
 FinishAnswer: TypeAlias = Ok | Repeated | Stale | Gone
 CancelAnswer: TypeAlias = Ok | Running | Terminal
 AdjustAnswer: TypeAlias = Ok | Repeated
-ClaimAnswer: TypeAlias = Claimed | Held | Mismatch
+ClaimAnswer: TypeAlias = Claimed | Held | Mismatch | Limited
 JobAnswer: TypeAlias = Ok | Limited
 ReleaseAnswer: TypeAlias = Ok | Stale
 

@@ -187,12 +187,16 @@ class Cancel(RequestDocument, frozen=True, kw_only=True):
 
 
 class Claim(RequestDocument, frozen=True, kw_only=True):
-    """An idempotency key, the body it came with, and the request that wants it."""
+    """An idempotency key, the body it came with, and the request that wants it.
+
+    The organization has at most `limit` keys.
+    """
 
     key_hash: str
     fingerprint: str
     produce_by_ms: int
     deadline_ms: int
+    limit: int
 
 
 class Release(RequestDocument, frozen=True, kw_only=True):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from schemas.runtime.ledger import answers, documents
 
+HOUR_MS = 3_600_000
+CLAIM_KEPT_MS = 24 * HOUR_MS
 _TERMINAL_KEPT_MS = 15 * 60 * 1000
 _NEVER_RAN = ("REFUSED", "CANCELLED", "VOIDED", "BOOKED")
 
@@ -22,6 +25,7 @@ class Claim:
     fingerprint: str
     produce_by_ms: int
     deadline_ms: int
+    claimed_ms: int
 
 
 @dataclass
@@ -29,6 +33,8 @@ class Claims:
     """All claims; what became of a holder is an argument."""
 
     held: dict[KeyScope, Claim] = field(default_factory=dict)
+    counted: dict[str, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
+    """Keys claimed in each hour, by organization."""
 
     def holder(self, doc: documents.Claim) -> str | None:
         """The request that holds the key."""
@@ -40,7 +46,14 @@ class Claims:
         scope = (doc.org, doc.key_hash)
         held = self.held.get(scope)
         if held is None or _is_free(held, state, now_ms):
-            self.held[scope] = Claim(doc.req, doc.fingerprint, doc.produce_by_ms, doc.deadline_ms)
+            if held is not None:
+                self._count_out(doc.org, held)
+            elif limited := self._refusal(doc, now_ms):
+                return limited
+            self.counted[doc.org][now_ms // HOUR_MS] += 1
+            self.held[scope] = Claim(
+                doc.req, doc.fingerprint, doc.produce_by_ms, doc.deadline_ms, now_ms
+            )
             return answers.Claimed(req=doc.req, deadline_ms=doc.deadline_ms)
         if held.fingerprint != doc.fingerprint:
             return answers.Mismatch()
@@ -54,8 +67,29 @@ class Claims:
         held = self.held.get((doc.org, doc.key_hash))
         if held is None or held.req != doc.req:
             return answers.Stale()
+        self._count_out(doc.org, held)
         del self.held[doc.org, doc.key_hash]
         return answers.Ok()
+
+    def _count_out(self, org: str, held: Claim) -> None:
+        if held.claimed_ms // HOUR_MS in self.counted[org]:
+            self.counted[org][held.claimed_ms // HOUR_MS] -= 1
+
+    def _refusal(self, doc: documents.Claim, now_ms: int) -> answers.Limited | None:
+        """What stands against a key more; hours before the last day are dropped."""
+        counted = self.counted[doc.org]
+        for hour in [hour for hour in counted if hour < (now_ms - CLAIM_KEPT_MS) // HOUR_MS]:
+            del counted[hour]
+        usage = sum(counted.values())
+        if usage < doc.limit:
+            return None
+        oldest = min(counted, default=now_ms // HOUR_MS)
+        return answers.Limited(
+            id="org:idempotency_keys",
+            usage=usage,
+            limit=doc.limit,
+            retry_after_ms=(oldest + 1) * HOUR_MS + CLAIM_KEPT_MS - now_ms,
+        )
 
 
 def _is_free(held: Claim, state: str, now_ms: int) -> bool:

@@ -252,7 +252,7 @@ class Gateway:
             placement=Placement(self.log, self.shelf, ledger, cancellations, clock, made.jobs_max),  # type: ignore[arg-type]
             ledger=ledger,
             recollection=recollection,
-            claims=Claims(ledger, recollection),
+            claims=Claims(ledger, recollection, made.idempotency_keys_max),
             cancellations=cancellations,
             clock=clock,
             gate=self.gate,

@@ -41,7 +41,7 @@ _RUNNING = answers.Held(req="first", state="RUNNING", deadline_ms=9_000)
 
 
 def _claims(ledger: _Ledger) -> Claims:
-    return Claims(cast("LedgerClient", ledger), cast("Recollection", _Recollection()))
+    return Claims(cast("LedgerClient", ledger), cast("Recollection", _Recollection()), 100)
 
 
 def _wish(*, may_wait: bool = True) -> Wish:

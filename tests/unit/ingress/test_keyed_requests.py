@@ -191,3 +191,16 @@ async def test_without_the_ledgers_word_no_key_is_taken() -> None:
 
     assert (keyed.status_code, plain.status_code) == (500, 200)
     assert len(gateway.log.records) == 1
+
+
+async def test_an_organization_has_as_many_keys_as_are_remembered() -> None:
+    """One more is refused with its limit; a key that is known is still answered."""
+    gateway = Gateway(idempotency_keys_max=1)
+    first = await _post(gateway)
+    second = await _post(gateway, headers={"idempotency-key": "other"})
+    again = await _post(gateway)
+
+    assert (first.status_code, again.status_code) == (200, 200)
+    assert (second.status_code, second.json()["limit_type"]) == (429, "rate_limit")
+    assert int(second.headers["retry-after"]) > 0
+    assert second.headers["x-should-retry"] == "false"

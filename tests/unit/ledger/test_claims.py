@@ -24,6 +24,7 @@ def claim(
         fingerprint=fingerprint,
         produce_by_ms=at_ms + 10_000,
         deadline_ms=at_ms + 60_000,
+        limit=100,
     )
     return model.claim(doc, at_ms * 1000)
 

@@ -24,6 +24,14 @@ end
 
 local LIVE = {RESERVED = true, RUNNING = true}
 
+-- A hash that once held a long value keeps its wide form: written anew it takes a fourth.
+local function rewrite(key)
+  local kept, until_ms = redis.call('HGETALL', key), redis.call('PEXPIRETIME', key)
+  redis.call('DEL', key)
+  redis.call('HSET', key, unpack(kept))
+  if until_ms > 0 then redis.call('PEXPIREAT', key, dec(until_ms)) end
+end
+
 -- The outcome of an attempt stands in the log now: what the ledger kept for it can go. The end of a job
 -- that ended without `finish` comes with its outcome.
 local function settle_in_log(key, row, state, job, ends)
@@ -31,6 +39,7 @@ local function settle_in_log(key, row, state, job, ends)
   redis.call('HDEL', key, 'outcome')
   forget_run(key)
   if job and not ends and given(row.ends) then redis.call('HSET', key, 'ends', row.ends) end
+  rewrite(key)
 end
 
 -- True when no other record was booked for this request (and reference) before.

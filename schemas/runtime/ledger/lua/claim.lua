@@ -1,4 +1,5 @@
-local CLAIM_KEPT_MS = 24 * 3600 * 1000
+local HOUR_MS = 3600 * 1000
+local CLAIM_KEPT_MS = 24 * HOUR_MS
 local NEVER_RAN = {REFUSED = true, CANCELLED = true, VOIDED = true, BOOKED = true}
 
 -- True when the holder did not run and never will. An attempt that ran is remembered for a while
@@ -16,6 +17,42 @@ local function is_lost(call, held, state)
     and call.now_ms < tonumber(held.deadline_ms)
 end
 
+-- How many keys an organization claimed in each hour; one that is given back leaves its hour.
+local function counter_of(call)
+  return call.prefix .. 'kn'
+end
+
+local function hour_of(at_ms)
+  return math.floor(at_ms / HOUR_MS)
+end
+
+-- The keys of the last day, and the oldest hour that has any. Hours before it are dropped.
+local function count_keys(call)
+  local counted, sum, oldest = redis.call('HGETALL', counter_of(call)), 0, hour_of(call.now_ms)
+  for i = 1, #counted, 2 do
+    local hour = tonumber(counted[i])
+    if hour < hour_of(call.now_ms - CLAIM_KEPT_MS) then
+      redis.call('HDEL', counter_of(call), counted[i])
+    else
+      sum, oldest = sum + tonumber(counted[i + 1]), math.min(oldest, hour)
+    end
+  end
+  return sum, oldest
+end
+
+local function count_in(call)
+  redis.call('HINCRBY', counter_of(call), dec(hour_of(call.now_ms)), 1)
+  redis.call('PEXPIREAT', counter_of(call), dec(call.now_ms + CLAIM_KEPT_MS + HOUR_MS))
+end
+
+-- Takes a key that is claimed out of the hour in which it was.
+local function count_out(call, key)
+  local hour = dec(hour_of(redis.call('PEXPIRETIME', key) - CLAIM_KEPT_MS))
+  if redis.call('HEXISTS', counter_of(call), hour) == 1 then
+    redis.call('HINCRBY', counter_of(call), hour, -1)
+  end
+end
+
 local function read_claim(key)
   local stored = redis.call('HMGET', key, 'request_id', 'fingerprint', 'produce_by_ms',
     'deadline_ms')
@@ -25,16 +62,28 @@ end
 
 --[[ tg1_claim: an idempotency key belongs to the first request that brings it.
 KEYS: meta, {org}:k:<key hash>.
-ARGV[1]: org, key_hash, fingerprint (of the body), req, produce_by_ms, deadline_ms.
+ARGV[1]: org, key_hash, fingerprint (of the body), req, produce_by_ms, deadline_ms, limit (of keys that
+  the organization has; by the hour, so up to one hour more than a day counts).
 Returns: CLAIMED(req, deadline_ms: the caller's, or those of a holder that did not reach the log and
   is to be produced again) | HELD(req, state of its attempt, empty without one, deadline_ms) |
-  MISMATCH.
-State: the key is claimed for 24 h; one whose holder never ran counts as free. ]]
+  MISMATCH | LIMITED(id, usage, limit, retry_after_ms: when the oldest keys are forgotten).
+State: {org}:kn counts keys by hour; the key is claimed for 24 h; one whose holder never ran counts as free. ]]
 local function claim(call)
   local doc, key = call.doc, call.keys[2]
   local held = read_claim(key)
   local state = held.req and redis.call('HGET', call.prefix .. 'a:' .. held.req, 'state')
   if is_free(call, held, state) then
+    if held.req then
+      count_out(call, key)
+    else
+      local usage, oldest = count_keys(call)
+      if usage >= doc.limit then
+        local left_ms = (oldest + 1) * HOUR_MS + CLAIM_KEPT_MS - call.now_ms
+        return verdict('LIMITED', {id = 'org:idempotency_keys', usage = dec(usage),
+          limit = dec(doc.limit), retry_after_ms = dec(left_ms)})
+      end
+    end
+    count_in(call)
     redis.call('HSET', key, 'request_id', doc.req, 'fingerprint', doc.fingerprint,
       'produce_by_ms', dec(doc.produce_by_ms), 'deadline_ms', dec(doc.deadline_ms))
     redis.call('PEXPIREAT', key, dec(call.now_ms + CLAIM_KEPT_MS))
@@ -54,11 +103,12 @@ register('tg1_claim', claim)
 KEYS: meta, {org}:k:<key hash>.
 ARGV[1]: org, key_hash, req.
 Returns: OK | STALE (another request holds the key, or none).
-State: the claim is deleted if `req` holds it. ]]
+State: the claim is deleted, and counts no more, if `req` holds it. ]]
 local function release(call)
   if redis.call('HGET', call.keys[2], 'request_id') ~= call.doc.req then
     return verdict('STALE')
   end
+  count_out(call, call.keys[2])
   redis.call('DEL', call.keys[2])
   return verdict('OK')
 end
