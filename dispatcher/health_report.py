@@ -12,6 +12,7 @@ from dispatcher.backends import Backends, Lane
 from dispatcher.slots import Slots
 from schemas.keys import BACKEND_HEALTH
 from schemas.runtime.clock import Clock
+from schemas.runtime.reports import report
 from schemas.runtime.store import Argument, StoreConnection, StoreError, StoreUnavailable
 from schemas.runtime.telemetry import Metrics
 
@@ -72,7 +73,7 @@ class HealthReport:
         self._reported = set(lanes)
         try:
             if lines:
-                await self.store.call("HSET", BACKEND_HEALTH, *lines)
+                await report(self.store, BACKEND_HEALTH, *lines)
             if gone:
                 await self.store.call("HDEL", BACKEND_HEALTH, *gone)
         except (StoreUnavailable, StoreError) as error:

@@ -23,10 +23,10 @@ class JobEnd(msgspec.Struct, frozen=True, array_like=True):
     """The end of a job without its result; a long message is cut."""
 
     http_status: int
-    error_code: str | None = None
-    message: str | None = None
     backend: str | None = None
     usage: Usage | None = None
+    error_code: str | None = None
+    message: str | None = None
 
 
 def end_of(outcome: RequestFinished) -> JobEnd:
@@ -36,16 +36,19 @@ def end_of(outcome: RequestFinished) -> JobEnd:
         code = ErrorCode.RESULT_LOST
     return JobEnd(
         outcome.http_status,
-        code,
-        message and message[:_MESSAGE_CHARS_MAX],
         outcome.attempts[-1].backend if outcome.attempts else None,
         usage_of(outcome.attempts),
+        code,
+        message and message[:_MESSAGE_CHARS_MAX],
     )
 
 
 def encode_end(end: JobEnd) -> str:
-    """As kept in the ledger."""
-    return msgspec.json.encode(end).decode()
+    """As kept in the ledger: what is not known at its end is left out."""
+    values = list(msgspec.structs.astuple(end))
+    while values[-1] is None:
+        values.pop()
+    return msgspec.json.encode(values).decode()
 
 
 def read_end(text: str) -> JobEnd | None:

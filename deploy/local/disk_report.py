@@ -12,6 +12,7 @@ from pathlib import Path
 
 from schemas.keys import BROKER_DISK
 from schemas.runtime.clock import Clock
+from schemas.runtime.reports import report
 from schemas.runtime.store import StoreConnection, StoreError, StoreUnavailable
 
 PERIOD_S = 5.0
@@ -31,7 +32,7 @@ async def report_disk(folder: Path, broker: str, ledger_url: str) -> None:
                 usage = await asyncio.to_thread(shutil.disk_usage, folder)
                 line = f"{usage.free} {usage.total} {clock.now_ms()}"
                 async with asyncio.timeout(_CALL_DEADLINE_S):
-                    await store.call("HSET", BROKER_DISK, broker, line)
+                    await report(store, BROKER_DISK, broker, line)
             await asyncio.sleep(PERIOD_S)
     finally:
         await store.stop()

@@ -7,6 +7,7 @@ import time
 
 from schemas.keys import CONFIG_APPLIED
 from schemas.runtime.config import ConfigFeed
+from schemas.runtime.reports import report
 from schemas.runtime.store import StoreConnection, StoreError, StoreUnavailable
 
 REPORT_PERIOD_S = 2.0
@@ -22,7 +23,7 @@ async def report_config(
         offset = config.snapshot.offset
         try:
             line = f"{role} {offset} {time.time_ns() // 1_000_000}"
-            await store.call("HSET", CONFIG_APPLIED, instance_id, line)
+            await report(store, CONFIG_APPLIED, instance_id, line)
             reported = offset
         except (StoreUnavailable, StoreError):
             await asyncio.sleep(REPORT_PERIOD_S)

@@ -41,6 +41,7 @@ from schemas.runtime.ledger.documents import (
     UsageLine,
 )
 from schemas.runtime.ledger.errors import LedgerFull
+from schemas.runtime.reports import report
 from schemas.runtime.store import StoreConnection
 from tests.integration.ledger_server import LedgerServer
 
@@ -126,14 +127,15 @@ async def ledger(store: StoreConnection) -> LedgerClient:
 
 
 async def fill(redis: Redis, ttl_ms: int) -> None:
-    """Write until the server refuses; what was written expires by itself."""
-    n = 0
-    while True:
-        try:
-            await redis.set(f"filler:{n}", b"x" * 20_000, px=ttl_ms)
-        except OutOfMemoryError:
-            return
-        n += 1
+    """Write until the server refuses the smallest value; what was written expires by itself."""
+    for size in (20_000, 500, 10):
+        refused, n = 0, 0
+        while refused < 3:
+            try:
+                await redis.set(f"filler:{size}:{n}", b"x" * size, px=ttl_ms)
+            except OutOfMemoryError:
+                refused += 1
+            n += 1
 
 
 async def is_refused(ledger: LedgerClient, req: str) -> bool:
@@ -225,8 +227,8 @@ async def test_what_is_given_up_returns_its_hold_while_the_ledger_is_full(
     await ledger.admit(request("is cancelled"))
     await ledger.admit(request("expires", deadline_in_ms=30))
     await ledger.claim(claim("expires"))
-    await fill(redis, ttl_ms=60_000)
     await redis.hset(keys.attempt("acme", "vanishes"), "lease_until_ms", "0")
+    await fill(redis, ttl_ms=60_000)
 
     for req in ("is cancelled", "never seen"):
         cancel = Cancel(org="acme", req=req, deadline_ms=now_ms() + 60_000)
@@ -270,3 +272,18 @@ async def test_one_refused_admission_of_a_group_is_its_own(
     await fill(redis, ttl_ms=60_000)
     found = await ledger.admit_many([request("new"), request("known")])
     assert [isinstance(each, Failure) for each in found] == [True, True]
+
+
+async def test_processes_are_seen_alive_while_the_ledger_is_full(
+    store: StoreConnection, redis: Redis
+) -> None:
+    """A plain write of the same line is refused."""
+    await redis.config_set("maxmemory", "1mb")
+    with pytest.raises(OutOfMemoryError):
+        await redis.hset(keys.CONFIG_APPLIED, "limiter-0", "limiter 7 1")
+    await report(store, keys.CONFIG_APPLIED, "limiter-0", "limiter_worker 7 1", "b", "c")
+
+    assert await redis.hgetall(keys.CONFIG_APPLIED) == {
+        b"limiter-0": b"limiter_worker 7 1",
+        b"b": b"c",
+    }

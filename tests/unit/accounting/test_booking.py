@@ -171,5 +171,5 @@ def test_only_an_end_without_a_fence_comes_with_its_outcome() -> None:
     )
 
     assert ran.ends is None
-    assert entry_of(refused, _REF).row.ends == '[402,"BUDGET_EXCEEDED","spent",null,null]'
+    assert entry_of(refused, _REF).row.ends == '[402,null,null,"BUDGET_EXCEEDED","spent"]'
     assert entry_of(_adjustment(attempt(1)), _REF).row.ends is None

@@ -35,15 +35,17 @@ class _FakeStore:
     lines: dict[str, dict[str, Any]] = field(default_factory=dict)
     written: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def call(self, command: str, key: str, *fields: Any) -> Awaitable[None]:
-        assert key == "cfg:health"
-        if command == "HSET":
+    def call(self, command: str, *arguments: Any) -> Awaitable[None]:
+        if command == "EVAL":
+            _, _, key, *fields = arguments
             self.lines |= {
                 name: json.loads(line) for name, line in zip(fields[::2], fields[1::2], strict=True)
             }
         else:
+            key, *fields = arguments
             assert command == "HDEL"
             self.lines = {name: line for name, line in self.lines.items() if name not in fields}
+        assert key == "cfg:health"
         self.written.set()
         return asyncio.sleep(0)
 

@@ -126,7 +126,7 @@ async def test_jobs_are_listed_in_pages_without_results() -> None:
     """Newest first."""
     gateway = _without_worker()
     made = [(await _submit(gateway)).json()["id"] for _ in range(3)]
-    ends = '[200,null,null,"b1",[5,7,12000,false]]'
+    ends = '[200,"b1",[5,7,12000,false]]'
     gateway.ledger.model.attempts["acme", made[0]] = Attempt("FINISHED", ends=ends)
     first = (await gateway.client.get("/v1/jobs?limit=2")).json()
     last = first["data"][-1]["id"]
@@ -147,12 +147,20 @@ LISTED = [
     (Attempt("RUNNING"), "running", None),
     (Attempt("RESERVED"), "queued", None),
     (Attempt("REFUSED"), "queued", None),
-    (Attempt("REFUSED", ends='[402,"BUDGET_EXCEEDED","spent"]'), "failed", "BUDGET_EXCEEDED"),
+    (
+        Attempt("REFUSED", ends='[402,null,null,"BUDGET_EXCEEDED","spent"]'),
+        "failed",
+        "BUDGET_EXCEEDED",
+    ),
     (Attempt("CANCELLED"), "cancelled", "request_cancelled"),
     (Attempt("VOIDED"), "expired", "deadline_exceeded"),
     (Attempt("UNKNOWN"), "failed", "upstream_interrupted"),
     (Attempt("UNKNOWN", ends="junk"), "failed", "upstream_interrupted"),
-    (Attempt("FINISHED", ends='[504,"deadline_exceeded"]'), "expired", "deadline_exceeded"),
+    (
+        Attempt("FINISHED", ends='[504,null,null,"deadline_exceeded"]'),
+        "expired",
+        "deadline_exceeded",
+    ),
 ]
 
 
