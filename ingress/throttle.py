@@ -1,7 +1,7 @@
 """The throttle: refuses at the door what the dispatchers would only refuse behind the log. Pure.
 
 Adaptive throttling of Google's SRE book (chapter 21), for each organization and model: of the requests of
-the last ten seconds twice as many pass as were served. Only answers count, because a long call that runs
+the last five seconds twice as many pass as were served. Only answers count, because a long call that runs
 is no sign of overload; nothing is kept of those that were never told OVERLOADED.
 """
 
@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 from ingress.refusals import Refusal
 from schemas.errors import ERRORS, ErrorCode
 
-WINDOW_S: Final = 10
+WINDOW_S: Final = 5
 _PASSED_PER_SERVED: Final = 2
 _ENTRIES_MAX: Final = 10_000
 _RETRY_MIN_MS: Final = 100
@@ -34,7 +34,7 @@ class _Second:
 
 @dataclass(slots=True)
 class _Window:
-    """Answers of the last ten seconds, and the last hint when to come back."""
+    """Answers of the last five seconds, and the last hint when to come back."""
 
     retry_after_ms: int
     seconds: deque[_Second] = field(default_factory=deque)

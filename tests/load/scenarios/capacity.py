@@ -15,6 +15,8 @@ from tests.load.scene import NARROW_MODEL, Scene
 _ORGS = 20
 _OFFERED_PER_S = 800.0
 _SECONDS = 60.0
+_CAPACITY_PER_S = 160.0
+_REFERENCE_S = 15.0
 _AFTER_RATE_PER_S = 80.0
 _AFTER_S = 15.0
 _CALM_MS = 500.0
@@ -31,6 +33,7 @@ async def beyond_capacity(scene: Scene) -> list[str]:
         for request in group
     ]
     before = {name: reading.rss_bytes for name, reading in read_processes(scene.pids()).items()}
+    reference = await offer([scene.url], requests, _CAPACITY_PER_S, _REFERENCE_S)
     offered = await offer([scene.url], requests, _OFFERED_PER_S, _SECONDS)
     ended_s = perf_counter()
     peaks = read_processes(scene.pids())
@@ -50,6 +53,7 @@ async def beyond_capacity(scene: Scene) -> list[str]:
         if name in peaks and peaks[name].rss_bytes - rss > 2**20
     }
     return [
+        line("offered 160/s, as a reference", reference),
         line("offered 800/s, capacity 160/s", offered),
         f"refused: {told}",
         line("then 80/s", after),
