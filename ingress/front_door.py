@@ -200,6 +200,7 @@ class FrontDoor(HttpToolsProtocol):
         self._in_body, self._completed = False, True
         super().on_message_complete()
         if self._phase == "draining":
+            self._discarded_bytes = 0
             self._turn("idle")
 
     def on_response_complete(self) -> None:

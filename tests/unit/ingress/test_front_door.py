@@ -270,3 +270,16 @@ async def test_a_connection_without_a_request_makes_room(monkeypatch: pytest.Mon
         assert await silent[0][0].read() == b""
         for _, writer in silent:
             writer.close()
+
+
+async def test_a_client_may_be_refused_again_and_again_on_one_connection() -> None:
+    """What is discarded is bounded for each request, not for all that a connection carries."""
+    size = 3 * 1024 * 1024
+    async with serving(Echo(reads=False)) as served:
+        reader, writer = await served.open()
+        for _ in range(8):
+            writer.write(HEAD + b"Content-Length: %d\r\n\r\n" % size + b"x" * size)
+            async with asyncio.timeout(10):
+                await reader.readuntil(b"\r\n\r\n0")
+                await writer.drain()
+        writer.close()
