@@ -190,7 +190,7 @@ class Ingress:
             ),
             self._read_config(),
         )
-        self.intake.is_open = True
+        self.intake.open()
         await asyncio.Event().wait()
 
     async def _report(self) -> None:

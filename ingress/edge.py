@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Final
 
@@ -19,6 +19,7 @@ from schemas.runtime.telemetry import Metrics
 
 _LOG = logging.getLogger(__name__)
 
+_ALWAYS_ANSWERED: Final = frozenset({"status", "metrics"})
 _CLIENT_GONE: Final = 499
 """In metrics only: the client left before it was answered."""
 
@@ -27,9 +28,16 @@ class Edge:
     """Outermost middleware of the public application."""
 
     def __init__(
-        self, app: ASGIApp, *, metrics: Metrics, clock: Clock, is_leaving: Callable[[], bool]
+        self,
+        app: ASGIApp,
+        *,
+        metrics: Metrics,
+        clock: Clock,
+        opening: Callable[[], Awaitable[None] | None],
+        is_leaving: Callable[[], bool],
     ) -> None:
         self._app = app
+        self._opening = opening
         self._is_leaving = is_leaving
         self._metrics = metrics
         self._clock = clock
@@ -58,6 +66,9 @@ class Edge:
             await send(message)
 
         try:
+            is_status = route_of(scope["path"]) in _ALWAYS_ANSWERED
+            if not is_status and (opening := self._opening()) is not None:
+                await opening
             await self._app(scope, receive, send_with_id)
         except Exception:  # A bug must cost one request its answer, not the process its life.
             _LOG.exception("request %s failed", state["request_id"])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Awaitable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Final
 
 from starlette.types import Scope
@@ -26,6 +28,8 @@ from schemas.runtime.config import ConfigFeed
 from schemas.runtime.ledger.client import LedgerClient
 
 _LOG_BEHIND_MS: Final = 2_000
+_OPENS_WITHIN_S: Final = 5.0
+"""A process that was just started is connected within moments."""
 
 
 @dataclass(slots=True)
@@ -58,8 +62,23 @@ class Intake:
     is_open: bool = False
     """False until everything is connected, since an unread configuration knows no key; and again once
     this process gave up what it was doing."""
+    _opened: asyncio.Event = field(default_factory=asyncio.Event)
     is_leaving: bool = False
     """Whether the process was told to end: answers tell their clients to connect elsewhere."""
+
+    def open(self) -> None:
+        """Everything is connected: let requests in."""
+        self.is_open = True
+        self._opened.set()
+
+    def opening(self) -> Awaitable[None] | None:
+        """What to wait for in a process that has just begun, because a balancer sends requests as soon
+        as its port is there; ``None`` once the doors have been open."""
+        return None if self.is_open or self._opened.is_set() else self._until_open()
+
+    async def _until_open(self) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._opened.wait(), _OPENS_WITHIN_S)
 
     def refuse_now(self) -> Refusal | None:
         """Why nobody can be served at all at this moment."""

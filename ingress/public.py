@@ -33,7 +33,11 @@ def create_public_app(intake: Intake, status: StatusRoutes, metrics: Metrics) ->
     inference = Conversation(intake, "inference", inference_order)
     jobs = JobRoutes(intake)
     edge = Middleware(
-        Edge, metrics=metrics, clock=intake.clock, is_leaving=lambda: intake.is_leaving
+        Edge,
+        metrics=metrics,
+        clock=intake.clock,
+        opening=intake.opening,
+        is_leaving=lambda: intake.is_leaving,
     )
     app = Starlette(
         routes=[

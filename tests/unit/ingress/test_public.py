@@ -134,8 +134,23 @@ async def test_a_full_gateway_refuses_at_the_door() -> None:
     assert answer.json()["error"]["code"] == "server_is_overloaded"
 
 
-async def test_nothing_is_accepted_before_everything_is_connected() -> None:
+async def test_who_comes_while_the_process_starts_waits_for_its_doors() -> None:
+    """A balancer sends requests as soon as the port is there; health does not wait."""
+    gateway = Gateway()
+    gateway.intake.is_open = False
+    early = asyncio.create_task(gateway.chat())
+    health = await gateway.client.get("/v1/status/healthz")
+    gateway.intake.open()
+
+    assert health.status_code == 200
+    assert (await early).status_code == 200
+
+
+async def test_nothing_is_accepted_before_everything_is_connected(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A configuration that was not read knows no key, and must not answer 401."""
+    monkeypatch.setattr("ingress.intake._OPENS_WITHIN_S", 0.05)
     gateway = Gateway()
     gateway.intake.is_open = False
 
