@@ -17,7 +17,7 @@ from tests.e2e.gateway_client import MODEL
 from tests.e2e.running_stack import descendants, is_alive, running_stack
 
 pytestmark = pytest.mark.timeout(240)
-SECONDS_EACH = 12.0
+SECONDS_EACH = 9.0
 SEED = 20_260_501
 # The dispatcher first: what it leaves behind takes the longest to end.
 ORDER = ("dispatcher", "limiter_worker", "kafka", "accounting", "ingress", "ledger", "bus")

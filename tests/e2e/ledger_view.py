@@ -37,7 +37,9 @@ class LedgerView:
     async def _until(self, org: str, *, empty: bool) -> dict[str, int]:
         end_s = time.monotonic() + RETURN_DEADLINE_S
         while True:
+            # Key after key is read: what changed in between shows in a second reading.
             held = self.held(org)
-            if any(held.values()) != empty or time.monotonic() > end_s:
+            is_stable = held == self.held(org)
+            if (is_stable and any(held.values()) != empty) or time.monotonic() > end_s:
                 return held
             await asyncio.sleep(0.05)

@@ -22,7 +22,8 @@ from tests.fakes.shapes.wire import (
 _BODY = completion()
 _CHUNKED = head(b"200 OK", CHUNKED)
 _BROKEN = (502,)
-_TORN = (0,)
+_TORN = (0, 502)
+"""A cut that comes together with the first event may be read before it."""
 _LENIENT_STREAM = (0, 200)
 
 

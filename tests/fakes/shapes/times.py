@@ -85,7 +85,7 @@ SHAPES = (
     _reset("reset-at-once"),
     _reset("reset-after-head", sized(completion())[:60]),
     _reset("reset-in-body", sized(completion())[:-5]),
-    _reset("reset-in-stream", _STREAM + event(), stream=True, statuses=(0,)),
+    _reset("reset-in-stream", _STREAM + event(), stream=True, statuses=(0, 502)),
     Shape(
         "error-body-hangs",
         "time",

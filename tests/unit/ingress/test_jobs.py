@@ -33,6 +33,12 @@ def _end(gateway: Gateway, job_id: str, terminal: Terminal) -> None:
     gateway.bus.streams[job_id] = [Frame(job_id, 1, 1, terminal)]
 
 
+@pytest.fixture
+def brief_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing here ever reaches a worker, and a repetition would wait for that."""
+    monkeypatch.setattr("ingress.claims._SEEN_WITHIN_S", 0.1)
+
+
 async def test_a_job_is_produced_for_nobody_and_kept() -> None:
     """No ingress waits for it, any can tell of it."""
     gateway = _without_worker()
@@ -177,7 +183,9 @@ async def test_a_list_tells_of_every_state(attempt: Attempt, status: str, code: 
     assert job.get("error", {}).get("code") == code
 
 
-async def test_an_organization_has_as_many_jobs_as_are_remembered() -> None:
+async def test_an_organization_has_as_many_jobs_as_are_remembered(
+    brief_patience: None,
+) -> None:
     """One more is refused with its limit; a repeated one is the same one."""
     gateway = Gateway(jobs_max=2)
     gateway.log.worker = lambda _: ()
@@ -205,7 +213,9 @@ async def test_no_job_is_promised_that_the_log_does_not_have() -> None:
     assert gateway.ledger.model.attempts[scope].state == "CANCELLED"
 
 
-async def test_a_repeated_job_is_promised_in_the_same_words() -> None:
+async def test_a_repeated_job_is_promised_in_the_same_words(
+    brief_patience: None,
+) -> None:
     """It is produced once."""
     gateway = _without_worker()
     first = await _submit(gateway, **{"idempotency-key": "k"})
