@@ -37,6 +37,7 @@ from schemas.runtime.telemetry import Metrics
 _LOG = logging.getLogger(__name__)
 
 ATTEMPTS_MAX = 2
+_CONFIG_WITHIN_S: Final = 5.0
 _BROKEN: Final = Ending("failed", ErrorCode.INTERNAL_ERROR)
 """How a request ends of which nothing better is known."""
 _NO_VERDICT: Final[CallEnd] = "undecided"
@@ -91,6 +92,7 @@ class Failover:
     async def run(self, job: Job, running: Running, replies: ReplyStream, course: Course) -> None:
         """Attempt after attempt until one ends the request; ``course`` is what became of it so far,
         also when this raises."""
+        await self._until_known(job)
         slot = await self._slot(job, running)
         if not isinstance(slot, Slot):
             course.ending = slot
@@ -107,6 +109,13 @@ class Failover:
         second = await self._slot(job, running, slot.choice.backend_id)
         if isinstance(second, Slot):
             await self._call_again(job, second, replies, running, course, result)
+
+    async def _until_known(self, job: Job) -> None:
+        """What was admitted may name a model or backend that has not reached this process yet; it waits
+        alone, and is then judged by what is known."""
+        config, offset = self.slots.backends.config, job.admitted.config_offset
+        if offset > config.snapshot.offset:
+            await config.wait_for(offset, min(_CONFIG_WITHIN_S, max(0.0, self._left_s(job))))
 
     async def _whole(self, job: Job, slot: Slot) -> Job | None:
         """The job with its body; the slot is given back when nobody has that any more."""

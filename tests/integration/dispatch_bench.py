@@ -10,7 +10,6 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any, cast
 
 import msgspec
@@ -59,6 +58,7 @@ from tests.unit.examples import DISPATCHED_AT, accepted, admitted
 DEADLINE_MS = 20_000
 HELD_NANO_USD = 5_000_000
 _DAY_MS = 86_400_000
+CONFIG_OFFSET = 7
 
 
 @dataclass
@@ -103,6 +103,18 @@ class CollectedLog:
             for r in self.records
             if dict(r.headers)["ce_type"].endswith(b"attempt.adjusted.v1")
         ]
+
+
+@dataclass
+class LateConfig:
+    """Takes the place of the config feed; ``awaited`` comes into force once somebody waits for it."""
+
+    snapshot: Snapshot
+    awaited: Snapshot | None = None
+
+    async def wait_for(self, offset: int, deadline_s: float) -> bool:
+        self.snapshot = self.awaited or self.snapshot
+        return self.snapshot.offset >= offset
 
 
 @dataclass
@@ -254,10 +266,11 @@ async def bench(
 def _config(urls: dict[str, str], timeout_s: float) -> ConfigFeed:
     targets = tuple(Target(backend=name, weight=int(place == 0)) for place, name in enumerate(urls))
     snapshot = Snapshot(
+        offset=CONFIG_OFFSET,
         models={"echo": Model(backends=targets)},
         backends={name: Backend(url=url, timeout_s=timeout_s) for name, url in urls.items()},
     )
-    return cast("ConfigFeed", SimpleNamespace(snapshot=snapshot))
+    return cast("ConfigFeed", LateConfig(snapshot))
 
 
 def _wired(ledger: LedgerClient, bus: Bus, upstreams: Upstreams, config: ConfigFeed) -> Bench:

@@ -7,16 +7,24 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 from aiohttp import web
 
+from schemas.config_state import Snapshot
 from schemas.events import RequestAdmitted
 from schemas.frames import Chunk, Terminal
 from schemas.runtime.bus import cancel_channel_of
 from schemas.runtime.ledger import answers, documents
 from schemas.runtime.subscription import Subscription
-from tests.integration.dispatch_bench import HELD_NANO_USD, Bench, bench
+from tests.integration.dispatch_bench import (
+    CONFIG_OFFSET,
+    HELD_NANO_USD,
+    Bench,
+    LateConfig,
+    bench,
+)
 from tests.integration.ledger_server import LedgerServer, free_port
 from tests.unit.dispatcher.scripted_backend import answering
 
@@ -111,6 +119,19 @@ async def test_a_second_attempt_needs_a_second_hold_when_the_first_may_have_spen
         assert [a.backend for a in outcome.attempts] == ["first"]
         assert outcome.error_code == "upstream_error"
         assert await scene.balance(request, "nano_usd") == (outcome.attempts[0].cost_nano_usd, 0)
+
+
+async def test_what_was_admitted_under_a_newer_configuration_waits_for_it(
+    server: LedgerServer,
+) -> None:
+    """Its model may be one that this process does not know yet."""
+    async with bench(server, first=_WELL) as scene:
+        config = cast("LateConfig", scene.backends.config)
+        known = config.snapshot
+        config.snapshot, config.awaited = Snapshot(offset=CONFIG_OFFSET - 1), known
+        outcome = await scene.dispatch(await scene.admit())
+
+        assert (outcome.status, [a.backend for a in outcome.attempts]) == ("completed", ["first"])
 
 
 async def test_a_backend_that_hangs_is_left_for_another(server: LedgerServer) -> None:
