@@ -11,8 +11,8 @@ import httpx
 
 from tests.load.scene import Scene
 
-_WATCH_S = 20.0
-_RETURN_S = 30.0
+_WATCH_S = 14.0
+_RETURN_S = 20.0
 _POLL_S = 0.1
 _PARTS = (
     "limiter_worker-0",
@@ -27,7 +27,7 @@ _BOTH = ("limiter_worker", "dispatcher")
 
 
 async def each_in_turn(scene: Scene) -> list[str]:
-    """SIGSTOP for twenty seconds each; the first change that health shows, and its response times."""
+    """SIGSTOP for fourteen seconds each; the first change that health shows, and its response times."""
     lines = []
     async with httpx.AsyncClient(base_url=scene.root, timeout=5.0, trust_env=False) as client:
         for part in (*_PARTS, *_BOTH):
