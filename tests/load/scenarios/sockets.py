@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from time import perf_counter
@@ -15,6 +16,7 @@ from tests.load.scene import HEALTHY_MODEL, Scene
 
 _PAIRS = 3
 _WINDOW_S = 20.0
+_SETTLED_S = 1.0
 _RATE_PER_S = 50.0
 _LIVES_AT_MOST_S = 100.0
 _IDLE = 500
@@ -95,18 +97,23 @@ def _never_reads(key: str) -> Run:
     return attack
 
 
-async def hostile_sockets(scene: Scene) -> list[str]:
-    """Each attack alone, for its life; then all of them beside a tenant that does nothing wrong."""
-    other, attacker = await scene.tenant("decent"), await scene.tenant("attacker")
-    attacks: dict[str, Attack] = {
+def _attacks(key: str) -> dict[str, Attack]:
+    """Every attack by what it does."""
+    return {
         "connects and says nothing": Attack(_nothing),
         "head that never ends": Attack(_slow_head),
         "header of 64 MiB": Attack(_header_bomb),
         "200 000 headers": Attack(_many_headers),
         "two Host headers": Attack(_two_hosts),
-        "body of one byte each 0.5 s": Attack(_slow_body(attacker.key)),
-        "never reads its answers": Attack(_never_reads(attacker.key), reads=False),
+        "body of one byte each 0.5 s": Attack(_slow_body(key)),
+        "never reads its answers": Attack(_never_reads(key), reads=False),
     }
+
+
+async def hostile_sockets(scene: Scene) -> list[str]:
+    """Each attack alone, for its life; then all of them beside a tenant that does nothing wrong."""
+    other, attacker = await scene.tenant("decent"), await scene.tenant("attacker")
+    attacks = _attacks(attacker.key)
     lives = await asyncio.gather(*(_life_s(scene.url, attack) for attack in attacks.values()))
     lines = [
         f"{name:<32} {'closed after ' + format(life, '.1f') + ' s' if life is not None else 'lived on'}"
@@ -116,14 +123,12 @@ async def hostile_sockets(scene: Scene) -> list[str]:
     pairs = []
     for number in range(1, _PAIRS + 1):
         without = await offer([scene.url], requests, _RATE_PER_S, _WINDOW_S)
-        crowd = [
-            asyncio.create_task(_life_s(scene.url, attack))
-            for attack in [*([Attack(_nothing)] * _IDLE), *list(attacks.values()) * 10]
-        ]
+        crowd = await _crowd(scene.url, attacker.key)
+        await asyncio.sleep(_SETTLED_S)
         with_it = await offer([scene.url], requests, _RATE_PER_S, _WINDOW_S)
-        for task in crowd:
-            task.cancel()
-        await asyncio.gather(*crowd, return_exceptions=True)
+        if crowd.returncode is None:
+            crowd.terminate()
+        await crowd.wait()
         lines += [
             line(f"{number} without", without),
             line(f"{number} beside 570 attackers", with_it),
@@ -167,3 +172,19 @@ async def _quietly(
         await attack.run(reader, writer)
     except OSError:
         return
+
+
+async def _crowd(url: str, key: str) -> asyncio.subprocess.Process:
+    """All attackers in a process of their own, so that the driver is none of their victims."""
+    module = "tests.load.scenarios.sockets"
+    return await asyncio.create_subprocess_exec(sys.executable, "-m", module, url, key)
+
+
+async def _attack_all(url: str, key: str) -> None:
+    crowd = [*([Attack(_nothing)] * _IDLE), *list(_attacks(key).values()) * 10]
+    async with asyncio.timeout(2 * _WINDOW_S):
+        await asyncio.gather(*(_life_s(url, attack) for attack in crowd), return_exceptions=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(_attack_all(*sys.argv[1:3]))
