@@ -18,7 +18,8 @@ from schemas.events import (
     RequestAdmitted,
     RequestFinished,
 )
-from schemas.frames import Terminal, Usage
+from schemas.frames import Terminal
+from schemas.job_ends import usage_of
 from schemas.money import TokenCounts, cost_nano_usd
 from schemas.runtime.ledger.documents import RateUse, Unit
 
@@ -203,18 +204,6 @@ def terminal(job: Job, attempts: Sequence[Attempt], ending: Ending, now_ms: int)
         retry_after_ms=hint,
         backend=last.backend if last else None,
         latency_ms=now_ms - job.request.accepted_at_ms,
-        usage=_usage(attempts),
+        usage=usage_of(attempts),
         rate_status=job.admitted.rate_status,
-    )
-
-
-def _usage(attempts: Sequence[Attempt]) -> Usage | None:
-    if not attempts:
-        return None
-    costs = [a.cost_nano_usd for a in attempts if a.cost_nano_usd is not None]
-    return Usage(
-        sum(a.input_tokens for a in attempts),
-        sum(a.output_tokens for a in attempts),
-        sum(costs) if costs else None,
-        any(a.estimated for a in attempts),
     )
