@@ -18,7 +18,6 @@ from limiter_worker.accepted import accepted_of
 from limiter_worker.culprits import Culprits
 from limiter_worker.deferral import Wait, Waiters, wait_of
 from limiter_worker.execution import Execution
-from limiter_worker.info import Info, info_of
 from limiter_worker.readiness import standing_of
 from limiter_worker.taken import Decided, Taken
 from limiter_worker.terms import UNAVAILABLE, Defaults, NoTerms, Terms, shed_terms, terms_of
@@ -35,6 +34,7 @@ from limiter_worker.verdicts import (
 )
 from schemas.errors import ErrorCode
 from schemas.failures import Failure
+from schemas.hold_facts import Info, info_of
 from schemas.runtime.clock import Clock
 from schemas.runtime.config import ConfigFeed
 from schemas.runtime.consume.records import Record

@@ -9,13 +9,13 @@ import asyncio
 import logging
 from dataclasses import dataclass
 
-from limiter_worker.info import Info
 from schemas import topics
 from schemas.codec import encode
 from schemas.errors import ERRORS, ErrorCode
 from schemas.events import Attempt, Booking, RequestFinished
 from schemas.failures import Transient
 from schemas.headers import event_headers
+from schemas.hold_facts import Info
 from schemas.runtime.ledger import answers, documents
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.produce import Outgoing, Producer

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accounting.booking import measures
-from limiter_worker.info import Info, info_of
 from limiter_worker.reaper import Reaper, outcome_of
 from schemas.codec import encode
 from schemas.events import RecordRef, RequestFinished
 from schemas.failures import Poison
+from schemas.hold_facts import Info, info_of
 from schemas.runtime.ledger import documents
 from schemas.runtime.ledger.answers import GivenUp, Ok, ReapedAttempts, ReapEntry
 from schemas.runtime.ledger.client import LedgerClient

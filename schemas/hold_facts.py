@@ -1,4 +1,4 @@
-"""What the ledger keeps beside a hold, so that the reaper can write an outcome by itself. Pure."""
+"""What the ledger keeps beside a hold, so that whoever finds it alone can write an outcome. Pure."""
 
 from __future__ import annotations
 
