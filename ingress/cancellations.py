@@ -20,7 +20,8 @@ from schemas.runtime.store import StoreError, StoreUnavailable
 _LOG = logging.getLogger(__name__)
 
 CANCEL_WITHIN_S: Final = 2.0
-_AT_ONCE: Final = 1_024
+_AT_ONCE: Final = 8_192
+"""More than may wait here: at the end of the process all that have no key are cancelled at once."""
 
 
 class Doorbell(Protocol):

@@ -186,18 +186,22 @@ class _Exchange:
         """What was asked, where the gate is to learn how it was answered."""
         self._intake = intake
         self._taken = taken
+        self._is_settled = False
 
     async def relay(self, send: Send, more: Headers) -> None:
-        """Relay the answer; when the client leaves before its end, cancel what nobody waits for."""
+        """Relay the answer; when that stops before its end, whoever stopped it, cancel what nobody
+        waits for."""
         mailbox, order = self.mailbox, self._taken.order
-        if order.call.stream:
-            await StreamAnswer(mailbox, order.dialect, send, more).relay(self._settle)
-        else:
-            terminal = await mailbox.take_terminal()
-            if terminal is not None:
-                await self.write(terminal, send, more)
-        if mailbox.is_client_gone and self._taken.key is None:
-            self._cancel()
+        try:
+            if order.call.stream:
+                await StreamAnswer(mailbox, order.dialect, send, more).relay(self._settle)
+            else:
+                terminal = await mailbox.take_terminal()
+                if terminal is not None:
+                    await self.write(terminal, send, more)
+        finally:
+            if not self._is_settled and self._taken.key is None:
+                self._cancel()
 
     async def write(self, terminal: Terminal, send: Send, more: Headers) -> None:
         """Write an answer that is not streamed."""
@@ -212,6 +216,7 @@ class _Exchange:
     async def _settle(self, terminal: Terminal) -> None:
         """Before the client hears of the end: a next try must find things as it is told."""
         org, key = self._taken.caller.org, self._taken.key
+        self._is_settled = True
         if self.asked is not None:
             self._teach_gate(self.asked, refusal_of(terminal))
         is_abandoned = self.mailbox.is_abandoned

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
@@ -70,6 +71,13 @@ class Edge:
             if not is_status and (opening := self._opening()) is not None:
                 await opening
             await self._app(scope, receive, send_with_id)
+        except asyncio.CancelledError:
+            if status != _CLIENT_GONE or not self._is_leaving():
+                raise
+            # The process gave it up before its answer began; the task ends with that answer.
+            refusal = Refusal(ErrorCode.SERVICE_UNAVAILABLE, "This ingress is being stopped.")
+            surface = surface_of(scope["path"])
+            await refuse(send_with_id, refusal, surface, state["request_id"], [])
         except Exception:  # A bug must cost one request its answer, not the process its life.
             _LOG.exception("request %s failed", state["request_id"])
             if status != _CLIENT_GONE:

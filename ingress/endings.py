@@ -68,6 +68,7 @@ def end_in_summary(end: JobEnd) -> Terminal:
         http_status=end.http_status,
         error_code=end.error_code,
         error_message=end.message,
+        denial=end.denial,
         backend=end.backend,
         usage=end.usage,
     )

@@ -40,6 +40,11 @@ class FrontServer(uvicorn.Server):
         """Whether anybody is connected."""
         return bool(self.server_state.connections)
 
+    def end_requests(self) -> None:
+        """Cancel every request that is still being answered; the edge tells its client."""
+        for task in self.server_state.tasks:
+            task.cancel()
+
     async def on_tick(self, counter: int) -> bool:
         """Look at all connections once a second, whatever else uvicorn does then."""
         if counter % _TICKS_PER_SWEEP == 0:

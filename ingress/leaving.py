@@ -1,8 +1,9 @@
 """Leaving: how ingress ends without cutting anybody off.
 
 Nobody new is accepted; whoever is connected is answered, and told with that answer to connect elsewhere. What
-runs longer than the platform's patience ends with a typed error, and what has no key is cancelled: a client
-that cannot come back for its answer would pay for it in vain.
+runs longer than the platform's patience ends with a typed error, in a stream as its last event, and what has
+no key is cancelled: a client that cannot come back for its answer would pay for it in vain. What is not even
+waiting for an answer by then, as it reads a body or looks for its key, is cut short with the same error.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ class Leaving:
         _LOG.warning("%d requests run on; they are given up", requests.requests)
         intake.is_open = False
         intake.waiters.abandon()
-        await _until(lambda: not requests.requests, _LAST_WORDS_S)
+        if not await _until(lambda: not requests.requests, _LAST_WORDS_S):
+            self.server.end_requests()
+            await _until(lambda: not requests.requests, _LAST_WORDS_S)
 
 
 async def _until(is_so: Callable[[], bool], within_s: float) -> bool:

@@ -21,13 +21,14 @@ from schemas.claim_check import crosses_once
 from schemas.codec import encode
 from schemas.errors import ErrorCode
 from schemas.events import RecordRef, RequestAccepted
+from schemas.failures import Failure
 from schemas.ids import uuid7_time_ms
 from schemas.runtime.bodies import Bodies
 from schemas.runtime.clock import Clock
 from schemas.runtime.ledger import answers, documents
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.ledger.errors import LedgerUnavailable
-from schemas.runtime.produce import Headers, Outgoing, ProduceFailed, Producer
+from schemas.runtime.produce import Headers, Outgoing, Producer
 from schemas.runtime.retry import retry_until
 from schemas.topics import BACKGROUND, REQUESTS
 
@@ -70,9 +71,11 @@ class Placement:
             async with asyncio.timeout(PRODUCE_WITHIN_MS / 1000):
                 await self.share_body(accepted)
                 await self.produce(accepted, headers)
-        except (ProduceFailed, TimeoutError):
+        except (Failure, TimeoutError, asyncio.CancelledError) as error:
             # The broker may have it all the same; it must not run after its client was refused.
             self.cancellations.begin(accepted.org, accepted.request_id, accepted.deadline_ms)
+            if isinstance(error, asyncio.CancelledError):
+                raise
             message = "The request could not be queued in time."
             return Refusal(ErrorCode.SERVICE_UNAVAILABLE, message)
         return None

@@ -33,8 +33,9 @@ class IngressSettings(ProcessSettings):
     """Free bytes on a broker's disk below which no request is taken."""
     jobs_max: int = Field(default=10_000, ge=1)
     """Jobs of one organization that are remembered, for three days; more are answered 429."""
-    drain_s: float = Field(default=20.0, gt=0, le=25)
-    """How long running requests may take to end once the process is told to."""
+    drain_s: float = Field(default=20.0, gt=0, le=3_600)
+    """How long running requests may take to end once the process is told to: what the platform gives it
+    before it kills, less fifteen seconds for last words and for what is still on its way to the log."""
     idempotency_keys_max: int = Field(default=200_000, ge=1)
     """Idempotency keys of one organization that are remembered, for a day; more are answered 429."""
     deadline_default_s: float = Field(default=120.0, gt=0, le=600)

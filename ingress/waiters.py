@@ -62,6 +62,7 @@ class Waiters:
         """Several for a request that others have joined."""
         self._to_read: dict[str, None] = {}
         self._asked = asyncio.Event()
+        self._is_abandoned = False
         self.unproduced_s = 0.0
         """Age of the oldest request that the broker had not acknowledged at the last sweep."""
 
@@ -92,6 +93,8 @@ class Waiters:
         poll_at_s = times.opened_s + poll_s
         wait = _Wait(mailbox, receive, asyncio.current_task(), poll_s, poll_at_s)
         self._waits.setdefault(request_id, []).append(wait)
+        if self._is_abandoned:
+            _abandon(mailbox)
         return mailbox
 
     def close(self, mailbox: Mailbox) -> None:
@@ -120,11 +123,10 @@ class Waiters:
             self._ask_for_stream(request_id)
 
     def abandon(self) -> None:
-        """End all waits, because this process ends; what they wait for may run on."""
+        """End all waits, also those to come, because this process ends; what they wait for may run on."""
+        self._is_abandoned = True
         for wait in self._all():
-            wait.mailbox.is_abandoned = True
-            message = "This ingress is being stopped; send the request again."
-            wait.mailbox.end(_error(503, ErrorCode.SERVICE_UNAVAILABLE, message))
+            _abandon(wait.mailbox)
 
     async def sweep_forever(self) -> None:
         """Look at all waits ten times a second."""
@@ -215,6 +217,12 @@ async def _watch_client(wait: _Wait) -> None:
     while (await wait.receive())["type"] != "http.disconnect":
         pass
     wait.mailbox.leave()
+
+
+def _abandon(mailbox: Mailbox) -> None:
+    mailbox.is_abandoned = True
+    message = "This ingress is being stopped; send the request again."
+    mailbox.end(_error(503, ErrorCode.SERVICE_UNAVAILABLE, message))
 
 
 def _refuse_for_log(mailbox: Mailbox) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import msgspec
 
 from schemas.errors import ErrorCode
-from schemas.events import Attempt, RequestFinished
+from schemas.events import Attempt, Denial, RequestFinished
 from schemas.frames import Usage
 
 __all__ = ["JobEnd", "encode_end", "end_of", "read_end", "usage_of"]
@@ -27,6 +27,8 @@ class JobEnd(msgspec.Struct, frozen=True, array_like=True):
     usage: Usage | None = None
     error_code: str | None = None
     message: str | None = None
+    denial: Denial | None = None
+    """The limit that refused it."""
 
 
 def end_of(outcome: RequestFinished) -> JobEnd:
@@ -40,6 +42,7 @@ def end_of(outcome: RequestFinished) -> JobEnd:
         usage_of(outcome.attempts),
         code,
         message and message[:_MESSAGE_CHARS_MAX],
+        outcome.denial,
     )
 
 

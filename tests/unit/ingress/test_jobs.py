@@ -183,6 +183,19 @@ async def test_a_list_tells_of_every_state(attempt: Attempt, status: str, code: 
     assert job.get("error", {}).get("code") == code
 
 
+async def test_a_list_tells_the_limit_that_refused_a_job() -> None:
+    """With the fields that the job itself has."""
+    gateway = _without_worker()
+    job_id = (await _submit(gateway)).json()["id"]
+    denial = '{"limit_id":"b","limit_type":"budget","unit":"nano_usd","current_usage":5,"limit":10}'
+    ends = f'[402,null,null,"BUDGET_EXCEEDED","spent",{denial}]'
+    gateway.ledger.model.attempts["acme", job_id] = Attempt("REFUSED", ends=ends)
+
+    (job,) = (await gateway.client.get("/v1/jobs")).json()["data"]
+
+    assert (job["error"]["limit_type"], job["error"]["limit"]) == ("budget", 0.00000001)
+
+
 async def test_an_organization_has_as_many_jobs_as_are_remembered(
     brief_patience: None,
 ) -> None:

@@ -79,3 +79,17 @@ async def test_a_request_that_may_become_a_job_runs_on() -> None:
     await _leave(gateway, (b"prefer", b"respond-async, wait=60"))
 
     assert gateway.bus.rung == []
+
+
+async def test_an_answer_that_breaks_off_cancels_what_nobody_waits_for() -> None:
+    """Its task was ended from outside: a client that does not read, or a process that stops."""
+    gateway = Gateway()
+    gateway.log.worker = lambda _: ()
+    asking = asyncio.create_task(gateway.chat())
+    await gateway.log.arrived.wait()
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    await gateway.intake.cancellations.finish()
+
+    (accepted,) = gateway.log.accepted
+    assert gateway.ledger.model.attempts["acme", accepted.request_id].state == "CANCELLED"

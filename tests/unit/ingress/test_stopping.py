@@ -13,6 +13,7 @@ import pytest
 
 from ingress import leaving
 from ingress.leaving import Leaving
+from schemas.events import RecordRef
 from schemas.frames import Chunk, Started, Terminal, encode_frame
 from schemas.frames import Frame as BusFrame
 from schemas.runtime.ledger.model_attempts import Attempt
@@ -68,6 +69,13 @@ async def _stopping(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[_Stopping]
         ) as client,
     ):
         yield _Stopping(gateway, served, client)
+
+
+def _code(answer: httpx.Response) -> str:
+    """On either surface."""
+    fields: dict[str, Any] = answer.json()
+    code: str = fields["code"] if "code" in fields else fields["error"]["code"]
+    return code
 
 
 async def test_a_running_request_is_answered_and_nobody_new_is_accepted(
@@ -148,3 +156,38 @@ async def test_a_request_that_may_become_a_job_becomes_one(
 
     assert answer.status_code == 202
     assert stopping.gateway.bus.rung == []
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/jobs"])
+async def test_what_does_not_even_wait_for_an_answer_is_told_as_well(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looks for its key, or for the log's word: a typed error, no bare 500."""
+    monkeypatch.setattr(leaving, "_LAST_WORDS_S", 0.1)
+    async with _stopping(monkeypatch) as stopping:
+        never: asyncio.Future[RecordRef] = asyncio.get_running_loop().create_future()
+        monkeypatch.setattr(stopping.gateway.log, "send", lambda _: never)
+        monkeypatch.setattr(stopping.gateway.ledger, "claim", lambda _: never)
+        headers = {} if path == "/v1/jobs" else {"idempotency-key": "k"}
+        asking = asyncio.create_task(stopping.client.post(path, json=CHAT, headers=headers))
+        await asyncio.sleep(0.1)
+        await stopping.leave(0.2)
+        answer = await asking
+        await stopping.gateway.intake.cancellations.finish()
+
+    assert (answer.status_code, _code(answer)) == (503, "service_unavailable")
+    assert int(answer.headers["retry-after"]) >= 1
+
+
+async def test_a_request_that_comes_to_wait_after_all_were_given_up_is_given_up_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nobody would end its wait later."""
+    async with _stopping(monkeypatch) as stopping:
+        stopping.gateway.waiters.abandon()
+        answer = await stopping.client.post(PATH, json=CHAT)
+        await stopping.gateway.intake.cancellations.finish()
+
+    (accepted,) = stopping.gateway.log.accepted
+    cancelled = stopping.gateway.ledger.model.attempts["acme", accepted.request_id]
+    assert (answer.status_code, cancelled.state) == (503, "CANCELLED")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from schemas.events import RecordRef, RequestFinished
+from schemas.events import Denial, RecordRef, RequestFinished
 from schemas.frames import Usage
 from schemas.job_ends import encode_end, end_of, read_end
 from tests.unit.examples import attempt, finished
@@ -32,6 +32,16 @@ def test_an_end_comes_back_as_it_went() -> None:
     assert end.usage == Usage(5, 7, 12, estimated=False)
     assert read_end(encode_end(end)) == end
     assert encode_end(end) == '[200,"b1",[5,7,12,false]]'
+
+
+def test_a_refusal_tells_its_limit() -> None:
+    """Lists say by how much it was passed."""
+    denial = Denial(limit_id="org", limit_type="budget", unit="nano_usd", current_usage=9, limit=10)
+    outcome = msgspec.structs.replace(done(), error_code="BUDGET_EXCEEDED", denial=denial)
+    end = end_of(outcome)
+
+    assert end.denial == denial
+    assert read_end(encode_end(end)) == end
 
 
 def test_a_long_message_is_cut() -> None:
