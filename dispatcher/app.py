@@ -44,7 +44,8 @@ def create_app(settings: DispatcherSettings, api_keys: Mapping[str, str]) -> Wor
     slots = Slots(
         Backends(worker.config, worker.clock, settings.concurrency), worker.metrics, worker.clock
     )
-    leases = Leases(worker.ledger, DrainCap(settings.drain_max_s, settings.drain_max_bytes))
+    cap = DrainCap(settings.drain_max_s, settings.drain_max_bytes)
+    leases = Leases(worker.ledger, cap, settings.times)
     dispatching = _reader(worker, settings, upstreams, slots, leases)
     _watch_backends(worker, upstreams, slots)
     _listen_for_cancels(worker, leases)
@@ -74,7 +75,7 @@ def _reader(
     records = RecordReader(settings.kafka_brokers)
     worker.before_stop.append(records.stop)
     bodies = BodySource(Bodies(worker.bus), records, clock)
-    claiming = Claiming(ledger, clock, settings.instance_id)
+    claiming = Claiming(ledger, clock, settings.instance_id, settings.times.ledger.attempt_lease_ms)
     dispatching = Dispatching(
         claiming=claiming,
         failover=Failover(ledger, slots, upstreams, bodies, leases, metrics, clock),

@@ -6,7 +6,6 @@ import asyncio
 import random
 from dataclasses import dataclass
 
-from dispatcher.leases import LEASE_MS
 from dispatcher.settlement import Job
 from schemas.events import Hold
 from schemas.runtime.clock import Clock, random_bytes
@@ -14,6 +13,7 @@ from schemas.runtime.ledger import answers, documents
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.ledger.errors import LedgerUnavailable
 from schemas.runtime.retry import retry_until
+from schemas.times import FULL
 
 _AFTER_LEASE_S = 0.05
 _PAUSE_MIN_S = 0.25
@@ -27,6 +27,7 @@ class Claiming:
     ledger: LedgerClient
     clock: Clock
     instance_id: str
+    lease_ms: int = FULL.ledger.attempt_lease_ms
 
     async def claim(self, job: Job) -> answers.StartAnswer | None:
         """The verdict; a claim held by another process is looked at again when its lease ends.
@@ -42,14 +43,14 @@ class Claiming:
                     # The first try went through, only its answer was lost.
                     return answers.Fence(fence=fence, attempt=number)
                 case answers.Busy(ms=wait_ms):
-                    await asyncio.sleep(_pause_s(wait_ms))
+                    await asyncio.sleep(_pause_s(wait_ms, self.lease_ms))
                 case answers.Gone() if not readmit:
                     readmit = True
                 case _:
                     return verdict
 
     async def _start(self, job: Job, owner: str, *, readmit: bool) -> answers.StartAnswer | None:
-        claim = _claim_of(job, owner, readmit=readmit)
+        claim = _claim_of(job, owner, self.lease_ms, readmit=readmit)
 
         async def start() -> answers.StartAnswer:
             return await self.ledger.start(claim)
@@ -61,13 +62,13 @@ class Claiming:
             return None
 
 
-def _pause_s(lease_ms: int) -> float:
+def _pause_s(left_ms: int, lease_ms: int) -> float:
     """Until the other's lease ends, and a little longer: many may wait for the same moment."""
-    left_s = max(_PAUSE_MIN_S, min(lease_ms, LEASE_MS) / 1000 + _AFTER_LEASE_S)
+    left_s = max(_PAUSE_MIN_S, min(left_ms, lease_ms) / 1000 + _AFTER_LEASE_S)
     return left_s * random.uniform(1.0, 1.0 + _JITTER)  # noqa: S311  # jitter, no secret
 
 
-def _claim_of(job: Job, owner: str, *, readmit: bool) -> documents.Start:
+def _claim_of(job: Job, owner: str, lease_ms: int, *, readmit: bool) -> documents.Start:
     request = job.request
     holds = balances(job)
     readmission = documents.Readmission(
@@ -77,7 +78,7 @@ def _claim_of(job: Job, owner: str, *, readmit: bool) -> documents.Start:
         org=request.org,
         req=request.request_id,
         owner=owner,
-        lease_ms=LEASE_MS,
+        lease_ms=lease_ms,
         second_attempt=holds,
         readmit=readmission if readmit else None,
     )

@@ -15,11 +15,9 @@ from dispatcher.abort import Abort, DrainCap, Reason
 from schemas.failures import Failure
 from schemas.runtime.ledger import answers, documents
 from schemas.runtime.ledger.client import LedgerClient
+from schemas.times import FULL, Times
 
 _LOG = logging.getLogger(__name__)
-
-LEASE_MS = 10_000
-_PERIOD_S = 3.0
 
 
 @dataclass(slots=True)
@@ -32,6 +30,7 @@ class Running:
     attempt: int
     abort: Abort
     streamed: bool = False
+    lease_ms: int = FULL.ledger.attempt_lease_ms
 
     def renewal(self) -> documents.Renew:
         """The heartbeat of this attempt."""
@@ -39,7 +38,7 @@ class Running:
             org=self.org,
             req=self.request_id,
             fence=self.fence,
-            lease_ms=LEASE_MS,
+            lease_ms=self.lease_ms,
             streamed=self.streamed,
         )
 
@@ -50,6 +49,7 @@ class Leases:
 
     ledger: LedgerClient
     cap: DrainCap
+    times: Times = FULL
     running: dict[str, Running] = field(default_factory=dict)
     is_stopping: bool = False
 
@@ -57,7 +57,14 @@ class Leases:
     def held(self, org: str, request_id: str, claim: answers.Fence) -> Iterator[Running]:
         """The claim is renewed inside the block."""
         abort = Abort(self.cap, "stopping" if self.is_stopping else None)
-        running = Running(org, request_id, claim.fence, claim.attempt, abort)
+        running = Running(
+            org,
+            request_id,
+            claim.fence,
+            claim.attempt,
+            abort,
+            lease_ms=self.times.ledger.attempt_lease_ms,
+        )
         self.running[request_id] = running
         try:
             yield running
@@ -76,9 +83,9 @@ class Leases:
             running.abort.end("stopping")
 
     async def keep(self) -> None:
-        """Renew every lease each three seconds, for ever."""
+        """Renew every lease several times within its length, for ever."""
         while True:
-            await asyncio.sleep(_PERIOD_S)
+            await asyncio.sleep(self.times.lease_renewal_ms / 1000)
             try:
                 await self._renew()
             except Exception:  # noqa: BLE001  # total: the next renewal must come

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 
 from ingress.app import create_app
 from ingress.settings import IngressSettings
 from schemas.runtime.log_lines import configure_logging
 from schemas.runtime.loop_counts import loop_factory
-from schemas.runtime.settings import read_settings, redacted
-
-_LOG = logging.getLogger(__name__)
+from schemas.runtime.settings import log_settings, read_settings
 
 
 async def _run(settings: IngressSettings) -> int:
@@ -23,7 +20,7 @@ def main() -> None:
     """Run ingress with the settings in the environment."""
     settings = read_settings(IngressSettings)
     configure_logging("ingress", settings.log_level)
-    _LOG.info("settings: %s", redacted(settings))
+    log_settings(settings)
     with asyncio.Runner(loop_factory=loop_factory(counting=settings.count_loop)) as runner:
         status = runner.run(_run(settings))
     sys.exit(status)

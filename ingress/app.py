@@ -243,7 +243,7 @@ def create_app(settings: IngressSettings) -> Ingress:
     )
     bus = Bus(settings.bus_url)
     bus.store.expose(metrics, "bus")
-    store = ledger_store(settings.ledger_url)
+    store = ledger_store(settings.ledger_url, settings.times.ledger)
     store.expose(metrics, "ledger")
     ledger = LedgerClient(store)
     waiters = Waiters(bus)

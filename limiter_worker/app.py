@@ -70,7 +70,7 @@ class _Limiter:
             self.admission, clock, lambda: self.intake.is_behind, self.route
         )
         self.room = WaitingRoom(self.admission, self.waiters, producer, clock, self.again)
-        self.reaper = Reaper(worker.ledger, producer, metrics)
+        self.reaper = Reaper(worker.ledger, producer, metrics, settings.times)
 
     def again(self, taken: Taken) -> None:
         """The request is to be decided now, behind its like; what is shed cannot be parked."""

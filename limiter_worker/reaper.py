@@ -20,10 +20,10 @@ from schemas.runtime.ledger import answers, documents
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.produce import Outgoing, Producer
 from schemas.runtime.telemetry import Metrics
+from schemas.times import FULL, Times
 
 _LOG = logging.getLogger(__name__)
 
-_PERIOD_S = 1.0
 _ENTRIES_MAX = 256
 _UNKNOWN_BACKEND = "unknown"
 
@@ -95,19 +95,22 @@ class Reaper:
     ledger: LedgerClient
     producer: Producer
     metrics: Metrics
+    times: Times = FULL
 
     async def run(self) -> None:
-        """Reap once a second, for ever."""
+        """Reap again and again, for ever."""
         while True:
             try:
                 await self.reap()
             except Exception as error:  # noqa: BLE001  # total: reaping goes on whatever a round meets
                 _LOG.warning("reaping waits: %r", error, exc_info=not isinstance(error, Transient))
-            await asyncio.sleep(_PERIOD_S)
+            await asyncio.sleep(self.times.reap_period_ms / 1000)
 
     async def reap(self) -> None:
         """End what is due, and confirm each whose outcome is in Kafka; the others come again."""
-        reaped = await self.ledger.reap(documents.Reap(limit=_ENTRIES_MAX))
+        reaped = await self.ledger.reap(
+            documents.Reap(limit=_ENTRIES_MAX, grace_ms=self.times.reap_grace_ms)
+        )
         records = [(entry, self._record(entry)) for entry in reaped.entries]
         sent = [(entry, self.producer.send(record)) for entry, record in records if record]
         if not sent:

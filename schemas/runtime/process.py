@@ -12,7 +12,7 @@ from schemas.runtime.config import ConfigUnavailable
 from schemas.runtime.log_lines import configure_logging
 from schemas.runtime.loop_counts import loop_factory
 from schemas.runtime.produce import ProduceFailed
-from schemas.runtime.settings import WorkerSettings, read_settings, redacted
+from schemas.runtime.settings import WorkerSettings, log_settings, read_settings
 from schemas.runtime.store import StoreUnavailable
 from schemas.runtime.worker import Worker
 
@@ -30,7 +30,7 @@ def run_worker(role: str, wanted: type[S], create_app: Callable[[S], Worker]) ->
     """
     settings = read_settings(wanted)
     configure_logging(role, settings.log_level)
-    _LOG.info("starting with %s", redacted(settings))
+    log_settings(settings)
 
     async def run() -> int:
         return await create_app(settings).run()

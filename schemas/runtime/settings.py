@@ -5,13 +5,24 @@ Prefix ``TALLYGATE_``; the field's usual names are accepted beside it. All probl
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic import (
+    AliasChoices,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from schemas.times import FULL, Times, divided
+
+_LOG = logging.getLogger(__name__)
 EXIT_USAGE = 2
 
 
@@ -48,6 +59,22 @@ class ProcessSettings(BaseSettings):
     log_level: str = "INFO"
     count_loop: bool = False
     """Whether tasks, timers and futures are counted, for benchmarks."""
+    test: bool = False
+    """Whether this is a test stack, which may do what would be wrong anywhere else."""
+    test_time_scale: int = Field(default=1, ge=1, le=100_000)
+    """What all of ``schemas/times.py`` is divided by; only test stacks may."""
+
+    @field_validator("test_time_scale")
+    @classmethod
+    def _only_in_tests(cls, scale: int, others: ValidationInfo) -> int:
+        if scale > 1 and not others.data.get("test"):
+            raise ValueError("only a test stack (TALLYGATE_TEST=1) may divide times")
+        return scale
+
+    @property
+    def times(self) -> Times:
+        """Everything that is given up, forgotten or repeated, and after how long."""
+        return divided(FULL, self.test_time_scale)
 
 
 class WorkerSettings(ProcessSettings):
@@ -76,6 +103,13 @@ def read_settings(wanted: type[S]) -> S:
 
 def _variable(name: str) -> str:
     return name if name.isupper() else f"TALLYGATE_{name.upper()}"
+
+
+def log_settings(settings: ProcessSettings) -> None:
+    """Write what the process was told, without secrets, and what makes it unfit for anything but tests."""
+    _LOG.info("settings: %s", redacted(settings))
+    if settings.test_time_scale > 1:
+        _LOG.warning("TEST STACK: all times are divided by %d", settings.test_time_scale)
 
 
 def redacted(settings: BaseSettings) -> dict[str, Any]:

@@ -86,7 +86,7 @@ class Worker:
     def create(cls, settings: WorkerSettings, shape: WorkerShape) -> Worker:
         """Build all parts; nothing connects before ``run``."""
         producer = Producer(settings.kafka_brokers, settings.instance_id)
-        store = ledger_store(settings.ledger_url)
+        store = ledger_store(settings.ledger_url, settings.times.ledger)
         return cls(
             settings=settings,
             shape=shape,

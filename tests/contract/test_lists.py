@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from dataclasses import fields
 from typing import cast, get_args
 
 import pytest
@@ -12,7 +13,8 @@ from schemas import events, topics
 from schemas.errors import ERRORS, ErrorCode
 from schemas.metrics import METRICS, MetricName
 from schemas.runtime.telemetry import Metrics
-from tests.contract.calls_in_code import method_calls, parsed_files
+from schemas.times import LedgerTimes, Times
+from tests.contract.calls_in_code import ROOT, method_calls, parsed_files
 
 _METHOD_OF_KIND = {"counter": "count", "gauge": "set", "histogram": "observe"}
 
@@ -154,3 +156,19 @@ def test_labels_never_carry_keys_users_or_ids() -> None:
     labels = {label for spec in METRICS.values() for label in spec.labels}
 
     assert labels <= {"route", "status", "verdict", "backend", "kind", "topic"}
+
+
+def test_every_time_that_is_listed_is_used() -> None:
+    """By its name in Python, or by its constant in the functions of the ledger."""
+    attributes = {
+        node.attr
+        for path, tree in parsed_files()
+        if path != "schemas/times.py"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+    }
+    lua = " ".join(path.read_text() for path in (ROOT / "schemas/runtime/ledger/lua").glob("*.lua"))
+    in_lua = {each.name for each in fields(LedgerTimes) if each.name.upper() in lua}
+    listed = {each.name for each in (*fields(Times), *fields(LedgerTimes))}
+
+    assert listed - attributes - in_lua == set()

@@ -16,17 +16,18 @@ from schemas.runtime.ledger.calls import Call
 from schemas.runtime.ledger.errors import LedgerFault, LedgerFull, LedgerNotReady, error_of
 from schemas.runtime.ledger.script import LIBRARY, library
 from schemas.runtime.store import Send, StoreConnection, StoreError, StoreUnavailable
+from schemas.times import FULL, LedgerTimes
 
 A = TypeVar("A")
 
 
-def ledger_store(url: str) -> StoreConnection:
+def ledger_store(url: str, times: LedgerTimes = FULL.ledger) -> StoreConnection:
     """A connection to a ledger that finds its functions loaded.
 
     They are loaded on every new connection, because functions vanish with the data of a store. A store
     that is full loads nothing; it will do as long as it has these very functions.
     """
-    source = library()
+    source = library(times)
 
     async def load(send: Send) -> None:
         try:

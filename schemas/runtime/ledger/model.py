@@ -22,8 +22,8 @@ from schemas.runtime.ledger.model_limits import (
     shed_of,
     spending,
 )
+from schemas.times import FULL
 
-REQUEUE_MS = 30_000
 EPOCH_FENCES = 2**32
 
 
@@ -309,10 +309,10 @@ class LedgerModel:
             if self.attempts[scope].place:
                 del self.expiring[scope]
                 continue
-            self.expiring[scope] = now_ms + REQUEUE_MS
+            self.expiring[scope] = now_ms + FULL.ledger.requeue_ms
             entries.append(self._entry(scope))
         for scope in abandoned:
-            self._presume_spent(scope, now_ms + REQUEUE_MS)
+            self._presume_spent(scope, now_ms + FULL.ledger.requeue_ms)
             entries.append(self._entry(scope))
         return answers.ReapedAttempts(entries=tuple(entries))
 

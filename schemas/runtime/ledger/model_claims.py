@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from schemas.runtime.ledger import answers, documents
+from schemas.times import FULL, HOUR_MS
 
-HOUR_MS = 3_600_000
-CLAIM_KEPT_MS = 24 * HOUR_MS
-_TERMINAL_KEPT_MS = 15 * 60 * 1000
+CLAIM_KEPT_MS = FULL.ledger.claim_kept_ms
+_TERMINAL_KEPT_MS = FULL.ledger.terminal_kept_ms
 _NEVER_RAN = ("REFUSED", "CANCELLED", "VOIDED", "BOOKED")
 
 KeyScope: TypeAlias = tuple[str, str]

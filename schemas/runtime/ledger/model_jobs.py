@@ -6,8 +6,9 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from schemas.runtime.ledger import answers, documents
+from schemas.times import FULL
 
-JOB_KEPT_MS = 72 * 3600 * 1000
+JOB_KEPT_MS = FULL.ledger.job_kept_ms
 
 
 @dataclass

@@ -10,9 +10,10 @@ from typing import TypeAlias
 
 from schemas.runtime.ledger import answers, documents
 from schemas.runtime.ledger.documents import Balance, Booking, Lease, Rate, RateUse, Unit
+from schemas.times import FULL
 
-CONCURRENCY_MARGIN_MS = 60_000
-RETRY_GUESS_MS = 1_000
+CONCURRENCY_MARGIN_MS = FULL.ledger.concurrency_margin_ms
+RETRY_GUESS_MS = FULL.ledger.retry_guess_ms
 NOTHING_SPENT: dict[Unit, int | None] = {"nano_usd": 0, "tokens": 0, "requests": 0}
 
 Scope: TypeAlias = tuple[str, str]

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 
-from dispatcher import claiming, leases
+from dispatcher import claiming
 from dispatcher.abort import DrainCap
-from dispatcher.leases import LEASE_MS, Leases
+from dispatcher.leases import Leases
 from schemas.runtime.ledger import answers
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.ledger.errors import LedgerFault
+from schemas.times import FULL
+
+LEASE_MS = FULL.ledger.attempt_lease_ms
 
 
 class _Ledger:
@@ -31,10 +35,10 @@ class _Ledger:
         return answer
 
 
-async def _rounds(ledger: _Ledger, monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
+async def _rounds(ledger: _Ledger) -> list[str | None]:
     """Let several rounds pass over two attempts; why each of them was ended."""
-    monkeypatch.setattr(leases, "_PERIOD_S", 0.01)
-    kept = Leases(cast("LedgerClient", ledger), DrainCap(1.0, 1))
+    often = replace(FULL, lease_renewal_ms=10)
+    kept = Leases(cast("LedgerClient", ledger), DrainCap(1.0, 1), often)
     first, second = answers.Fence(fence=1, attempt=1), answers.Fence(fence=2, attempt=1)
     with kept.held("a", "one", first) as one, kept.held("b", "two", second) as two:
         keeping = asyncio.create_task(kept.keep())
@@ -45,35 +49,31 @@ async def _rounds(ledger: _Ledger, monkeypatch: pytest.MonkeyPatch) -> list[str 
         return [one.abort.reason, two.abort.reason]
 
 
-async def test_a_round_that_breaks_is_followed_by_the_next(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_a_round_that_breaks_is_followed_by_the_next() -> None:
     """Whatever it was, the leases of all must not run out."""
     ledger = _Ledger(RuntimeError("a defect"), KeyError("another"))
 
-    assert await _rounds(ledger, monkeypatch) == [None, None]
+    assert await _rounds(ledger) == [None, None]
     assert ledger.asked > 2
 
 
-async def test_one_renewal_that_fails_leaves_the_other_alone(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_one_renewal_that_fails_leaves_the_other_alone() -> None:
     """The other one is cancelled as the ledger says."""
     ledger = _Ledger([LedgerFault("a defect"), answers.Cancelled()])
 
-    assert await _rounds(ledger, monkeypatch) == [None, "cancelled"]
+    assert await _rounds(ledger) == [None, "cancelled"]
 
 
 @pytest.mark.parametrize(
-    ("lease_ms", "least_s", "most_s"),
+    ("left_ms", "least_s", "most_s"),
     [(0, 0.25, 0.3), (5_000, 5.05, 6.06), (10**9, LEASE_MS / 1000, 1.3 * LEASE_MS / 1000)],
     ids=["over already", "half a lease", "an impossible one"],
 )
 def test_whoever_waits_for_anothers_lease_asks_rarely_and_not_all_at_once(
-    lease_ms: int, least_s: float, most_s: float
+    left_ms: int, least_s: float, most_s: float
 ) -> None:
     """Many copies of a record may wait for the same moment."""
-    pauses = {claiming._pause_s(lease_ms) for _ in range(100)}
+    pauses = {claiming._pause_s(left_ms, LEASE_MS) for _ in range(100)}
 
     assert min(pauses) >= least_s
     assert max(pauses) <= most_s

@@ -1,5 +1,4 @@
 local HOUR_MS = 3600 * 1000
-local CLAIM_KEPT_MS = 24 * HOUR_MS
 local NEVER_RAN = {REFUSED = true, CANCELLED = true, VOIDED = true, BOOKED = true}
 
 -- True when the holder did not run and never will. An attempt that ran is remembered for a while

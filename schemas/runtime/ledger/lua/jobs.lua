@@ -1,4 +1,3 @@
-local JOB_KEPT_MS = 72 * 3600 * 1000
 
 --[[ tg1_job: remembers that a request is a job.
 KEYS: meta, {org}:jobs, attempt hash.

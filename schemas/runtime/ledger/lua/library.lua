@@ -1,4 +1,3 @@
-#!lua name=tallygate_ledger_v1
 --[[ The ledger: holds, fences, rates and usage tables, changed atomically on one primary.
 
 Every function: ARGV[1] is one JSON document, every integer in it below 2^53. KEYS[1] is `meta`
@@ -13,14 +12,9 @@ strings made by dec(). Money is nano-USD (1e-9 USD). An empty list is left out o
 because cjson would write it as an object. A JSON null arrives as cjson.null: ask given().
 
 Time: the server's TIME. Only where `meta` has test_clock=1, which a test sets, a document may
-bring its own `now_us`. Expiries are absolute for the same reason. ]]
+bring its own `now_us`. Expiries are absolute for the same reason. The constants in ..._MS that are not
+made here are those of schemas/times.py; script.py writes them in front. ]]
 
-local ATTEMPT_KEPT_MS = 72 * 3600 * 1000
-local TERMINAL_KEPT_MS = 15 * 60 * 1000
-local TABLE_KEPT_MS = 40 * 86400 * 1000
-local CONCURRENCY_MARGIN_MS = 60 * 1000
-local REQUEUE_MS = 30 * 1000
-local RETRY_GUESS_MS = 1000
 local EPOCH_FENCES = 4294967296
 
 local function dec(n)
