@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from dispatcher.settlement import Job
 from schemas.claim_check import is_elsewhere, with_payload
-from schemas.codec import MalformedRecord, decode_as
+from schemas.codec import UNDECODABLE, decode_as
 from schemas.events import RequestAccepted
 from schemas.runtime.bodies import Bodies
 from schemas.runtime.clock import Clock
@@ -47,7 +47,7 @@ class BodySource:
         left_s = (request.deadline_ms - self.clock.now_ms()) / 1000
         try:
             accepted = decode_as(await self.reader.read(ref, max(0.0, left_s)), RequestAccepted)
-        except (RecordUnreadable, MalformedRecord) as error:
+        except (RecordUnreadable, *UNDECODABLE) as error:
             _LOG.error("the body of %s is lost: %s", request.request_id, error)
             return None
         if accepted.request_id != request.request_id:

@@ -118,6 +118,8 @@ class Ingress:
         bounds = self.intake.gate.shares.bounds_reached() | self.intake.bodies.bounds_reached()
         if self.public is not None and self.public.register.is_full:
             bounds["connections_max"] = f"{len(self.public.register)} connections"
+        if self.config.alarm is not None:
+            bounds["config"] = self.config.alarm
         return bounds
 
     async def run(self) -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
 from ingress.endings import end_by_state, end_in_outcome, error_end
-from schemas.codec import MalformedRecord, decode_as
+from schemas.codec import MalformedRecord, UnknownSchema, decode_as
 from schemas.errors import ErrorCode
 from schemas.events import RequestFinished
 from schemas.frames import Frame, Terminal
@@ -61,7 +61,7 @@ class NeverRan:
 
 @dataclass(frozen=True, slots=True)
 class Unsure:
-    """The log could not be read in time."""
+    """The log could not be read in time, or a newer version wrote what stands there."""
 
 
 Memory: TypeAlias = Open | Ended | NeverRan | Unsure
@@ -87,7 +87,7 @@ class Recollection:
             return await self._in_ledger(known, deadline_ms) or await self._in_log(
                 org, request_id, known.state, deadline_ms
             )
-        except RecordUnreadable:
+        except (RecordUnreadable, UnknownSchema):
             return Unsure()
 
     async def end_on_bus(self, request_id: str) -> Terminal | None:
@@ -120,7 +120,7 @@ class Recollection:
             return await self._ended(await self.records.read(place, READ_WITHIN_S) or b"")
         except (RecordGone, MalformedRecord):
             return Ended(implied or error_end(ErrorCode.RESULT_LOST), is_on_bus=False)
-        except RecordUnreadable:
+        except (RecordUnreadable, UnknownSchema):
             return Unsure() if implied is None else Ended(implied, is_on_bus=False)
 
     async def _ended(self, encoded: bytes) -> Ended:

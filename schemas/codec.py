@@ -17,9 +17,19 @@ import fastavro
 import msgspec
 
 from schemas import events
-from schemas.failures import Poison
+from schemas.failures import Poison, Transient
 
-__all__ = ["MalformedRecord", "Published", "decode", "decode_as", "encode", "published_schemas"]
+__all__ = [
+    "UNDECODABLE",
+    "MalformedRecord",
+    "Published",
+    "UnknownSchema",
+    "decode",
+    "decode_as",
+    "encode",
+    "published_schemas",
+    "unknown_schema",
+]
 
 _HEADER = struct.Struct(">bI")
 _MAGIC = 0
@@ -29,6 +39,15 @@ E = TypeVar("E", bound=msgspec.Struct)
 
 class MalformedRecord(Poison):
     """Bytes that are not a record of a published schema; dead-letter them, never retry."""
+
+
+class UnknownSchema(Transient):
+    """A record of a schema that only a newer version publishes. That one reads it, so it has to wait: never
+    dead-letter it, never skip it, and never take what it may say for absent."""
+
+
+UNDECODABLE = (MalformedRecord, UnknownSchema)
+"""For readers that only show what they find, and say that they could not read it."""
 
 
 class Published(NamedTuple):
@@ -83,16 +102,36 @@ def encode(event: events.Event) -> bytes:
     return out.getvalue()
 
 
+def unknown_schema(record: bytes | None) -> UnknownSchema | None:
+    """Why the record must wait for a newer version; ``None`` when this one can say what it is. Cheap.
+
+    Ids are counted from 1, so four printable characters are no id but somebody's text.
+    """
+    if record is None or len(record) < _HEADER.size:
+        return None
+    magic, schema_id = _HEADER.unpack_from(record)
+    if magic != _MAGIC or schema_id in _schemas().writers or _is_text(record[1 : _HEADER.size]):
+        return None
+    return UnknownSchema(f"unknown_schema: id {schema_id} is published by a newer version")
+
+
+def _is_text(raw: bytes) -> bool:
+    return raw.isascii() and raw.decode("ascii").isprintable()
+
+
 def decode(record: bytes | None) -> events.Event:
     """The event in ``record``.
 
-    Raises ``MalformedRecord`` when the bytes are not a record of a published schema.
+    Raises ``UnknownSchema`` when a newer version published its schema, and ``MalformedRecord`` when the
+    bytes are no record at all.
     """
     if record is None or len(record) < _HEADER.size:
         raise MalformedRecord("the record is empty or shorter than its header")
     magic, schema_id = _HEADER.unpack_from(record)
-    if magic != _MAGIC or schema_id not in _schemas().writers:
-        raise MalformedRecord(f"magic byte {magic}, schema id {schema_id}: not published")
+    if magic != _MAGIC:
+        raise MalformedRecord(f"magic byte {magic}: not a record of ours")
+    if schema_id not in _schemas().writers:
+        raise unknown_schema(record) or MalformedRecord("text that begins with a zero byte")
     name, writer = _schemas().writers[schema_id]
     newest_id, newest = _schemas().newest[name]
     body = io.BytesIO(record)

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 
-from schemas.codec import MalformedRecord, decode
+from schemas.codec import UNDECODABLE, decode
 from schemas.topics import MAX_RECORD_BYTES
 
 
@@ -58,7 +58,7 @@ def readable(record: ConsumerRecord) -> dict[str, Any]:
     }
     try:
         return place | _event(record.value)
-    except MalformedRecord as error:
+    except UNDECODABLE as error:
         raw = None if record.value is None else text_of(record.value)
         return place | {"malformed": str(error), "value": raw}
 
@@ -74,7 +74,7 @@ def _embedded(raw: bytes) -> dict[str, Any] | str:
     """A record inside a record, as RequestAdmitted has one, or the body of a request."""
     try:
         return _event(raw)
-    except MalformedRecord:
+    except UNDECODABLE:
         return text_of(raw)
 
 

@@ -18,7 +18,7 @@ from ingress.admin.deps import AdminDeps
 from ingress.admin.log_search import Bounds, search_log
 from ingress.admin.refusal import Refusal, problem_response
 from schemas.audit import is_about
-from schemas.codec import MalformedRecord, decode_as
+from schemas.codec import UNDECODABLE, decode_as
 from schemas.errors import ErrorCode
 from schemas.events import AuditRecorded
 from schemas.ids import uuid7_time_ms
@@ -168,5 +168,5 @@ class AuditRoutes:
 def _event(value: bytes | None) -> AuditRecorded | None:
     try:
         return decode_as(value, AuditRecorded)
-    except MalformedRecord:
+    except UNDECODABLE:
         return None

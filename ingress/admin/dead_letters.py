@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 from aiokafka import ConsumerRecord, TopicPartition
 
-from schemas.codec import MalformedRecord, decode
+from schemas.codec import UNDECODABLE, decode
 from schemas.runtime.produce import Outgoing
 from schemas.topics import NO_EFFECT_AFTER_MS, TOPICS, dead_letters_of
 
@@ -127,7 +127,7 @@ def _number(text: bytes) -> int | None:
 def _value(value: bytes | None, *, with_payload: bool) -> dict[str, Any]:
     try:
         event = decode(value)
-    except MalformedRecord as error:
+    except UNDECODABLE as error:
         raw = value or b""
         shown = {"malformed": str(error), "hex": raw[:_HEX_BYTES_MAX].hex()}
         return shown | {"is_cut": len(raw) > _HEX_BYTES_MAX}

@@ -20,7 +20,7 @@ from ingress.admin.ledger_tables import find_tables, open_attempts, read_tables
 from ingress.admin.log_reader import LogReader, read_topic
 from ingress.admin.refusal import Refusal, problem_response
 from ingress.admin.verify import Difference, UsageFold, compare
-from schemas.codec import MalformedRecord, decode_as
+from schemas.codec import UNDECODABLE, decode_as
 from schemas.errors import ErrorCode
 from schemas.events import UsageRecorded
 from schemas.topics import USAGE_RECORDS
@@ -90,7 +90,7 @@ def _line(value: bytes, fold: UsageFold) -> UsageRecorded | None:
     """The line; one that is none is counted, for it hides nothing and ends no verification."""
     try:
         return decode_as(value, UsageRecorded)
-    except MalformedRecord:
+    except UNDECODABLE:
         fold.malformed += 1
         return None
 

@@ -15,7 +15,7 @@ from ingress.admin.deps import AdminDeps
 from ingress.admin.log_search import Bounds, LogSearch, search_log
 from ingress.admin.timeline import Found
 from schemas.audit import is_about
-from schemas.codec import MalformedRecord, decode
+from schemas.codec import UNDECODABLE, decode
 from schemas.events import AuditRecorded, RecordRef, RequestAccepted
 from schemas.runtime.produce import partition_of
 from schemas.runtime.topic_admin import list_topics
@@ -80,7 +80,7 @@ def found_in(record: ConsumerRecord, request_id: str) -> Found | None:
         return None
     try:
         event = decode(record.value)
-    except MalformedRecord:
+    except UNDECODABLE:
         return None
     if isinstance(event, AuditRecorded):
         is_wanted = is_about(event, request_id)

@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from schemas.claim_check import is_elsewhere
-from schemas.codec import MalformedRecord, decode_as
+from schemas.codec import UNDECODABLE, decode_as
 from schemas.events import (
     Attempt,
     AttemptAdjusted,
@@ -137,7 +137,7 @@ def _embedded(records: Iterable[Found], *, with_payload: bool) -> list[Step]:
             continue
         try:
             accepted = decode_as(record.event.accepted, RequestAccepted)
-        except MalformedRecord:
+        except UNDECODABLE:
             continue
         place = _place(record.event.accepted_ref)
         facts = _accepted(accepted, with_payload=with_payload)

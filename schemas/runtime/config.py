@@ -3,6 +3,7 @@
 What is in force is also kept on disk, so that a process boots when Kafka is away. The view never goes
 back by itself: a log that ends below what was in force is not taken in its place until an administrator
 accepts it. No record of the log can end the feed: it refuses that one, and what the record names is closed.
+Only a record that a newer version wrote holds the feed up: what it says, and what follows from it, is unknown here.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
-from schemas.codec import MalformedRecord, decode_as
+from schemas.codec import MalformedRecord, UnknownSchema, decode_as, unknown_schema
 from schemas.config_references import Identity
 from schemas.config_state import ConfigState, Snapshot
 from schemas.events import ConfigEntry
@@ -32,6 +33,8 @@ _BOOT_DEADLINE_S = 15.0
 _POLL_MS = 1_000
 _POLL_RECORDS_MAX = 500
 _RECONNECT_PAUSE_S = 2.0
+_NEWER_AGAIN_S = 30.0
+"""What a newer version wrote may have been replaced by something that is known here."""
 _REST_PER_WORK = 9
 _REST_MAX_S = 1.0
 """A change costs time that grows with the configuration, so a flood of them is taken in together: the
@@ -64,7 +67,8 @@ class ConfigFeed:
         self.known_offset = -1
         """The newest offset of the log that this process has heard of."""
         self.alarm: str | None = None
-        """Why the log is not followed although it can be read: it ends below what is in force."""
+        """Why the log is not followed although it can be read: it ends below what is in force, or a newer
+        version wrote into it."""
 
     async def start(self) -> None:
         """Read the log to its end; when that fails in time, fall back to the copy on disk.
@@ -163,6 +167,9 @@ class ConfigFeed:
                 )
                 records: Sequence[ConsumerRecord] = batches.get(_PARTITION, ())
                 for record in records:
+                    if (newer := unknown_schema(record.value)) is not None:
+                        await self._wait_for_newer(state, record.offset, newer)
+                        return
                     self._apply(state, record.key, record.value, record.offset)
                 self.following = True
                 position = await consumer.position(_PARTITION)
@@ -173,6 +180,7 @@ class ConfigFeed:
                     self.alarm, floor, self.known_offset = None, None, -1
                 if floor is None and position >= end and (records or not self.is_read):
                     state.offset = max(state.offset, position - 1)
+                    self.alarm = None
                     await self._take_in(state)
         finally:
             await consumer.stop()
@@ -182,7 +190,6 @@ class ConfigFeed:
         kept = -1 if self._kept is None else self._kept.offset
         floor = max(self.snapshot.offset, kept)
         if end > floor:
-            self.alarm = None
             return None
         self.alarm = (
             f"the config log ends at offset {end - 1}, below {floor}, which was in force: the earlier "
@@ -192,6 +199,19 @@ class ConfigFeed:
         if not self._in_force.is_set() and self._kept is not None:
             await self._adopt(self._kept)
         return floor
+
+    async def _wait_for_newer(self, state: ConfigState, offset: int, newer: UnknownSchema) -> None:
+        """Keep what the log says before the offset in force, for as long as nobody here can read on."""
+        self.alarm = f"{newer}: the configuration before offset {offset} stays"
+        _LOG.error("%s", self.alarm)
+        state.offset = offset - 1
+        kept = self._kept
+        if not self._in_force.is_set() and kept is not None and kept.offset > state.offset:
+            await self._adopt(kept)
+        elif not self._in_force.is_set() or state.offset > self.snapshot.offset:
+            await self._adopt(state)
+            await asyncio.to_thread(self._copy.write, state)
+        await asyncio.sleep(_NEWER_AGAIN_S)
 
     async def _take_in(self, state: ConfigState) -> None:
         """Adopt the state and keep a copy; then rest, so that a flood is taken in together."""

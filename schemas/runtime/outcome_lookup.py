@@ -15,7 +15,7 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
-from schemas.codec import MalformedRecord, decode
+from schemas.codec import MalformedRecord, UnknownSchema, decode
 from schemas.events import RequestFinished
 from schemas.ids import uuid7_time_ms
 from schemas.runtime.produce import partition_of
@@ -56,7 +56,7 @@ class OutcomeLookup:
                         found.setdefault(outcome.request_id, outcome)
                     if len(found) == len(request_ids):
                         break
-        except (TimeoutError, KafkaError):
+        except (TimeoutError, KafkaError, UnknownSchema):
             return Found(found, is_complete=False)
         return Found(found, is_complete=True)
 

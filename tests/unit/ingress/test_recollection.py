@@ -184,3 +184,8 @@ async def test_a_log_that_is_away_leaves_it_open_how_a_request_ended() -> None:
     assert await _found(finished) == Unsure()
     assert isinstance(memory, Ended)
     assert memory.terminal.error_code == "request_cancelled"
+
+
+async def test_an_outcome_that_a_newer_version_wrote_is_nothing_to_be_sure_of() -> None:
+    """It is there, so it is not absent, and it cannot be told."""
+    assert await _found(_in_state("FINISHED", b"\x00\x00\x00\x03\xe7newer")) == Unsure()

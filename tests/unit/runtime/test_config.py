@@ -107,6 +107,7 @@ def log(monkeypatch: pytest.MonkeyPatch) -> _Log:
     found = _Log(_entry("acme"))
     monkeypatch.setattr(module, "AIOKafkaConsumer", found.consumer)
     monkeypatch.setattr(module, "_RECONNECT_PAUSE_S", 0.01)
+    monkeypatch.setattr(module, "_NEWER_AGAIN_S", 0.05)
     return found
 
 
@@ -171,13 +172,13 @@ async def test_a_copy_that_cannot_be_read_is_said_once_and_replaced(
     assert caplog.text.count("cannot be read and is not used") >= 1
 
 
+_NEWER = b"\x00\x00\x00\xff\xff" + b"x" * 20
 _OTHER_EVENT = encode(examples.accepted())
 _RECORDS: dict[str, tuple[bytes | None, bytes | None]] = {
     "no value": (b"organization/acme", None),
     "empty": (b"organization/acme", b""),
     "garbage": (b"organization/acme", b"\x00garbage"),
     "another magic byte": (b"organization/acme", b"\x01" + encode(_entry("acme"))[1:]),
-    "an unknown schema": (b"organization/acme", b"\x00\x00\x00\xff\xff" + b"x" * 20),
     "cut off": (b"organization/acme", encode(_entry("acme"))[:-3]),
     "invalid text": (b"organization/acme", encode(_entry("acme")).replace(b"acme", b"\xff\xfe\xfd\xfc")),
     "another event": (b"organization/acme", _OTHER_EVENT),
@@ -204,6 +205,34 @@ async def test_a_record_that_cannot_be_read_closes_what_it_names_and_the_feed_go
     assert feed.snapshot.offset == 2
     assert set(feed.snapshot.organizations) == {"next"}
     assert feed.snapshot.closed == {("organization", "acme")}
+
+
+async def test_a_record_of_a_newer_version_holds_the_feed_up(log: _Log, tmp_path: Path) -> None:
+    """What was in force before it stays, the cause is stated, and it is no delay; once a known entry has
+    replaced it, the feed reads on."""
+    log.append(b"organization/acme", _NEWER)
+    log.append(b"organization/next", encode(_entry("next")))
+    feed = await _followed(tmp_path)
+    assert feed.alarm is not None
+    assert feed.alarm.startswith("unknown_schema: id 65535")
+    assert feed.behind_s == 0
+    assert (feed.snapshot.offset, set(feed.snapshot.organizations)) == (0, {"acme"})
+    log.records[1] = _Record(1, b"organization/acme", encode(_entry("acme", version=2)))
+    await _until(lambda: feed.alarm is None)
+    await feed.stop()
+
+    assert (feed.snapshot.offset, set(feed.snapshot.organizations)) == (2, {"acme", "next"})
+
+
+async def test_a_copy_that_a_newer_version_kept_stays_in_force(log: _Log, tmp_path: Path) -> None:
+    """The view never goes back by itself, whichever version runs next."""
+    log.append(b"organization/zeta", encode(_entry("zeta")))
+    await (await _followed(tmp_path)).stop()
+    log.records[0] = _Record(0, b"organization/acme", _NEWER)
+    feed = await _followed(tmp_path)
+    await feed.stop()
+
+    assert set(feed.snapshot.organizations) == {"acme", "zeta"}
 
 
 @pytest.mark.parametrize("key", [None, b"", b"\xff\xff", b"acme", b"/", b"organization/", b"/acme"])

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.codec import MalformedRecord, decode, decode_as, encode
+from schemas.codec import (
+    MalformedRecord,
+    UnknownSchema,
+    decode,
+    decode_as,
+    encode,
+    unknown_schema,
+)
 from schemas.events import ConfigEntry, Event, RequestAccepted
+from schemas.failures import Transient
 from tests.contract.samples import SAMPLES
 from tests.unit.examples import accepted
 
@@ -41,17 +51,39 @@ def test_any_payload_and_text_survives(request: RequestAccepted) -> None:
         b"",
         b"\x00\x00\x00\x00",
         b"\x01\x00\x00\x00\x01",
-        b"\x00\x00\x00\x03\xe7",
         b"\x00\x00\x00\x00\x01",
+        b"\x00garbage",
         encode(accepted())[:-1],
         b'{"request_id": "1"}',
     ],
-    ids=["null", "empty", "short", "magic", "unknown id", "no body", "cut off", "JSON"],
+    ids=["null", "empty", "short", "magic", "no body", "text", "cut off", "JSON"],
 )
 def test_what_is_no_record_is_malformed(record: bytes | None) -> None:
     """One exception for all of it, so that the loop dead-letters it."""
     with pytest.raises(MalformedRecord):
         decode(record)
+
+
+@pytest.mark.parametrize("read", [decode, lambda record: decode_as(record, ConfigEntry)])
+def test_a_record_of_a_schema_that_is_not_published_here_has_to_wait(read: Any) -> None:
+    """A newer version wrote it: it is no malformed record, and only trying later can help."""
+    record = b"\x00\x00\x00\x03\xe7anything"
+
+    assert "id 999" in str(unknown_schema(record))
+    with pytest.raises(UnknownSchema):
+        read(record)
+    assert issubclass(UnknownSchema, Transient)
+    assert not issubclass(UnknownSchema, MalformedRecord)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [None, b"", b"\x00\x00\x00\x03", b"\x01\x00\x00\x03\xe7", encode(accepted())],
+    ids=["null", "empty", "short", "magic", "known"],
+)
+def test_everything_else_can_be_told_now(record: bytes | None) -> None:
+    """A record of ours, or bytes that nobody will ever read."""
+    assert unknown_schema(record) is None
 
 
 @given(
