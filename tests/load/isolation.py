@@ -15,7 +15,16 @@ import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
-from tests.load.scenarios import bodies, capacity, fullness, health, neighbours, sockets, stops
+from tests.load.scenarios import (
+    bodies,
+    capacity,
+    fullness,
+    health,
+    hostile,
+    neighbours,
+    sockets,
+    stops,
+)
 from tests.load.scene import DISPATCHERS, Scene, running_scene
 
 REPLICAS = {"ingress": 2, "limiter_worker": 2, "dispatcher": DISPATCHERS, "accounting": 2}
@@ -27,6 +36,7 @@ SCENARIOS: Mapping[str, Run] = {
     "long-call": neighbours.long_call,
     "hanging-backend": neighbours.hanging_backend,
     "loud-neighbour": neighbours.loud_neighbour,
+    "hostile-answers": hostile.hostile_answers,
     "capacity": capacity.beyond_capacity,
     "stops": stops.stop_each,
     "budget-raised": fullness.budget_raised,
