@@ -35,6 +35,7 @@ from ingress.public import create_public_app
 from ingress.recollection import Recollection
 from ingress.refusal_audit import RefusalAudit
 from ingress.settings import IngressSettings
+from ingress.silence import Silence
 from ingress.status import StatusRoutes
 from ingress.waiters import Waiters
 from schemas.runtime.bodies import Bodies
@@ -156,6 +157,7 @@ class Ingress:
         forever = {
             "sweep": self.waiters.sweep_forever,
             "catch up": self.waiters.catch_up_forever,
+            "silence": Silence(self.waiters, self.intake.ledger, self.intake.recollection).run,
             "report": self._report,
             "refusal audit": self.refusals.run,
             "health watch": self.watch.run,

@@ -16,15 +16,14 @@ from starlette.types import Receive, Scope, Send
 from ingress.acceptance import PRODUCE_WITHIN_MS
 from ingress.answers import refusal_of, terminal_headers
 from ingress.claims import Earlier, Fresh, Standing, Wish
-from ingress.endings import error_end
+from ingress.endings import without_frames
 from ingress.final_verdicts import Asked
 from ingress.intake import Intake
 from ingress.job_document import JobFacts
 from ingress.jobs import respond_queued
-from ingress.mailbox import Mailbox, Times
+from ingress.mailbox import Awaited, Mailbox, Times
 from ingress.orders import ReadOrder
 from ingress.paths import surface_of
-from ingress.recollection import Ended
 from ingress.refusals import Headers, Refusal
 from ingress.responses import limit_headers, refuse, respond
 from ingress.stream import StreamAnswer
@@ -121,18 +120,18 @@ class Conversation:
     async def _open(self, standing: Fresh | Earlier, taken: Taken, receive: Receive) -> Mailbox:
         """The mailbox of the answer; one that has ended already and is not streamed is in it."""
         intake, request_id = self._intake, standing.request_id
-        times = self._times(taken)
+        times, awaited = self._times(taken), _awaited(standing, taken)
         if isinstance(standing, Fresh):
             way = Way(self._channel, keep_result=taken.key is not None)
             event, headers = event_of(intake, self._route, request_id, taken, way)
             await intake.placement.share_body(event)
             produced = intake.placement.produce(event, headers)
             taken.room.release_after(produced)
-            return intake.waiters.open(request_id, receive, times, produced)
-        mailbox = intake.waiters.join(request_id, receive, times)
-        is_stream = taken.order.call.stream
-        if standing.ended is not None and not (is_stream and standing.ended.is_on_bus):
-            mailbox.end(_without_frames(standing.ended, is_stream=is_stream))
+            return intake.waiters.open(awaited, receive, times, produced)
+        mailbox = intake.waiters.join(awaited, receive, times)
+        ended, is_stream = standing.ended, awaited.is_stream
+        if ended is not None and not (is_stream and ended.is_on_bus):
+            mailbox.end(without_frames(ended.terminal, is_stream=is_stream))
         return mailbox
 
     async def _answer_or_queue(
@@ -152,8 +151,8 @@ class Conversation:
             refusal = await intake.placement.list_job(taken.caller.org, request_id, facts)
         if refusal is not None:
             return refusal
-        times = self._times(taken)
-        exchange = _Exchange(intake, taken, intake.waiters.join(request_id, receive, times))
+        awaited, times = _awaited(standing, taken), self._times(taken)
+        exchange = _Exchange(intake, taken, intake.waiters.join(awaited, receive, times))
         try:
             async with asyncio.timeout(taken.preference.wait_s or 0):
                 terminal = await exchange.mailbox.take_terminal()
@@ -236,16 +235,15 @@ class _Exchange:
         )
 
 
+def _awaited(standing: Fresh | Earlier, taken: Taken) -> Awaited:
+    return Awaited(
+        taken.caller.org, standing.request_id, standing.deadline_ms, taken.order.call.stream
+    )
+
+
 def _replayed(standing: Fresh | Earlier) -> Headers:
     if not isinstance(standing, Earlier):
         return []
     ended = standing.ended
     has_failed = ended is not None and ended.terminal.error_code is not None
     return [*_REPLAYED, *_SAME_AGAIN] if has_failed else _REPLAYED
-
-
-def _without_frames(ended: Ended, *, is_stream: bool) -> Terminal:
-    """The end alone; of a stream that succeeded that would be an answer without its content."""
-    if is_stream and ended.terminal.error_code is None:
-        return error_end(ErrorCode.RESULT_LOST)
-    return ended.terminal

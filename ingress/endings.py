@@ -88,3 +88,10 @@ def end_in_outcome(outcome: RequestFinished) -> Terminal:
         latency_ms=outcome.finished_at_ms - outcome.accepted_at_ms,
         usage=usage_of(outcome.attempts),
     )
+
+
+def without_frames(end: Terminal, *, is_stream: bool) -> Terminal:
+    """The end alone; of a stream that succeeded that would be an answer without its content."""
+    if is_stream and end.error_code is None:
+        return error_end(ErrorCode.RESULT_LOST)
+    return end

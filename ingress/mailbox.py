@@ -18,6 +18,9 @@ from schemas.frames import Chunk, Frame, Started, Terminal
 
 BUFFER_BYTES: Final = 256 * 1024
 
+SILENT_AFTER_S: Final = 2.0
+"""A frame may be lost when nothing has come for so long."""
+
 Content: TypeAlias = Started | Chunk | Terminal
 
 
@@ -30,13 +33,24 @@ class Times:
     deadline_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """The request that an answer is waited for."""
+
+    org: str
+    request_id: str
+    deadline_ms: int
+    is_stream: bool
+
+
 class Mailbox:
     """Frames arrive by ``offer``, in any order; ``take`` hands them out in order, each once."""
 
     def __init__(
-        self, request_id: str, times: Times, ask_for_stream: Callable[[str], None]
+        self, awaited: Awaited, times: Times, ask_for_stream: Callable[[str], None]
     ) -> None:
-        self.request_id = request_id
+        self.awaited = awaited
+        self.request_id = awaited.request_id
         self.times = times
         self.taken_s = times.opened_s
         """When the task last took something, or was woken to ping."""
@@ -48,6 +62,12 @@ class Mailbox:
         self.is_client_gone = False
         self.is_behind = False
         """A frame was left in the stream for want of room."""
+        self.read_s = 0.0
+        """When its stream was last read whole."""
+        self.ask_at_s = times.opened_s + SILENT_AFTER_S
+        """When the ledger is asked what became of it, should nothing come before."""
+        self.ended_s: float | None = None
+        """Since when the ledger has known its end, of which no frame has come."""
         self._ask_for_stream = ask_for_stream
         self._position = Position()
         self._contents: deque[Content] = deque()
@@ -58,6 +78,20 @@ class Mailbox:
     def cursor(self) -> str:
         """Id of the last frame taken in, in the request's stream."""
         return self._position.cursor
+
+    @property
+    def position(self) -> Position:
+        """How far frames were taken in; another object after each."""
+        return self._position
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing has come that is not taken, and more is to come."""
+        return not (self._contents or self.is_behind or self._position.ended or self.is_client_gone)
+
+    def ask_for_stream(self) -> None:
+        """Have the request's stream read."""
+        self._ask_for_stream(self.request_id)
 
     def offer(self, frame: Frame, *, is_stored: bool) -> None:
         """Take a frame in, from the channel or (``is_stored``) from the request's stream."""

@@ -18,7 +18,8 @@ from typing import Final
 import msgspec
 from starlette.types import Receive
 
-from ingress.mailbox import Mailbox, Times
+from ingress.mailbox import SILENT_AFTER_S, Awaited, Mailbox, Times
+from ingress.ordering import Position
 from schemas.errors import ErrorCode
 from schemas.events import RecordRef
 from schemas.frames import Frame, Terminal, decode_frame
@@ -49,6 +50,8 @@ class _Wait:
     task: asyncio.Task[None] | None
     poll_every_s: float
     poll_at_s: float
+    position: Position
+    """Of the mailbox, when it was last looked after."""
     watcher: asyncio.Task[None] | None = None
     """Listens for the client's disconnection; only requests that take long get one."""
 
@@ -71,28 +74,29 @@ class Waiters:
 
     def open(
         self,
-        request_id: str,
+        awaited: Awaited,
         receive: Receive,
         times: Times,
         produced: asyncio.Future[RecordRef],
     ) -> Mailbox:
         """The mailbox of a request whose body was read; the calling task must ``close`` it."""
-        mailbox = self._wait(request_id, receive, times, _STALLED_AFTER_S)
+        mailbox = self._wait(awaited, receive, times, _STALLED_AFTER_S)
         produced.add_done_callback(lambda future: _note_produced(mailbox, future))
         return mailbox
 
-    def join(self, request_id: str, receive: Receive, times: Times) -> Mailbox:
+    def join(self, awaited: Awaited, receive: Receive, times: Times) -> Mailbox:
         """A mailbox for all frames, from the first on, of a request that was taken in before."""
-        mailbox = self._wait(request_id, receive, times, _JOINED_POLL_S)
+        mailbox = self._wait(awaited, receive, times, _JOINED_POLL_S)
         mailbox.is_produced = True
-        self._ask_for_stream(request_id)
+        mailbox.ask_for_stream()
         return mailbox
 
-    def _wait(self, request_id: str, receive: Receive, times: Times, poll_s: float) -> Mailbox:
-        mailbox = Mailbox(request_id, times, self._ask_for_stream)
+    def _wait(self, awaited: Awaited, receive: Receive, times: Times, poll_s: float) -> Mailbox:
+        mailbox = Mailbox(awaited, times, self._ask_for_stream)
         poll_at_s = times.opened_s + poll_s
-        wait = _Wait(mailbox, receive, asyncio.current_task(), poll_s, poll_at_s)
-        self._waits.setdefault(request_id, []).append(wait)
+        task = asyncio.current_task()
+        wait = _Wait(mailbox, receive, task, poll_s, poll_at_s, mailbox.position)
+        self._waits.setdefault(awaited.request_id, []).append(wait)
         if self._is_abandoned:
             _abandon(mailbox)
         return mailbox
@@ -146,6 +150,12 @@ class Waiters:
                 oldest_s = min(oldest_s, wait.mailbox.times.opened_s)
         self.unproduced_s = now_s - oldest_s
 
+    def silent(self, now_s: float) -> Iterator[Mailbox]:
+        """Those to which nothing has come for so long that its end may be lost."""
+        for wait in self._all():
+            if now_s >= wait.mailbox.ask_at_s and wait.mailbox.is_silent:
+                yield wait.mailbox
+
     def _all(self) -> Iterator[_Wait]:
         return chain.from_iterable(self._waits.values())
 
@@ -159,6 +169,9 @@ class Waiters:
             _refuse_for_log(mailbox)
         elif now_s - mailbox.taken_s >= PING_AFTER_S:
             mailbox.wake()
+        if mailbox.position is not wait.position:
+            wait.position = mailbox.position
+            mailbox.ask_at_s = now_s + SILENT_AFTER_S
         if now_s >= max(wait.poll_at_s, mailbox.taken_s + wait.poll_every_s):
             wait.poll_at_s = now_s + wait.poll_every_s
             self._ask_for_stream(mailbox.request_id)
@@ -193,7 +206,9 @@ class Waiters:
             frames = await self._bus.read(mailbox.request_id, mailbox.cursor, _FRAMES_PER_READ)
             for frame in frames:
                 _offer(mailbox, frame, is_stored=True)
-            if len(frames) == _FRAMES_PER_READ and not mailbox.is_behind:
+            if len(frames) < _FRAMES_PER_READ:
+                mailbox.read_s = asyncio.get_running_loop().time()
+            elif not mailbox.is_behind:
                 self._ask_for_stream(mailbox.request_id)
 
 

@@ -127,6 +127,10 @@ class LedgerClient:
         """Read what is known of a request."""
         return await self._one(calls.look(document))
 
+    async def look_many(self, batch: Sequence[documents.Look]) -> list[answers.Look | Failure]:
+        """`look` for each, in one round trip; a failure is that of its own call."""
+        return await self.run_each([calls.look(document) for document in batch])
+
     async def reap(self, document: documents.Reap) -> answers.ReapedAttempts:
         """End what nobody ends; listed again every 30 s until confirmed."""
         return await self._one(calls.reap(document))

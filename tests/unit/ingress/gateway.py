@@ -27,6 +27,7 @@ from ingress.waiters import Waiters
 from schemas.codec import decode_as
 from schemas.config_state import Snapshot
 from schemas.events import ConfigEntry, RecordRef, RequestAccepted, RequestFinished
+from schemas.failures import Failure
 from schemas.frames import Chunk, Frame, Started, Terminal, encode_frame
 from schemas.runtime.clock import Clock
 from schemas.runtime.ledger import answers, documents
@@ -105,6 +106,8 @@ class MemoryLedger:
     def __init__(self) -> None:
         self.model = LedgerModel(1)
         self.fails_with_defect = False
+        self.looks = 0
+        """Requests that were asked for because they were silent."""
         self.now_ms = NOW_MS
 
     async def claim(self, document: documents.Claim) -> answers.ClaimAnswer:
@@ -136,6 +139,11 @@ class MemoryLedger:
         """What is known of a request."""
         self._answer()
         return self.model.look(document)
+
+    async def look_many(self, batch: Sequence[documents.Look]) -> list[answers.Look | Failure]:
+        """What is known of several."""
+        self.looks += len(batch)
+        return [await self.look(document) for document in batch]
 
     def _answer(self) -> None:
         if self.fails_with_defect:

@@ -6,13 +6,14 @@ import asyncio
 
 from starlette.types import Message
 
-from ingress.mailbox import BUFFER_BYTES, Content, Mailbox, Times
+from ingress.mailbox import BUFFER_BYTES, Awaited, Content, Mailbox, Times
 from ingress.waiters import Waiters
 from schemas.events import RecordRef
 from schemas.frames import Chunk, Frame, Started, Terminal, encode_frame
 from tests.unit.ingress.gateway import MemoryBus
 
 REF = RecordRef(topic="t", partition=0, offset=0)
+AWAITED = Awaited("acme", "r", 0, is_stream=True)
 BIG = Chunk(b"x" * (BUFFER_BYTES // 2))
 
 
@@ -33,7 +34,7 @@ class _Waiting:
             self.produced.set_result(REF)
         self.client_left = asyncio.Event()
         times = Times(opened_s, opened_s + 10.0, opened_s + 60.0)
-        self.mailbox = self.waiters.open("r", self._receive, times, self.produced)
+        self.mailbox = self.waiters.open(AWAITED, self._receive, times, self.produced)
 
     async def _receive(self) -> Message:
         await self.client_left.wait()
@@ -112,7 +113,7 @@ async def test_a_malformed_frame_is_dropped() -> None:
 async def test_a_slow_client_leaves_frames_in_the_stream() -> None:
     """Its mailbox stays bounded, and the rest is asked for once there is room."""
     asked: list[str] = []
-    mailbox = Mailbox("r", Times(0, 10, 60), asked.append)
+    mailbox = Mailbox(AWAITED, Times(0, 10, 60), asked.append)
     frames = _frames(BIG, BIG, BIG, Terminal(200))
     for frame in frames:
         mailbox.offer(frame, is_stored=False)
@@ -128,7 +129,7 @@ async def test_a_slow_client_leaves_frames_in_the_stream() -> None:
 
 async def test_frames_of_a_newer_attempt_replace_an_empty_older_one() -> None:
     """The first dispatcher died before it sent content."""
-    mailbox = Mailbox("r", Times(0, 10, 60), lambda _: None)
+    mailbox = Mailbox(AWAITED, Times(0, 10, 60), lambda _: None)
     mailbox.offer(Frame("r", 1, 1, Started("b1", "[]")), is_stored=False)
     mailbox.offer(Frame("r", 2, 1, Started("b2", "[]")), is_stored=False)
 
