@@ -65,6 +65,11 @@ class Abort:
         if ends_at_s is not None and until_s - ends_at_s > precision_s:
             self._scope.reschedule(until_s)
 
+    def ends_at(self, until_s: float) -> None:
+        """The call may go on until then (loop time), sooner or later than before, unless somebody ends it."""
+        if self.reason is None and self._scope is not None and not self._scope.expired():
+            self._scope.reschedule(until_s)
+
     def end(self, reason: Reason) -> None:
         """End the call, at once or as soon as the cap is reached."""
         if self.reason is None:

@@ -6,6 +6,7 @@ import random
 from collections.abc import Mapping
 
 from dispatcher.abort import DrainCap
+from dispatcher.answering import Answering
 from dispatcher.backends import Backends
 from dispatcher.bodies import BodySource
 from dispatcher.claiming import Claiming
@@ -15,6 +16,7 @@ from dispatcher.failover import Failover
 from dispatcher.health_report import HealthReport
 from dispatcher.leases import Leases
 from dispatcher.probes import Prober
+from dispatcher.recording import Recording
 from dispatcher.settings import DispatcherSettings
 from dispatcher.slots import Slots
 from dispatcher.upstreams import Upstreams
@@ -22,6 +24,7 @@ from schemas import topics
 from schemas.runtime.bodies import Bodies
 from schemas.runtime.bus import cancel_channel_of
 from schemas.runtime.consume.flow import Bounds
+from schemas.runtime.outcome_lookup import OutcomeLookup
 from schemas.runtime.record_reader import RecordReader
 from schemas.runtime.results import Results
 from schemas.runtime.subscription import Subscription
@@ -80,7 +83,13 @@ def _reader(
         claiming=claiming,
         failover=Failover(ledger, slots, upstreams, bodies, leases, metrics, clock),
         closing=Closing(
-            ledger, claiming, worker.producer, worker.bus, Results(records), metrics, clock
+            ledger,
+            claiming,
+            Answering(worker.bus, Results(records), clock),
+            Recording(worker.producer, clock),
+            OutcomeLookup(settings.kafka_brokers),
+            metrics,
+            clock,
         ),
         leases=leases,
         dead_letters=worker.dead_letters,

@@ -3,7 +3,8 @@ a cancellation, whatever a backend does or sends.
 
 A stream's first content is announced to the ledger before it leaves, so that no second attempt can
 start once the client has seen a byte. Silence is limited, not length: a stream may last as long as
-its request, while a whole event arrives within each of the backend's timeouts.
+its request, while a whole event arrives within each of the backend's timeouts. What is waited for the
+ledger or the bus is no silence of the backend's.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -40,6 +42,9 @@ _LOG = logging.getLogger(__name__)
 
 _READ_AT_ONCE_BYTES_MAX: Final = 256 * 1024
 """Larger bodies are read beside the event loop."""
+
+_STORE_WAIT_S: Final = 7.0
+"""What a store that hangs holds up one frame at most; a backend with less time is excused each time."""
 
 NoteStreamed = Callable[[], Awaitable[bool]]
 """Tells the ledger that content is about to leave; False when the fence is no longer ours."""
@@ -71,6 +76,8 @@ class AttemptRun:
     counter: TokenCounter
     started_at_ms: int = field(init=False)
     first_token_at_ms: int | None = field(default=None, init=False)
+    has_streamed: bool = field(default=False, init=False)
+    """Whether the client may have seen content, so that nobody else may answer it."""
     is_mute: bool = field(default=False, init=False)
     """Whether a frame was lost, so that none may follow."""
     reader: StreamReader = field(init=False)
@@ -160,17 +167,35 @@ class AttemptRun:
         Once the fence or a frame is lost none follows: a client must not get a torn stream.
         """
         if self.first_token_at_ms is None:
-            if not await self.note_streamed():
-                self.abort.end("stale")
             self.first_token_at_ms = self.clock.now_ms()
+            with self._excused():
+                if not await self.note_streamed():
+                    self.abort.end("stale")
+            self.has_streamed = True
             await self._send(Started(self.choice.backend_id, self.job.admitted.rate_status))
         await self._send(Chunk(events))
+
+    @contextmanager
+    def _excused(self) -> Iterator[None]:
+        """What is waited for inside is not the backend: only the deadline ends that."""
+        self.abort.ends_at(self.deadline_s)
+        try:
+            yield
+        finally:
+            self.abort.ends_at(self._silent_until_s())
 
     async def _send(self, content: Started | Chunk) -> None:
         if self.is_mute or self.abort.reason == "stale":
             return
         try:
-            self.is_mute = not await self.replies.send(content)
+            if self.choice.backend.timeout_s >= _STORE_WAIT_S:
+                self.is_mute = not await self.replies.send(content)
+            else:
+                with self._excused():
+                    self.is_mute = not await self.replies.send(content)
+            if self.replies.is_full:
+                with self._excused():
+                    self.is_mute = not await self.replies.wait()
         except StoreError as error:
             _LOG.error("the bus refused a frame of %s: %s", self.job.request.request_id, error)
             self.is_mute = True
@@ -185,15 +210,15 @@ class AttemptRun:
             failure.code,
             failure,
         )
-        has_streamed = self.first_token_at_ms is not None
-        return attempt_end.failed(failure, self.reader.completion(), has_streamed=has_streamed)
+        read = self.reader.completion()
+        return attempt_end.failed(failure, read, has_streamed=self.has_streamed)
 
     def _ended_early(self, *, is_deadline: bool, may_have_spent: bool = True) -> AttemptEnd:
         return attempt_end.ended_early(
             self.abort.reason,
             self.reader.completion(),
             is_deadline=is_deadline,
-            has_streamed=self.first_token_at_ms is not None,
+            has_streamed=self.has_streamed,
             may_have_spent=may_have_spent,
         )
 

@@ -112,6 +112,16 @@ class Backends:
         """Whether a backend could be called if only all were well."""
         return choose(model, self.config.snapshot, tried, 0.0) is not None
 
+    def waits(self, slot: Slot) -> None:
+        """The call has not begun: ledger, bus or log are waited for, which is nobody's silence here."""
+        self._silent.pop(slot, None)
+
+    def begins(self, slot: Slot) -> None:
+        """The call begins now: until its first byte comes, it is silent."""
+        self._silent.pop(slot, None)
+        slot.began_s = self.clock.monotonic_s()
+        self._silent[slot] = None
+
     def answered(self, slot: Slot) -> None:
         """The first byte of the call has come: it has been reached, and it does not hang."""
         now_s = self.clock.monotonic_s()

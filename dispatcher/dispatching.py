@@ -15,13 +15,14 @@ from dataclasses import dataclass, field
 import msgspec
 
 from dispatcher.claiming import Claiming
-from dispatcher.closing import Closing
+from dispatcher.closing import INTERRUPTED, Closing, Unbooked
 from dispatcher.failover import Course, Failover
 from dispatcher.leases import Leases
-from dispatcher.settlement import Ending, Job
+from dispatcher.settlement import Job
 from schemas.codec import decode_as, encode
 from schemas.errors import ErrorCode
 from schemas.events import RequestAccepted, RequestAdmitted
+from schemas.failures import Transient
 from schemas.runtime.clock import Clock
 from schemas.runtime.consume.dead_letters import DeadLetters
 from schemas.runtime.consume.inbox import EXIT_STUCK
@@ -64,8 +65,8 @@ class Dispatching:
                     await asyncio.wait(self._tasks)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """Only one thing gets out of a task: more records that nobody can read than an accident makes.
-        They stay where they are, for a process that can."""
+        """Two things get out of a task: more records that nobody can read than an accident makes, and an
+        hour without ledger or broker. The records stay where they are, for a process that can."""
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _LOG.critical("the process ends: %r", error, exc_info=error)
@@ -96,10 +97,22 @@ class Dispatching:
         try:
             if self.clock.now_ms() <= job.request.deadline_ms + NO_EFFECT_AFTER_MS:
                 await self._claim_and_run(job, record)
+        except Transient:
+            # For an hour nobody could say how it ended: the record stays for a process that can.
+            raise
         except Exception as defect:  # noqa: BLE001  # total: one request
             _LOG.exception("request %s ended by a defect", job.request.request_id)
-            await self.closing.end_broken(job, record, defect)
+            if not isinstance(defect, Unbooked):
+                await self._end_broken(job, record)
             await self._set_aside(job, record, defect)
+
+    async def _end_broken(self, job: Job, record: Record) -> None:
+        try:
+            await self.closing.end_broken(job, record)
+        except Transient:
+            raise
+        except Exception:  # noqa: BLE001  # total: the reaper is left to end it
+            _LOG.exception("request %s has no end of ours", job.request.request_id)
 
     async def _set_aside(self, job: Job, record: Record, defect: Exception) -> None:
         """Keep the record for whoever looks into it; its outcome stands already."""
@@ -118,27 +131,32 @@ class Dispatching:
             case answers.Finished() as finished:
                 await self.closing.finish_again(job, record, finished)
             case answers.Unknown():
-                await self.closing.reply_again(
-                    job, Ending("failed", ErrorCode.UPSTREAM_INTERRUPTED)
-                )
+                await self.closing.answering.end_again(job, INTERRUPTED)
             case answers.Cancelled():
                 await self.closing.end_unrun(job, record, ErrorCode.REQUEST_CANCELLED, "cancelled")
-            case answers.Limited() | answers.Refused() | answers.Contended() | answers.Shed():
-                await self.closing.end_unrun(job, record, ErrorCode.SERVICE_UNAVAILABLE, "failed")
+            case answers.Expired():
+                await self.closing.end_expired(job, record)
             case _:
-                await self.closing.reply_again(job, Ending("failed", ErrorCode.DEADLINE_EXCEEDED))
+                await self.closing.end_unrun(job, record, ErrorCode.SERVICE_UNAVAILABLE, "failed")
 
     async def _run_claimed(self, job: Job, record: Record, claim: answers.Fence) -> None:
         """Run it to its end. Its claim is renewed also while it waits for a slot."""
         request = job.request
         with self.leases.held(request.org, request.request_id, claim) as running:
-            replies = self.closing.replies(job, claim.fence)
+            replies = self.closing.answering.replies(job, claim.fence)
             course = Course.after(job, running.attempt)
             try:
                 await self.failover.run(job, running, replies, course)
             except Exception:  # noqa: BLE001  # total: what became of it so far is booked
                 _LOG.exception("request %s broke", request.request_id)
-            await self.closing.close(job, record, course, replies, running)
+            try:
+                await self.closing.close(job, record, course, replies, running)
+            except (Transient, Unbooked):
+                raise
+            except Exception:  # noqa: BLE001  # total: without what it stumbled over
+                _LOG.exception("request %s cannot be closed as it is", request.request_id)
+                course.broke(job)
+                await self.closing.close(job, record, course, replies, running)
         await self.failover.bodies.drop(job)
 
 

@@ -18,7 +18,7 @@ from dispatcher.attempt_end import ABORTED
 from dispatcher.backends import Slot
 from dispatcher.bodies import BodySource
 from dispatcher.breaker import CallEnd
-from dispatcher.claiming import balances
+from dispatcher.claiming import AS_LONG_AS_IT_TAKES_S, balances
 from dispatcher.leases import Leases, Running
 from dispatcher.replies import ReplyStream
 from dispatcher.settlement import Ending, Job, actual_of, presumed
@@ -41,8 +41,6 @@ _CONFIG_WITHIN_S: Final = 5.0
 _BROKEN: Final = Ending("failed", ErrorCode.INTERNAL_ERROR)
 """How a request ends of which nothing better is known."""
 _NO_VERDICT: Final[CallEnd] = "undecided"
-AS_LONG_AS_IT_TAKES_S = 3_600.0
-"""What was spent must be written down; only the watchdog ends such a wait earlier."""
 
 
 @dataclass(slots=True)
@@ -68,12 +66,28 @@ class Course:
         self.attempts.append(result.attempt)
         self.current, self.ending = result.attempt, result.ending
 
+    def broke(self, job: Job) -> None:
+        """Nobody can tell what the attempt under the running fence used: its whole hold, then."""
+        self.ending = _BROKEN
+        if (last := self.current) is not None:
+            self.current = presumed(job, last.attempt)
+            self.attempts = [*(each for each in self.attempts if each is not last), self.current]
+
     @property
     def actual(self) -> dict[documents.Unit, int | None]:
         """What the fence that is held now was used for. The request counts once: a given-up
         attempt was booked with it."""
         requests = 1 if self.attempts and not self.has_lost_first else 0
         return dict(actual_of(self.current, requests=requests))
+
+    @property
+    def all_used(self) -> dict[documents.Unit, int | None]:
+        """What all attempts used, for a ledger that was rebuilt without any of them."""
+        uses = [actual_of(attempt, requests=0) for attempt in self.attempts]
+        used: dict[documents.Unit, int | None] = {
+            unit: sum(use[unit] for use in uses) for unit in ("nano_usd", "tokens")
+        }
+        return {**used, "requests": 1 if self.attempts else 0}
 
 
 @dataclass(slots=True)
@@ -120,6 +134,7 @@ class Failover:
     async def _whole(self, job: Job, slot: Slot) -> Job | None:
         """The job with its body; the slot is given back when nobody has that any more."""
         whole = None
+        self.slots.backends.waits(slot)
         try:
             whole = await self.bodies.whole(job)
         finally:
@@ -137,6 +152,7 @@ class Failover:
         first: AttemptResult,
     ) -> None:
         """The second attempt, if the ledger has room for it."""
+        self.slots.backends.waits(slot)
         try:
             verdict = await self._next_attempt(job, running, first)
         except BaseException:
@@ -205,6 +221,7 @@ class Failover:
             self.counter,
         )
         running.abort.on_answer = partial(self.slots.backends.answered, slot)
+        self.slots.backends.begins(slot)
         started_at_ms, verdict = self.clock.now_ms(), _NO_VERDICT
         try:
             result = await run.run()

@@ -2,48 +2,33 @@
 
 By then the ledger has booked the attempt's whole hold, and an outcome says so. The correction takes
 that back where it was booked (no backend was known, at the deadline) and books the real use where it
-happened. Whatever is corrected, the request itself stays counted once.
+happened. Whatever is corrected, the request itself stays counted once. Accounting applies it, to tables
+and balances alike: one step, in the log.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import msgspec
 
-from dispatcher.settlement import Job, actual_of, presumed
+from dispatcher.settlement import Job, actual_of
 from schemas.events import Attempt, AttemptAdjusted, Booking
 from schemas.runtime.ledger import documents
 
 _CORRECTED: tuple[documents.Unit, ...] = ("nano_usd", "tokens")
 
 
-@dataclass(frozen=True, slots=True)
-class Correction:
-    """Records for the log, and their sum for the ledger under one reference."""
-
-    ref: str
-    records: tuple[AttemptAdjusted, ...]
-    deltas: tuple[documents.Booking, ...]
-
-
-def correction(
-    job: Job, number: int, attempt: Attempt | None, fence: int, now_ms: int
-) -> Correction:
-    """The correction of attempt ``number`` that ran under ``fence``; ``None`` if none ran."""
-    changes = [_negative(presumed(job, number)), *([attempt] if attempt else [])]
+def corrections(
+    job: Job, booked: Attempt | None, attempt: Attempt | None, fence: int, now_ms: int
+) -> tuple[AttemptAdjusted, ...]:
+    """The corrections of an attempt that ran under ``fence``: back with what was ``booked`` for it, if
+    anything was, and on the books with ``attempt``, if one ran."""
+    changes = [*([_negative(booked)] if booked else []), *([attempt] if attempt else [])]
     reason = f"fence {fence} was lost before the attempt ended"
-    return Correction(
-        ref=f"late:{fence}",
-        records=tuple(
-            _adjusted(job, change, revision, reason, now_ms)
-            for revision, change in enumerate(changes, start=1)
-        ),
-        deltas=tuple(
-            documents.Booking(key=b.key, unit=b.unit, amount=b.amount)  # type: ignore[arg-type]
-            for b in _bookings(job, changes)
-        ),
+    return tuple(
+        _adjusted(job, change, revision, reason, now_ms)
+        for revision, change in enumerate(changes, start=1)
     )
 
 

@@ -1,11 +1,14 @@
 """The frames of one request, numbered under one fence, stored in order.
 
-While the bus is away frames wait, because a skipped one would tear the client's stream; a frame that
-was stored before is refused by its number, so sending again is harmless.
+While the bus is away frames are kept here, within bounds, and stored once it is back: a skipped one would
+tear the client's stream. A bus that came back may have lost what it had, so the newest frames are stored
+again with every new connection; one that is there already is refused by its number.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -14,12 +17,35 @@ from typing import Final
 from schemas.frames import Chunk, Frame, Started, Terminal
 from schemas.runtime.bus import Bus, Long
 from schemas.runtime.retry import retry_until
-from schemas.runtime.store import StoreUnavailable
+from schemas.runtime.store import StoreError, StoreUnavailable
+
+_LOG = logging.getLogger(__name__)
 
 _SHORT_BYTES_MAX: Final = 256 * 1024
 """Streams up to that are not counted."""
 _KEPT_BYTES_MAX: Final = 8 * 1024 * 1024
 """A reader that is further behind than that has lost the stream."""
+_UNSTORED_BYTES_MAX: Final = 1024 * 1024
+"""What of one answer may wait for the bus here; then its backend has to wait."""
+ALL_UNSTORED_BYTES_MAX: Final = 64 * 1024 * 1024
+_AGAIN_BYTES_MAX: Final = 32 * 1024
+"""Newest frames that are stored again after a reconnection: more than a reader can have missed."""
+GRACE_S: Final = 5.0
+"""How long after its request's deadline an end is still of use: its client is about to ask."""
+
+
+@dataclass(slots=True)
+class Room:
+    """What all answers of the process together may keep here."""
+
+    left_bytes: int = ALL_UNSTORED_BYTES_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class _Queued:
+    frame: Frame
+    long: Long | None
+    size_bytes: int
 
 
 @dataclass(slots=True)
@@ -36,6 +62,18 @@ class ReplyStream:
     """Monotonic time after which frames are dropped: nobody waits for them any more."""
     org: str = ""
     seq: int = 0
+    room: Room = field(default_factory=Room)
+    is_torn: bool = False
+    """Whether a frame was lost: what follows must not look like the end of a whole answer."""
+    _newest: deque[_Queued] = field(default_factory=deque)
+    _stored: int = 0
+    """How many of them the bus has, the oldest first."""
+    _stored_bytes: int = 0
+    _unstored_bytes: int = 0
+    _connection: int = 0
+    """The connection on which they were stored."""
+    _sender: asyncio.Task[None] | None = None
+    """Runs while the bus is away."""
     _kept: deque[tuple[int, int]] = field(default_factory=deque)
     """Number and bytes of the newest chunks, as many as the bus keeps."""
     _kept_bytes: int = 0
@@ -43,22 +81,87 @@ class ReplyStream:
     """The oldest frame that is kept, once older ones are not."""
 
     async def send(self, content: Started | Chunk | Terminal) -> bool:
-        """Store and announce the next frame. False when it could not be stored in time.
+        """Store and announce the next frame; False when that is hopeless.
 
-        Raises ``StoreError`` when the bus refuses it, which no repetition mends.
+        True also means: kept here, to be stored as soon as the bus is back. Raises ``StoreError`` when the
+        bus refuses the frame, which no repetition mends; the next frame takes its number.
         """
+        self._queue(content)
+        if self._sender is None:
+            try:
+                await self._store()
+            except StoreUnavailable:
+                self._sender = asyncio.create_task(self._store_later())
+        return not self.is_torn
+
+    async def wait(self) -> bool:
+        """Return when the bus has all frames, or it is hopeless: then False."""
+        if (sender := self._sender) is not None:
+            await asyncio.wait([sender])
+        return not self.is_torn
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more should be kept here: its sender has to ``wait``."""
+        return self._unstored_bytes > _UNSTORED_BYTES_MAX or self.room.left_bytes < 0
+
+    def drop(self) -> None:
+        """Nothing follows, and what the bus does not have it need not get."""
+        if self._sender is not None:
+            self._sender.cancel()
+        self._lose()
+
+    def _queue(self, content: Started | Chunk | Terminal) -> None:
         self.seq += 1
         frame = Frame(self.request_id, self.fence, self.seq, content)
-        long = self._long(content)
+        size = 0 if isinstance(content, Started) else len(content.body)
+        self._newest.append(_Queued(frame, self._long(content), size))
+        self._count(size)
 
-        async def store() -> bool:
-            return await self.bus.send(frame, self.reply_to, kept=self.kept, long=long)
+    def _count(self, size_bytes: int) -> None:
+        self._unstored_bytes += size_bytes
+        self.room.left_bytes -= size_bytes
 
+    async def _store(self) -> None:
+        """Store what the bus does not have. Raises ``StoreUnavailable``, ``StoreError``."""
+        if self._connection != (now := self.bus.connection):
+            self._connection, self._stored, self._stored_bytes = now, 0, 0
+            self._count(sum(queued.size_bytes for queued in self._newest) - self._unstored_bytes)
+        while self._stored < len(self._newest):
+            queued = self._newest[self._stored]
+            try:
+                await self.bus.send(queued.frame, self.reply_to, kept=self.kept, long=queued.long)
+            except StoreError:
+                self._lose()
+                raise
+            self._note_stored(queued)
+
+    def _note_stored(self, queued: _Queued) -> None:
+        self._count(-queued.size_bytes)
+        self._stored += 1
+        self._stored_bytes += queued.size_bytes
+        while self._stored_bytes > _AGAIN_BYTES_MAX and self._stored:
+            self._stored_bytes -= self._newest.popleft().size_bytes
+            self._stored -= 1
+
+    def _lose(self) -> None:
+        """What is not stored is given up; the next frame takes the first of its numbers."""
+        self._count(-self._unstored_bytes)
+        while len(self._newest) > self._stored:
+            lost = self._newest.pop()
+            self.seq = lost.frame.seq - 1
+            self.is_torn = True
+
+    async def _store_later(self) -> None:
+        """Store it when the bus is back, or never."""
+        until_s = max(self.give_up_at_s, time.monotonic() + GRACE_S)
         try:
-            await retry_until(store, StoreUnavailable, max(self.give_up_at_s, time.monotonic() + 1))
-        except StoreUnavailable:
-            return False
-        return True
+            await retry_until(self._store, StoreUnavailable, until_s)
+        except (StoreUnavailable, StoreError) as error:
+            _LOG.error("frames of %s are lost: %r", self.request_id, error)
+            self._lose()
+        finally:
+            self._sender = None
 
     def _long(self, content: Started | Chunk | Terminal) -> Long | None:
         """What the bus has to know of a stream that has become long, or will stay for long."""

@@ -64,6 +64,11 @@ class Bus:
 
         self.store = StoreConnection(url, on_connect=load)
 
+    @property
+    def connection(self) -> int:
+        """The number of the connection in use; behind another one frames may be gone."""
+        return self.store.connections
+
     async def start(self) -> None:
         """Connect."""
         await self.store.start()

@@ -187,6 +187,8 @@ class StoreConnection:
         self._keeper: asyncio.Task[None] | None = None
         self._lost = asyncio.Event()
         self._sent = _Sent()
+        self.connections = 0
+        """How many were made: whoever sees another number talks to a server that may have lost its data."""
 
     def expose(self, metrics: Metrics, kind: str) -> None:
         """Export how many commands went out, and in how many writes."""
@@ -245,6 +247,7 @@ class StoreConnection:
                 pipe.transport.abort()
             raise StoreUnavailable(f"{self._url.hostname}:{self._url.port}: {error!r}") from error
         self._ready = True
+        self.connections += 1
 
     async def _introduce(self) -> None:
         if self._url.password:

@@ -1,0 +1,121 @@
+"""Tells clients how their requests ended: whoever writes the outcome that stands owes them that, whatever
+frames an earlier owner left. A bus that is away is waited for until nobody asks any more.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import msgspec
+
+from dispatcher.replies import GRACE_S, ReplyStream, Room
+from dispatcher.settlement import Ending, Job, ending_again, terminal
+from schemas.errors import ERRORS, ErrorCode
+from schemas.events import Attempt, RequestFinished
+from schemas.frames import Frame, Terminal
+from schemas.runtime.bus import Bus
+from schemas.runtime.clock import Clock
+from schemas.runtime.record_reader import RecordUnreadable
+from schemas.runtime.results import Results
+from schemas.runtime.retry import retry_until
+from schemas.runtime.store import StoreError, StoreUnavailable
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Answering:
+    """Sends the frames of all requests of the process."""
+
+    bus: Bus
+    results: Results
+    clock: Clock
+    room: Room = field(default_factory=Room)
+
+    def replies(self, job: Job, fence: int) -> ReplyStream:
+        """The frames of the request under this fence."""
+        request = job.request
+        return ReplyStream(
+            self.bus,
+            request.request_id,
+            request.reply_to,
+            fence,
+            request.keep_result,
+            self.give_up_at_s(job),
+            request.org,
+            room=self.room,
+        )
+
+    def give_up_at_s(self, job: Job) -> float:
+        """Monotonic time at which nobody waits for the request's end any more."""
+        left_s = max(0, job.request.deadline_ms - self.clock.now_ms()) / 1000
+        return self.clock.monotonic_s() + left_s + GRACE_S
+
+    async def end(self, replies: ReplyStream, content: Terminal) -> None:
+        """End the client's wait, if need be without the answer; what goes wrong here is the bus's."""
+        try:
+            await replies.send(_without_body(content) if replies.is_torn else content)
+            await replies.wait()
+        except Exception:  # noqa: BLE001  # total: the outcome must reach the log all the same
+            _LOG.exception("no answer for %s", replies.request_id)
+            with suppress(StoreError):
+                await replies.send(_without_body(content))
+                await replies.wait()
+
+    async def repeat(self, job: Job, finished: RequestFinished) -> None:
+        """Tell how the request ended, from its outcome, unless its client knows."""
+        try:
+            finished = await retry_until(
+                lambda: self.results.restored(finished), RecordUnreadable, self.give_up_at_s(job)
+            )
+        except RecordUnreadable as error:
+            # Whoever asks later may find it: nothing is said that would not be true then.
+            _LOG.warning("the result of %s is not told again: %s", finished.request_id, error)
+            return
+        last = await self._last(job)
+        has_chunks = last is not None and last.fence == finished.fence and last.seq > 0
+        ending = ending_again(finished, has_chunks=has_chunks)
+        # Above all that were used, for a client that has seen frames which the bus has lost since.
+        await self._end_after(last, finished.fence + 1, job, ending, finished.attempts)
+
+    async def end_again(self, job: Job, ending: Ending) -> None:
+        """End a client's wait after frames of an earlier owner, unless it was ended already."""
+        await self._end_after(await self._last(job), 0, job, ending, ())
+
+    async def _end_after(
+        self,
+        last: Frame | None,
+        fence: int,
+        job: Job,
+        ending: Ending,
+        attempts: Sequence[Attempt],
+    ) -> None:
+        if last is not None and isinstance(last.content, Terminal):
+            return
+        replies = self.replies(job, last.fence if last else fence)
+        replies.seq = last.seq if last else 0
+        await self.end(replies, terminal(job, attempts, ending, self.clock.now_ms()))
+
+    async def _last(self, job: Job) -> Frame | None:
+        """The newest frame that the bus has of the request; none while the bus is away for too long."""
+        request_id = job.request.request_id
+        try:
+            return await retry_until(
+                lambda: self.bus.last(request_id), StoreUnavailable, self.give_up_at_s(job)
+            )
+        except (StoreUnavailable, StoreError, msgspec.DecodeError) as error:
+            _LOG.warning("the frames of %s are not known: %r", request_id, error)
+            return None
+
+
+def _without_body(content: Terminal) -> Terminal:
+    """The same end for the client, its answer lost."""
+    if content.error_code:
+        return msgspec.structs.replace(content, body=b"", error_message=None)
+    code = ErrorCode.RESULT_LOST
+    return msgspec.structs.replace(
+        content, http_status=ERRORS[code].status, body=b"", error_code=code
+    )
