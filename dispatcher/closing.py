@@ -204,9 +204,10 @@ class Closing:
         self.metrics.count("tallygate_late_attempts_total")
         replies.drop()
         whole = presumed(job, running.attempt)
-        booked = [a for a in standing.attempts if _is_presumed(a, whole)] if standing else [whole]
+        attempts = [whole] if standing is None else standing.attempts
+        booked = next((a for a in attempts if _is_presumed(a, whole)), None)
         now_ms = self.clock.now_ms()
-        changes = corrections(job, [*booked, *used], running.fence, now_ms)
+        changes = corrections(job, booked, course.current, running.fence, now_ms)
         await asyncio.gather(
             self.answering.end_again(job, INTERRUPTED) if replies.seq else asyncio.sleep(0),
             self.recording.corrections(record, changes),

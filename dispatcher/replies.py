@@ -17,7 +17,7 @@ from typing import Final
 from schemas.frames import Chunk, Frame, Started, Terminal
 from schemas.runtime.bus import Bus, Long
 from schemas.runtime.retry import retry_until
-from schemas.runtime.store import StoreError, StoreUnavailable
+from schemas.runtime.store import StoreUnavailable
 
 _LOG = logging.getLogger(__name__)
 
@@ -131,7 +131,9 @@ class ReplyStream:
             queued = self._newest[self._stored]
             try:
                 await self.bus.send(queued.frame, self.reply_to, kept=self.kept, long=queued.long)
-            except StoreError:
+            except StoreUnavailable:
+                raise
+            except Exception:  # a refusal, or a defect: no repetition mends either
                 self._lose()
                 raise
             self._note_stored(queued)
@@ -157,7 +159,7 @@ class ReplyStream:
         until_s = max(self.give_up_at_s, time.monotonic() + GRACE_S)
         try:
             await retry_until(self._store, StoreUnavailable, until_s)
-        except (StoreUnavailable, StoreError) as error:
+        except Exception as error:  # noqa: BLE001  # total: frames are lost, never the process
             _LOG.error("frames of %s are lost: %r", self.request_id, error)
             self._lose()
         finally:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -15,6 +15,7 @@ from typing import Any, cast
 import msgspec
 
 from dispatcher.abort import DrainCap
+from dispatcher.answering import Answering
 from dispatcher.backends import Backends
 from dispatcher.bodies import BodySource
 from dispatcher.claiming import Claiming
@@ -22,6 +23,7 @@ from dispatcher.closing import Closing
 from dispatcher.dispatching import Dispatching
 from dispatcher.failover import Failover
 from dispatcher.leases import Leases
+from dispatcher.recording import Recording
 from dispatcher.slots import Slots
 from dispatcher.upstreams import Upstreams
 from schemas import keys
@@ -47,6 +49,7 @@ from schemas.runtime.consume.dead_letters import DeadLetters
 from schemas.runtime.consume.records import Record
 from schemas.runtime.ledger import documents
 from schemas.runtime.ledger.client import LedgerClient, ledger_store
+from schemas.runtime.outcome_lookup import Found, OutcomeLookup
 from schemas.runtime.produce import Outgoing, Producer
 from schemas.runtime.record_reader import RecordReader, RecordUnreadable
 from schemas.runtime.results import Results
@@ -84,6 +87,11 @@ class CollectedLog:
 
     async def read(self, ref: RecordRef, within_s: float) -> bytes | None:
         return self.records[ref.offset].value
+
+    async def find(self, org: str, request_ids: Collection[str]) -> Found:
+        """The outcomes in it, as a look-up finds them."""
+        known = {outcome.request_id: outcome for outcome in reversed(self.outcomes)}
+        return Found({i: known[i] for i in request_ids if i in known}, is_complete=True)
 
     async def stop(self) -> None:
         """Nothing is connected."""
@@ -285,7 +293,15 @@ def _wired(ledger: LedgerClient, bus: Bus, upstreams: Upstreams, config: ConfigF
     dispatching = Dispatching(
         claiming=claiming,
         failover=Failover(ledger, slots, upstreams, bodies, leases, metrics, clock),
-        closing=Closing(ledger, claiming, producer, bus, Results(log), metrics, clock),
+        closing=Closing(
+            ledger,
+            claiming,
+            Answering(bus, Results(log), clock),
+            Recording(producer, clock),
+            cast("OutcomeLookup", log),
+            metrics,
+            clock,
+        ),
         leases=leases,
         dead_letters=DeadLetters.through(producer),
         metrics=metrics,

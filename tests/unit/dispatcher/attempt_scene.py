@@ -27,6 +27,7 @@ CAP = DrainCap(max_s=0.1, max_bytes=10_000)
 class FakeBus:
     """Keeps the frames; notes what else happened before them."""
 
+    connection: int = 1
     events: list[object] = field(default_factory=list)
     has_chunk: asyncio.Event = field(default_factory=asyncio.Event)
 

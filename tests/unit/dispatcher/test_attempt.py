@@ -315,7 +315,7 @@ async def test_a_frame_that_the_bus_refuses_is_the_last_one() -> None:
         raise StoreError("OOM")
 
     async with _scene(streaming(_CHUNK, _USAGE_CHUNK, _DONE), accepted(stream=True)) as scene:
-        scene.run.replies.bus = cast("Bus", SimpleNamespace(send=refuse))
+        scene.run.replies.bus = cast("Bus", SimpleNamespace(send=refuse, connection=1))
         result = await scene.run.run()
 
     assert scene.bus.events == ["noted", Started]

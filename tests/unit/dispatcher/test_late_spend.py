@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from accounting.booking import entry_of, measures
 from dispatcher.failover import Course
-from dispatcher.late_spend import correction
+from dispatcher.late_spend import corrections
 from dispatcher.settlement import Ending, Job, actual_of, outcome, presumed
-from schemas.events import Attempt
+from schemas.events import Attempt, AttemptAdjusted
 from tests.unit.examples import DISPATCHED_AT, NOW_MS, accepted, admitted, attempt
 
 _FENCE = 2**32 + 1
@@ -28,6 +28,10 @@ def _job() -> Job:
     return Job(admitted(request), request, DISPATCHED_AT)
 
 
+def _corrections(late: Attempt | None) -> tuple[AttemptAdjusted, ...]:
+    return corrections(_job(), presumed(_job(), 1), late, _FENCE, NOW_MS)
+
+
 def test_a_vanished_attempt_is_presumed_to_have_used_its_whole_hold() -> None:
     """Input first, as the reaper splits it; where it ran nobody knows."""
     lost = presumed(_job(), 1)
@@ -39,50 +43,45 @@ def test_a_vanished_attempt_is_presumed_to_have_used_its_whole_hold() -> None:
 @given(_LATE)
 def test_estimate_and_correction_add_up_to_the_real_use(late: Attempt) -> None:
     """On every balance of the ledger, and in every measure of the usage tables."""
-    fixed = correction(_job(), 1, late, _FENCE, NOW_MS)
+    fixed = _corrections(late)
     held = {hold.key: hold.amount for hold in _job().admitted.holds if hold.unit != "requests"}
     real = actual_of(late, requests=1)
 
-    assert {d.key: held[d.key] + d.amount for d in fixed.deltas} == {
+    logged: Counter[str] = Counter()
+    for record in fixed:
+        logged.update({b.key: b.amount for b in record.bookings})
+    assert {key: held[key] + amount for key, amount in logged.items()} == {
         hold.key: real[hold.unit]  # type: ignore[index]
         for hold in _job().admitted.holds
         if hold.key in held
     }
     booked = Counter(measures(presumed(_job(), 1), 0))
-    for record in fixed.records:
+    for record in fixed:
         booked.update(measures(record.delta, record.revision))
     assert {k: v for k, v in booked.items() if v} == measures(late, 0)
 
 
-@given(_LATE)
-def test_the_records_book_what_the_ledger_is_told(late: Attempt) -> None:
-    """Two independent sums of the same numbers."""
-    fixed = correction(_job(), 1, late, _FENCE, NOW_MS)
-    logged: Counter[str] = Counter()
-    for record in fixed.records:
-        logged.update({b.key: b.amount for b in record.bookings})
-
-    assert {d.key: d.amount for d in fixed.deltas} == dict(logged)
-
-
 def test_the_estimate_is_taken_back_where_it_was_booked() -> None:
     """By the unknown backend at the deadline; the real use stands where it happened."""
-    fixed = correction(_job(), 1, attempt(), _FENCE, NOW_MS)
-    entries = [entry_of(record, DISPATCHED_AT) for record in fixed.records]
+    entries = [entry_of(record, DISPATCHED_AT) for record in _corrections(attempt())]
 
     assert [e.lines[0].usage_id.split(":", 1)[1] for e in entries] == ["1:1", "1:2"]
     assert [(e.lines[0].backend, e.lines[0].finished_at_ms) for e in entries] == [
         ("unknown", _job().request.deadline_ms),
         ("b1", attempt().finished_at_ms),
     ]
-    assert fixed.ref == f"late:{_FENCE}"
 
 
 def test_a_claim_lost_before_any_call_only_takes_the_estimate_back() -> None:
     """Nothing was used."""
-    fixed = correction(_job(), 1, None, _FENCE, NOW_MS)
+    assert [record.delta.output_tokens for record in _corrections(None)] == [-500]
 
-    assert [record.delta.output_tokens for record in fixed.records] == [-500]
+
+def test_an_attempt_that_nobody_booked_is_only_added() -> None:
+    """The outcome that stands says that it never ran."""
+    fixed = corrections(_job(), None, attempt(), _FENCE, NOW_MS)
+
+    assert [(record.revision, record.delta) for record in fixed] == [(1, attempt())]
 
 
 def test_an_attempt_that_was_given_up_is_part_of_the_outcome() -> None:

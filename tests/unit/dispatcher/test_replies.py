@@ -8,8 +8,9 @@ from typing import cast
 
 import pytest
 
-from dispatcher.replies import ReplyStream
-from schemas.frames import Chunk, Frame
+from dispatcher import replies as replies_module
+from dispatcher.replies import ReplyStream, Room
+from schemas.frames import Chunk, Frame, Terminal
 from schemas.runtime.bus import Bus, Long
 from schemas.runtime.store import StoreError, StoreUnavailable
 
@@ -18,6 +19,7 @@ from schemas.runtime.store import StoreError, StoreUnavailable
 class _FakeBus:
     """Fails as told, then stores."""
 
+    connection: int = 1
     failures: list[Exception] = field(default_factory=list)
     stored: list[tuple[Frame, str | None, bool]] = field(default_factory=list)
 
@@ -51,16 +53,61 @@ async def test_frames_are_numbered_from_one_under_their_fence() -> None:
 
 async def test_a_frame_waits_for_the_bus_under_its_own_number() -> None:
     """A skipped number would tear the client's stream."""
-    bus = _FakeBus([StoreUnavailable("away")])
+    bus = _FakeBus(failures=[StoreUnavailable("away")])
     replies = _stream(bus)
 
     assert await replies.send(Chunk(b"a"))
-    assert [frame.seq for frame, _, _ in bus.stored] == [1]
+    assert await replies.send(Chunk(b"b"))
+    assert bus.stored == []
+    assert await replies.wait()
+    assert [(frame.seq, frame.content) for frame, _, _ in bus.stored] == [
+        (1, Chunk(b"a")),
+        (2, Chunk(b"b")),
+    ]
+
+
+async def test_a_bus_that_came_back_empty_gets_the_newest_frames_again() -> None:
+    """A reader may have missed what was announced just before."""
+    bus = _FakeBus()
+    replies = _stream(bus)
+    await replies.send(Chunk(b"a"))
+    bus.stored.clear()
+    bus.connection += 1
+    await replies.send(Chunk(b"b"))
+
+    assert [frame.seq for frame, _, _ in bus.stored] == [1, 2]
+
+
+async def test_only_so_much_waits_for_the_bus_and_all_of_it_is_stored() -> None:
+    """Beyond that the backend has to wait; afterwards nothing is counted any more."""
+    bus = _FakeBus(failures=[StoreUnavailable("away")])
+    replies = _stream(bus)
+    await replies.send(Chunk(b"a" * 2**20))
+    was_full = replies.is_full
+    await replies.send(Chunk(b"b"))
+    is_full = replies.is_full
+    await replies.wait()
+
+    assert (was_full, is_full, replies.is_full) == (False, True, False)
+    assert replies.room == Room()
+
+
+async def test_frames_that_come_too_late_tear_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end takes the place of the first that is missing."""
+    monkeypatch.setattr(replies_module, "GRACE_S", 0.0)
+    bus = _FakeBus(failures=[StoreUnavailable("away")] * 2)
+    replies = ReplyStream(cast("Bus", bus), "r1", "ing:i0", 9, False, time.monotonic())
+    await replies.send(Chunk(b"a"))
+    is_whole = await replies.wait()
+    await replies.send(Terminal(502))
+
+    assert not is_whole
+    assert [(frame.seq, frame.content) for frame, _, _ in bus.stored] == [(1, Terminal(502))]
 
 
 async def test_a_frame_that_the_bus_refuses_is_not_repeated() -> None:
     """No repetition mends a refusal."""
-    bus = _FakeBus([StoreError("ERR")])
+    bus = _FakeBus(failures=[StoreError("ERR")])
 
     with pytest.raises(StoreError):
         await _stream(bus).send(Chunk(b"a"))
