@@ -23,7 +23,7 @@ from ingress.body_budget import BodyBudget
 from ingress.cancellations import Cancellations
 from ingress.claims import Claims
 from ingress.conditions import UNPRODUCED_S, Conditions
-from ingress.connections import connections_max
+from ingress.connections import Connections, connections_max
 from ingress.front_server import FrontServer, front_server
 from ingress.gate import Gate
 from ingress.health import Health
@@ -44,6 +44,7 @@ from schemas.runtime.clock import Clock
 from schemas.runtime.config import ConfigFeed, ConfigUnavailable
 from schemas.runtime.config_report import report_config
 from schemas.runtime.ledger.client import LedgerClient, ledger_store
+from schemas.runtime.ledger_time import LedgerTime
 from schemas.runtime.loop_counts import expose_loop
 from schemas.runtime.outcome_lookup import OutcomeLookup
 from schemas.runtime.produce import Producer
@@ -57,6 +58,7 @@ from schemas.topics import AUDIT, BACKGROUND, CONFIG, REQUESTS
 _LOG = logging.getLogger(__name__)
 
 _RECONNECT_PAUSE_S: Final = 1.0
+_TIME_LOOK_S: Final = 0.05
 _ADMIN_CONNECTIONS_MAX: Final = 64
 _LOOPBACK: Final = "127.0.0.1"
 
@@ -79,6 +81,7 @@ class Ingress:
     watch: HealthWatch
     metrics: Metrics
     clock: Clock
+    ledger_time: LedgerTime
     connected: set[str] = field(default_factory=set)
     public: FrontServer | None = None
     """The server of the public port, once it runs."""
@@ -95,6 +98,7 @@ class Ingress:
             "bus": self._state("bus", is_connected=is_listening),
             "config": "ok" if has_config else "nothing read yet",
             "ledger": self._state("ledger", is_connected=self.ledger_store.connected),
+            "clock": self.clock.component,
         }
 
     def _state(self, name: str, *, is_connected: bool) -> str:
@@ -112,6 +116,7 @@ class Ingress:
             fleet=self.watch.fleet,
             now_s=self.clock.monotonic_s(),
             is_leaving=self.intake.is_leaving,
+            clock=self.clock.facts,
         )
 
     def _bounds(self) -> dict[str, str]:
@@ -161,6 +166,7 @@ class Ingress:
             "report": self._report,
             "refusal audit": self.refusals.run,
             "health watch": self.watch.run,
+            "ledger time": self.ledger_time.run,
         }
         for name, work in forever.items():
             yield keep_running(name, work, self.metrics)
@@ -169,7 +175,7 @@ class Ingress:
         def count(status: int) -> None:
             self.metrics.count("tallygate_requests_total", "door", str(status))
 
-        return front_server(app, host, port, most, count)
+        return front_server(app, host, port, Connections(most, count), self.clock)
 
     def public_app(self) -> Starlette:
         """The application of the public port."""
@@ -193,6 +199,7 @@ class Ingress:
                 "kafka", lambda: self.producer.start((REQUESTS, BACKGROUND, CONFIG, AUDIT))
             ),
             self._read_config(),
+            self._learn_time(),
         )
         self.intake.open()
         await asyncio.Event().wait()
@@ -201,7 +208,9 @@ class Ingress:
         """Report the configuration in force for ever; requests do not need the ledger here."""
         if "ledger" not in self.connected:
             await self._connect("ledger", self.ledger_store.start)
-        await report_config(self.config, self.ledger_store, self.settings.instance_id, "ingress")
+        await report_config(
+            self.config, self.ledger_store, self.clock, self.settings.instance_id, "ingress"
+        )
 
     async def _connect(self, name: str, start: Callable[[], Awaitable[None]]) -> None:
         """Try until it works; what waiting does not mend, such as a missing topic, is raised."""
@@ -224,6 +233,11 @@ class Ingress:
             while not self.config.following:  # noqa: ASYNC110  # the feed has no event for it
                 await asyncio.sleep(_RECONNECT_PAUSE_S)
 
+    async def _learn_time(self) -> None:
+        """Ids, deadlines and the ends of keys are in the ledger's time: without it nobody is served."""
+        while self.clock.error_ms is None:  # noqa: ASYNC110  # measured beside this, a clock has no event
+            await asyncio.sleep(_TIME_LOOK_S)
+
     async def _disconnect(self) -> None:
         await self.intake.cancellations.finish()
         await self.refusals.finish()
@@ -238,7 +252,9 @@ def create_app(settings: IngressSettings) -> Ingress:
     """Build all parts; nothing connects before ``run``. Call it inside the running loop."""
     clock, metrics = Clock(), Metrics()
     expose_loop(metrics)
-    producer = Producer(settings.kafka_brokers, settings.instance_id)
+    producer = Producer(
+        settings.kafka_brokers, settings.instance_id, on_appended=clock.learn_broker
+    )
     producer.expose(metrics)
     config = ConfigFeed(
         settings.kafka_brokers,
@@ -260,7 +276,7 @@ def create_app(settings: IngressSettings) -> Ingress:
     watch = HealthWatch(
         config, store, bus.store, producer.ask_broker, clock, settings.disk_free_min_bytes
     )
-    intake = _intake(settings, config, producer, waiters, ledger, bus, watch.conditions)
+    intake = _intake(settings, config, producer, waiters, ledger, bus, watch.conditions, clock)
     return Ingress(
         settings=settings,
         config=config,
@@ -274,6 +290,7 @@ def create_app(settings: IngressSettings) -> Ingress:
         watch=watch,
         metrics=metrics,
         clock=clock,
+        ledger_time=LedgerTime(clock, store, metrics),
     )
 
 
@@ -285,8 +302,8 @@ def _intake(
     ledger: LedgerClient,
     bus: Bus,
     conditions: Conditions,
+    clock: Clock,
 ) -> Intake:
-    clock = Clock()
     cancellations = Cancellations(ledger, bus)
     outcomes, records = OutcomeLookup(settings.kafka_brokers), RecordReader(settings.kafka_brokers)
     recollection = Recollection(ledger, bus, outcomes, records, clock)

@@ -27,7 +27,6 @@ _DISCARDED_BYTES_MAX: Final = 16 * 1024 * 1024
 _UNWRITTEN_BYTES_HIGH: Final = 64 * 1024
 _HEALTH: Final = frozenset(path.encode() for path in (HEALTHZ, READYZ, STARTUPZ))
 _FRAMING: Final = (b"content-length", b"transfer-encoding")
-_CLOCK: Final = Clock()
 
 
 class _Refused(Poison):
@@ -42,6 +41,7 @@ class FrontDoor(HttpToolsProtocol):
     """One connection."""
 
     register: ClassVar[Connections]
+    clock: ClassVar[Clock]
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
@@ -265,7 +265,7 @@ class FrontDoor(HttpToolsProtocol):
         """Say a last word, and let the client read it before the connection ends."""
         if refusal is not None:
             self.register.on_refused(refusal.status)
-            request_id = uuid7(_CLOCK.now_ms(), random_bytes(UUID7_RANDOM_BYTES))
+            request_id = uuid7(self.clock.now_ms(), random_bytes(UUID7_RANDOM_BYTES))
             target, more = getattr(self, "url", b""), self.server_state.default_headers
             self.transport.write(head_guard.refusal_answer(refusal, target, request_id, more))
         self._turn("closing")
@@ -284,11 +284,12 @@ def _leave(cycle: RequestResponseCycle) -> None:
     cycle.message_event.set()
 
 
-def front_door(register: Connections) -> type[FrontDoor]:
-    """The protocol of a server, bound to the server's register."""
+def front_door(register: Connections, clock: Clock) -> type[FrontDoor]:
+    """The protocol of a server, bound to the server's register and clock."""
 
     class Bound(FrontDoor):
         pass
 
     Bound.register = register
+    Bound.clock = clock
     return Bound

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from typing import Final
 
 import uvicorn
@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 
 from ingress.connections import Connections
 from ingress.front_door import front_door
+from schemas.runtime.clock import Clock
 
 _SHUTDOWN_WITHIN_S: Final = 5
 """For answers on their way, after requests were given their time or given up."""
@@ -53,15 +54,14 @@ class FrontServer(uvicorn.Server):
 
 
 def front_server(
-    app: ASGIApp, host: str, port: int, most: int, on_refused: Callable[[int], None]
+    app: ASGIApp, host: str, port: int, register: Connections, clock: Clock
 ) -> FrontServer:
-    """The server of one port, for at most ``most`` connections."""
-    register = Connections(most, on_refused)
+    """The server of one port, for as many connections as the register takes."""
     config = uvicorn.Config(
         app,
         host=host,
         port=port,
-        http=front_door(register),
+        http=front_door(register, clock),
         ws="none",
         lifespan="off",
         access_log=False,

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ingress.fleet import MISSING_AFTER_S, ROLES, Fleet
 
-NEEDED: Final = frozenset({"kafka", "bus", "config"})
+NEEDED: Final = frozenset({"kafka", "bus", "config", "clock"})
 """Components without which no request can be served."""
 _NEEDED_ROLES: Final = ("limiter_worker", "dispatcher")
 _LISTED_MAX: Final = 50
@@ -36,6 +36,8 @@ class Health:
     """``None`` until the first reports were read."""
     now_s: float
     is_leaving: bool = False
+    clock: Mapping[str, int | None] = field(default_factory=dict)
+    """How far clocks are off the ledger's, in milliseconds."""
 
     @property
     def is_ready(self) -> bool:
@@ -49,6 +51,7 @@ class Health:
             "components": dict(self.components),
             "bounds": {**self.bounds, **self.closing},
             "reasons": self._unavailable(),
+            "clock": dict(self.clock),
         }
         fleet = self.fleet
         if fleet is not None:

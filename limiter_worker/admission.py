@@ -144,9 +144,10 @@ class Admission:
         """What can be said before the ledger is asked."""
         accepted = taken.accepted
         now_ms = self.clock.now_ms()
+        happened_ms = self.clock.happened_ms(accepted.appended_at_ms)
         if is_without_effect(accepted.request, now_ms):
             self._drop(taken)
-        elif was_produced_too_late(accepted):
+        elif was_produced_too_late(accepted, happened_ms):
             ended = end(accepted, "expired", ErrorCode.SERVICE_UNAVAILABLE)
             work.decided.append(taken.becomes(ended))
         elif taken.shed is not None:

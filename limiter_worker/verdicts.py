@@ -13,6 +13,7 @@ import msgspec
 from limiter_worker.accepted import Accepted
 from limiter_worker.terms import LimitFacts, NoTerms, Terms, removed_limit
 from schemas.claim_check import is_elsewhere
+from schemas.clock_estimate import APPEND_MARGIN_MS
 from schemas.errors import ERRORS, ErrorCode
 from schemas.events import (
     Denial,
@@ -52,9 +53,15 @@ def is_without_effect(request: RequestAccepted, now_ms: int) -> bool:
     return now_ms > request.deadline_ms + NO_EFFECT_AFTER_MS
 
 
-def was_produced_too_late(accepted: Accepted) -> bool:
-    """Whether ingress had given up on the produce, and answered 503, before it arrived."""
-    return accepted.deferral is None and accepted.appended_at_ms > accepted.request.produce_by_ms
+def was_produced_too_late(accepted: Accepted, happened_ms: int | None) -> bool:
+    """Whether ingress had given up on the produce, and answered 503, before it arrived.
+
+    ``happened_ms`` is the append in the ledger's time. While that is not known nothing is late: ingress
+    cancels whatever it gives up.
+    """
+    if accepted.deferral is not None or happened_ms is None:
+        return False
+    return happened_ms > accepted.request.produce_by_ms + APPEND_MARGIN_MS
 
 
 def may_wait(answer: Decidable) -> bool:

@@ -41,6 +41,9 @@ MetricName = Literal[
     "tallygate_task_failures_total",
     "tallygate_producer_renewals_total",
     "tallygate_paused_partitions",
+    "tallygate_clock_local_ahead_seconds",
+    "tallygate_clock_broker_ahead_seconds",
+    "tallygate_clock_error_seconds",
 ]
 
 
@@ -123,6 +126,15 @@ METRICS: Final[dict[MetricName, MetricSpec]] = {
     ),
     "tallygate_task_failures_total": MetricSpec(
         "counter", "Background tasks that failed and were started again.", ("kind",)
+    ),
+    "tallygate_clock_local_ahead_seconds": MetricSpec(
+        "gauge", "How far this machine's clock is ahead of the ledger's; it is corrected."
+    ),
+    "tallygate_clock_broker_ahead_seconds": MetricSpec(
+        "gauge", "How far the broker's clock is ahead of the ledger's, as acknowledgements tell."
+    ),
+    "tallygate_clock_error_seconds": MetricSpec(
+        "gauge", "How far the time of this process may be off the ledger's after correction."
     ),
     "tallygate_paused_partitions": MetricSpec(
         "gauge", "Partitions that are not read for a stated cause.", ("topic",)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 from schemas.keys import CONFIG_APPLIED
+from schemas.runtime.clock import Clock
 from schemas.runtime.config import ConfigFeed
 from schemas.runtime.reports import report
 from schemas.runtime.store import StoreConnection, StoreError, StoreUnavailable
@@ -15,14 +15,14 @@ LIVE_WITHIN_S = 10.0
 
 
 async def report_config(
-    config: ConfigFeed, store: StoreConnection, instance_id: str, role: str
+    config: ConfigFeed, store: StoreConnection, clock: Clock, instance_id: str, role: str
 ) -> None:
     """Write ``<role> <offset> <unix ms>`` under the instance, at every change and every two seconds."""
     reported = -2
     while True:
         offset = config.snapshot.offset
         try:
-            line = f"{role} {offset} {time.time_ns() // 1_000_000}"
+            line = f"{role} {offset} {clock.now_ms()}"
             await report(store, CONFIG_APPLIED, instance_id, line)
             reported = offset
         except (StoreUnavailable, StoreError):

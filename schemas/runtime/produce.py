@@ -12,13 +12,14 @@ import functools
 import logging
 import time
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from aiokafka.errors import KafkaError, ProducerClosed
 from aiokafka.partitioner import murmur2
 
+from schemas.clock_estimate import Reading
 from schemas.events import RecordRef
 from schemas.failures import Poison, Transient
 from schemas.runtime.produce_connection import (
@@ -40,7 +41,10 @@ _STOP_WITHIN_S = 10.0
 _TOPIC_REFUSED_S = 5.0
 """How long a topic that takes nothing is not asked again: each refusal costs the producer its sequence."""
 
+_LOG_APPEND_TIME = 1
+
 Headers = Sequence[tuple[str, bytes]]
+OnAppended = Callable[[Reading], None]
 Lane = tuple[str, int]
 """A partition of a topic."""
 
@@ -84,8 +88,16 @@ class Producer:
     broker is away, so callers bound their waits.
     """
 
-    def __init__(self, brokers: str, client_id: str, connect: Connect | None = None) -> None:
-        """``connect`` makes the inner producer, for tests."""
+    def __init__(
+        self,
+        brokers: str,
+        client_id: str,
+        *,
+        connect: Connect | None = None,
+        on_appended: OnAppended | None = None,
+    ) -> None:
+        """``connect`` makes the inner producer, for tests; ``on_appended`` is told each append time."""
+        self._on_appended = on_appended
         self._connection = ProducerConnection(connect or kafka_producer(brokers, client_id))
         self._queues: dict[Lane, deque[_Queued]] = defaultdict(deque)
         self._senders: dict[Lane, asyncio.Task[None]] = {}
@@ -210,6 +222,7 @@ class Producer:
             self._requests += 1
             self._records += len(packed)
             self._bytes += builder.size()
+            sent_s = time.monotonic()
             try:
                 metadata = await self._connection.send(kafka, builder, topic, partition)
             except ProducerClosed as error:
@@ -221,11 +234,19 @@ class Producer:
             except KafkaError as error:
                 await self._refused(lane, packed, error)
             else:
+                self._learn(sent_s, metadata)
                 for index, queued in enumerate(packed):
                     at = RecordRef(topic=topic, partition=partition, offset=metadata.offset + index)
                     self._settle([queued], at)
         if rest:
             await self._send_batch(lane, rest)
+
+    def _learn(self, sent_s: float, metadata: Any) -> None:
+        """Tell when the broker says it appended the batch, where the broker does say."""
+        if self._on_appended is not None and metadata.timestamp_type == _LOG_APPEND_TIME:
+            # The stamp is cut to its millisecond.
+            at_ms = metadata.timestamp + 0.5
+            self._on_appended(Reading(sent_s, time.monotonic(), at_ms))
 
     async def _refused(self, lane: Lane, batch: list[_Queued], error: KafkaError) -> None:
         """End the record at fault, send its neighbours; or let callers decide on another try."""

@@ -12,6 +12,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
 from schemas.metrics import METRICS, MetricName
+from schemas.runtime.clock import Clock
 
 Check = Callable[[], dict[str, str]]
 """Component name to ``ok`` or what is wrong with it; what works all the same begins with ``DEGRADED`` or
@@ -108,8 +109,9 @@ class StatusPages:
     """``/livez`` (the loop turns), ``/readyz`` (200 while the process can serve, ``degraded`` when something
     is wrong all the same) and ``/metrics``."""
 
-    def __init__(self, host: str, port: int, check: Check, metrics: Metrics) -> None:
+    def __init__(self, host: str, port: int, check: Check, metrics: Metrics, clock: Clock) -> None:
         self._address = host, port
+        self._clock = clock
         self._check = check
         self._metrics = metrics
         self._runner: web.AppRunner | None = None
@@ -136,7 +138,7 @@ class StatusPages:
         components = self._check()
         status = readiness(components)
         return web.json_response(
-            {"status": status, "components": components},
+            {"status": status, "components": components, "clock": self._clock.facts},
             status=503 if status == "unavailable" else 200,
         )
 

@@ -25,10 +25,11 @@ from schemas.runtime.consume.inbox import Handler, Inbox, OnDefect
 from schemas.runtime.consume.records import Record
 from schemas.runtime.consume.watchdog import Watchdog
 from schemas.runtime.ledger.client import LedgerClient, ledger_store
+from schemas.runtime.ledger_time import LedgerTime
 from schemas.runtime.loop_counts import expose_loop
 from schemas.runtime.produce import Producer
 from schemas.runtime.settings import WorkerSettings
-from schemas.runtime.store import StoreConnection
+from schemas.runtime.store import StoreConnection, StoreUnavailable
 from schemas.runtime.tasks import keep_running
 from schemas.runtime.telemetry import DEGRADED, PAUSED, Metrics, StatusPages
 
@@ -67,6 +68,7 @@ class Worker:
     config: ConfigFeed
     metrics: Metrics
     clock: Clock
+    ledger_time: LedgerTime
     dead_letters: DeadLetters
     inboxes: list[Inbox] = field(default_factory=list)
     background: list[Background] = field(default_factory=list)
@@ -85,7 +87,10 @@ class Worker:
     @classmethod
     def create(cls, settings: WorkerSettings, shape: WorkerShape) -> Worker:
         """Build all parts; nothing connects before ``run``."""
-        producer = Producer(settings.kafka_brokers, settings.instance_id)
+        clock, metrics = Clock(), Metrics()
+        producer = Producer(
+            settings.kafka_brokers, settings.instance_id, on_appended=clock.learn_broker
+        )
         store = ledger_store(settings.ledger_url, settings.times.ledger)
         return cls(
             settings=settings,
@@ -102,8 +107,9 @@ class Worker:
             ledger=LedgerClient(store),
             bus=Bus(settings.bus_url),
             config=ConfigFeed(settings.kafka_brokers, settings.data_dir),
-            metrics=Metrics(),
-            clock=Clock(),
+            metrics=metrics,
+            clock=clock,
+            ledger_time=LedgerTime(clock, store, metrics),
             dead_letters=DeadLetters.through(producer),
         )
 
@@ -138,7 +144,11 @@ class Worker:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         pages = StatusPages(
-            self.settings.host, self.settings.http_port, self.components, self.metrics
+            self.settings.host,
+            self.settings.http_port,
+            self.components,
+            self.metrics,
+            self.clock,
         )
         self._expose()
         await self._connect()
@@ -218,6 +228,7 @@ class Worker:
         }
         return {
             "ledger": "ok" if self.ledger_store.connected else "not connected",
+            "clock": self.clock.component,
             "bus": "ok" if self.bus.store.connected else f"{DEGRADED}not connected",
             "config": self._config_component(),
             "consumer": "ok" if self._has_joined() else "left" if self.has_left else "joining",
@@ -254,6 +265,9 @@ class Worker:
 
     async def _connect(self) -> None:
         await asyncio.gather(self.ledger_store.start(), self.bus.start(), self.config.start())
+        await self.ledger_time.measure()
+        if self.clock.error_ms is None:
+            raise StoreUnavailable("the ledger does not tell its time")
         await self.producer.start(self.shape.produces)
 
     async def _disconnect(self) -> None:
@@ -269,13 +283,17 @@ class Worker:
 
         async def report() -> None:
             await report_config(
-                self.config, self.ledger_store, self.settings.instance_id, self.shape.role
+                self.config,
+                self.ledger_store,
+                self.clock,
+                self.settings.instance_id,
+                self.shape.role,
             )
 
         return [
             asyncio.create_task(watchdog.run()),
             *(
                 asyncio.create_task(keep_running(work.__qualname__, work, self.metrics))
-                for work in (report, *self.background)
+                for work in (self.ledger_time.run, report, *self.background)
             ),
         ]

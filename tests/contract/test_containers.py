@@ -28,6 +28,7 @@ from ingress.settings import IngressSettings
 from limiter_worker.settings import LimiterSettings
 from schemas.config_state import ConfigState
 from schemas.events import ConfigEntry
+from schemas.runtime.clock import Clock
 from schemas.runtime.settings import ProcessSettings, WorkerSettings
 from schemas.runtime.telemetry import Metrics, StatusPages
 from tests.contract.container_files import (
@@ -176,7 +177,7 @@ def test_a_health_check_asks_the_process_itself(name: str, monkeypatch: pytest.M
 async def test_the_health_check_tells_ready_from_not_ready(state: str, expected: bool) -> None:
     """Against the status pages of a worker."""
     port = choose_ports({"pages": 0}, {}, random.Random()).ports["pages"]
-    pages = StatusPages("127.0.0.1", port, lambda: {"ledger": state}, Metrics())
+    pages = StatusPages("127.0.0.1", port, lambda: {"ledger": state}, Metrics(), Clock())
     await pages.start()
     try:
         found = await asyncio.to_thread(is_ready, f"http://127.0.0.1:{port}/readyz")

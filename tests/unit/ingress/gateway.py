@@ -268,7 +268,13 @@ class Gateway:
             bodies=BodyBudget(made.body_bytes_max),
             is_open=True,
         )
-        self.components = {"kafka": "ok", "bus": "ok", "config": "ok", "ledger": "ok"}
+        self.components = {
+            "kafka": "ok",
+            "bus": "ok",
+            "config": "ok",
+            "clock": "ok",
+            "ledger": "ok",
+        }
         self.fleet: Fleet | None = Fleet(
             at_s=0.0,
             workers={role: {f"{role}-0": 0.0} for role in ROLES},

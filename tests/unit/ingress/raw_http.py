@@ -10,7 +10,9 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
+from ingress.connections import Connections
 from ingress.front_server import FrontServer, front_server
+from schemas.runtime.clock import Clock
 
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: gate\r\n"
 
@@ -68,7 +70,7 @@ class Served:
 @asynccontextmanager
 async def serving(app: Any, most: int = 64) -> AsyncIterator[Served]:
     refused: list[int] = []
-    server = front_server(app, "127.0.0.1", 0, most, refused.append)
+    server = front_server(app, "127.0.0.1", 0, Connections(most, refused.append), Clock())
     task = asyncio.create_task(server.serve())
     while not server.started:  # noqa: ASYNC110  # uvicorn has no event for it
         await asyncio.sleep(0.01)

@@ -11,7 +11,7 @@ import pytest
 from ingress.fleet import ROLES, BackendState, Fleet
 from ingress.health import Health
 
-WELL = dict.fromkeys(("kafka", "bus", "config", "ledger"), "ok")
+WELL = dict.fromkeys(("kafka", "bus", "config", "clock", "ledger"), "ok")
 
 
 def _fleet(**more: Any) -> Fleet:
@@ -43,7 +43,7 @@ def _without(role: str) -> Fleet:
 
 def test_what_works_is_ok() -> None:
     """With everything that is known of it."""
-    health = _health()
+    health = _health(clock={"local_ahead_ms": 3})
 
     assert health.is_ready
     assert health.document() == {
@@ -51,6 +51,7 @@ def test_what_works_is_ok() -> None:
         "components": WELL,
         "bounds": {},
         "reasons": [],
+        "clock": {"local_ahead_ms": 3},
         "workers": {role: {f"{role}-0": {"state": "ok", "age_s": 1.0}} for role in ROLES},
         "backends": {"a": "healthy", "b": "drained"},
         "models_without_backend": [],

@@ -48,6 +48,7 @@ class Broker:
     """Batches of a partition wait for it, where the test asks for that."""
     gated: int = -1
     starts_failing: int = 0
+    now_ms: int = 0
 
     def connect(self) -> Inner:
         inner = Inner(self)
@@ -110,4 +111,6 @@ class Inner:
             raise error
         log = self._broker.log[lane]
         log.extend(values)
-        return SimpleNamespace(offset=len(log) - len(values))
+        return SimpleNamespace(
+            offset=len(log) - len(values), timestamp=self._broker.now_ms, timestamp_type=1
+        )

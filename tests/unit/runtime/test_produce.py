@@ -11,6 +11,7 @@ import pytest
 from aiokafka import errors
 
 from schemas import topics
+from schemas.clock_estimate import Reading
 from schemas.events import RecordRef
 from schemas.failures import Poison, Transient
 from schemas.runtime import produce
@@ -28,7 +29,7 @@ def _record(value: bytes, partition: int = 0, topic: str = _TOPIC) -> Outgoing:
 
 @asynccontextmanager
 async def _producer(broker: Broker) -> AsyncIterator[Producer]:
-    producer = Producer("none", "test", broker.connect)
+    producer = Producer("none", "test", connect=broker.connect)
     await producer.start([_TOPIC, topics.AUDIT])
     try:
         yield producer
@@ -258,3 +259,17 @@ async def test_deliver_tells_of_a_refusal_once_the_others_are_delivered() -> Non
 
     assert broker.log == {(_TOPIC, 0): [b"1"], (_TOPIC, 1): [b"2"]}
     assert sum(b"bad" in batch for batch in broker.batches) == 2  # with its neighbour, then alone
+
+
+async def test_each_acknowledgement_tells_the_brokers_time() -> None:
+    """It lies between the moments of sending and of the answer."""
+    broker, told = Broker(now_ms=1_700_000_000_000), list[Reading]()
+    producer = Producer("none", "test", connect=broker.connect, on_appended=told.append)
+    await producer.start([_TOPIC, topics.AUDIT])
+    before_s = time.monotonic()
+    await producer.send(_record(b"one"))
+    after_s = time.monotonic()
+    await producer.stop()
+
+    assert [reading.at_ms for reading in told] == [1_700_000_000_000.5]
+    assert before_s <= told[0].before_s <= told[0].after_s <= after_s
