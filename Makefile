@@ -1,11 +1,15 @@
 # The commands of this repository. Everything runs in the environment that `make setup` builds.
-.PHONY: setup up check test test-unit bench fuzz isolation lock fmt
+.PHONY: setup up check test test-stack test-apart test-unit bench fuzz isolation torture lock fmt
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
 ENV := .venv
 BIN := $(ENV)/bin
 READY := $(ENV)/.ready
+PYTEST := -p no:cacheprovider
+OWN_STACK := $(wildcard $(addprefix tests/e2e/test_,config_faults.py neighbours.py promised_jobs.py stack_lifecycle.py))
+WITHOUT_STACK := tests/unit tests/contract \
+  $(filter-out tests/unit tests/contract tests/e2e tests/chaos,$(patsubst %/,%,$(wildcard tests/*/)))
 
 help:  ## Show the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -32,8 +36,16 @@ check: setup  ## Style, types, architecture
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Much of the time of the tests is waiting, so two processes share the cores: one has the stack that
+# most end-to-end tests use, the other all that needs no stack or one of its own.
 test: setup  ## All tests, on real Kafka, real Valkey and real processes
-	$(BIN)/pytest
+	@$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target test-stack test-apart
+
+test-stack: setup  ## The tests that share one stack
+	$(BIN)/pytest $(PYTEST) tests/e2e $(OWN_STACK:%=--ignore=%)
+
+test-apart: setup  ## All others
+	$(BIN)/pytest $(PYTEST) $(WITHOUT_STACK) $(OWN_STACK) tests/chaos
 
 test-unit: setup  ## The tests that need no services
 	$(BIN)/pytest tests/unit tests/contract
@@ -43,6 +55,9 @@ bench: setup  ## Requests/s, latency, CPU per request and memory, on the whole s
 
 isolation: setup  ## What loud, long, hostile and broken neighbours do to the others; ARGS names scenarios
 	$(BIN)/python -m tests.load.isolation $(ARGS)
+
+torture: setup  ## Kills of everything in random order while budgets, quotas and concurrency bind, five seeds
+	$(BIN)/python -m tests.chaos.torture --seed 1 2 3 4 5 $(ARGS)
 
 fuzz: setup  ## 100 000 odd answers to the dispatcher, 100 000 odd requests to ingress
 	$(BIN)/python -m tests.fuzz.upstream

@@ -19,9 +19,10 @@ from tests.chaos.evidence import (
     Evidence,
     Exchange,
     Outcome,
+    Unit,
     UsageLine,
 )
-from tests.fakes.call_log import Call
+from tests.fakes.call_log import Call, most_at_once
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
@@ -46,6 +47,8 @@ class Findings:
     """A client was given another text, cost or success than the backend and the books have."""
     unreleased: tuple[str, ...]
     """Holds that outlived their requests, and sums that differ."""
+    overspent: tuple[str, ...]
+    """Limits that were passed: in the ledger at a look, or by what the backends worked off."""
     estimated: tuple[str, ...]
     """Usage lines that are estimates: no defect by themselves."""
 
@@ -59,6 +62,7 @@ class Findings:
                 self.doubled,
                 self.misinformed,
                 self.unreleased,
+                self.overspent,
             )
         )
 
@@ -80,6 +84,7 @@ def check(evidence: Evidence) -> Findings:
         doubled=tuple(doubled),
         misinformed=tuple(_misinformed(evidence.clients, effective, lines, calls)),
         unreleased=tuple(_unreleased(evidence)),
+        overspent=(*evidence.breaches, *_overspent(evidence)),
         estimated=tuple(estimated),
     )
 
@@ -171,7 +176,19 @@ def _misinformed(
                 exchange, effective[request_id], lines[request_id], calls[request_id]
             )
             found += [f"{request_id}: {problem}" for problem in problems]
-    return found
+    return found + _refused_and_done(clients, effective)
+
+
+def _refused_and_done(clients: Iterable[ClientRequest], effective: dict[str, Outcome]) -> list[str]:
+    """A limit's refusal is final for its id, whatever is delivered again afterwards."""
+    done = {
+        request_id for request_id, outcome in effective.items() if outcome.status == "completed"
+    }
+    return [
+        f"{exchange.request_id}: told {exchange.result}, but it completed"
+        for exchange in (t for client in clients for t in client.tries)
+        if exchange.result.startswith(("402 ", "429 ")) and exchange.request_id in done
+    ]
 
 
 def _contradictions(
@@ -193,6 +210,30 @@ def _unreleased(evidence: Evidence) -> list[str]:
     if evidence.ledger.difference:
         held.append(f"ledger and log differ by {evidence.ledger.difference}")
     return held
+
+
+def _overspent(evidence: Evidence) -> list[str]:
+    """What the backends worked off for an organization, against what it was allowed in the end."""
+    orgs = {request.request_id: request.org for request in evidence.accepted}
+    calls = _grouped(evidence.calls, lambda call: orgs.get(call.start.request_id or "", ""))
+    used = [(ceiling, _used(calls[ceiling.org], ceiling.unit)) for ceiling in evidence.ceilings]
+    return [
+        f"{ceiling.org}: {amount} {ceiling.unit} of {ceiling.limit}"
+        for ceiling, amount in used
+        if amount > ceiling.limit
+    ]
+
+
+def _used(calls: Sequence[Call], unit: Unit) -> int:
+    match unit:
+        case "nano_usd":
+            return sum(map(cost_nano_usd, calls))
+        case "tokens":
+            return sum(call.prompt_tokens + call.completion_tokens for call in calls)
+        case "requests":
+            return len({call.start.request_id for call in calls})
+        case "at_once":
+            return most_at_once(calls)
 
 
 def _amounts(call: Call) -> tuple[int, int, int | None]:

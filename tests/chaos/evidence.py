@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from tests.fakes.call_log import Call
 
 OK = "ok"
+Unit: TypeAlias = Literal["nano_usd", "tokens", "requests", "at_once"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,16 @@ class AcceptedRequest:
 
     request_id: str
     marker: str
+    org: str = ""
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """What one organization may use in all, or of calls at once, when the run ended."""
+
+    org: str
+    unit: Unit
+    limit: int
 
 
 @dataclass(frozen=True)
@@ -98,5 +109,8 @@ class Evidence:
     usage: tuple[UsageLine, ...]
     calls: tuple[Call, ...]
     ledger: LedgerState
+    ceilings: tuple[Ceiling, ...] = ()
+    breaches: tuple[str, ...] = ()
+    """Looks at the ledger during the run that showed more settled and reserved than allowed."""
     keys_are_honoured: bool = True
     """Whether the gateway treats requests of one idempotency key as one."""

@@ -24,7 +24,13 @@ LIVENESS_S = 60.0
 _MARKER = re.compile(r"chaos-\d+-[0-9a-f]{16}")
 
 
-def gather(rig: Rig, clients: Sequence[ClientRequest], *, keys_are_honoured: bool) -> Evidence:
+def gather(
+    rig: Rig,
+    clients: Sequence[ClientRequest],
+    *,
+    keys_are_honoured: bool = True,
+    breaches: Sequence[str] = (),
+) -> Evidence:
     """All evidence; waits for what is under way, for `LIVENESS_S` at most per topic."""
     log = KafkaLog(rig.stack.kafka)
     requests = [
@@ -52,13 +58,16 @@ def gather(rig: Rig, clients: Sequence[ClientRequest], *, keys_are_honoured: boo
         usage=tuple(_line(record) for record in lines),
         calls=rig.calls(),
         ledger=rig.ledger_at_rest(),
+        ceilings=tuple(tenant.ceiling for tenant in rig.tenants),
+        breaches=tuple(breaches),
         keys_are_honoured=keys_are_honoured,
     )
 
 
 def _accepted(value: dict[str, Any]) -> AcceptedRequest:
     marker = _MARKER.search(json.dumps(json.loads(value["payload"])))
-    return AcceptedRequest(value["request_id"], marker[0] if marker else value["request_id"])
+    request_id = value["request_id"]
+    return AcceptedRequest(request_id, marker[0] if marker else request_id, value["org"])
 
 
 def _outcome(value: dict[str, Any]) -> Outcome:

@@ -137,7 +137,7 @@ class Load:
 
 
 def judge(reply: Reply, sent_s: float, ended_s: float) -> tuple[Exchange, bool]:
-    """What an answer says, and whether to try again: as SDKs do, on 409 and 5xx unless told not to."""
+    """What an answer says, and whether to try again: as SDKs do, on 409, 429 and 5xx unless told not to."""
     request_id = reply.headers.get("x-request-id")
     if reply.status == 200 and (not reply.is_stream or reply.events[-1:] == ["[DONE]"]):
         cost = reply.cost_usd
@@ -150,7 +150,7 @@ def judge(reply: Reply, sent_s: float, ended_s: float) -> tuple[Exchange, bool]:
     error = reply.json
     # The routes of other dialects nest what the native ones say at the top.
     code = (error["error"] if isinstance(error["error"], dict) else error).get("code")
-    may_retry = reply.status in (409, 503, 500, 502, 504)
+    may_retry = reply.status in (409, 429, 500, 502, 503, 504)
     if reply.headers.get("x-should-retry") == "false":
         may_retry = False
     return Exchange(sent_s, ended_s, f"{reply.status} {code}", request_id), may_retry

@@ -14,10 +14,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import redis
 
+from tests.chaos.ceilings import UNLIMITED_RATE, Tenant
 from tests.chaos.check import INPUT_NANO_USD_PER_TOKEN, OUTPUT_NANO_USD_PER_TOKEN
 from tests.chaos.evidence import LedgerState
 from tests.e2e.conftest import Grant
@@ -33,8 +35,7 @@ ORGS = 4
 RETURN_DEADLINE_S = 30.0
 VERIFY_DEADLINE_S = 30.0
 LIMITS = {
-    "requests_per_s": 100_000,
-    "burst": 100_000,
+    **UNLIMITED_RATE,
     "budgets": [{"usd": "1000", "period": "total"}],
     "on_limit": "reject",
 }
@@ -58,6 +59,8 @@ class Rig:
     backends: tuple[RunningBackend, ...]
     grants: tuple[Grant, ...]
     state_dir: Path
+    tenants: tuple[Tenant, ...] = ()
+    """The organizations among them whose limits stand in the way."""
 
     def pid_of(self, role: str) -> int | None:
         """The pid of the role's living process; `None` between a death and the restart."""
@@ -118,8 +121,8 @@ _MARKS = {"kafka": " kafka.Kafka ", **{role: f" -m {role}" for role in WORKERS}}
 
 
 @contextmanager
-def running_rig(folder: Path) -> Iterator[Rig]:
-    """A stack with two fake backends, a priced model and organizations with budgets."""
+def running_rig(folder: Path, tenants: tuple[Tenant, ...] = ()) -> Iterator[Rig]:
+    """A stack with two fake backends, a priced model, organizations with wide budgets, and tenants."""
     with ExitStack() as running:
         backends = tuple(
             running.enter_context(running_backend(name, folder / f"{name}.jsonl"))
@@ -127,10 +130,13 @@ def running_rig(folder: Path) -> Iterator[Rig]:
         )
         state_dir = folder / "state"
         stack = running.enter_context(running_stack(state_dir, backends))
-        yield Rig(stack, backends, _prepare(stack, backends), state_dir)
+        grants = _prepare(stack, backends, tenants)
+        yield Rig(stack, backends, grants, state_dir, tenants)
 
 
-def _prepare(stack: RunningStack, backends: tuple[RunningBackend, ...]) -> tuple[Grant, ...]:
+def _prepare(
+    stack: RunningStack, backends: tuple[RunningBackend, ...], tenants: tuple[Tenant, ...]
+) -> tuple[Grant, ...]:
     with httpx.Client(base_url=stack.admin_url, timeout=30, trust_env=False) as admin:
         model = {
             "backends": [{"backend": backend.name, "weight": 1} for backend in backends],
@@ -139,12 +145,14 @@ def _prepare(stack: RunningStack, backends: tuple[RunningBackend, ...]) -> tuple
             "default_max_output_tokens": 256,
         }
         admin.put(f"/models/{MODEL}", json=model).raise_for_status()
-        return tuple(_grant(admin, f"chaos-{number}") for number in range(ORGS))
+        limits = {f"chaos-{number}": LIMITS for number in range(ORGS)}
+        limits |= {tenant.org: tenant.limits for tenant in tenants}
+        return tuple(_grant(admin, org, its) for org, its in limits.items())
 
 
-def _grant(admin: httpx.Client, org: str) -> Grant:
-    admin.put(f"/orgs/{org}", json={"limits": LIMITS}).raise_for_status()
-    made = admin.post("/keys", json={"org": org, "name": "chaos", "limits": LIMITS})
+def _grant(admin: httpx.Client, org: str, limits: dict[str, Any]) -> Grant:
+    admin.put(f"/orgs/{org}", json={"limits": limits}).raise_for_status()
+    made = admin.post("/keys", json={"org": org, "name": "chaos", "limits": UNLIMITED_RATE})
     key = made.raise_for_status().json()
     return Grant(org, key["key"], key["key_id"])
 

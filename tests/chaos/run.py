@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import aiohttp
 import msgspec
 
+from tests.chaos.ceilings import Watch
 from tests.chaos.check import Findings, check, longest_gap_s
 from tests.chaos.evidence import ClientRequest, Evidence
 from tests.chaos.gathering import gather
@@ -23,6 +24,7 @@ from tests.e2e.gateway_client import GatewayClient
 RATE_PER_S = 50.0
 WARM_UP_S = 3.0
 CONNECT_S = 3.0
+HASTE_AFTERWARDS = 10
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Crashes:
     stopped_s: float
     """When the load ended."""
     keys_are_honoured: bool
+    watch: Watch
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,8 @@ async def crash(rig: Rig, roles: Sequence[str], seconds_each: float, rng: random
         keys_are_honoured = await _honours_keys(client, rig)
         kinds = [kind for kind in KINDS if kind != "job" or await _has_jobs(client, rig)]
         load = Load(client, rig.grants, RATE_PER_S, rng, kinds)
-        running = asyncio.create_task(load.run())
+        watch = Watch(rig.tenants, rig.stack.admin_url, rig.stack.ledger_url)
+        running, watching = asyncio.create_task(load.run()), asyncio.create_task(watch.run())
         strikes: list[Strike] = []
         try:
             await asyncio.sleep(WARM_UP_S)
@@ -70,8 +74,11 @@ async def crash(rig: Rig, roles: Sequence[str], seconds_each: float, rng: random
         finally:
             stopped_s = time.monotonic()
             load.stop()
+            watch.haste = HASTE_AFTERWARDS
             await running
-    return Crashes(tuple(load.history), tuple(strikes), stopped_s, keys_are_honoured)
+            watching.cancel()
+            await asyncio.wait({watching})
+    return Crashes(tuple(load.history), tuple(strikes), stopped_s, keys_are_honoured, watch)
 
 
 def run(rig: Rig, roles: Sequence[str], seconds_each: float, seed: int) -> Report:
@@ -79,7 +86,12 @@ def run(rig: Rig, roles: Sequence[str], seconds_each: float, seed: int) -> Repor
     crashes = asyncio.run(crash(rig, roles, seconds_each, random.Random(seed)))
     history = b"\n".join(map(msgspec.json.encode, crashes.clients))
     (rig.state_dir.parent / "history.jsonl").write_bytes(history)
-    evidence = gather(rig, crashes.clients, keys_are_honoured=crashes.keys_are_honoured)
+    evidence = gather(
+        rig,
+        crashes.clients,
+        keys_are_honoured=crashes.keys_are_honoured,
+        breaches=crashes.watch.breaches,
+    )
     return Report(crashes, evidence, check(evidence))
 
 

@@ -11,16 +11,20 @@ from tests.chaos.check import Findings, check, longest_gap_s
 from tests.chaos.evidence import (
     OK,
     AcceptedRequest,
+    Ceiling,
     ClientRequest,
     Evidence,
     Exchange,
     LedgerState,
     Outcome,
+    Unit,
     UsageLine,
 )
 from tests.fakes.call_log import Call, End, Start
 
 COST = 10 * 500 + 4 * 1_500
+USED: dict[Unit, int] = {"nano_usd": 2 * COST, "tokens": 28, "requests": 2, "at_once": 2}
+"""What the clean history uses of each limit: all of it."""
 
 
 def _call(request_id: str, number: int = 1, output_tokens: int = 4) -> Call:
@@ -53,17 +57,20 @@ def _clean() -> Evidence:
     ids = ("r1", "r2")
     return Evidence(
         clients=tuple(map(_client, ids)),
-        accepted=tuple(AcceptedRequest(request_id, f"marker-{request_id}") for request_id in ids),
+        accepted=tuple(
+            AcceptedRequest(request_id, f"marker-{request_id}", "org") for request_id in ids
+        ),
         outcomes=tuple(map(_outcome, ids)),
         usage=tuple(map(_line, ids)),
         calls=tuple(map(_call, ids)),
         ledger=LedgerState(0, {"running attempts": 0}),
+        ceilings=tuple(Ceiling("org", unit, limit) for unit, limit in USED.items()),
     )
 
 
 def test_a_clean_history_is_clean() -> None:
     """No check cries wolf."""
-    assert check(_clean()) == Findings((), (), (), (), (), (), ())
+    assert check(_clean()) == Findings((), (), (), (), (), (), (), ())
 
 
 def _lose_outcome(e: Evidence) -> Evidence:
@@ -132,6 +139,19 @@ def _drift(e: Evidence) -> Evidence:
     return replace(e, ledger=LedgerState(1, {}))
 
 
+def _see_too_much_reserved(e: Evidence) -> Evidence:
+    return replace(e, breaches=("org: settled 1, reserved 2, limit 2",))
+
+
+def _lower(unit: Unit) -> Callable[[Evidence], Evidence]:
+    return lambda e: replace(e, ceilings=(Ceiling("org", unit, USED[unit] - 1),))
+
+
+def _refuse_what_completed(e: Evidence) -> Evidence:
+    refused = Exchange(0.0, 1.0, "402 BUDGET_EXCEEDED", "r1")
+    return replace(e, clients=(*e.clients, ClientRequest("m", "org", "sync", [refused])))
+
+
 @pytest.mark.parametrize(
     ("finding", "damage"),
     [
@@ -152,6 +172,9 @@ def _drift(e: Evidence) -> Evidence:
         ("misinformed", _call_a_failure_a_success),
         ("unreleased", _keep_a_hold),
         ("unreleased", _drift),
+        ("misinformed", _refuse_what_completed),
+        ("overspent", _see_too_much_reserved),
+        *(("overspent", _lower(unit)) for unit in USED),
     ],
 )
 def test_damage_is_found(finding: str, damage: Callable[[Evidence], Evidence]) -> None:
@@ -178,6 +201,7 @@ def test_a_cut_call_may_be_booked_as_an_estimate() -> None:
         clients=(),
         calls=(*clean.calls, _call("r1", number=2, output_tokens=2)),
         usage=(*clean.usage, _line("r1", attempt=2, estimated=True)),
+        ceilings=(),
     )
     findings = check(evidence)
 

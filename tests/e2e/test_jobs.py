@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
-import signal
 import time
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -21,19 +16,10 @@ from schemas.ids import uuid7
 from schemas.runtime.outcome_lookup import Found, OutcomeLookup
 from tests.e2e.conftest import Grant, MakeKey, Oracle
 from tests.e2e.gateway_client import MODEL, steer
-from tests.e2e.running_stack import RunningStack, descendants, is_alive, running_stack
-from tests.fakes.call_log import read_calls
-from tests.fakes.running_backend import running_backend
+from tests.e2e.jobs_api import DONE_WITHIN_S, chat, jobs_client, until, until_ended
+from tests.e2e.running_stack import RunningStack
 
 pytestmark = pytest.mark.timeout(90, func_only=True)
-DONE_WITHIN_S = 30.0
-POLL_S = 0.1
-ENDS = ("completed", "failed", "cancelled", "expired")
-
-
-def _client(api_url: str, key: str) -> httpx.AsyncClient:
-    headers = {"Authorization": f"Bearer {key}"}
-    return httpx.AsyncClient(base_url=api_url, headers=headers, timeout=30, trust_env=False)
 
 
 @pytest.fixture(scope="module")
@@ -44,34 +30,13 @@ def grant(make_key: MakeKey) -> Grant:
 @pytest_asyncio.fixture
 async def api(stack: RunningStack, grant: Grant) -> AsyncIterator[httpx.AsyncClient]:
     """The public API with the key of the organization."""
-    async with _client(stack.api_url, grant.key) as client:
+    async with jobs_client(stack.api_url, grant.key) as client:
         yield client
-
-
-def _chat(content: str, **more: Any) -> dict[str, Any]:
-    return {"model": MODEL, "messages": [{"role": "user", "content": content}], **more}
-
-
-async def _until_ended(api: httpx.AsyncClient, job_id: str) -> dict[str, Any]:
-    return await _until(api, job_id, *ENDS)
-
-
-async def _until(api: httpx.AsyncClient, job_id: str, *statuses: str) -> dict[str, Any]:
-    end_s = time.monotonic() + DONE_WITHIN_S
-    while time.monotonic() < end_s:
-        answer = await api.get(f"/jobs/{job_id}")
-        assert answer.status_code == 200, answer.text
-        job: dict[str, Any] = answer.json()
-        if job["status"] in statuses:
-            return job
-        assert answer.headers["retry-after"] == "2"
-        await asyncio.sleep(POLL_S)
-    raise AssertionError(f"job {job_id} is not {statuses}")
 
 
 async def test_a_job_is_promised_and_fetched(api: httpx.AsyncClient, oracle: Oracle) -> None:
     """202 with its place; later the completion, its usage and its cost."""
-    promise = await api.post("/jobs", json=_chat("alpha beta gamma"))
+    promise = await api.post("/jobs", json=chat("alpha beta gamma"))
 
     assert promise.status_code == 202, promise.text
     job = promise.json()
@@ -79,7 +44,7 @@ async def test_a_job_is_promised_and_fetched(api: httpx.AsyncClient, oracle: Ora
     assert promise.headers["retry-after"] == "2"
     assert (job["status"], job["model"]) == ("queued", MODEL)
     assert abs(job["created_at"] - time.time()) < 60
-    ended = await _until_ended(api, job["id"])
+    ended = await until_ended(api, job["id"])
     (call,) = oracle.calls_of([job["id"]])
     assert ended["status"] == "completed"
     assert ended["result"]["object"] == "chat.completion"
@@ -93,14 +58,14 @@ async def test_a_job_may_be_written_in_native_terms(api: httpx.AsyncClient) -> N
     promise = await api.post("/jobs", json=body)
 
     assert promise.status_code == 202, promise.text
-    ended = await _until_ended(api, promise.json()["id"])
+    ended = await until_ended(api, promise.json()["id"])
     assert ended["result"]["usage"]["completion_tokens"] == 3
 
 
 async def test_a_job_that_fails_tells_why(api: httpx.AsyncClient) -> None:
     """An error with its code, and no result."""
-    promise = await api.post("/jobs", json=_chat(steer(mode="500")))
-    ended = await _until_ended(api, promise.json()["id"])
+    promise = await api.post("/jobs", json=chat(steer(mode="500")))
+    ended = await until_ended(api, promise.json()["id"])
 
     assert ended["status"] == "failed"
     assert ended["error"]["code"] == "upstream_error"
@@ -112,9 +77,9 @@ async def test_a_job_that_is_refused_tells_the_limit(
 ) -> None:
     """The promise is given before the verdict, so the verdict is part of the job."""
     poor = make_key("jobs-poor", {"requests_per_s": 1, "burst": 1})
-    async with _client(stack.api_url, poor.key) as api:
-        promises = [await api.post("/jobs", json=_chat("hello")) for _ in range(2)]
-        jobs = [await _until_ended(api, promise.json()["id"]) for promise in promises]
+    async with jobs_client(stack.api_url, poor.key) as api:
+        promises = [await api.post("/jobs", json=chat("hello")) for _ in range(2)]
+        jobs = [await until_ended(api, promise.json()["id"]) for promise in promises]
 
     assert [job["status"] for job in jobs] == ["completed", "failed"]
     assert jobs[1]["error"]["code"] == "RATE_LIMIT_EXCEEDED"
@@ -123,8 +88,8 @@ async def test_a_job_that_is_refused_tells_the_limit(
 
 async def test_a_job_expires(api: httpx.AsyncClient) -> None:
     """After ttl_s, whatever its backend does."""
-    promise = await api.post("/jobs", json=_chat(steer(mode="hang"), ttl_s=2))
-    ended = await _until_ended(api, promise.json()["id"])
+    promise = await api.post("/jobs", json=chat(steer(mode="hang"), ttl_s=2))
+    ended = await until_ended(api, promise.json()["id"])
 
     assert ended["status"] == "expired"
     assert ended["error"]["code"] == "deadline_exceeded"
@@ -132,11 +97,11 @@ async def test_a_job_expires(api: httpx.AsyncClient) -> None:
 
 async def test_a_running_job_is_cancelled(api: httpx.AsyncClient) -> None:
     """It ends soon; cancelling again changes nothing."""
-    promise = await api.post("/jobs", json=_chat(steer(mode="hang"), ttl_s=60))
+    promise = await api.post("/jobs", json=chat(steer(mode="hang"), ttl_s=60))
     job_id = promise.json()["id"]
-    await _until(api, job_id, "running")
+    await until(api, job_id, "running")
     cancelled = await api.delete(f"/jobs/{job_id}")
-    ended = await _until_ended(api, job_id)
+    ended = await until_ended(api, job_id)
     again = await api.delete(f"/jobs/{job_id}")
 
     assert cancelled.status_code == 200, cancelled.text
@@ -146,9 +111,9 @@ async def test_a_running_job_is_cancelled(api: httpx.AsyncClient) -> None:
 
 async def test_a_finished_job_cannot_be_cancelled(api: httpx.AsyncClient) -> None:
     """DELETE answers with its final state."""
-    promise = await api.post("/jobs", json=_chat("hello"))
+    promise = await api.post("/jobs", json=chat("hello"))
     job_id = promise.json()["id"]
-    await _until_ended(api, job_id)
+    await until_ended(api, job_id)
 
     answer = await api.delete(f"/jobs/{job_id}")
 
@@ -160,8 +125,8 @@ async def test_jobs_are_listed_newest_first_in_pages(
 ) -> None:
     """`after` names the last job of the page before."""
     lister = make_key("jobs-lister")
-    async with _client(stack.api_url, lister.key) as api:
-        made = [(await api.post("/jobs", json=_chat(f"job {n}"))).json()["id"] for n in range(5)]
+    async with jobs_client(stack.api_url, lister.key) as api:
+        made = [(await api.post("/jobs", json=chat(f"job {n}"))).json()["id"] for n in range(5)]
         first = (await api.get("/jobs", params={"limit": 3})).json()
         after = first["data"][-1]["id"]
         second = (await api.get("/jobs", params={"limit": 3, "after": after})).json()
@@ -177,9 +142,9 @@ async def test_jobs_of_others_look_like_none(
     stack: RunningStack, api: httpx.AsyncClient, make_key: MakeKey
 ) -> None:
     """404 to read and to cancel, and absent from the list."""
-    mine = (await api.post("/jobs", json=_chat("secret"))).json()["id"]
+    mine = (await api.post("/jobs", json=chat("secret"))).json()["id"]
     stranger = make_key("jobs-stranger")
-    async with _client(stack.api_url, stranger.key) as other:
+    async with jobs_client(stack.api_url, stranger.key) as other:
         answers = [
             await other.get(f"/jobs/{mine}"),
             await other.delete(f"/jobs/{mine}"),
@@ -190,12 +155,12 @@ async def test_jobs_of_others_look_like_none(
 
     assert [answer.status_code for answer in answers] == [404] * 4
     assert listed["data"] == []
-    assert (await _until_ended(api, mine))["status"] == "completed"
+    assert (await until_ended(api, mine))["status"] == "completed"
 
 
 async def test_a_request_that_is_no_job_is_not_found_as_one(api: httpx.AsyncClient) -> None:
     """Its answer was given; nothing is kept."""
-    answer = await api.post("/chat/completions", json=_chat("hello"))
+    answer = await api.post("/chat/completions", json=chat("hello"))
 
     assert (await api.get(f"/jobs/{answer.headers['x-request-id']}")).status_code == 404
 
@@ -205,14 +170,14 @@ async def test_a_job_with_an_idempotency_key_is_made_once(
 ) -> None:
     """The second promise is that of the first."""
     headers = {"Idempotency-Key": uuid.uuid4().hex}
-    first, second = [await api.post("/jobs", json=_chat("once"), headers=headers) for _ in range(2)]
-    other = await api.post("/jobs", json=_chat("twice"), headers=headers)
+    first, second = [await api.post("/jobs", json=chat("once"), headers=headers) for _ in range(2)]
+    other = await api.post("/jobs", json=chat("twice"), headers=headers)
 
     assert (first.status_code, second.status_code) == (202, 202)
     assert first.content == second.content
     assert second.headers["idempotent-replayed"] == "true"
     assert other.status_code == 422
-    await _until_ended(api, first.json()["id"])
+    await until_ended(api, first.json()["id"])
     assert len(oracle.calls_of([first.json()["id"]])) == 1
 
 
@@ -220,8 +185,8 @@ async def test_the_log_alone_knows_the_result(
     stack: RunningStack, api: httpx.AsyncClient, grant: Grant
 ) -> None:
     """Outcomes are found by the time in the id, when bus and ledger have forgotten them."""
-    made = [(await api.post("/jobs", json=_chat(f"kept {n}"))).json()["id"] for n in range(3)]
-    jobs = [await _until_ended(api, job_id) for job_id in made]
+    made = [(await api.post("/jobs", json=chat(f"kept {n}"))).json()["id"] for n in range(3)]
+    jobs = [await until_ended(api, job_id) for job_id in made]
     never = uuid7(int(time.time() * 1000), bytes(10))
     lookup, found = OutcomeLookup(stack.kafka), Found({}, is_complete=False)
     end_s = time.monotonic() + DONE_WITHIN_S
@@ -245,7 +210,7 @@ async def test_a_slow_request_becomes_a_job_when_the_client_prefers_it(
     def body(content: str) -> dict[str, Any]:
         if path == "/inference":
             return {"request_id": str(uuid.uuid4()), "model": MODEL, "payload": content}
-        return _chat(content)
+        return chat(content)
 
     began_s = time.monotonic()
     promise = await api.post(path, json=body(slow), headers=headers)
@@ -257,13 +222,13 @@ async def test_a_slow_request_becomes_a_job_when_the_client_prefers_it(
     assert 0.9 < waited_s < 2.4
     assert answer.status_code == 200, answer.text
     job_id = promise.headers["location"].rpartition("/")[2]
-    assert (await _until_ended(api, job_id))["status"] == "completed"
+    assert (await until_ended(api, job_id))["status"] == "completed"
 
 
 async def test_without_the_preference_there_is_no_202(api: httpx.AsyncClient) -> None:
     """An SDK would read it as an empty completion."""
     content = steer(delay_ms=1_200, output_tokens=2)
-    answer = await api.post("/chat/completions", json=_chat(content), headers={"Prefer": "wait=1"})
+    answer = await api.post("/chat/completions", json=chat(content), headers={"Prefer": "wait=1"})
 
     assert answer.status_code == 200
 
@@ -284,7 +249,7 @@ async def test_a_bad_job_is_refused_at_once(
     api: httpx.AsyncClient, change: dict[str, Any], param: str
 ) -> None:
     """A problem document that names the field."""
-    answer = await api.post("/jobs", json={**_chat("hello"), **change})
+    answer = await api.post("/jobs", json={**chat("hello"), **change})
 
     assert answer.status_code == 400, answer.text
     assert answer.json()["param"] == param
@@ -299,48 +264,3 @@ async def test_a_bad_page_is_refused(api: httpx.AsyncClient, query: dict[str, st
     answer = await api.get("/jobs", params=query)
 
     assert (answer.status_code, answer.json()["param"]) == (400, next(iter(query)))
-
-
-def _kill_everything(stack: RunningStack) -> None:
-    """SIGKILL the command and all it started, as a power cut would."""
-    pids = [stack.process.pid, *descendants(stack.process.pid)]
-    for pid in pids:
-        # Some end by themselves when the command dies.
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    stack.process.wait()
-    while any(is_alive(pid) for pid in pids):
-        time.sleep(0.05)
-
-
-@pytest.fixture
-def own_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for a stack that is to be killed."""
-    return tmp_path_factory.mktemp("killed")
-
-
-@pytest.mark.timeout(400, func_only=True)
-async def test_promised_jobs_survive_a_kill_of_everything(own_folder: Path) -> None:
-    """Broker, ledger, bus and all processes: every job that was promised ends, each run once."""
-    log = own_folder / "calls.jsonl"
-    with running_backend("fake-a", log) as backend:
-        with running_stack(own_folder / "state", [backend]) as stack:
-            key = stack.first_key
-            async with _client(stack.api_url, key) as api:
-                done = (await api.post("/jobs", json=_chat("before"))).json()["id"]
-                assert (await _until_ended(api, done))["status"] == "completed"
-                slow = _chat(steer(delay_ms=1_500, output_tokens=2), ttl_s=120)
-                promises = [await api.post("/jobs", json=slow) for _ in range(6)]
-            _kill_everything(stack)
-        assert [promise.status_code for promise in promises] == [202] * 6
-        with running_stack(own_folder / "state", [backend]) as stack:
-            async with _client(stack.api_url, key) as api:
-                before = await _until_ended(api, done)
-                jobs = [await _until_ended(api, p.json()["id"]) for p in promises]
-
-    assert (before["status"], before["result"]["object"]) == ("completed", "chat.completion")
-    assert {job["status"] for job in jobs} <= {"completed", "failed"}, json.dumps(jobs)
-    finished = [job for job in jobs if job["status"] == "completed"]
-    assert all(job["result"]["object"] == "chat.completion" for job in finished)
-    called = [call.start.request_id for call in read_calls(log)]
-    assert all(called.count(job["id"]) <= 2 for job in jobs)
