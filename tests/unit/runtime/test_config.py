@@ -218,7 +218,7 @@ async def test_a_record_of_a_newer_version_holds_the_feed_up(log: _Log, tmp_path
     assert feed.behind_s == 0
     assert (feed.snapshot.offset, set(feed.snapshot.organizations)) == (0, {"acme"})
     log.records[1] = _Record(1, b"organization/acme", encode(_entry("acme", version=2)))
-    await _until(lambda: feed.alarm is None)
+    await _until(lambda: feed.snapshot.offset == 2)
     await feed.stop()
 
     assert (feed.snapshot.offset, set(feed.snapshot.organizations)) == (2, {"acme", "next"})
