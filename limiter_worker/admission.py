@@ -20,7 +20,7 @@ from limiter_worker.deferral import Wait, Waiters, wait_of
 from limiter_worker.execution import Execution
 from limiter_worker.readiness import standing_of
 from limiter_worker.taken import Decided, Taken
-from limiter_worker.terms import UNAVAILABLE, Defaults, NoTerms, Terms, shed_terms, terms_of
+from limiter_worker.terms import UNAVAILABLE, Defaults, NoTerms, Terms, decline_terms, terms_of
 from limiter_worker.verdicts import (
     Decidable,
     Dispatch,
@@ -150,8 +150,8 @@ class Admission:
         elif was_produced_too_late(accepted, happened_ms):
             ended = end(accepted, "expired", ErrorCode.SERVICE_UNAVAILABLE)
             work.decided.append(taken.becomes(ended))
-        elif taken.shed is not None:
-            work.open.append(_Open(taken, shed_terms(accepted.request, taken.shed)))
+        elif taken.decline is not None:
+            work.open.append(_Open(taken, decline_terms(accepted.request, taken.decline)))
         else:
             self._find_terms(taken, now_ms, work)
 
@@ -162,7 +162,7 @@ class Admission:
             work.left.append(Left(taken, "config"))
             return
         if standing == "closed":
-            work.open.append(_Open(taken, shed_terms(accepted.request, UNAVAILABLE)))
+            work.open.append(_Open(taken, decline_terms(accepted.request, UNAVAILABLE)))
             return
         if standing == "revoked":
             ended = end(accepted, "refused", ErrorCode.INVALID_API_KEY)
@@ -210,7 +210,7 @@ class Admission:
                 work.decided.append(taken.becomes(self._unanswered(taken)))
             case answers.Limited(id=limit) if limit in request.terms.admit.waits_for:
                 work.left.append(Left(taken, "limit"))
-            case answers.Duplicate(answer=None):
+            case answers.Superseded() | answers.Duplicate(answer=None):
                 self._drop(taken)
             case answers.Duplicate(answer=earlier):
                 assert earlier is not None, "what is over is dropped before"

@@ -74,7 +74,7 @@ class _Limiter:
 
     def again(self, taken: Taken) -> None:
         """The request is to be decided now, behind its like; what is shed cannot be parked."""
-        is_parked = taken.accepted.request.background and taken.shed is None
+        is_parked = taken.accepted.request.background and taken.decline is None
         (self.background if is_parked else self.intake).push(taken)
 
     def route(self, left: Left) -> bool:

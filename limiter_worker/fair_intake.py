@@ -19,7 +19,7 @@ from limiter_worker.taken import Taken
 from schemas.fair_queue import FairQueue
 from schemas.runtime.clock import Clock
 from schemas.runtime.consume.records import Record
-from schemas.runtime.ledger.documents import Shed
+from schemas.runtime.ledger.documents import Decline
 
 BATCH_MAX: Final = 256
 _BATCHES_UNDER_WAY: Final = 4
@@ -135,14 +135,14 @@ class FairIntake:
         if not self._queue or now_s - self._looked_s < _LOOK_EVERY_S:
             return []
         hint_ms = self._pace.drain_ms(len(self._queue), now_s)
-        shed = Shed(why="overloaded", retry_after_ms=hint_ms)
+        shed = Decline(why="overloaded", retry_after_ms=hint_ms)
         left = itertools.count(BATCH_MAX - 1, -1)
         too_old = self._queue.drop_heads(
             lambda waiting: self._is_too_old(waiting, now_s) and next(left) >= 0
         )
         if len(too_old) < BATCH_MAX:
             self._looked_s = now_s
-        return [replace(waiting.taken, shed=shed) for waiting in too_old]
+        return [replace(waiting.taken, decline=shed) for waiting in too_old]
 
     def _is_too_old(self, waiting: _Waiting, now_s: float) -> bool:
         """Ages are those of this process, because clocks differ. Background work is never shed."""

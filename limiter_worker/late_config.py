@@ -63,7 +63,7 @@ class LateConfig:
             ):
                 self.again(taken)
             elif now_s >= give_up_s:
-                self.again(replace(taken, shed=UNAVAILABLE))
+                self.again(replace(taken, decline=UNAVAILABLE))
             else:
                 self._waiting.append((give_up_s, taken))
         if not self._waiting:

@@ -10,7 +10,7 @@ from limiter_worker.follow_ups import Decision, follow_up
 from limiter_worker.verdicts import Dispatch, End
 from schemas.headers import passed_on
 from schemas.runtime.consume.records import Record
-from schemas.runtime.ledger.documents import Shed
+from schemas.runtime.ledger.documents import Decline
 from schemas.runtime.produce import Outgoing
 
 
@@ -20,7 +20,7 @@ class Taken:
 
     record: Record
     accepted: Accepted
-    shed: Shed | None = None
+    decline: Decline | None = None
     """Why the gateway itself refuses it, if it does."""
     rolls: int = 0
     """How often the ledger was in another period than this process."""

@@ -17,7 +17,7 @@ from schemas.config_state import Snapshot
 from schemas.entities import Limits
 from schemas.events import PinnedPrice, RequestAccepted
 from schemas.money import TokenCounts, cost_nano_usd, nano_usd
-from schemas.runtime.ledger.documents import Admit, Balance, Lease, Rate, Shed, Unit
+from schemas.runtime.ledger.documents import Admit, Balance, Decline, Lease, Rate, Unit
 
 _MINUTE_S = 60
 
@@ -116,19 +116,19 @@ def terms_of(
     return Terms(admit, price, facts)
 
 
-def shed_terms(request: RequestAccepted, shed: Shed) -> Terms:
+def decline_terms(request: RequestAccepted, decline: Decline) -> Terms:
     """What is asked of the ledger for a request that the gateway itself refuses: to keep that."""
     admit = Admit(
         org=request.org,
         req=request.request_id,
         deadline_ms=request.deadline_ms,
         accepted_ms=request.accepted_at_ms,
-        shed=shed,
+        decline=decline,
     )
     return Terms(admit, None, {})
 
 
-UNAVAILABLE: Final = Shed(why="unavailable", retry_after_ms=2_000)
+UNAVAILABLE: Final = Decline(why="unavailable", retry_after_ms=2_000)
 """Limits of the request are not known here, so nobody can tell whether it meets them."""
 
 

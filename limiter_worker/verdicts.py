@@ -6,7 +6,7 @@ A refusal's time is the time its request was appended, so that a redelivery make
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias, assert_never
+from typing import Final, TypeAlias, assert_never
 
 import msgspec
 
@@ -24,11 +24,11 @@ from schemas.events import (
 )
 from schemas.frames import Terminal
 from schemas.runtime.ledger import answers
-from schemas.runtime.ledger.documents import Balance
+from schemas.runtime.ledger.documents import Balance, DeclineReason
 from schemas.topics import NO_EFFECT_AFTER_MS
 
 Decidable: TypeAlias = (
-    answers.Admitted | answers.Limited | answers.Refused | answers.Contended | answers.Shed
+    answers.Admitted | answers.Limited | answers.Refused | answers.Contended | answers.Declined
     | answers.Expired | answers.Cancelled
 )  # fmt: skip
 
@@ -87,8 +87,9 @@ def decide(
             if answer.why == "too_large":
                 return refuse(accepted, ErrorCode.REQUEST_TOO_LARGE_FOR_LIMIT, denial)
             return refuse(accepted, _spent_code(denial), denial)
-        case answers.Shed():
-            return _shed(accepted, answer)
+        case answers.Declined():
+            status, code = _DECLINES[answer.why]
+            return end(accepted, status, code, retry_after_ms=answer.retry_after_ms or None)
         case answers.Expired():
             return _expire(accepted)
         case answers.Cancelled():
@@ -157,11 +158,17 @@ def end(
     return End(outcome, terminal)
 
 
-def _shed(accepted: Accepted, answer: answers.Shed) -> End:
-    """No limit stands against it; the gateway itself cannot take it now."""
-    is_full = answer.why == "overloaded"
-    code = ErrorCode.OVERLOADED if is_full else ErrorCode.SERVICE_UNAVAILABLE
-    return end(accepted, "refused", code, retry_after_ms=answer.retry_after_ms)
+_DECLINES: Final[dict[DeclineReason, tuple[str, ErrorCode]]] = {
+    "overloaded": ("refused", ErrorCode.OVERLOADED),
+    "unavailable": ("refused", ErrorCode.SERVICE_UNAVAILABLE),
+    "late": ("expired", ErrorCode.SERVICE_UNAVAILABLE),
+    "revoked": ("refused", ErrorCode.INVALID_API_KEY),
+    "gone": ("refused", ErrorCode.MODEL_NOT_FOUND),
+    "unpriced": ("refused", ErrorCode.MODEL_UNPRICED),
+    "defect": ("failed", ErrorCode.INTERNAL_ERROR),
+    "rolled": ("expired", ErrorCode.SERVICE_UNAVAILABLE),
+}
+"""How a request ends against which no limit stands: the gateway itself ended it."""
 
 
 def _expire(accepted: Accepted) -> End:

@@ -64,11 +64,15 @@ def stored_attempt(fields: dict[str, bytes]) -> State:
     text = {name: value.decode() for name, value in fields.items() if name != "outcome"}
     holds = json.loads(text.get("holds", "{}"))
     return {
-        "state": text["state"],
+        "state": text.get("state", ""),
         "attempt": int(text.get("attempt", 1)),
         "deadline_ms": int(text.get("deadline_ms", 0)),
         "accepted_ms": int(text.get("accepted_ms", 0)),
         "info": text.get("info", ""),
+        "terms": text.get("terms", ""),
+        "incarnation_ms": int(text.get("inc", 0)),
+        "answered": "answer" in text,
+        "ran": text.get("ran") == "1",
         "holds": [(h["key"], h["unit"], int(h["amount"])) for h in holds.get("balances", ())],
         "leases": list(holds.get("leases", ())),
         "rates": [(r["key"], r["cost"]) for r in holds.get("rates", ())],
@@ -91,6 +95,10 @@ def modelled_attempt(attempt: Attempt) -> State:
         "deadline_ms": attempt.deadline_ms,
         "accepted_ms": attempt.accepted_ms,
         "info": attempt.info,
+        "terms": attempt.terms,
+        "incarnation_ms": attempt.incarnation_ms,
+        "answered": attempt.answer is not None,
+        "ran": attempt.ran,
         "holds": [(h.key, h.unit, h.amount) for h in attempt.holds],
         "leases": list(attempt.leases),
         "rates": [(r.key, r.cost) for r in attempt.rates],

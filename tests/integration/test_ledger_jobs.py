@@ -175,7 +175,7 @@ async def test_a_booked_request_keeps_no_outcome_and_no_hold(
     assert again == answers.Finished(booked="1:7")
     stale = Finish(org="acme", req="r", fence=fence.fence - 1)
     assert await ledger.finish(stale, b"late") == answers.Stale()
-    assert await ledger.admit(admit) == answers.Duplicate(answer=None)
+    assert await ledger.admit(admit) == answers.Duplicate(state="FINISHED")
     copy = OutcomeRow(offset=8, req="r", deadline_ms=deadline_ms)
     booked = await ledger.book(Book(org="acme", partition=1, rows=(row, copy)))
     assert booked.rows == ("SEEN", "DUPLICATE")

@@ -27,6 +27,7 @@ from schemas.runtime.ledger.documents import (
     Booking,
     Cancel,
     Claim,
+    Decline,
     Finish,
     Job,
     Lease,
@@ -42,7 +43,6 @@ from schemas.runtime.ledger.documents import (
     ReapedRequest,
     Release,
     Renew,
-    Shed,
     Start,
     TakeSnapshot,
     UsageLine,
@@ -163,7 +163,8 @@ class LedgerComparison(RuleBasedStateMachine):
         is_leased=st.booleans(),
         defer=st.booleans(),
         waits_for=st.sampled_from(((), (), ("lease",), ("r:rps", "lease"))),
-        shed=st.none() | st.none() | st.just(Shed(why="overloaded", retry_after_ms=700)),
+        decline=st.sampled_from((None, None, None, Decline(why="overloaded"), Decline(why="late"))),
+        incarnation_ms=st.integers(0, 3),
         deadline_in_ms=st.sampled_from((-1, 100, 10_000, 60_000, 60_000, 60_000)),
     )
     def admit(
@@ -174,7 +175,8 @@ class LedgerComparison(RuleBasedStateMachine):
         is_leased: bool,
         defer: bool,
         waits_for: tuple[str, ...],
-        shed: Shed | None,
+        decline: Decline | None,
+        incarnation_ms: int,
         deadline_in_ms: int,
     ) -> None:
         org, req = self.pick_new(choice)
@@ -188,7 +190,9 @@ class LedgerComparison(RuleBasedStateMachine):
             balances=balances,
             defer=defer,
             waits_for=waits_for,
-            shed=shed,
+            decline=decline,
+            incarnation_ms=incarnation_ms,
+            terms='{"ü": "\\\\"}',
             info="ü\t|{}",
             now_us=self.now_us,
         )
@@ -366,10 +370,16 @@ class LedgerComparison(RuleBasedStateMachine):
         )
         assert self.call(calls.finish(doc, outcome)) == self.model.finish(doc, outcome, self.now_us)
 
-    @rule(choice=choice)
-    def cancel(self, choice: int) -> None:
-        org, req = self.pick(choice, "RESERVED", "RUNNING")
-        doc = Cancel(org=org, req=req, deadline_ms=self.now_us // 1000 + 1_000, now_us=self.now_us)
+    @rule(choice=choice, is_new=st.booleans(), incarnation_ms=st.none() | st.integers(0, 3))
+    def cancel(self, choice: int, is_new: bool, incarnation_ms: int | None) -> None:
+        org, req = self.pick_new(choice) if is_new else self.pick(choice, "RESERVED", "RUNNING")
+        doc = Cancel(
+            org=org,
+            req=req,
+            deadline_ms=self.now_us // 1000 + 1_000,
+            incarnation_ms=incarnation_ms,
+            now_us=self.now_us,
+        )
         assert self.call(calls.cancel(doc)) == self.model.cancel(doc, self.now_us)
 
     @rule(

@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from schemas.events import RecordRef
-from schemas.runtime.ledger.documents import Booking
+from schemas.runtime.ledger.documents import Booking, DeclineReason
 from schemas.topics import OUTCOMES
 
 RowFate: TypeAlias = Literal["BOOKED", "SEEN", "DUPLICATE"]
@@ -37,7 +37,10 @@ class GivenUp(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReapEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """A request that was ended; the holds of an UNKNOWN one are what was booked for it."""
+    """A request that was ended; the holds of an UNKNOWN one are what was booked for it.
+
+    `fence` is for its last frame: above that of every frame that was sent before.
+    """
 
     org: str
     req: str
@@ -45,6 +48,7 @@ class ReapEntry(msgspec.Struct, frozen=True, kw_only=True):
     attempt: int
     accepted_ms: int
     deadline_ms: int
+    fence: int
     info: str = ""
     holds: tuple[Booking, ...] = ()
     first: GivenUp | None = None
@@ -95,11 +99,11 @@ class Contended(Answer, frozen=True, kw_only=True):
     retry_after_ms: int
 
 
-class Shed(Answer, frozen=True, kw_only=True):
-    """It was refused because of the gateway's own state, as its document said."""
+class Declined(Answer, frozen=True, kw_only=True):
+    """The gateway itself ended it, as the document of the first copy said."""
 
-    why: Literal["overloaded", "unavailable"]
-    retry_after_ms: int
+    why: DeclineReason
+    retry_after_ms: int = 0
 
 
 class Rolled(Answer, frozen=True, kw_only=True):
@@ -116,10 +120,19 @@ class Cancelled(Answer, frozen=True):
     """Somebody cancelled the request."""
 
 
-class Duplicate(Answer, frozen=True, kw_only=True):
-    """Decided before, with this answer; None: it is over, there is nothing to produce."""
+class Superseded(Answer, frozen=True):
+    """A later copy of the request decides; this one ends without an outcome."""
 
-    answer: Admitted | Limited | Refused | Contended | Shed | None = None
+
+class Duplicate(Answer, frozen=True, kw_only=True):
+    """Decided before, with this answer; None: it is over, there is nothing to produce.
+
+    `state` is that of the attempt now, `terms` those of its admission while it holds.
+    """
+
+    answer: Admitted | Limited | Refused | Contended | Declined | Expired | Cancelled | None = None
+    state: str = ""
+    terms: str = ""
 
 
 class Fence(Answer, frozen=True, kw_only=True):
@@ -162,7 +175,7 @@ class Gone(Answer, frozen=True):
 
 
 class Stale(Answer, frozen=True):
-    """The fence is not the current one."""
+    """The fence, or the incarnation, is not the current one."""
 
 
 class Running(Answer, frozen=True, kw_only=True):
@@ -252,7 +265,16 @@ class Meta(Answer, frozen=True, kw_only=True):
 
 
 AdmitAnswer: TypeAlias = (
-    Admitted | Limited | Refused | Contended | Shed | Rolled | Expired | Cancelled | Duplicate
+    Admitted
+    | Limited
+    | Refused
+    | Contended
+    | Declined
+    | Rolled
+    | Expired
+    | Cancelled
+    | Superseded
+    | Duplicate
 )
 StartAnswer: TypeAlias = (
     Fence
@@ -265,12 +287,12 @@ StartAnswer: TypeAlias = (
     | Limited
     | Refused
     | Contended
-    | Shed
+    | Declined
 )
 NextAttemptAnswer: TypeAlias = Fence | Refused | Contended | Stale | Gone | Cancelled | Expired
 RenewAnswer: TypeAlias = Ok | Cancelled | Stale | Gone
 FinishAnswer: TypeAlias = Ok | Repeated | Stale | Gone
-CancelAnswer: TypeAlias = Ok | Running | Terminal
+CancelAnswer: TypeAlias = Ok | Running | Terminal | Stale
 AdjustAnswer: TypeAlias = Ok | Repeated
 ClaimAnswer: TypeAlias = Claimed | Held | Mismatch | Limited
 JobAnswer: TypeAlias = Ok | Limited

@@ -117,18 +117,27 @@ class Readmission(Part, frozen=True, kw_only=True):
     info: str = ""
 
 
-class Shed(Part, frozen=True, kw_only=True):
-    """Why a request is refused although no limit stands against it, and when to come back."""
+DeclineReason: TypeAlias = Literal[
+    "overloaded", "unavailable", "late", "revoked", "gone", "unpriced", "defect", "rolled"
+]
 
-    why: Literal["overloaded", "unavailable"]
-    retry_after_ms: int
+
+class Decline(Part, frozen=True, kw_only=True):
+    """Why the gateway itself ends a request that no limit was asked for, and when to come back.
+
+    `late` is of one copy alone: its produce arrived after its ingress had given it up.
+    """
+
+    why: DeclineReason
+    retry_after_ms: int = 0
 
 
 class Admit(RequestDocument, frozen=True, kw_only=True):
     """All limits of one request, each key once; `info` is opaque text that `reap` hands back.
 
     With `defer`, or for the limits that `waits_for` names, a LIMITED is not kept: it is asked again.
-    With `shed` no limit is asked: the refusal is kept as any other.
+    With `decline` no limit is asked: that is kept as any refusal. `incarnation_ms` says which produce
+    of its id it is (`produce_by_ms` of the record). `terms` is opaque text, kept while it holds.
     """
 
     deadline_ms: int
@@ -138,7 +147,9 @@ class Admit(RequestDocument, frozen=True, kw_only=True):
     balances: tuple[Balance, ...] = ()
     defer: bool = False
     waits_for: tuple[str, ...] = ()
-    shed: Shed | None = None
+    decline: Decline | None = None
+    incarnation_ms: int = 0
+    terms: str = ""
     info: str = ""
 
 
@@ -181,15 +192,20 @@ class Finish(RequestDocument, frozen=True, kw_only=True):
 
 
 class Cancel(RequestDocument, frozen=True, kw_only=True):
-    """A cancellation; the deadline says how long a tombstone is of use."""
+    """A cancellation; the deadline says how long a tombstone is of use.
+
+    `incarnation_ms` is the produce that its ingress gave up; None: whoever runs, and for ever.
+    """
 
     deadline_ms: int
+    incarnation_ms: int | None = None
 
 
 class Claim(RequestDocument, frozen=True, kw_only=True):
     """An idempotency key, the body it came with, and the request that wants it.
 
-    The organization has at most `limit` keys.
+    The organization has at most `limit` keys. `produce_by_ms` becomes the incarnation of whatever is
+    produced under this claim.
     """
 
     key_hash: str

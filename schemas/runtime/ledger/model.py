@@ -17,10 +17,11 @@ from schemas.runtime.ledger.model_jobs import Jobs
 from schemas.runtime.ledger.model_limits import (
     NOTHING_SPENT,
     Limits,
+    Refusal,
     Scope,
     is_waited_for,
-    shed_of,
     spending,
+    unasked,
 )
 from schemas.times import FULL
 
@@ -46,25 +47,22 @@ class LedgerModel:
     def admit(self, doc: documents.Admit, now_us: int) -> answers.AdmitAnswer:
         """See tg1_admit."""
         scope, now_ms = (doc.org, doc.req), now_us // 1000
-        if known := self.attempts.get(scope):
-            cancelled = known.state == "CANCELLED"
-            return answers.Cancelled() if cancelled else answers.Duplicate(answer=known.answer)
-        if now_ms >= doc.deadline_ms:
-            return answers.Expired()
-        refusal = shed_of(doc) or self.limits.refusal(doc, now_us)
+        if decided := self._decided(doc):
+            return decided
+        refusal = unasked(doc, now_ms) or self.limits.refusal(doc, now_us)
         if isinstance(refusal, answers.Rolled):
             return refusal
         if refusal is not None:
             if not is_waited_for(doc, refusal):
-                self.attempts[scope] = Attempt(
-                    "REFUSED", answer=refusal, deadline_ms=doc.deadline_ms
-                )
+                self._keep_refusal(scope, refusal, doc.deadline_ms)
             return refusal
         admitted = answers.Admitted(
             remaining=tuple(self.limits.charge(doc.org, rate, now_us) for rate in doc.rates)
         )
         self.attempts[scope] = Attempt(
             "RESERVED",
+            incarnation_ms=max(doc.incarnation_ms, self._incarnation_ms(scope)),
+            terms=doc.terms,
             answer=admitted,
             deadline_ms=doc.deadline_ms,
             accepted_ms=doc.accepted_ms,
@@ -75,6 +73,35 @@ class LedgerModel:
         )
         self.expiring[scope] = doc.deadline_ms
         return admitted
+
+    def _incarnation_ms(self, scope: Scope) -> int:
+        known = self.attempts.get(scope)
+        return known.incarnation_ms if known else 0
+
+    def _decided(self, doc: documents.Admit) -> answers.AdmitAnswer | None:
+        """What an earlier call decided for the request, or for its copy."""
+        known = self.attempts.get((doc.org, doc.req), Attempt(""))
+        is_late = doc.decline is not None and doc.decline.why == "late"
+        if is_late and doc.incarnation_ms < known.incarnation_ms:
+            return answers.Superseded()
+        if known.state == "CANCELLED":
+            if known.is_unheard and doc.incarnation_ms > known.incarnation_ms:
+                return None
+            known.answer = known.answer or answers.Cancelled()
+            return answers.Cancelled()
+        if not known.state:
+            return None
+        stands = known.state in ("RESERVED", "RUNNING", "REFUSED")
+        answer = known.answer if stands else None
+        return answers.Duplicate(answer=answer, state=known.state, terms=known.terms)
+
+    def _keep_refusal(self, scope: Scope, refusal: Refusal, deadline_ms: int) -> None:
+        self.attempts[scope] = Attempt(
+            "REFUSED",
+            answer=refusal,
+            deadline_ms=deadline_ms,
+            incarnation_ms=self._incarnation_ms(scope),
+        )
 
     def _next_fence(self, attempt: Attempt) -> int:
         return self.epoch * EPOCH_FENCES + attempt.fence % EPOCH_FENCES + 1
@@ -104,7 +131,7 @@ class LedgerModel:
         """See tg1_start."""
         scope, now_ms = (doc.org, doc.req), now_us // 1000
         attempt = self.attempts.get(scope)
-        if attempt is None:
+        if attempt is None or not attempt.state:
             return self._readmit(doc, now_ms)
         match attempt.state:
             case "RESERVED" if now_ms < attempt.deadline_ms:
@@ -128,6 +155,9 @@ class LedgerModel:
                 return attempt.answer
         return answers.Expired()
 
+    def _is_known(self, scope: Scope) -> bool:
+        return scope in self.attempts and self.attempts[scope].state != ""
+
     def _run(
         self, doc: documents.Start, now_ms: int, unknown: answers.GivenUp | None = None
     ) -> answers.Fence:
@@ -143,13 +173,16 @@ class LedgerModel:
         again = doc.readmit
         if again is None:
             return answers.Gone()
-        if now_ms >= again.deadline_ms:
-            return answers.Expired()
-        if refusal := self.limits.balance_refusal(doc.org, again.balances, {}):
-            return refusal
         scope = (doc.org, doc.req)
+        is_over = now_ms >= again.deadline_ms
+        refusal = self.limits.balance_refusal(doc.org, again.balances, {})
+        if is_over or refusal:
+            kept = refusal if refusal and not is_over else answers.Expired()
+            self._keep_refusal(scope, kept, again.deadline_ms)
+            return kept
         self.attempts[scope] = Attempt(
             "RUNNING",
+            incarnation_ms=self._incarnation_ms(scope),
             deadline_ms=again.deadline_ms,
             accepted_ms=again.accepted_ms,
             info=again.info,
@@ -189,7 +222,7 @@ class LedgerModel:
     def next_attempt(self, doc: documents.NextAttempt, now_us: int) -> answers.NextAttemptAnswer:
         """See tg1_next_attempt."""
         scope = (doc.org, doc.req)
-        if scope not in self.attempts:
+        if not self._is_known(scope):
             return answers.Gone()
         if self._failed_over(scope, doc.fence):
             return answers.Fence(fence=self.attempts[scope].fence, attempt=2)
@@ -229,7 +262,7 @@ class LedgerModel:
     def renew(self, doc: documents.Renew, now_us: int) -> answers.RenewAnswer:
         """See tg1_renew."""
         scope = (doc.org, doc.req)
-        if scope not in self.attempts:
+        if not self._is_known(scope):
             return answers.Gone()
         attempt = self._owned(doc.org, doc.req, doc.fence)
         if attempt is None:
@@ -242,7 +275,7 @@ class LedgerModel:
         """See tg1_finish."""
         scope = (doc.org, doc.req)
         known = self.attempts.get(scope)
-        if known is None:
+        if known is None or not known.state:
             return answers.Gone()
         is_repeated = known.state == "FINISHED" and known.fence == doc.fence
         if known.state == "BOOKED" or is_repeated:
@@ -262,7 +295,14 @@ class LedgerModel:
         """See tg1_cancel."""
         del now_us  # A cancellation is never too late to be recorded.
         scope = (doc.org, doc.req)
-        attempt = self.attempts.setdefault(scope, Attempt("CANCELLED"))
+        given_up_ms = doc.incarnation_ms
+        if given_up_ms is not None and given_up_ms < self._incarnation_ms(scope):
+            return answers.Stale()
+        attempt = self.attempts.setdefault(scope, Attempt(""))
+        attempt.state = attempt.state or "CANCELLED"
+        if attempt.is_unheard:
+            attempt.incarnation_ms = given_up_ms or attempt.incarnation_ms
+            attempt.answer = answers.Cancelled() if given_up_ms is None else None
         if attempt.state == "RUNNING":
             attempt.cancel = True
             return answers.Running(owner=attempt.owner)
@@ -273,8 +313,15 @@ class LedgerModel:
 
     def claim(self, doc: documents.Claim, now_us: int) -> answers.ClaimAnswer:
         """See tg1_claim."""
-        holder = self.attempts.get((doc.org, self.claims.holder(doc) or ""))
-        return self.claims.claim(doc, holder.state if holder else "", now_us // 1000)
+        scope = (doc.org, self.claims.holder(doc) or "")
+        holder = self.attempts.get(scope, Attempt(""))
+        is_lost = self.claims.is_lost(doc, holder.state, now_us // 1000)
+        answer = self.claims.claim(doc, holder.state, now_us // 1000, ran=holder.ran)
+        is_joined = isinstance(answer, answers.Held) and holder.state in ("RESERVED", "RUNNING")
+        if is_lost or is_joined:
+            known = self.attempts.setdefault(scope, holder)
+            known.incarnation_ms = max(known.incarnation_ms, doc.produce_by_ms)
+        return answer
 
     def look(self, doc: documents.Look) -> answers.Look:
         """See tg1_look."""
@@ -329,6 +376,7 @@ class LedgerModel:
             attempt=attempt.attempt,
             accepted_ms=attempt.accepted_ms,
             deadline_ms=attempt.deadline_ms,
+            fence=attempt.fence or self._next_fence(attempt),
             info=attempt.info,
             holds=attempt.holds,
             first=attempt.first,
@@ -363,7 +411,8 @@ class LedgerModel:
             first = known.booked.get(row.ref or "", place) if known else place
             return "SEEN" if first == place else "DUPLICATE"
         self.marks[mark] = row.offset
-        attempt = self.attempts.setdefault((doc.org, row.req), Attempt("BOOKED"))
+        attempt = self.attempts.setdefault((doc.org, row.req), Attempt(""))
+        attempt.state = attempt.state or "BOOKED"
         if attempt.booked.setdefault(row.ref or "", place) != place:
             return "DUPLICATE"
         if row.ref is None and attempt.state not in ("RESERVED", "RUNNING"):

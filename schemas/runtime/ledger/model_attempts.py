@@ -19,8 +19,10 @@ class Attempt:
     deadline_ms: int = 0
     accepted_ms: int = 0
     info: str = ""
+    terms: str = ""
+    incarnation_ms: int = 0
     attempt: int = 1
-    answer: answers.Admitted | Refusal | None = None
+    answer: answers.Admitted | Refusal | answers.Cancelled | None = None
     holds: tuple[Booking, ...] = ()
     leases: tuple[str, ...] = ()
     rates: tuple[Rate, ...] = ()
@@ -33,6 +35,7 @@ class Attempt:
     outcome: bytes = b""
     booked: dict[str, tuple[int, int]] = field(default_factory=dict)
     ends: str = ""
+    ran: bool = False
 
     @property
     def place(self) -> str:
@@ -40,8 +43,13 @@ class Attempt:
         partition, offset = self.booked.get("", (-1, -1))
         return f"{partition}:{offset}" if "" in self.booked else ""
 
+    @property
+    def is_unheard(self) -> bool:
+        """Whether it is a tombstone that no copy of the request has met."""
+        return self.state == "CANCELLED" and self.answer is None and not self.booked
+
     def forget_run(self) -> None:
         """Keeps what an ended attempt is still asked for."""
         for kept in fields(self):
-            if kept.name not in ("state", "fence", "outcome", "booked", "ends"):
+            if kept.name not in ("state", "fence", "outcome", "booked", "ends", "ran"):
                 setattr(self, kept.name, () if kept.name in _LISTS else kept.default)

@@ -41,11 +41,20 @@ class Claims:
         claim = self.held.get((doc.org, doc.key_hash))
         return claim.req if claim else None
 
-    def claim(self, doc: documents.Claim, state: str, now_ms: int) -> answers.ClaimAnswer:
-        """See tg1_claim; ``state`` is that of the holder's attempt."""
+    def is_lost(self, doc: documents.Claim, state: str, now_ms: int) -> bool:
+        """Whether the holder did not reach the log and is to be produced again."""
+        held = self.held.get((doc.org, doc.key_hash))
+        if held is None or held.fingerprint != doc.fingerprint:
+            return False
+        return not state and held.produce_by_ms <= now_ms < held.deadline_ms
+
+    def claim(
+        self, doc: documents.Claim, state: str, now_ms: int, *, ran: bool
+    ) -> answers.ClaimAnswer:
+        """See tg1_claim; ``state`` is that of the holder's attempt, ``ran`` what its outcome says."""
         scope = (doc.org, doc.key_hash)
         held = self.held.get(scope)
-        if held is None or _is_free(held, state, now_ms):
+        if held is None or (not ran and _is_free(held, state, now_ms)):
             if held is not None:
                 self._count_out(doc.org, held)
             elif limited := self._refusal(doc, now_ms):
@@ -57,7 +66,7 @@ class Claims:
             return answers.Claimed(req=doc.req, deadline_ms=doc.deadline_ms)
         if held.fingerprint != doc.fingerprint:
             return answers.Mismatch()
-        if not state and held.produce_by_ms <= now_ms < held.deadline_ms:
+        if self.is_lost(doc, state, now_ms):
             self.held[scope] = replace(held, produce_by_ms=doc.produce_by_ms)
             return answers.Claimed(req=held.req, deadline_ms=held.deadline_ms)
         return answers.Held(req=held.req, state=state, deadline_ms=held.deadline_ms)

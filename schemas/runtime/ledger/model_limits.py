@@ -20,15 +20,19 @@ Scope: TypeAlias = tuple[str, str]
 """An organization and a suffix, or an organization and a request."""
 
 
-Refusal: TypeAlias = answers.Limited | answers.Refused | answers.Contended | answers.Shed
+Refusal: TypeAlias = (
+    answers.Limited | answers.Refused | answers.Contended | answers.Declined | answers.Expired
+)
 """What may be kept as the answer to a request that was not admitted."""
 
 
-def shed_of(doc: documents.Admit) -> answers.Shed | None:
-    """The refusal that the caller itself asks for."""
-    if doc.shed is None:
+def unasked(doc: documents.Admit, now_ms: int) -> answers.Expired | answers.Declined | None:
+    """What ends the request without asking a limit."""
+    if now_ms >= doc.deadline_ms:
+        return answers.Expired()
+    if doc.decline is None:
         return None
-    return answers.Shed(why=doc.shed.why, retry_after_ms=doc.shed.retry_after_ms)
+    return answers.Declined(why=doc.decline.why, retry_after_ms=doc.decline.retry_after_ms)
 
 
 def is_waited_for(doc: documents.Admit, refusal: Refusal) -> bool:

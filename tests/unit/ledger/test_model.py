@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from schemas.runtime.ledger.documents import (
     Book,
     Booking,
     Cancel,
+    Decline,
     Finish,
     Lease,
     NextAttempt,
@@ -24,7 +26,6 @@ from schemas.runtime.ledger.documents import (
     Reaped,
     ReapedRequest,
     Renew,
-    Shed,
     Start,
 )
 from schemas.runtime.ledger.model import LedgerModel
@@ -51,6 +52,11 @@ def usd(amount: int, limit: int | None = 100) -> Balance:
     )
 
 
+def duplicate(answer: Any, state: str = "REFUSED") -> answers.Duplicate:
+    """What the copy of a request hears that was answered so."""
+    return answers.Duplicate(answer=answer, state=state)
+
+
 def rate(cost: int = 1) -> Rate:
     """Three units deep, three per second: an interval that is no whole number of µs."""
     return Rate(key="r:x", id="rps", cost=cost, burst=3, rate_milli_per_s=3_000)
@@ -75,7 +81,7 @@ class Ledger:
         leases: tuple[Lease, ...] = (),
         defer: bool = False,
         waits_for: tuple[str, ...] = (),
-        shed: Shed | None = None,
+        decline: Decline | None = None,
     ) -> answers.AdmitAnswer:
         document = Admit(
             org="acme",
@@ -87,7 +93,7 @@ class Ledger:
             leases=leases,
             defer=defer,
             waits_for=waits_for,
-            shed=shed,
+            decline=decline,
         )
         return self.model.admit(document, self.now_us)
 
@@ -185,7 +191,7 @@ def test_a_refusal_is_final_for_its_request(ledger: Ledger) -> None:
     fence = ledger.running("r1", usd(60))
     refusal = ledger.admit("r2", usd(41))
     ledger.finish("r1", fence, 0)
-    assert ledger.admit("r2", usd(41)) == answers.Duplicate(answer=refusal)  # type: ignore[arg-type]
+    assert ledger.admit("r2", usd(41)) == duplicate(refusal)
     assert ledger.start("r2") == refusal
 
 
@@ -204,14 +210,16 @@ def test_only_the_limits_that_are_waited_for_may_be_asked_again(ledger: Ledger) 
     assert isinstance(ledger.admit("r2", leases=(LEASE,), waits_for=waits), answers.Limited)
     assert isinstance(ledger.admit("r2", waits_for=waits), answers.Admitted)
     refused = ledger.admit("r3", rates=(rate(cost=3),), waits_for=waits)
-    assert ledger.admit("r3", waits_for=waits) == answers.Duplicate(answer=refused)  # type: ignore[arg-type]
+    assert ledger.admit("r3", waits_for=waits) == duplicate(refused)
 
 
 def test_a_shed_request_is_refused_for_good_and_holds_nothing(ledger: Ledger) -> None:
     """No limit is asked; a redelivery hears the same, whoever reads it."""
-    shed = answers.Shed(why="overloaded", retry_after_ms=700)
-    assert ledger.admit("r1", usd(10), shed=Shed(why="overloaded", retry_after_ms=700)) == shed
-    assert ledger.admit("r1", usd(10)) == answers.Duplicate(answer=shed)
+    shed = answers.Declined(why="overloaded", retry_after_ms=700)
+    assert (
+        ledger.admit("r1", usd(10), decline=Decline(why="overloaded", retry_after_ms=700)) == shed
+    )
+    assert ledger.admit("r1", usd(10)) == duplicate(shed)
     assert ledger.start("r1") == shed
     assert ledger.month() == {}
 
@@ -458,6 +466,6 @@ def test_book_counts_the_first_record_of_a_request_only(ledger: Ledger) -> None:
 def test_a_booked_request_has_no_second_life(ledger: Ledger) -> None:
     """After a rebuild only the booking is remembered: no admission, no start, no finish."""
     ledger.book((1, "r1"))
-    assert ledger.admit("r1", usd(1)) == answers.Duplicate(answer=None)
+    assert ledger.admit("r1", usd(1)) == answers.Duplicate(state="BOOKED")
     assert ledger.start("r1") == answers.Finished(outcome=b"", booked="0:1")
     assert ledger.finish("r1", 1, 1) == answers.Repeated(outcome=b"", booked="0:1")

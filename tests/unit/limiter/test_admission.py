@@ -286,8 +286,8 @@ async def test_a_shed_request_hears_503_and_when_to_come_back(why: Any, code: st
     parts = limiter.parts()
     record = limiter.record(_request(1))
     (request,) = parts.admission.take([record.as_record()])
-    shed = documents.Shed(why=why, retry_after_ms=1_700)
-    await parts.admission.admit([replace(request, shed=shed)])
+    shed = documents.Decline(why=why, retry_after_ms=1_700)
+    await parts.admission.admit([replace(request, decline=shed)])
     await parts.settled()
     await limiter.handle(record)
 

@@ -72,7 +72,7 @@ def test_what_waited_too_long_is_shed_with_the_time_the_rest_takes() -> None:
     batch = intake.next_batch()
 
     assert len(batch) == BATCH_MAX
-    sheds = {taken.shed for taken in batch}
+    sheds = {taken.decline for taken in batch}
     (shed,) = sheds
     assert shed is not None
     assert (shed.why, shed.retry_after_ms) == ("overloaded", 10_000)
@@ -84,7 +84,7 @@ def test_a_backlog_that_is_shed_goes_batch_by_batch() -> None:
     intake = _intake(clock)
     _push(intake, 600)
     clock.s += 2.5
-    sizes = [sum(t.shed is not None for t in intake.next_batch()) for _ in range(3)]
+    sizes = [sum(t.decline is not None for t in intake.next_batch()) for _ in range(3)]
 
     assert sizes == [256, 256, 88]
 
@@ -96,7 +96,7 @@ def test_background_work_is_never_shed() -> None:
     _push(intake, 3, background=True)
     clock.s += 100
 
-    assert [taken.shed for taken in intake.next_batch()] == [None] * 3
+    assert [taken.decline for taken in intake.next_batch()] == [None] * 3
 
 
 def test_time_without_the_ledger_does_not_count() -> None:
@@ -108,7 +108,7 @@ def test_time_without_the_ledger_does_not_count() -> None:
     intake._outage_s = clock.s
     clock.s += 1
 
-    assert [taken.shed for taken in intake.next_batch()] == [None] * 3
+    assert [taken.decline for taken in intake.next_batch()] == [None] * 3
 
 
 @pytest.mark.parametrize(

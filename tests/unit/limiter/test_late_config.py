@@ -38,7 +38,7 @@ class _Late:
     def look_after(self, seconds: float) -> list[str | None]:
         self.clock.s += seconds
         self.room.look()
-        return [taken.shed.why if taken.shed else None for taken in self.handed]
+        return [taken.decline.why if taken.decline else None for taken in self.handed]
 
 
 def test_it_goes_on_once_its_limits_are_known() -> None:

@@ -50,6 +50,7 @@ def _entry(**more: Any) -> ReapEntry:
         "deadline_ms": NOW_MS + 60_000,
         "info": _INFO,
         "holds": _WHOLE_HOLD,
+        "fence": 2,
     }
     return ReapEntry(**(fields | more))
 

@@ -33,15 +33,11 @@ local function is_waited_for(call, v, id)
   return false
 end
 
--- A refusal that is answered is kept, so that a redelivery cannot flip it.
 local function refuse(call, attempt, v, fields)
   local id = fields.id
   local answer = verdict(v, fields)
   if is_waited_for(call, v, id) then return answer end
-  redis.call('HSET', attempt.key, 'state', 'REFUSED', 'answer', answer,
-    'deadline_ms', dec(call.doc.deadline_ms))
-  expire_terminal(call, attempt.key, call.doc.deadline_ms, attempt.job)
-  return answer
+  return keep_refusal(call, attempt, answer, call.doc.deadline_ms)
 end
 
 local function reserve(call, attempt, buckets)
@@ -58,10 +54,39 @@ local function reserve(call, attempt, buckets)
   local answer = verdict('ADMITTED', {remaining = unless_empty(remaining)})
   redis.call('HSET', attempt.key, 'state', 'RESERVED', 'attempt', '1', 'answer', answer,
     'holds', cjson.encode(holds), 'deadline_ms', dec(doc.deadline_ms),
-    'accepted_ms', dec(doc.accepted_ms), 'info', doc.info or '')
+    'accepted_ms', dec(doc.accepted_ms), 'info', doc.info or '', 'terms', doc.terms or '',
+    'inc', dec(math.max(doc.incarnation_ms or 0, attempt.inc)))
   redis.call('PEXPIREAT', attempt.key, dec(call.now_ms + ATTEMPT_KEPT_MS))
   redis.call('ZADD', call.exp, dec(doc.deadline_ms), attempt.member)
   return answer
+end
+
+-- A copy that came too late, while somebody produced the request again.
+local function is_superseded(doc, attempt)
+  return given(doc.decline) and doc.decline.why == 'late'
+    and (doc.incarnation_ms or 0) < attempt.inc
+end
+
+-- A tombstone of an incarnation that was given up does not stop a later one, unless it was answered.
+local function is_lifted(doc, attempt)
+  return is_unheard(attempt) and (doc.incarnation_ms or 0) > attempt.inc
+end
+
+-- The tombstone becomes a decision: no later incarnation lifts it.
+local function heed_tombstone(attempt)
+  local answer = verdict('CANCELLED')
+  if not attempt.answer then redis.call('HSET', attempt.key, 'answer', answer) end
+  return answer
+end
+
+local STANDING = {RESERVED = true, RUNNING = true, REFUSED = true}
+
+-- What became of the request before; joined by hand, because it holds an answer as it was given.
+local function duplicate(attempt)
+  local state = attempt.state
+  local terms = redis.call('HGET', attempt.key, 'terms')
+  return '{"v":"DUPLICATE","answer":' .. (STANDING[state] and attempt.answer or 'null')
+    .. ',"state":"' .. state .. '","terms":' .. cjson.encode(terms or '') .. '}'
 end
 
 --[[ tg1_admit: decides all limits of one request at once, all or nothing, and takes its hold.
@@ -72,20 +97,24 @@ ARGV[1]: org, req, deadline_ms, accepted_ms, info,
   balances [{key, id, unit, amount, limit or null (only tracked), start_ms, end_ms or null}], last,
   defer (true: a LIMITED or CONTENDED answer is not kept, the caller asks again),
   waits_for [limit ids] (a LIMITED by one of them is not kept either),
-  shed {why, retry_after_ms} or null (refused without asking any limit, because of its caller).
+  decline {why, retry_after_ms} or null (ended without asking any limit, because of its caller),
+  incarnation_ms (which produce of this id it is), terms (opaque).
 Returns: ADMITTED(remaining [{id, limit, remaining, reset_ms}]) | LIMITED(id, usage, limit,
   retry_after_ms) | REFUSED(why: spent or too_large, id, usage, limit) | CONTENDED(id, usage, limit,
-  retry_after_ms) | SHED(why, retry_after_ms) | ROLLED(id) | EXPIRED | DUPLICATE(answer, null once
-  booked) | CANCELLED.
-State: NONE -> RESERVED, or NONE -> REFUSED. ]]
+  retry_after_ms) | DECLINED(why, retry_after_ms) | ROLLED(id) | EXPIRED | CANCELLED
+  | SUPERSEDED (a late copy, while a later incarnation is known)
+  | DUPLICATE(answer: the first decision, null when it is over; state; terms, while it holds).
+State: NONE -> RESERVED, or NONE -> REFUSED: what is answered is kept, so that the first decision
+  wins, but for ROLLED and for what is asked again. ]]
 local function admit(call, attempt)
-  if attempt.state == 'CANCELLED' then return verdict('CANCELLED') end
-  if attempt.state then
-    return '{"v":"DUPLICATE","answer":' .. (attempt.answer or 'null') .. '}'
+  local doc = call.doc
+  if is_superseded(doc, attempt) then return verdict('SUPERSEDED') end
+  if attempt.state == 'CANCELLED' and not is_lifted(doc, attempt) then
+    return heed_tombstone(attempt)
   end
-  if call.now_ms >= call.doc.deadline_ms then return verdict('EXPIRED') end
-  local shed = call.doc.shed
-  if given(shed) then return refuse(call, attempt, 'SHED', shed) end
+  if attempt.state and attempt.state ~= 'CANCELLED' then return duplicate(attempt) end
+  if call.now_ms >= doc.deadline_ms then return refuse(call, attempt, 'EXPIRED', {}) end
+  if given(doc.decline) then return refuse(call, attempt, 'DECLINED', doc.decline) end
   local v, fields, buckets = ask_limits(call)
   if v then return refuse(call, attempt, v, fields) end
   return reserve(call, attempt, buckets)

@@ -8,21 +8,23 @@
                                                      BOOKED: only its booking is remembered
 
 Fields: state, attempt (1 or 2), holds (JSON: balances, leases, rates), deadline_ms, accepted_ms,
-info (opaque), answer (of admit), fence, owner, lease_until_ms, streamed, cancel, first (JSON:
+info (opaque), terms (opaque: those of its admission), answer (of admit: the decision), inc (the
+latest incarnation known; of a tombstone that was given up, while it has no answer), ran (1: its
+outcome has attempts, though the ledger saw none), fence, owner, lease_until_ms, streamed, cancel, first (JSON:
 what became of attempt 1), outcome (bytes, until it is booked), booked (partition:offset of its first
 outcome), ends (opaque: how it ended, in short), job (opaque: facts of a job).
 
 What an ended attempt needs no more goes when it ends, and its outcome when it is booked: then state,
 fence and place remain, until 15 min after its deadline. A job is an attempt that stays for 72 h; its
-`job` may stand here before the rest. ]]
+`job`, and `inc`, may stand here before the rest. ]]
 
 local ATTEMPT_FIELDS = {
   'state', 'attempt', 'holds', 'deadline_ms', 'accepted_ms', 'info', 'answer', 'fence', 'owner',
-  'lease_until_ms', 'streamed', 'cancel', 'first', 'booked', 'job',
+  'lease_until_ms', 'streamed', 'cancel', 'first', 'booked', 'job', 'inc',
 }
 local RUN_FIELDS = {
-  'attempt', 'holds', 'deadline_ms', 'accepted_ms', 'info', 'answer', 'owner', 'lease_until_ms',
-  'streamed', 'cancel', 'first',
+  'attempt', 'holds', 'deadline_ms', 'accepted_ms', 'info', 'terms', 'answer', 'owner',
+  'lease_until_ms', 'streamed', 'cancel', 'first', 'inc',
 }
 
 local function read_attempt(key, org, req)
@@ -34,6 +36,7 @@ local function read_attempt(key, org, req)
   end
   attempt.holds = cjson.decode(attempt.holds or '{}')
   attempt.deadline_ms = tonumber(attempt.deadline_ms)
+  attempt.inc = tonumber(attempt.inc or 0)
   return attempt
 end
 
@@ -66,6 +69,14 @@ local function expire_terminal(call, key, deadline_ms, job)
   redis.call('PEXPIREAT', key, dec(math.max(deadline_ms, call.now_ms) + TERMINAL_KEPT_MS))
 end
 
+-- A decision against the request is kept, so that no copy of it hears another.
+local function keep_refusal(call, attempt, answer, deadline_ms)
+  redis.call('HSET', attempt.key, 'state', 'REFUSED', 'answer', answer,
+    'deadline_ms', dec(deadline_ms))
+  expire_terminal(call, attempt.key, deadline_ms, attempt.job)
+  return answer
+end
+
 local function drop_leases(attempt)
   for _, key in ipairs(attempt.holds.leases or {}) do
     redis.call('ZREM', attempt.prefix .. key, attempt.req)
@@ -79,6 +90,11 @@ local function take_leases(prefix, req, leases, deadline_ms)
     taken[i] = lease.key
   end
   return unless_empty(taken)
+end
+
+-- A tombstone that no copy of the request has met: a later incarnation lifts it.
+local function is_unheard(attempt)
+  return attempt.state == 'CANCELLED' and not attempt.answer and not attempt.booked
 end
 
 local function outcome_of(attempt)
@@ -97,7 +113,8 @@ end
 local function presume_spent(call, attempt, due_ms)
   settle(attempt.prefix, attempt.holds.balances)
   drop_leases(attempt)
-  redis.call('HSET', attempt.key, 'state', 'UNKNOWN', 'fence', next_fence(call, attempt))
+  attempt.fence = next_fence(call, attempt)
+  redis.call('HSET', attempt.key, 'state', 'UNKNOWN', 'fence', attempt.fence)
   redis.call('ZREM', call.inf, attempt.member)
   redis.call('ZADD', call.exp, dec(due_ms), attempt.member)
 end

@@ -1,10 +1,13 @@
 local HOUR_MS = 3600 * 1000
 local NEVER_RAN = {REFUSED = true, CANCELLED = true, VOIDED = true, BOOKED = true}
+local UNDER_WAY = {RESERVED = true, RUNNING = true}
 
 -- True when the holder did not run and never will. An attempt that ran is remembered for a while
--- after its deadline, and none begins after it; one that is only BOOKED ended without admission.
-local function is_free(call, held, state)
-  if not held.req or NEVER_RAN[state] then return true end
+-- after its deadline, and none begins after it; one that is only BOOKED ended without admission, unless
+-- its outcome says that it ran.
+local function is_free(call, held, state, ran)
+  if not held.req then return true end
+  if NEVER_RAN[state] then return ran ~= '1' end
   local deadline_ms = tonumber(held.deadline_ms)
   return not state and call.now_ms >= deadline_ms
     and call.now_ms < deadline_ms + TERMINAL_KEPT_MS
@@ -52,6 +55,16 @@ local function count_out(call, key)
   end
 end
 
+-- From now on a cancel by whoever produced the holder before is stale: somebody else waits for it.
+local function raise_incarnation(call, held, state)
+  local key, incarnation_ms = call.prefix .. 'a:' .. held.req, call.doc.produce_by_ms
+  if tonumber(redis.call('HGET', key, 'inc') or 0) >= incarnation_ms then return end
+  redis.call('HSET', key, 'inc', dec(incarnation_ms))
+  if not state then
+    redis.call('PEXPIREAT', key, dec(call.now_ms + ATTEMPT_KEPT_MS))
+  end
+end
+
 local function read_claim(key)
   local stored = redis.call('HMGET', key, 'request_id', 'fingerprint', 'produce_by_ms',
     'deadline_ms')
@@ -66,12 +79,16 @@ ARGV[1]: org, key_hash, fingerprint (of the body), req, produce_by_ms, deadline_
 Returns: CLAIMED(req, deadline_ms: the caller's, or those of a holder that did not reach the log and
   is to be produced again) | HELD(req, state of its attempt, empty without one, deadline_ms) |
   MISMATCH | LIMITED(id, usage, limit, retry_after_ms: when the oldest keys are forgotten).
-State: {org}:kn counts keys by hour; the key is claimed for 24 h; one whose holder never ran counts as free. ]]
+State: the attempt of a holder that is under way, or is produced again, learns the incarnation of the
+  caller; {org}:kn counts keys by hour; the key is claimed for 24 h; one whose holder never ran counts as free. ]]
 local function claim(call)
   local doc, key = call.doc, call.keys[2]
   local held = read_claim(key)
-  local state = held.req and redis.call('HGET', call.prefix .. 'a:' .. held.req, 'state')
-  if is_free(call, held, state) then
+  local state, ran = nil, nil
+  if held.req then
+    state, ran = unpack(redis.call('HMGET', call.prefix .. 'a:' .. held.req, 'state', 'ran'))
+  end
+  if is_free(call, held, state, ran) then
     if held.req then
       count_out(call, key)
     else
@@ -92,8 +109,10 @@ local function claim(call)
   if is_lost(call, held, state) then
     -- Its deadline stays, so of the two copies the log may hold, none ends while the other runs.
     redis.call('HSET', key, 'produce_by_ms', dec(doc.produce_by_ms))
+    raise_incarnation(call, held, state)
     return verdict('CLAIMED', {req = held.req, deadline_ms = held.deadline_ms})
   end
+  if UNDER_WAY[state] then raise_incarnation(call, held, state) end
   return verdict('HELD', {req = held.req, state = state or '', deadline_ms = held.deadline_ms})
 end
 register('tg1_claim', claim)

@@ -3,7 +3,7 @@ local function attempt_of(member)
   return read_attempt(prefix_of(org) .. 'a:' .. req, org, req)
 end
 
-local function report(attempt, state)
+local function report(call, attempt, state)
   return {
     org = attempt.org,
     req = attempt.req,
@@ -14,6 +14,7 @@ local function report(attempt, state)
     first = attempt.first and cjson.decode(attempt.first),
     accepted_ms = tonumber(attempt.accepted_ms),
     deadline_ms = attempt.deadline_ms,
+    fence = attempt.fence or next_fence(call, attempt),
   }
 end
 
@@ -29,7 +30,7 @@ local function reap_due(call, attempt)
     return nil
   end
   redis.call('ZADD', call.exp, dec(call.now_ms + REQUEUE_MS), attempt.member)
-  return report(attempt, attempt.state)
+  return report(call, attempt, attempt.state)
 end
 
 -- A member of inf whose lease is long over.
@@ -39,15 +40,16 @@ local function reap_abandoned(call, attempt)
     return nil
   end
   presume_spent(call, attempt, call.now_ms + REQUEUE_MS)
-  return report(attempt, 'UNKNOWN')
+  return report(call, attempt, 'UNKNOWN')
 end
 
 --[[ tg1_reap: ends up to `limit` attempts that nobody ends.
 KEYS: meta, exp, inf.
 ARGV[1]: limit, grace_ms (how long past its lease a running attempt is left alone).
 Returns: REAPED(entries [{org, req, verdict: VOIDED or UNKNOWN, attempt, info, holds [{key, unit,
-  amount}], first {attempt, verdict, fence, owner, booked}, accepted_ms, deadline_ms}]). The
-  holds of an UNKNOWN are what was booked as its estimate.
+  amount}], first {attempt, verdict, fence, owner, booked}, accepted_ms, deadline_ms, fence: for its
+  last frame, above those of all frames before}]). The holds of an UNKNOWN are what was booked as its
+  estimate.
 State: RESERVED past its deadline -> VOIDED, hold returned; RUNNING past lease and grace -> UNKNOWN.
   Entries are listed again every 30 s until `reaped` confirms them, or they are booked. ]]
 local function reap(call)

@@ -49,8 +49,8 @@ KEYS: meta, attempt hash, exp, inf.
 ARGV[1]: org, req, owner, lease_ms, second_attempt [balances as in admit] or null.
 Returns: FENCE(fence, attempt, unknown {attempt, verdict, fence, owner, booked}: the
   attempt 1 that was given up) | BUSY(ms, owner, fence, attempt) | {FINISHED(booked: partition:offset
-  of its outcome, once it stands there), outcome bytes, empty once booked} | UNKNOWN | EXPIRED | CANCELLED | GONE | LIMITED, REFUSED, CONTENDED, SHED (what
-  admit recorded, until that is booked).
+  of its outcome, once it stands there), outcome bytes, empty once booked} | UNKNOWN | EXPIRED | CANCELLED | GONE | LIMITED, REFUSED, CONTENDED, DECLINED (the
+  decision that is kept, until that is booked).
 State: RESERVED -> RUNNING; RUNNING past its lease -> RUNNING (attempt 2) or UNKNOWN, due for reap
   at once. A RESERVED one past its deadline is left to reap. ]]
 local function start(call, attempt)
@@ -65,13 +65,17 @@ KEYS: meta, attempt hash, exp, inf.
 ARGV[1]: as of start, and readmit {balances, leases, deadline_ms, accepted_ms, info}. Only balances are
   asked, in the period of the admission; rates were charged in the life before.
 Returns: as start; REFUSED and CONTENDED may also be of the readmission; never GONE.
-State: as start; NONE -> RUNNING. ]]
+State: as start; NONE -> RUNNING, or NONE -> REFUSED: the refusal is kept. ]]
 local function readmit(call, attempt)
   if attempt.state then return claim_known(call, attempt) end
   local again = call.doc.readmit
-  if call.now_ms >= again.deadline_ms then return verdict('EXPIRED') end
-  local v, fields = ask_balances(attempt.prefix, again.balances or {})
-  if v then return verdict(v, fields) end
+  local v, fields = nil, {}
+  if call.now_ms >= again.deadline_ms then
+    v = 'EXPIRED'
+  else
+    v, fields = ask_balances(attempt.prefix, again.balances or {})
+  end
+  if v then return keep_refusal(call, attempt, verdict(v, fields), again.deadline_ms) end
   attempt.attempt = '1'
   attempt.holds = {
     balances = hold(attempt.prefix, again.balances or {}),
