@@ -6,126 +6,18 @@ both side by side, so a difference is a defect of one of them.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from schemas.runtime.ledger import answers, documents
-from schemas.runtime.ledger.documents import Balance, Unit
+from schemas.runtime.ledger.documents import Unit
+from schemas.runtime.ledger.model_admission import Admission
 from schemas.runtime.ledger.model_attempts import Attempt
-from schemas.runtime.ledger.model_claims import Claims
-from schemas.runtime.ledger.model_jobs import Jobs
-from schemas.runtime.ledger.model_limits import (
-    NOTHING_SPENT,
-    Limits,
-    Refusal,
-    Scope,
-    is_waited_for,
-    spending,
-    unasked,
-)
+from schemas.runtime.ledger.model_limits import NOTHING_SPENT, Scope, spending
 from schemas.times import FULL
 
-EPOCH_FENCES = 2**32
 
-
-class LedgerModel:
+class LedgerModel(Admission):
     """All state, and one method per function."""
-
-    def __init__(self, epoch: int) -> None:
-        self.epoch = epoch
-        self.limits = Limits()
-        self.totals: dict[Scope, Counter[str]] = defaultdict(Counter)
-        self.usage: dict[Scope, Counter[str]] = defaultdict(Counter)
-        self.attempts: dict[Scope, Attempt] = {}
-        self.expiring: dict[Scope, int] = {}
-        self.inflight: dict[Scope, int] = {}
-        self.marks: dict[tuple[str, int], int] = {}
-        self.adjusted: set[tuple[str, str, str]] = set()
-        self.claims = Claims()
-        self.jobs = Jobs()
-
-    def admit(self, doc: documents.Admit, now_us: int) -> answers.AdmitAnswer:
-        """See tg1_admit."""
-        scope, now_ms = (doc.org, doc.req), now_us // 1000
-        if decided := self._decided(doc):
-            return decided
-        refusal = unasked(doc, now_ms) or self.limits.refusal(doc, now_us)
-        if isinstance(refusal, answers.Rolled):
-            return refusal
-        if refusal is not None:
-            if not is_waited_for(doc, refusal):
-                self._keep_refusal(scope, refusal, doc.deadline_ms)
-            return refusal
-        admitted = answers.Admitted(
-            remaining=tuple(self.limits.charge(doc.org, rate, now_us) for rate in doc.rates)
-        )
-        self.attempts[scope] = Attempt(
-            "RESERVED",
-            incarnation_ms=max(doc.incarnation_ms, self._incarnation_ms(scope)),
-            terms=doc.terms,
-            answer=admitted,
-            deadline_ms=doc.deadline_ms,
-            accepted_ms=doc.accepted_ms,
-            info=doc.info,
-            holds=self.limits.hold(doc.org, doc.balances),
-            leases=self.limits.enter(scope, doc.leases, doc.deadline_ms),
-            rates=doc.rates,
-        )
-        self.expiring[scope] = doc.deadline_ms
-        return admitted
-
-    def _incarnation_ms(self, scope: Scope) -> int:
-        known = self.attempts.get(scope)
-        return known.incarnation_ms if known else 0
-
-    def _decided(self, doc: documents.Admit) -> answers.AdmitAnswer | None:
-        """What an earlier call decided for the request, or for its copy."""
-        known = self.attempts.get((doc.org, doc.req), Attempt(""))
-        is_late = doc.decline is not None and doc.decline.why == "late"
-        if is_late and doc.incarnation_ms < known.incarnation_ms:
-            return answers.Superseded()
-        if known.state == "CANCELLED":
-            if known.is_unheard and doc.incarnation_ms > known.incarnation_ms:
-                return None
-            known.answer = known.answer or answers.Cancelled()
-            return answers.Cancelled()
-        if not known.state:
-            return None
-        stands = known.state in ("RESERVED", "RUNNING", "REFUSED")
-        answer = known.answer if stands else None
-        return answers.Duplicate(answer=answer, state=known.state, terms=known.terms)
-
-    def _keep_refusal(self, scope: Scope, refusal: Refusal, deadline_ms: int) -> None:
-        self.attempts[scope] = Attempt(
-            "REFUSED",
-            answer=refusal,
-            deadline_ms=deadline_ms,
-            incarnation_ms=self._incarnation_ms(scope),
-        )
-
-    def _next_fence(self, attempt: Attempt) -> int:
-        return self.epoch * EPOCH_FENCES + attempt.fence % EPOCH_FENCES + 1
-
-    def _withdraw(self, scope: Scope, state: str) -> None:
-        attempt = self.attempts[scope]
-        self.limits.settle(scope[0], attempt.holds, NOTHING_SPENT)
-        self.limits.leave(scope, attempt.leases)
-        attempt.state = state
-
-    def _presume_spent(self, scope: Scope, due_ms: int) -> None:
-        attempt = self.attempts[scope]
-        self.limits.settle(scope[0], attempt.holds, {})
-        self.limits.leave(scope, attempt.leases)
-        attempt.state, attempt.fence = "UNKNOWN", self._next_fence(attempt)
-        self.inflight.pop(scope, None)
-        self.expiring[scope] = due_ms
-
-    def _open_second(
-        self, scope: Scope, balances: Iterable[Balance], given_up: answers.GivenUp
-    ) -> None:
-        attempt = self.attempts[scope]
-        attempt.holds = self.limits.hold(scope[0], balances)
-        attempt.first, attempt.attempt = given_up, 2
 
     def start(self, doc: documents.Start, now_us: int) -> answers.StartAnswer:
         """See tg1_start."""
@@ -154,9 +46,6 @@ class LedgerModel:
             case "REFUSED" if attempt.answer and not isinstance(attempt.answer, answers.Admitted):
                 return attempt.answer
         return answers.Expired()
-
-    def _is_known(self, scope: Scope) -> bool:
-        return scope in self.attempts and self.attempts[scope].state != ""
 
     def _run(
         self, doc: documents.Start, now_ms: int, unknown: answers.GivenUp | None = None
@@ -213,11 +102,6 @@ class LedgerModel:
         )
         self._open_second(scope, second, given_up)
         return self._run(doc, now_ms, given_up)
-
-    def _owned(self, org: str, req: str, fence: int) -> Attempt | None:
-        attempt = self.attempts.get((org, req))
-        is_owned = attempt and attempt.state == "RUNNING" and attempt.fence == fence
-        return attempt if is_owned else None
 
     def next_attempt(self, doc: documents.NextAttempt, now_us: int) -> answers.NextAttemptAnswer:
         """See tg1_next_attempt."""
@@ -290,38 +174,6 @@ class LedgerModel:
         attempt.forget_run()
         attempt.state, attempt.outcome, attempt.ends = "FINISHED", outcome, doc.ends or ""
         return answers.Ok()
-
-    def cancel(self, doc: documents.Cancel, now_us: int) -> answers.CancelAnswer:
-        """See tg1_cancel."""
-        del now_us  # A cancellation is never too late to be recorded.
-        scope = (doc.org, doc.req)
-        given_up_ms = doc.incarnation_ms
-        if given_up_ms is not None and given_up_ms < self._incarnation_ms(scope):
-            return answers.Stale()
-        attempt = self.attempts.setdefault(scope, Attempt(""))
-        attempt.state = attempt.state or "CANCELLED"
-        if attempt.is_unheard:
-            attempt.incarnation_ms = given_up_ms or attempt.incarnation_ms
-            attempt.answer = answers.Cancelled() if given_up_ms is None else None
-        if attempt.state == "RUNNING":
-            attempt.cancel = True
-            return answers.Running(owner=attempt.owner)
-        if attempt.state == "RESERVED":
-            self._withdraw(scope, "CANCELLED")
-            self.expiring.pop(scope, None)
-        return answers.Ok() if attempt.state == "CANCELLED" else answers.Terminal()
-
-    def claim(self, doc: documents.Claim, now_us: int) -> answers.ClaimAnswer:
-        """See tg1_claim."""
-        scope = (doc.org, self.claims.holder(doc) or "")
-        holder = self.attempts.get(scope, Attempt(""))
-        is_lost = self.claims.is_lost(doc, holder.state, now_us // 1000)
-        answer = self.claims.claim(doc, holder.state, now_us // 1000, ran=holder.ran)
-        is_joined = isinstance(answer, answers.Held) and holder.state in ("RESERVED", "RUNNING")
-        if is_lost or is_joined:
-            known = self.attempts.setdefault(scope, holder)
-            known.incarnation_ms = max(known.incarnation_ms, doc.produce_by_ms)
-        return answer
 
     def look(self, doc: documents.Look) -> answers.Look:
         """See tg1_look."""

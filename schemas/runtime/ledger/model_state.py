@@ -1,0 +1,76 @@
+"""The state of the ledger model, and what several of its functions do to it."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+
+from schemas.runtime.ledger import answers
+from schemas.runtime.ledger.documents import Balance
+from schemas.runtime.ledger.model_attempts import Attempt
+from schemas.runtime.ledger.model_claims import Claims
+from schemas.runtime.ledger.model_jobs import Jobs
+from schemas.runtime.ledger.model_limits import NOTHING_SPENT, Limits, Refusal, Scope
+
+EPOCH_FENCES = 2**32
+
+
+class LedgerState:
+    """All that the ledger knows; nothing is ever forgotten."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+        self.limits = Limits()
+        self.totals: dict[Scope, Counter[str]] = defaultdict(Counter)
+        self.usage: dict[Scope, Counter[str]] = defaultdict(Counter)
+        self.attempts: dict[Scope, Attempt] = {}
+        self.expiring: dict[Scope, int] = {}
+        self.inflight: dict[Scope, int] = {}
+        self.marks: dict[tuple[str, int], int] = {}
+        self.adjusted: set[tuple[str, str, str]] = set()
+        self.claims = Claims()
+        self.jobs = Jobs()
+
+    def _incarnation_ms(self, scope: Scope) -> int:
+        known = self.attempts.get(scope)
+        return known.incarnation_ms if known else 0
+
+    def _keep_refusal(self, scope: Scope, refusal: Refusal, deadline_ms: int) -> None:
+        self.attempts[scope] = Attempt(
+            "REFUSED",
+            answer=refusal,
+            deadline_ms=deadline_ms,
+            incarnation_ms=self._incarnation_ms(scope),
+        )
+
+    def _next_fence(self, attempt: Attempt) -> int:
+        return self.epoch * EPOCH_FENCES + attempt.fence % EPOCH_FENCES + 1
+
+    def _withdraw(self, scope: Scope, state: str) -> None:
+        attempt = self.attempts[scope]
+        self.limits.settle(scope[0], attempt.holds, NOTHING_SPENT)
+        self.limits.leave(scope, attempt.leases)
+        attempt.state = state
+
+    def _presume_spent(self, scope: Scope, due_ms: int) -> None:
+        attempt = self.attempts[scope]
+        self.limits.settle(scope[0], attempt.holds, {})
+        self.limits.leave(scope, attempt.leases)
+        attempt.state, attempt.fence = "UNKNOWN", self._next_fence(attempt)
+        self.inflight.pop(scope, None)
+        self.expiring[scope] = due_ms
+
+    def _open_second(
+        self, scope: Scope, balances: Iterable[Balance], given_up: answers.GivenUp
+    ) -> None:
+        attempt = self.attempts[scope]
+        attempt.holds = self.limits.hold(scope[0], balances)
+        attempt.first, attempt.attempt = given_up, 2
+
+    def _is_known(self, scope: Scope) -> bool:
+        return scope in self.attempts and self.attempts[scope].state != ""
+
+    def _owned(self, org: str, req: str, fence: int) -> Attempt | None:
+        attempt = self.attempts.get((org, req))
+        is_owned = attempt and attempt.state == "RUNNING" and attempt.fence == fence
+        return attempt if is_owned else None
