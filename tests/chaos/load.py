@@ -28,6 +28,7 @@ PAUSE_MAX_S = 4.0
 TRY_DEADLINE_S = 45.0
 REQUEST_DEADLINE_S = 75.0
 JOB_POLL_S = 0.5
+LONG_CHUNKS = 50
 KINDS = ("sync", "sync", "stream", "stream", "job")
 NANO_PER_USD = 10**9
 
@@ -41,6 +42,13 @@ class Load:
     rate_per_s: float
     rng: random.Random
     kinds: Sequence[str] = KINDS
+    deadline_s: int | None = None
+    """What clients ask for; the gateway's own when not given."""
+    stream_s: float | None = None
+    """How long each answer takes; at once or up to a second when not given."""
+    try_deadline_s: float = TRY_DEADLINE_S
+    bodies: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What was asked, by marker, to ask it again under the same key."""
     history: list[ClientRequest] = field(default_factory=list)
     is_stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -55,6 +63,11 @@ class Load:
                 # The task has not run yet, so the place in the history is taken here.
                 self.history.append(self._plan(len(self.history)))
 
+    async def ask_again(self, at_most: int) -> None:
+        """Post what was asked first once more, as clients do that did not hear the answer."""
+        for number in range(min(at_most, len(self.history))):
+            await self._send(number)
+
     def stop(self) -> None:
         """Plan no further request."""
         self.is_stopping.set()
@@ -66,7 +79,9 @@ class Load:
 
     async def _send(self, number: int) -> None:
         request, grant = self.history[number], self.grants[number % len(self.grants)]
-        body = self._body(request)
+        if request.marker not in self.bodies:
+            self.bodies[request.marker] = self._body(request)
+        body = self.bodies[request.marker]
         pause_s = PAUSE_FIRST_S
         end_s = time.monotonic() + REQUEST_DEADLINE_S
         for _ in range(TRIES_MAX):
@@ -80,16 +95,22 @@ class Load:
     def _body(self, request: ClientRequest) -> dict[str, Any]:
         """Some answer at once and some take up to a second, so that a crash meets all phases."""
         is_slow = self.rng.random() < 0.25
-        wanted = steer(
-            output_tokens=self.rng.randint(8, 60),
-            chunks=8,
-            delay_ms=(100 if request.kind == "stream" else 600) if is_slow else 0,
-        )
+        delay_ms = (100 if request.kind == "stream" else 600) if is_slow else 0
+        chunks, tokens = 8, self.rng.randint(8, 60)
+        if self.stream_s is not None:
+            chunks, tokens, delay_ms = (
+                LONG_CHUNKS,
+                LONG_CHUNKS,
+                int(1_000 * self.stream_s / LONG_CHUNKS),
+            )
+        wanted = steer(output_tokens=tokens, chunks=chunks, delay_ms=delay_ms)
         messages = [
             {"role": "system", "content": request.marker},
             {"role": "user", "content": wanted},
         ]
         body = {"model": MODEL, "messages": messages, "max_tokens": 100}
+        if request.kind == "job" and self.deadline_s is not None:
+            body["ttl_s"] = self.deadline_s
         return body | ({"stream": True} if request.kind == "stream" else {})
 
     async def _try(
@@ -99,8 +120,10 @@ class Load:
         sent_s = time.monotonic()
         path = "/jobs" if request.kind == "job" else "/chat/completions"
         headers = {"Idempotency-Key": request.marker}
+        if self.deadline_s is not None:
+            headers["X-Request-Timeout"] = str(self.deadline_s)
         try:
-            async with asyncio.timeout(TRY_DEADLINE_S):
+            async with asyncio.timeout(self.try_deadline_s):
                 reply = await self.client.post(path, key, body, headers)
                 if reply.status == 202:
                     request.promised = str(reply.json["id"])

@@ -10,8 +10,8 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,11 +64,25 @@ class Rig:
 
     def pid_of(self, role: str) -> int | None:
         """The pid of the role's living process; `None` between a death and the restart."""
+        return next(iter(self.pids_of(role)), None)
+
+    def pids_of(self, role: str) -> list[int]:
+        """The pids of all living processes of the role."""
         mark = f":{self._port(role)}" if role in ("ledger", "bus") else _MARKS[role]
-        for pid in sorted(descendants(self.stack.process.pid)):
-            if mark in _command_of(pid):
-                return pid
-        return None
+        ours = sorted(descendants(self.stack.process.pid))
+        return [pid for pid in ours if mark in _command_of(pid)]
+
+    @asynccontextmanager
+    async def away(self, role: str) -> AsyncIterator[None]:
+        """The role is killed and stays away: its supervisor sleeps, so nobody starts a successor."""
+        os.kill(self.stack.process.pid, signal.SIGSTOP)
+        try:
+            for pid in self.pids_of(role):
+                os.kill(pid, signal.SIGKILL)
+            yield
+        finally:
+            os.kill(self.stack.process.pid, signal.SIGCONT)
+        assert await self._living(role) is not None, f"{role} did not come back"
 
     async def strike(self, role: str) -> Strike:
         """Kill -9 the role's process; returns when a successor runs, ready or not."""
@@ -121,15 +135,21 @@ _MARKS = {"kafka": " kafka.Kafka ", **{role: f" -m {role}" for role in WORKERS}}
 
 
 @contextmanager
-def running_rig(folder: Path, tenants: tuple[Tenant, ...] = ()) -> Iterator[Rig]:
-    """A stack with two fake backends, a priced model, organizations with wide budgets, and tenants."""
+def running_rig(
+    folder: Path, tenants: tuple[Tenant, ...] = (), time_scale: int = 1
+) -> Iterator[Rig]:
+    """A stack with two fake backends, a priced model, organizations with wide budgets, and tenants.
+
+    All times of the gateway are divided by `time_scale`.
+    """
+    divided = {"TALLYGATE_TEST": "1", "TALLYGATE_TEST_TIME_SCALE": str(time_scale)}
     with ExitStack() as running:
         backends = tuple(
             running.enter_context(running_backend(name, folder / f"{name}.jsonl"))
             for name in ("fake-a", "fake-b")
         )
         state_dir = folder / "state"
-        stack = running.enter_context(running_stack(state_dir, backends))
+        stack = running.enter_context(running_stack(state_dir, backends, environment=divided))
         grants = _prepare(stack, backends, tenants)
         yield Rig(stack, backends, grants, state_dir, tenants)
 

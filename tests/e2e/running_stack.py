@@ -47,10 +47,11 @@ def running_stack(
     state_dir: Path,
     backends: Sequence[RunningBackend] = (),
     replicas: Mapping[str, int] | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[RunningStack]:
     """A stack on free ports; without `backends` it brings its own examples.
 
-    `replicas` is by role; one of each when not given. Raises RuntimeError with the end of its story
+    `replicas` is by role; one of each when not given. `environment` comes on top of ours. Raises RuntimeError with the end of its story
     when it does not become ready.
     """
     story = state_dir.with_suffix(".log")
@@ -70,7 +71,7 @@ def running_stack(
             text=True,
             cwd=REPOSITORY,
             # The address file of a stack that the developer runs must stay as it is.
-            env={**os.environ, "XDG_STATE_HOME": str(state_dir.parent)},
+            env={**os.environ, "XDG_STATE_HOME": str(state_dir.parent), **(environment or {})},
         )
     try:
         facts = _first_line(process, story)
