@@ -63,6 +63,14 @@ class Load:
                 # The task has not run yet, so the place in the history is taken here.
                 self.history.append(self._plan(len(self.history)))
 
+    def post(self, count: int) -> list[asyncio.Task[None]]:
+        """Send so many at once, beside the plan; the tasks end when their requests have."""
+        sending = []
+        for number in range(len(self.history), len(self.history) + count):
+            self.history.append(self._plan(number))
+            sending.append(asyncio.create_task(self._send(number)))
+        return sending
+
     async def ask_again(self, at_most: int) -> None:
         """Post what was asked first once more, as clients do that did not hear the answer."""
         for number in range(min(at_most, len(self.history))):

@@ -154,17 +154,21 @@ def running_rig(
         yield Rig(stack, backends, grants, state_dir, tenants)
 
 
+def model_body(backends: tuple[RunningBackend, ...], *, times: int = 1) -> dict[str, Any]:
+    """The run's model at its price, or at a multiple of it."""
+    return {
+        "backends": [{"backend": backend.name, "weight": 1} for backend in backends],
+        "input_usd_per_mtok": str(times * INPUT_NANO_USD_PER_TOKEN / 1_000),
+        "output_usd_per_mtok": str(times * OUTPUT_NANO_USD_PER_TOKEN / 1_000),
+        "default_max_output_tokens": 256,
+    }
+
+
 def _prepare(
     stack: RunningStack, backends: tuple[RunningBackend, ...], tenants: tuple[Tenant, ...]
 ) -> tuple[Grant, ...]:
     with httpx.Client(base_url=stack.admin_url, timeout=30, trust_env=False) as admin:
-        model = {
-            "backends": [{"backend": backend.name, "weight": 1} for backend in backends],
-            "input_usd_per_mtok": str(INPUT_NANO_USD_PER_TOKEN / 1_000),
-            "output_usd_per_mtok": str(OUTPUT_NANO_USD_PER_TOKEN / 1_000),
-            "default_max_output_tokens": 256,
-        }
-        admin.put(f"/models/{MODEL}", json=model).raise_for_status()
+        admin.put(f"/models/{MODEL}", json=model_body(backends)).raise_for_status()
         limits = {f"chaos-{number}": LIMITS for number in range(ORGS)}
         limits |= {tenant.org: tenant.limits for tenant in tenants}
         return tuple(_grant(admin, org, its) for org, its in limits.items())
