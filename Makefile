@@ -1,5 +1,5 @@
 # The commands of this repository. Everything runs in the environment that `make setup` builds.
-.PHONY: setup up check test test-stack test-apart test-unit bench fuzz isolation torture lock fmt
+.PHONY: setup up check test test-stack test-apart test-unit bench fuzz isolation torture ageing lock fmt
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -58,6 +58,11 @@ isolation: setup  ## What loud, long, hostile and broken neighbours do to the ot
 
 torture: setup  ## Kills of everything in random order while budgets, quotas and concurrency bind, five seeds
 	$(BIN)/python -m tests.chaos.torture --seed 1 2 3 4 5 $(ARGS)
+
+ageing: setup  ## Outages longer than every window, terms that change under a redelivery, a balance changed by hand
+	$(BIN)/python -m tests.chaos.ageing $(ARGS)
+	$(BIN)/python -m tests.chaos.pinned_terms
+	$(BIN)/python -m tests.chaos.tampered
 
 fuzz: setup  ## 100 000 odd answers to the dispatcher, 100 000 odd requests to ingress
 	$(BIN)/python -m tests.fuzz.upstream

@@ -1,0 +1,125 @@
+"""A field of the ledger changed by hand: two snapshots later `ledger verify` still names it.
+
+`python -m tests.chaos.tampered`: organizations spend a little, the sums agree, then one field of each
+is changed in the store, one of each kind. Snapshots are copies of what is under test, so they must not
+make a lie the truth. Exit code 1 when a change is not named, or anything else is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+import httpx
+import redis
+
+from tests.chaos.ceilings import Tenant
+from tests.chaos.copies import read_all
+from tests.chaos.load import Load
+from tests.chaos.rig import Rig, running_rig
+from tests.e2e.gateway_client import GatewayClient
+
+REQUESTS_EACH: Final = 5
+SNAPSHOTS: Final = 2
+SNAPSHOT_PERIOD_S: Final = 10.0
+VERIFY_DEADLINE_S: Final = 5.0
+AGREED_WITHIN_S: Final = 30.0
+AMOUNT: Final = 7
+BALANCE_FIELDS: Final = ("settled", "reserved", "over", "late")
+
+
+@dataclass(frozen=True)
+class Change:
+    """A field of a hash of one organization."""
+
+    org: str
+    what: str
+    pattern: str
+    """Of the key, behind the organization."""
+    field: str | None = None
+    """``None`` for the first field that is a positive number."""
+
+
+CHANGES: Final = (
+    *(
+        Change(f"tampered-{name}", f"balance {name}", "b:org/nano_usd:total", name)
+        for name in BALANCE_FIELDS
+    ),
+    Change("tampered-month", "tracked balance settled", "b:org/tokens:*", "settled"),
+    Change("tampered-totals", "totals of the log", "t:org/nano_usd:total"),
+    Change("tampered-usage", "usage hour", "u:*"),
+)
+
+
+async def tamper(rig: Rig) -> list[tuple[Change, list[Any]]]:
+    """Spend, change, wait for two snapshots with traffic between; each change, and what names it."""
+    async with aiohttp.ClientSession() as session:
+        client = GatewayClient(session, rig.stack.api_url)
+        grants = [grant for grant in rig.grants if grant.org.startswith("tampered-")]
+        load = Load(client, grants, 1.0, random.Random(1), ("sync",))
+        await asyncio.gather(*load.post(REQUESTS_EACH * len(grants)))
+        agreed = await asyncio.to_thread(_verify, rig, AGREED_WITHIN_S)
+        assert agreed["difference"] == 0, agreed
+        for change in CHANGES:
+            await asyncio.to_thread(_apply, rig, change)
+        for _ in range(SNAPSHOTS):
+            # A snapshot is written of what was booked, so something has to be.
+            await asyncio.gather(*load.post(len(grants)))
+            await asyncio.sleep(1.5 * SNAPSHOT_PERIOD_S)
+        snapshots = len(await asyncio.to_thread(read_all, rig.stack.kafka, "usage.tables.v1"))
+        print(f"{snapshots} records of snapshots")
+    verdict = await asyncio.to_thread(_verify, rig, VERIFY_DEADLINE_S)
+    return [
+        (change, [d for d in verdict["differences"] if d["org"] == change.org])
+        for change in CHANGES
+    ]
+
+
+def _verify(rig: Rig, deadline_s: float) -> dict[str, Any]:
+    answer = httpx.get(
+        f"{rig.stack.admin_url}/ledger/verify",
+        params={"deadline_s": deadline_s},
+        timeout=60 + deadline_s,
+        trust_env=False,
+    )
+    verdict: dict[str, Any] = answer.raise_for_status().json()
+    return verdict
+
+
+def _apply(rig: Rig, change: Change) -> None:
+    with redis.Redis.from_url(rig.stack.ledger_url) as store:
+        (key,) = store.scan_iter(f"{{{change.org}}}:{change.pattern}", count=10_000)
+        stored: Any = store.hgetall(key)
+        name = change.field or next(_numbers(stored))
+        store.hset(key, name, int(stored.get(name.encode(), 0)) + AMOUNT)
+
+
+def _numbers(stored: dict[bytes, bytes]) -> Iterator[str]:
+    return (name.decode() for name, value in stored.items() if value.isdigit() and int(value))
+
+
+def main() -> int:
+    """Run, report."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--folder", type=Path, help="keeps logs and state there")
+    folder = options.parse_args().folder or Path(tempfile.mkdtemp(prefix="tallygate-tampered-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    tenants = tuple(Tenant(change.org, "nano_usd", 10**9) for change in CHANGES)
+    with running_rig(folder, tenants) as rig:
+        found = asyncio.run(tamper(rig))
+    for change, named in found:
+        print(f"{change.what:<26}{'named' if named else 'NOT NAMED':<11}{json.dumps(named)[:300]}")
+    return 0 if all(named for _, named in found) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
