@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from accounting.books import Books, TouchedTables
+from accounting.earlier import EarlierRecords
 from accounting.ledger_start import open_ledger
 from accounting.settings import AccountingSettings
 from accounting.snapshots import Snapshots
@@ -29,6 +30,7 @@ def create_app(settings: AccountingSettings) -> Worker:
         metrics=worker.metrics,
         clock=worker.clock,
         touched=touched,
+        earlier=EarlierRecords(settings.kafka_brokers),
     )
     snapshots = Snapshots(worker.ledger, worker.producer, worker.clock, touched)
 

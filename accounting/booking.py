@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import msgspec
+
 from schemas.events import Attempt, AttemptAdjusted, RecordRef, RequestFinished, UsageRecorded
 from schemas.job_ends import encode_end, end_of
 from schemas.runtime.ledger import documents
@@ -21,9 +23,14 @@ class Entry:
     row: documents.OutcomeRow
     lines: tuple[UsageRecorded, ...]
 
+    def decided(self, *, is_first: bool) -> Entry:
+        """The entry with the log's word on whether it is the first of its request."""
+        row = msgspec.structs.replace(self.row, is_first=is_first)
+        return Entry(self.org, row, self.lines)
 
-def entry_of(event: RequestFinished | AttemptAdjusted, ref: RecordRef) -> Entry:
-    """The entry of the outcome that stands at ``ref``."""
+
+def entry_of(event: RequestFinished | AttemptAdjusted, ref: RecordRef, at_ms: int) -> Entry:
+    """The entry of the outcome that stands at ``ref`` and was appended at that time."""
     if isinstance(event, AttemptAdjusted):
         revision = event.revision
         attempts = [event.delta]
@@ -32,6 +39,8 @@ def entry_of(event: RequestFinished | AttemptAdjusted, ref: RecordRef) -> Entry:
         revision, attempts, adjustment = 0, event.attempts, None
     row = documents.OutcomeRow(
         offset=ref.offset,
+        at_ms=at_ms,
+        ran=bool(attempts),
         req=event.request_id,
         deadline_ms=event.deadline_ms,
         ref=adjustment,

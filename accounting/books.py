@@ -8,10 +8,14 @@ skipped outcome is lost money.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from accounting.booking import Entry, entry_of
+from accounting.earlier import EarlierRecords, LogUnreadable
 from schemas import topics
 from schemas.codec import MalformedRecord, decode, encode
 from schemas.events import AttemptAdjusted, RequestFinished, UsageRecorded
@@ -25,6 +29,8 @@ from schemas.runtime.ledger.errors import LedgerUnavailable
 from schemas.runtime.produce import Outgoing, Producer
 from schemas.runtime.retry import retry_until
 from schemas.runtime.telemetry import Metrics
+
+_LOG = logging.getLogger(__name__)
 
 _FOR_AS_LONG_AS_IT_TAKES_S = 7 * 24 * 3_600.0
 
@@ -52,6 +58,7 @@ class Books:
     metrics: Metrics
     clock: Clock
     touched: TouchedTables
+    earlier: EarlierRecords
 
     async def handle(self, batch: list[Record]) -> None:
         """Book the batch; returns when tables and usage lines are durable."""
@@ -73,30 +80,55 @@ class Books:
             self.metrics.count("tallygate_dead_letters_total", record.topic)
             record.finish()
             return None
-        return entry_of(event, record.ref)
+        return entry_of(event, record.ref, record.timestamp_ms)
 
     async def _book(self, partition: int, org: str, rows: list[tuple[Record, Entry]]) -> None:
-        document = documents.Book(
-            org=org, partition=partition, rows=tuple(entry.row for _, entry in rows)
-        )
-
-        async def book() -> answers.Booked:
-            return await self.ledger.book(document)
-
         deadline_s = self.clock.monotonic_s() + _FOR_AS_LONG_AS_IT_TAKES_S
-        booked = await retry_until(book, LedgerUnavailable, deadline_s)
+        while rows:
+            document = documents.Book(
+                org=org, partition=partition, rows=tuple(entry.row for _, entry in rows)
+            )
+            booked = await retry_until(
+                partial(self.ledger.book, document), LedgerUnavailable, deadline_s
+            )
+            decided, rows = rows[: len(booked.rows)], rows[len(booked.rows) :]
+            await self._write_lines(partition, decided, booked.rows, deadline_s)
+            if rows:
+                rows = await self._looked_up(partition, rows, deadline_s)
+
+    async def _write_lines(
+        self,
+        partition: int,
+        rows: list[tuple[Record, Entry]],
+        fates: Sequence[answers.RowFate],
+        deadline_s: float,
+    ) -> None:
         effective = [
-            (entry, verdict)
-            for (_, entry), verdict in zip(rows, booked.rows, strict=True)
-            if verdict != "DUPLICATE"
+            (entry, fate)
+            for (_, entry), fate in zip(rows, fates, strict=True)
+            if fate != "DUPLICATE"
         ]
         lines = [_outgoing(line) for entry, _ in effective for line in entry.lines]
         await self.producer.deliver(lines, deadline_s)
-        for entry, verdict in effective:
-            if verdict == "BOOKED":
+        for entry, fate in effective:
+            if fate == "BOOKED":
                 self._count(partition, entry)
         for record, _ in rows:
             record.finish()
+
+    async def _looked_up(
+        self, partition: int, rows: list[tuple[Record, Entry]], deadline_s: float
+    ) -> list[tuple[Record, Entry]]:
+        """The rows with the log's word on whether they are the first of their request."""
+        wanted = tuple(entry.row for _, entry in rows)
+        copies = await retry_until(
+            partial(self.earlier.copies, partition, wanted), LogUnreadable, deadline_s
+        )
+        _LOG.info("%s rows of partition %s were looked up in the log", len(rows), partition)
+        return [
+            (record, entry.decided(is_first=entry.row.offset not in copies))
+            for record, entry in rows
+        ]
 
     def _count(self, partition: int, entry: Entry) -> None:
         self.touched.note(partition, entry)

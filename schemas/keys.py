@@ -15,6 +15,11 @@ EXPIRING = "exp"
 INFLIGHT = "inf"
 """Zset of `<org>|<request>`: running attempts by lease expiry."""
 
+FINISHED = "fin"
+"""Zset of `<org>|<request>`: finished and not booked yet, by the time of `finish`."""
+
+FORGOT = "forgot"
+"""Hash: per partition of outcomes, the latest time in the log up to which marks were forgotten."""
 
 CONFIG_APPLIED = "cfg:applied"
 """Hash: process instance to the config offset it has applied."""
@@ -88,9 +93,9 @@ def mark(org: str) -> str:
     return of_org(org, "m")
 
 
-def adjustment(org: str, request: str, ref: str) -> str:
-    """String: an adjustment that was made."""
-    return of_org(org, f"adj:{request}:{ref}")
+def ended(partition: int) -> str:
+    """List: `<due ms>|<org>|<request>` of booked attempts, to be forgotten by the log's clock."""
+    return f"ended:{partition}"
 
 
 def idempotency(org: str, key_hash: str) -> str:

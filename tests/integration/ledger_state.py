@@ -34,7 +34,7 @@ def stored_state(store: Store, now_us: int) -> State:
         kind = key.partition("}:")[2][:2]
         if key == "meta":
             continue
-        if key in ("exp", "inf") or kind == "c:":
+        if key in ("exp", "inf", "fin") or kind == "c:":
             content: Any = {
                 m.decode(): int(s) for m, s in store.zrange(key, 0, -1, withscores=True)
             }
@@ -47,8 +47,8 @@ def stored_state(store: Store, now_us: int) -> State:
             job = hashed.pop("job", None)
             state |= {} if job is None else {f"{key}|job": job.decode()}
             content = stored_attempt(hashed) if hashed else None
-        elif kind == "ad":
-            content = 1
+        elif key.startswith("ended:"):
+            content = [entry.decode() for entry in store.lrange(key, 0, -1)]
         elif kind == "jo":
             content = {m.decode(): int(s) for m, s in store.zrange(key, 0, -1, withscores=True)}
         elif kind == "k:":
@@ -144,22 +144,27 @@ def modelled_state(model: LedgerModel, now_us: int) -> State:
         return {"|".join(scope): score for scope, score in queue.items()}
 
     marks: State = {}
-    for (org, partition), offset in model.marks.items():
+    for (org, partition), offset in model.books.reached.items():
         marks[f"{{{org}}}:m"] = {str(partition): offset}
-    totals = {(org, "t:" + key[2:]): total for (org, key), total in model.totals.items()}
+    totals = {(org, "t:" + key[2:]): total for (org, key), total in model.books.totals.items()}
     state: State = {
         **named({scope: nonzero(balance) for scope, balance in model.limits.balances.items()}),
         **named({scope: nonzero(total) for scope, total in totals.items()}),
-        **named({scope: nonzero(table) for scope, table in model.usage.items()}, "u:"),
+        **named({scope: nonzero(table) for scope, table in model.books.usage.items()}, "u:"),
         **named({scope: max(tat - now_us, 0) for scope, tat in model.limits.buckets.items()}),
         **named(model.limits.leases),
         **named({scope: modelled_attempt(a) for scope, a in model.attempts.items()}, "a:"),
-        **{f"{{{org}}}:adj:{req}:{ref}": 1 for org, req, ref in model.adjusted},
         **named(modelled_claims(model), "k:"),
         **{f"{{{org}}}:kn": nonzero(count) for org, count in model.claims.counted.items()},
         **modelled_jobs(model),
         **marks,
         "exp": members(model.expiring),
         "inf": members(model.inflight),
+        "fin": members(model.books.finished),
+        "forgot": nonzero(model.books.forgot),
+        **{
+            f"ended:{partition}": [f"{due_ms}|{org}|{req}" for due_ms, (org, req) in listed]
+            for partition, listed in model.books.ended.items()
+        },
     }
     return {key: content for key, content in state.items() if content}

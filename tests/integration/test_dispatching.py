@@ -376,6 +376,7 @@ async def test_a_redelivered_request_is_answered_again_from_where_its_result_sta
         if is_booked:
             row = documents.OutcomeRow(
                 offset=len(scene.log.records) - 1,
+                at_ms=0,
                 req=request.request_id,
                 deadline_ms=0,
             )

@@ -239,15 +239,21 @@ async def test_init_never_changes_a_ledger(ledger: LedgerClient, redis: Redis) -
 
 
 async def test_what_lives_how_long(ledger: LedgerClient, redis: Redis) -> None:
-    """Attempts stay 72 h, refusals and booked ones 15 min past their end, tables 40 days."""
+    """Attempts stay 72 h, finished ones until they are booked and then at most 73 h, refusals 15 min past
+    their end, tables 40 days."""
     now, attempt = now_ms(), keys.attempt("acme", "r1")
     await ledger.admit(request("r1", budget(10, limit=10)))
     assert await redis.pexpiretime(attempt) == pytest.approx(now + 3 * DAY_MS, abs=5_000)
     await ledger.admit(request("r2", budget(11, limit=10)))
     refused = await redis.pexpiretime(keys.attempt("acme", "r2"))
     assert refused == pytest.approx(now + 60_000 + 900_000, abs=5_000)
+    fence = await ledger.start(Start(org="acme", req="r1", owner="d", lease_ms=9_000))
+    assert isinstance(fence, answers.Fence)
+    await ledger.finish(Finish(org="acme", req="r1", fence=fence.fence), b"")
+    assert await redis.pexpiretime(attempt) == -1
     row = OutcomeRow(
         offset=4,
+        at_ms=now,
         req="r1",
         deadline_ms=now - DAY_MS,
         usage=(UsageLine(hour="2026-11-21T12", row="k\tu\tm\tb", measures={"requests": 1}),),
@@ -255,7 +261,8 @@ async def test_what_lives_how_long(ledger: LedgerClient, redis: Redis) -> None:
     )
     booked = await ledger.book(Book(org="acme", partition=0, rows=(row,)))
     assert booked == answers.Booked(rows=("BOOKED",), offset=4)
-    assert await redis.pexpiretime(attempt) == pytest.approx(now + 900_000, abs=5_000)
+    kept_ms = 73 * 3_600_000
+    assert await redis.pexpiretime(attempt) == pytest.approx(now + kept_ms, abs=5_000)
     for suffix in (MONTH, keys.totals_suffix(MONTH)):
         expires_ms = await redis.pexpiretime(keys.of_org("acme", suffix))
         assert expires_ms == pytest.approx(now + 41 * DAY_MS, abs=5_000)
@@ -267,6 +274,7 @@ async def test_a_snapshot_shows_what_was_booked(ledger: LedgerClient) -> None:
     """Offsets, usage, balances and totals are read together; what is absent is empty."""
     row = OutcomeRow(
         offset=9,
+        at_ms=now_ms(),
         req="r1",
         deadline_ms=now_ms(),
         usage=(UsageLine(hour="2026-11-21T12", row="k\tu\tm\tb", measures={"requests": 1}),),
@@ -278,8 +286,8 @@ async def test_a_snapshot_shows_what_was_booked(ledger: LedgerClient) -> None:
     assert snapshot == answers.Snapshot(
         offsets={2: 9},
         usage={"2026-11-21T12": {"k\tu\tm\tb\trequests": 1}, "2026-11-21T13": {}},
-        balances={MONTH: {}},
-        totals={MONTH: {"settled": 2**52 + 1}},
+        balances={MONTH: {"settled": 2**52 + 1, "late": 2**52 + 1}},
+        totals={MONTH: {"settled": 2**52 + 1, "late": 2**52 + 1}},
     )
 
 

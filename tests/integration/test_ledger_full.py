@@ -16,7 +16,6 @@ from schemas.failures import Failure
 from schemas.runtime.ledger import answers
 from schemas.runtime.ledger.client import LedgerClient, ledger_store
 from schemas.runtime.ledger.documents import (
-    Adjust,
     Admit,
     Balance,
     Book,
@@ -209,7 +208,14 @@ async def test_what_was_admitted_runs_and_finishes_while_the_ledger_is_full(
         assert await ledger.finish(finish, b"x" * 4_096) == answers.Ok()
     booking = Booking(key=MONTH, unit="nano_usd", amount=3)
     rows = tuple(
-        OutcomeRow(offset=n, req=req, deadline_ms=now_ms(), usage=(USAGE,), bookings=(booking,))
+        OutcomeRow(
+            offset=n,
+            at_ms=now_ms(),
+            req=req,
+            deadline_ms=now_ms(),
+            usage=(USAGE,),
+            bookings=(booking,),
+        )
         for n, req in enumerate(ended)
     )
     booked = await ledger.book(Book(org="acme", partition=0, rows=rows))
@@ -240,8 +246,16 @@ async def test_what_is_given_up_returns_its_hold_while_the_ledger_is_full(
     release = Release(org="acme", req="expires", key_hash="k-expires")
     assert await ledger.release(release) == answers.Ok()
     estimate = Booking(key=MONTH, unit="nano_usd", amount=-10)
-    adjust = Adjust(org="acme", req="vanishes", ref="1", deltas=(estimate,))
-    assert await ledger.adjust(adjust) == answers.Ok()
+    correction = OutcomeRow(
+        offset=1,
+        at_ms=now_ms(),
+        req="vanishes",
+        deadline_ms=now_ms(),
+        ref="1",
+        bookings=(estimate,),
+    )
+    booked = await ledger.book(Book(org="acme", partition=0, rows=(correction,)))
+    assert booked.rows == ("BOOKED",)
 
     assert {entry.req for entry in listed.entries} == {"expires", "vanishes"}
     assert await held(ledger, redis) == (0, 0)

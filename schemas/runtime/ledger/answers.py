@@ -242,10 +242,27 @@ class ReapedAttempts(Answer, frozen=True, kw_only=True, tag="REAPED"):
 
 
 class Booked(Answer, frozen=True, kw_only=True):
-    """The fate of each row, and the offset that is booked now (-1: none yet)."""
+    """The fate of each row, and the offset that is booked now (-1: none yet).
+
+    Fewer fates than rows: of the next row only the log can say whether it is the first of its request.
+    """
 
     rows: tuple[RowFate, ...] = ()
     offset: int
+
+
+class UnbookedAttempt(msgspec.Struct, frozen=True, kw_only=True):
+    """A request that is settled, and whose outcome is not booked."""
+
+    org: str
+    req: str
+    finished_ms: int
+
+
+class Unbooked(Answer, frozen=True, kw_only=True):
+    """A page of what is finished and not booked, the oldest first."""
+
+    entries: tuple[UnbookedAttempt, ...] = ()
 
 
 class Snapshot(Answer, frozen=True, kw_only=True):
@@ -293,7 +310,6 @@ NextAttemptAnswer: TypeAlias = Fence | Refused | Contended | Stale | Gone | Canc
 RenewAnswer: TypeAlias = Ok | Cancelled | Stale | Gone
 FinishAnswer: TypeAlias = Ok | Repeated | Stale | Gone
 CancelAnswer: TypeAlias = Ok | Running | Terminal | Stale
-AdjustAnswer: TypeAlias = Ok | Repeated
 ClaimAnswer: TypeAlias = Claimed | Held | Mismatch | Limited
 JobAnswer: TypeAlias = Ok | Limited
 ReleaseAnswer: TypeAlias = Ok | Stale

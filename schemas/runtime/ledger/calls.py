@@ -66,8 +66,8 @@ _JOBS = _decoder(answers.Jobs)
 _LOOK = _decoder(answers.Look)
 _REAP = _decoder(answers.ReapedAttempts)
 _OK = _decoder(answers.Ok)
-_ADJUST = _decoder(answers.AdjustAnswer)
 _BOOK = _decoder(answers.Booked)
+_UNBOOKED = _decoder(answers.Unbooked)
 _SNAPSHOT = _decoder(answers.Snapshot)
 _META = _decoder(answers.Meta)
 _encode = msgspec.json.Encoder().encode
@@ -105,7 +105,9 @@ def renew(document: documents.Renew) -> Call[answers.RenewAnswer]:
 
 def finish(document: documents.Finish, outcome: bytes) -> Call[answers.FinishAnswer]:
     """Book the real cost, return the hold, keep the encoded outcome."""
-    return Call((*_on_request("tg1_finish", document), outcome), _FINISH)
+    attempt = keys.attempt(document.org, document.req)
+    names = (keys.META, attempt, keys.EXPIRING, keys.INFLIGHT, keys.FINISHED)
+    return Call((*_command("tg1_finish", names, document), outcome), _FINISH)
 
 
 def cancel(document: documents.Cancel) -> Call[answers.CancelAnswer]:
@@ -153,15 +155,16 @@ def reaped(document: documents.Reaped) -> Call[answers.Ok]:
     return Call(_command("tg1_reaped", (keys.META, keys.EXPIRING), document), _OK)
 
 
-def adjust(document: documents.Adjust) -> Call[answers.AdjustAnswer]:
-    """Correct booked amounts, once per reference."""
-    names = (keys.META, keys.adjustment(document.org, document.req, document.ref))
-    return Call(_command("tg1_adjust", names, document), _ADJUST)
-
-
 def book(document: documents.Book) -> Call[answers.Booked]:
-    """Add outcomes to the usage tables and totals of their organization."""
-    return Call(_command("tg1_book", (keys.META, keys.mark(document.org)), document), _BOOK)
+    """Add outcomes and corrections to the books of their organization."""
+    partition = keys.ended(document.partition)
+    names = (keys.META, keys.mark(document.org), keys.FINISHED, partition, keys.FORGOT)
+    return Call(_command("tg1_book", names, document), _BOOK)
+
+
+def unbooked(document: documents.ListUnbooked) -> Call[answers.Unbooked]:
+    """Read what is finished and not booked."""
+    return Call(_command("tg1_unbooked", (keys.META, keys.FINISHED), document), _UNBOOKED)
 
 
 def snapshot(document: documents.TakeSnapshot) -> Call[answers.Snapshot]:

@@ -139,13 +139,13 @@ class LedgerClient:
         """Confirm that the outcomes of reaped attempts are in Kafka."""
         return await self._one(calls.reaped(document))
 
-    async def adjust(self, document: documents.Adjust) -> answers.AdjustAnswer:
-        """Correct booked amounts, once per reference."""
-        return await self._one(calls.adjust(document))
-
     async def book(self, document: documents.Book) -> answers.Booked:
-        """Add outcomes to the usage tables and totals of their organization."""
+        """Add outcomes and corrections to the books of their organization."""
         return await self._one(calls.book(document))
+
+    async def unbooked(self, document: documents.ListUnbooked) -> answers.Unbooked:
+        """Read what is finished and not booked."""
+        return await self._one(calls.unbooked(document))
 
     async def snapshot(self, document: documents.TakeSnapshot) -> answers.Snapshot:
         """Read tables of one organization at one instant."""

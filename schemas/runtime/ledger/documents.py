@@ -74,7 +74,7 @@ class RateUse(Part, frozen=True, kw_only=True):
 
 
 class Booking(Part, frozen=True, kw_only=True):
-    """An amount on one balance, named by its suffix; signed in an adjustment."""
+    """An amount on one balance, named by its suffix; signed in a correction."""
 
     key: str
     unit: Unit
@@ -93,14 +93,19 @@ class UsageLine(Part, frozen=True, kw_only=True):
 
 
 class OutcomeRow(Part, frozen=True, kw_only=True):
-    """One record of the outcomes topic; `ref` names an adjustment and is empty for an outcome.
+    """One record of the outcomes topic; `ref` names a correction and is empty for an outcome.
 
-    `ends` is opaque text that says how a request ended that no `finish` ended; kept of jobs only.
+    `at_ms` is its append time; with `ran` a backend was called. `is_first` says what the log says of a
+    row that the ledger had no mark of and may have forgotten. `ends` is opaque text that says how a
+    request ended that no `finish` ended; kept of jobs only.
     """
 
     offset: int
+    at_ms: int
     req: str
     deadline_ms: int
+    ran: bool = False
+    is_first: bool | None = None
     ref: str | None = None
     ends: str | None = None
     usage: tuple[UsageLine, ...] = ()
@@ -243,18 +248,19 @@ class Look(RequestDocument, frozen=True, kw_only=True):
     """A question about one request."""
 
 
-class Adjust(RequestDocument, frozen=True, kw_only=True):
-    """Signed corrections, made once per request and `ref`."""
-
-    ref: str
-    deltas: tuple[Booking, ...] = ()
-
-
 class Book(Document, frozen=True, kw_only=True):
     """Outcomes of one organization in offset order."""
 
     partition: int
     rows: tuple[OutcomeRow, ...] = ()
+
+
+class ListUnbooked(Part, frozen=True, kw_only=True):
+    """Which finished attempts to list: those until a time, in pages."""
+
+    until_ms: int
+    skip: int = 0
+    limit: int = 1_000
 
 
 class TakeSnapshot(Document, frozen=True, kw_only=True):

@@ -173,6 +173,7 @@ class LedgerModel(Admission):
         self.inflight.pop(scope, None)
         attempt.forget_run()
         attempt.state, attempt.outcome, attempt.ends = "FINISHED", outcome, doc.ends or ""
+        self.books.finished[scope] = now_us // 1000
         return answers.Ok()
 
     def look(self, doc: documents.Look) -> answers.Look:
@@ -240,41 +241,6 @@ class LedgerModel(Admission):
             self.expiring.pop((entry.org, entry.req), None)
         return answers.Ok()
 
-    def adjust(self, doc: documents.Adjust) -> answers.AdjustAnswer:
-        """See tg1_adjust."""
-        if (doc.org, doc.req, doc.ref) in self.adjusted:
-            return answers.Repeated()
-        self.adjusted.add((doc.org, doc.req, doc.ref))
-        for delta in doc.deltas:
-            self.limits.balances[doc.org, delta.key]["settled"] += delta.amount
-            self.limits.balances[doc.org, delta.key]["late"] += max(0, delta.amount)
-        return answers.Ok()
-
     def book(self, doc: documents.Book) -> answers.Booked:
         """See tg1_book."""
-        fates = tuple(self._book_row(doc, row) for row in doc.rows)
-        return answers.Booked(rows=fates, offset=self.marks.get((doc.org, doc.partition), -1))
-
-    def _book_row(self, doc: documents.Book, row: documents.OutcomeRow) -> answers.RowFate:
-        mark = (doc.org, doc.partition)
-        place = (doc.partition, row.offset)
-        if row.offset <= self.marks.get(mark, -1):
-            known = self.attempts.get((doc.org, row.req))
-            first = known.booked.get(row.ref or "", place) if known else place
-            return "SEEN" if first == place else "DUPLICATE"
-        self.marks[mark] = row.offset
-        attempt = self.attempts.setdefault((doc.org, row.req), Attempt(""))
-        attempt.state = attempt.state or "BOOKED"
-        if attempt.booked.setdefault(row.ref or "", place) != place:
-            return "DUPLICATE"
-        if row.ref is None and attempt.state not in ("RESERVED", "RUNNING"):
-            attempt.forget_run()
-            attempt.outcome = b""
-            if self.jobs.info(doc.org, row.req) is not None:
-                attempt.ends = attempt.ends or row.ends or ""
-        for line in row.usage:
-            for measure, amount in line.measures.items():
-                self.usage[doc.org, line.hour][f"{line.row}\t{measure}"] += amount
-        for booking in row.bookings:
-            self.totals[doc.org, booking.key]["settled"] += booking.amount
-        return "BOOKED"
+        return self.books.book(doc, self.attempts, self.limits, self.jobs)

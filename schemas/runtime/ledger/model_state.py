@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 from schemas.runtime.ledger import answers
 from schemas.runtime.ledger.documents import Balance
 from schemas.runtime.ledger.model_attempts import Attempt
+from schemas.runtime.ledger.model_books import Books
 from schemas.runtime.ledger.model_claims import Claims
 from schemas.runtime.ledger.model_jobs import Jobs
 from schemas.runtime.ledger.model_limits import NOTHING_SPENT, Limits, Refusal, Scope
@@ -21,13 +21,10 @@ class LedgerState:
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
         self.limits = Limits()
-        self.totals: dict[Scope, Counter[str]] = defaultdict(Counter)
-        self.usage: dict[Scope, Counter[str]] = defaultdict(Counter)
         self.attempts: dict[Scope, Attempt] = {}
         self.expiring: dict[Scope, int] = {}
         self.inflight: dict[Scope, int] = {}
-        self.marks: dict[tuple[str, int], int] = {}
-        self.adjusted: set[tuple[str, str, str]] = set()
+        self.books = Books()
         self.claims = Claims()
         self.jobs = Jobs()
 

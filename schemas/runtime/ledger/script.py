@@ -28,7 +28,6 @@ FILES = (
     "claim",
     "jobs",
     "reap",
-    "adjust",
     "book",
     "snapshot",
     "init",

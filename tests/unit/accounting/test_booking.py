@@ -63,7 +63,7 @@ def _adjustment(delta: Attempt) -> AttemptAdjusted:
 @given(_attempts())
 def test_the_measures_of_the_lines_add_up_to_the_bookings(attempts: list[Attempt]) -> None:
     """The two sums that ``ledger verify`` compares start equal."""
-    row = entry_of(finished(attempts, _bookings(attempts)), _REF).row
+    row = entry_of(finished(attempts, _bookings(attempts)), _REF, NOW_MS).row
     total: dict[str, int] = {}
     for line in row.usage:
         for name, amount in line.measures.items():
@@ -81,17 +81,17 @@ def test_the_measures_of_the_lines_add_up_to_the_bookings(attempts: list[Attempt
 def test_every_attempt_has_exactly_one_line_with_an_id_of_its_own(attempts: list[Attempt]) -> None:
     """And a second reading of the record makes the same bytes."""
     event = finished(attempts, [])
-    lines = entry_of(event, _REF).lines
+    lines = entry_of(event, _REF, NOW_MS).lines
 
     assert [line.usage_id for line in lines] == [f"{REQUEST_ID}:{a.attempt}:0" for a in attempts]
     assert [encode(line) for line in lines] == [
-        encode(line) for line in entry_of(event, _REF).lines
+        encode(line) for line in entry_of(event, _REF, NOW_MS).lines
     ]
 
 
 def test_a_line_says_who_what_and_where_from() -> None:
     """Without another look at the outcome, whose place it names."""
-    (line,) = entry_of(finished([attempt()], []), _REF).lines
+    (line,) = entry_of(finished([attempt()], []), _REF, NOW_MS).lines
 
     assert (line.org, line.project, line.key_id, line.user) == ("acme", "search", "key_a", "ada")
     assert (line.model, line.backend, line.status) == ("echo", "b1", "succeeded")
@@ -101,14 +101,14 @@ def test_a_line_says_who_what_and_where_from() -> None:
 
 def test_a_row_is_named_by_key_user_model_and_backend() -> None:
     """In the hour in which the attempt ended; a dash stands for no user."""
-    (usage,) = entry_of(finished([attempt()], [], user=None), _REF).row.usage
+    (usage,) = entry_of(finished([attempt()], [], user=None), _REF, NOW_MS).row.usage
 
     assert (usage.row, usage.hour) == ("key_a\t-\techo\tb1", "2023-11-14T22")
 
 
 def test_an_outcome_is_booked_at_its_offset() -> None:
     """Which is what guards against booking it twice."""
-    entry = entry_of(finished([], [Booking(key="b:x", unit="tokens", amount=3)]), _REF)
+    entry = entry_of(finished([], [Booking(key="b:x", unit="tokens", amount=3)]), _REF, NOW_MS)
 
     assert (entry.org, entry.row.offset, entry.row.req, entry.row.ref) == (
         "acme",
@@ -122,7 +122,7 @@ def test_an_outcome_is_booked_at_its_offset() -> None:
 def test_a_correction_is_a_line_of_its_own_revision() -> None:
     """It adds no request and no attempt, and its amounts are signed."""
     delta = attempt(1, input_tokens=0, output_tokens=-10, cost_nano_usd=-60_000)
-    entry = entry_of(_adjustment(delta), _REF)
+    entry = entry_of(_adjustment(delta), _REF, NOW_MS)
 
     assert entry.row.ref == "1:1"
     assert [line.usage_id for line in entry.lines] == [f"{REQUEST_ID}:1:1"]
@@ -160,7 +160,7 @@ def test_an_hour_is_an_hour_in_utc(at_ms: int, hour: str) -> None:
 
 def test_only_an_end_without_a_fence_comes_with_its_outcome() -> None:
     """The ledger was told of every other one by its finish."""
-    ran = entry_of(finished([attempt(1)], []), _REF).row
+    ran = entry_of(finished([attempt(1)], []), _REF, NOW_MS).row
     refused = msgspec.structs.replace(
         finished([], []),
         fence=0,
@@ -171,5 +171,5 @@ def test_only_an_end_without_a_fence_comes_with_its_outcome() -> None:
     )
 
     assert ran.ends is None
-    assert entry_of(refused, _REF).row.ends == '[402,null,null,"BUDGET_EXCEEDED","spent"]'
-    assert entry_of(_adjustment(attempt(1)), _REF).row.ends is None
+    assert entry_of(refused, _REF, NOW_MS).row.ends == '[402,null,null,"BUDGET_EXCEEDED","spent"]'
+    assert entry_of(_adjustment(attempt(1)), _REF, NOW_MS).row.ends is None

@@ -15,8 +15,8 @@ what became of attempt 1), outcome (bytes, until it is booked), booked (partitio
 outcome), ends (opaque: how it ended, in short), job (opaque: facts of a job).
 
 What an ended attempt needs no more goes when it ends, and its outcome when it is booked: then state,
-fence and place remain, until 15 min after its deadline. A job is an attempt that stays for 72 h; its
-`job`, and `inc`, may stand here before the rest. ]]
+fence and place remain, until the log is 15 min past its deadline (book.lua). A job is an attempt that stays
+for 72 h; its `job`, and `inc`, may stand here before the rest. ]]
 
 local ATTEMPT_FIELDS = {
   'state', 'attempt', 'holds', 'deadline_ms', 'accepted_ms', 'info', 'answer', 'fence', 'owner',

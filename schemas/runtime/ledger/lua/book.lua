@@ -1,3 +1,26 @@
+--[[ Marks: an attempt hash that is booked says where (`booked`, and `booked:<ref>` of a correction), so a
+copy at a later offset is known. Marks leave by the log's clock, never by the store's: `ended:<partition>`
+lists `<due ms>|<org>|<request>`, due 15 min after deadline and append time, and what is booked moves that
+clock on. So nothing is forgotten while accounting is away. `forgot` (hash: partition to ms) is the latest due
+that was: of what is due no later and unknown, only the log can say whether it was booked. ]]
+
+-- Longer than the log is kept: a mark leaves so only where nothing is booked any more.
+local MARK_KEPT_MS = 73 * 3600 * 1000
+local FORGOTTEN_PER_CALL = 16
+
+local LIVE = {RESERVED = true, RUNNING = true}
+-- Of these a call settled the spending, or will; of all others booking does.
+local SETTLED = {RESERVED = true, RUNNING = true, FINISHED = true, UNKNOWN = true}
+
+local DROPPED = {outcome = true}
+for i = 1, #RUN_FIELDS do DROPPED[RUN_FIELDS[i]] = true end
+
+local function read_hash(key)
+  local flat, hash = redis.call('HGETALL', key), {}
+  for i = 1, #flat, 2 do hash[flat[i]] = flat[i + 1] end
+  return hash
+end
+
 local function add_usage(call, line)
   local key = call.prefix .. 'u:' .. line.hour
   for measure, amount in pairs(line.measures) do
@@ -6,87 +29,181 @@ local function add_usage(call, line)
   redis.call('PEXPIREAT', key, dec(call.now_ms + TABLE_KEPT_MS), 'NX')
 end
 
--- A total leaves the store together with its balance.
-local function add_total(call, booking)
-  local key = call.prefix .. 't:' .. string.sub(booking.key, 3)
-  add(key, 'settled', booking.amount)
-  local expires_ms = redis.call('PEXPIRETIME', call.prefix .. booking.key)
-  if expires_ms > 0 then redis.call('PEXPIREAT', key, dec(expires_ms)) end
+-- What stands in the log is totalled. `is_late`: no call settled it, so it is settled here, in one step
+-- with its total; an increase has no hold behind it. A total leaves the store together with its balance.
+local function add_booking(call, booking, is_late)
+  local amount = booking.amount
+  if amount == 0 then return end
+  local balance = call.prefix .. booking.key
+  local total = call.prefix .. 't:' .. string.sub(booking.key, 3)
+  if is_late then
+    add(balance, 'settled', amount)
+    add(balance, 'late', math.max(0, amount))
+    add(total, 'late', math.max(0, amount))
+  end
+  if redis.call('HINCRBY', total, 'settled', dec(amount)) == amount then
+    local expires_ms = redis.call('PEXPIRETIME', balance)
+    if expires_ms > 0 then redis.call('PEXPIREAT', total, dec(expires_ms)) end
+  end
 end
 
--- Where the record that was booked for this request (and reference) stands, and where this one does.
-local function places(call, row)
+-- The attempt of a row, the field of its mark, and where the row stands.
+local function mark_of(call, row)
   local key = call.prefix .. 'a:' .. row.req
   local field = given(row.ref) and 'booked:' .. row.ref or 'booked'
-  local place = dec(call.doc.partition) .. ':' .. dec(row.offset)
-  return key, field, place
+  return {key = key, field = field, place = dec(call.doc.partition) .. ':' .. dec(row.offset)}
 end
 
-local LIVE = {RESERVED = true, RUNNING = true}
-
--- A hash that once held a long value keeps its wide form: written anew it takes a fourth.
-local function rewrite(key)
-  local kept, until_ms = redis.call('HGETALL', key), redis.call('PEXPIRETIME', key)
+-- An attempt that is over keeps its mark alone, and is listed to be forgotten; a job has its own time. A
+-- hash that once held a long value keeps its wide form: written anew it takes a fourth.
+local function keep_mark(call, row, key, fields)
+  local until_ms, kept = call.now_ms + MARK_KEPT_MS, {}
+  if fields.job then
+    until_ms = redis.call('PEXPIRETIME', key)
+  else
+    call.ended[#call.ended + 1] = dec(math.max(row.deadline_ms, row.at_ms) + TERMINAL_KEPT_MS)
+      .. '|' .. call.doc.org .. '|' .. row.req
+  end
+  for field, value in pairs(fields) do
+    if not DROPPED[field] then
+      kept[#kept + 1] = field
+      kept[#kept + 1] = value
+    end
+  end
   redis.call('DEL', key)
   redis.call('HSET', key, unpack(kept))
   if until_ms > 0 then redis.call('PEXPIREAT', key, dec(until_ms)) end
 end
 
--- The outcome of an attempt stands in the log now: what the ledger kept for it can go. The end of a job
--- that ended without `finish` comes with its outcome.
-local function settle_in_log(key, row, state, job, ends)
-  if LIVE[state] then return end
-  redis.call('HDEL', key, 'outcome')
-  forget_run(key)
-  if job and not ends and given(row.ends) then redis.call('HSET', key, 'ends', row.ends) end
-  rewrite(key)
+-- Remembers the first record of a request (and reference). One that never ran by the ledger's word but
+-- did by the log's has `ran`: no key's claim frees it.
+local function set_mark(call, row, mark, fields)
+  local state = fields.state
+  if LIVE[state] or (given(row.ref) and state) then
+    redis.call('HSET', mark.key, mark.field, mark.place)
+    return
+  end
+  if not SETTLED[state] and row.ran then fields.ran = '1' end
+  fields.state, fields[mark.field] = fields.state or 'BOOKED', mark.place
+  if fields.job and not given(row.ref) and given(row.ends) then
+    fields.ends = fields.ends or row.ends
+  end
+  keep_mark(call, row, mark.key, fields)
 end
 
--- True when no other record was booked for this request (and reference) before.
-local function is_first(call, row)
-  local key, field, place = places(call, row)
-  local stored = redis.call('HMGET', key, field, 'state', 'job', 'ends')
-  local first, state, job, ends = unpack(stored)
-  if first then return first == place end
-  redis.call('HSET', key, field, place, 'state', state or 'BOOKED')
-  if not given(row.ref) then settle_in_log(key, row, state, job, ends) end
-  expire_terminal(call, key, row.deadline_ms, job)
-  return true
+-- Whether a mark of this row may have been there: then the caller says whether it is the first.
+local function is_unsure(call, row, fields)
+  if given(row.is_first) or (fields.state and fields.state ~= 'BOOKED') then return false end
+  call.forgot_ms = call.forgot_ms
+    or tonumber(redis.call('HGET', call.keys[5], dec(call.doc.partition)) or 0)
+  return row.deadline_ms + TERMINAL_KEPT_MS <= call.forgot_ms
 end
 
--- What a record below the mark was when it was booked; a copy stays a copy while its attempt is kept.
+-- What a row above the booked offset is; nil when only the log can say.
+local function fate_of_new(call, row)
+  local mark = mark_of(call, row)
+  local fields = read_hash(mark.key)
+  local first = fields[mark.field]
+  if first then
+    -- It was finished although another end was booked before: its own outcome is here now.
+    if fields.outcome and not given(row.ref) then keep_mark(call, row, mark.key, fields) end
+    return 'DUPLICATE', false
+  end
+  if is_unsure(call, row, fields) then return nil end
+  if row.is_first == false then return 'DUPLICATE', false end
+  local is_late = given(row.ref) or not SETTLED[fields.state]
+  set_mark(call, row, mark, fields)
+  return 'BOOKED', is_late
+end
+
+-- What a row below the mark was when it was booked; a copy stays a copy while its attempt is kept.
 local function fate_of_seen(call, row)
-  local key, field, place = places(call, row)
-  local first = redis.call('HGET', key, field)
-  return (first and first ~= place) and 'DUPLICATE' or 'SEEN'
+  local mark = mark_of(call, row)
+  local first = redis.call('HGET', mark.key, mark.field)
+  return (first and first ~= mark.place) and 'DUPLICATE' or 'SEEN'
 end
 
---[[ tg1_book: adds outcomes of one org to its usage tables and totals, each once.
-KEYS: meta, {org}:m.
-ARGV[1]: org, partition, rows in offset order [{offset, req, deadline_ms,
-  ref (of an adjustment; left out for the outcome itself), ends (opaque: how a request that no finish
+-- Drops marks that the log's clock has passed, the oldest first.
+local function forget_marks(call, list, at_ms)
+  local passed, latest_ms, gone = 0, 0, {}
+  local oldest = redis.call('LRANGE', list, 0, #call.ended + FORGOTTEN_PER_CALL - 1)
+  for _, entry in ipairs(oldest) do
+    local due_ms, org, req = string.match(entry, '^(%d+)|(.*)|([^|]*)$')
+    due_ms = tonumber(due_ms)
+    if due_ms >= at_ms then break end
+    local key = prefix_of(org) .. 'a:' .. req
+    local state, job = unpack(redis.call('HMGET', key, 'state', 'job'))
+    if not LIVE[state] and not job then gone[#gone + 1] = key end
+    passed, latest_ms = passed + 1, math.max(latest_ms, due_ms)
+  end
+  if passed == 0 then return end
+  redis.call('LTRIM', list, passed, -1)
+  if #gone > 0 then redis.call('UNLINK', unpack(gone)) end
+  local partition = dec(call.doc.partition)
+  local before_ms = tonumber(redis.call('HGET', call.keys[5], partition) or 0)
+  redis.call('HSET', call.keys[5], partition, dec(math.max(before_ms, latest_ms)))
+end
+
+local function keep_marks(call, at_ms)
+  local list = call.keys[4]
+  if #call.ended > 0 then redis.call('RPUSH', list, unpack(call.ended)) end
+  if at_ms > 0 then forget_marks(call, list, at_ms) end
+end
+
+--[[ tg1_book: adds outcomes and corrections of one org to its usage tables and totals, each once; and to
+its balances what no call settled there: corrections, and outcomes of requests the ledger did not hold.
+KEYS: meta, {org}:m, fin, ended:<partition>, forgot.
+ARGV[1]: org, partition, rows in offset order [{offset, at_ms (append time), req, deadline_ms, ran (a
+  backend was called), is_first (of a row that the caller looked up in the log) or null,
+  ref (of a correction; left out for the outcome itself), ends (opaque: how a request that no finish
   ended did end) or null, usage [{hour, row, measures}],
   bookings [{key: suffix of the balance, unit, amount}]}].
 Returns: BOOKED(rows [BOOKED | SEEN (offset already passed) | DUPLICATE (not the first record of its
-  request, whether passed or not)], offset now reached).
+  request, whether passed or not)], offset now reached). Fewer rows than were given: the next one has no
+  mark, but its mark may have been forgotten; it and those after it changed nothing.
 State: {org}:m moves up; each attempt hash remembers its first record, forgets what it held and its
-  outcome, and expires. ]]
+  outcome, leaves `fin`, and is listed in `ended`, whose oldest entries are forgotten. ]]
 local function book(call)
-  local field, rows = dec(call.doc.partition), {}
-  local reached = tonumber(redis.call('HGET', call.keys[2], field) or -1)
+  local partition, fates, outcomes, at_ms = dec(call.doc.partition), {}, {}, 0
+  local before = tonumber(redis.call('HGET', call.keys[2], partition) or -1)
+  local reached = before
+  call.ended = {}
   for i, row in ipairs(call.doc.rows or {}) do
     if row.offset <= reached then
-      rows[i] = fate_of_seen(call, row)
+      fates[i] = fate_of_seen(call, row)
     else
-      reached = row.offset
-      rows[i] = is_first(call, row) and 'BOOKED' or 'DUPLICATE'
-    end
-    if rows[i] == 'BOOKED' then
-      for _, line in ipairs(row.usage or {}) do add_usage(call, line) end
-      for _, booking in ipairs(row.bookings or {}) do add_total(call, booking) end
+      local fate, is_late = fate_of_new(call, row)
+      if not fate then break end
+      fates[i], reached, at_ms = fate, row.offset, math.max(at_ms, row.at_ms)
+      if not given(row.ref) then outcomes[#outcomes + 1] = call.doc.org .. '|' .. row.req end
+      if fate == 'BOOKED' then
+        for _, line in ipairs(row.usage or {}) do add_usage(call, line) end
+        for _, booking in ipairs(row.bookings or {}) do add_booking(call, booking, is_late) end
+      end
     end
   end
-  if reached >= 0 then redis.call('HSET', call.keys[2], field, dec(reached)) end
-  return verdict('BOOKED', {rows = unless_empty(rows), offset = dec(reached)})
+  if reached > before then
+    redis.call('HSET', call.keys[2], partition, dec(reached))
+    if #outcomes > 0 then redis.call('ZREM', call.keys[3], unpack(outcomes)) end
+    keep_marks(call, at_ms)
+  end
+  return verdict('BOOKED', {rows = unless_empty(fates), offset = dec(reached)})
 end
 register('tg1_book', book, EMPTIES)
+
+--[[ tg1_unbooked: what is finished and not booked, the oldest first.
+KEYS: meta, fin.
+ARGV[1]: until_ms (finished no later), skip, limit.
+Returns: UNBOOKED(entries [{org, req, finished_ms}]).
+State: unchanged. ]]
+local function unbooked(call)
+  local doc, entries = call.doc, {}
+  local found = redis.call('ZRANGEBYSCORE', call.keys[2], '-inf', dec(doc.until_ms), 'WITHSCORES',
+    'LIMIT', dec(doc.skip), dec(doc.limit))
+  for i = 1, #found, 2 do
+    local org, req = string.match(found[i], '^(.*)|([^|]*)$')
+    entries[#entries + 1] = {org = org, req = req, finished_ms = dec(tonumber(found[i + 1]))}
+  end
+  return verdict('UNBOOKED', {entries = unless_empty(entries)})
+end
+register('tg1_unbooked', unbooked, {'no-writes'})

@@ -9,13 +9,13 @@ local function refund_rates(call, attempt)
 end
 
 --[[ tg1_finish: closes the running attempt; its real cost is booked even above the hold.
-KEYS: meta, attempt hash, exp, inf.
+KEYS: meta, attempt hash, exp, inf, fin.
 ARGV[1]: org, req, fence, actual {nano_usd, tokens, requests; null or left out: the whole hold},
   actual_rates [{key, units}] (buckets that get the difference to the charge back),
   ends (opaque: how it ended, in short) or null.
 ARGV[2]: the encoded outcome.
 Returns: OK | {DUPLICATE(booked: as of start), outcome bytes; empty once booked} | STALE | GONE.
-State: RUNNING -> FINISHED. ]]
+State: RUNNING -> FINISHED, in `fin` and without an expiry until it is booked. ]]
 local function finish(call, attempt)
   local state = attempt.state
   if not state then return verdict('GONE') end
@@ -30,6 +30,8 @@ local function finish(call, attempt)
   forget_run(attempt.key)
   local ends = given(call.doc.ends) and {'ends', call.doc.ends} or {}
   redis.call('HSET', attempt.key, 'state', 'FINISHED', 'outcome', call.bytes, unpack(ends))
+  redis.call('ZADD', call.keys[5], dec(call.now_ms), attempt.member)
+  if not attempt.job then redis.call('PERSIST', attempt.key) end
   return verdict('OK')
 end
 register_on_attempt('tg1_finish', finish, EMPTIES)

@@ -1,9 +1,3 @@
-local function read_hash(key)
-  local flat, hash = redis.call('HGETALL', key), {}
-  for i = 1, #flat, 2 do hash[flat[i]] = flat[i + 1] end
-  return hash
-end
-
 --[[ tg1_snapshot: one consistent reading of an org's tables.
 KEYS: meta, {org}:m.
 ARGV[1]: org, hours [hour], balances [suffix].

@@ -1,0 +1,113 @@
+"""Asks the log whether a record is the first of its request, where the ledger may have forgotten that.
+
+Only a record appended more than a quarter of an hour after its deadline is asked for, so a whole reading
+of the partition since the request was made is affordable; it ends only when it is complete.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
+
+from accounting.booking import entry_of
+from schemas.codec import MalformedRecord, decode
+from schemas.events import AttemptAdjusted, RecordRef, RequestFinished
+from schemas.failures import Transient
+from schemas.ids import uuid7_time_ms
+from schemas.runtime.ledger.documents import OutcomeRow
+from schemas.topics import MAX_RECORD_BYTES, OUTCOMES
+
+_SKEW_MS = 15 * 60_000
+"""Ids carry the clock of an ingress, records that of a broker."""
+_POLL_MS = 200
+_RECORDS_PER_POLL = 500
+
+
+class LogUnreadable(Transient):
+    """The broker did not answer."""
+
+
+def made_at_ms(request_id: str) -> int:
+    """When the request was made; 0 for an id that does not say it."""
+    try:
+        return uuid7_time_ms(request_id)
+    except ValueError:
+        return 0
+
+
+def copies_among(rows: Sequence[OutcomeRow], read: Iterable[ConsumerRecord]) -> set[int]:
+    """Offsets of the rows of which a record that was read is an earlier one. Pure."""
+    wanted: dict[tuple[str, str | None], list[int]] = {}
+    for row in rows:
+        wanted.setdefault((row.req, row.ref), []).append(row.offset)
+    ids = {row.req for row in rows}
+    copies: set[int] = set()
+    for record in read:
+        named = dict(record.headers).get("request_id")
+        if named is None or named.decode("ascii", "replace") in ids:
+            found = _identity(record)
+            copies |= {offset for offset in wanted.get(found, ()) if offset > record.offset}
+    return copies
+
+
+def _identity(record: ConsumerRecord) -> tuple[str, str | None]:
+    """Request and reference of the outcome; empty for what is none."""
+    try:
+        event = decode(record.value)
+    except MalformedRecord:
+        return "", None
+    if not isinstance(event, RequestFinished | AttemptAdjusted):
+        return "", None
+    ref = RecordRef(topic=OUTCOMES, partition=record.partition, offset=record.offset)
+    row = entry_of(event, ref, record.timestamp).row
+    return row.req, row.ref
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierRecords:
+    """Reads the outcomes topic outside of any group."""
+
+    brokers: str
+
+    async def copies(self, partition: int, rows: Sequence[OutcomeRow]) -> set[int]:
+        """Offsets of rows that are not the first of their request and reference.
+
+        What the log keeps no more cannot be found; then nothing is left that could have booked it twice.
+        Raises ``LogUnreadable``.
+        """
+        since_ms = max(0, min(made_at_ms(row.req) for row in rows) - _SKEW_MS)
+        end = max(row.offset for row in rows)
+        copies: set[int] = set()
+        try:
+            async for batch in self._read(TopicPartition(OUTCOMES, partition), since_ms, end):
+                copies |= copies_among(rows, batch)
+        except KafkaError as error:
+            raise LogUnreadable(f"{OUTCOMES}-{partition}: {error!r}") from error
+        return copies
+
+    async def _read(
+        self, partition: TopicPartition, since_ms: int, end: int
+    ) -> AsyncIterator[list[ConsumerRecord]]:
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self.brokers,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            max_partition_fetch_bytes=MAX_RECORD_BYTES,
+        )
+        try:
+            await consumer.start()
+            consumer.assign([partition])
+            first = (await consumer.offsets_for_times({partition: since_ms}))[partition]
+            if first is None:
+                return
+            consumer.seek(partition, first.offset)
+            while await consumer.position(partition) < end:
+                found = await consumer.getmany(timeout_ms=_POLL_MS, max_records=_RECORDS_PER_POLL)
+                yield found.get(partition, [])
+                await asyncio.sleep(0)
+        finally:
+            await consumer.stop()

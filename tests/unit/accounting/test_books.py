@@ -1,0 +1,100 @@
+"""Batches of outcomes are booked in order, and what only the log can decide waits for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from accounting.books import Books, TouchedTables
+from accounting.earlier import EarlierRecords, LogUnreadable
+from schemas.codec import encode
+from schemas.runtime.clock import Clock
+from schemas.runtime.consume.records import Record
+from schemas.runtime.ledger import answers, documents
+from schemas.runtime.telemetry import Metrics
+from tests.unit.examples import NOW_MS, attempt, finished
+
+
+@dataclass
+class ForgetfulLedger:
+    """Decides rows until one comes of which it has no mark, as `tg1_book` does."""
+
+    unsure_at: int
+    documents: list[documents.Book] = field(default_factory=list)
+
+    async def book(self, document: documents.Book) -> answers.Booked:
+        self.documents.append(document)
+        fates: list[answers.RowFate] = []
+        for row in document.rows:
+            if row.offset == self.unsure_at and row.is_first is None:
+                break
+            fates.append("DUPLICATE" if row.is_first is False else "BOOKED")
+        return answers.Booked(rows=tuple(fates), offset=0)
+
+
+@dataclass
+class Log:
+    """Knows which offsets are copies; the broker is away at first."""
+
+    copied: set[int]
+    failures: int = 1
+
+    async def copies(self, partition: int, rows: Sequence[documents.OutcomeRow]) -> set[int]:
+        if self.failures:
+            self.failures -= 1
+            raise LogUnreadable("away")
+        return self.copied & {row.offset for row in rows}
+
+
+@dataclass
+class Lines:
+    """Takes usage lines."""
+
+    ids: list[str] = field(default_factory=list)
+
+    async def deliver(self, records: Sequence[Any], deadline_s: float) -> None:
+        self.ids += [dict(record.headers)["ce_id"].decode() for record in records]
+
+
+@dataclass(frozen=True)
+class Message:
+    """What Faust delivers."""
+
+    offset: int
+    value: bytes
+    topic: str = "inference.outcomes.v1"
+    partition: int = 0
+    generation_id: int = 1
+    timestamp: float = NOW_MS / 1_000
+    key: bytes = b"acme"
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+async def test_what_only_the_log_can_decide_is_booked_by_its_word() -> None:
+    """In order, each once, also when the log cannot be read at first."""
+    done: list[int] = []
+    batch = [
+        Record(
+            Message(n, encode(finished([attempt()], [], request_id=f"r{n}"))),
+            lambda record: done.append(record.offset),
+        )
+        for n in range(4)
+    ]
+    ledger, lines = ForgetfulLedger(unsure_at=1), Lines()
+    books = Books(
+        ledger=cast("Any", ledger),
+        producer=cast("Any", lines),
+        dead_letters=cast("Any", None),
+        metrics=Metrics(),
+        clock=Clock(),
+        touched=TouchedTables(),
+        earlier=cast("EarlierRecords", Log(copied={1, 3})),
+    )
+
+    await books.handle(batch)
+
+    assert lines.ids == ["r0:1:0", "r2:1:0"]
+    assert done == [0, 1, 2, 3]
+    asked = [[row.offset for row in document.rows] for document in ledger.documents]
+    assert asked == [[0, 1, 2, 3], [1, 2, 3]]
