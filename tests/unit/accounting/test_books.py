@@ -21,10 +21,10 @@ class ForgetfulLedger:
     """Decides rows until one comes of which it has no mark, as `tg1_book` does."""
 
     unsure_at: int
-    documents: list[documents.Book] = field(default_factory=list)
+    asked: list[documents.Book] = field(default_factory=list)
 
     async def book(self, document: documents.Book) -> answers.Booked:
-        self.documents.append(document)
+        self.asked.append(document)
         fates: list[answers.RowFate] = []
         for row in document.rows:
             if row.offset == self.unsure_at and row.is_first is None:
@@ -96,5 +96,5 @@ async def test_what_only_the_log_can_decide_is_booked_by_its_word() -> None:
 
     assert lines.ids == ["r0:1:0", "r2:1:0"]
     assert done == [0, 1, 2, 3]
-    asked = [[row.offset for row in document.rows] for document in ledger.documents]
+    asked = [[row.offset for row in document.rows] for document in ledger.asked]
     assert asked == [[0, 1, 2, 3], [1, 2, 3]]
