@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import msgspec
 
+from accounting.booking import entry_of
 from dispatcher.abort import DrainCap
 from dispatcher.answering import Answering
 from dispatcher.backends import Backends
@@ -28,7 +29,7 @@ from dispatcher.slots import Slots
 from dispatcher.upstreams import Upstreams
 from schemas import keys
 from schemas.claim_check import without_payload
-from schemas.codec import decode_as, encode
+from schemas.codec import decode, decode_as, encode
 from schemas.config_state import Snapshot
 from schemas.entities import Backend, Model, Target
 from schemas.events import (
@@ -54,9 +55,10 @@ from schemas.runtime.produce import Outgoing, Producer
 from schemas.runtime.record_reader import RecordReader, RecordUnreadable
 from schemas.runtime.results import Results
 from schemas.runtime.telemetry import Metrics
+from schemas.topics import OUTCOMES
 from tests.integration.ledger_server import LedgerServer
 from tests.unit.dispatcher.scripted_backend import Answer, backend
-from tests.unit.examples import DISPATCHED_AT, accepted, admitted
+from tests.unit.examples import DISPATCHED_AT, NOW_MS, accepted, admitted
 
 DEADLINE_MS = 20_000
 HELD_NANO_USD = 5_000_000
@@ -212,6 +214,16 @@ class Bench:
         await asyncio.wait_for(record.finished.wait(), 15)
         (outcome,) = self.log.outcomes
         return outcome
+
+    async def book(self) -> None:
+        """Book the log, as accounting does."""
+        rows = []
+        for offset, record in enumerate(self.log.records):
+            event = decode(record.value)
+            assert isinstance(event, RequestFinished | AttemptAdjusted)
+            ref = RecordRef(topic=OUTCOMES, partition=0, offset=offset)
+            rows.append(entry_of(event, ref, NOW_MS).row)
+        await self.ledger.book(documents.Book(org=event.org, partition=0, rows=tuple(rows)))
 
     async def balance(self, request: RequestAdmitted, unit: str) -> tuple[int, int]:
         """What is settled and what is reserved of the unit."""

@@ -217,8 +217,7 @@ async def test_a_cancel_whose_bell_was_lost_is_seen_at_the_next_renewal(
 
 
 async def test_a_claim_that_was_lost_is_corrected_to_the_real_use(server: LedgerServer) -> None:
-    """Another dispatcher booked the whole hold; the log has what takes it back and the real cost, for
-    accounting to apply."""
+    """Another dispatcher booked the whole hold; once the log is booked the ledger has both real costs."""
     gate = Gate()
     async with bench(server, only=gate.answer) as scene:
         request = await scene.admit()
@@ -231,7 +230,10 @@ async def test_a_claim_that_was_lost_is_corrected_to_the_real_use(server: Ledger
 
         assert isinstance(verdict, answers.Fence)
         assert booked == (HELD_NANO_USD, HELD_NANO_USD)
-        assert await scene.balance(request, "nano_usd") == booked
+        assert await scene.balance(request, "nano_usd") == (HELD_NANO_USD, HELD_NANO_USD)
+        await scene.book()
+        assert await scene.balance(request, "nano_usd") == (_COST, HELD_NANO_USD)
+        assert await scene.balance(request, "requests") == (1, 1)
         assert scene.log.outcomes == []
         assert [c.delta.cost_nano_usd for c in scene.log.corrections] == [-HELD_NANO_USD, _COST]
         assert not any(isinstance(f.content, Terminal) for f in await scene.frames(request))

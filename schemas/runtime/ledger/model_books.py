@@ -11,8 +11,9 @@ from schemas.runtime.ledger import answers, documents
 from schemas.runtime.ledger.model_attempts import Attempt
 from schemas.runtime.ledger.model_jobs import Jobs
 from schemas.runtime.ledger.model_limits import Limits, Scope
+from schemas.times import FULL
 
-MARK_MS = 15 * 60 * 1000
+MARK_MS = FULL.ledger.terminal_kept_ms
 _FORGOTTEN_PER_CALL = 16
 _LIVE = ("RESERVED", "RUNNING")
 _SETTLED = ("RESERVED", "RUNNING", "FINISHED", "UNKNOWN")

@@ -4,8 +4,6 @@ lists `<due ms>|<org>|<request>`, due 15 min after deadline and append time, and
 clock on. So nothing is forgotten while accounting is away. `forgot` (hash: partition to ms) is the latest due
 that was: of what is due no later and unknown, only the log can say whether it was booked. ]]
 
--- Longer than the log is kept: a mark leaves so only where nothing is booked any more.
-local MARK_KEPT_MS = 73 * 3600 * 1000
 local FORGOTTEN_PER_CALL = 16
 
 local LIVE = {RESERVED = true, RUNNING = true}
@@ -57,7 +55,7 @@ end
 -- An attempt that is over keeps its mark alone, and is listed to be forgotten; a job has its own time. A
 -- hash that once held a long value keeps its wide form: written anew it takes a fourth.
 local function keep_mark(call, row, key, fields)
-  local until_ms, kept = call.now_ms + MARK_KEPT_MS, {}
+  local until_ms, kept = call.now_ms + ATTEMPT_KEPT_MS, {}
   if fields.job then
     until_ms = redis.call('PEXPIRETIME', key)
   else
