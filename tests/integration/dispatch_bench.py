@@ -216,14 +216,15 @@ class Bench:
         return outcome
 
     async def book(self) -> None:
-        """Book the log, as accounting does."""
-        rows = []
+        """Book the log, as accounting does; it holds outcomes of one organization."""
+        entries = []
         for offset, record in enumerate(self.log.records):
             event = decode(record.value)
             assert isinstance(event, RequestFinished | AttemptAdjusted)
             ref = RecordRef(topic=OUTCOMES, partition=0, offset=offset)
-            rows.append(entry_of(event, ref, NOW_MS).row)
-        await self.ledger.book(documents.Book(org=event.org, partition=0, rows=tuple(rows)))
+            entries.append(entry_of(event, ref, NOW_MS))
+        rows = tuple(entry.row for entry in entries)
+        await self.ledger.book(documents.Book(org=entries[0].org, partition=0, rows=rows))
 
     async def balance(self, request: RequestAdmitted, unit: str) -> tuple[int, int]:
         """What is settled and what is reserved of the unit."""

@@ -63,7 +63,7 @@ def test_estimate_and_correction_add_up_to_the_real_use(late: Attempt) -> None:
 
 def test_the_estimate_is_taken_back_where_it_was_booked() -> None:
     """By the unknown backend at the deadline; the real use stands where it happened."""
-    entries = [entry_of(record, DISPATCHED_AT) for record in _corrections(attempt())]
+    entries = [entry_of(record, DISPATCHED_AT, NOW_MS) for record in _corrections(attempt())]
 
     assert [e.lines[0].usage_id.split(":", 1)[1] for e in entries] == ["1:1", "1:2"]
     assert [(e.lines[0].backend, e.lines[0].finished_at_ms) for e in entries] == [
