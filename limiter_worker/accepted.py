@@ -22,7 +22,7 @@ class Deferral(msgspec.Struct, frozen=True, kw_only=True):
     """What a waiting request carries along in the header of its record."""
 
     number: int
-    """How often it has been deferred, this wait included."""
+    """How often it has been written to a tier."""
     origin: RecordRef
     """Where it was accepted."""
     denial: Denial

@@ -16,7 +16,7 @@ import msgspec
 
 from limiter_worker.accepted import accepted_of
 from limiter_worker.culprits import Culprits
-from limiter_worker.deferral import Wait, Waiters, wait_of
+from limiter_worker.deferral import Wait, Waiters, again_ms, wait_of
 from limiter_worker.execution import Execution
 from limiter_worker.readiness import standing_of
 from limiter_worker.taken import Decided, Taken
@@ -47,16 +47,18 @@ _LOG = logging.getLogger(__name__)
 
 _ROLLS_MAX = 5
 
-Why: TypeAlias = Literal["config", "ledger", "rolled", "limit"]
+Why: TypeAlias = Literal["config", "ledger", "rolled", "limit", "deferred"]
 
 
 @dataclass(frozen=True, slots=True)
 class Left:
     """A request without a decision, and what it waits for: the configuration, the ledger, the period
-    that has begun, or a limit that nobody stated."""
+    that has begun, a limit that nobody stated, or as a deferred one any limit."""
 
     taken: Taken
     why: Why
+    due_ms: int = 0
+    """When a deferred one is to be asked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,13 +221,15 @@ class Admission:
                 self._decide(request, verdict, work)
 
     def _decide(self, request: _Open, verdict: Decidable, work: _Round) -> None:
-        decision: Dispatch | End | Wait | None = self._verdict(request, verdict)
-        if request.terms.admit.defer and may_wait(verdict) and isinstance(decision, End):
-            decision = self._wait(request, decision)
-        if decision is None:
-            work.open.append(request.without_waiting())
-        else:
+        decision = self._verdict(request, verdict)
+        if not (request.terms.admit.defer and may_wait(verdict) and isinstance(decision, End)):
             work.decided.append(request.taken.becomes(decision))
+        elif isinstance(wait := self._wait(request.taken, decision), Wait):
+            work.decided.append(request.taken.becomes(wait))
+        elif wait is not None:
+            work.left.append(wait)
+        else:
+            work.open.append(request.without_waiting())
 
     def _unanswered(self, taken: Taken) -> End:
         return end(taken.accepted, "expired", ErrorCode.SERVICE_UNAVAILABLE)
@@ -235,8 +239,15 @@ class Admission:
         offset = self.config.snapshot.offset
         return decide(request.taken.accepted, request.terms, answer, offset)
 
-    def _wait(self, request: _Open, refusal: End) -> Wait | None:
-        """A wait instead of the refusal, if there is time and room for it."""
-        now_ms = self.clock.now_ms()
-        wait = wait_of(request.taken.accepted, refusal, now_ms)
-        return wait if wait is not None and self.waiters.enter(wait, now_ms) else None
+    def _wait(self, taken: Taken, refusal: End) -> Wait | Left | None:
+        """A wait instead of the refusal, if there is time and room for it: first in a tier, from then on
+        in memory, while the record in the tier keeps its offset."""
+        now_ms, accepted = self.clock.now_ms(), taken.accepted
+        if accepted.deferral is None:
+            wait = wait_of(accepted, refusal, now_ms)
+            return wait if wait is not None and self.waiters.enter(wait, now_ms) else None
+        due_ms = again_ms(accepted, refusal, now_ms)
+        if due_ms is None:
+            return None
+        self.waiters.note(accepted.request, due_ms)
+        return Left(taken, "deferred", due_ms)

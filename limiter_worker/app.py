@@ -69,7 +69,7 @@ class _Limiter:
         self.background = Background(
             self.admission, clock, lambda: self.intake.is_behind, self.route
         )
-        self.room = WaitingRoom(self.admission, self.waiters, producer, clock, self.again)
+        self.room = WaitingRoom(self.admission, self.waiters, clock, self.again)
         self.reaper = Reaper(worker.ledger, producer, metrics, settings.times)
 
     def again(self, taken: Taken) -> None:
@@ -78,10 +78,13 @@ class _Limiter:
         (self.background if is_parked else self.intake).push(taken)
 
     def route(self, left: Left) -> bool:
-        """Takes requests that wait for the configuration."""
-        if left.why != "config":
+        """Takes requests that wait for the configuration, and those that are deferred."""
+        if left.why == "config":
+            self.late.add(left.taken)
+        elif left.why == "deferred":
+            self.room.push(left.taken.record, left.due_ms)
+        else:
             return False
-        self.late.add(left.taken)
         return True
 
     def route_to_background(self, left: Left) -> bool:

@@ -1,7 +1,8 @@
 """Whether and where a request waits for its limit, and how many may. Pure.
 
-A tier is a topic whose records all wait equally long. A request waits in the shortest tier that is
-long enough, or in the longest one that still ends before its deadline.
+A tier is a topic whose records are not looked at for equally long. A request goes into the shortest
+tier that is long enough, or the longest that still ends before its deadline. It is written there once:
+after that it waits in memory, and is asked again from there until it is decided.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from schemas.topics import DEFERRED_DELAYS_MS
 
 WAITERS_MAX = 32
 """Waiting requests per organization."""
+ASK_AGAIN_MS = 1_000
+"""Who waits in memory is asked again no earlier: a returning hold cannot be foreseen."""
 _OVERDUE_MS = 60_000
 """Who has not come back so long after its time waits at another process, or nowhere."""
 
@@ -39,10 +42,9 @@ def wait_of(accepted: Accepted, refusal: End, now_ms: int) -> Wait | None:
     tier = tier_of(denial.retry_after_ms or 0, request.deadline_ms - now_ms)
     if tier is None:
         return None
-    number = accepted.deferral.number + 1 if accepted.deferral else 1
     not_before_ms = now_ms + DEFERRED_DELAYS_MS[tier]
     event = msgspec.structs.replace(request, not_before_ms=not_before_ms)
-    deferral = Deferral(number=number, origin=accepted.ref, denial=denial)
+    deferral = Deferral(number=1, origin=accepted.ref, denial=denial)
     return Wait(tier, event, deferral, refusal.outcome.error_code or "")
 
 
@@ -53,6 +55,15 @@ def tier_of(retry_after_ms: int, left_ms: int) -> str | None:
     fitting = [tier for tier, delay_ms in DEFERRED_DELAYS_MS.items() if delay_ms < left_ms]
     enough = [tier for tier in fitting if DEFERRED_DELAYS_MS[tier] >= retry_after_ms]
     return next(iter(enough or fitting[-1:]), None)
+
+
+def again_ms(accepted: Accepted, refusal: End, now_ms: int) -> int | None:
+    """When to ask again for a request whose record is in a tier already; ``None`` when its deadline
+    comes first."""
+    denial = refusal.outcome.denial
+    assert denial is not None, "only limits can be waited for"
+    due_ms = now_ms + max(denial.retry_after_ms or 0, ASK_AGAIN_MS)
+    return due_ms if due_ms < accepted.request.deadline_ms else None
 
 
 @dataclass(slots=True)

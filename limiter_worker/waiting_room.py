@@ -1,7 +1,7 @@
 """Where deferred requests wait: nothing but their time holds them up, and they hold up nobody.
 
-Waiting takes no batch slot and keeps the offset. A record that is not due when the process stops is
-produced again, so that a stop need not wait for it; at a rebalance the next owner reads it again.
+Waiting takes no batch slot and keeps the offset: after a stop or a rebalance whoever comes next reads the
+record again. Only so many are handed on at once that thousands who wait in vain cost the ledger little.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,18 +16,16 @@ from typing import Any
 
 from limiter_worker.admission import Admission
 from limiter_worker.deferral import Waiters
-from limiter_worker.fair_intake import BATCH_MAX
 from limiter_worker.taken import Taken
 from schemas.runtime.clock import Clock
 from schemas.runtime.consume.records import Record
-from schemas.runtime.produce import Outgoing, ProduceFailed, Producer
-
-_LOG = logging.getLogger(__name__)
 
 _RECORDS_MAX = 16_384
 _BYTES_MAX = 128 * 1024 * 1024
 _LOOK_AGAIN_S = 0.1
-_HAND_BACK_DEADLINE_S = 10.0
+ASKED_AT_ONCE = 64
+_PAUSE_S = 0.1
+"""Between two such handfuls."""
 
 
 @dataclass(slots=True)
@@ -37,7 +34,6 @@ class WaitingRoom:
 
     admission: Admission
     waiters: Waiters
-    producer: Producer
     clock: Clock
     again: Callable[[Taken], None]
     """Takes a request whose time has come."""
@@ -60,14 +56,16 @@ class WaitingRoom:
         """Take the records in; returns at once, unless the room is full."""
         while self.is_full and not self._is_closed:  # noqa: ASYNC110  # rare
             await asyncio.sleep(_LOOK_AGAIN_S)
-        if self._is_closed:
-            await self._hand_back(batch)
-            return
         for taken in self.admission.take(batch):
-            accepted, record = taken.accepted, taken.record
-            self.waiters.note(accepted.request, accepted.not_before_ms)
-            heapq.heappush(self._waiting, (accepted.not_before_ms, next(self._order), record))
-            self._bytes += len(record.value or b"")
+            self.waiters.note(taken.accepted.request, taken.accepted.not_before_ms)
+            self.push(taken.record, taken.accepted.not_before_ms)
+
+    def push(self, record: Record, due_ms: int) -> None:
+        """One that waits until ``due_ms``: a new one, or one that was asked for in vain."""
+        if self._is_closed:
+            return
+        heapq.heappush(self._waiting, (due_ms, next(self._order), record))
+        self._bytes += len(record.value or b"")
         self._arrived.set()
 
     async def run(self) -> None:
@@ -77,6 +75,7 @@ class WaitingRoom:
             if due := self._take_due(self.clock.now_ms()):
                 for taken in self.admission.take(due):
                     self.again(taken)
+                await asyncio.sleep(_PAUSE_S)
 
     async def forget(self, *_: Any, **__: Any) -> None:
         """The partitions were revoked: whoever owns them next reads the records again."""
@@ -84,11 +83,9 @@ class WaitingRoom:
         self._bytes = 0
 
     async def close(self) -> None:
-        """Before the process stops: produce again what still waits, and let its offsets go."""
+        """Before the process stops: what waits is read again by whoever comes next."""
         self._is_closed = True
-        records = [record for _, _, record in self._waiting]
         await self.forget()
-        await self._hand_back(records)
 
     async def _until_due(self) -> None:
         """Returns when the first is due, or when another has arrived that may be due earlier."""
@@ -103,22 +100,8 @@ class WaitingRoom:
 
     def _take_due(self, now_ms: int) -> list[Record]:
         due: list[Record] = []
-        while self._waiting and self._waiting[0][0] <= now_ms and len(due) < BATCH_MAX:
+        while self._waiting and self._waiting[0][0] <= now_ms and len(due) < ASKED_AT_ONCE:
             record = heapq.heappop(self._waiting)[2]
             self._bytes -= len(record.value or b"")
             due.append(record)
         return due
-
-    async def _hand_back(self, records: list[Record]) -> None:
-        """Produce the records as they are to where they came from, or leave them to be read again."""
-        copies = [
-            Outgoing(record.topic, record.key or b"", record.value, list(record.headers.items()))
-            for record in records
-        ]
-        try:
-            await self.producer.deliver(copies, self.clock.monotonic_s() + _HAND_BACK_DEADLINE_S)
-        except ProduceFailed as error:
-            _LOG.warning("%d waiting requests keep their offsets: %r", len(records), error)
-            return
-        for record in records:
-            record.finish()

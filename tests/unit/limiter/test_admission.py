@@ -19,7 +19,7 @@ from schemas.runtime.clock import Clock
 from schemas.runtime.ledger import documents
 from schemas.runtime.ledger.errors import LedgerFault, LedgerUnavailable
 from schemas.runtime.produce import Outgoing
-from schemas.topics import DISPATCH, OUTCOMES, REQUESTS, dead_letters_of
+from schemas.topics import AUDIT, DEFERRED_1S, DISPATCH, OUTCOMES, REQUESTS, dead_letters_of
 from tests.fakes.limiter_parts import FakeConfig, FakeProducer, FakeRecord, Limiter, ModelLedger
 from tests.unit.examples import accepted, configuration
 
@@ -237,6 +237,22 @@ async def test_a_key_that_was_deleted_is_refused_for_good() -> None:
     await limiter.handle(limiter.record(_request(1)))
 
     assert _outcomes(limiter) == {"r1": ("refused", 401)}
+
+
+async def test_a_deferred_request_is_written_once_however_often_it_is_asked_for() -> None:
+    """One record in the tier and one audit event; then it waits in memory, its record unfinished."""
+    limiter, _ = _limiter(configuration(org=Limits(concurrency=1, on_limit="defer")))
+    await limiter.handle(*(limiter.record(_request(n)) for n in range(2)))
+    (waiting,) = [r for r in limiter.producer.produced if r.topic == DEFERRED_1S]
+    back, before_ms = limiter.delivered(waiting), Clock().now_ms()
+    for _ in range(3):
+        assert await limiter.handle(back) == []
+        (left,) = limiter.left
+        assert (left.why, id(left.taken.record)) == ("deferred", id(back))
+        assert left.due_ms >= before_ms + 1_000
+
+    assert back.finished == 0
+    assert [event.audit_id for event in limiter.producer.events(AUDIT)] == ["r1:deferred:1"]  # type: ignore[union-attr]
 
 
 _TWO = Defaults(1e6, 1_000_000, in_flight=2)

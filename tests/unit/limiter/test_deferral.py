@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from limiter_worker.accepted import DEFERRAL_HEADER, Accepted, Deferral, accepted_of
-from limiter_worker.deferral import WAITERS_MAX, Wait, Waiters, tier_of, wait_of
+from limiter_worker.deferral import WAITERS_MAX, Wait, Waiters, again_ms, tier_of, wait_of
 from limiter_worker.follow_ups import audit_of, follow_up
 from limiter_worker.terms import Defaults, Terms, terms_of
 from limiter_worker.verdicts import (
@@ -114,11 +114,20 @@ def test_a_deferred_request_comes_back_as_it_was_accepted() -> None:
     assert back.deferral == Deferral(number=1, origin=ACCEPTED_AT, denial=_DENIAL)
 
 
-def test_waits_are_counted_across_records() -> None:
-    """Each has an audit event of its own."""
-    second = _wait(_read_back(_wait(), NOW_MS + 5))
+@pytest.mark.parametrize(
+    ("retry_after_ms", "left_ms", "due_in_ms"),
+    [(700, 60_000, 1_000), (5_000, 8_000, 5_000), (700, 1_000, None), (5_000, 5_000, None)],
+)
+def test_who_waits_in_memory_is_asked_again_when_it_may_help(
+    retry_after_ms: int, left_ms: int, due_in_ms: int | None
+) -> None:
+    """Not within the same second, and never after the deadline."""
+    back = _read_back(_wait(), NOW_MS)
+    now_ms = back.request.deadline_ms - left_ms
+    denial = msgspec.structs.replace(_DENIAL, retry_after_ms=retry_after_ms)
+    refusal = refuse(back, ErrorCode.BUDGET_EXCEEDED, denial)
 
-    assert (second.deferral.number, second.deferral.origin) == (2, ACCEPTED_AT)
+    assert again_ms(back, refusal, now_ms) == (due_in_ms and now_ms + due_in_ms)
 
 
 def test_a_deferred_record_goes_to_its_tier_under_the_organization() -> None:

@@ -11,13 +11,12 @@ from limiter_worker.accepted import Accepted
 from limiter_worker.admission import Admission
 from limiter_worker.deferral import Waiters
 from limiter_worker.taken import Taken
-from limiter_worker.waiting_room import WaitingRoom
+from limiter_worker.waiting_room import ASKED_AT_ONCE, WaitingRoom
 from schemas.codec import encode
 from schemas.runtime.clock import Clock
 from schemas.runtime.consume.records import Record
-from schemas.runtime.produce import Producer
 from schemas.topics import DEFERRED_1S
-from tests.fakes.limiter_parts import FakeProducer, FakeRecord
+from tests.fakes.limiter_parts import FakeRecord
 from tests.unit.examples import ACCEPTED_AT, NOW_MS, accepted
 
 
@@ -54,13 +53,11 @@ class _Admitting:
 class _Room:
     clock: _SetClock = field(default_factory=_SetClock)
     admitting: _Admitting = field(default_factory=_Admitting)
-    producer: FakeProducer = field(default_factory=FakeProducer)
 
     def __post_init__(self) -> None:
         self.room = WaitingRoom(
             cast("Admission", self.admitting),
             Waiters(),
-            cast("Producer", self.producer),
             self.clock,
             self.admitting.again,
         )
@@ -77,8 +74,7 @@ class _Room:
         """Run the room beside ``work``, and on until it has nothing more to do."""
         task = asyncio.create_task(self.room.run())
         await work()
-        for _ in range(10):
-            await asyncio.sleep(0)
+        await asyncio.sleep(0.02)
         task.cancel()
         await asyncio.wait([task])
 
@@ -125,15 +121,36 @@ async def test_revoked_records_are_forgotten() -> None:
     assert (room.admitting.admitted, record.finished) == ([], 0)
 
 
-async def test_at_the_stop_what_waits_is_produced_again_as_it_is() -> None:
-    """Then its offset goes; so does that of what arrives while the process stops."""
+async def test_at_the_stop_what_waits_keeps_its_offset() -> None:
+    """Nothing is written again: whoever comes next reads it; so it is with what arrives meanwhile."""
     room = _Room()
-    records = await room.arrive(5_000, 1_000)
+    records = await room.arrive(-5, 1_000)
     await room.room.close()
-    records += await room.arrive(2_000)
+    records += await room.arrive(-2)
+    await room.running(room.arrive)
 
-    assert [record.finished for record in records] == [1, 1, 1]
-    assert {r.topic for r in room.producer.produced} == {DEFERRED_1S}
-    assert [r.value for r in room.producer.produced] == [record.value for record in records]
-    assert all(dict(r.headers) == {"request_id": b"r"} for r in room.producer.produced)
+    assert [record.finished for record in records] == [0, 0, 0]
     assert room.admitting.admitted == []
+
+
+async def test_who_was_asked_for_in_vain_waits_here_until_the_next_time() -> None:
+    """Its record stays where it is, and is handed over again when it is due."""
+    room = _Room()
+    (record,) = await room.arrive(-1)
+    await room.running(room.arrive)
+    room.room.push(record.as_record(), NOW_MS + 1_000)
+    await room.running(room.arrive)
+    assert room.admitting.admitted == [-1]
+
+    room.clock.ms += 1_000
+    await room.running(room.arrive)
+    assert room.admitting.admitted == [-1, -1]
+
+
+async def test_a_crowd_that_is_due_at_once_is_handed_over_in_handfuls() -> None:
+    """The ledger hears of thousands of waiters over many seconds, the earliest first."""
+    room = _Room()
+    await room.running(lambda: room.arrive(*range(-2_000, 0)))
+
+    assert room.admitting.admitted == list(range(-2_000, -2_000 + ASKED_AT_ONCE))
+    assert len(room.room) == 2_000 - ASKED_AT_ONCE
