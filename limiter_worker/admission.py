@@ -2,7 +2,8 @@
 
 One ledger round trip per batch, and a second one for those that would have to wait and must not. It
 fails closed: what the ledger or the configuration does not answer for is left, to be asked again; none
-is admitted or refused without a verdict. A request that cannot be decided ends alone.
+is admitted or ended without the ledger's verdict. The first decision on an id holds for all its copies,
+on its own terms. A request that cannot be decided ends alone.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from limiter_worker.accepted import accepted_of
+from limiter_worker.admitted_terms import decoded_terms
 from limiter_worker.culprits import Culprits
 from limiter_worker.deferral import Wait, Waiters, again_ms, wait_of
 from limiter_worker.execution import Execution
 from limiter_worker.readiness import standing_of
 from limiter_worker.taken import Decided, Taken
-from limiter_worker.terms import UNAVAILABLE, Defaults, NoTerms, Terms, decline_terms, terms_of
+from limiter_worker.terms import UNAVAILABLE, Defaults, Terms, decline_terms, terms_of
 from limiter_worker.verdicts import (
     Decidable,
     Dispatch,
@@ -29,17 +31,17 @@ from limiter_worker.verdicts import (
     end,
     is_without_effect,
     may_wait,
-    refuse_without_terms,
     was_produced_too_late,
 )
 from schemas.errors import ErrorCode
 from schemas.failures import Failure
-from schemas.hold_facts import Info, info_of
+from schemas.hold_facts import info_of
 from schemas.runtime.clock import Clock
 from schemas.runtime.config import ConfigFeed
 from schemas.runtime.consume.records import Record
 from schemas.runtime.ledger import answers
 from schemas.runtime.ledger.client import LedgerClient
+from schemas.runtime.ledger.documents import Decline
 from schemas.runtime.ledger.errors import LedgerUnavailable
 from schemas.runtime.telemetry import Metrics
 
@@ -47,13 +49,13 @@ _LOG = logging.getLogger(__name__)
 
 _ROLLS_MAX = 5
 
-Why: TypeAlias = Literal["config", "ledger", "rolled", "limit", "deferred"]
+Why: TypeAlias = Literal["config", "ledger", "limit", "deferred"]
 
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """A request without a decision, and what it waits for: the configuration, the ledger, the period
-    that has begun, a limit that nobody stated, or as a deferred one any limit."""
+    """A request without a decision, and what it waits for: the configuration, the ledger, a limit that
+    nobody stated, or as a deferred one any limit."""
 
     taken: Taken
     why: Why
@@ -150,10 +152,9 @@ class Admission:
         if is_without_effect(accepted.request, now_ms):
             self._drop(taken)
         elif was_produced_too_late(accepted, happened_ms):
-            ended = end(accepted, "expired", ErrorCode.SERVICE_UNAVAILABLE)
-            work.decided.append(taken.becomes(ended))
+            self._decline(taken, Decline(why="late"), work)
         elif taken.decline is not None:
-            work.open.append(_Open(taken, decline_terms(accepted.request, taken.decline)))
+            self._decline(taken, taken.decline, work)
         else:
             self._find_terms(taken, now_ms, work)
 
@@ -162,22 +163,21 @@ class Admission:
         standing = standing_of(accepted.request, self.config.snapshot)
         if standing == "not_yet" or (standing == "closed" and accepted.request.background):
             work.left.append(Left(taken, "config"))
-            return
-        if standing == "closed":
-            work.open.append(_Open(taken, decline_terms(accepted.request, UNAVAILABLE)))
-            return
-        if standing == "revoked":
-            ended = end(accepted, "refused", ErrorCode.INVALID_API_KEY)
-            work.decided.append(taken.becomes(ended))
-            return
-        info: Info = info_of(accepted.request, accepted.ref)
-        terms = terms_of(
-            accepted.request, self.config.snapshot, self.defaults, now_ms, info.encoded()
-        )
-        if isinstance(terms, NoTerms):
-            work.decided.append(taken.becomes(refuse_without_terms(accepted, terms)))
+        elif standing == "closed":
+            self._decline(taken, UNAVAILABLE, work)
+        elif standing == "revoked":
+            self._decline(taken, Decline(why="revoked"), work)
         else:
-            work.open.append(_Open(taken, terms))
+            info = info_of(accepted.request, accepted.ref).encoded()
+            terms = terms_of(accepted, self.config.snapshot, self.defaults, now_ms, info)
+            if isinstance(terms, Decline):
+                self._decline(taken, terms, work)
+            else:
+                work.open.append(_Open(taken, terms))
+
+    def _decline(self, taken: Taken, why: Decline, work: _Round) -> None:
+        """No limit is asked; the ledger keeps that, or says what was decided before."""
+        work.open.append(_Open(taken, decline_terms(taken.accepted.request, why)))
 
     def _drop(self, taken: Taken) -> None:
         """The request is over already, and nothing follows from its record."""
@@ -200,20 +200,20 @@ class Admission:
         taken = request.taken
         match verdict:
             case LedgerUnavailable():
-                if self.clock.now_ms() < taken.accepted.request.deadline_ms:
-                    work.left.append(Left(taken, "ledger"))
-                else:
-                    work.decided.append(taken.becomes(self._unanswered(taken)))
+                work.left.append(Left(self._told(taken), "ledger"))
             case Failure():
                 raise verdict
-            case answers.Rolled() if taken.rolls < _ROLLS_MAX:
-                work.left.append(Left(replace(taken, rolls=taken.rolls + 1), "rolled"))
+            case answers.Rolled(now_ms=now_ms) if taken.rolls < _ROLLS_MAX:
+                self._find_terms(replace(taken, rolls=taken.rolls + 1), now_ms, work)
             case answers.Rolled():
-                work.decided.append(taken.becomes(self._unanswered(taken)))
+                self._decline(taken, Decline(why="rolled"), work)
             case answers.Limited(id=limit) if limit in request.terms.admit.waits_for:
                 work.left.append(Left(taken, "limit"))
             case answers.Superseded() | answers.Duplicate(answer=None):
                 self._drop(taken)
+            case answers.Duplicate(answer=answers.Admitted() as earlier, terms=terms):
+                event = decoded_terms(terms).event(taken.accepted, earlier)
+                work.decided.append(taken.becomes(Dispatch(event)))
             case answers.Duplicate(answer=earlier):
                 assert earlier is not None, "what is over is dropped before"
                 work.decided.append(taken.becomes(self._verdict(request, earlier)))
@@ -231,13 +231,18 @@ class Admission:
         else:
             work.open.append(request.without_waiting())
 
-    def _unanswered(self, taken: Taken) -> End:
-        return end(taken.accepted, "expired", ErrorCode.SERVICE_UNAVAILABLE)
+    def _told(self, taken: Taken) -> Taken:
+        """Past its deadline a client that waits hears 503, once; its outcome waits for the ledger."""
+        request = taken.accepted.request
+        if taken.is_told or request.background or self.clock.now_ms() < request.deadline_ms:
+            return taken
+        unanswered = end(taken.accepted, "expired", ErrorCode.SERVICE_UNAVAILABLE)
+        self.execution.replies.offer(request, unanswered.terminal)
+        return replace(taken, is_told=True)
 
     def _verdict(self, request: _Open, answer: Decidable) -> Dispatch | End:
         self.metrics.count("tallygate_limit_decisions_total", type(answer).__name__.lower())
-        offset = self.config.snapshot.offset
-        return decide(request.taken.accepted, request.terms, answer, offset)
+        return decide(request.taken.accepted, request.terms, answer)
 
     def _wait(self, taken: Taken, refusal: End) -> Wait | Left | None:
         """A wait instead of the refusal, if there is time and room for it: first in a tier, from then on

@@ -14,15 +14,17 @@ from typing import Any
 from limiter_worker.follow_ups import follow_up
 from limiter_worker.replies import ReplySender
 from limiter_worker.taken import Taken
-from limiter_worker.verdicts import end
+from limiter_worker.terms import decline_terms
+from limiter_worker.verdicts import End, decide, end
 from schemas.errors import ErrorCode
 from schemas.failures import Poison, Transient
 from schemas.headers import passed_on
 from schemas.runtime.clock import Clock
 from schemas.runtime.consume.dead_letters import DeadLetters, TooManyDeadLetters
 from schemas.runtime.consume.records import Record
-from schemas.runtime.ledger import answers, documents
+from schemas.runtime.ledger import answers
 from schemas.runtime.ledger.client import LedgerClient
+from schemas.runtime.ledger.documents import Decline
 from schemas.runtime.ledger.errors import LedgerFault, LedgerUnavailable
 from schemas.runtime.produce import Producer
 from schemas.runtime.retry import retry_until
@@ -30,7 +32,8 @@ from schemas.runtime.telemetry import Metrics
 
 _LOG = logging.getLogger(__name__)
 
-_PRODUCE_DEADLINE_S = 3_600.0
+_WAITS_S = 3_600.0
+"""For broker or ledger; then the record is left to be read again."""
 
 
 @dataclass(slots=True)
@@ -83,11 +86,12 @@ class Culprits:
             record.finish()
 
     async def _end(self, taken: Taken, error: Exception) -> None:
-        """Every step is tried, and the record finished, unless the broker stays away for too long."""
+        """Every step is tried, and the record finished, unless broker or ledger stay away for too long."""
         try:
             try:
-                if await self._withdraw(taken):
-                    await self._fail(taken)
+                ended = await self._end_of(taken)
+                if ended is not None:
+                    await self._follow(taken, ended)
             finally:
                 await self._bury(taken, error)
         except Transient as away:
@@ -97,33 +101,32 @@ class Culprits:
             _LOG.exception("no outcome for %s", taken.accepted.request.request_id)
         taken.record.finish()
 
-    async def _withdraw(self, taken: Taken) -> bool:
-        """Return its hold and see to it that it is never admitted; False when it is over or runs:
-        then its end is somebody else's."""
-        request = taken.accepted.request
-        tombstone = documents.Cancel(
-            org=request.org, req=request.request_id, deadline_ms=request.deadline_ms
-        )
-        left_s = max(0, request.deadline_ms - self.clock.now_ms()) / 1000
-
-        async def cancel() -> answers.CancelAnswer:
-            return await self.ledger.cancel(tombstone)
-
+    async def _end_of(self, taken: Taken) -> End | None:
+        """How the request ends: by this defect, unless it was decided before; what it holds returns.
+        ``None`` when it runs or is over: then its end is somebody else's."""
+        terms = decline_terms(taken.accepted.request, Decline(why="defect"))
+        until_s = self.clock.monotonic_s() + _WAITS_S
         try:
-            answer = await retry_until(cancel, LedgerUnavailable, self.clock.monotonic_s() + left_s)
-        except (LedgerUnavailable, LedgerFault) as error:
-            # What it holds is voided by the reaper at its deadline.
-            _LOG.warning("no tombstone for %s: %r", request.request_id, error)
-            return True
-        return isinstance(answer, answers.Ok)
+            answer = await retry_until(
+                lambda: self.ledger.admit(terms.admit), LedgerUnavailable, until_s
+            )
+        except LedgerFault as error:
+            # Nobody else gets a decision on it either, and what it holds is voided by the reaper.
+            _LOG.error("no decision on %s: %r", taken.accepted.request.request_id, error)
+            return end(taken.accepted, "failed", ErrorCode.INTERNAL_ERROR)
+        first = answer.answer if isinstance(answer, answers.Duplicate) else answer
+        if first is None or isinstance(
+            first, answers.Admitted | answers.Superseded | answers.Rolled
+        ):
+            return None
+        decision = decide(taken.accepted, terms, first)
+        return decision if isinstance(decision, End) else None
 
-    async def _fail(self, taken: Taken) -> None:
-        ended = end(taken.accepted, "failed", ErrorCode.INTERNAL_ERROR)
+    async def _follow(self, taken: Taken, ended: End) -> None:
         self.replies.offer(taken.accepted.request, ended.terminal)
         outcome = follow_up(taken.accepted, ended, passed_on(taken.record.headers))
-        deadline_s = self.clock.monotonic_s() + _PRODUCE_DEADLINE_S
         try:
-            await self.producer.deliver([outcome], deadline_s)
+            await self.producer.deliver([outcome], self.clock.monotonic_s() + _WAITS_S)
         except Poison as error:
             _LOG.error("no outcome for %s: %r", taken.accepted.request.request_id, error)
 

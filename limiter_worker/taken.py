@@ -23,7 +23,9 @@ class Taken:
     decline: Decline | None = None
     """Why the gateway itself refuses it, if it does."""
     rolls: int = 0
-    """How often the ledger was in another period than this process."""
+    """How often the ledger was in another period than the one asked for."""
+    is_told: bool = False
+    """Whether the client has heard that its deadline passed while the ledger was away."""
 
     def becomes(self, decision: Dispatch | End | Wait) -> Decided:
         """The request with its decision."""

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from limiter_worker.accepted import Accepted
+from limiter_worker.admitted_terms import AdmittedTerms, admitted_terms
 from limiter_worker.periods import PeriodKind, period_at
 from schemas import keys
 from schemas.config_state import Snapshot
@@ -42,30 +44,12 @@ class Defaults:
 
 
 @dataclass(frozen=True, slots=True)
-class LimitFacts:
-    """How a limit is told to the client that ran into it."""
-
-    limit_type: str
-    unit: Unit
-    limit: int
-
-
-@dataclass(frozen=True, slots=True)
 class Terms:
     """What admission asks of the ledger for one request."""
 
     admit: Admit
-    price: PinnedPrice | None
-    facts: dict[str, LimitFacts]
-    """Limit id to facts."""
-
-
-@dataclass(frozen=True, slots=True)
-class NoTerms:
-    """The request cannot be admitted whatever the ledger says: its model or organization is gone,
-    or the model has no price where a budget applies."""
-
-    unpriced: bool
+    agreed: AdmittedTerms | None
+    """What stands in its admission; ``None`` of a request that is declined."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,33 +63,37 @@ class _Scope:
 
 
 def terms_of(
-    request: RequestAccepted, config: Snapshot, default: Defaults, now_ms: int, info: str
-) -> Terms | NoTerms:
-    """The terms under the configuration in force. ``info`` is handed back when a request is reaped.
+    accepted: Accepted, config: Snapshot, default: Defaults, now_ms: int, info: str
+) -> Terms | Decline:
+    """The terms under the configuration in force, or why there are none: its model or organization is
+    gone, or the model has no price where a budget applies. ``info`` is handed back at a reaping.
 
     Background work waits for the limits that nobody stated; those that an operator set refuse it.
     """
+    request = accepted.request
     if request.model not in config.models or request.org not in config.organizations:
-        return NoTerms(unpriced=False)
+        return Decline(why="gone")
     price = config.prices[request.model]
     scopes = list(_scopes(request, config))
     if price is None and any(scope.limits.budgets for scope in scopes):
-        return NoTerms(unpriced=True)
-    facts: dict[str, LimitFacts] = {}
+        return Decline(why="unpriced")
     tokens = request.input_tokens_bound + request.output_tokens_bound
     unstated: list[str] = []
-    rates = [r for s in scopes for r in _rates(s, default, tokens, facts, unstated)]
+    rates = [r for s in scopes for r in _rates(s, default, tokens, unstated)]
     in_flight = default.background if request.background else default.in_flight
-    leases = [lease for s in scopes for lease in _leases(s, in_flight, facts, unstated)]
+    leases = [lease for s in scopes for lease in _leases(s, in_flight, unstated)]
     amounts: dict[Unit, int] = {"requests": 1, "tokens": tokens}
     if price is not None:
         amounts["nano_usd"] = _cost_bound(request, price)
-    balances = _balances(scopes, amounts, now_ms, facts)
+    balances = _balances(scopes, amounts, now_ms)
+    agreed = admitted_terms(accepted, balances, price, config.offset)
     admit = Admit(
         org=request.org,
         req=request.request_id,
         deadline_ms=request.deadline_ms,
         accepted_ms=request.accepted_at_ms,
+        incarnation_ms=request.produce_by_ms,
+        terms=agreed.encoded(),
         rates=tuple(rates),
         leases=tuple(leases),
         balances=tuple(balances),
@@ -113,7 +101,7 @@ def terms_of(
         waits_for=tuple(unstated) if request.background else (),
         info=info,
     )
-    return Terms(admit, price, facts)
+    return Terms(admit, agreed)
 
 
 def decline_terms(request: RequestAccepted, decline: Decline) -> Terms:
@@ -123,28 +111,30 @@ def decline_terms(request: RequestAccepted, decline: Decline) -> Terms:
         req=request.request_id,
         deadline_ms=request.deadline_ms,
         accepted_ms=request.accepted_at_ms,
+        incarnation_ms=request.produce_by_ms,
         decline=decline,
     )
-    return Terms(admit, None, {})
+    return Terms(admit, None)
 
 
 UNAVAILABLE: Final = Decline(why="unavailable", retry_after_ms=2_000)
 """Limits of the request are not known here, so nobody can tell whether it meets them."""
 
 
-def removed_limit(limit_id: str, limit: int) -> LimitFacts:
-    """The facts of a limit that is no longer configured, as far as its id tells them."""
+def kind_of_limit(limit_id: str) -> tuple[str, Unit]:
+    """The type and unit that a client is told of a limit. They are in its id, so that a refusal is told
+    alike when the limit has been changed or removed since."""
     match limit_id.split(":"):
         case [_, "budget", _]:
-            return LimitFacts("budget", "nano_usd", limit)
+            return "budget", "nano_usd"
         case [_, "quota", "tokens", _]:
-            return LimitFacts("quota", "tokens", limit)
+            return "quota", "tokens"
         case [_, "quota", *_]:
-            return LimitFacts("quota", "requests", limit)
+            return "quota", "requests"
         case [_, "tokens_per_min"]:
-            return LimitFacts("rate_limit", "tokens", limit)
+            return "rate_limit", "tokens"
         case _:
-            return LimitFacts("rate_limit", "requests", limit)
+            return "rate_limit", "requests"
 
 
 def _cost_bound(request: RequestAccepted, price: PinnedPrice) -> int:
@@ -183,7 +173,6 @@ def _rates(
     scope: _Scope,
     default: Defaults,
     tokens: int,
-    facts: dict[str, LimitFacts],
     unstated: list[str],
 ) -> Iterator[Rate]:
     per_s = scope.limits.requests_per_s
@@ -194,42 +183,37 @@ def _rates(
         burst = burst or default.burst
         unstated.append(limit_id)
     if per_s is not None:
-        facts[limit_id] = LimitFacts("rate_limit", "requests", math.ceil(per_s))
         yield Rate(
             key=keys.request_rate_suffix(scope.key),
             id=limit_id,
             cost=1,
             burst=burst or max(1, math.ceil(per_s)),
             rate_milli_per_s=max(1, int(per_s * 1000)),
+            limit=math.ceil(per_s),
         )
     per_min = scope.limits.tokens_per_min
     if per_min is not None:
         limit_id = f"{scope.name}:tokens_per_min"
-        facts[limit_id] = LimitFacts("rate_limit", "tokens", per_min)
         yield Rate(
             key=keys.token_rate_suffix(scope.key),
             id=limit_id,
             cost=tokens,
             burst=per_min,
             rate_milli_per_s=max(1, per_min * 1000 // _MINUTE_S),
+            limit=per_min,
         )
 
 
-def _leases(
-    scope: _Scope, in_flight: int, facts: dict[str, LimitFacts], unstated: list[str]
-) -> Iterator[Lease]:
+def _leases(scope: _Scope, in_flight: int, unstated: list[str]) -> Iterator[Lease]:
     limit, limit_id = scope.limits.concurrency, f"{scope.name}:concurrency"
     if limit is None and scope.key == keys.ORG_SCOPE:
         limit, limit_id = in_flight, IN_FLIGHT
         unstated.append(limit_id)
     if limit is not None:
-        facts[limit_id] = LimitFacts("rate_limit", "requests", limit)
         yield Lease(key=keys.lease_suffix(scope.key), id=limit_id, limit=limit)
 
 
-def _balances(
-    scopes: list[_Scope], amounts: dict[Unit, int], now_ms: int, facts: dict[str, LimitFacts]
-) -> list[Balance]:
+def _balances(scopes: list[_Scope], amounts: dict[Unit, int], now_ms: int) -> list[Balance]:
     """One balance per scope, unit and period; where two limits meet on one, the lower holds.
 
     The organization's cost and tokens of the month are tracked without a limit, so that the ledger
@@ -259,8 +243,6 @@ def _balances(
         if unit not in amounts:
             continue
         period = period_at(kind, now_ms)
-        if limit is not None:
-            facts[limit_id] = LimitFacts("budget" if unit == "nano_usd" else "quota", unit, limit)
         balances.append(
             Balance(
                 key=keys.balance_suffix(f"{scope_key}/{unit}", period.id),

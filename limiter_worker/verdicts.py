@@ -8,23 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, TypeAlias, assert_never
 
-import msgspec
-
 from limiter_worker.accepted import Accepted
-from limiter_worker.terms import LimitFacts, NoTerms, Terms, removed_limit
-from schemas.claim_check import is_elsewhere
+from limiter_worker.terms import Terms, kind_of_limit
 from schemas.clock_estimate import APPEND_MARGIN_MS
 from schemas.errors import ERRORS, ErrorCode
-from schemas.events import (
-    Denial,
-    Hold,
-    RequestAccepted,
-    RequestAdmitted,
-    RequestFinished,
-)
+from schemas.events import Denial, RequestAccepted, RequestAdmitted, RequestFinished
 from schemas.frames import Terminal
 from schemas.runtime.ledger import answers
-from schemas.runtime.ledger.documents import Balance, DeclineReason
+from schemas.runtime.ledger.documents import DeclineReason
 from schemas.topics import NO_EFFECT_AFTER_MS
 
 Decidable: TypeAlias = (
@@ -69,21 +60,20 @@ def may_wait(answer: Decidable) -> bool:
     return isinstance(answer, answers.Contended | answers.Limited)
 
 
-def decide(
-    accepted: Accepted, terms: Terms, answer: Decidable, config_offset: int
-) -> Dispatch | End:
-    """What the answer means for the request."""
+def decide(accepted: Accepted, terms: Terms, answer: Decidable) -> Dispatch | End:
+    """What the answer means for the request. An admission is made on the terms that were agreed to."""
     match answer:
         case answers.Admitted():
-            return Dispatch(_admitted(accepted, terms, answer, config_offset))
+            assert terms.agreed is not None, "nothing that is declined is admitted"
+            return Dispatch(terms.agreed.event(accepted, answer))
         case answers.Limited():
-            denial = _denial(terms.facts, answer, answer.retry_after_ms)
+            denial = _denial(answer, answer.retry_after_ms)
             return refuse(accepted, ErrorCode.RATE_LIMIT_EXCEEDED, denial)
         case answers.Contended():
-            denial = _denial(terms.facts, answer, answer.retry_after_ms)
+            denial = _denial(answer, answer.retry_after_ms)
             return refuse(accepted, _spent_code(denial), denial, http_status=429)
         case answers.Refused():
-            denial = _denial(terms.facts, answer, None)
+            denial = _denial(answer, None)
             if answer.why == "too_large":
                 return refuse(accepted, ErrorCode.REQUEST_TOO_LARGE_FOR_LIMIT, denial)
             return refuse(accepted, _spent_code(denial), denial)
@@ -96,12 +86,6 @@ def decide(
             return end(accepted, "cancelled", ErrorCode.REQUEST_CANCELLED)
         case _:
             assert_never(answer)
-
-
-def refuse_without_terms(accepted: Accepted, why: NoTerms) -> End:
-    """The end of a request that no limits could be found for."""
-    code = ErrorCode.MODEL_UNPRICED if why.unpriced else ErrorCode.MODEL_NOT_FOUND
-    return end(accepted, "refused", code)
 
 
 def refuse(
@@ -187,45 +171,15 @@ def _spent_code(denial: Denial) -> ErrorCode:
 
 
 def _denial(
-    facts: dict[str, LimitFacts],
     answer: answers.Limited | answers.Contended | answers.Refused,
     retry_after_ms: int | None,
 ) -> Denial:
-    # A redelivered request gets its first verdict, whose limit may have been removed since.
-    fact = facts.get(answer.id) or removed_limit(answer.id, answer.limit)
+    limit_type, unit = kind_of_limit(answer.id)
     return Denial(
         limit_id=answer.id,
-        limit_type=fact.limit_type,
-        unit=fact.unit,
+        limit_type=limit_type,
+        unit=unit,
         current_usage=answer.usage,
-        limit=fact.limit,
+        limit=answer.limit,
         retry_after_ms=retry_after_ms,
-    )
-
-
-def _admitted(
-    accepted: Accepted, terms: Terms, answer: answers.Admitted, config_offset: int
-) -> RequestAdmitted:
-    return RequestAdmitted(
-        request_id=accepted.request.request_id,
-        org=accepted.request.org,
-        accepted=accepted.record,
-        accepted_ref=accepted.ref,
-        payload_elsewhere=is_elsewhere(accepted.request),
-        admitted_at_ms=accepted.appended_at_ms,
-        holds=[_hold(balance) for balance in terms.admit.balances],
-        price=terms.price,
-        rate_status=msgspec.json.encode(answer.remaining).decode(),
-        config_offset=config_offset,
-    )
-
-
-def _hold(balance: Balance) -> Hold:
-    return Hold(
-        key=balance.key,
-        unit=balance.unit,
-        amount=balance.amount,
-        limit=balance.limit,
-        start_ms=balance.start_ms,
-        end_ms=balance.end_ms or 0,
     )

@@ -108,8 +108,8 @@ class ModelLedger:
             self.failures.get(doc.req) or self.model.admit(doc, self._now_us()) for doc in batch
         ]
 
-    async def cancel(self, document: documents.Cancel) -> answers.CancelAnswer:
-        return self.model.cancel(document, self._now_us())
+    async def admit(self, document: documents.Admit) -> answers.AdmitAnswer:
+        return self.model.admit(document, self._now_us())
 
     def state_of(self, request_id: str, org: str = "acme") -> str:
         attempt = self.model.attempts.get((org, request_id))
@@ -186,7 +186,7 @@ class Limiter:
         self.left = []
         while batch:
             left = await parts.admission.admit(batch)
-            batch = [each.taken for each in left if each.why in ("ledger", "rolled")]
+            batch = [each.taken for each in left if each.why == "ledger"]
             self.left += [each for each in left if each.taken not in batch]
         await parts.settled()
         return self.producer.produced[before:]

@@ -15,6 +15,7 @@ import pytest_asyncio
 from redis.asyncio import Redis
 
 from limiter_worker.deferral import WAITERS_MAX
+from limiter_worker.periods import period_at
 from schemas.codec import decode_as
 from schemas.entities import Budget, Limits, Model, Quota, Target
 from schemas.events import (
@@ -265,18 +266,20 @@ async def test_a_period_that_rolls_over_under_load_admits_what_the_new_one_holds
     assert all(record.finished == 1 for record in records)
 
 
-async def test_a_clock_that_stays_in_the_wrong_period_admits_nothing(
+async def test_a_clock_that_stays_in_the_wrong_period_costs_nobody_anything(
     limiter: Limiter, store: Redis
 ) -> None:
-    """The ledger's clock decides; after five tries the client hears 503 and nothing is held."""
+    """The ledger's clock decides: asked again with the time it told, the request is held in its day."""
     limiter.config.snapshot = configuration(org=Limits(quotas=(Quota(30, "requests", "day"),)))
+    record = limiter.record(_request(1))
     limiter.clock = _BehindThenRight(10_000)
-    await limiter.handle(limiter.record(_request(1)))
+    await limiter.handle(record)
 
-    (outcome,) = limiter.producer.events(OUTCOMES)
-    assert isinstance(outcome, RequestFinished)
-    assert (outcome.status, outcome.http_status) == ("expired", 503)
-    assert [key async for key in store.scan_iter("{acme}:b:*")] == []
+    (admitted,) = limiter.producer.events(DISPATCH)
+    assert isinstance(admitted, RequestAdmitted)
+    today = period_at("day", Clock().now_ms()).id
+    keys = [key.decode() async for key in store.scan_iter("{acme}:b:org/requests:*")]
+    assert keys == [f"{{acme}}:b:org/requests:{today}"]
 
 
 class _Books:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from limiter_worker.accepted import Accepted
+from schemas.codec import encode
 from schemas.config_state import Snapshot, pinned_price
 from schemas.entities import Backend, Key, Limits, Model, Organization, Project, Target, User
 from schemas.events import (
@@ -51,6 +53,11 @@ def accepted(**more: Any) -> RequestAccepted:
         "reply_to": "ing:ingress-0",
     }
     return RequestAccepted(**(fields | more))
+
+
+def as_read(request: RequestAccepted, appended_at_ms: int = NOW_MS + 2) -> Accepted:
+    """The request as the limiter takes it from its record."""
+    return Accepted(request, encode(request), ACCEPTED_AT, appended_at_ms)
 
 
 def hold(key: str, unit: str, amount: int) -> Hold:

@@ -107,9 +107,10 @@ class Declined(Answer, frozen=True, kw_only=True):
 
 
 class Rolled(Answer, frozen=True, kw_only=True):
-    """The period named is not the current one; ask again with the current one."""
+    """The period named is not the current one; ask again with that of `now_ms`, the ledger's time."""
 
     id: str
+    now_ms: int
 
 
 class Expired(Answer, frozen=True):

@@ -33,7 +33,8 @@ class RequestDocument(Document, frozen=True, kw_only=True):
 class Rate(Part, frozen=True, kw_only=True):
     """A token bucket to charge: `burst` units deep, refilled at thousandths of a unit per second.
 
-    The rate is positive; exact while cost, burst and rate stay below 9e10.
+    `limit` is what a refusal tells, the burst without it. The rate is positive; exact while cost, burst
+    and rate stay below 9e10.
     """
 
     key: str
@@ -41,6 +42,7 @@ class Rate(Part, frozen=True, kw_only=True):
     cost: int
     burst: int
     rate_milli_per_s: int
+    limit: int | None = None
 
 
 class Lease(Part, frozen=True, kw_only=True):

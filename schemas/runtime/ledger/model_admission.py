@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from schemas.runtime.ledger import answers, documents
 from schemas.runtime.ledger.model_attempts import Attempt
-from schemas.runtime.ledger.model_limits import is_waited_for, unasked
+from schemas.runtime.ledger.model_limits import Scope, is_waited_for, unasked
 from schemas.runtime.ledger.model_state import LedgerState
 
 
@@ -54,9 +54,18 @@ class Admission(LedgerState):
             return answers.Cancelled()
         if not known.state:
             return None
+        if known.state == "RESERVED" and doc.decline is not None and doc.decline.why == "defect":
+            return self._take_back((doc.org, doc.req), doc.decline)
         stands = known.state in ("RESERVED", "RUNNING", "REFUSED")
         answer = known.answer if stands else None
         return answers.Duplicate(answer=answer, state=known.state, terms=known.terms)
+
+    def _take_back(self, scope: Scope, decline: documents.Decline) -> answers.Declined:
+        self._withdraw(scope, "REFUSED")
+        self.expiring.pop(scope, None)
+        declined = answers.Declined(why=decline.why, retry_after_ms=decline.retry_after_ms)
+        self.attempts[scope].answer = declined
+        return declined
 
     def cancel(self, doc: documents.Cancel, now_us: int) -> answers.CancelAnswer:
         """See tg1_cancel."""

@@ -87,7 +87,7 @@ class Limits:
         for balance in doc.balances:
             end_ms = math.inf if balance.end_ms is None else balance.end_ms
             if not balance.start_ms <= now_us // 1000 < end_ms:
-                return answers.Rolled(id=balance.id)
+                return answers.Rolled(id=balance.id, now_ms=now_us // 1000)
         return self.balance_refusal(doc.org, doc.balances, {})
 
     def _ahead_us(self, org: str, key: str, now_us: int) -> Fraction:
@@ -105,7 +105,7 @@ class Limits:
         return answers.Limited(
             id=rate.id,
             usage=math.ceil(ahead * rate.rate_milli_per_s / 10**9),
-            limit=rate.burst,
+            limit=rate.burst if rate.limit is None else rate.limit,
             retry_after_ms=math.ceil(wait_us / 1000),
         )
 

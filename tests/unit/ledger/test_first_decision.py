@@ -148,3 +148,25 @@ def test_a_refused_readmission_is_kept(ledger: Ledger) -> None:
     assert isinstance(refused, answers.Contended)
     ledger.model.cancel(Cancel(org="acme", req="other", deadline_ms=0), T0_MS * 1000)
     assert ledger.model.start(start, T0_MS * 1000) == refused
+
+
+def test_a_defect_takes_back_what_was_admitted_and_did_not_start(ledger: Ledger) -> None:
+    """Its hold returns, and every copy hears that end; what runs is left alone."""
+    defect = Decline(why="defect")
+    declined = answers.Declined(why="defect")
+    ledger.admit(balances=(BUDGET,))
+
+    assert ledger.admit(decline=defect) == declined
+    assert ledger.model.limits.balances["acme", "b:x"]["reserved"] == 0
+    assert ledger.admit() == answers.Duplicate(answer=declined, state="REFUSED", terms="price 7")
+    running = ledger.admit(req="r2")
+    ledger.model.start(Start(org="acme", req="r2", owner="d", lease_ms=9_000), T0_MS * 1000)
+    copy = ledger.admit(req="r2", decline=defect)
+    assert copy == answers.Duplicate(answer=running, state="RUNNING", terms="price 7")  # type: ignore[arg-type]
+
+
+def test_a_period_that_is_over_is_told_with_the_ledgers_time(ledger: Ledger) -> None:
+    """Whatever clock its limiter has, the next try names the right period."""
+    yesterday = Balance(key="b:d", unit="requests", amount=1, start_ms=0, end_ms=T0_MS)
+
+    assert ledger.admit(balances=(yesterday,)) == answers.Rolled(id="", now_ms=T0_MS)

@@ -261,7 +261,9 @@ def test_a_deferred_request_may_ask_its_rate_again(ledger: Ledger) -> None:
 def test_a_period_that_is_over_takes_nothing(ledger: Ledger) -> None:
     """At the very end of a period its balance has rolled over, and no limit was charged."""
     ledger.now_ms = PERIOD_END_MS
-    assert ledger.admit("r1", usd(1), rates=(rate(),)) == answers.Rolled(id="month")
+    assert ledger.admit("r1", usd(1), rates=(rate(),)) == answers.Rolled(
+        id="month", now_ms=PERIOD_END_MS
+    )
     assert ledger.month() == {}
     assert ledger.model.limits.buckets == {}
 

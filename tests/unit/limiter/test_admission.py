@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from limiter_worker import admission, culprits, taken
+from limiter_worker.accepted import Accepted
 from limiter_worker.terms import Defaults, terms_of
 from schemas.config_state import Snapshot
 from schemas.entities import Limits
@@ -81,10 +82,10 @@ async def test_a_request_whose_limits_cannot_be_found_fails_alone(
 ) -> None:
     """And no redelivery admits it."""
 
-    def fail(request: RequestAccepted, *more: Any) -> Any:
-        if request.request_id == "r1":
+    def fail(accepted: Accepted, *more: Any) -> Any:
+        if accepted.request.request_id == "r1":
             raise ZeroDivisionError
-        return terms_of(request, *more)
+        return terms_of(accepted, *more)
 
     monkeypatch.setattr(admission, "terms_of", fail)
     limiter, ledger = _limiter()
@@ -92,7 +93,7 @@ async def test_a_request_whose_limits_cannot_be_found_fails_alone(
     await limiter.handle(*records)
 
     _assert_only_the_second_failed(limiter, records)
-    assert ledger.state_of("r1") == "CANCELLED"
+    assert ledger.state_of("r1") == "REFUSED"
 
 
 async def test_a_request_that_the_ledger_rejects_fails_alone() -> None:
@@ -126,7 +127,7 @@ async def test_what_an_admitted_request_holds_returns_when_it_cannot_go_on(
     await limiter.handle(*records)
 
     _assert_only_the_second_failed(limiter, records)
-    assert ledger.state_of("r1") == "CANCELLED"
+    assert ledger.state_of("r1") == "REFUSED"
     held = ledger.model.limits.balances["acme", "b:org/tokens:" + _month()]["reserved"]
     assert held == 2 * 1_500
 
@@ -174,7 +175,7 @@ async def test_a_defect_that_strikes_the_failed_outcome_too_leaves_nothing_unfin
 
     assert record.finished == 1
     assert [r.topic for r in limiter.producer.produced] == [_LETTERS]
-    assert ledger.state_of("r1") == "CANCELLED"
+    assert ledger.state_of("r1") == "REFUSED"
 
 
 async def test_a_request_that_ran_meanwhile_gets_no_second_outcome() -> None:
@@ -192,7 +193,8 @@ async def test_a_request_that_ran_meanwhile_gets_no_second_outcome() -> None:
 
 
 async def test_what_the_ledger_does_not_answer_for_is_left() -> None:
-    """The rest of the batch goes on; past its deadline it hears 503."""
+    """The rest of the batch goes on; past its deadline it hears 503, but nothing ends without a
+    decision that its copies hear too."""
     limiter, ledger = _limiter()
     ledger.failures = {f"r{number}": LedgerUnavailable("away") for number in (1, 2)}
     over_ms = Clock().now_ms() - 1
@@ -200,14 +202,23 @@ async def test_what_the_ledger_does_not_answer_for_is_left() -> None:
     parts = limiter.parts()
     records = [limiter.record(request) for request in batch]
     left = await parts.admission.admit(parts.admission.take([r.as_record() for r in records]))
+    left = await parts.admission.admit([each.taken for each in left])
     await parts.settled()
 
     assert [(each.taken.accepted.request.request_id, each.why) for each in left] == [
-        ("r1", "ledger")
+        ("r1", "ledger"),
+        ("r2", "ledger"),
     ]
-    assert _dispatched(limiter) == ["r0"]
-    assert _outcomes(limiter) == {"r2": ("expired", 503)}
-    assert [record.finished for record in records] == [1, 0, 1]
+    assert (_dispatched(limiter), _outcomes(limiter)) == (["r0"], {})
+    (frame,) = limiter.bus.sent
+    assert isinstance(frame.content, Terminal)
+    assert (frame.request_id, frame.content.http_status) == ("r2", 503)
+    assert [record.finished for record in records] == [1, 0, 0]
+
+    ledger.failures = {}
+    assert await parts.admission.admit([each.taken for each in left]) == []
+    await parts.settled()
+    assert _outcomes(limiter) == {"r2": ("expired", 504)}
 
 
 async def test_a_request_whose_limits_are_not_here_is_not_asked_for() -> None:

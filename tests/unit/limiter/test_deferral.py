@@ -158,9 +158,9 @@ def test_a_deferred_request_is_not_too_late_for_its_produce_deadline() -> None:
 
 def test_a_wait_in_vain_names_the_limit() -> None:
     """When the deadline passed meanwhile, the outcome still says for what."""
-    terms = terms_of(accepted(), configuration(), Defaults(100, 200, in_flight=256), NOW_MS, "")
+    terms = terms_of(_accepted(), configuration(), Defaults(100, 200, in_flight=256), NOW_MS, "")
     assert isinstance(terms, Terms)
-    ending = decide(_read_back(_wait(), NOW_MS + 5), terms, answers.Expired(), 7)
+    ending = decide(_read_back(_wait(), NOW_MS + 5), terms, answers.Expired())
 
     assert isinstance(ending, End)
     assert (ending.outcome.status, ending.outcome.http_status) == ("expired", 504)
@@ -200,7 +200,7 @@ def test_the_policy_nearest_to_the_caller_decides(scopes: dict[str, Any], waits:
     """Key before user before project before organization; none refuses."""
     limits: dict[str, Any] = {name: Limits(on_limit=policy) for name, policy in scopes.items()}
     config = configuration(**limits)
-    terms = terms_of(accepted(), config, Defaults(100, 200, in_flight=256), NOW_MS, "")
+    terms = terms_of(_accepted(), config, Defaults(100, 200, in_flight=256), NOW_MS, "")
 
     assert isinstance(terms, Terms)
     assert terms.admit.defer == waits
@@ -292,11 +292,9 @@ def test_auditors_hear_of_every_refusal() -> None:
 def test_auditors_do_not_hear_of_what_was_granted_or_given_up() -> None:
     """An admission has a record of its own; a cancellation is the client's."""
     request = _accepted()
-    terms = terms_of(
-        request.request, configuration(), Defaults(100, 200, in_flight=256), NOW_MS, ""
-    )
+    terms = terms_of(request, configuration(), Defaults(100, 200, in_flight=256), NOW_MS, "")
     assert isinstance(terms, Terms)
-    admitted = decide(request, terms, answers.Admitted(), 7)
+    admitted = decide(request, terms, answers.Admitted())
     cancelled = end(request, "cancelled", ErrorCode.REQUEST_CANCELLED)
 
     assert isinstance(admitted, Dispatch)

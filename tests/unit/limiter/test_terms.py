@@ -6,12 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limiter_worker.terms import Defaults, LimitFacts, NoTerms, Terms, removed_limit, terms_of
+from limiter_worker.admitted_terms import decoded_terms
+from limiter_worker.terms import Defaults, Terms, kind_of_limit, terms_of
 from schemas.config_state import Snapshot, pinned_price
 from schemas.entities import Budget, Limits, Model, Quota, Target
 from schemas.events import RequestAccepted
 from schemas.money import TokenCounts, cost_nano_usd
-from tests.unit.examples import NOW_MS, accepted, configuration, priced_model
+from schemas.runtime.ledger.documents import Decline
+from tests.unit.examples import NOW_MS, accepted, as_read, configuration, priced_model
 
 _DEFAULT = Defaults(requests_per_s=100, burst=200, in_flight=256)
 _UNPRICED = Model(backends=(Target(backend="b1"),))
@@ -19,9 +21,16 @@ _LIMIT = Limits(concurrency=1, tokens_per_min=600, budgets=(Budget("5", "day"),)
 
 
 def _terms(config: Snapshot, request: RequestAccepted | None = None) -> Terms:
-    terms = terms_of(request or accepted(), config, _DEFAULT, NOW_MS, "info")
+    terms = terms_of(as_read(request or accepted()), config, _DEFAULT, NOW_MS, "info")
     assert isinstance(terms, Terms)
     return terms
+
+
+def _limits_of(terms: Terms) -> set[str]:
+    """The ids that a refusal may name."""
+    admit = terms.admit
+    ids = {rate.id for rate in admit.rates} | {lease.id for lease in admit.leases}
+    return ids | {balance.id for balance in admit.balances if balance.limit is not None}
 
 
 _PRICES_USD = st.integers(0, 10_000_000).map(lambda micro: f"{micro / 1_000_000:.6f}")
@@ -42,7 +51,8 @@ def test_the_hold_is_never_below_the_cost_of_any_use_within_the_bounds(
         input_tokens_bound=data.draw(st.integers(0, 10**6)),
         output_tokens_bound=data.draw(st.integers(0, 10**5)),
     )
-    terms = _terms(configuration(model=model), request)
+    config = configuration(model=model)
+    price, terms = config.prices["echo"], _terms(config, request)
     held = {balance.unit: balance.amount for balance in terms.admit.balances}
     input_tokens = data.draw(st.integers(0, request.input_tokens_bound))
     used = TokenCounts(
@@ -51,9 +61,9 @@ def test_the_hold_is_never_below_the_cost_of_any_use_within_the_bounds(
         data.draw(st.integers(0, input_tokens)),
     )
 
-    assert terms.price == pinned_price("echo", model, 4)
-    assert terms.price is not None
-    assert cost_nano_usd(terms.price, used) <= held["nano_usd"]
+    assert price == pinned_price("echo", model, 4)
+    assert price is not None
+    assert cost_nano_usd(price, used) <= held["nano_usd"]
     assert used.input_tokens + used.output_tokens <= held["tokens"]
 
 
@@ -62,9 +72,8 @@ def test_every_scope_contributes_its_limits() -> None:
     terms = _terms(configuration(org=_LIMIT, project=_LIMIT, key=_LIMIT, user=_LIMIT))
 
     for scope in ("org", "project", "key", "user"):
-        assert {f"{scope}:tokens_per_min", f"{scope}:concurrency", f"{scope}:budget:day"} <= set(
-            terms.facts
-        )
+        named = {f"{scope}:tokens_per_min", f"{scope}:concurrency", f"{scope}:budget:day"}
+        assert named <= _limits_of(terms)
     admit = terms.admit
     keys = [r.key for r in admit.rates] + [c.key for c in admit.leases]
     keys += [b.key for b in admit.balances]
@@ -80,7 +89,7 @@ def test_absent_project_and_user_contribute_nothing(request_: RequestAccepted) -
     """Their limits are those of others."""
     terms = _terms(configuration(project=_LIMIT, user=_LIMIT), request_)
 
-    assert {name.split(":")[0] for name in terms.facts} == {"org", "key"}
+    assert {name.split(":")[0] for name in _limits_of(terms)} == {"org", "key"}
 
 
 def test_organizations_and_keys_without_a_rate_get_the_default() -> None:
@@ -149,7 +158,6 @@ def test_where_two_limits_meet_the_lower_holds() -> None:
         "b:org/nano_usd:2023-11": ("org:budget:month", 5_000_000_000, 5_000_000),
         "b:org/requests:2023-11-14": ("org:quota:requests:day", 9, 1),
     }
-    assert terms.facts["org:quota:requests:day"] == LimitFacts("quota", "requests", 9)
 
 
 def test_a_total_budget_has_no_end() -> None:
@@ -158,21 +166,6 @@ def test_a_total_budget_has_no_end() -> None:
     balance = next(b for b in terms.admit.balances if b.id == "user:budget:total")
 
     assert (balance.key, balance.start_ms, balance.end_ms) == ("b:user/ada/nano_usd:total", 0, None)
-
-
-def test_every_limit_of_the_ledger_can_be_told_to_the_client() -> None:
-    """Each id the ledger may name has its facts."""
-    limits = Limits(
-        tokens_per_min=600,
-        concurrency=1,
-        budgets=(Budget("5", "day"), Budget("5", "total")),
-        quotas=(Quota(9, "tokens", "month"), Quota(9, "requests", "day")),
-    )
-    terms = _terms(configuration(org=limits, project=limits, key=limits, user=limits))
-    admit = terms.admit
-    ids = {r.id for r in admit.rates} | {c.id for c in admit.leases}
-
-    assert ids | {b.id for b in admit.balances if b.limit is not None} == set(terms.facts)
 
 
 @pytest.mark.parametrize(
@@ -189,10 +182,11 @@ def test_a_model_without_a_price_is_refused_where_a_budget_applies(
     limits: dict[str, Limits], answer: bool
 ) -> None:
     """Elsewhere it is admitted, and its cost is not held."""
-    terms = terms_of(accepted(), configuration(model=_UNPRICED, **limits), _DEFAULT, NOW_MS, "")
+    config = configuration(model=_UNPRICED, **limits)
+    terms = terms_of(as_read(accepted()), config, _DEFAULT, NOW_MS, "")
 
     if answer:
-        assert terms == NoTerms(unpriced=True)
+        assert terms == Decline(why="unpriced")
     else:
         assert isinstance(terms, Terms)
         assert "nano_usd" not in {balance.unit for balance in terms.admit.balances}
@@ -203,9 +197,9 @@ def test_a_model_without_a_price_is_refused_where_a_budget_applies(
 )
 def test_without_model_or_organization_there_are_no_terms(gone: dict[str, str]) -> None:
     """They were removed after ingress accepted the request."""
-    request = accepted(**gone)
+    terms = terms_of(as_read(accepted(**gone)), configuration(), _DEFAULT, NOW_MS, "")
 
-    assert terms_of(request, configuration(), _DEFAULT, NOW_MS, "") == NoTerms(unpriced=False)
+    assert terms == Decline(why="gone")
 
 
 def test_the_request_is_named_to_the_ledger() -> None:
@@ -213,19 +207,38 @@ def test_the_request_is_named_to_the_ledger() -> None:
     admit = _terms(configuration(model=priced_model())).admit
 
     assert (admit.org, admit.req, admit.info) == ("acme", accepted().request_id, "info")
+    assert admit.incarnation_ms == accepted().produce_by_ms
     assert (admit.accepted_ms, admit.deadline_ms) == (NOW_MS, NOW_MS + 60_000)
 
 
-def test_the_id_of_a_removed_limit_tells_its_facts() -> None:
-    """The same as when it was configured, but for the number, which the ledger states."""
+def test_what_would_be_agreed_to_is_named_to_the_ledger() -> None:
+    """Price, holds and configuration, as they stand in the admission; few bytes of it."""
+    terms = _terms(configuration(model=priced_model(), org=_LIMIT, key=_LIMIT))
+
+    assert decoded_terms(terms.admit.terms) == terms.agreed
+    assert len(terms.admit.terms) < 1_000
+
+
+def test_the_id_of_a_limit_tells_its_type_and_unit() -> None:
+    """So that a refusal is told alike when its limit was removed; the number is the ledger's."""
     limits = Limits(
         tokens_per_min=600,
         concurrency=600,
         budgets=(Budget("5", "day"), Budget("5", "total")),
         quotas=(Quota(600, "tokens", "month"), Quota(600, "requests", "day")),
     )
-    for limit_id, fact in _terms(configuration(org=limits)).facts.items():
-        assert removed_limit(limit_id, fact.limit) == fact
+    stated = _limits_of(_terms(configuration(org=limits)))
+
+    assert {limit_id: kind_of_limit(limit_id) for limit_id in stated} == {
+        "org:requests_per_s": ("rate_limit", "requests"),
+        "org:tokens_per_min": ("rate_limit", "tokens"),
+        "key:requests_per_s": ("rate_limit", "requests"),
+        "org:concurrency": ("rate_limit", "requests"),
+        "org:budget:day": ("budget", "nano_usd"),
+        "org:budget:total": ("budget", "nano_usd"),
+        "org:quota:tokens:month": ("quota", "tokens"),
+        "org:quota:requests:day": ("quota", "requests"),
+    }
 
 
 def test_an_organization_without_a_concurrency_gets_the_default_lease() -> None:

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from limiter_worker.accepted import Accepted
-from limiter_worker.terms import Defaults, NoTerms, Terms, terms_of
+from limiter_worker.terms import Defaults, Terms, terms_of
 from limiter_worker.verdicts import (
     Decidable,
     Dispatch,
@@ -16,7 +16,6 @@ from limiter_worker.verdicts import (
     decide,
     end,
     is_without_effect,
-    refuse_without_terms,
     was_produced_too_late,
 )
 from schemas.codec import encode
@@ -24,6 +23,7 @@ from schemas.entities import Budget, Limits, Quota
 from schemas.errors import ErrorCode
 from schemas.events import PinnedPrice
 from schemas.runtime.ledger import answers
+from schemas.runtime.ledger.documents import DeclineReason
 from schemas.topics import NO_EFFECT_AFTER_MS
 from tests.unit.examples import ACCEPTED_AT, NOW_MS, accepted, configuration
 
@@ -43,13 +43,13 @@ def _accepted(**more: Any) -> Accepted:
 
 def _terms(limits: Limits = _LIMITS) -> Terms:
     config = configuration(org=limits)
-    terms = terms_of(accepted(), config, Defaults(100, 200, in_flight=256), NOW_MS, "")
+    terms = terms_of(_accepted(), config, Defaults(100, 200, in_flight=256), NOW_MS, "")
     assert isinstance(terms, Terms)
     return terms
 
 
 def _ended(answer: Decidable) -> End:
-    decision = decide(_accepted(), _terms(), answer, 7)
+    decision = decide(_accepted(), _terms(), answer)
     assert isinstance(decision, End)
     return decision
 
@@ -116,7 +116,7 @@ def test_admission_embeds_the_accepted_record_verbatim() -> None:
     accepted_ = _accepted()
     terms = _terms()
     left = answers.RateStatus(id="org:requests_per_s", limit=200, remaining=199, reset_ms=10)
-    decision = decide(accepted_, terms, answers.Admitted(remaining=(left,)), 7)
+    decision = decide(accepted_, terms, answers.Admitted(remaining=(left,)))
 
     assert isinstance(decision, Dispatch)
     event = decision.event
@@ -132,7 +132,7 @@ def test_admission_embeds_the_accepted_record_verbatim() -> None:
 def test_a_period_without_end_is_written_as_zero() -> None:
     """The record has no null there; the dispatcher reads it back as none."""
     terms = _terms(Limits(budgets=(Budget("5", "total"),)))
-    decision = decide(_accepted(), terms, answers.Admitted(), 7)
+    decision = decide(_accepted(), terms, answers.Admitted())
 
     assert isinstance(decision, Dispatch)
     assert next(h.end_ms for h in decision.event.holds if h.key.endswith(":total")) == 0
@@ -153,7 +153,7 @@ def test_a_redelivery_makes_the_same_bytes(answer: Decidable) -> None:
     """Its time is the time of the append, not of the decision."""
 
     def decided() -> bytes:
-        decision = decide(_accepted(), _terms(), answer, 7)
+        decision = decide(_accepted(), _terms(), answer)
         return encode(decision.event if isinstance(decision, Dispatch) else decision.outcome)
 
     assert decided() == decided()
@@ -161,21 +161,33 @@ def test_a_redelivery_makes_the_same_bytes(answer: Decidable) -> None:
 
 def test_an_earlier_refusal_stands_after_its_limit_was_removed() -> None:
     """The ledger repeats its first verdict to a redelivery, whatever is configured by then."""
-    decision = decide(_accepted(), _terms(Limits()), _BUDGET, 8)
+    decision = decide(_accepted(), _terms(Limits()), _BUDGET)
 
     assert isinstance(decision, End)
     assert decision.outcome == _ended(_BUDGET).outcome
 
 
 @pytest.mark.parametrize(
-    ("unpriced", "code"), [(True, "model_unpriced"), (False, "model_not_found")]
+    ("why", "status", "http_status", "code"),
+    [
+        ("overloaded", "refused", 503, "server_is_overloaded"),
+        ("unavailable", "refused", 503, "service_unavailable"),
+        ("late", "expired", 503, "service_unavailable"),
+        ("revoked", "refused", 401, "invalid_api_key"),
+        ("gone", "refused", 404, "model_not_found"),
+        ("unpriced", "refused", 403, "model_unpriced"),
+        ("defect", "failed", 500, "internal_error"),
+        ("rolled", "expired", 503, "service_unavailable"),
+    ],
 )
-def test_without_terms_the_model_is_at_fault(unpriced: bool, code: str) -> None:
-    """No price under a budget, or no such model any more."""
-    ending = refuse_without_terms(_accepted(), NoTerms(unpriced=unpriced))
+def test_what_the_gateway_itself_ends_names_no_limit(
+    why: DeclineReason, status: str, http_status: int, code: str
+) -> None:
+    """One table: each reason has its status and code."""
+    outcome = _ended(answers.Declined(why=why)).outcome
 
-    assert ending.outcome.error_code == code
-    assert ending.outcome.status == "refused"
+    assert (outcome.status, outcome.http_status, outcome.error_code) == (status, http_status, code)
+    assert outcome.denial is None
 
 
 def test_an_end_hints_at_a_retry_as_its_code_does() -> None:

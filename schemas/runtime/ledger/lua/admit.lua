@@ -16,7 +16,7 @@ local function ask_limits(call)
     end
   end
   for _, balance in ipairs(doc.balances or {}) do
-    if is_rolled(call, balance) then return 'ROLLED', {id = balance.id} end
+    if is_rolled(call, balance) then return 'ROLLED', {id = balance.id, now_ms = dec(call.now_ms)} end
   end
   local v, fields = ask_balances(call.prefix, doc.balances or {})
   return v, fields, buckets
@@ -72,6 +72,11 @@ local function is_lifted(doc, attempt)
   return is_unheard(attempt) and (doc.incarnation_ms or 0) > attempt.inc
 end
 
+-- An admission that its own limiter cannot follow: what it holds returns, and nobody else follows it.
+local function is_taken_back(doc, attempt)
+  return attempt.state == 'RESERVED' and given(doc.decline) and doc.decline.why == 'defect'
+end
+
 -- The tombstone becomes a decision: no later incarnation lifts it.
 local function heed_tombstone(attempt)
   local answer = verdict('CANCELLED')
@@ -92,7 +97,8 @@ end
 --[[ tg1_admit: decides all limits of one request at once, all or nothing, and takes its hold.
 KEYS: meta, attempt hash, exp, inf.
 ARGV[1]: org, req, deadline_ms, accepted_ms, info,
-  rates [{key, id, cost, burst (units), rate_milli_per_s (1/1000 unit per s)}],
+  rates [{key, id, cost, burst (units), rate_milli_per_s (1/1000 unit per s), limit (as LIMITED tells it;
+  null: burst)}],
   leases [{key, id, limit}], asked after the rates,
   balances [{key, id, unit, amount, limit or null (only tracked), start_ms, end_ms or null}], last,
   defer (true: a LIMITED or CONTENDED answer is not kept, the caller asks again),
@@ -101,16 +107,21 @@ ARGV[1]: org, req, deadline_ms, accepted_ms, info,
   incarnation_ms (which produce of this id it is), terms (opaque).
 Returns: ADMITTED(remaining [{id, limit, remaining, reset_ms}]) | LIMITED(id, usage, limit,
   retry_after_ms) | REFUSED(why: spent or too_large, id, usage, limit) | CONTENDED(id, usage, limit,
-  retry_after_ms) | DECLINED(why, retry_after_ms) | ROLLED(id) | EXPIRED | CANCELLED
+  retry_after_ms) | DECLINED(why, retry_after_ms) | ROLLED(id, now_ms) | EXPIRED | CANCELLED
   | SUPERSEDED (a late copy, while a later incarnation is known)
   | DUPLICATE(answer: the first decision, null when it is over; state; terms, while it holds).
 State: NONE -> RESERVED, or NONE -> REFUSED: what is answered is kept, so that the first decision
-  wins, but for ROLLED and for what is asked again. ]]
+  wins, but for ROLLED and for what is asked again; by a defect RESERVED -> REFUSED. ]]
 local function admit(call, attempt)
   local doc = call.doc
   if is_superseded(doc, attempt) then return verdict('SUPERSEDED') end
   if attempt.state == 'CANCELLED' and not is_lifted(doc, attempt) then
     return heed_tombstone(attempt)
+  end
+  if is_taken_back(doc, attempt) then
+    withdraw(attempt, 'REFUSED')
+    redis.call('ZREM', call.exp, attempt.member)
+    return refuse(call, attempt, 'DECLINED', doc.decline)
   end
   if attempt.state and attempt.state ~= 'CANCELLED' then return duplicate(attempt) end
   if call.now_ms >= doc.deadline_ms then return refuse(call, attempt, 'EXPIRED', {}) end

@@ -66,7 +66,7 @@ local function ask_rate(call, rate)
       id = rate.id,
       retry_after_ms = up_to_ms(us - burst_us, part - burst_part),
       usage = dec(lacking_units(ahead_us, ahead_part, flow)),
-      limit = dec(rate.burst),
+      limit = dec(given(rate.limit) and rate.limit or rate.burst),
     }
   end
   return {us = us, part = part}

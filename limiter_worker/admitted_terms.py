@@ -1,0 +1,100 @@
+"""What an admission agreed to, as the ledger keeps it beside the hold. Pure.
+
+Whoever meets the request again produces its admission from these terms and the record, and so makes the
+same bytes: today's prices, limits and periods have no part in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import msgspec
+
+from limiter_worker.accepted import Accepted
+from schemas.claim_check import is_elsewhere
+from schemas.events import Hold, PinnedPrice, RecordRef, RequestAdmitted
+from schemas.runtime.ledger.answers import Admitted
+from schemas.runtime.ledger.documents import Balance
+
+_Price: TypeAlias = tuple[str, int, int, int]
+_Hold: TypeAlias = tuple[str, str, int, int | None, int, int]
+_Place: TypeAlias = tuple[str, int, int]
+
+
+class AdmittedTerms(msgspec.Struct, frozen=True, array_like=True):
+    """Facts of an admission without names, because every running request has them in the ledger."""
+
+    accepted_at: _Place
+    """Where the request was accepted: topic, partition, offset."""
+    admitted_at_ms: int
+    """When the record that was decided was appended."""
+    config_offset: int
+    price: _Price | None
+    """Version, and nano-USD per million tokens of input, cached input and output."""
+    holds: tuple[_Hold, ...]
+    """Key, unit, amount, limit, and the period's start and end in ms (0: it has none)."""
+
+    def encoded(self) -> str:
+        """As kept in the ledger."""
+        return msgspec.json.encode(self).decode()
+
+    def event(self, accepted: Accepted, answer: Admitted) -> RequestAdmitted:
+        """The admission of the request."""
+        topic, partition, offset = self.accepted_at
+        return RequestAdmitted(
+            request_id=accepted.request.request_id,
+            org=accepted.request.org,
+            accepted=accepted.record,
+            accepted_ref=RecordRef(topic=topic, partition=partition, offset=offset),
+            payload_elsewhere=is_elsewhere(accepted.request),
+            admitted_at_ms=self.admitted_at_ms,
+            holds=[_hold(*hold) for hold in self.holds],
+            price=None if self.price is None else _price(*self.price),
+            rate_status=msgspec.json.encode(answer.remaining).decode(),
+            config_offset=self.config_offset,
+        )
+
+
+def decoded_terms(terms: str) -> AdmittedTerms:
+    """From the ledger; ``msgspec.DecodeError`` when they are none of ours."""
+    return msgspec.json.decode(terms, type=AdmittedTerms)
+
+
+def admitted_terms(
+    accepted: Accepted,
+    balances: Sequence[Balance],
+    price: PinnedPrice | None,
+    config_offset: int,
+) -> AdmittedTerms:
+    """What is agreed to if the ledger admits the request."""
+    return AdmittedTerms(
+        accepted_at=msgspec.structs.astuple(accepted.ref),
+        admitted_at_ms=accepted.appended_at_ms,
+        config_offset=config_offset,
+        price=None if price is None else msgspec.structs.astuple(price),
+        holds=tuple(
+            (each.key, each.unit, each.amount, each.limit, each.start_ms, each.end_ms or 0)
+            for each in balances
+        ),
+    )
+
+
+def _price(version: str, of_input: int, of_cached_input: int, of_output: int) -> PinnedPrice:
+    return PinnedPrice(
+        version=version,
+        input_nano_usd_per_mtok=of_input,
+        cached_input_nano_usd_per_mtok=of_cached_input,
+        output_nano_usd_per_mtok=of_output,
+    )
+
+
+def _hold(
+    key: str,
+    unit: str,
+    amount: int,
+    limit: int | None,
+    start_ms: int,
+    end_ms: int,
+) -> Hold:
+    return Hold(key=key, unit=unit, amount=amount, limit=limit, start_ms=start_ms, end_ms=end_ms)
