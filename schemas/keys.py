@@ -111,3 +111,8 @@ def jobs(org: str) -> str:
 def dead_letter_retried(letter: str) -> str:
     """String: a dead letter that was produced again, so that it is once only."""
     return f"dlq:retried:{letter}"
+
+
+def processed(topic: str, partition: int) -> str:
+    """Hash: how far a partition of the log was processed, whatever becomes of its consumer group."""
+    return f"{{d:{topic}:{partition}}}"

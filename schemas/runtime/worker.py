@@ -22,6 +22,7 @@ from schemas.runtime.config_report import report_config
 from schemas.runtime.consume.dead_letters import DeadLetters
 from schemas.runtime.consume.faust_app import WorkerApp, create_faust_app
 from schemas.runtime.consume.inbox import Handler, Inbox, OnDefect
+from schemas.runtime.consume.processed import ProcessedMarks
 from schemas.runtime.consume.records import Record
 from schemas.runtime.consume.watchdog import Watchdog
 from schemas.runtime.ledger.client import LedgerClient, ledger_store
@@ -101,6 +102,7 @@ class Worker:
                 instance_id=settings.instance_id,
                 session_timeout_s=settings.session_timeout_s,
                 data_dir=settings.data_dir,
+                marks=ProcessedMarks(store),
             ),
             producer=producer,
             ledger_store=store,
@@ -224,7 +226,7 @@ class Worker:
         paused = {
             f"{topic}-{number}": f"{PAUSED}{cause}"
             for inbox in self.inboxes
-            for (topic, number), cause in inbox.flow.paused.items()
+            for (topic, number), cause in inbox.paused.items()
         }
         return {
             "ledger": "ok" if self.ledger_store.connected else "not connected",
@@ -271,9 +273,16 @@ class Worker:
         await self.producer.start(self.shape.produces)
 
     async def _disconnect(self) -> None:
+        await self.app.marks.write()
         await self.producer.stop()
         await self.config.stop()
         await asyncio.gather(self.ledger_store.stop(), self.bus.stop())
+
+    async def _start_held(self) -> None:
+        """The consumer exists once the app has started."""
+        while not self.app.started:  # noqa: ASYNC110  # once, at the start
+            await asyncio.sleep(_COMMIT_WITHIN_S)
+        await self.app.direct_consumer.starts.keep()
 
     def _start_background(self) -> list[asyncio.Task[None]]:
         """The watchdog's failure ends the process; everything else is started again."""
@@ -294,6 +303,12 @@ class Worker:
             asyncio.create_task(watchdog.run()),
             *(
                 asyncio.create_task(keep_running(work.__qualname__, work, self.metrics))
-                for work in (self.ledger_time.run, report, *self.background)
+                for work in (
+                    self.ledger_time.run,
+                    report,
+                    self.app.marks.keep,
+                    self._start_held,
+                    *self.background,
+                )
             ),
         ]

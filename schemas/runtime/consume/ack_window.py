@@ -8,13 +8,13 @@ who does the work again.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from schemas.runtime.consume.offsets import OffsetRuns, Run, encode_runs
+from schemas.runtime.consume.offsets import Mark, OffsetRuns, Run
 
-__all__ = ["AckWindow", "Group", "Lane", "Load", "Partition", "Position"]
+__all__ = ["AckWindow", "Group", "Lane", "Load", "Partition"]
 
 Partition = tuple[str, int]
 """Topic and number."""
@@ -29,14 +29,6 @@ class Group(Protocol):
 
     def generation(self) -> int:
         """The current generation."""
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """What is committed: the first unfinished offset, and the finished ones beyond it, encoded."""
-
-    offset: int
-    metadata: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +62,10 @@ class Lane:
     version: int = 0
     """Grows with each finish, so that an unchanged lane is not committed again."""
     committed_version: int = 0
+    newest_ms: int = 0
+    """Append time of the newest record that was delivered."""
+    is_blocked: bool = False
+    """Nothing of it is taken any more: it stands still at a record that cannot be handled here."""
 
     def was_finished_before(self, offset: int) -> bool:
         """Whether an earlier owner of the partition, or an earlier run, finished the record."""
@@ -98,23 +94,31 @@ class AckWindow:
         self._on_gap = on_gap
         self._on_late_start = on_late_start
         self._lanes: dict[LaneKey, Lane] = {}
-        self._remembered: dict[Partition, tuple[int, Sequence[Run]]] = {}
+        self._remembered: dict[Partition, Mark] = {}
 
-    def remember(self, partition: Partition, committed: int, runs: Sequence[Run]) -> None:
-        """The partition is ours from offset ``committed`` on, and ``runs`` beyond it are finished."""
-        self._remembered[partition] = committed, runs
+    def remember(self, partition: Partition, mark: Mark) -> None:
+        """The partition is ours; what the mark covers is finished."""
+        self._remembered[partition] = mark
 
     def add(
-        self, partition: Partition, generation: int, offset: int, size_bytes: int, now_s: float
+        self,
+        partition: Partition,
+        generation: int,
+        offset: int,
+        size_bytes: int,
+        now_s: float,
+        appended_ms: int,
     ) -> bool:
         """Register a record that was just delivered in this generation; False when it needs no
-        handling: it was finished before, or it is under way here since an earlier delivery."""
+        handling: it was finished before, it is under way here since an earlier delivery, or its
+        partition stands still."""
         lane = self._lane(partition, generation, offset)
-        if offset < lane.next_offset:
+        if lane.is_blocked or offset < lane.next_offset:
             return False
         if offset > lane.next_offset:
             self._on_gap(partition, lane.next_offset, offset)
         lane.next_offset = offset + 1
+        lane.newest_ms = max(lane.newest_ms, appended_ms)
         if lane.was_finished_before(offset):
             return False
         lane.under_way[offset] = now_s
@@ -132,6 +136,13 @@ class AckWindow:
     def drop(self, partition: Partition, generation: int, offset: int, size_bytes: int) -> None:
         """A record that ``add`` took will not be handled here: it stays unfinished for its next owner."""
         self._remove(partition, generation, offset, size_bytes)
+
+    def block(self, partition: Partition, generation: int, offset: int, size_bytes: int) -> None:
+        """A record that ``add`` took cannot be handled here, and nothing that stands behind it may
+        be: the lane takes nothing more. What it took before goes on."""
+        lane = self._remove(partition, generation, offset, size_bytes)
+        if lane is not None:
+            lane.is_blocked = True
 
     def _remove(
         self, partition: Partition, generation: int, offset: int, size_bytes: int
@@ -152,12 +163,10 @@ class AckWindow:
             self.records -= len(lane.under_way)
             self.size_bytes -= lane.size_bytes
 
-    def to_commit(self) -> dict[Partition, Position]:
-        """Positions of the current generation that changed since they were committed last."""
+    def to_commit(self) -> dict[Partition, Mark]:
+        """Marks of the current generation that changed since they were committed last."""
         return {
-            partition: Position(
-                lane.unfinished_from, encode_runs(lane.unfinished_from, lane.finished.in_order())
-            )
+            partition: Mark(lane.unfinished_from, tuple(lane.finished.in_order()), lane.newest_ms)
             for partition, lane in self._current().items()
             if lane.version != lane.committed_version
         }
@@ -203,15 +212,14 @@ class AckWindow:
         return lane
 
     def _new_lane(self, partition: Partition, offset: int) -> Lane:
-        committed, runs = self._remembered.get(partition, (offset, ()))
-        if offset > committed >= 0:
-            self._on_late_start(partition, committed, offset)
-        lane = Lane(unfinished_from=offset, next_offset=offset)
-        if offset >= committed:
-            # Below it the log was made anew, or read again from an earlier point.
-            for start, end in runs:
-                if end > offset:
-                    lane.remembered.append((max(start, offset), end))
-                    lane.finished.add(max(start, offset), end)
-            lane.unfinished_from = lane.finished.take_from(offset)
+        mark = self._remembered.get(partition) or Mark(offset)
+        if offset > mark.offset >= 0:
+            self._on_late_start(partition, mark.offset, offset)
+        lane = Lane(unfinished_from=offset, next_offset=offset, newest_ms=mark.newest_ms)
+        for start, end in ((0, mark.offset), *mark.runs):
+            # What is read again from an earlier point was finished all the same.
+            if end > offset:
+                lane.remembered.append((max(start, offset), end))
+                lane.finished.add(max(start, offset), end)
+        lane.unfinished_from = lane.finished.take_from(offset)
         return lane

@@ -17,7 +17,7 @@ from faust.types import TP
 
 from schemas.runtime.consume.ack_window import Partition
 from schemas.runtime.consume.group_thread import GroupThread
-from schemas.runtime.consume.offsets import decode_runs
+from schemas.runtime.consume.starts import Starts
 
 _LOG = logging.getLogger(__name__)
 _YIELD_EVERY = 100
@@ -34,6 +34,12 @@ class DirectConsumer(Consumer):
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
         self._resumed = asyncio.Event()
+        self.starts = Starts(self)
+
+    @property
+    def thread(self) -> GroupThread:
+        """The consumer's own thread."""
+        return self._thread
 
     def _new_consumer_thread(self) -> GroupThread:
         return GroupThread(self, loop=self.loop, beacon=self.beacon)
@@ -45,8 +51,22 @@ class DirectConsumer(Consumer):
         self._active_partitions.discard(TP(*partition))
         self._buffered_partitions.add(TP(*partition))
 
+    def hold(self, partition: Partition, cause: str) -> None:
+        """Read no more of the partition in this generation of the group, and say why."""
+        if self.app.held.get(partition) != cause:
+            _LOG.error("%s-%d stands still: %s", *partition, cause)
+        self.app.held[partition] = cause
+        self.pause_reading(partition)
+
+    def release(self, partition: Partition) -> None:
+        """Its cause is gone."""
+        self.app.held.pop(partition, None)
+        self.resume_reading(partition)
+
     def resume_reading(self, partition: Partition) -> None:
-        """Fetch it again, at once: a reader that waits is woken."""
+        """Fetch it again, at once: a reader that waits is woken. One that stands still stays so."""
+        if partition in self.app.held:
+            return
         tp = TP(*partition)
         self._buffered_partitions.discard(tp)
         if tp not in self._paused_partitions:
@@ -73,24 +93,26 @@ class DirectConsumer(Consumer):
         del topics, start_new_transaction
         generation = self.app.consumer_generation_id
         windows = self.app.windows
-        positions = {p: at for w in windows.values() for p, at in w.to_commit().items()}
+        marks = {p: at for w in windows.values() for p, at in w.to_commit().items()}
         versions = {topic: window.versions() for topic, window in windows.items()}
-        if not positions:
+        if not marks:
             return False
-        if not await self._thread.commit_positions(positions, generation):
+        if not await self._thread.commit_positions(marks, generation):
             return False
+        self.app.marks.note(marks)
         if generation == self.app.consumer_generation_id:
             for topic, seen in versions.items():
                 windows[topic].note_committed(seen)
         return True
 
     async def perform_seek(self) -> None:
-        """Begin each partition where the group is, and tell its window what is finished beyond."""
+        """Begin each partition above what was processed of it, and tell its window."""
         self._read_offset.clear()
-        for partition, committed in (await self._thread.seek_to_committed()).items():
-            self._read_offset[partition] = committed.offset
-            runs = decode_runs(committed.offset, committed.metadata)
-            self.app.windows[partition.topic].remember(partition, committed.offset, runs)
+        await self.starts.begin(self._thread.assignment())
+
+    def read_from(self, partition: TP, offset: int) -> None:
+        """The partition was sought to the offset: what comes from below it is of another log."""
+        self._read_offset[partition] = offset
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Commit before the partitions go (FS#502).
@@ -106,6 +128,8 @@ class DirectConsumer(Consumer):
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Every partition that comes is read, until its window says otherwise."""
         self._buffered_partitions.clear()
+        self.app.held.clear()
+        self.starts.waiting.clear()
         await super().on_partitions_assigned(assigned, generation_id)
 
     async def verify_all_partitions_active(self) -> None:
@@ -150,6 +174,11 @@ class DirectConsumer(Consumer):
         """Hand one message over; False when a rebalance began and the rest must wait."""
         read = self._read_offset[partition]
         if read is not None and message.offset < read:
+            self.starts.waiting.add(partition)
+            self.hold(
+                partition, f"offset {message.offset} came after {read}: the log was made anew"
+            )
+        if partition in self.starts.waiting:
             return True
         if self.suspend_flow.is_set():
             return False

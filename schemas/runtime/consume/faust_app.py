@@ -12,8 +12,9 @@ from typing import Any, cast
 import faust
 from faust import streams
 
-from schemas.runtime.consume.ack_window import AckWindow
+from schemas.runtime.consume.ack_window import AckWindow, Partition
 from schemas.runtime.consume.delivery import DirectConsumer, DirectTransport
+from schemas.runtime.consume.processed import ProcessedMarks
 
 _NEVER = 2**31 - 1
 _FETCH_BYTES = 1024 * 1024
@@ -27,6 +28,9 @@ class WorkerApp(faust.App):
 
     windows: dict[str, AckWindow]
     """Topic to what is finished of it."""
+    held: dict[Partition, str]
+    """Partitions that stand still until the group changes or their cause is gone, with the cause."""
+    marks: ProcessedMarks
 
     @property
     def direct_consumer(self) -> DirectConsumer:
@@ -45,6 +49,7 @@ def create_faust_app(
     instance_id: str,
     session_timeout_s: float,
     data_dir: Path,
+    marks: ProcessedMarks,
 ) -> WorkerApp:
     """The app of one worker process.
 
@@ -78,5 +83,5 @@ def create_faust_app(
         stream_buffer_maxsize=_NEVER,
         loghandlers=[],
     )
-    app.windows = {}
+    app.windows, app.held, app.marks = {}, {}, marks
     return app

@@ -1,4 +1,4 @@
-"""The consumer's own thread: its side of commits, seeks and leaving the group.
+"""The consumer's own thread: its side of commits, seeks, the log's extent, and leaving the group.
 
 It leans on the internals of Faust and aiokafka; both versions are pinned exactly. Public methods are called
 from the main thread.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -18,48 +18,75 @@ from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.types import TP
 
-from schemas.runtime.consume.ack_window import Partition, Position
+from schemas.runtime.consume.ack_window import Partition
+from schemas.runtime.consume.offsets import Mark, encode_mark
+from schemas.runtime.consume.starting import Extent
 
 __all__ = ["GroupThread"]
 
 _LOG = logging.getLogger(__name__)
 _LEAVE_WITHIN_S = 3.0
+_EXTENTS_WITHIN_S = 10.0
 
 
 class GroupThread(AIOKafkaConsumerThread):
     """One member of the consumer group."""
 
-    async def seek_to_committed(self) -> Mapping[TP, OffsetAndMetadata]:
-        """Seek all partitions to their commits, which are returned whole."""
-        committed: Mapping[TP, OffsetAndMetadata] = await self.call_thread(self._seek_to_committed)
-        return committed
+    async def committed(self, partitions: Collection[TP]) -> Mapping[Partition, tuple[int, str]]:
+        """Offset and metadata of each commit that the group has."""
+        found: Mapping[Partition, tuple[int, str]] = await self.call_thread(
+            self._committed, [TopicPartition(*tp) for tp in partitions]
+        )
+        return found
 
-    async def _seek_to_committed(self) -> Mapping[TP, OffsetAndMetadata]:
+    async def _committed(self, asked: list[TopicPartition]) -> Mapping[Partition, tuple[int, str]]:
+        found = await self._ensure_consumer()._coordinator.fetch_committed_offsets(asked)
+        return {TP(*tp): (commit.offset, commit.metadata) for tp, commit in found.items()}
+
+    async def extents(self, newest_ms: Mapping[TP, int]) -> Mapping[Partition, Extent]:
+        """What the log holds of each partition now; the times are those to look up. Raises
+        ``KafkaError`` or ``TimeoutError``."""
+        async with asyncio.timeout(_EXTENTS_WITHIN_S):
+            found: Mapping[Partition, Extent] = await self.call_thread(self._extents, newest_ms)
+        return found
+
+    async def _extents(self, newest_ms: Mapping[TP, int]) -> Mapping[Partition, Extent]:
         consumer = self._ensure_consumer()
-        assigned = consumer.assignment()
-        found = await consumer._coordinator.fetch_committed_offsets(list(assigned))
-        for partition, committed in found.items():
-            consumer._fetcher.seek_to(partition, committed.offset)
-        if fresh := assigned - found.keys():
-            await consumer.seek_to_beginning(*fresh)
-        return {TP(tp.topic, tp.partition): committed for tp, committed in found.items()}
+        asked = [TopicPartition(*tp) for tp in newest_ms]
+        times = {TopicPartition(*tp): at_ms for tp, at_ms in newest_ms.items() if at_ms}
+        begins, ends, seen = await asyncio.gather(
+            consumer.beginning_offsets(asked),
+            consumer.end_offsets(asked),
+            consumer.offsets_for_times(times),
+        )
+        return {
+            TP(*tp): Extent(begins[tp], ends[tp], None if (at := seen.get(tp)) is None else at[1])
+            for tp in asked
+        }
 
-    async def commit_positions(
-        self, positions: Mapping[Partition, Position], generation: int
-    ) -> bool:
+    async def seek_all(self, offsets: Mapping[TP, int]) -> None:
+        """Read on from these offsets; those of partitions that are ours no more are left out."""
+        await self.call_thread(self._seek_all, offsets)
+
+    async def _seek_all(self, offsets: Mapping[TP, int]) -> None:
+        consumer = self._ensure_consumer()
+        ours = consumer.assignment()
+        for tp, offset in offsets.items():
+            if (partition := TopicPartition(*tp)) in ours:
+                consumer._fetcher.seek_to(partition, offset)
+
+    async def commit_positions(self, marks: Mapping[Partition, Mark], generation: int) -> bool:
         """Commit what was finished in this generation; False when it is not committed."""
-        return bool(await self.call_thread(self._commit_positions, positions, generation))
+        return bool(await self.call_thread(self._commit_positions, marks, generation))
 
-    async def _commit_positions(
-        self, positions: Mapping[Partition, Position], generation: int
-    ) -> bool:
+    async def _commit_positions(self, marks: Mapping[Partition, Mark], generation: int) -> bool:
         consumer = self._ensure_consumer()
         if consumer._coordinator.generation != generation:
             return False
         ours = consumer.assignment()
         offsets = {
-            TopicPartition(*partition): OffsetAndMetadata(position.offset, position.metadata)
-            for partition, position in positions.items()
+            TopicPartition(*partition): OffsetAndMetadata(mark.offset, encode_mark(mark))
+            for partition, mark in marks.items()
             if partition in ours
         }
         try:

@@ -16,6 +16,7 @@ from typing import Any
 
 from faust import Stream
 
+from schemas.codec import unknown_schema
 from schemas.failures import Transient
 from schemas.runtime.consume.ack_window import AckWindow, Partition
 from schemas.runtime.consume.dead_letters import TooManyDeadLetters
@@ -57,6 +58,9 @@ class _FaustTap:
     def resume(self, partition: Partition) -> None:
         self._app.direct_consumer.resume_reading(partition)
 
+    def hold(self, partition: Partition, cause: str) -> None:
+        self._app.direct_consumer.hold(partition, cause)
+
 
 class Inbox:
     """Feeds one topic to one handler.
@@ -80,8 +84,9 @@ class Inbox:
         linger_s: float = 0.0,
     ) -> None:
         self.topic = topic
-        self.window = AckWindow(_FaustGroup(app), self._on_gap, self._on_late_start)
-        self.flow = Flow(self.window, bounds or Bounds(), _FaustTap(app))
+        self._group, self._tap, self._held = _FaustGroup(app), _FaustTap(app), app.held
+        self.window = AckWindow(self._group, self._on_gap, self._on_late_start)
+        self.flow = Flow(self.window, bounds or Bounds(), self._tap)
         self._handler = handler
         self._on_defect = on_defect
         self._batch_max = batch_max
@@ -99,6 +104,12 @@ class Inbox:
         )
         app.agent(source, name=f"inbox.{topic}")(self._take)  # type: ignore[arg-type]  # noack() is the Stream's
         app.task(self._pump)
+
+    @property
+    def paused(self) -> dict[Partition, str]:
+        """Partitions that are not read now, with the cause."""
+        held = {p: cause for p, cause in self._held.items() if p[0] == self.topic}
+        return {**self.flow.paused, **held}
 
     def expose(self, metrics: Metrics) -> None:
         """Export how many batches were handed over, and how many records in them."""
@@ -127,20 +138,36 @@ class Inbox:
     async def _take(self, stream: Stream[Any]) -> None:
         """The agent: register each record, put it into the waiting batch."""
         async for event in stream.noack().events():
-            record = Record(event.message, self._finished)
+            record = Record(event.message, self._finished, self._hold)
             partition = record.topic, record.partition
             # By the record's own generation: the current one changes in another thread.
-            if self.window.add(
-                partition, record.generation, record.offset, record.size_bytes, time.monotonic()
+            if not self.window.add(
+                partition,
+                record.generation,
+                record.offset,
+                record.size_bytes,
+                time.monotonic(),
+                record.timestamp_ms,
             ):
-                self._waiting.append(record)
-                self._arrived.set()
-                self.flow.after_delivery(partition)
+                continue
+            if (newer := unknown_schema(record.value)) is not None:
+                record.hold(str(newer))
+                continue
+            self._waiting.append(record)
+            self._arrived.set()
+            self.flow.after_delivery(partition)
 
     def _finished(self, record: Record) -> None:
         partition = record.topic, record.partition
         self.window.finish(partition, record.generation, record.offset, record.size_bytes)
         self.flow.after_finish()
+
+    def _hold(self, record: Record, cause: str) -> None:
+        """Its partition stands still at it: whoever can read it begins there."""
+        partition = record.topic, record.partition
+        self.window.block(partition, record.generation, record.offset, record.size_bytes)
+        if record.generation == self._group.generation():
+            self._tap.hold(partition, f"{cause}, at offset {record.offset}")
 
     async def _pump(self) -> None:
         """Hand the waiting records to the handler, batch by batch."""

@@ -18,6 +18,7 @@ class Record:
     __slots__ = (
         "_headers",
         "_on_finish",
+        "_on_hold",
         "generation",
         "is_finished",
         "key",
@@ -29,8 +30,14 @@ class Record:
         "value",
     )
 
-    def __init__(self, message: Any, on_finish: Callable[[Record], None]) -> None:
+    def __init__(
+        self,
+        message: Any,
+        on_finish: Callable[[Record], None],
+        on_hold: Callable[[Record, str], None],
+    ) -> None:
         self._on_finish = on_finish
+        self._on_hold = on_hold
         self._headers: Sequence[tuple[str, bytes]] = message.headers or ()
         self.is_finished = False
         self.generation: int = message.generation_id
@@ -38,7 +45,7 @@ class Record:
         self.topic: str = message.topic
         self.partition: int = message.partition
         self.offset: int = message.offset
-        self.timestamp_ms: int = int(message.timestamp * 1000)
+        self.timestamp_ms: int = round(message.timestamp * 1000)
         self.key: bytes | None = message.key
         self.value: bytes | None = message.value
         self.size_bytes: int = _FRAME_BYTES + len(self.value or b"") + len(self.key or b"")
@@ -56,9 +63,20 @@ class Record:
 
     def finish(self) -> None:
         """Its effects are durable: the offset may go. A second call does nothing."""
+        if self._close():
+            self._on_finish(self)
+
+    def hold(self, cause: str) -> None:
+        """Only a newer version of this program can handle it: it stays unfinished, and its partition stands
+        still here for that cause. A later ``finish`` does nothing."""
+        if self._close():
+            self._on_hold(self, cause)
+
+    def _close(self) -> bool:
+        """Let go of what it holds; False when that was done before."""
         if self.is_finished:
-            return
+            return False
         self.is_finished = True
         self.key = self.value = None
         self._headers = ()
-        self._on_finish(self)
+        return True

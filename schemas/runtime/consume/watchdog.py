@@ -50,7 +50,7 @@ class Watchdog:
             window, flow = inbox.window, inbox.flow
             oldest_s = max(oldest_s, window.oldest_age_s(now_s))
             unexplained_s = max(unexplained_s, window.oldest_age_s(now_s, flow.excused()))
-            self.metrics.set("tallygate_paused_partitions", len(flow.paused), inbox.topic)
+            self.metrics.set("tallygate_paused_partitions", len(inbox.paused), inbox.topic)
         self.metrics.set("tallygate_oldest_unfinished_seconds", oldest_s)
         self.metrics.set(
             "tallygate_unfinished_records", sum(inbox.window.records for inbox in self.inboxes)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.runtime.consume.ack_window import AckWindow, Load, Partition
-from schemas.runtime.consume.offsets import Run, decode_runs
+from schemas.runtime.consume.offsets import Mark, Run
 
 _ONE: Partition = ("inference.requests.v1", 0)
 _OTHER: Partition = ("inference.requests.v1", 1)
@@ -43,7 +43,7 @@ class _Scene:
         )
 
     def deliver(self, offset: int, partition: Partition = _ONE, at_s: float = 0.0) -> bool:
-        return self.window.add(partition, self.group.number, offset, _SIZE, at_s)
+        return self.window.add(partition, self.group.number, offset, _SIZE, at_s, offset)
 
     def finish(self, offset: int, partition: Partition = _ONE, generation: int = 0) -> None:
         self.window.finish(partition, generation or self.group.number, offset, _SIZE)
@@ -52,7 +52,7 @@ class _Scene:
         """What a commit would hold, by partition."""
         positions = self.window.to_commit()
         self.window.note_committed(self.window.versions())
-        return {p: (at.offset, decode_runs(at.offset, at.metadata)) for p, at in positions.items()}
+        return {p: (at.offset, list(at.runs)) for p, at in positions.items()}
 
 
 @given(st.permutations(range(8)))
@@ -95,7 +95,7 @@ def test_nothing_that_was_not_finished_is_ever_committed(steps: list[str | int])
             begin = committed
             scene.group.number += 1
             scene.window.forget_older()
-            scene.window.remember(_ONE, committed, [])
+            scene.window.remember(_ONE, Mark(committed))
             assert scene.window.records == 0
         elif delivered:
             generation, offset = delivered[int(step) % len(delivered)]
@@ -143,9 +143,9 @@ def test_a_record_that_a_rebalance_overtook_belongs_to_its_own_generation() -> N
     """The new one begins where the group is, as if it had never been delivered."""
     scene = _Scene()
     scene.group.number = 2
-    scene.window.add(_ONE, 1, 7, _SIZE, 0.0)
+    scene.window.add(_ONE, 1, 7, _SIZE, 0.0, 0)
     scene.window.forget_older()
-    scene.window.remember(_ONE, 5, [])
+    scene.window.remember(_ONE, Mark(5))
 
     assert scene.deliver(5)
     assert scene.late_starts == []
@@ -154,7 +154,7 @@ def test_a_record_that_a_rebalance_overtook_belongs_to_its_own_generation() -> N
 def test_finished_records_beyond_the_commit_are_not_handed_out_again() -> None:
     """The head alone is, and once it is finished the prefix jumps over all of them."""
     scene = _Scene()
-    scene.window.remember(_ONE, 5, [(6, 9), (10, 11)])
+    scene.window.remember(_ONE, Mark(5, ((6, 9), (10, 11))))
 
     assert [scene.deliver(offset) for offset in range(5, 12)] == [
         True, False, False, False, True, False, True,
@@ -165,12 +165,47 @@ def test_finished_records_beyond_the_commit_are_not_handed_out_again() -> None:
     assert scene.commit() == {_ONE: (11, [])}
 
 
-def test_a_log_that_begins_anew_remembers_nothing() -> None:
-    """Offsets below the commit belong to another log, or are meant to be read again."""
+def test_what_is_read_again_below_the_mark_is_not_handed_out() -> None:
+    """A replay has no effect, and the next commit is not lower than the last."""
     scene = _Scene()
-    scene.window.remember(_ONE, 5, [(6, 9)])
+    scene.window.remember(_ONE, Mark(5, ((6, 9),)))
 
-    assert all(scene.deliver(offset) for offset in range(12))
+    handed_out = [offset for offset in range(12) if scene.deliver(offset)]
+    scene.finish(5)
+
+    assert handed_out == [5, 9, 10, 11]
+    assert scene.commit() == {_ONE: (9, [])}
+
+
+def test_a_lane_that_stands_still_takes_nothing_more_and_commits_what_came_before() -> None:
+    """The record at which it does is for whoever can read it; a generation later it is tried again."""
+    scene = _Scene()
+    for offset in range(3):
+        scene.deliver(offset)
+    scene.finish(0)
+    scene.window.block(_ONE, 1, 1, _SIZE)
+
+    assert scene.deliver(3) is False
+    assert scene.deliver(0, _OTHER)
+    scene.finish(2)
+    assert scene.commit() == {_ONE: (1, [(2, 3)])}
+    assert scene.window.load_of(_ONE).records == 0
+    scene.group.number = 2
+    scene.window.forget_older()
+    assert scene.deliver(1)
+
+
+def test_a_mark_knows_the_newest_append_time_that_was_delivered() -> None:
+    """Also that of an earlier owner: it tells this log from another."""
+    scene = _Scene()
+    scene.window.remember(_ONE, Mark(1, (), 500))
+    for offset, appended_ms in ((1, 400), (2, 700), (3, 600)):
+        scene.window.add(_ONE, 1, offset, _SIZE, 0.0, appended_ms)
+        scene.finish(offset)
+        if offset == 1:
+            assert scene.window.to_commit()[_ONE].newest_ms == 500
+
+    assert scene.window.to_commit()[_ONE].newest_ms == 700
 
 
 def test_what_is_delivered_twice_in_a_generation_is_handed_out_once() -> None:
@@ -200,7 +235,7 @@ def test_skipped_offsets_are_reported(
     """A skipped record would otherwise be committed past."""
     scene = _Scene()
     if committed is not None:
-        scene.window.remember(_ONE, committed, [])
+        scene.window.remember(_ONE, Mark(committed))
     for offset in offsets:
         scene.deliver(offset)
 

@@ -37,7 +37,7 @@ class _Scene:
         self.said.append(("resume", partition))
 
     def deliver(self, offset: int, size: int = 1, partition: Partition = _ONE) -> None:
-        self.window.add(partition, 1, offset, size, 0.0)
+        self.window.add(partition, 1, offset, size, 0.0, 0)
         self.flow.after_delivery(partition)
 
     def finish(self, offset: int, size: int = 1, partition: Partition = _ONE) -> None:

@@ -40,12 +40,15 @@ class _App:
     windows: dict[str, Any] = field(default_factory=dict)
     tasks: list[Callable[[], Any]] = field(default_factory=list)
     paused: set[TP] = field(default_factory=set)
+    held: dict[Any, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.on_partitions_revoked = SimpleNamespace(connect=lambda *_, **__: None)
         self.on_partitions_assigned = SimpleNamespace(connect=lambda *_, **__: None)
         self.direct_consumer = SimpleNamespace(
-            pause_reading=self.paused.add, resume_reading=self.paused.discard
+            pause_reading=self.paused.add,
+            resume_reading=self.paused.discard,
+            hold=self.held.__setitem__,
         )
         self.task = self.tasks.append
 
@@ -252,3 +255,48 @@ async def test_a_gap_in_the_offsets_ends_the_process() -> None:
 
     with pytest.raises(_Exit):
         await inbox._take(cast("Any", _Stream([_message(0), _message(2)])))
+
+
+_NEWER = b"\x00\x00\x00\x03\xe7newer"
+
+
+async def test_a_record_of_a_newer_schema_stops_its_partition_in_order() -> None:
+    """What came before it is handled and committed; it and what follows are left for a newer version, which
+    is no defect, no dead letter, and nothing that the watchdog counts."""
+    handler, batches = _failing(b"none", ValueError())
+    app = _App()
+    inbox = Inbox(cast("WorkerApp", app), _TOPIC, handler)
+    messages = [_message(0, b"a"), _message(1, _NEWER), _message(2, b"b")]
+    other = _message(0, b"other")
+    other.partition = 1
+    await inbox._take(cast("Any", _Stream([*messages, other])))
+    await inbox._run(inbox._waiting)
+
+    assert batches == [[b"a", b"other"]]
+    assert set(app.held) == {(_TOPIC, 0)}
+    assert app.held[_TOPIC, 0].startswith("unknown_schema: id 999")
+    assert inbox.paused == app.held
+    assert {p: at.offset for p, at in inbox.window.to_commit().items()} == {
+        (_TOPIC, 0): 1,
+        (_TOPIC, 1): 1,
+    }
+    assert inbox.window.oldest_age_s(1e9) == 0
+
+
+async def test_a_record_that_its_handler_holds_stays_unfinished() -> None:
+    """Whatever is done with it afterwards."""
+
+    async def handle(batch: list[Record]) -> None:
+        for record in batch:
+            if record.value == b"held":
+                record.hold("unknown_schema: inside")
+            record.finish()
+
+    app = _App()
+    inbox = Inbox(cast("WorkerApp", app), _TOPIC, handle)
+    await inbox._take(cast("Any", _Stream([_message(0, b"held"), _message(1, b"b")])))
+    await inbox._run(inbox._waiting)
+
+    mark = inbox.window.to_commit()[_TOPIC, 0]
+    assert (mark.offset, mark.runs) == (0, ((1, 2),))
+    assert app.held == {(_TOPIC, 0): "unknown_schema: inside, at offset 0"}

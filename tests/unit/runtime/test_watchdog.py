@@ -18,10 +18,10 @@ def _watchdog(bounds: Bounds | None = None) -> tuple[Watchdog, Flow, AckWindow, 
     window = AckWindow(cast("Any", group), lambda *_: None, lambda *_: None)
     tap = SimpleNamespace(pause=lambda _: None, resume=lambda _: None)
     flow = Flow(window, bounds or Bounds(), cast("Any", tap))
-    inbox = SimpleNamespace(topic=_ONE[0], window=window, flow=flow)
+    inbox = SimpleNamespace(topic=_ONE[0], window=window, flow=flow, paused=flow.paused)
     reachable = [True]
     dog = Watchdog([cast("Any", inbox)], 720.0, Metrics(), lambda: reachable[0], 0.0)
-    window.add(_ONE, 1, 0, 1, now_s=0.0)
+    window.add(_ONE, 1, 0, 1, now_s=0.0, appended_ms=0)
     return dog, flow, window, reachable
 
 
@@ -55,7 +55,7 @@ def test_a_record_that_a_whole_span_waits_for_counts() -> None:
     """The pause is its fault, and only a restart mends a record that was lost."""
     dog, flow, window, _ = _watchdog(Bounds(span_max=3))
     for offset in (1, 2):
-        window.add(_ONE, 1, offset, 1, now_s=0.0)
+        window.add(_ONE, 1, offset, 1, now_s=0.0, appended_ms=0)
         window.finish(_ONE, 1, offset, 1)
         flow.after_delivery(_ONE)
 
