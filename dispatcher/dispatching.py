@@ -19,7 +19,7 @@ from dispatcher.closing import INTERRUPTED, Closing, Unbooked
 from dispatcher.failover import Course, Failover
 from dispatcher.leases import Leases
 from dispatcher.settlement import Job
-from schemas.codec import decode_as, encode
+from schemas.codec import UnknownSchema, decode_as, encode
 from schemas.errors import ErrorCode
 from schemas.events import RequestAccepted, RequestAdmitted
 from schemas.failures import Transient
@@ -29,7 +29,6 @@ from schemas.runtime.consume.inbox import EXIT_STUCK
 from schemas.runtime.consume.records import Record
 from schemas.runtime.ledger import answers
 from schemas.runtime.telemetry import Metrics
-from schemas.topics import NO_EFFECT_AFTER_MS
 
 _LOG = logging.getLogger(__name__)
 
@@ -75,6 +74,9 @@ class Dispatching:
     async def _run(self, record: Record) -> None:
         try:
             job = _decoded(record)
+        except UnknownSchema as newer:
+            record.hold(str(newer))
+            return
         except Exception as error:  # noqa: BLE001  # total: one record that cannot be read
             await self.dead_letters.take(record, "decode", error)
             self.metrics.count("tallygate_dead_letters_total", record.topic)
@@ -95,8 +97,10 @@ class Dispatching:
     async def _end(self, job: Job, record: Record) -> None:
         """The total boundary around one request: whatever raises, it ends, and only it."""
         try:
-            if self.clock.now_ms() <= job.request.deadline_ms + NO_EFFECT_AFTER_MS:
-                await self._claim_and_run(job, record)
+            await self._claim_and_run(job, record)
+        except UnknownSchema as newer:
+            # What the ledger keeps of its end is for a newer version to tell.
+            record.hold(str(newer))
         except Transient:
             # For an hour nobody could say how it ended: the record stays for a process that can.
             raise
@@ -163,7 +167,7 @@ class Dispatching:
 def _decoded(record: Record) -> Job:
     """The request in a record, which holds its bytes no longer: a body is in memory once.
 
-    Raises ``MalformedRecord``.
+    Raises ``MalformedRecord``, and ``UnknownSchema`` for the request inside as well.
     """
     admitted = decode_as(record.value, RequestAdmitted)
     request = decode_as(admitted.accepted, RequestAccepted)

@@ -29,10 +29,10 @@ from limiter_worker.verdicts import (
     End,
     decide,
     end,
-    is_without_effect,
     may_wait,
     was_produced_too_late,
 )
+from schemas.codec import UnknownSchema
 from schemas.errors import ErrorCode
 from schemas.failures import Failure
 from schemas.hold_facts import info_of
@@ -99,12 +99,15 @@ class Admission:
     defaults: Defaults
 
     def take(self, batch: Sequence[Record]) -> list[Taken]:
-        """The requests in the records; what is none is dead-lettered and finished beside that."""
+        """The requests in the records; what is none is dead-lettered and finished beside that, and
+        what a newer version wrote waits for it."""
         taken = []
         for record in batch:
             headers, appended_at_ms = record.headers, record.timestamp_ms
             try:
                 accepted = accepted_of(record.value, headers, record.ref, appended_at_ms)
+            except UnknownSchema as newer:
+                record.hold(str(newer))
             except Exception as error:  # noqa: BLE001  # total: whatever the bytes do to the decoder
                 self.culprits.bury(record, error)
             else:
@@ -149,9 +152,7 @@ class Admission:
         accepted = taken.accepted
         now_ms = self.clock.now_ms()
         happened_ms = self.clock.happened_ms(accepted.appended_at_ms)
-        if is_without_effect(accepted.request, now_ms):
-            self._drop(taken)
-        elif was_produced_too_late(accepted, happened_ms):
+        if was_produced_too_late(accepted, happened_ms):
             self._decline(taken, Decline(why="late"), work)
         elif taken.decline is not None:
             self._decline(taken, taken.decline, work)

@@ -12,11 +12,10 @@ from limiter_worker.accepted import Accepted
 from limiter_worker.terms import Terms, kind_of_limit
 from schemas.clock_estimate import APPEND_MARGIN_MS
 from schemas.errors import ERRORS, ErrorCode
-from schemas.events import Denial, RequestAccepted, RequestAdmitted, RequestFinished
+from schemas.events import Denial, RequestAdmitted, RequestFinished
 from schemas.frames import Terminal
 from schemas.runtime.ledger import answers
 from schemas.runtime.ledger.documents import DeclineReason
-from schemas.topics import NO_EFFECT_AFTER_MS
 
 Decidable: TypeAlias = (
     answers.Admitted | answers.Limited | answers.Refused | answers.Contended | answers.Declined
@@ -37,11 +36,6 @@ class End:
 
     outcome: RequestFinished
     terminal: Terminal
-
-
-def is_without_effect(request: RequestAccepted, now_ms: int) -> bool:
-    """Whether the record is a replay of a request that ended long ago."""
-    return now_ms > request.deadline_ms + NO_EFFECT_AFTER_MS
 
 
 def was_produced_too_late(accepted: Accepted, happened_ms: int | None) -> bool:

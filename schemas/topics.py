@@ -18,7 +18,6 @@ __all__ = [
     "DEFERRED_DELAYS_MS",
     "DISPATCH",
     "MAX_RECORD_BYTES",
-    "NO_EFFECT_AFTER_MS",
     "OUTCOMES",
     "REQUESTS",
     "RESULTS",
@@ -34,9 +33,6 @@ RESULT_BYTES: Final = ("result bytes",)
 
 _HOUR_MS: Final = 3_600_000
 _DAY_MS: Final = 24 * _HOUR_MS
-
-NO_EFFECT_AFTER_MS: Final = 10 * 60 * 1000
-"""A record whose deadline passed longer ago has its outcome already, so a replay of it does nothing."""
 
 MAX_RECORD_BYTES: Final = 8 * 1024 * 1024
 """``max.message.bytes`` of every topic: a 4 MiB body, embedded once, with room for its record."""

@@ -20,8 +20,8 @@ from ingress.admin.audit_trail import ACTOR, record_audit
 from ingress.admin.bodies import number, read_as
 from ingress.admin.dead_letters import (
     DEAD_LETTER_TOPICS,
+    can_only_expire,
     detail,
-    has_no_effect,
     id_of,
     parse_id,
     retry_of,
@@ -178,8 +178,8 @@ def _answer(letter: ConsumerRecord, record: Outgoing, now_ms: int) -> dict[str, 
         "headers": {name: value.decode(errors="replace") for name, value in record.headers},
         "bytes": len(record.value or b""),
     }
-    if has_no_effect(letter, now_ms):
-        answer["warning"] = "its deadline passed more than 10 minutes ago: it will have no effect"
+    if can_only_expire(letter, now_ms):
+        answer["warning"] = "its deadline passed: it ends as expired, unless it has ended already"
     return answer
 
 

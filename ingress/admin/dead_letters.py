@@ -15,7 +15,7 @@ from aiokafka import ConsumerRecord, TopicPartition
 
 from schemas.codec import UNDECODABLE, decode
 from schemas.runtime.produce import Outgoing
-from schemas.topics import NO_EFFECT_AFTER_MS, TOPICS, dead_letters_of
+from schemas.topics import OUTCOMES, TOPICS, dead_letters_of
 
 _REASON_PREFIX: Final = "__connect.errors."
 _ATTEMPTS: Final = "x-dlq-attempts"
@@ -96,10 +96,12 @@ def retry_of(letter: ConsumerRecord) -> Outgoing:
     )
 
 
-def has_no_effect(letter: ConsumerRecord, now_ms: int) -> bool:
-    """Whether its deadline passed so long ago that workers let it pass without any effect."""
+def can_only_expire(letter: ConsumerRecord, now_ms: int) -> bool:
+    """Whether it is a request whose deadline passed: whoever reads it again ends it as expired, if it has
+    no end yet. An outcome is booked however old it is."""
     deadline_ms = _number(_headers(letter).get(_DEADLINE, b""))
-    return deadline_ms is not None and now_ms > deadline_ms + NO_EFFECT_AFTER_MS
+    is_outcome = DEAD_LETTER_TOPICS[letter.topic] == OUTCOMES
+    return not is_outcome and deadline_ms is not None and now_ms >= deadline_ms
 
 
 def _reason(headers: Mapping[str, bytes]) -> dict[str, str]:

@@ -52,6 +52,7 @@ class FakeRecord:
     timestamp_ms: int = 0
     partition: int = 0
     finished: int = 0
+    held: str | None = None
 
     @property
     def is_finished(self) -> bool:
@@ -63,6 +64,9 @@ class FakeRecord:
 
     def finish(self) -> None:
         self.finished += 1
+
+    def hold(self, cause: str) -> None:
+        self.held = cause
 
     def as_record(self) -> Record:
         """For the code under test."""

@@ -78,6 +78,7 @@ async def test_what_only_the_log_can_decide_is_booked_by_its_word() -> None:
         Record(
             Message(n, encode(finished([attempt()], [], request_id=f"r{n}"))),
             lambda record: done.append(record.offset),
+            lambda *_: None,
         )
         for n in range(4)
     ]

@@ -328,9 +328,35 @@ async def test_a_shed_request_hears_503_and_when_to_come_back(why: Any, code: st
 async def test_bytes_that_are_no_request_are_dead_lettered_beside_the_batch() -> None:
     """Its neighbours are admitted."""
     limiter, _ = _limiter()
-    garbage = FakeRecord(b"\x00\x00\x00\x00\x63garbage", 7)
+    garbage = FakeRecord(b"\x01\x00\x00\x00\x63garbage", 7)
     await limiter.handle(garbage, limiter.record(_request(0)))
 
     assert _dispatched(limiter) == ["r0"]
     assert garbage.finished == 1
     assert [r.value for r in limiter.producer.produced if r.topic == _LETTERS] == [garbage.value]
+
+
+async def test_a_request_that_a_newer_version_wrote_waits_for_it() -> None:
+    """It is no dead letter, and its neighbours are admitted."""
+    limiter, _ = _limiter()
+    newer = FakeRecord(b"\x00\x00\x00\x00\x63newer", 7)
+    await limiter.handle(newer, limiter.record(_request(0)))
+
+    assert _dispatched(limiter) == ["r0"]
+    assert (newer.finished, newer.held) == (
+        0,
+        "unknown_schema: id 99 is published by a newer version",
+    )
+    assert [r for r in limiter.producer.produced if r.topic == _LETTERS] == []
+
+
+@pytest.mark.parametrize("late_ms", [1_000, 15 * 60_000, 24 * 3_600_000])
+async def test_a_first_delivery_gets_its_outcome_however_late_it_is(late_ms: int) -> None:
+    """The limiter was away: the request expired, and whoever asks for it is told so."""
+    limiter, _ = _limiter()
+    deadline_ms = limiter.clock.now_ms() - late_ms
+    record = limiter.record(_request(0, deadline_ms=deadline_ms))
+    await limiter.handle(record)
+
+    assert {status for status, _ in _outcomes(limiter).values()} == {"expired"}
+    assert (_dispatched(limiter), record.finished) == ([], 1)

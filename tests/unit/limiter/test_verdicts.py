@@ -15,7 +15,6 @@ from limiter_worker.verdicts import (
     End,
     decide,
     end,
-    is_without_effect,
     was_produced_too_late,
 )
 from schemas.codec import encode
@@ -24,7 +23,6 @@ from schemas.errors import ErrorCode
 from schemas.events import PinnedPrice
 from schemas.runtime.ledger import answers
 from schemas.runtime.ledger.documents import DeclineReason
-from schemas.topics import NO_EFFECT_AFTER_MS
 from tests.unit.examples import ACCEPTED_AT, NOW_MS, accepted, configuration
 
 _LIMITS = Limits(
@@ -195,15 +193,6 @@ def test_an_end_hints_at_a_retry_as_its_code_does() -> None:
     ending = end(_accepted(), "expired", ErrorCode.SERVICE_UNAVAILABLE)
 
     assert (ending.terminal.http_status, ending.terminal.retry_after_ms) == (503, 2_000)
-
-
-def test_a_replay_of_an_old_request_has_no_effect() -> None:
-    """Resetting a consumer group to earliest is harmless; up to ten minutes late still counts."""
-    request = accepted()
-    edge_ms = request.deadline_ms + NO_EFFECT_AFTER_MS
-
-    assert not is_without_effect(request, edge_ms)
-    assert is_without_effect(request, edge_ms + 1)
 
 
 def test_a_copy_appended_after_ingress_gave_up_is_too_late() -> None:
