@@ -75,8 +75,9 @@ class Limits:
                 return refusal
         for lease in doc.leases:
             members = self.leases[doc.org, lease.key]
-            for req in [req for req, until_ms in members.items() if until_ms <= now_us // 1000]:
-                del members[req]
+            if len(members) >= lease.limit:
+                for req in [req for req, until_ms in members.items() if until_ms <= now_us // 1000]:
+                    del members[req]
             if len(members) >= lease.limit:
                 return answers.Limited(
                     id=lease.id,

@@ -1,3 +1,11 @@
+-- How many leases are taken. Those that outlived their requests are dropped once they are in the way.
+local function count_leases(call, key, limit)
+  local usage = redis.call('ZCARD', key)
+  if usage < limit then return usage end
+  redis.call('ZREMRANGEBYSCORE', key, '-inf', dec(call.now_ms))
+  return redis.call('ZCARD', key)
+end
+
 -- The first limit that stands against the call: verdict, fields; else nil, nil, the buckets asked.
 local function ask_limits(call)
   local doc, buckets = call.doc, {}
@@ -8,8 +16,7 @@ local function ask_limits(call)
   end
   for _, lease in ipairs(doc.leases or {}) do
     local key = call.prefix .. lease.key
-    redis.call('ZREMRANGEBYSCORE', key, '-inf', dec(call.now_ms))
-    local usage = redis.call('ZCARD', key)
+    local usage = count_leases(call, key, lease.limit)
     if usage >= lease.limit then
       return 'LIMITED', {id = lease.id, retry_after_ms = RETRY_GUESS_MS, usage = dec(usage),
         limit = dec(lease.limit)}
