@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from dataclasses import dataclass
 
 import pytest
 
@@ -18,6 +19,7 @@ from tests.unit.dispatcher.attempt_scene import FakeBus, asking_for, attempt_run
 from tests.unit.dispatcher.scripted_backend import choice_of, upstreams
 from tests.unit.examples import NOW_MS
 
+_TRIES = 3
 _BUSY_S = 1.0
 """How long others may keep the processor from this process; its own time is measured exactly."""
 
@@ -48,10 +50,21 @@ def test_there_are_at_least_eight_of_each_family() -> None:
     assert min(families.values()) >= 8
 
 
-@pytest.mark.parametrize("model", SHAPES)
-async def test_a_hostile_answer_ends_its_attempt_within_its_bound(model: str) -> None:
-    """Within 100 ms of processor time after its last byte or the limit that it crosses; a good call
-    follows."""
+@dataclass(frozen=True)
+class _Ended:
+    """How one hostile answer ended, and a good call after it."""
+
+    result: AttemptResult
+    after: AttemptResult
+    bus: FakeBus
+    late_s: float
+    """By the wall clock, after its last byte or the limit that it crosses."""
+    busy_s: float
+    """This process's own time after the last byte."""
+    left_over: frozenset[str]
+
+
+async def _end(model: str) -> _Ended:
     shape, server, bus = SHAPES[model], HostileBackend("hostile"), FakeBus()
     loop = asyncio.get_running_loop()
     async with server.running() as url, upstreams() as client:
@@ -63,15 +76,29 @@ async def test_a_hostile_answer_ends_its_attempt_within_its_bound(model: str) ->
         await asyncio.sleep(0.1 if server.wires[model].keeps_open else 0)
         after = await attempt_run(client, choice, asking_for("plain"), FakeBus()).run()
         tasks = {task.get_name() for task in asyncio.all_tasks() if "attempt" in task.get_name()}
-
     wire = server.wires[model]
     bound_s = began_s + shape.limit_s if shape.limit_s else max(wire.last_byte_at_s, began_s)
-    assert ended_s - bound_s < shape.slack_s + _BUSY_S, f"{ended_s - bound_s:.3f} s late"
-    assert ended_cpu_s - max(wire.cpu_at_last_byte_s, began_cpu_s) < shape.slack_s
-    assert _status(result, shape, bus) in shape.statuses, result
-    assert _booked(result) in {shape.booked, *(["exact"] if 200 in shape.statuses else [])}, result
-    assert (after.ending.code, b"hello there" in after.ending.body) == (None, True)
-    assert tasks == set()
+    busy_s = ended_cpu_s - max(wire.cpu_at_last_byte_s, began_cpu_s)
+    return _Ended(result, after, bus, ended_s - bound_s, busy_s, frozenset(tasks))
+
+
+@pytest.mark.parametrize("model", SHAPES)
+async def test_a_hostile_answer_ends_its_attempt_within_its_bound(model: str) -> None:
+    """Within 100 ms of processor time after its last byte or the limit that it crosses; a good call
+    follows. On a machine that is busy with others the best of three counts."""
+    shape = SHAPES[model]
+    for _ in range(_TRIES):
+        ended = await _end(model)
+        if ended.late_s < shape.slack_s + _BUSY_S and ended.busy_s < shape.slack_s:
+            break
+    else:
+        pytest.fail(f"{ended.late_s:.3f} s late, of which {ended.busy_s:.3f} s are its own")
+
+    booked = _booked(ended.result)
+    assert _status(ended.result, shape, ended.bus) in shape.statuses, ended.result
+    assert booked in {shape.booked, *(["exact"] if 200 in shape.statuses else [])}, ended.result
+    assert (ended.after.ending.code, b"hello there" in ended.after.ending.body) == (None, True)
+    assert ended.left_over == frozenset()
 
 
 async def test_a_connection_on_which_a_backend_spoke_unasked_is_not_used_again() -> None:
