@@ -29,6 +29,7 @@ from limiter_worker.verdicts import (
     End,
     decide,
     end,
+    may_be_forgotten,
     may_wait,
     was_produced_too_late,
 )
@@ -44,18 +45,19 @@ from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.ledger.documents import Decline
 from schemas.runtime.ledger.errors import LedgerUnavailable
 from schemas.runtime.telemetry import Metrics
+from schemas.times import FULL
 
 _LOG = logging.getLogger(__name__)
 
 _ROLLS_MAX = 5
 
-Why: TypeAlias = Literal["config", "ledger", "limit", "deferred"]
+Why: TypeAlias = Literal["config", "ledger", "limit", "deferred", "forgotten"]
 
 
 @dataclass(frozen=True, slots=True)
 class Left:
     """A request without a decision, and what it waits for: the configuration, the ledger, a limit that
-    nobody stated, or as a deferred one any limit."""
+    nobody stated, as a deferred one any limit, or the log, which knows whether it ended long ago."""
 
     taken: Taken
     why: Why
@@ -97,6 +99,8 @@ class Admission:
     metrics: Metrics
     clock: Clock
     defaults: Defaults
+    ended_kept_ms: int = FULL.ledger.terminal_kept_ms
+    """The ledger remembers an ended request at least this long past its deadline."""
 
     def take(self, batch: Sequence[Record]) -> list[Taken]:
         """The requests in the records; what is none is dead-lettered and finished beside that, and
@@ -152,7 +156,9 @@ class Admission:
         accepted = taken.accepted
         now_ms = self.clock.now_ms()
         happened_ms = self.clock.happened_ms(accepted.appended_at_ms)
-        if was_produced_too_late(accepted, happened_ms):
+        if not taken.is_first and may_be_forgotten(accepted.request, now_ms, self.ended_kept_ms):
+            work.left.append(Left(taken, "forgotten"))
+        elif was_produced_too_late(accepted, happened_ms):
             self._decline(taken, Decline(why="late"), work)
         elif taken.decline is not None:
             self._decline(taken, taken.decline, work)
@@ -180,7 +186,7 @@ class Admission:
         """No limit is asked; the ledger keeps that, or says what was decided before."""
         work.open.append(_Open(taken, decline_terms(taken.accepted.request, why)))
 
-    def _drop(self, taken: Taken) -> None:
+    def drop(self, taken: Taken) -> None:
         """The request is over already, and nothing follows from its record."""
         self.waiters.leave(taken.accepted.request)
         taken.record.finish()
@@ -211,7 +217,7 @@ class Admission:
             case answers.Limited(id=limit) if limit in request.terms.admit.waits_for:
                 work.left.append(Left(taken, "limit"))
             case answers.Superseded() | answers.Duplicate(answer=None):
-                self._drop(taken)
+                self.drop(taken)
             case answers.Duplicate(answer=answers.Admitted() as earlier, terms=terms):
                 event = decoded_terms(terms).event(taken.accepted, earlier)
                 work.decided.append(taken.becomes(Dispatch(event)))

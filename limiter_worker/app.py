@@ -10,6 +10,7 @@ from limiter_worker.deferral import Waiters
 from limiter_worker.execution import Execution
 from limiter_worker.fair_intake import FairIntake
 from limiter_worker.late_config import LateConfig
+from limiter_worker.long_ago import LongAgo
 from limiter_worker.reaper import Reaper
 from limiter_worker.replies import ReplySender
 from limiter_worker.settings import LimiterSettings
@@ -18,6 +19,7 @@ from limiter_worker.terms import Defaults
 from limiter_worker.waiting_room import WaitingRoom
 from schemas import topics
 from schemas.runtime.consume.flow import Bounds
+from schemas.runtime.outcome_lookup import OutcomeLookup
 from schemas.runtime.telemetry import DEGRADED
 from schemas.runtime.worker import Worker, WorkerShape
 
@@ -63,7 +65,10 @@ class _Limiter:
                 settings.rate_limit_burst_size,
                 settings.org_inflight_default,
             ),
+            ended_kept_ms=settings.times.ledger.terminal_kept_ms,
         )
+        self.outcomes = OutcomeLookup(settings.kafka_brokers)
+        self.long_ago = LongAgo(self._has_ended, self.admission.drop, self.again)
         self.late = LateConfig(worker.config, clock, self.again)
         self.intake = FairIntake(self.admission, clock, self.route_to_background)
         self.background = Background(
@@ -72,15 +77,23 @@ class _Limiter:
         self.room = WaitingRoom(self.admission, self.waiters, clock, self.again)
         self.reaper = Reaper(worker.ledger, producer, metrics, settings.times)
 
+    async def _has_ended(self, org: str, request_id: str) -> bool | None:
+        found = await self.outcomes.find(org, [request_id])
+        if request_id in found.outcomes:
+            return True
+        return False if found.is_complete else None
+
     def again(self, taken: Taken) -> None:
         """The request is to be decided now, behind its like; what is shed cannot be parked."""
         is_parked = taken.accepted.request.background and taken.decline is None
         (self.background if is_parked else self.intake).push(taken)
 
     def route(self, left: Left) -> bool:
-        """Takes requests that wait for the configuration, and those that are deferred."""
+        """Takes requests that wait for the configuration or the log, and those that are deferred."""
         if left.why == "config":
             self.late.add(left.taken)
+        elif left.why == "forgotten":
+            self.long_ago.add(left.taken)
         elif left.why == "deferred":
             self.room.push(left.taken.record, left.due_ms)
         else:
@@ -100,9 +113,10 @@ class _Limiter:
         Whoever took the partitions over reads all of it again; then only what is under way here ends.
         """
         if self.worker.has_left:
-            for waits in (self.intake, self.late, self.background, self.room):
+            for waits in (self.intake, self.late, self.long_ago, self.background, self.room):
                 await waits.forget()
         else:
+            await self.long_ago.forget()
             await self.background.close()
             await self.room.close()
         for ends in (self.intake, self.execution, self.culprits, self.trail, self.replies):
@@ -130,12 +144,13 @@ def create_app(settings: LimiterSettings) -> Worker:
     worker.read(topics.DEFERRED_1S, parts.room.handle)
     worker.read(topics.DEFERRED_10S, parts.room.handle)
     worker.read(topics.DEFERRED_60S, parts.room.handle)
-    for waits in (parts.intake, parts.late, parts.background, parts.room):
+    for waits in (parts.intake, parts.late, parts.long_ago, parts.background, parts.room):
         worker.app.on_partitions_revoked.connect(waits.forget, weak=False)
     worker.background += [
         parts.replies.run,
         parts.trail.run,
         parts.late.run,
+        parts.long_ago.run,
         parts.intake.run,
         parts.background.run,
         parts.room.run,

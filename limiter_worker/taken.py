@@ -27,6 +27,9 @@ class Taken:
     is_told: bool = False
     """Whether the client has heard that its deadline passed while the ledger was away."""
 
+    is_first: bool = False
+    """Whether the log was asked, and has no outcome of the request."""
+
     def becomes(self, decision: Dispatch | End | Wait) -> Decided:
         """The request with its decision."""
         return Decided(self, decision)

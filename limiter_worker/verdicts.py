@@ -12,8 +12,9 @@ from limiter_worker.accepted import Accepted
 from limiter_worker.terms import Terms, kind_of_limit
 from schemas.clock_estimate import APPEND_MARGIN_MS
 from schemas.errors import ERRORS, ErrorCode
-from schemas.events import Denial, RequestAdmitted, RequestFinished
+from schemas.events import Denial, RequestAccepted, RequestAdmitted, RequestFinished
 from schemas.frames import Terminal
+from schemas.ids import uuid7_time_ms
 from schemas.runtime.ledger import answers
 from schemas.runtime.ledger.documents import DeclineReason
 
@@ -47,6 +48,19 @@ def was_produced_too_late(accepted: Accepted, happened_ms: int | None) -> bool:
     if accepted.deferral is not None or happened_ms is None:
         return False
     return happened_ms > accepted.request.produce_by_ms + APPEND_MARGIN_MS
+
+
+def may_be_forgotten(request: RequestAccepted, now_ms: int, ended_kept_ms: int) -> bool:
+    """Whether the request may have ended so long ago that the ledger knows nothing of it any more.
+
+    An id that carries no time was made by no ingress, and has no place in the log to look for it.
+    """
+    if now_ms + APPEND_MARGIN_MS <= request.deadline_ms + ended_kept_ms:
+        return False
+    try:
+        return uuid7_time_ms(request.request_id) > 0
+    except ValueError:
+        return False
 
 
 def may_wait(answer: Decidable) -> bool:
