@@ -92,9 +92,12 @@ class Clock:
         return round(self._broker.at_ms(now_s) - self._ledger.at_ms(now_s))
 
     def happened_ms(self, appended_at_ms: int) -> int | None:
-        """The ledger's time of an append; ``None`` while nothing is known of the broker's clock."""
+        """The ledger's time of an append that was read; ``None`` while nothing is known of the broker.
+
+        Never later than now, whatever a broker says whose clock was moved since it was heard of.
+        """
         ahead_ms = self.broker_ahead_ms
-        return None if ahead_ms is None else appended_at_ms - ahead_ms
+        return None if ahead_ms is None else min(appended_at_ms - ahead_ms, self.now_ms())
 
     def appended_span_ms(self, from_ms: int, until_ms: int) -> tuple[int, int]:
         """The append times, first and last, that records of a span of the ledger's time may carry.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -95,10 +96,16 @@ class Load:
         first = await client.post("/chat/completions", json=body, headers=key)
         again = await client.post("/chat/completions", json=body, headers=key)
         is_same = first.content == again.content or first.status_code != _OK
-        return _status(first) if is_same else "another answer", int(first.status_code == _OK)
+        calls = int(_OK in (first.status_code, again.status_code))
+        return _status(first) if is_same else "another answer", calls
 
 
 def _status(answer: httpx.Response) -> str:
     if answer.status_code in (_OK, 402, 429):
         return str(answer.status_code)
-    return f"{answer.status_code} {answer.text[:120]}"
+    return f"{answer.status_code} {_code_of(answer)}"
+
+
+def _code_of(answer: httpx.Response) -> str:
+    found = re.search(r'"code": ?"(\w+)"', answer.text)
+    return found.group(1) if found else ""

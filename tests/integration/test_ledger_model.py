@@ -156,6 +156,11 @@ class LedgerComparison(RuleBasedStateMachine):
     def time_passes(self, ms: int, us: int) -> None:
         self.now_us += ms * 1000 + us
 
+    @rule(ms=st.sampled_from([2_000, 11_000, 600_000]))
+    def set_back(self, ms: int) -> None:
+        """The store's clock was wrong, and is put right."""
+        self.now_us -= ms * 1000
+
     @rule(
         choice=choice,
         rates=rate_lists(),

@@ -94,12 +94,20 @@ class Limits:
     def _ahead_us(self, org: str, key: str, now_us: int) -> Fraction:
         return max(Fraction(0), self.buckets.get((org, key), Fraction(0)) - now_us)
 
+    def _charged_us(self, org: str, rate: Rate, now_us: int) -> Fraction:
+        """How far ahead the bucket is; emptier than empty, as after a clock was set back, is made empty."""
+        ahead, empty = self._ahead_us(org, rate.key, now_us), flow_us(rate.burst, rate)
+        if ahead <= empty:
+            return ahead
+        self.buckets[org, rate.key] = now_us + empty
+        return empty
+
     def _rate_refusal(
         self, org: str, rate: Rate, now_us: int
     ) -> answers.Limited | answers.Refused | None:
         if rate.cost > rate.burst:
             return answers.Refused(why="too_large", id=rate.id, usage=rate.cost, limit=rate.burst)
-        ahead = self._ahead_us(org, rate.key, now_us)
+        ahead = self._charged_us(org, rate, now_us)
         wait_us = ahead + flow_us(rate.cost, rate) - flow_us(rate.burst, rate)
         if wait_us <= 0:
             return None

@@ -313,6 +313,18 @@ def test_unused_rate_units_return_but_never_fill_above_full(ledger: Ledger) -> N
     assert isinstance(ledger.admit("r5", rates=(rate(cost=1),)), answers.Limited)
 
 
+def test_a_clock_that_is_set_back_costs_a_bucket_its_burst_at_most(ledger: Ledger) -> None:
+    """Not ten minutes of refusals, as long as its time lies ahead."""
+    for n in range(3):
+        ledger.admit(f"r{n}", rates=(rate(),))
+    ledger.now_ms -= 600_000
+    limited = ledger.admit("r3", rates=(rate(),))
+    ledger.now_ms += 334
+
+    assert limited == answers.Limited(id="rps", usage=3, limit=3, retry_after_ms=334)
+    assert isinstance(ledger.admit("r4", rates=(rate(),)), answers.Admitted)
+
+
 def test_a_concurrency_lease_returns_with_its_request(ledger: Ledger) -> None:
     """One place, one runner; the place is free once it finished."""
     lease = (Lease(key="c:x", id="lease", limit=1),)

@@ -126,6 +126,15 @@ def test_append_times_are_read_in_the_ledgers_time() -> None:
     assert clock.happened_ms(_local_ms() + _TEN_MINUTES_MS) == pytest.approx(_local_ms(), abs=50)
 
 
+def test_what_was_read_was_not_appended_later_than_now() -> None:
+    """A broker whose clock was just moved ahead makes nobody late, until its next acknowledgement."""
+    clock = Clock()
+    clock.learn_ledger(_broker_reading(0))
+    clock.learn_broker(_broker_reading(0))
+
+    assert clock.happened_ms(_local_ms() + _TEN_MINUTES_MS) == pytest.approx(_local_ms(), abs=50)
+
+
 @pytest.mark.parametrize(
     ("ahead_ms", "least_ms", "most_ms"),
     [

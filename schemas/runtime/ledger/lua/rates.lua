@@ -51,6 +51,20 @@ local function up_to_ms(us, part)
   return math.ceil((us + (part > 0 and 1 or 0)) / 1000)
 end
 
+local function is_beyond(us, part, most_us, most_part)
+  return us > most_us or (us == most_us and part > most_part)
+end
+
+-- The bucket as it is. Emptier than empty is one that was charged before the clock was set back, or
+-- under a larger burst: it is made empty, or it would refuse for as long as the clock went back.
+local function read_charged(call, rate, burst_us, burst_part)
+  local key, flow = call.prefix .. rate.key, rate.rate_milli_per_s
+  local us, part = read_bucket(key, call.now_us, flow)
+  if not is_beyond(us, part, burst_us, burst_part) then return us, part end
+  write_bucket(key, call.now_us, burst_us, burst_part)
+  return burst_us, burst_part
+end
+
 -- Asks one rate: {us, part, remaining} once taken, or nil, verdict, fields.
 local function ask_rate(call, rate)
   local flow = rate.rate_milli_per_s
@@ -58,10 +72,10 @@ local function ask_rate(call, rate)
     local fields = {why = 'too_large', id = rate.id, usage = dec(rate.cost), limit = dec(rate.burst)}
     return nil, 'REFUSED', fields
   end
-  local ahead_us, ahead_part = read_bucket(call.prefix .. rate.key, call.now_us, flow)
-  local us, part = advance(ahead_us, ahead_part, rate.cost, flow)
   local burst_us, burst_part = inflow(rate.burst, flow)
-  if us > burst_us or (us == burst_us and part > burst_part) then
+  local ahead_us, ahead_part = read_charged(call, rate, burst_us, burst_part)
+  local us, part = advance(ahead_us, ahead_part, rate.cost, flow)
+  if is_beyond(us, part, burst_us, burst_part) then
     return nil, 'LIMITED', {
       id = rate.id,
       retry_after_ms = up_to_ms(us - burst_us, part - burst_part),
