@@ -43,8 +43,12 @@ class LagRoutes:
             and (offset := next_offset(committed[group].get(partition), at)) < at.end
         }
         oldest = await records_at(brokers, offsets, self.deps.clock, _READ_DEADLINE_S)
-        appended_at_ms = {partition: record.timestamp for partition, record in oldest.items()}
-        lags = lags_of(committed, positions, appended_at_ms, self.deps.clock.now_ms())
+        clock = self.deps.clock
+        since_ms = {
+            partition: clock.happened_ms(record.timestamp) or record.timestamp
+            for partition, record in oldest.items()
+        }
+        lags = lags_of(committed, positions, since_ms, clock.now_ms())
         return JSONResponse({"items": [asdict(lag) for lag in lags]})
 
 

@@ -40,7 +40,7 @@ class LogSearch:
     give_up_s: float
     from_ms: int
     until_ms: int
-    """Records appended later are left out; it may be lowered while the search goes on."""
+    """Records appended later, by the broker's clock, are left out."""
     ends: dict[TopicPartition, int]
     """Partitions still to be read, and the offset after the last record wanted."""
     records: int = 0
@@ -64,6 +64,10 @@ class LogSearch:
                     self.leave(partition)
             await asyncio.sleep(0)
 
+    def end_at(self, until_ms: int) -> None:
+        """Nothing is wanted any more that happened later."""
+        self.until_ms = min(self.until_ms, self.clock.appended_span_ms(until_ms, until_ms)[1])
+
     def leave(self, partition: TopicPartition) -> None:
         """Nothing more of the partition is wanted."""
         if self.ends.pop(partition, None) is not None:
@@ -85,15 +89,17 @@ async def search_log(
     clock: Clock,
     bounds: Bounds,
 ) -> AsyncIterator[LogSearch]:
-    """A search of what was appended within ``span_ms`` (from, until; Unix milliseconds).
+    """A search of what was appended within ``span_ms`` (from, until; Unix milliseconds of the ledger).
 
+    It is read where the broker, whose clock may be another, may have put it.
     Raises ``KafkaError`` when no broker answers and ``TimeoutError`` when one does not answer in time.
     """
     give_up_s = clock.monotonic_s() + bounds.deadline_s
+    from_ms, until_ms = clock.appended_span_ms(*span_ms)
     async with free_consumer(brokers) as consumer:
         async with asyncio.timeout(_OPEN_DEADLINE_S):
-            ends = await _seek(consumer, partitions, span_ms[0])
-        yield LogSearch(consumer, clock, bounds, give_up_s, *span_ms, ends)
+            ends = await _seek(consumer, partitions, from_ms)
+        yield LogSearch(consumer, clock, bounds, give_up_s, from_ms, until_ms, ends)
 
 
 async def _seek(

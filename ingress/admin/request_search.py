@@ -94,7 +94,7 @@ def found_in(record: ConsumerRecord, request_id: str) -> Found | None:
 
 def _narrow(search: LogSearch, accepted: RequestAccepted, counts: Mapping[str, int]) -> None:
     """The request says who pays and when it is over, which spares the search the rest."""
-    search.until_ms = min(search.until_ms, accepted.deadline_ms + _AFTERMATH_MS)
+    search.end_at(accepted.deadline_ms + _AFTERMATH_MS)
     wanted = partitions_of(accepted.request_id, accepted.org, counts)
     for partition in search.ends.keys() - wanted:
         search.leave(partition)

@@ -102,3 +102,13 @@ async def test_a_partition_that_is_left_is_not_read_on() -> None:
 
     assert await read(search) == [0, 1, 2, 3]
     assert search.consumer.paused == {FIRST, SECOND}
+
+
+def test_an_end_that_becomes_known_is_looked_for_where_the_broker_may_have_put_it() -> None:
+    """While nothing is known of its clock that is a quarter of an hour later, and never later than before."""
+    search = search_of({FIRST: 4}, until_ms=10**6)
+    search.end_at(5_000)
+    assert search.until_ms == 905_000
+
+    search.end_at(10**6)
+    assert search.until_ms == 905_000
