@@ -13,7 +13,6 @@ from schemas.runtime.worker import Worker, WorkerShape
 _SHAPE = WorkerShape(
     role="accounting",
     produces=(topics.USAGE_RECORDS, topics.USAGE_TABLES, topics.dead_letters_of(topics.OUTCOMES)),
-    stuck_after_s=600.0,
 )
 _LINGER_S = 0.05
 """Nobody waits for the books; a larger batch costs less per outcome."""

@@ -33,7 +33,6 @@ from schemas.runtime.worker import Worker, WorkerShape
 _SHAPE = WorkerShape(
     role="dispatcher",
     produces=(topics.OUTCOMES, topics.RESULTS, topics.dead_letters_of(topics.DISPATCH)),
-    stuck_after_s=720.0,
 )
 _BATCHES_UNDER_WAY = 8
 _CLOSE_S = 1.0

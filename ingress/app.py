@@ -261,7 +261,7 @@ def create_app(settings: IngressSettings) -> Ingress:
         settings.data_dir,
         lambda snapshot: metrics.set("tallygate_config_offset", snapshot.offset),
     )
-    bus = Bus(settings.bus_url)
+    bus = Bus(settings.bus_url, settings.times)
     bus.store.expose(metrics, "bus")
     store = ledger_store(settings.ledger_url, settings.times.ledger)
     store.expose(metrics, "ledger")

@@ -38,8 +38,19 @@ class IngressSettings(ProcessSettings):
     before it kills, less fifteen seconds for last words and for what is still on its way to the log."""
     idempotency_keys_max: int = Field(default=200_000, ge=1)
     """Idempotency keys of one organization that are remembered, for a day; more are answered 429."""
-    deadline_default_s: float = Field(default=120.0, gt=0, le=600)
-    deadline_max_s: float = Field(default=600.0, gt=0, le=600)
+    deadline_default_s: float | None = Field(default=None, gt=0, le=600)
+    """How long a request has that states no deadline; two minutes when not given."""
+    deadline_max_s: float | None = Field(default=None, gt=0, le=600)
+    """How long any request has at most; ten minutes when not given."""
+
+    @property
+    def deadlines_s(self) -> tuple[float, float]:
+        """How long a request has, in seconds: where it says nothing, and at most."""
+        times = self.times
+        return (
+            self.deadline_default_s or times.deadline_default_ms / 1_000,
+            self.deadline_max_s or times.deadline_max_ms / 1_000,
+        )
 
     @property
     def org_share(self) -> int:

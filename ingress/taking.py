@@ -65,7 +65,7 @@ async def take(
     if refusal is not None:
         return refusal
     settings = intake.settings
-    timeout_ms = deadline_ms_of(headers, settings.deadline_default_s, settings.deadline_max_s)
+    timeout_ms = deadline_ms_of(headers, *settings.deadlines_s)
     if isinstance(timeout_ms, Refusal):
         return timeout_ms
     key = header_key(headers)

@@ -33,7 +33,6 @@ _SHAPE = WorkerShape(
         *topics.DEFERRED_DELAYS_MS,
         *map(topics.dead_letters_of, _READ),
     ),
-    stuck_after_s=720.0,
 )
 _PARKED_MAX = 65_536
 """Background records under way: those of one organization must not keep another's from being read."""

@@ -62,6 +62,25 @@ class Times:
     reap_grace_ms: int = _ms(30 * SECOND_MS, at_least_ms=SECOND_MS)
     """A running attempt is left alone this long past its lease."""
 
+    deadline_default_ms: int = _ms(2 * MINUTE_MS, at_least_ms=5 * SECOND_MS)
+    """A request that states no deadline has this long, where settings say nothing else."""
+    deadline_max_ms: int = _ms(10 * MINUTE_MS, at_least_ms=10 * SECOND_MS)
+    """No request has longer, where settings say nothing else."""
+
+    stuck_after_ms: int = _ms(12 * MINUTE_MS, at_least_ms=10 * SECOND_MS)
+    """A worker in which a record stays unfinished this long ends; above the longest deadline."""
+    transient_max_ms: int = _ms(10 * MINUTE_MS, at_least_ms=5 * SECOND_MS)
+    """A batch is tried again this long while something it needs is away."""
+
+    frames_running_ms: int = _ms(15 * MINUTE_MS, at_least_ms=15 * SECOND_MS)
+    """Frames of a running request stay on the bus this long; longer than any may run."""
+    frames_ended_ms: int = _ms(MINUTE_MS, at_least_ms=5 * SECOND_MS)
+    """Frames stay this long after the terminal one, for an ingress that missed it: a minute of traffic."""
+    frames_kept_ms: int = _ms(10 * MINUTE_MS, at_least_ms=5 * SECOND_MS)
+    """Answers of jobs and keyed requests stay this long; afterwards the log has them."""
+    streams_kept_ms: int = _ms(DAY_MS, at_least_ms=15 * SECOND_MS)
+    """Keyed streams stay this long, whose events are nowhere else; organizations share the room."""
+
 
 FULL: Final = Times()
 """The times of every installation."""

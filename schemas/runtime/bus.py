@@ -12,15 +12,7 @@ from typing import Final
 
 from schemas.frames import Frame, Terminal, decode_frame, encode_frame
 from schemas.runtime.store import Send, StoreConnection
-
-RUNNING_TTL_MS: Final = 15 * 60 * 1000
-"""Longer than any request may run."""
-ENDED_TTL_MS: Final = 60 * 1000
-"""After the terminal frame, for an ingress that missed it; the bus holds a minute of traffic, not more."""
-KEPT_TTL_MS: Final = 10 * 60 * 1000
-"""For jobs and keyed requests, whose results are fetched later; afterwards the log has them."""
-KEPT_STREAM_TTL_MS: Final = 24 * 3_600 * 1000
-"""For keyed streams, whose events are nowhere else; each organization has its share of room for them."""
+from schemas.times import FULL, Times
 
 COUNTED: Final = ("counted:due", "counted:owners", "counted:bytes")
 """Where the bus counts what each organization has on it; bus.lua has the types."""
@@ -56,7 +48,8 @@ class Long:
 class Bus:
     """Sends and reads frames. Raises what ``StoreConnection`` raises."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, times: Times = FULL) -> None:
+        self._times = times
         source = resources.files("schemas.runtime").joinpath("bus.lua").read_bytes()
 
         async def load(send: Send) -> None:
@@ -95,7 +88,7 @@ class Bus:
             f"{frame.fence}-{frame.seq}",
             encode_frame(frame),
             reply_to or "",
-            _ttl_ms(frame, kept=kept),
+            _ttl_ms(self._times, frame, kept=kept),
             *bounds,
         )
         return bool(appended)
@@ -123,8 +116,9 @@ def _bounds(frame: Frame, long: Long) -> tuple[str | int, ...]:
     return oldest, long.org, long.size_bytes, _STREAMS_PER_ORG_BYTES_MAX, _STREAMS_BYTES_MAX
 
 
-def _ttl_ms(frame: Frame, *, kept: bool) -> int:
+def _ttl_ms(times: Times, frame: Frame, *, kept: bool) -> int:
     is_stream = frame.seq > 1 or not isinstance(frame.content, Terminal)
     if kept:
-        return KEPT_STREAM_TTL_MS if is_stream else KEPT_TTL_MS
-    return ENDED_TTL_MS if isinstance(frame.content, Terminal) else RUNNING_TTL_MS
+        return times.streams_kept_ms if is_stream else times.frames_kept_ms
+    is_over = isinstance(frame.content, Terminal)
+    return times.frames_ended_ms if is_over else times.frames_running_ms

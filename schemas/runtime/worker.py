@@ -52,7 +52,6 @@ class WorkerShape:
 
     role: str
     produces: Sequence[str]
-    stuck_after_s: float
 
 
 @dataclass(slots=True)
@@ -107,7 +106,7 @@ class Worker:
             producer=producer,
             ledger_store=store,
             ledger=LedgerClient(store),
-            bus=Bus(settings.bus_url),
+            bus=Bus(settings.bus_url, settings.times),
             config=ConfigFeed(settings.kafka_brokers, settings.data_dir),
             metrics=metrics,
             clock=clock,
@@ -130,7 +129,10 @@ class Worker:
         it must not be skipped.
         """
         end = None if defects_end_process else on_defect or self.dead_letter
-        inbox = Inbox(self.app, topic, handler, on_defect=end, **more)
+        transient_max_s = self.settings.times.transient_max_ms / 1000
+        inbox = Inbox(
+            self.app, topic, handler, on_defect=end, transient_max_s=transient_max_s, **more
+        )
         inbox.expose(self.metrics)
         self.inboxes.append(inbox)
 
@@ -287,7 +289,10 @@ class Worker:
     def _start_background(self) -> list[asyncio.Task[None]]:
         """The watchdog's failure ends the process; everything else is started again."""
         watchdog = Watchdog(
-            self.inboxes, self.shape.stuck_after_s, self.metrics, self._is_reachable
+            self.inboxes,
+            self.settings.times.stuck_after_ms / 1000,
+            self.metrics,
+            self._is_reachable,
         )
 
         async def report() -> None:

@@ -19,9 +19,7 @@ from schemas.runtime.process import run_worker
 from schemas.runtime.settings import WorkerSettings
 from schemas.runtime.worker import Worker, WorkerShape
 
-_SHAPE = WorkerShape(
-    role="member", produces=(topics.dead_letters_of(topics.REQUESTS),), stuck_after_s=720.0
-)
+_SHAPE = WorkerShape(role="member", produces=(topics.dead_letters_of(topics.REQUESTS),))
 
 
 class Member:

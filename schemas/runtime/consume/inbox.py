@@ -25,12 +25,11 @@ from schemas.runtime.consume.flow import Bounds, Flow
 from schemas.runtime.consume.records import Record
 from schemas.runtime.retry import retry_until
 from schemas.runtime.telemetry import Metrics
+from schemas.times import FULL
 
 _LOG = logging.getLogger(__name__)
 
 EXIT_STUCK = 70
-_TRANSIENT_MAX_S = 600.0
-"""How long a batch is tried again that fails for something that was away; then the process ends."""
 
 Handler = Callable[[list[Record]], Awaitable[None]]
 """Works through a batch. It calls ``finish`` on every record sooner or later, on its own. When it
@@ -67,8 +66,9 @@ class Inbox:
 
     ``batches_under_way`` bounds how many batches are handled at once; 1 keeps partition order, which
     handlers that book need. ``bounds`` limit what is taken and not finished. ``linger_s`` is waited for
-    more to arrive, where nobody waits for the effect and larger batches cost less. Without ``on_defect``
-    a record that cannot be handled ends the process.
+    more to arrive, where nobody waits for the effect and larger batches cost less. A batch that fails for
+    something that was away is tried again for ``transient_max_s``; then the process ends, as it does for a
+    record that cannot be handled without ``on_defect``.
     """
 
     def __init__(
@@ -82,6 +82,7 @@ class Inbox:
         batch_max: int = 256,
         batches_under_way: int = 1,
         linger_s: float = 0.0,
+        transient_max_s: float = FULL.transient_max_ms / 1000,
     ) -> None:
         self.topic = topic
         self._group, self._tap, self._held = _FaustGroup(app), _FaustTap(app), app.held
@@ -91,6 +92,7 @@ class Inbox:
         self._on_defect = on_defect
         self._batch_max = batch_max
         self._linger_s = linger_s
+        self._transient_max_s = transient_max_s
         self._waiting: list[Record] = []
         self._arrived = asyncio.Event()
         self._slots = asyncio.Semaphore(batches_under_way)
@@ -222,7 +224,7 @@ class Inbox:
             await self._handler([record for record in batch if not record.is_finished])
 
         try:
-            await retry_until(handle, deadline_s=time.monotonic() + _TRANSIENT_MAX_S)
+            await retry_until(handle, deadline_s=time.monotonic() + self._transient_max_s)
         except (Transient, TooManyDeadLetters):
             raise
         except asyncio.CancelledError:
