@@ -1,5 +1,5 @@
 # The commands of this repository. Everything runs in the environment that `make setup` builds.
-.PHONY: setup up check test test-stack test-apart test-unit bench fuzz isolation torture ageing lock fmt
+.PHONY: setup up check test test-stack test-apart test-unit bench fuzz isolation torture ageing kill-points lock fmt
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -63,6 +63,9 @@ ageing: setup  ## Outages longer than every window, terms that change under a re
 	$(BIN)/python -m tests.chaos.ageing $(ARGS)
 	$(BIN)/python -m tests.chaos.pinned_terms
 	$(BIN)/python -m tests.chaos.tampered
+
+kill-points: setup  ## kill -9 at every step between the claim of a request and its booking: a table
+	$(BIN)/python -m tests.chaos.kill_points $(ARGS)
 
 fuzz: setup  ## 100 000 odd answers to the dispatcher, 100 000 odd requests to ingress
 	$(BIN)/python -m tests.fuzz.upstream

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Final
 
 import msgspec
 
@@ -24,6 +25,9 @@ from schemas.runtime.retry import retry_until
 from schemas.runtime.store import StoreError, StoreUnavailable
 
 _LOG = logging.getLogger(__name__)
+
+_LAST_FENCE: Final = 2**62
+"""Above those of all attempts: of a request that is over, whose frames the bus may have lost."""
 
 
 @dataclass(slots=True)
@@ -83,7 +87,7 @@ class Answering:
 
     async def end_again(self, job: Job, ending: Ending) -> None:
         """End a client's wait after frames of an earlier owner, unless it was ended already."""
-        await self._end_after(await self._last(job), 0, job, ending, ())
+        await self._end_after(await self._last(job), _LAST_FENCE, job, ending, ())
 
     async def _end_after(
         self,

@@ -257,11 +257,16 @@ def _balance(hold: Hold) -> documents.Balance:
 
 @asynccontextmanager
 async def bench(
-    server: LedgerServer, *, timeout_s: float = 10.0, **answers: Answer | str
+    server: LedgerServer,
+    *,
+    timeout_s: float = 10.0,
+    bus_server: LedgerServer | None = None,
+    **answers: Answer | str,
 ) -> AsyncIterator[Bench]:
     """A dispatcher whose model echo leads to these backends, the first one with all the weight.
 
-    An answer that is a string is the URL of a backend that the test runs itself.
+    An answer that is a string is the URL of a backend that the test runs itself. Without a server of its
+    own the bus is the ledger's.
     """
     async with AsyncExitStack() as running:
         urls = {
@@ -275,8 +280,9 @@ async def bench(
         running.push_async_callback(store.stop)
         await store.call("FLUSHALL")
         await store.call("HSET", "meta", "epoch", "1", "ready", "1", "test_clock", "1")
-        bus = Bus(f"redis://127.0.0.1:{server.port}/1")
+        bus = Bus(f"redis://127.0.0.1:{(bus_server or server).port}/1")
         await bus.start()
+        await bus.store.call("FLUSHDB")
         running.push_async_callback(bus.stop)
         upstreams = Upstreams({}, Clock())
         await upstreams.start()
