@@ -324,7 +324,7 @@ async def test_an_outcome_that_stands_in_the_log_is_only_corrected(
         await stream.under_way.wait()
         scene.log.records.append(_expired(request))
         await _forget(scene)
-        row = documents.OutcomeRow(offset=0, req=request.request_id, deadline_ms=2**50)
+        row = documents.OutcomeRow(offset=0, req=request.request_id, deadline_ms=2**50, at_ms=0)
         await scene.ledger.book(documents.Book(org=request.org, partition=0, rows=(row,)))
         await asyncio.wait_for(record.finished.wait(), 10)
 
