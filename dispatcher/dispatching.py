@@ -129,9 +129,11 @@ class Dispatching:
 
     async def _claim_and_run(self, job: Job, record: Record) -> None:
         """Run the request if it is ours to run, else do what its state in the ledger asks for."""
+        asked_s = self.clock.monotonic_s()
         match await self.claiming.claim(job):
             case answers.Fence() as claim:
-                await self._run_claimed(job, record, claim)
+                after_ms = round((self.clock.monotonic_s() - asked_s) * 1000)
+                await self._run_claimed(job, record, claim, after_ms)
             case answers.Finished() as finished:
                 await self.closing.finish_again(job, record, finished)
             case answers.Unknown():
@@ -143,12 +145,15 @@ class Dispatching:
             case _:
                 await self.closing.end_unrun(job, record, ErrorCode.SERVICE_UNAVAILABLE, "failed")
 
-    async def _run_claimed(self, job: Job, record: Record, claim: answers.Fence) -> None:
+    async def _run_claimed(
+        self, job: Job, record: Record, claim: answers.Fence, after_ms: int
+    ) -> None:
         """Run it to its end. Its claim is renewed also while it waits for a slot."""
         request = job.request
         with self.leases.held(request.org, request.request_id, claim) as running:
             replies = self.closing.answering.replies(job, claim.fence)
             course = Course.after(job, running.attempt)
+            running.claimed_after_ms = after_ms
             try:
                 await self.failover.run(job, running, replies, course)
             except Exception:  # noqa: BLE001  # total: what became of it so far is booked

@@ -177,7 +177,12 @@ class Failover:
         if (early := self._too_late(job, running)) is not None:
             return early
         found = await self.slots.take(
-            Wish(job.request, running.abort, job.admitted.admitted_at_ms, tried)
+            Wish(
+                job.request,
+                running.abort,
+                job.admitted.admitted_at_ms + running.claimed_after_ms,
+                tried,
+            )
         )
         if (early := self._too_late(job, running)) is not None:
             if isinstance(found, Slot):

@@ -30,6 +30,8 @@ class Running:
     attempt: int
     abort: Abort
     streamed: bool = False
+    claimed_after_ms: int = 0
+    """How long its claim took: a wait for the ledger, or for another's lease, and not for a slot."""
     lease_ms: int = FULL.ledger.attempt_lease_ms
 
     def renewal(self) -> documents.Renew:

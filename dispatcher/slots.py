@@ -46,7 +46,7 @@ class Wish:
     request: RequestAccepted
     abort: Abort
     admitted_at_ms: int
-    """Since when it waits: what it spent in the log is a wait, too."""
+    """Since when it waits: what it spent in the log is a wait, too; what its claim took is none."""
     tried: tuple[str, ...] = ()
     """Backends that failed it; whoever has some is a second attempt."""
 

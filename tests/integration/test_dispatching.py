@@ -239,6 +239,27 @@ async def test_a_claim_that_was_lost_is_corrected_to_the_real_use(server: Ledger
         assert not any(isinstance(f.content, Terminal) for f in await scene.frames(request))
 
 
+async def test_a_stream_whose_claim_was_lost_ends_with_a_typed_error(server: LedgerServer) -> None:
+    """Its client has seen frames that nobody continues; the outcome is somebody else's."""
+    gate = Gate(stream=True)
+    async with bench(server, only=gate.answer) as scene:
+        request = await scene.admit(stream=True)
+        record = await scene.hand_over(request)
+        await gate.reached.wait()
+        await _until_chunk(scene, request)
+        verdict = await _taken_over(scene, request)
+        gate.opened.set()
+        await asyncio.wait_for(record.finished.wait(), 5)
+        frames = await scene.frames(request)
+
+        assert isinstance(verdict, answers.Unknown)
+        assert scene.log.outcomes == []
+        assert [c.delta.cost_nano_usd for c in scene.log.corrections] == [-HELD_NANO_USD, _COST]
+        assert isinstance(frames[-1].content, Terminal)
+        assert frames[-1].content.error_code == "upstream_interrupted"
+        assert [frame.seq for frame in frames] == list(range(1, len(frames) + 1))
+
+
 async def test_whoever_takes_over_records_the_attempt_that_was_given_up(
     server: LedgerServer,
 ) -> None:

@@ -184,6 +184,25 @@ def test_calls_that_hang_open_the_breaker_while_they_hang() -> None:
     assert backends.lanes["a"].shown == "open"
 
 
+def test_what_waits_for_a_store_does_not_hang() -> None:
+    """Its silence begins with its call, and so does the time to its first byte."""
+    clock = _SetClock()
+    backends = _backends(clock, a=100)
+    _answer(backends, clock, 12, 0.05)
+    slots = [_slot(backends) for _ in range(20)]
+    for slot in slots:
+        backends.waits(slot)
+    clock.now_s += 60.0
+    backends.look()
+    for slot in slots:
+        backends.begins(slot)
+    clock.now_s += SILENT_S / 2
+    backends.look()
+
+    assert not any(slot.has_hung for slot in slots)
+    assert {slot.began_s for slot in slots} == {clock.now_s - SILENT_S / 2}
+
+
 def test_a_call_counts_once_as_hanging() -> None:
     """Its later failure is the same one."""
     clock = _SetClock()
