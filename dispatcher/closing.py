@@ -51,6 +51,8 @@ T = TypeVar("T")
 
 _ANSWER_UNDER_WAY_S: Final = 1.0
 """Whoever finished a request answers it at once; only then is its answer lost."""
+_UNBEGUN: Final = ("", "RESERVED", "CANCELLED")
+"""States of a request that nobody runs and nobody else ends."""
 INTERRUPTED: Final = Ending("failed", ErrorCode.UPSTREAM_INTERRUPTED)
 """What a request is whose owner vanished, whoever writes that down."""
 
@@ -133,11 +135,12 @@ class Closing:
     async def end_broken(self, job: Job, record: Record) -> None:
         """The end of a request that a defect stopped before it ran: its hold returns, its client is told,
         its outcome recorded, unless somebody else runs or has ended it."""
-        answer = await self.claiming.withdraw(job)
-        if isinstance(answer, answers.Ok):
+        # Asked first, because whoever runs it would obey a cancellation.
+        known = await self.claiming.look(job)
+        if known.state in _UNBEGUN and isinstance(await self.claiming.withdraw(job), answers.Ok):
             await self.end_unrun(job, record, ErrorCode.INTERNAL_ERROR, "failed")
         else:
-            _LOG.warning("%s is ended elsewhere: %r", job.request.request_id, answer)
+            _LOG.warning("%s is ended elsewhere: %s", job.request.request_id, known.state)
 
     async def finish_again(self, job: Job, record: Record, kept: answers.Finished) -> None:
         """It ran before, and perhaps nobody was told: repeat what the ledger kept, or the log has."""

@@ -298,6 +298,10 @@ async def test_a_defect_does_not_end_what_another_process_runs(
         await asyncio.wait_for(record.finished.wait(), 5)
 
         assert isinstance(claim, answers.Fence)
+        renewal = documents.Renew(
+            org=request.org, req=request.request_id, fence=claim.fence, lease_ms=10_000
+        )
+        assert await scene.ledger.renew(renewal) == answers.Ok()
         assert (scene.log.outcomes, await scene.frames(request)) == ([], [])
         assert (await scene.balance(request, "nano_usd"))[1] == HELD_NANO_USD
 
