@@ -15,7 +15,7 @@ import pytest_asyncio
 from redis.asyncio import Redis
 
 from limiter_worker.deferral import WAITERS_MAX
-from limiter_worker.periods import period_at
+from limiter_worker.periods import Period, period_at
 from schemas.codec import decode_as
 from schemas.entities import Budget, Limits, Model, Quota, Target
 from schemas.events import (
@@ -280,6 +280,35 @@ async def test_a_clock_that_stays_in_the_wrong_period_costs_nobody_anything(
     today = period_at("day", Clock().now_ms()).id
     keys = [key.decode() async for key in store.scan_iter("{acme}:b:org/requests:*")]
     assert keys == [f"{{acme}}:b:org/requests:{today}"]
+
+
+async def test_terms_outlive_their_price_their_budget_and_their_period(
+    limiter: Limiter, store: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redelivered after all three changed, it runs at the pinned price, and its hold returns where it
+    was taken: the new period sees nothing of it."""
+    now_ms = Clock().now_ms()
+    periods = {"was": (0, now_ms + 600), "is": (now_ms + 600, now_ms + DAY_MS)}
+    ids = ["was"]
+    monkeypatch.setattr(
+        "limiter_worker.terms.period_at",
+        lambda kind, _: Period(f"{kind}-{ids[-1]}", *periods[ids[-1]]),
+    )
+    record = limiter.record(_request(1))
+    await limiter.handle(record)
+    ids.append("is")
+    dear = Model(
+        backends=(Target(backend="b1"),), input_usd_per_mtok="20", output_usd_per_mtok="60"
+    )
+    limiter.config.snapshot = configuration(org=_budget(1), model=dear)
+    await asyncio.sleep(0.7)
+    await limiter.handle(record)
+
+    first, second = (r for r in limiter.producer.produced if r.topic == DISPATCH)
+    assert first == second
+    await _finish(limiter, _request(1), {"nano_usd": 10, "tokens": 5, "requests": 1})
+    assert await _amounts(store, "{acme}:b:org/nano_usd:total-was") == (10, 0)
+    assert [key async for key in store.scan_iter("{acme}:b:*-is")] == []
 
 
 class _Books:
