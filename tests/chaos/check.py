@@ -51,6 +51,9 @@ class Findings:
     """Limits that were passed: in the ledger at a look, or by what the backends worked off."""
     estimated: tuple[str, ...]
     """Usage lines that are estimates: no defect by themselves."""
+    restated: tuple[str, ...]
+    """Ends without an attempt that were written again, with the same decision, for another record of
+    the request: a client's second try under its id, or a copy. No defect by themselves."""
 
     @property
     def is_clean(self) -> bool:
@@ -69,7 +72,8 @@ class Findings:
 
 def check(evidence: Evidence) -> Findings:
     """All checks over one run that came to rest."""
-    effective, contradicted = _first_of(evidence.outcomes, lambda o: o.request_id)
+    effective, differing = _first_of(evidence.outcomes, lambda o: o.request_id)
+    contradicted = [_told(*pair) for pair in differing if not _is_restated(*pair)]
     lines_by_id, contradicted_lines = _first_of(evidence.usage, lambda line: line.usage_id)
     lines = _grouped(lines_by_id.values(), lambda line: line.request_id)
     calls = _grouped(evidence.calls, lambda call: call.start.request_id or "")
@@ -79,13 +83,14 @@ def check(evidence: Evidence) -> Findings:
         doubled += _executed_twice(evidence.accepted, effective)
     return Findings(
         lost=tuple(_lost(evidence, effective.keys())),
-        contradicted=(*contradicted, *contradicted_lines),
+        contradicted=(*contradicted, *(_told(*pair) for pair in contradicted_lines)),
         unbilled=tuple(unbilled),
         doubled=tuple(doubled),
         misinformed=tuple(_misinformed(evidence.clients, effective, lines, calls)),
         unreleased=tuple(_unreleased(evidence)),
         overspent=(*evidence.breaches, *_overspent(evidence)),
         estimated=tuple(estimated),
+        restated=tuple(last.request_id for last, first in differing if _is_restated(last, first)),
     )
 
 
@@ -240,11 +245,24 @@ def _amounts(call: Call) -> tuple[int, int, int | None]:
     return call.prompt_tokens, call.completion_tokens, cost_nano_usd(call)
 
 
-def _first_of(records: Iterable[T], key: Callable[[T], K]) -> tuple[dict[K, T], list[str]]:
-    """The first record of each key, and the keys of which a later one differs."""
+def _is_restated(last: Outcome, first: Outcome) -> bool:
+    """The same end of the same request, read off another record of it; no backend was called."""
+    places = last.value.get("parents"), first.value.get("parents")
+    if places[0] == places[1] or last.attempts or first.attempts:
+        return False
+    by_record = dict.fromkeys(("parents", "accepted_at_ms", "finished_at_ms"))
+    return {**last.value, **by_record} == {**first.value, **by_record}
+
+
+def _told(last: object, first: object) -> str:
+    return f"{last} after {first}"
+
+
+def _first_of(records: Iterable[T], key: Callable[[T], K]) -> tuple[dict[K, T], list[tuple[T, T]]]:
+    """The first record of each key, and the later ones that differ from it, each with that first."""
     first: dict[K, T] = {}
     differing = [
-        f"{key(record)}: {record} after {first[key(record)]}"
+        (record, first[key(record)])
         for record in records
         if first.setdefault(key(record), record) != record
     ]

@@ -70,7 +70,7 @@ def _clean() -> Evidence:
 
 def test_a_clean_history_is_clean() -> None:
     """No check cries wolf."""
-    assert check(_clean()) == Findings((), (), (), (), (), (), (), ())
+    assert check(_clean()) == Findings(*((),) * 9)
 
 
 def _lose_outcome(e: Evidence) -> Evidence:
@@ -191,6 +191,32 @@ def test_redelivered_records_are_no_damage() -> None:
     copied = replace(clean, outcomes=clean.outcomes * 2, usage=clean.usage * 2)
 
     assert check(copied).is_clean
+
+
+def _refused(offset: int, code: str = "BUDGET_EXCEEDED") -> Outcome:
+    value = {"error_code": code, "finished_at_ms": offset, "parents": [{"offset": offset}]}
+    return Outcome("r1", "refused", (), value)
+
+
+@pytest.mark.parametrize(
+    ("second", "is_contradiction"),
+    [
+        (_refused(2), False),
+        (_refused(2, "QUOTA_EXCEEDED"), True),
+        (replace(_refused(1), value={**_refused(1).value, "finished_at_ms": 3}), True),
+        (_outcome("r1"), True),
+    ],
+)
+def test_an_end_may_be_told_for_another_record_of_the_request(
+    second: Outcome, is_contradiction: bool
+) -> None:
+    """The same decision, by a second try or a copy; of one record the end is always the same bytes."""
+    clean = _clean()
+    outcomes = (_refused(1), second, clean.outcomes[1])
+    findings = check(replace(clean, clients=(), outcomes=outcomes))
+
+    assert bool(findings.contradicted) is is_contradiction
+    assert bool(findings.restated) is not is_contradiction
 
 
 def test_a_cut_call_may_be_booked_as_an_estimate() -> None:

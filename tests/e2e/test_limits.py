@@ -130,7 +130,7 @@ async def test_concurrency_holds_among_five_hundred(
 ) -> None:
     """No more run at once than may, and the places are free again afterwards."""
     grant = make_key("limits-concurrency", {"concurrency": 10, "on_limit": "reject"})
-    replies = await _race(crowd, grant, steer(output_tokens=5, delay_ms=300))
+    replies = await _race(crowd, grant, steer(output_tokens=5, delay_ms=1_000))
 
     calls = _calls(oracle, replies)
     assert len(calls) >= 10
