@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from accounting.books import Books, TouchedTables
 from accounting.earlier import EarlierRecords
 from accounting.ledger_start import open_ledger
+from accounting.reconciler import OutcomePositions, Reconciler
 from accounting.settings import AccountingSettings
 from accounting.snapshots import Snapshots
 from schemas import topics
@@ -12,7 +15,12 @@ from schemas.runtime.worker import Worker, WorkerShape
 
 _SHAPE = WorkerShape(
     role="accounting",
-    produces=(topics.USAGE_RECORDS, topics.USAGE_TABLES, topics.dead_letters_of(topics.OUTCOMES)),
+    produces=(
+        topics.OUTCOMES,
+        topics.USAGE_RECORDS,
+        topics.USAGE_TABLES,
+        topics.dead_letters_of(topics.OUTCOMES),
+    ),
 )
 _LINGER_S = 0.05
 """Nobody waits for the books; a larger batch costs less per outcome."""
@@ -33,6 +41,16 @@ def create_app(settings: AccountingSettings) -> Worker:
     )
     snapshots = Snapshots(worker.ledger, worker.producer, worker.clock, touched)
 
+    reconciler = Reconciler(
+        ledger=worker.ledger,
+        producer=worker.producer,
+        positions=OutcomePositions(settings.kafka_brokers, f"tallygate-{_SHAPE.role}"),
+        owned=partial(worker.owned, topics.OUTCOMES),
+        clock=worker.clock,
+        metrics=worker.metrics,
+        times=settings.times,
+    )
+
     async def open_books() -> None:
         await open_ledger(worker.ledger, worker.ledger_store, settings.kafka_brokers)
 
@@ -45,6 +63,6 @@ def create_app(settings: AccountingSettings) -> Worker:
         batches_under_way=1,
         linger_s=_LINGER_S,
     )
-    worker.background.append(snapshots.run)
+    worker.background += [snapshots.run, reconciler.run]
     worker.before_stop.append(snapshots.publish)
     return worker

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from accounting.books import TouchedTables
@@ -49,7 +50,7 @@ def snapshots_of(
             table="balances",
             partition=partition,
             offset=offset,
-            values={balance: fields.get("settled", 0)},
+            values={balance: fields.get("settled", 0), **_beside(balance, fields)},
             taken_at_ms=now_ms,
         )
         for balance, fields in read.totals.items()
@@ -63,8 +64,13 @@ def key_of(snapshot: TableSnapshot) -> str:
     A balance has a key of its own, because a record that held the changed ones of an organization
     would replace the one that holds the others.
     """
-    (name,) = [snapshot.hour] if snapshot.hour is not None else snapshot.values
-    return f"{snapshot.org}/{name}"
+    return f"{snapshot.org}/{snapshot.hour or min(snapshot.values)}"
+
+
+def _beside(balance: str, fields: Mapping[str, int]) -> dict[str, int]:
+    """What was counted beside what is settled, by balance and field with a tab between them."""
+    counted = {name: fields.get(name, 0) for name in ("over", "late")}
+    return {f"{balance}\t{name}": amount for name, amount in counted.items() if amount}
 
 
 @dataclass(slots=True)

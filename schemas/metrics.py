@@ -23,6 +23,7 @@ MetricName = Literal[
     "tallygate_config_offset",
     "tallygate_reaped_attempts_total",
     "tallygate_late_attempts_total",
+    "tallygate_reconciled_outcomes_total",
     "tallygate_backend_healthy",
     "tallygate_shed_requests_total",
     "tallygate_queued_requests",
@@ -91,6 +92,9 @@ METRICS: Final[dict[MetricName, MetricSpec]] = {
     ),
     "tallygate_late_attempts_total": MetricSpec(
         "counter", "Attempts that ended after somebody else had booked their hold."
+    ),
+    "tallygate_reconciled_outcomes_total": MetricSpec(
+        "counter", "Outcomes that were settled and not in the log, and were produced again."
     ),
     "tallygate_backend_healthy": MetricSpec(
         "gauge", "1 while neither probes nor calls speak against the backend.", ("backend",)

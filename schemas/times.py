@@ -61,6 +61,10 @@ class Times:
     """Ended and abandoned attempts are looked for this often."""
     reap_grace_ms: int = _ms(30 * SECOND_MS, at_least_ms=SECOND_MS)
     """A running attempt is left alone this long past its lease."""
+    reconcile_period_ms: int = _ms(10 * SECOND_MS, at_least_ms=SECOND_MS)
+    """Accounting looks this often for what is settled and not booked."""
+    unbooked_margin_ms: int = _ms(MINUTE_MS, at_least_ms=5 * SECOND_MS)
+    """What is finished has this long to reach the log, before it is produced again."""
 
     deadline_default_ms: int = _ms(2 * MINUTE_MS, at_least_ms=5 * SECOND_MS)
     """A request that states no deadline has this long, where settings say nothing else."""

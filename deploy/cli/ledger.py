@@ -7,7 +7,8 @@ from typing import Any
 from deploy.cli.command import Call, Commands, add_command, add_group, finite
 from deploy.cli.output import Exit, table
 
-_COLUMNS = ("org", "what", "ledger", "log", "difference")
+_COLUMNS = ("org", "what", "field", "ledger", "log", "difference")
+_UNBOOKED_COLUMNS = ("org", "req", "finished_ms")
 _ANSWER_MARGIN_S = 30.0
 
 
@@ -38,4 +39,10 @@ def _text(answer: dict[str, Any]) -> str:
     ]
     if answer["differences"]:
         lines += ["", table(_COLUMNS, answer["differences"]), ""]
+    if answer["settled_not_booked"]:
+        lines += [
+            "settled, not booked:",
+            table(_UNBOOKED_COLUMNS, answer["settled_not_booked"]),
+            "",
+        ]
     return "\n".join([*lines, f"difference {answer['difference']}"])

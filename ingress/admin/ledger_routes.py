@@ -11,12 +11,13 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ingress.admin.deps import AdminDeps
-from ingress.admin.ledger_tables import find_tables, open_attempts, read_tables
+from ingress.admin.ledger_tables import find_tables, list_unbooked, open_attempts, read_tables
 from ingress.admin.log_reader import LogReader, read_topic
 from ingress.admin.refusal import Refusal, problem_response
 from ingress.admin.verify import Difference, UsageFold, compare
@@ -50,7 +51,8 @@ class LedgerRoutes:
         deadline_s = _deadline_s(request)
         if isinstance(deadline_s, Refusal):
             return problem_response(deadline_s)
-        now = datetime.fromtimestamp(self.deps.clock.now_ms() / 1_000, UTC)
+        began_ms = self.deps.clock.now_ms()
+        now = datetime.fromtimestamp(began_ms / 1_000, UTC)
         oldest = (now - _COMPARED_SPAN).replace(minute=0, second=0, microsecond=0)
         fold = UsageFold(oldest_hour_ms=int(oldest.timestamp() * 1_000))
         give_up_s = self.deps.clock.monotonic_s() + deadline_s
@@ -64,6 +66,8 @@ class LedgerRoutes:
                     break
                 await asyncio.sleep(_PAUSE_S)
         attempts = await open_attempts(self.deps.ledger_store)
+        # What was finished before all this began has had its time to be booked.
+        unbooked = await list_unbooked(self.deps.ledger_store, began_ms, _LISTED_MAX)
         return JSONResponse(
             {
                 **report(differences),
@@ -72,6 +76,7 @@ class LedgerRoutes:
                 "malformed_lines": fold.malformed,
                 "since": oldest.isoformat(),
                 "open_attempts": attempts,
+                "settled_not_booked": [msgspec.structs.asdict(entry) for entry in unbooked],
             }
         )
 

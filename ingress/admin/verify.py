@@ -1,14 +1,16 @@
 """Compares what calls booked with what the log booked, and that with the usage log itself: pure.
 
 Three independent sums must agree to the unit: balances (booked when a call ended), totals and usage
-tables (booked from the log of outcomes), and a fold of the usage log.
+tables (booked from the log of outcomes), and a fold of the usage log. What a balance has reserved is the
+sum of what open attempts hold. Snapshots are copies of what is under test, so none of this reads them.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from schemas.events import UsageRecorded
 
@@ -24,24 +26,32 @@ COMPARED = (
 )
 
 
+FIELDS = ("settled", "over", "late")
+"""The fields of a balance that its total has as well."""
+
+Fields: TypeAlias = Mapping[str, Mapping[str, int]]
+"""By suffix of a balance, its fields."""
+
+
 @dataclass(frozen=True, slots=True)
 class OrgTables:
-    """One organization in the ledger at one instant.
+    """One organization in the ledger at one instant."""
 
-    ``settled`` and ``booked`` are by suffix of the balance; ``usage`` is by measure, all hours.
-    """
-
-    settled: Mapping[str, int]
-    booked: Mapping[str, int]
+    balances: Fields
+    totals: Fields
     usage: Mapping[str, int]
+    """By measure, all hours."""
+    held: Mapping[str, int] | None = None
+    """What open attempts hold, by suffix of the balance; ``None`` while it changes too fast to be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Two sums that should be equal."""
+    """Two sums that should be equal: of a balance (its suffix), or of the organization's usage."""
 
     org: str
     what: str
+    field: str
     ledger: int
     log: int
 
@@ -100,19 +110,30 @@ def compare(
     empty = OrgTables({}, {}, {})
     differences: list[Difference] = []
     for org in sorted(tables.keys() | log.keys()):
-        table = tables.get(org, empty)
+        table, folded = tables.get(org, empty), log.get(org, {})
         pairs = [
-            (balance, table.settled.get(balance, 0), table.booked.get(balance, 0))
-            for balance in sorted(table.settled.keys() | table.booked.keys())
+            *_balances(table),
+            *(("usage", m, table.usage.get(m, 0), folded.get(m, 0)) for m in COMPARED),
         ]
-        folded = log.get(org, {})
-        pairs += [(f"usage {m}", table.usage.get(m, 0), folded.get(m, 0)) for m in COMPARED]
         differences += [
-            Difference(org, what, ledger, logged)
-            for what, ledger, logged in pairs
+            Difference(org, what, name, ledger, logged)
+            for what, name, ledger, logged in pairs
             if ledger != logged
         ]
     return differences
+
+
+def _balances(table: OrgTables) -> Iterator[tuple[str, str, int, int]]:
+    """Balance, field, what the balance says, what speaks for it."""
+    nothing: Mapping[str, int] = {}
+    held = table.held or {}
+    for balance in sorted(table.balances.keys() | table.totals.keys() | held.keys()):
+        stored = table.balances.get(balance, nothing)
+        total = table.totals.get(balance, nothing)
+        for name in FIELDS:
+            yield balance, name, stored.get(name, 0), total.get(name, 0)
+        if table.held is not None:
+            yield balance, "reserved", stored.get("reserved", 0), held.get(balance, 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,13 +148,17 @@ class Producer:
         if self._queued >= _QUEUED_RECORDS_MAX or self._queued_bytes + size > _QUEUED_BYTES_MAX:
             delivered.set_exception(ProduceFailed("the producer's queue is full"))
             return delivered
-        lane = record.topic, partition_of(record.key, self._partitions[record.topic])
+        lane = record.topic, self.partition_for(record.topic, record.key)
         self._queued += 1
         self._queued_bytes += size
         self._queues[lane].append(_Queued(record, size, delivered))
         if lane not in self._senders:
             self._senders[lane] = asyncio.create_task(self._drain(lane))
         return delivered
+
+    def partition_for(self, topic: str, key: bytes) -> int:
+        """The partition of the topic that records with this key go to."""
+        return partition_of(key, self._partitions[topic])
 
     async def ask_broker(self) -> None:
         """Returns once a broker has answered, and raises ``ProduceFailed`` when none does; it may

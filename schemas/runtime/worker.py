@@ -251,6 +251,12 @@ class Worker:
             return False
         return self.app.direct_consumer.has_coordinator
 
+    def owned(self, topic: str) -> frozenset[int]:
+        """Partitions of the topic that this process reads now."""
+        if not self._has_joined():
+            return frozenset()
+        return frozenset(p.partition for p in self.app.consumer.assignment() if p.topic == topic)
+
     def _has_joined(self) -> bool:
         """Whether the consumer is a member of its group; its thread starts later than the app."""
         if not self.app.started or self.app.rebalancing or self.has_left:

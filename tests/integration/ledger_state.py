@@ -146,7 +146,7 @@ def modelled_state(model: LedgerModel, now_us: int) -> State:
     marks: State = {}
     for (org, partition), offset in model.books.reached.items():
         marks[f"{{{org}}}:m"] = {str(partition): offset}
-    totals = {(org, "t:" + key[2:]): total for (org, key), total in model.books.totals.items()}
+    totals = {(org, "t:" + key[2:]): total for (org, key), total in model.limits.totals.items()}
     state: State = {
         **named({scope: nonzero(balance) for scope, balance in model.limits.balances.items()}),
         **named({scope: nonzero(total) for scope, total in totals.items()}),

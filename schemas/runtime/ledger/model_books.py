@@ -26,7 +26,6 @@ Attempts: TypeAlias = MutableMapping[Scope, Attempt]
 class Books:
     """All that `tg1_book` changes, beside attempts and balances."""
 
-    totals: dict[Scope, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     usage: dict[Scope, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     reached: dict[tuple[str, int], int] = field(default_factory=dict)
     """Per organization and partition, the last booked offset."""
@@ -117,7 +116,7 @@ class Books:
             for measure, amount in line.measures.items():
                 self.usage[org, line.hour][f"{line.row}\t{measure}"] += amount
         for booking in row.bookings:
-            total = self.totals[org, booking.key]
+            total = limits.totals[org, booking.key]
             total["settled"] += booking.amount
             if is_late:
                 late = max(0, booking.amount)

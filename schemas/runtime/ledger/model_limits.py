@@ -63,6 +63,8 @@ class Limits:
 
     def __init__(self) -> None:
         self.balances: dict[Scope, Counter[str]] = defaultdict(Counter)
+        self.totals: dict[Scope, Counter[str]] = defaultdict(Counter)
+        """What the log booked for each balance, and what was counted beside it."""
         self.buckets: dict[Scope, Fraction] = {}
         self.leases: dict[Scope, dict[str, int]] = defaultdict(dict)
 
@@ -171,6 +173,8 @@ class Limits:
             balance["reserved"] -= held
             balance["settled"] += spent
             balance["over"] += max(0, spent - held)
+            if spent > held:
+                self.totals[org, key]["over"] += spent - held
         return tuple(Booking(key=h.key, unit=h.unit, amount=moved[h.key][1]) for h in holds)
 
     def enter(self, scope: Scope, leases: Iterable[Lease], deadline_ms: int) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ _READ = Snapshot(
     offsets={3: 99, 4: 7},
     usage={"2023-11-14T22": {"row|requests": 1}, "2023-11-14T23": {}},
     balances={"b:org/tokens:2023-11": {"settled": 50, "reserved": 5}},
-    totals={"b:org/tokens:2023-11": {"settled": 46}, "b:org/nano_usd:2023-11": {}},
+    totals={"b:org/tokens:2023-11": {"settled": 46, "late": 2}, "b:org/nano_usd:2023-11": {}},
 )
 
 
@@ -32,7 +32,9 @@ def test_every_hour_and_every_balance_become_a_record() -> None:
     assert snapshots_of("acme", 3, _READ, NOW_MS) == [
         _snapshot("usage", "2023-11-14T22", 99, {"row|requests": 1}),
         _snapshot("usage", "2023-11-14T23", 99, {}),
-        _snapshot("balances", None, 99, {"b:org/tokens:2023-11": 46}),
+        _snapshot(
+            "balances", None, 99, {"b:org/tokens:2023-11": 46, "b:org/tokens:2023-11\tlate": 2}
+        ),
         _snapshot("balances", None, 99, {"b:org/nano_usd:2023-11": 0}),
     ]
 

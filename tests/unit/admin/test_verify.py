@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 
 from ingress.admin.ledger_routes import report
 from ingress.admin.verify import Difference, OrgTables, UsageFold, compare, tables_of
@@ -40,7 +41,8 @@ USAGE = {
     "reasoning_tokens": 1,
     "cost_nano_usd": 12_000,
 }
-TABLES = {"acme": OrgTables({BALANCE: 12_000}, {BALANCE: 12_000}, USAGE)}
+SETTLED = {BALANCE: {"settled": 12_000}}
+TABLES = {"acme": OrgTables(SETTLED, SETTLED, USAGE)}
 
 
 def folded(*lines: UsageRecorded) -> UsageFold:
@@ -64,22 +66,52 @@ def test_one_missing_nano_usd_is_found() -> None:
     short = msgspec.structs.replace(LINE, cost_nano_usd=11_999)
 
     assert compare(TABLES, folded(short).sums) == [
-        Difference("acme", "usage cost_nano_usd", 12_000, 11_999)
+        Difference("acme", "usage", "cost_nano_usd", 12_000, 11_999)
     ]
 
 
 def test_a_balance_that_the_log_did_not_book_is_found() -> None:
     """What a call booked must be booked from the log as well."""
-    tables = {"acme": OrgTables({BALANCE: 12_000}, {}, USAGE)}
+    tables = {"acme": OrgTables(SETTLED, {}, USAGE)}
 
-    assert compare(tables, folded(LINE).sums) == [Difference("acme", BALANCE, 12_000, 0)]
+    assert compare(tables, folded(LINE).sums) == [Difference("acme", BALANCE, "settled", 12_000, 0)]
+
+
+@pytest.mark.parametrize("name", ["settled", "over", "late", "reserved"])
+def test_a_field_of_a_balance_that_was_changed_by_hand_is_named(name: str) -> None:
+    """Each has something that speaks for it; nothing of that is a snapshot."""
+    fields = {"settled": 12_000, "over": 3, "late": 4}
+    honest = fields | {"reserved": 50}
+    tables = OrgTables(
+        {BALANCE: honest | {name: honest[name] + 7}}, {BALANCE: fields}, USAGE, {BALANCE: 50}
+    )
+
+    assert compare({"acme": tables}, folded(LINE).sums) == [
+        Difference("acme", BALANCE, name, honest[name] + 7, honest[name])
+    ]
+
+
+def test_what_is_held_speaks_for_balances_that_are_gone() -> None:
+    """An open attempt whose balance was deleted is a difference."""
+    tables = OrgTables({}, {}, USAGE, {BALANCE: 50})
+
+    assert compare({"acme": tables}, folded(LINE).sums) == [
+        Difference("acme", BALANCE, "reserved", 0, 50)
+    ]
+
+
+def test_what_is_reserved_is_not_judged_while_holds_change() -> None:
+    """It cannot be read at one instant with them."""
+    tables = OrgTables({BALANCE: {"settled": 12_000, "reserved": 9}}, SETTLED, USAGE)
+
+    assert compare({"acme": tables}, folded(LINE).sums) == []
 
 
 def test_an_organization_that_only_the_log_knows_is_found() -> None:
     """A ledger that lost an organization does not pass."""
     found = compare({}, folded(LINE).sums)
 
-    assert {d.what for d in found} == {f"usage {measure}" for measure in USAGE}
+    assert {(d.what, d.field) for d in found} == {("usage", measure) for measure in USAGE}
     assert all(d.ledger == 0 for d in found)
 
 
@@ -109,7 +141,9 @@ def test_lines_older_than_the_tables_are_left_out() -> None:
 
 def test_differences_of_opposite_sign_do_not_cancel() -> None:
     """The verdict is 0 only when every pair agrees."""
-    assert report([Difference("a", "x", 5, 3), Difference("a", "y", 3, 5)])["difference"] == 4
+    assert (
+        report([Difference("a", "x", "", 5, 3), Difference("a", "y", "", 3, 5)])["difference"] == 4
+    )
 
 
 def test_tables_are_recognised_by_their_keys() -> None:

@@ -226,7 +226,7 @@ def test_a_new_model_without_a_route_is_a_usage_error() -> None:
 @pytest.mark.parametrize(("difference", "code"), [(0, Exit.OK), (-3, Exit.FAILURE)])
 def test_verify_ends_with_1_unless_all_agrees(difference: int, code: Exit) -> None:
     """The last line is the verdict."""
-    found = [{"org": "a", "what": "x", "ledger": 0, "log": 3, "difference": -3}]
+    found = [{"org": "a", "what": "x", "field": "settled", "ledger": 0, "log": 3, "difference": -3}]
     answer = {
         "difference": abs(difference),
         "differences": found if difference else [],
@@ -234,6 +234,7 @@ def test_verify_ends_with_1_unless_all_agrees(difference: int, code: Exit) -> No
         "usage_lines": 2,
         "since": "2026-10-13T00:00:00+00:00",
         "open_attempts": {"reserved": 0, "running": 0},
+        "settled_not_booked": [],
     }
     call = FakeGateway(["ledger", "verify"], {"GET /ledger/verify": answer})
 

@@ -494,7 +494,7 @@ def test_a_correction_is_booked_once_and_an_increase_counts_as_late(ledger: Ledg
     for offset, (ref, amount) in enumerate((("1", -20), ("1", -20), ("2", 5)), start=2):
         ledger.book_rows(row(offset, "r1", amount, ref=ref))
     assert ledger.month() == {"settled": 15, "late": 5}
-    assert ledger.model.books.totals["acme", MONTH] == {"settled": 15, "late": 5}
+    assert ledger.model.limits.totals["acme", MONTH] == {"settled": 15, "late": 5}
 
 
 def test_an_outcome_that_the_ledger_did_not_hold_settles_its_bookings(ledger: Ledger) -> None:
@@ -530,7 +530,7 @@ def test_copies_are_known_however_long_accounting_was_away(ledger: Ledger) -> No
     ledger.now_ms += 20 * MINUTE_MS
     copies = [row(300 + n, req, 8_000, at_ms=T0_MS + 1_000) for n, req in enumerate(requests)]
     assert set(ledger.book_rows(*copies)) == {"DUPLICATE"}
-    assert ledger.month() == ledger.model.books.totals["acme", MONTH] == {"settled": 2_400_000}
+    assert ledger.month() == ledger.model.limits.totals["acme", MONTH] == {"settled": 2_400_000}
 
 
 def test_marks_leave_fifteen_minutes_of_the_log_after_deadline_and_append(ledger: Ledger) -> None:
@@ -579,7 +579,7 @@ def test_book_counts_the_first_record_of_a_request_only(ledger: Ledger) -> None:
     """Records passed before are SEEN, copies at later offsets are DUPLICATE."""
     assert ledger.book((1, "r1"), (2, "r2"), (3, "r1")) == ("BOOKED", "BOOKED", "DUPLICATE")
     assert ledger.book((2, "r2"), (4, "r2"), (5, "r3")) == ("SEEN", "DUPLICATE", "BOOKED")
-    assert ledger.model.books.totals["acme", MONTH]["settled"] == 15
+    assert ledger.model.limits.totals["acme", MONTH]["settled"] == 15
 
 
 def test_a_booked_request_has_no_second_life(ledger: Ledger) -> None:

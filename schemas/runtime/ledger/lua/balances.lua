@@ -8,6 +8,11 @@ local function add(key, field, amount)
   if amount ~= 0 then redis.call('HINCRBY', key, field, dec(amount)) end
 end
 
+-- What the log booked for the balance whose suffix is given.
+local function total_of(prefix, key)
+  return prefix .. 't:' .. string.sub(key, 3)
+end
+
 -- A balance leaves the store 40 days after its period; one without an end never does.
 local function expire_with_period(key, end_ms)
   if given(end_ms) then redis.call('PEXPIREAT', key, dec(end_ms + TABLE_KEPT_MS)) end
@@ -70,14 +75,17 @@ local function spending(holds, actual)
   return moved
 end
 
--- Ends holds: reserved amounts return, `actual` is settled. Returns what was booked.
+-- Ends holds: reserved amounts return, `actual` is settled. What was spent above them is counted beside the
+-- total as well, where nobody who changes the balance changes it. Returns what was booked.
 local function settle(prefix, holds, actual)
   local booked, moved = {}, spending(holds, actual)
   for i, held in ipairs(holds or {}) do
     local key, move = prefix .. held.key, moved[held.key]
     add(key, 'reserved', -move.held)
     add(key, 'settled', move.spent)
-    add(key, 'over', math.max(0, move.spent - move.held))
+    local over = math.max(0, move.spent - move.held)
+    add(key, 'over', over)
+    add(total_of(prefix, held.key), 'over', over)
     booked[i] = {key = held.key, unit = held.unit, amount = dec(move.spent)}
   end
   return unless_empty(booked)

@@ -33,7 +33,7 @@ local function add_booking(call, booking, is_late)
   local amount = booking.amount
   if amount == 0 then return end
   local balance = call.prefix .. booking.key
-  local total = call.prefix .. 't:' .. string.sub(booking.key, 3)
+  local total = total_of(call.prefix, booking.key)
   if is_late then
     add(balance, 'settled', amount)
     add(balance, 'late', math.max(0, amount))

@@ -11,7 +11,7 @@ local function snapshot(call)
   end
   for _, key in ipairs(call.doc.balances or {}) do
     balances[key] = read_hash(call.prefix .. key)
-    totals[key] = read_hash(call.prefix .. 't:' .. string.sub(key, 3))
+    totals[key] = read_hash(total_of(call.prefix, key))
   end
   return verdict('SNAPSHOT', {offsets = read_hash(call.keys[2]), usage = usage,
     balances = balances, totals = totals})

@@ -1,0 +1,192 @@
+"""Produces outcomes again that the ledger has settled and the log has not, however old they are.
+
+Whoever finishes a request produces its outcome; that may never happen when it dies just then and the log
+loses what would be read again. A copy of what is in the log after all is equal to it, byte for byte, and
+booking skips it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from dataclasses import dataclass, field
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from accounting.earlier import LogUnreadable
+from schemas.codec import decode_as
+from schemas.events import RequestFinished
+from schemas.failures import Transient
+from schemas.headers import event_headers
+from schemas.runtime.clock import Clock
+from schemas.runtime.ledger import answers, documents
+from schemas.runtime.ledger.client import LedgerClient
+from schemas.runtime.produce import Outgoing, Producer
+from schemas.runtime.telemetry import Metrics
+from schemas.times import Times
+from schemas.topics import OUTCOMES
+
+_LOG = logging.getLogger(__name__)
+
+_PAGE = 1_000
+_REPAIRS_PER_ROUND = 256
+_READ_WITHIN_S = 10.0
+_PRODUCE_WITHIN_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Positions:
+    """Offsets of one partition: up to where the group is done, and after the newest record."""
+
+    done: int
+    end: int
+
+
+@dataclass(slots=True)
+class Watermarks:
+    """Until when each partition is booked: what was appended before that time is. Pure.
+
+    An end is noted with its time; once the group is done up to there, that time is passed. So neither the
+    clock of a broker nor the number of records matters.
+    """
+
+    passed_ms: dict[int, int] = field(default_factory=dict)
+    _noted: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+    def note(self, positions: Mapping[int, Positions], now_ms: int) -> None:
+        """Positions that were read after ``now_ms``."""
+        for partition, at in positions.items():
+            end, noted_ms = self._noted.setdefault(partition, (at.end, now_ms))
+            if at.done >= end:
+                self.passed_ms[partition] = noted_ms
+                self._noted[partition] = (at.end, now_ms)
+
+
+def is_missing(
+    entry: answers.UnbookedAttempt, produced_ms: int, passed_ms: int, margin_ms: int
+) -> bool:
+    """Whether the outcome should be booked by now: it was finished, and if need be produced again, a
+    margin before the time up to which its partition is booked."""
+    return max(entry.finished_ms, produced_ms) + margin_ms <= passed_ms
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomePositions:
+    """Reads how far accounting's group is in the outcomes topic, without being a member of it."""
+
+    brokers: str
+    group: str
+
+    async def read(self, partitions: Collection[int]) -> dict[int, Positions]:
+        """The positions of the partitions. Raises ``LogUnreadable``."""
+        try:
+            async with asyncio.timeout(_READ_WITHIN_S):
+                return {number: at async for number, at in self._read(partitions)}
+        except (TimeoutError, KafkaError) as error:
+            raise LogUnreadable(f"positions of {OUTCOMES}: {error!r}") from error
+
+    async def _read(self, partitions: Collection[int]) -> AsyncIterator[tuple[int, Positions]]:
+        wanted = [TopicPartition(OUTCOMES, number) for number in partitions]
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self.brokers, group_id=self.group, enable_auto_commit=False
+        )
+        try:
+            await consumer.start()
+            consumer.assign(wanted)
+            ends = await consumer.end_offsets(wanted)
+            begins = await consumer.beginning_offsets(wanted)
+            for partition in wanted:
+                done = await consumer.committed(partition)
+                at = Positions(max(done or 0, begins[partition]), ends[partition])
+                yield partition.partition, at
+        finally:
+            await consumer.stop()
+
+
+@dataclass(slots=True)
+class Reconciler:
+    """Runs beside the books; each replica repairs the partitions it owns."""
+
+    ledger: LedgerClient
+    producer: Producer
+    positions: OutcomePositions
+    owned: Callable[[], frozenset[int]]
+    """Partitions of outcomes that this process books now."""
+    clock: Clock
+    metrics: Metrics
+    times: Times
+    watermarks: Watermarks = field(default_factory=Watermarks)
+    produced_ms: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    async def run(self) -> None:
+        """Reconcile period after period, for ever."""
+        while True:
+            await asyncio.sleep(self.times.reconcile_period_ms / 1_000)
+            try:
+                await self.reconcile()
+            except Exception as error:  # noqa: BLE001  # total: it goes on whatever a round meets
+                _LOG.warning(
+                    "reconciling waits: %r", error, exc_info=not isinstance(error, Transient)
+                )
+
+    async def reconcile(self) -> None:
+        """Produce what is missing of the partitions that are owned."""
+        listed = await self._listed()
+        self.produced_ms = {
+            scope: at_ms for scope, at_ms in self.produced_ms.items() if scope in listed
+        }
+        if not listed:
+            return
+        now_ms = self.clock.now_ms()
+        self.watermarks.note(await self.positions.read(self.owned()), now_ms)
+        missing = [scope for scope, entry in listed.items() if self._is_missing(entry)]
+        for org, req in missing[:_REPAIRS_PER_ROUND]:
+            await self._produce_again(org, req)
+
+    async def _listed(self) -> dict[tuple[str, str], answers.UnbookedAttempt]:
+        """What is finished and not booked in owned partitions, the oldest first, up to a page."""
+        until_ms = self.clock.now_ms() - self.times.unbooked_margin_ms
+        listed: dict[tuple[str, str], answers.UnbookedAttempt] = {}
+        owned, skip = self.owned(), 0
+        while len(listed) < _PAGE:
+            page = await self.ledger.unbooked(
+                documents.ListUnbooked(until_ms=until_ms, skip=skip, limit=_PAGE)
+            )
+            for entry in page.entries:
+                if self._partition(entry.org) in owned:
+                    listed[entry.org, entry.req] = entry
+            skip += _PAGE
+            if len(page.entries) < _PAGE:
+                break
+        return listed
+
+    def _is_missing(self, entry: answers.UnbookedAttempt) -> bool:
+        return is_missing(
+            entry,
+            self.produced_ms.get((entry.org, entry.req), 0),
+            self.watermarks.passed_ms.get(self._partition(entry.org), 0),
+            self.times.unbooked_margin_ms,
+        )
+
+    def _partition(self, org: str) -> int:
+        return self.producer.partition_for(OUTCOMES, org.encode())
+
+    async def _produce_again(self, org: str, req: str) -> None:
+        known = await self.ledger.look(documents.Look(org=org, req=req))
+        if known.booked or not known.outcome:
+            return
+        finished = decode_as(known.outcome, RequestFinished)
+        headers = event_headers(
+            "request.finished",
+            req,
+            "dispatcher",
+            finished.finished_at_ms,
+            {"request_id": req.encode()},
+        )
+        record = Outgoing(OUTCOMES, org.encode(), known.outcome, headers)
+        await self.producer.deliver([record], self.clock.monotonic_s() + _PRODUCE_WITHIN_S)
+        self.produced_ms[org, req] = self.clock.now_ms()
+        self.metrics.count("tallygate_reconciled_outcomes_total")
+        _LOG.warning("outcome of %s of %s was settled and not in the log: produced again", req, org)
