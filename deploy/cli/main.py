@@ -24,6 +24,7 @@ from deploy.cli import (
     models,
     orgs,
     processes,
+    reconcile,
     requests,
     topics,
     up,
@@ -35,8 +36,8 @@ from schemas.printable import printable
 
 _INTERRUPTED = 130
 _MODULES = (
-    up, processes, keys, orgs, models, backends, config, usage, requests, audit, ledger, topics,
-    lag, dlq, doctor,
+    up, processes, keys, orgs, models, backends, config, usage, requests, audit, ledger, reconcile,
+    topics, lag, dlq, doctor,
 )  # fmt: skip
 
 

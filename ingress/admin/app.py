@@ -25,6 +25,7 @@ from ingress.admin.guard import LoopbackGuard
 from ingress.admin.key_routes import KeyRoutes
 from ingress.admin.lag_routes import LagRoutes
 from ingress.admin.ledger_routes import LedgerRoutes
+from ingress.admin.reconcile_routes import ReconcileRoutes
 from ingress.admin.refusal import Refusal, problem_response
 from ingress.admin.request_routes import RequestRoutes
 from ingress.admin.status_routes import StatusRoutes
@@ -47,6 +48,7 @@ def create_admin_app(deps: AdminDeps) -> Starlette:
         StatusRoutes(deps),
         UsageRoutes(deps),
         LedgerRoutes(deps),
+        ReconcileRoutes(deps),
         RequestRoutes(deps),
         AuditRoutes(deps),
         DeadLetterRoutes(deps),

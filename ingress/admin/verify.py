@@ -108,19 +108,26 @@ def compare(
 ) -> list[Difference]:
     """Every pair of sums that is not equal, by organization; an absent sum is 0."""
     empty = OrgTables({}, {}, {})
-    differences: list[Difference] = []
-    for org in sorted(tables.keys() | log.keys()):
-        table, folded = tables.get(org, empty), log.get(org, {})
-        pairs = [
-            *_balances(table),
-            *(("usage", m, table.usage.get(m, 0), folded.get(m, 0)) for m in COMPARED),
-        ]
+    differences = balance_differences(tables)
+    for org in tables.keys() | log.keys():
+        usage, folded = tables.get(org, empty).usage, log.get(org, {})
+        pairs = ((measure, usage.get(measure, 0), folded.get(measure, 0)) for measure in COMPARED)
         differences += [
-            Difference(org, what, name, ledger, logged)
-            for what, name, ledger, logged in pairs
+            Difference(org, "usage", measure, ledger, logged)
+            for measure, ledger, logged in pairs
             if ledger != logged
         ]
-    return differences
+    return sorted(differences, key=lambda d: d.org)
+
+
+def balance_differences(tables: Mapping[str, OrgTables]) -> list[Difference]:
+    """Every field of a balance that is not what speaks for it, by organization."""
+    return [
+        Difference(org, balance, name, ledger, logged)
+        for org in sorted(tables)
+        for balance, name, ledger, logged in _balances(tables[org])
+        if ledger != logged
+    ]
 
 
 def _balances(table: OrgTables) -> Iterator[tuple[str, str, int, int]]:

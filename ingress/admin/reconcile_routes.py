@@ -1,0 +1,193 @@
+"""``/admin/v1/reconcile``: which requests do not fit between log, usage lines and ledger, by their ids."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from aiokafka import ConsumerRecord, TopicPartition
+from starlette.datastructures import QueryParams
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from ingress.admin.bodies import instant
+from ingress.admin.deps import AdminDeps
+from ingress.admin.ledger_tables import find_tables, list_unbooked, read_tables
+from ingress.admin.log_search import Bounds, search_log
+from ingress.admin.reconcile import (
+    HARMLESS,
+    Finding,
+    Reading,
+    Span,
+    Standing,
+    judge,
+    summary,
+)
+from ingress.admin.refusal import Refusal, problem_response
+from ingress.admin.verify import balance_differences
+from schemas import keys
+from schemas.codec import MalformedRecord, decode
+from schemas.errors import ErrorCode
+from schemas.events import AttemptAdjusted, RecordRef, RequestFinished, UsageRecorded
+from schemas.runtime.topic_admin import list_topics
+from schemas.topics import OUTCOMES, USAGE_RECORDS
+
+_PARAMETERS: Final = {"from", "to"}
+_DEFAULT_SPAN: Final = timedelta(hours=1)
+_BOUNDS: Final = Bounds(deadline_s=40.0, records_max=200_000)
+_EARLIER_MS: Final = 15 * 60_000
+"""So much earlier reading begins, for what is appended late and for clocks that differ."""
+_LISTED_MAX: Final = 1_000
+_AT_ONCE: Final = 500
+_BALANCES_WITHIN_S: Final = 5.0
+_PAUSE_S: Final = 0.25
+_NO_HOURS: Final = "9999"
+
+
+@dataclass(frozen=True, slots=True)
+class ReconcileRoutes:
+    """The handler of reconciliation."""
+
+    deps: AdminDeps
+
+    def routes(self) -> list[Route]:
+        """The path."""
+        return [Route("/reconcile", self.reconcile, methods=["GET"])]
+
+    async def reconcile(self, request: Request) -> Response:
+        """Everything that does not fit among what was appended in a time; the default is the last hour."""
+        now_ms = self.deps.clock.now_ms()
+        span = parse_span(request.query_params, now_ms)
+        if isinstance(span, Refusal):
+            return problem_response(span)
+        reading = Reading(span)
+        gave_up = {topic: await self._read(topic, reading) for topic in (OUTCOMES, USAGE_RECORDS)}
+        reading.is_complete = not any(gave_up.values())
+        booked = await self._booked({outcome.org for outcome in reading.outcomes.values()})
+        findings, waiting = judge(reading, booked, await self._known(reading))
+        unbooked = await list_unbooked(self.deps.ledger_store, min(now_ms, span.end), _LISTED_MAX)
+        findings += [
+            Finding("settled_not_booked", e.org, e.req, e.req, f"finished at {e.finished_ms}")
+            for e in unbooked
+            if e.finished_ms in span
+        ]
+        findings += await self._balances()
+        counted = [finding for finding in findings if finding.kind not in HARMLESS]
+        return JSONResponse(
+            {
+                "from": _time(span.start),
+                "to": _time(span.end),
+                "gave_up": {topic: why for topic, why in gave_up.items() if why},
+                "outcomes": len(reading.outcomes),
+                "usage_lines": len(reading.lines),
+                "waiting": waiting,
+                "difference": len(counted),
+                "kinds": summary(findings),
+                "findings": [asdict(finding) for finding in findings[:_LISTED_MAX]],
+                "findings_total": len(findings),
+            }
+        )
+
+    async def _read(self, topic: str, reading: Reading) -> str | None:
+        """Read the topic from the span's begin; why it was not read to its end, if it was not.
+
+        Lines come later than their outcomes, so both are read to what is the end now.
+        """
+        brokers = self.deps.settings.kafka_brokers
+        partitions = [
+            TopicPartition(topic, number)
+            for state in await list_topics(brokers)
+            if state.name == topic
+            for number in range(state.partitions)
+        ]
+        until_ms = 2**53
+        span_ms = reading.span.read_from, until_ms
+        async with search_log(brokers, partitions, span_ms, self.deps.clock, _BOUNDS) as search:
+            async for batch in search.batches():
+                for record in batch:
+                    take_in(reading, record)
+        return search.gave_up
+
+    async def _booked(self, orgs: set[str]) -> dict[str, dict[int, int]]:
+        store = self.deps.ledger_store
+        listed = sorted(orgs)
+        replies = await asyncio.gather(*(store.call("HGETALL", keys.mark(org)) for org in listed))
+        return {
+            org: dict(zip(map(int, flat[::2]), map(int, flat[1::2]), strict=True))
+            for org, flat in zip(listed, replies, strict=True)
+        }
+
+    async def _known(self, reading: Reading) -> dict[str, Standing]:
+        wanted = [(o.org, o.request_id) for o in reading.outcomes.values() if not o.is_correction]
+        known: dict[str, Standing] = {}
+        for start in range(0, len(wanted), _AT_ONCE):
+            asked = wanted[start : start + _AT_ONCE]
+            replies = await asyncio.gather(
+                *(
+                    self.deps.ledger_store.call("HMGET", keys.attempt(*one), "state", "booked")
+                    for one in asked
+                )
+            )
+            for (_, request_id), (state, booked) in zip(asked, replies, strict=True):
+                known[request_id] = Standing((state or b"").decode(), (booked or b"").decode())
+        return known
+
+    async def _balances(self) -> list[Finding]:
+        """Balances whose fields nothing speaks for; read again for a while, since accounting is behind."""
+        store, clock = self.deps.ledger_store, self.deps.clock
+        give_up_s = clock.monotonic_s() + _BALANCES_WITHIN_S
+        while True:
+            tables = await read_tables(store, await find_tables(store, _NO_HOURS))
+            differences = balance_differences(tables)
+            if not differences or clock.monotonic_s() >= give_up_s:
+                break
+            await asyncio.sleep(_PAUSE_S)
+        return [
+            Finding(
+                "balance_differs",
+                d.org,
+                None,
+                f"{d.what} {d.field}",
+                f"the balance says {d.ledger}, what speaks for it {d.log}",
+            )
+            for d in differences
+        ]
+
+
+def parse_span(params: QueryParams, now_ms: int) -> Span | Refusal:
+    """The span in the URL."""
+    unknown = set(params) - _PARAMETERS
+    if unknown:
+        detail = f"unknown parameters: {', '.join(sorted(unknown))}"
+        return Refusal(ErrorCode.INVALID_REQUEST, detail)
+    end = instant(params["to"]) if "to" in params else datetime.fromtimestamp(now_ms / 1_000, UTC)
+    if isinstance(end, Refusal):
+        return end
+    start = instant(params["from"]) if "from" in params else end - _DEFAULT_SPAN
+    if isinstance(start, Refusal):
+        return start
+    if start >= end:
+        return Refusal(ErrorCode.INVALID_REQUEST, "'to' must be after 'from'")
+    start_ms, end_ms = int(start.timestamp() * 1_000), int(end.timestamp() * 1_000) + 1
+    return Span(start_ms, end_ms, max(0, start_ms - _EARLIER_MS))
+
+
+def take_in(reading: Reading, record: ConsumerRecord) -> None:
+    """Add what the record says; one that says nothing of this is left out."""
+    try:
+        event: Any = decode(record.value)
+    except MalformedRecord:
+        return
+    match event:
+        case RequestFinished() | AttemptAdjusted():
+            ref = RecordRef(topic=record.topic, partition=record.partition, offset=record.offset)
+            reading.add_outcome(event, ref, record.timestamp)
+        case UsageRecorded():
+            reading.add_line(event, record.timestamp, record.value)
+
+
+def _time(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1_000, UTC).isoformat()

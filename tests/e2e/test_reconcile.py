@@ -1,0 +1,169 @@
+"""`ledger verify` and `reconcile` name what was seeded, of each kind; what is repairable is repaired.
+
+A stack of its own, because its sums do not agree afterwards; its times are divided by 4.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import aiohttp
+import httpx
+import msgspec
+import pytest
+import redis
+from confluent_kafka import Producer
+
+from accounting.booking import entry_of
+from schemas.codec import encode
+from schemas.events import Booking, RecordRef, RequestFinished
+from schemas.ids import uuid7
+from tests.e2e.gateway_client import GatewayClient
+from tests.e2e.kafka_log import KafkaLog
+from tests.e2e.running_stack import TALLYGATE, RunningStack, running_stack
+from tests.unit.examples import attempt, finished
+
+pytestmark = pytest.mark.timeout(150, func_only=True)
+BALANCE = "b:org/tokens:seeded"
+TOKENS = 46
+REPAIRED_WITHIN_S = 40.0
+
+
+@pytest.fixture(scope="module")
+def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    """One of each process, with short times."""
+    state_dir = tmp_path_factory.mktemp("reconcile") / "state"
+    short = {"TALLYGATE_TEST": "1", "TALLYGATE_TEST_TIME_SCALE": "4"}
+    with running_stack(state_dir, environment=short) as running:
+        yield running
+
+
+class Seeds:
+    """Writes what does not fit into the log and into the store."""
+
+    def __init__(self, stack: RunningStack, org: str) -> None:
+        self.org = org
+        self.store = redis.Redis.from_url(stack.ledger_url)
+        self._producer = Producer(
+            {"bootstrap.servers": stack.kafka, "partitioner": "murmur2_random"}
+        )
+        self._made = 0
+
+    def outcome(self) -> RequestFinished:
+        """An outcome of a request that was made just now, and used a few tokens."""
+        self._made += 1
+        now_ms = time.time_ns() // 1_000_000
+        return finished(
+            [attempt(started_at_ms=now_ms, finished_at_ms=now_ms)],
+            [Booking(key=BALANCE, unit="tokens", amount=TOKENS)],
+            request_id=uuid7(now_ms, self._made.to_bytes(10)),
+            org=self.org,
+            deadline_ms=now_ms + 60_000,
+        )
+
+    def produce(self, topic: str, *events: Any) -> None:
+        for event in events:
+            self._producer.produce(topic, encode(event), self.org.encode())
+        assert self._producer.flush(10) == 0
+
+    def remember(self, request: RequestFinished, **fields: Any) -> None:
+        """What the ledger knows of the request."""
+        known: dict[Any, Any] = {"deadline_ms": request.deadline_ms, **fields}
+        self.store.hset(f"{{{self.org}}}:a:{request.request_id}", mapping=known)
+
+    def settle(self, field: str, amount: int) -> None:
+        self.store.hincrby(f"{{{self.org}}}:{BALANCE}", field, amount)
+
+
+def _reconcile(stack: RunningStack) -> dict[str, Any]:
+    command = [str(TALLYGATE), "reconcile", "--json", "--url", stack.admin_url]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    answer: dict[str, Any] = json.loads(ran.stdout)
+    assert ran.returncode == int(answer["difference"] > 0), ran.stderr
+    return answer
+
+
+def _verify(stack: RunningStack, deadline_s: float) -> dict[str, Any]:
+    params = {"deadline_s": deadline_s}
+    url = f"{stack.admin_url}/ledger/verify"
+    answer = httpx.get(url, params=params, timeout=60, trust_env=False)
+    verdict: dict[str, Any] = answer.raise_for_status().json()
+    return verdict
+
+
+def _until(ask: Callable[[], Any], is_enough: Callable[[Any], bool]) -> Any:
+    give_up_s = time.monotonic() + REPAIRED_WITHIN_S
+    while not is_enough(answer := ask()) and time.monotonic() < give_up_s:
+        time.sleep(0.5)
+    return answer
+
+
+async def _served(stack: RunningStack) -> None:
+    async with aiohttp.ClientSession() as session:
+        client = GatewayClient(session, stack.api_url)
+        replies = [await client.chat(stack.first_key, "hello", max_tokens=5) for _ in range(3)]
+    assert [reply.status for reply in replies] == [200] * 3
+
+
+def test_each_kind_of_difference_is_named_and_what_is_only_in_the_ledger_is_produced(
+    own_stack: RunningStack,
+) -> None:
+    """Nothing is named before, and everything that was seeded after."""
+    asyncio.run(_served(own_stack))
+    assert _until(lambda: _verify(own_stack, 5), lambda v: v["difference"] == 0)["difference"] == 0
+    assert _reconcile(own_stack)["findings"] == []
+
+    seeds = Seeds(own_stack, "seeded")
+    unbooked, unsettled, lineless, orphaned, doubled = (seeds.outcome() for _ in range(5))
+    seeds.remember(unbooked, state="FINISHED", fence=unbooked.fence, outcome=encode(unbooked))
+    seeds.settle("settled", TOKENS)
+    seeds.remember(unsettled, state="RUNNING", holds="{}")
+    seeds.remember(lineless, state="BOOKED", booked="0:999999")
+    seeds.produce("inference.outcomes.v1", unsettled, lineless, doubled)
+    place = RecordRef(topic="inference.outcomes.v1", partition=0, offset=10**6)
+    line = entry_of(orphaned, place, 0).lines[0]
+    differing = msgspec.structs.replace(
+        entry_of(doubled, place, 0).lines[0], output_tokens=1, finished_at_ms=line.finished_at_ms
+    )
+    log = KafkaLog(own_stack.kafka)
+    log.read(
+        "usage.records.v1",
+        lambda records: any(r.value["request_id"] == doubled.request_id for r in records),
+        20,
+    )
+    seeds.produce("usage.records.v1", line, line, differing)
+    seeds.settle("late", 7)
+    finished_ms = time.time_ns() // 1_000_000
+    seeds.store.zadd("fin", {f"seeded|{unbooked.request_id}": finished_ms})
+
+    named = _until(lambda: _reconcile(own_stack), lambda a: len(a["kinds"]) == 7)
+    kinds = {(f["kind"], f["request_id"] or f["what"]) for f in named["findings"]}
+    assert kinds == {
+        ("settled_not_booked", unbooked.request_id),
+        ("booked_not_settled", unsettled.request_id),
+        ("outcome_without_usage_line", lineless.request_id),
+        ("usage_line_without_outcome", orphaned.request_id),
+        ("usage_line_doubled", orphaned.request_id),
+        ("usage_line_differs", doubled.request_id),
+        ("balance_differs", f"{BALANCE} late"),
+    }
+    verdict = _verify(own_stack, 0)
+    assert [e["req"] for e in verdict["settled_not_booked"]] == [unbooked.request_id]
+    assert {(d["org"], d["what"], d["field"]) for d in verdict["differences"]} >= {
+        ("seeded", BALANCE, "late")
+    }
+
+    repaired = _until(
+        lambda: _reconcile(own_stack), lambda a: "settled_not_booked" not in a["kinds"]
+    )
+    assert "settled_not_booked" not in repaired["kinds"]
+    outcomes = log.read("inference.outcomes.v1", lambda _: True, 10)
+    assert sum(r.value["request_id"] == unbooked.request_id for r in outcomes) == 1
+    settled = int(seeds.store.hget(f"{{seeded}}:{BALANCE}", "settled") or 0)
+    total = int(seeds.store.hget("{seeded}:t:org/tokens:seeded", "settled") or 0)
+    assert (settled, total) == (2 * TOKENS, 3 * TOKENS)
