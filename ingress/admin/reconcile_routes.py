@@ -29,7 +29,7 @@ from ingress.admin.reconcile import (
 from ingress.admin.refusal import Refusal, problem_response
 from ingress.admin.verify import balance_differences
 from schemas import keys
-from schemas.codec import MalformedRecord, decode
+from schemas.codec import UNDECODABLE, decode
 from schemas.errors import ErrorCode
 from schemas.events import AttemptAdjusted, RecordRef, RequestFinished, UsageRecorded
 from schemas.runtime.topic_admin import list_topics
@@ -179,7 +179,7 @@ def take_in(reading: Reading, record: ConsumerRecord) -> None:
     """Add what the record says; one that says nothing of this is left out."""
     try:
         event: Any = decode(record.value)
-    except MalformedRecord:
+    except UNDECODABLE:
         return
     match event:
         case RequestFinished() | AttemptAdjusted():
