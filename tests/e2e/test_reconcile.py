@@ -23,9 +23,10 @@ from accounting.booking import entry_of
 from schemas.codec import encode
 from schemas.events import Booking, RecordRef, RequestFinished
 from schemas.ids import uuid7
-from tests.e2e.gateway_client import GatewayClient
+from tests.e2e.gateway_client import MODEL, GatewayClient
 from tests.e2e.kafka_log import KafkaLog
 from tests.e2e.running_stack import TALLYGATE, RunningStack, running_stack
+from tests.fakes.running_backend import RunningBackend
 from tests.unit.examples import attempt, finished
 
 pytestmark = pytest.mark.timeout(150, func_only=True)
@@ -35,11 +36,13 @@ REPAIRED_WITHIN_S = 40.0
 
 
 @pytest.fixture(scope="module")
-def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+def own_stack(
+    tmp_path_factory: pytest.TempPathFactory, backends: list[RunningBackend]
+) -> Iterator[RunningStack]:
     """One of each process, with short times."""
     state_dir = tmp_path_factory.mktemp("reconcile") / "state"
     short = {"TALLYGATE_TEST": "1", "TALLYGATE_TEST_TIME_SCALE": "4"}
-    with running_stack(state_dir, environment=short) as running:
+    with running_stack(state_dir, backends, environment=short) as running:
         yield running
 
 
@@ -103,7 +106,14 @@ def _until(ask: Callable[[], Any], is_enough: Callable[[Any], bool]) -> Any:
     return answer
 
 
-async def _served(stack: RunningStack) -> None:
+async def _served(stack: RunningStack, backends: list[RunningBackend]) -> None:
+    model = {
+        "backends": [{"backend": backend.name, "weight": 1} for backend in backends],
+        "input_usd_per_mtok": "0.50",
+        "output_usd_per_mtok": "1.50",
+    }
+    url = f"{stack.admin_url}/models/{MODEL}"
+    httpx.put(url, json=model, timeout=30, trust_env=False).raise_for_status()
     async with aiohttp.ClientSession() as session:
         client = GatewayClient(session, stack.api_url)
         replies = [await client.chat(stack.first_key, "hello", max_tokens=5) for _ in range(3)]
@@ -111,10 +121,10 @@ async def _served(stack: RunningStack) -> None:
 
 
 def test_each_kind_of_difference_is_named_and_what_is_only_in_the_ledger_is_produced(
-    own_stack: RunningStack,
+    own_stack: RunningStack, backends: list[RunningBackend]
 ) -> None:
     """Nothing is named before, and everything that was seeded after."""
-    asyncio.run(_served(own_stack))
+    asyncio.run(_served(own_stack, backends))
     assert _until(lambda: _verify(own_stack, 5), lambda v: v["difference"] == 0)["difference"] == 0
     assert _reconcile(own_stack)["findings"] == []
 
