@@ -106,7 +106,7 @@ def _until(ask: Callable[[], Any], is_enough: Callable[[Any], bool]) -> Any:
     return answer
 
 
-async def _served(stack: RunningStack, backends: list[RunningBackend]) -> None:
+def _give_model(stack: RunningStack, backends: list[RunningBackend]) -> None:
     model = {
         "backends": [{"backend": backend.name, "weight": 1} for backend in backends],
         "input_usd_per_mtok": "0.50",
@@ -114,6 +114,9 @@ async def _served(stack: RunningStack, backends: list[RunningBackend]) -> None:
     }
     url = f"{stack.admin_url}/models/{MODEL}"
     httpx.put(url, json=model, timeout=30, trust_env=False).raise_for_status()
+
+
+async def _served(stack: RunningStack) -> None:
     async with aiohttp.ClientSession() as session:
         client = GatewayClient(session, stack.api_url)
         replies = [await client.chat(stack.first_key, "hello", max_tokens=5) for _ in range(3)]
@@ -124,7 +127,8 @@ def test_each_kind_of_difference_is_named_and_what_is_only_in_the_ledger_is_prod
     own_stack: RunningStack, backends: list[RunningBackend]
 ) -> None:
     """Nothing is named before, and everything that was seeded after."""
-    asyncio.run(_served(own_stack, backends))
+    _give_model(own_stack, backends)
+    asyncio.run(_served(own_stack))
     assert _until(lambda: _verify(own_stack, 5), lambda v: v["difference"] == 0)["difference"] == 0
     assert _reconcile(own_stack)["findings"] == []
 
