@@ -76,6 +76,8 @@ def _reader(
     ledger, metrics, clock = worker.ledger, worker.metrics, worker.clock
     records = RecordReader(settings.kafka_brokers)
     worker.before_stop.append(records.stop)
+    lookup = OutcomeLookup(settings.kafka_brokers)
+    worker.before_stop.append(lookup.stop)
     bodies = BodySource(Bodies(worker.bus), records, clock)
     claiming = Claiming(ledger, clock, settings.instance_id, settings.times.ledger.attempt_lease_ms)
     dispatching = Dispatching(
@@ -86,7 +88,7 @@ def _reader(
             claiming,
             Answering(worker.bus, Results(records), clock),
             Recording(worker.producer, clock),
-            OutcomeLookup(settings.kafka_brokers),
+            lookup,
             metrics,
             clock,
         ),

@@ -39,7 +39,7 @@ from schemas.runtime.consume.records import Record
 from schemas.runtime.ledger import answers, documents
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.ledger.errors import LedgerUnavailable
-from schemas.runtime.outcome_lookup import OutcomeLookup
+from schemas.runtime.outcome_lookup import OutcomeLookup, Unproved
 from schemas.runtime.record_reader import RecordGone, RecordUnreadable
 from schemas.runtime.results import READ_WITHIN_S, is_inline
 from schemas.runtime.retry import retry_until
@@ -253,10 +253,10 @@ class Closing:
         request = job.request
 
         async def find() -> bool:
-            found = await self.lookup.find(request.org, [request.request_id])
-            if request.request_id not in found.outcomes and not found.is_complete:
+            found = await self.lookup.find_outcome(request.org, request.request_id)
+            if isinstance(found, Unproved):
                 raise NotSure(request.request_id)
-            return request.request_id in found.outcomes
+            return isinstance(found, RequestFinished)
 
         until_s = self.clock.monotonic_s() + AS_LONG_AS_IT_TAKES_S
         return await retry_until(find, NotSure, until_s)

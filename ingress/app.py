@@ -241,7 +241,7 @@ class Ingress:
     async def _disconnect(self) -> None:
         await self.intake.cancellations.finish()
         await self.refusals.finish()
-        await self.intake.recollection.records.stop()
+        await self.intake.recollection.stop()
         await self.producer.stop()
         await self.config.stop()
         await self.subscription.stop()
@@ -305,8 +305,8 @@ def _intake(
     clock: Clock,
 ) -> Intake:
     cancellations = Cancellations(ledger, bus)
-    outcomes, records = OutcomeLookup(settings.kafka_brokers), RecordReader(settings.kafka_brokers)
-    recollection = Recollection(ledger, bus, outcomes, records, clock)
+    log, records = OutcomeLookup(settings.kafka_brokers), RecordReader(settings.kafka_brokers)
+    recollection = Recollection(ledger, bus, log, records, clock)
     return Intake(
         settings=settings,
         config=config,

@@ -39,9 +39,16 @@ class Cancellations:
         self._doorbell = doorbell
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def cancel(self, org: str, request_id: str, deadline_ms: int) -> answers.CancelAnswer:
-        """Cancel; raises ``LedgerUnavailable`` after two seconds."""
-        document = documents.Cancel(org=org, req=request_id, deadline_ms=deadline_ms)
+    async def cancel(
+        self, org: str, request_id: str, deadline_ms: int, incarnation_ms: int | None = None
+    ) -> answers.CancelAnswer:
+        """Cancel one incarnation, by its ``produce_by_ms``, or whatever runs.
+
+        Raises ``LedgerUnavailable`` after two seconds.
+        """
+        document = documents.Cancel(
+            org=org, req=request_id, deadline_ms=deadline_ms, incarnation_ms=incarnation_ms
+        )
 
         async def ask() -> answers.CancelAnswer:
             return await self._ledger.cancel(document)
@@ -55,12 +62,15 @@ class Cancellations:
                 _LOG.warning("nobody was told that %s is cancelled: %r", request_id, error)
         return answer
 
-    def begin(self, org: str, request_id: str, deadline_ms: int) -> None:
-        """Cancel in the background."""
+    def begin(self, org: str, request_id: str, deadline_ms: int, incarnation_ms: int) -> None:
+        """Cancel in the background what this process produced and gave up: another that produced the
+        same request again goes on."""
         if len(self._tasks) >= _AT_ONCE:
             _LOG.warning("too many cancellations; %s runs on", request_id)
             return
-        task = asyncio.create_task(self._cancel_quietly(org, request_id, deadline_ms))
+        task = asyncio.create_task(
+            self._cancel_quietly(org, request_id, deadline_ms, incarnation_ms)
+        )
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -69,9 +79,11 @@ class Cancellations:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=2 * CANCEL_WITHIN_S)
 
-    async def _cancel_quietly(self, org: str, request_id: str, deadline_ms: int) -> None:
+    async def _cancel_quietly(
+        self, org: str, request_id: str, deadline_ms: int, incarnation_ms: int
+    ) -> None:
         try:
             async with asyncio.timeout(2 * CANCEL_WITHIN_S):
-                await self.cancel(org, request_id, deadline_ms)
+                await self.cancel(org, request_id, deadline_ms, incarnation_ms)
         except (LedgerUnavailable, TimeoutError) as error:
             _LOG.warning("request %s was not cancelled: %r", request_id, error)

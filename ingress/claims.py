@@ -33,6 +33,9 @@ _SEEN_WITHIN_S: Final = 11.0
 """Longer than a request may take to reach the log; what has not by then is taken over."""
 _LOOK_FIRST_S: Final = 0.05
 _LOOK_MAX_S: Final = 0.5
+_LOG_FIRST_S: Final = 0.1
+_LOG_EVERY_S: Final = 2.0
+"""The log is asked for the holder's record less often than the ledger for its attempt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,23 +85,30 @@ class Claims:
         """What the request stands for; a refusal when that cannot be told, or the body differs.
 
         A holder that nobody has seen yet is looked at again, because joining one that never reached
-        the log would be waiting for nothing: after its time to get there, it is taken over.
+        the log would be waiting for nothing: after its time to get there, it is taken over. One whose
+        record stands in the log is joined at once; it may be parked there, waiting for a limit.
         """
-        until_s = time.monotonic() + _SEEN_WITHIN_S
-        pause_s = _LOOK_FIRST_S
+        began_s = time.monotonic()
+        until_s, log_at_s, pause_s = began_s + _SEEN_WITHIN_S, began_s + _LOG_FIRST_S, _LOOK_FIRST_S
         while True:
             standing = await self._claim_now(wish)
-            is_unseen = isinstance(standing, Earlier) and standing.is_unseen
-            if not is_unseen or not wish.may_wait or time.monotonic() >= until_s:
+            if not (isinstance(standing, Earlier) and standing.is_unseen and wish.may_wait):
                 return standing
+            now_s = time.monotonic()
+            if now_s >= until_s:
+                return standing
+            if now_s >= log_at_s:
+                log_at_s = now_s + _LOG_EVERY_S
+                if await self.recollection.is_decided_from_log(wish.org, standing.request_id):
+                    return await self._claim_now(wish, joins=True)
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _LOOK_MAX_S)
 
-    async def _claim_now(self, wish: Wish) -> Standing:
+    async def _claim_now(self, wish: Wish, *, joins: bool = False) -> Standing:
         deadline_s = time.monotonic() + _CLAIM_WITHIN_S
         try:
             for _ in range(_TRIES_MAX):
-                standing = await self._claim_once(wish, deadline_s)
+                standing = await self._claim_once(wish, deadline_s, joins=joins)
                 if standing is not None:
                     return standing
         except LedgerUnavailable:
@@ -112,25 +122,31 @@ class Claims:
         if cost_nothing(end):
             await self.release(org, key, holder)
 
-    async def _claim_once(self, wish: Wish, deadline_s: float) -> Standing | None:
+    async def _claim_once(self, wish: Wish, deadline_s: float, *, joins: bool) -> Standing | None:
         """``None`` when the key was found to be held by nothing, and was freed."""
-        match await self._ask(wish, deadline_s):
+        match await self._ask(wish, deadline_s, joins=joins):
             case answers.Mismatch():
                 return _reused()
             case answers.Limited() as limited:
                 return too_many(limited, "idempotency keys were used within a day")
-            case answers.Claimed(req=holder, deadline_ms=until_ms):
-                end = None
-                if holder != wish.request_id:
-                    end = await self.recollection.end_on_bus(holder)
-                if end is not None:
-                    return Earlier(holder, until_ms, Ended(end, is_on_bus=True))
+            case answers.Claimed(req=holder, deadline_ms=until_ms) if holder == wish.request_id:
                 return Fresh(holder, until_ms)
+            case answers.Claimed(req=holder, deadline_ms=until_ms):
+                return await self._taken_over(wish, holder, until_ms)
             case answers.Held(req=holder, deadline_ms=until_ms) if holder == wish.request_id:
                 # The claim went through before, only its answer was lost.
                 return Fresh(holder, until_ms)
             case answers.Held(req=holder, state=state, deadline_ms=until_ms):
                 return await self._standing_of(wish, holder, until_ms, is_unseen=not state)
+
+    async def _taken_over(self, wish: Wish, holder: str, deadline_ms: int) -> Standing:
+        """Of a holder that should have been decided by now: produced again only if the log has none."""
+        end = await self.recollection.end_on_bus(holder)
+        if end is not None:
+            return Earlier(holder, deadline_ms, Ended(end, is_on_bus=True))
+        if await self.recollection.is_decided_from_log(wish.org, holder):
+            return Earlier(holder, deadline_ms, None)
+        return Fresh(holder, deadline_ms)
 
     async def _standing_of(
         self, wish: Wish, holder: str, deadline_ms: int, *, is_unseen: bool
@@ -138,15 +154,16 @@ class Claims:
         match await self.recollection.find(wish.org, holder, deadline_ms):
             case Ended() as ended:
                 return Earlier(holder, deadline_ms, ended)
-            case Open():
+            case Open() if not (is_unseen and self.recollection.clock.now_ms() >= deadline_ms):
                 return Earlier(holder, deadline_ms, None, is_unseen)
-            case NeverRan():
+            case Open() | NeverRan():
+                # Past its deadline nothing is admitted: who was not decided by then never runs.
                 await self.release(wish.org, wish.key, holder)
                 return None
             case _:
                 return _away()
 
-    async def _ask(self, wish: Wish, deadline_s: float) -> answers.ClaimAnswer:
+    async def _ask(self, wish: Wish, deadline_s: float, *, joins: bool) -> answers.ClaimAnswer:
         document = documents.Claim(
             org=wish.org,
             req=wish.request_id,
@@ -155,6 +172,7 @@ class Claims:
             produce_by_ms=self.recollection.clock.now_ms() + PRODUCE_WITHIN_MS,
             deadline_ms=wish.deadline_ms,
             limit=self.keys_max,
+            joins=joins,
         )
 
         async def ask() -> answers.ClaimAnswer:

@@ -124,6 +124,7 @@ class Conversation:
         if isinstance(standing, Fresh):
             way = Way(self._channel, keep_result=taken.key is not None)
             event, headers = event_of(intake, self._route, request_id, taken, way)
+            awaited = replace(awaited, incarnation_ms=event.produce_by_ms)
             await intake.placement.share_body(event)
             produced = intake.placement.produce(event, headers)
             taken.room.release_after(produced)
@@ -230,9 +231,11 @@ class _Exchange:
         self._intake.gate.note(caller, config, self._taken.order.model, asked, refusal)
 
     def _cancel(self) -> None:
-        self._intake.cancellations.begin(
-            self._taken.caller.org, self.mailbox.request_id, self._taken.deadline_ms
-        )
+        awaited = self.mailbox.awaited
+        if awaited.incarnation_ms is not None:
+            self._intake.cancellations.begin(
+                awaited.org, awaited.request_id, awaited.deadline_ms, awaited.incarnation_ms
+            )
 
 
 def _awaited(standing: Fresh | Earlier, taken: Taken) -> Awaited:

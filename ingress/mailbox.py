@@ -41,6 +41,8 @@ class Awaited:
     request_id: str
     deadline_ms: int
     is_stream: bool
+    incarnation_ms: int | None = None
+    """The ``produce_by_ms`` of what was produced for this wait; ``None`` where another's was joined."""
 
 
 class Mailbox:

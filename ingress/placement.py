@@ -73,7 +73,9 @@ class Placement:
                 await self.produce(accepted, headers)
         except (Failure, TimeoutError, asyncio.CancelledError) as error:
             # The broker may have it all the same; it must not run after its client was refused.
-            self.cancellations.begin(accepted.org, accepted.request_id, accepted.deadline_ms)
+            self.cancellations.begin(
+                accepted.org, accepted.request_id, accepted.deadline_ms, accepted.produce_by_ms
+            )
             if isinstance(error, asyncio.CancelledError):
                 raise
             message = "The request could not be queued in time."

@@ -2,16 +2,20 @@
 
 The frames on the bus tell most and go first; then the ledger, which keeps the outcome until it is
 booked; last the log, where every outcome is: at a place that the ledger remembers, else found by the time
-in the request's id. Nothing is stored for this purpose.
+in the request's id. Nothing is stored for this purpose. Whatever is read from the log is read within the
+organization's share of the readers.
 """
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final, Literal, Protocol, TypeAlias
 
 from ingress.endings import end_by_state, end_in_outcome, error_end
+from ingress.reader_shares import LookupsWait, ReaderShares
 from schemas.codec import MalformedRecord, UnknownSchema, decode_as
 from schemas.errors import ErrorCode
 from schemas.events import RequestFinished
@@ -19,10 +23,14 @@ from schemas.frames import Frame, Terminal
 from schemas.runtime.clock import Clock
 from schemas.runtime.ledger import answers, documents
 from schemas.runtime.ledger.client import LedgerClient
-from schemas.runtime.outcome_lookup import Found
+from schemas.runtime.outcome_lookup import Absent, Acceptance, Ending, InLog, Unproved
 from schemas.runtime.record_reader import RecordGone, RecordUnreadable
 from schemas.runtime.results import READ_WITHIN_S, Records, Results
 from schemas.runtime.store import StoreError, StoreUnavailable
+
+_READER_WITHIN_S: Final = 5.0
+"""Until a reader is free; only the organization's own look-ups can keep it waiting."""
+_RAN: Final = frozenset({"FINISHED", "BOOKED"})
 
 
 class LastFrames(Protocol):
@@ -32,11 +40,17 @@ class LastFrames(Protocol):
         """The newest frame of a request."""
 
 
-class Outcomes(Protocol):
-    """The log of outcomes."""
+class RequestLog(Protocol):
+    """The log, searched for one request of one organization."""
 
-    async def find(self, org: str, request_ids: list[str]) -> Found:
-        """The outcomes of requests of one organization."""
+    async def find_accepted(self, org: str, request_id: str, until_ms: int) -> Acceptance:
+        """Whether it was accepted until then."""
+
+    async def find_outcome(self, org: str, request_id: str, appended_ms: int | None) -> Ending:
+        """Its outcome; the time is that of its request's append."""
+
+    async def stop(self) -> None:
+        """Disconnect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +70,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class NeverRan:
-    """Its deadline passed, and there is no trace of it anywhere."""
+    """Its deadline passed, and it was never accepted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +87,10 @@ class Recollection:
 
     ledger: LedgerClient
     bus: LastFrames
-    outcomes: Outcomes
+    log: RequestLog
     records: Records
     clock: Clock
+    shares: ReaderShares = field(default_factory=ReaderShares)
 
     async def find(self, org: str, request_id: str, deadline_ms: int) -> Memory:
         """What became of one request. Raises ``LedgerUnavailable``."""
@@ -84,11 +99,22 @@ class Recollection:
         if end is not None:
             return Ended(end, is_on_bus=True)
         try:
-            return await self._in_ledger(known, deadline_ms) or await self._in_log(
-                org, request_id, known.state, deadline_ms
-            )
-        except (RecordUnreadable, UnknownSchema):
+            told = self._told_by_ledger(known, deadline_ms)
+            if told is not None:
+                return told
+            async with self._reader(org):
+                return await self._in_log(org, request_id, known, deadline_ms)
+        except (RecordUnreadable, UnknownSchema, LookupsWait, TimeoutError):
             return Unsure()
+
+    async def is_decided_from_log(self, org: str, request_id: str) -> bool:
+        """Whether the log has a record of it that came in time, so that it need not be produced again."""
+        try:
+            async with self._reader(org):
+                found = await self.log.find_accepted(org, request_id, self.clock.now_ms())
+        except (LookupsWait, TimeoutError):
+            return False
+        return isinstance(found, InLog) and found.is_in_time
 
     async def end_on_bus(self, request_id: str) -> Terminal | None:
         """The end in the request's stream; ``None`` also while the bus is away.
@@ -104,39 +130,67 @@ class Recollection:
             return None
         return end
 
-    async def _in_ledger(self, known: answers.Look, deadline_ms: int) -> Memory | None:
-        """What the ledger knows, or knows the place of; ``None`` when the log has to be searched."""
+    async def stop(self) -> None:
+        """Disconnect what reads the log."""
+        await asyncio.gather(self.log.stop(), self.records.stop())
+
+    @asynccontextmanager
+    async def _reader(self, org: str) -> AsyncIterator[None]:
+        async with asyncio.timeout(_READER_WITHIN_S) as queueing, self.shares.reader(org):
+            queueing.reschedule(None)  # What is read has bounds of its own.
+            yield
+
+    def _told_by_ledger(self, known: answers.Look, deadline_ms: int) -> Memory | None:
+        """What the ledger says; ``None`` when the log has to be read."""
         if known.outcome:
-            return await self._ended(known.outcome)
+            outcome = decode_as(known.outcome, RequestFinished)
+            return None if outcome.result_ref is not None else _ended(outcome)
         if known.state == "RUNNING":
             return Open("running")
         if known.state == "RESERVED" or (not known.state and self.clock.now_ms() < deadline_ms):
             return Open("queued")
         implied = end_by_state(known.state)
+        if implied is None or answers.outcome_place(known.booked) is not None:
+            return None
+        return Ended(implied, is_on_bus=False)
+
+    async def _in_log(
+        self, org: str, request_id: str, known: answers.Look, deadline_ms: int
+    ) -> Memory:
+        if known.outcome:
+            return await self._restored(known.outcome)
         place = answers.outcome_place(known.booked)
         if place is None:
-            return None if implied is None else Ended(implied, is_on_bus=False)
+            return await self._search(org, request_id, known.state, deadline_ms)
+        implied = end_by_state(known.state)
         try:
-            return await self._ended(await self.records.read(place, READ_WITHIN_S) or b"")
+            return await self._restored(await self.records.read(place, READ_WITHIN_S) or b"")
         except (RecordGone, MalformedRecord):
             return Ended(implied or error_end(ErrorCode.RESULT_LOST), is_on_bus=False)
-        except (RecordUnreadable, UnknownSchema):
+        except RecordUnreadable:
             return Unsure() if implied is None else Ended(implied, is_on_bus=False)
 
-    async def _ended(self, encoded: bytes) -> Ended:
-        outcome = await Results(self.records).restored(decode_as(encoded, RequestFinished))
-        return Ended(end_in_outcome(outcome), is_on_bus=False)
-
-    async def _in_log(self, org: str, request_id: str, state: str, deadline_ms: int) -> Memory:
-        log = await self.outcomes.find(org, [request_id])
-        outcome = log.outcomes.get(request_id)
-        if outcome is not None:
-            restored = await Results(self.records).restored(outcome)
-            return Ended(end_in_outcome(restored), is_on_bus=False)
-        if not log.is_complete:
+    async def _search(self, org: str, request_id: str, state: str, deadline_ms: int) -> Memory:
+        """By the time in the id. A request that was accepted and has no outcome is open, however late."""
+        is_accepted, appended_ms = bool(state), None
+        if not is_accepted:
+            accepted = await self.log.find_accepted(org, request_id, deadline_ms)
+            if isinstance(accepted, Absent):
+                return NeverRan()
+            if isinstance(accepted, InLog):
+                is_accepted, appended_ms = True, accepted.appended_ms
+        outcome = await self.log.find_outcome(org, request_id, appended_ms)
+        if isinstance(outcome, RequestFinished):
+            return _ended(await Results(self.records).restored(outcome))
+        if isinstance(outcome, Unproved) or not is_accepted:
             return Unsure()
-        if self.clock.now_ms() < deadline_ms:
-            return Open("queued")  # It was decided just now, and its end is on its way to the log.
-        if state:
+        if state in _RAN and self.clock.now_ms() >= deadline_ms:
             return Ended(error_end(ErrorCode.RESULT_LOST), is_on_bus=False)
-        return NeverRan()
+        return Open("queued")
+
+    async def _restored(self, encoded: bytes) -> Ended:
+        return _ended(await Results(self.records).restored(decode_as(encoded, RequestFinished)))
+
+
+def _ended(outcome: RequestFinished) -> Ended:
+    return Ended(end_in_outcome(outcome), is_on_bus=False)

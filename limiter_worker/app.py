@@ -18,8 +18,9 @@ from limiter_worker.taken import Taken
 from limiter_worker.terms import Defaults
 from limiter_worker.waiting_room import WaitingRoom
 from schemas import topics
+from schemas.events import RequestFinished
 from schemas.runtime.consume.flow import Bounds
-from schemas.runtime.outcome_lookup import OutcomeLookup
+from schemas.runtime.outcome_lookup import OutcomeLookup, Unproved
 from schemas.runtime.telemetry import DEGRADED
 from schemas.runtime.worker import Worker, WorkerShape
 
@@ -67,6 +68,7 @@ class _Limiter:
             ended_kept_ms=settings.times.ledger.terminal_kept_ms,
         )
         self.outcomes = OutcomeLookup(settings.kafka_brokers)
+        worker.before_stop.append(self.outcomes.stop)
         self.long_ago = LongAgo(self._has_ended, self.admission.drop, self.again)
         self.late = LateConfig(worker.config, clock, self.again)
         self.intake = FairIntake(self.admission, clock, self.route_to_background)
@@ -77,10 +79,8 @@ class _Limiter:
         self.reaper = Reaper(worker.ledger, producer, metrics, settings.times)
 
     async def _has_ended(self, org: str, request_id: str) -> bool | None:
-        found = await self.outcomes.find(org, [request_id])
-        if request_id in found.outcomes:
-            return True
-        return False if found.is_complete else None
+        found = await self.outcomes.find_outcome(org, request_id)
+        return None if isinstance(found, Unproved) else isinstance(found, RequestFinished)
 
     def again(self, taken: Taken) -> None:
         """The request is to be decided now, behind its like; what is shed cannot be parked."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -50,7 +50,7 @@ from schemas.runtime.consume.dead_letters import DeadLetters
 from schemas.runtime.consume.records import Record
 from schemas.runtime.ledger import documents
 from schemas.runtime.ledger.client import LedgerClient, ledger_store
-from schemas.runtime.outcome_lookup import Found, OutcomeLookup
+from schemas.runtime.outcome_lookup import Absent, Ending, OutcomeLookup
 from schemas.runtime.produce import Outgoing, Producer
 from schemas.runtime.record_reader import RecordReader, RecordUnreadable
 from schemas.runtime.results import Results
@@ -90,10 +90,10 @@ class CollectedLog:
     async def read(self, ref: RecordRef, within_s: float) -> bytes | None:
         return self.records[ref.offset].value
 
-    async def find(self, org: str, request_ids: Collection[str]) -> Found:
-        """The outcomes in it, as a look-up finds them."""
-        known = {outcome.request_id: outcome for outcome in reversed(self.outcomes)}
-        return Found({i: known[i] for i in request_ids if i in known}, is_complete=True)
+    async def find_outcome(self, org: str, request_id: str) -> Ending:
+        """The first outcome in it, as a look-up finds it."""
+        ends = (each for each in self.outcomes if each.request_id == request_id)
+        return next(ends, Absent())
 
     async def stop(self) -> None:
         """Nothing is connected."""

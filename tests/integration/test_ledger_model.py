@@ -394,6 +394,7 @@ class LedgerComparison(RuleBasedStateMachine):
         produce_in_ms=st.sampled_from((0, 1_000)),
         deadline_in_ms=st.sampled_from((-900_000, -899_900, 60_000)),
         keys_max=st.sampled_from((1, 2, 100)),
+        joins=st.booleans(),
     )
     def claim(
         self,
@@ -403,6 +404,7 @@ class LedgerComparison(RuleBasedStateMachine):
         produce_in_ms: int,
         deadline_in_ms: int,
         keys_max: int,
+        joins: bool,
     ) -> None:
         org, req = self.pick_new(choice)
         now_ms = self.now_us // 1000
@@ -414,6 +416,7 @@ class LedgerComparison(RuleBasedStateMachine):
             produce_by_ms=now_ms + produce_in_ms,
             deadline_ms=now_ms + deadline_in_ms,
             limit=keys_max,
+            joins=joins,
             now_us=self.now_us,
         )
         assert self.call(calls.claim(doc)) == self.model.claim(doc, self.now_us)

@@ -212,7 +212,8 @@ class Claim(RequestDocument, frozen=True, kw_only=True):
     """An idempotency key, the body it came with, and the request that wants it.
 
     The organization has at most `limit` keys. `produce_by_ms` becomes the incarnation of whatever is
-    produced under this claim.
+    produced under this claim. With `joins` nothing is: the holder's record was seen in the log, and the
+    caller waits for it.
     """
 
     key_hash: str
@@ -220,6 +221,7 @@ class Claim(RequestDocument, frozen=True, kw_only=True):
     produce_by_ms: int
     deadline_ms: int
     limit: int
+    joins: bool = False
 
 
 class Release(RequestDocument, frozen=True, kw_only=True):

@@ -93,7 +93,8 @@ class Admission(LedgerState):
         holder = self.attempts.get(scope, Attempt(""))
         is_lost = self.claims.is_lost(doc, holder.state, now_us // 1000)
         answer = self.claims.claim(doc, holder.state, now_us // 1000, ran=holder.ran)
-        is_joined = isinstance(answer, answers.Held) and holder.state in ("RESERVED", "RUNNING")
+        joined = ("RESERVED", "RUNNING", *([""] if doc.joins else []))
+        is_joined = isinstance(answer, answers.Held) and holder.state in joined
         if is_lost or is_joined:
             known = self.attempts.setdefault(scope, holder)
             known.incarnation_ms = max(known.incarnation_ms, doc.produce_by_ms)

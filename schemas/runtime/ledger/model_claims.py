@@ -44,7 +44,7 @@ class Claims:
     def is_lost(self, doc: documents.Claim, state: str, now_ms: int) -> bool:
         """Whether the holder did not reach the log and is to be produced again."""
         held = self.held.get((doc.org, doc.key_hash))
-        if held is None or held.fingerprint != doc.fingerprint:
+        if held is None or held.fingerprint != doc.fingerprint or doc.joins:
             return False
         return not state and held.produce_by_ms <= now_ms < held.deadline_ms
 

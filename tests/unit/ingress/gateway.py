@@ -34,7 +34,7 @@ from schemas.runtime.ledger import answers, documents
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.ledger.errors import LedgerFault
 from schemas.runtime.ledger.model import LedgerModel
-from schemas.runtime.outcome_lookup import Found
+from schemas.runtime.outcome_lookup import Absent, Acceptance, Ending, InLog, Unproved
 from schemas.runtime.produce import Outgoing, ProduceFailed
 from schemas.runtime.record_reader import RecordGone, RecordUnreadable
 from schemas.runtime.telemetry import Metrics
@@ -150,19 +150,27 @@ class MemoryLedger:
             raise LedgerFault("a defect")
 
 
-class MemoryOutcomes:
-    """The outcomes of the log."""
+class MemoryTraces:
+    """What look-ups find in the log."""
 
     def __init__(self) -> None:
         self.outcomes: dict[str, RequestFinished] = {}
-        self.is_complete = True
+        self.accepted: dict[str, InLog] = {}
+        self.is_readable = True
         self.reads = 0
 
-    async def find(self, org: str, request_ids: list[str]) -> Found:
-        """Those that were put there."""
+    async def find_accepted(self, org: str, request_id: str, until_ms: int) -> Acceptance:
+        """As it was put there."""
         self.reads += 1
-        found = {name: self.outcomes[name] for name in request_ids if name in self.outcomes}
-        return Found(found, self.is_complete)
+        return self.accepted.get(request_id, Absent()) if self.is_readable else Unproved()
+
+    async def find_outcome(self, org: str, request_id: str, appended_ms: int | None) -> Ending:
+        """As it was put there."""
+        self.reads += 1
+        return self.outcomes.get(request_id, Absent()) if self.is_readable else Unproved()
+
+    async def stop(self) -> None:
+        """Nothing is connected."""
 
 
 class MemoryRecords:
@@ -244,11 +252,11 @@ class Gateway:
         }
         self.ledger = MemoryLedger()
         ledger: LedgerClient = self.ledger  # type: ignore[assignment]
-        self.outcomes = MemoryOutcomes()
+        self.traces = MemoryTraces()
         clock = FixedClock()
         cancellations = Cancellations(ledger, self.bus)
         self.records = MemoryRecords()
-        recollection = Recollection(ledger, self.bus, self.outcomes, self.records, clock)
+        recollection = Recollection(ledger, self.bus, self.traces, self.records, clock)
         made = IngressSettings(**(fields | settings))
         self.shelf = NoBodies()
         self.gate = Gate.create(made, clock)

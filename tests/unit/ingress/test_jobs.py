@@ -146,7 +146,7 @@ async def test_jobs_are_listed_in_pages_without_results() -> None:
     assert done["cost_usd"] == "0.000012000"
     assert done["usage"]["total_tokens"] == 12
     assert not any("result" in job for job in listed)
-    assert (gateway.bus.reads, gateway.outcomes.reads, gateway.records.reads) == (0, 0, 0)
+    assert (gateway.bus.reads, gateway.traces.reads, gateway.records.reads) == (0, 0, 0)
 
 
 LISTED = [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 import pytest
 
@@ -11,6 +13,7 @@ from schemas.events import RecordRef, RequestFinished
 from schemas.frames import Frame, Terminal
 from schemas.ids import uuid7
 from schemas.runtime.ledger.model_attempts import Attempt
+from schemas.runtime.outcome_lookup import Acceptance, InLog
 from schemas.runtime.results import referring
 from tests.unit.ingress.configuration import NOW_MS
 from tests.unit.ingress.gateway import Gateway
@@ -30,7 +33,7 @@ def _in_state(state: str, outcome: bytes = b"") -> Gateway:
 
 
 def _with_outcome(gateway: Gateway, outcome: RequestFinished = OUTCOME) -> Gateway:
-    gateway.outcomes.outcomes[REQUEST] = outcome
+    gateway.traces.outcomes[REQUEST] = outcome
     return gateway
 
 
@@ -102,8 +105,40 @@ async def test_a_request_without_a_trace_is_queued_until_its_deadline() -> None:
 
     assert await _found(gateway) == Open("queued")
     assert await _found(gateway, NOW_MS) == NeverRan()
-    gateway.outcomes.is_complete = False
+    gateway.traces.is_readable = False
     assert await _found(gateway, NOW_MS) == Unsure()
+
+
+async def test_what_was_accepted_and_has_no_outcome_is_open_however_late() -> None:
+    """A limiter that was away writes that it expired once it is back."""
+    gateway = Gateway()
+    gateway.traces.accepted[REQUEST] = InLog(NOW_MS, is_in_time=True)
+
+    assert await _found(gateway, NOW_MS - 1) == Open("queued")
+    assert isinstance(await _found(_with_outcome(gateway), NOW_MS - 1), Ended)
+
+
+async def test_look_ups_of_one_organization_leave_readers_to_the_others() -> None:
+    """Its own are unsure beyond their share; what the ledger tells needs none."""
+    gateway, over = Gateway(), asyncio.Event()
+    find = gateway.traces.find_accepted
+
+    async def slow(org: str, request_id: str, until_ms: int) -> Acceptance:
+        if org == "loud":
+            await over.wait()
+        return await find(org, request_id, until_ms)
+
+    gateway.traces.find_accepted = slow  # type: ignore[method-assign]
+    recollect = gateway.intake.recollection.find
+    loud = [asyncio.create_task(recollect("loud", REQUEST, NOW_MS)) for _ in range(200)]
+    await asyncio.sleep(0.1)
+    async with asyncio.timeout(1):
+        quiet = await recollect("quiet", REQUEST, NOW_MS)
+    over.set()
+    memories = await asyncio.gather(*loud)
+
+    assert quiet == NeverRan()
+    assert 0 < memories.count(Unsure()) < 200
 
 
 async def test_an_end_that_is_nowhere_any_more_is_lost() -> None:
@@ -142,7 +177,7 @@ async def test_what_is_booked_is_read_where_it_stands() -> None:
 
     assert isinstance(memory, Ended)
     assert memory.terminal.body == b"{}"
-    assert (gateway.records.reads, gateway.outcomes.reads) == (1, 0)
+    assert (gateway.records.reads, gateway.traces.reads) == (1, 0)
 
 
 async def test_a_large_result_is_read_through_its_reference() -> None:

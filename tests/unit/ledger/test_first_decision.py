@@ -48,7 +48,7 @@ class Ledger:
         )
         return self.model.cancel(document, self.now_ms * 1000)
 
-    def claim(self, req: str, produce_by_ms: int) -> answers.ClaimAnswer:
+    def claim(self, req: str, produce_by_ms: int, *, joins: bool = False) -> answers.ClaimAnswer:
         document = Claim(
             org="acme",
             req=req,
@@ -57,6 +57,7 @@ class Ledger:
             produce_by_ms=produce_by_ms,
             deadline_ms=DEADLINE_MS,
             limit=10,
+            joins=joins,
         )
         return self.model.claim(document, self.now_ms * 1000)
 
@@ -170,3 +171,14 @@ def test_a_period_that_is_over_is_told_with_the_ledgers_time(ledger: Ledger) -> 
     yesterday = Balance(key="b:d", unit="requests", amount=1, start_ms=0, end_ms=T0_MS)
 
     assert ledger.admit(balances=(yesterday,)) == answers.Rolled(id="", now_ms=T0_MS)
+
+
+def test_a_cancel_by_the_first_ingress_leaves_a_holder_alone_that_another_has_joined() -> None:
+    """It was found in the log before anybody decided it; nothing is produced again for that."""
+    ledger = Ledger()
+    ledger.claim("r1", T0_MS + 10_000)
+    joined = ledger.claim("r2", T0_MS + 11_000, joins=True)
+
+    assert joined == answers.Held(req="r1", state="", deadline_ms=DEADLINE_MS)
+    assert ledger.cancel(T0_MS + 10_000) == answers.Stale()
+    assert isinstance(ledger.admit(T0_MS + 10_000), answers.Admitted)

@@ -75,11 +75,12 @@ end
 --[[ tg1_claim: an idempotency key belongs to the first request that brings it.
 KEYS: meta, {org}:k:<key hash>.
 ARGV[1]: org, key_hash, fingerprint (of the body), req, produce_by_ms, deadline_ms, limit (of keys that
-  the organization has; by the hour, so up to one hour more than a day counts).
+  the organization has; by the hour, so up to one hour more than a day counts), joins (true: the holder's
+  record was seen in the log, and the caller waits for it).
 Returns: CLAIMED(req, deadline_ms: the caller's, or those of a holder that did not reach the log and
   is to be produced again) | HELD(req, state of its attempt, empty without one, deadline_ms) |
   MISMATCH | LIMITED(id, usage, limit, retry_after_ms: when the oldest keys are forgotten).
-State: the attempt of a holder that is under way, or is produced again, learns the incarnation of the
+State: the attempt of a holder that is under way, is joined, or is produced again, learns the incarnation of the
   caller; {org}:kn counts keys by hour; the key is claimed for 24 h; one whose holder never ran counts as free. ]]
 local function claim(call)
   local doc, key = call.doc, call.keys[2]
@@ -106,13 +107,13 @@ local function claim(call)
     return verdict('CLAIMED', {req = doc.req, deadline_ms = dec(doc.deadline_ms)})
   end
   if held.fingerprint ~= doc.fingerprint then return verdict('MISMATCH') end
-  if is_lost(call, held, state) then
+  if doc.joins ~= true and is_lost(call, held, state) then
     -- Its deadline stays, so of the two copies the log may hold, none ends while the other runs.
     redis.call('HSET', key, 'produce_by_ms', dec(doc.produce_by_ms))
     raise_incarnation(call, held, state)
     return verdict('CLAIMED', {req = held.req, deadline_ms = held.deadline_ms})
   end
-  if UNDER_WAY[state] then raise_incarnation(call, held, state) end
+  if UNDER_WAY[state] or (doc.joins == true and not state) then raise_incarnation(call, held, state) end
   return verdict('HELD', {req = held.req, state = state or '', deadline_ms = held.deadline_ms})
 end
 register('tg1_claim', claim)
