@@ -76,7 +76,7 @@ class _Limiter:
             self.admission, clock, lambda: self.intake.is_behind, self.route
         )
         self.room = WaitingRoom(self.admission, self.waiters, clock, self.again)
-        self.reaper = Reaper(worker.ledger, producer, metrics, settings.times)
+        self.reaper = Reaper(worker.ledger, producer, self.replies, metrics, settings.times)
 
     async def _has_ended(self, org: str, request_id: str) -> bool | None:
         found = await self.outcomes.find_outcome(org, request_id)

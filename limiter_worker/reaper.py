@@ -1,6 +1,7 @@
 """Ends what nobody else ends: holds whose request never ran, and attempts whose owner vanished.
 
-The ledger lists an ended attempt again every 30 s until its outcome is in Kafka and confirmed.
+The ledger lists an ended attempt again every 30 s until its outcome is in Kafka and confirmed. Whoever
+writes the outcome owes the client its end: it goes out beside, under a fence above all frames before it.
 """
 
 from __future__ import annotations
@@ -9,13 +10,16 @@ import asyncio
 import logging
 from dataclasses import dataclass
 
+from limiter_worker.replies import ReplySender
 from schemas import topics
 from schemas.codec import encode
 from schemas.errors import ERRORS, ErrorCode
 from schemas.events import Attempt, Booking, RequestFinished
 from schemas.failures import Transient
+from schemas.frames import Frame, Terminal
 from schemas.headers import event_headers
 from schemas.hold_facts import Info
+from schemas.job_ends import usage_of
 from schemas.runtime.ledger import answers, documents
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.produce import Outgoing, Producer
@@ -25,15 +29,16 @@ from schemas.times import FULL, Times
 _LOG = logging.getLogger(__name__)
 
 _ENTRIES_MAX = 256
+_ROUNDS_MAX = 64
+"""In a row, before the others of the process have their turn for a period."""
 _UNKNOWN_BACKEND = "unknown"
 
 
-def outcome_of(entry: answers.ReapEntry) -> RequestFinished:
+def outcome_of(entry: answers.ReapEntry, info: Info) -> RequestFinished:
     """The outcome of a reaped request: nothing was used, or its whole hold is booked as estimate.
 
     Its time is its deadline, so that every reaper makes the same bytes.
     """
-    info = Info.decoded(entry.info)
     voided = entry.verdict == "VOIDED"
     code = ErrorCode.DEADLINE_EXCEEDED if voided else ErrorCode.UPSTREAM_INTERRUPTED
     first = [_attempt(entry, info, entry.first.attempt)] if entry.first is not None else []
@@ -60,6 +65,17 @@ def outcome_of(entry: answers.ReapEntry) -> RequestFinished:
         bookings=[Booking(key=b.key, unit=b.unit, amount=b.amount) for b in booked],
         parents=[info.parent],
     )
+
+
+def last_frame(entry: answers.ReapEntry, outcome: RequestFinished) -> Frame:
+    """The frame that ends the client's wait; it says what the outcome says."""
+    terminal = Terminal(
+        http_status=outcome.http_status,
+        error_code=outcome.error_code,
+        error_message=outcome.error_message,
+        usage=usage_of(outcome.attempts),
+    )
+    return Frame(entry.req, entry.fence, 1, terminal)
 
 
 def _attempt(entry: answers.ReapEntry, info: Info, number: int) -> Attempt:
@@ -94,27 +110,33 @@ class Reaper:
 
     ledger: LedgerClient
     producer: Producer
+    replies: ReplySender
     metrics: Metrics
     times: Times = FULL
 
     async def run(self) -> None:
-        """Reap again and again, for ever."""
+        """Reap again and again, for ever: at each time all that is due."""
         while True:
             try:
-                await self.reap()
+                for _ in range(_ROUNDS_MAX):
+                    if not await self.reap():
+                        break
             except Exception as error:  # noqa: BLE001  # total: reaping goes on whatever a round meets
                 _LOG.warning("reaping waits: %r", error, exc_info=not isinstance(error, Transient))
             await asyncio.sleep(self.times.reap_period_ms / 1000)
 
-    async def reap(self) -> None:
-        """End what is due, and confirm each whose outcome is in Kafka; the others come again."""
+    async def reap(self) -> bool:
+        """End some of what is due, and confirm each whose outcome is in Kafka; the others come again.
+
+        Returns whether it is worth looking for more at once.
+        """
         reaped = await self.ledger.reap(
             documents.Reap(limit=_ENTRIES_MAX, grace_ms=self.times.reap_grace_ms)
         )
-        records = [(entry, self._record(entry)) for entry in reaped.entries]
+        records = [(entry, self._ended(entry)) for entry in reaped.entries]
         sent = [(entry, self.producer.send(record)) for entry, record in records if record]
         if not sent:
-            return
+            return False
         results = await asyncio.gather(*(sending for _, sending in sent), return_exceptions=True)
         kept = []
         for (entry, _), result in zip(sent, results, strict=True):
@@ -124,14 +146,17 @@ class Reaper:
                 kept.append(entry)
                 self.metrics.count("tallygate_reaped_attempts_total", entry.verdict.lower())
         if not kept:
-            return
+            return False
         confirmed = tuple(documents.ReapedRequest(org=e.org, req=e.req) for e in kept)
         await self.ledger.reaped(documents.Reaped(entries=confirmed))
+        return len(kept) == len(sent)
 
-    def _record(self, entry: answers.ReapEntry) -> Outgoing | None:
-        """The outcome's record; ``None`` when none can be made, which is that entry's misfortune."""
+    def _ended(self, entry: answers.ReapEntry) -> Outgoing | None:
+        """Tell the client; the outcome's record. ``None`` when none can be made, which is that entry's
+        misfortune."""
         try:
-            outcome = outcome_of(entry)
+            info = Info.decoded(entry.info)
+            outcome = outcome_of(entry, info)
             headers = event_headers(
                 "request.finished",
                 entry.req,
@@ -139,7 +164,9 @@ class Reaper:
                 outcome.finished_at_ms,
                 {"request_id": entry.req.encode()},
             )
-            return Outgoing(topics.OUTCOMES, entry.org.encode(), encode(outcome), headers)
+            record = Outgoing(topics.OUTCOMES, entry.org.encode(), encode(outcome), headers)
+            self.replies.put(last_frame(entry, outcome), info.reply_to, kept=info.keep_result)
         except Exception as error:  # noqa: BLE001  # total: one entry must not stop the others
             _LOG.error("reaped %s makes no outcome: %r", entry.req, error)
             return None
+        return record

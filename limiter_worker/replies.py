@@ -36,6 +36,7 @@ _PAUSE_S = 0.1
 class _Reply:
     frame: Frame
     reply_to: str | None
+    kept: bool
     give_up_s: float
     size_bytes: int
     has_body: bool
@@ -59,16 +60,26 @@ class ReplySender:
         return len(self._waiting) >= REPLIES_MAX or self._bytes >= _BYTES_MAX
 
     def offer(self, request: RequestAccepted, terminal: Terminal) -> None:
-        """Send it soon, or drop it."""
-        if self.is_full:
-            self._drop(request.request_id, "too many replies wait")
-            return
-        size_bytes = _FRAME_BYTES + len(terminal.body) + len(terminal.error_message or "")
+        """Send the end of a request that nobody ran, or drop it; whoever posted a job looks it up."""
         frame = Frame(request.request_id, 0, 1, terminal)
+        has_body = is_elsewhere(request)
+        self.put(frame, request.reply_to, kept=request.background, has_body=has_body)
+
+    def put(
+        self,
+        frame: Frame,
+        reply_to: str | None,
+        *,
+        kept: bool,
+        has_body: bool = False,
+    ) -> None:
+        """Send the frame soon, or drop it."""
+        if self.is_full:
+            self._drop(frame.request_id, "too many replies wait")
+            return
+        size_bytes = _FRAME_BYTES + _text_bytes(frame)
         give_up_s = self.clock.monotonic_s() + _GIVE_UP_S
-        self._waiting.append(
-            _Reply(frame, request.reply_to, give_up_s, size_bytes, is_elsewhere(request))
-        )
+        self._waiting.append(_Reply(frame, reply_to, kept, give_up_s, size_bytes, has_body))
         self._bytes += size_bytes
         self._arrived.set()
 
@@ -108,7 +119,7 @@ class ReplySender:
         return not again
 
     def _send(self, reply: _Reply) -> Awaitable[bool]:
-        sending = self.bus.send(reply.frame, reply.reply_to)
+        sending = self.bus.send(reply.frame, reply.reply_to, kept=reply.kept)
         return self._drop_body_and(sending, reply) if reply.has_body else sending
 
     async def _drop_body_and(self, sending: Awaitable[bool], reply: _Reply) -> bool:
@@ -118,3 +129,10 @@ class ReplySender:
     def _drop(self, request_id: str, reason: str) -> None:
         self.metrics.count("tallygate_replies_dropped_total")
         _LOG.warning("no reply for %s: %s", request_id, reason)
+
+
+def _text_bytes(frame: Frame) -> int:
+    content = frame.content
+    if not isinstance(content, Terminal):
+        return 0
+    return len(content.body) + len(content.error_message or "")

@@ -1,4 +1,5 @@
-"""What the ledger keeps beside a hold, so that whoever finds it alone can write an outcome. Pure."""
+"""What the ledger keeps beside a hold, so that whoever finds it alone can write an outcome, and tell its
+client. Pure."""
 
 from __future__ import annotations
 
@@ -18,6 +19,10 @@ class Info(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     input_tokens_bound: int
     output_tokens_bound: int
     parent: RecordRef
+    reply_to: str | None = None
+    """Where its client waits for frames."""
+    keep_result: bool = False
+    """Whether its end is looked up later."""
 
     def encoded(self) -> str:
         """As kept in the ledger."""
@@ -40,4 +45,6 @@ def info_of(request: RequestAccepted, parent: RecordRef) -> Info:
         input_tokens_bound=request.input_tokens_bound,
         output_tokens_bound=request.output_tokens_bound,
         parent=parent,
+        reply_to=request.reply_to,
+        keep_result=request.keep_result,
     )

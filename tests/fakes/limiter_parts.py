@@ -133,7 +133,8 @@ class FakeBus:
 
     sent: list[Frame] = field(default_factory=list)
 
-    async def send(self, frame: Frame, reply_to: str | None) -> bool:
+    async def send(self, frame: Frame, reply_to: str | None, *, kept: bool = False) -> bool:
+        del reply_to, kept
         self.sent.append(frame)
         return True
 

@@ -12,19 +12,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accounting.booking import measures
+from ingress.ordering import Position, Verdict, judge
 from limiter_worker.reaper import Reaper, outcome_of
+from limiter_worker.replies import ReplySender
 from schemas.codec import encode
 from schemas.events import RecordRef, RequestFinished
 from schemas.failures import Poison
+from schemas.frames import Terminal
 from schemas.hold_facts import Info, info_of
+from schemas.runtime.bus import Bus
+from schemas.runtime.clock import Clock
 from schemas.runtime.ledger import documents
-from schemas.runtime.ledger.answers import GivenUp, Ok, ReapedAttempts, ReapEntry
+from schemas.runtime.ledger.answers import Fence, GivenUp, Ok, ReapedAttempts, ReapEntry
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.ledger.documents import Booking
+from schemas.runtime.ledger.model import LedgerModel
 from schemas.runtime.produce import Outgoing, Producer
 from schemas.runtime.telemetry import Metrics
 from schemas.topics import OUTCOMES
-from tests.fakes.limiter_parts import FakeProducer
+from tests.fakes.limiter_parts import FakeBus, FakeProducer
 from tests.unit.examples import ACCEPTED_AT, NOW_MS, REQUEST_ID, accepted
 
 _INFO = info_of(accepted(), ACCEPTED_AT).encoded()
@@ -55,6 +61,10 @@ def _entry(**more: Any) -> ReapEntry:
     return ReapEntry(**(fields | more))
 
 
+def _outcome_of(entry: ReapEntry) -> RequestFinished:
+    return outcome_of(entry, Info.decoded(entry.info))
+
+
 def _given_up(verdict: str, booked: tuple[Booking, ...]) -> GivenUp:
     return msgspec.convert(
         {"attempt": 1, "verdict": verdict, "fence": 1, "owner": "d0", "booked": booked}, GivenUp
@@ -76,7 +86,7 @@ def _sums(outcome: RequestFinished) -> tuple[dict[str, int], dict[str, int]]:
 
 def test_a_hold_that_never_ran_expires_without_cost() -> None:
     """504, nothing booked, no usage line."""
-    outcome = outcome_of(_entry(verdict="VOIDED"))
+    outcome = _outcome_of(_entry(verdict="VOIDED"))
 
     assert (outcome.status, outcome.http_status) == ("expired", 504)
     assert (outcome.attempts, outcome.bookings) == ([], [])
@@ -84,7 +94,7 @@ def test_a_hold_that_never_ran_expires_without_cost() -> None:
 
 def test_an_attempt_whose_owner_vanished_is_booked_at_its_whole_hold() -> None:
     """Marked as an estimate, because nobody saw what it used."""
-    outcome = outcome_of(_entry())
+    outcome = _outcome_of(_entry())
     (attempt,) = outcome.attempts
 
     assert (outcome.status, outcome.http_status) == ("failed", 502)
@@ -108,7 +118,7 @@ def test_an_attempt_whose_owner_vanished_is_booked_at_its_whole_hold() -> None:
 @pytest.mark.parametrize("verdict", ["UNKNOWN", "VOIDED"])
 def test_a_first_attempt_is_written_as_it_was_booked(first: GivenUp, verdict: str) -> None:
     """Its line says what the ledger settled for it, not the whole bound again."""
-    outcome = outcome_of(_entry(verdict=verdict, attempt=2, first=first))
+    outcome = _outcome_of(_entry(verdict=verdict, attempt=2, first=first))
     booked, lines = _sums(outcome)
 
     assert [a.attempt for a in outcome.attempts] == ([1] if verdict == "VOIDED" else [1, 2])
@@ -119,7 +129,7 @@ def test_a_first_attempt_is_written_as_it_was_booked(first: GivenUp, verdict: st
 @given(st.integers(0, 2_000), st.integers(0, 10**9))
 def test_the_lines_of_a_reaped_request_add_up_to_its_bookings(tokens: int, nano_usd: int) -> None:
     """Whatever the ledger booked."""
-    booked, lines = _sums(outcome_of(_entry(holds=_booked(nano_usd, tokens))))
+    booked, lines = _sums(_outcome_of(_entry(holds=_booked(nano_usd, tokens))))
 
     assert booked == lines
 
@@ -128,18 +138,18 @@ def test_without_a_price_there_is_no_cost() -> None:
     """Null, not zero."""
     tokens_only = (Booking(key="b:org/tokens:2023-11", unit="tokens", amount=1_500),)
 
-    assert outcome_of(_entry(holds=tokens_only)).attempts[0].cost_nano_usd is None
+    assert _outcome_of(_entry(holds=tokens_only)).attempts[0].cost_nano_usd is None
 
 
 def test_every_reaper_makes_the_same_bytes() -> None:
     """Two replicas may reap the same entry; its time is its deadline."""
-    assert encode(outcome_of(_entry())) == encode(outcome_of(_entry()))
-    assert outcome_of(_entry()).finished_at_ms == NOW_MS + 60_000
+    assert encode(_outcome_of(_entry())) == encode(_outcome_of(_entry()))
+    assert _outcome_of(_entry()).finished_at_ms == NOW_MS + 60_000
 
 
 def test_an_outcome_carries_the_facts_that_were_kept_beside_the_hold() -> None:
     """Who, what, and the record it follows from."""
-    outcome = outcome_of(_entry())
+    outcome = _outcome_of(_entry())
     request = accepted()
 
     assert (outcome.key_id, outcome.project, outcome.user) == (
@@ -172,10 +182,11 @@ class _ReapedLedger:
     confirmed: list[str] = field(default_factory=list)
 
     async def reap(self, document: documents.Reap) -> ReapedAttempts:
-        return ReapedAttempts(entries=self.entries)
+        return ReapedAttempts(entries=self.entries[: document.limit])
 
     async def reaped(self, document: documents.Reaped) -> Ok:
         self.confirmed += [entry.req for entry in document.entries]
+        self.entries = tuple(e for e in self.entries if e.req not in self.confirmed)
         return Ok()
 
 
@@ -190,10 +201,18 @@ class _RefusesOne(FakeProducer):
         return refused
 
 
-def _reaper(ledger: _ReapedLedger) -> tuple[Reaper, _RefusesOne]:
-    producer = _RefusesOne()
-    reaper = Reaper(cast("LedgerClient", ledger), cast("Producer", producer), Metrics())
+def _reaper(ledger: object, bus: FakeBus | None = None) -> tuple[Reaper, _RefusesOne]:
+    producer, metrics = _RefusesOne(), Metrics()
+    replies = ReplySender(cast("Bus", bus or FakeBus()), Clock(), metrics)
+    reaper = Reaper(cast("LedgerClient", ledger), cast("Producer", producer), replies, metrics)
     return reaper, producer
+
+
+async def _for_a_moment(reaper: Reaper, seconds: float) -> None:
+    running = asyncio.create_task(reaper.run())
+    await asyncio.sleep(seconds)
+    running.cancel()
+    await asyncio.wait([running])
 
 
 async def test_an_entry_that_makes_no_outcome_stops_no_other() -> None:
@@ -226,9 +245,94 @@ async def test_a_round_that_fails_is_not_the_last() -> None:
         return await reap(document)
 
     ledger.reap = fails_first  # type: ignore[method-assign]
-    running = asyncio.create_task(reaper.run())
-    await asyncio.sleep(1.2)
-    running.cancel()
-    await asyncio.wait([running])
+    await _for_a_moment(reaper, 1.2)
 
     assert ledger.confirmed == ["good"]
+
+
+async def test_all_that_is_due_is_ended_at_once() -> None:
+    """Not some hundreds a second: an outage may leave thousands."""
+    ledger = _ReapedLedger(tuple(_entry(req=f"r{number}") for number in range(2_000)))
+    reaper, _ = _reaper(ledger)
+    await _for_a_moment(reaper, 0.9)
+
+    assert len(ledger.confirmed) == 2_000
+
+
+async def test_a_broker_that_takes_nothing_is_not_asked_in_a_circle() -> None:
+    """What is not confirmed comes again by itself, after half a minute."""
+    ledger = _ReapedLedger((_entry(req="large", org="large"),))
+    reaper, _ = _reaper(ledger)
+
+    assert not await reaper.reap()
+    assert ledger.confirmed == []
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_the_client_of_a_vanished_owner_hears_the_end(*, streamed: bool) -> None:
+    """A frame that its ingress takes whatever it has relayed, and that says what the outcome says."""
+    ledger, bus = _RunLedger(), FakeBus()
+    fence = ledger.begin(streamed=streamed)
+    reaper, producer = _reaper(ledger, bus)
+    await reaper.reap()
+    await reaper.replies.send_waiting()
+
+    (frame,) = bus.sent
+    (outcome,) = producer.events(OUTCOMES)
+    assert isinstance(outcome, RequestFinished)
+    assert isinstance(frame.content, Terminal)
+    assert (frame.content.http_status, frame.content.error_code) == (502, "upstream_interrupted")
+    assert outcome.error_code == frame.content.error_code
+    assert frame.content.usage is not None
+    assert frame.content.usage.estimated
+    relayed = Position(fence, seq=3, has_content=streamed)
+    assert judge(relayed, frame)[0] is Verdict.RELAY
+
+
+async def test_the_client_of_a_hold_that_never_ran_hears_its_deadline() -> None:
+    """Whichever process it waits at."""
+    ledger, bus = _RunLedger(), FakeBus()
+    reaper, _ = _reaper(ledger, bus)
+    await reaper.reap()
+    await reaper.replies.send_waiting()
+
+    (frame,) = bus.sent
+    assert isinstance(frame.content, Terminal)
+    assert (frame.content.http_status, frame.content.error_code) == (504, "deadline_exceeded")
+    assert judge(Position(), frame)[0] is Verdict.RELAY
+
+
+class _RunLedger:
+    """The model with one admitted request, looked at ten minutes later."""
+
+    def __init__(self) -> None:
+        self.model = LedgerModel(epoch=1)
+        admit = documents.Admit(
+            org="acme",
+            req=REQUEST_ID,
+            deadline_ms=NOW_MS + 60_000,
+            accepted_ms=NOW_MS,
+            balances=(
+                documents.Balance(key="b:x", unit="tokens", amount=1_500, start_ms=0, end_ms=None),
+            ),
+            info=_INFO,
+        )
+        self.model.admit(admit, NOW_MS * 1_000)
+
+    def begin(self, *, streamed: bool) -> int:
+        start = documents.Start(org="acme", req=REQUEST_ID, owner="d", lease_ms=10_000)
+        fence = self.model.start(start, NOW_MS * 1_000)
+        assert isinstance(fence, Fence)
+        renew = documents.Renew(
+            org="acme", req=REQUEST_ID, fence=fence.fence, lease_ms=10_000, streamed=streamed
+        )
+        self.model.renew(renew, NOW_MS * 1_000)
+        return fence.fence
+
+    async def reap(self, document: documents.Reap) -> ReapedAttempts:
+        later_ms = NOW_MS + 600_000
+        self.model.reap(document, later_ms * 1_000 - 1)
+        return self.model.reap(document, (later_ms + 40_000) * 1_000)
+
+    async def reaped(self, document: documents.Reaped) -> Ok:
+        return self.model.reaped(document)

@@ -30,10 +30,10 @@ class _Bus:
     sent: list[str] = field(default_factory=list)
     failures: dict[str, Exception] = field(default_factory=dict)
 
-    async def send(self, frame: Frame, reply_to: str | None) -> bool:
+    async def send(self, frame: Frame, reply_to: str | None, *, kept: bool) -> bool:
         if error := self.failures.get(frame.request_id):
             raise error
-        self.sent.append(f"{frame.request_id} {reply_to}")
+        self.sent.append(f"{frame.request_id} {reply_to}" + " kept" * kept)
         return True
 
 
@@ -49,6 +49,16 @@ class _Replies:
     @property
     def dropped(self) -> float:
         return self.metrics.registry.get_sample_value("tallygate_replies_dropped_total") or 0.0
+
+
+async def test_the_refusal_of_a_job_is_kept_for_whoever_looks_it_up() -> None:
+    """Nobody waits for it on a connection."""
+    replies = _Replies()
+    job = accepted(request_id="job", reply_to=None, background=True)
+    replies.sender.offer(job, Terminal(402))
+    await replies.sender.send_waiting()
+
+    assert replies.bus.sent == ["job None kept"]
 
 
 async def test_replies_keep_their_order_and_share_a_round_trip() -> None:

@@ -56,6 +56,23 @@ def test_an_event_that_only_mentions_a_request_is_not_about_it() -> None:
     assert not is_about(event, "id-1")
 
 
+def test_refusals_that_are_grouped_anew_after_a_kill_lose_none() -> None:
+    """Whoever drops an event by its id drops one that says the same, and no other."""
+
+    def told(*refused: Refused) -> AuditRecorded:
+        tally = RefusalTally()
+        for one in refused:
+            tally.add(one)
+        (event,) = tally.take()
+        return event
+
+    first, second, third = (_refused() for _ in range(3))
+
+    assert told(first, second) == told(first, second)
+    ids = [told(first).audit_id, told(first, second).audit_id, told(first, third).audit_id]
+    assert len({*ids, told(first, second, third).audit_id}) == 4
+
+
 def test_a_refusal_alone_is_an_event_as_any_other() -> None:
     """Under its own id."""
     tally = RefusalTally()
