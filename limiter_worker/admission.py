@@ -9,7 +9,7 @@ on its own terms. A request that cannot be decided ends alone.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
@@ -99,6 +99,8 @@ class Admission:
     metrics: Metrics
     clock: Clock
     defaults: Defaults
+    has_room: Callable[[], bool]
+    """Whether one more may begin to wait for a limit."""
     ended_kept_ms: int = FULL.ledger.terminal_kept_ms
     """The ledger remembers an ended request at least this long past its deadline."""
 
@@ -257,7 +259,9 @@ class Admission:
         now_ms, accepted = self.clock.now_ms(), taken.accepted
         if accepted.deferral is None:
             wait = wait_of(accepted, refusal, now_ms)
-            return wait if wait is not None and self.waiters.enter(wait, now_ms) else None
+            if wait is None or not self.has_room():
+                return None
+            return wait if self.waiters.enter(wait, now_ms) else None
         due_ms = again_ms(accepted, refusal, now_ms)
         if due_ms is None:
             return None

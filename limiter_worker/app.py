@@ -37,6 +37,8 @@ _SHAPE = WorkerShape(
 )
 _PARKED_MAX = 65_536
 """Background records under way: those of one organization must not keep another's from being read."""
+_DEFERRED = Bounds(records_max=65_536, bytes_max=256 * 1024 * 1024)
+"""Records of a tier under way: none is paused before the room is full, and then none begins to wait."""
 
 
 class _Limiter:
@@ -66,6 +68,7 @@ class _Limiter:
                 settings.org_inflight_default,
             ),
             ended_kept_ms=settings.times.ledger.terminal_kept_ms,
+            has_room=lambda: not self.room.is_full,
         )
         self.outcomes = OutcomeLookup(settings.kafka_brokers)
         worker.before_stop.append(self.outcomes.stop)
@@ -140,9 +143,9 @@ def create_app(settings: LimiterSettings) -> Worker:
     parts = _Limiter(worker, settings)
     worker.read(topics.REQUESTS, parts.intake.handle)
     worker.read(topics.BACKGROUND, parts.background.handle, bounds=Bounds(records_max=_PARKED_MAX))
-    worker.read(topics.DEFERRED_1S, parts.room.handle)
-    worker.read(topics.DEFERRED_10S, parts.room.handle)
-    worker.read(topics.DEFERRED_60S, parts.room.handle)
+    worker.read(topics.DEFERRED_1S, parts.room.handle, bounds=_DEFERRED)
+    worker.read(topics.DEFERRED_10S, parts.room.handle, bounds=_DEFERRED)
+    worker.read(topics.DEFERRED_60S, parts.room.handle, bounds=_DEFERRED)
     for waits in (parts.intake, parts.late, parts.long_ago, parts.background, parts.room):
         worker.app.on_partitions_revoked.connect(waits.forget, weak=False)
     worker.background += [

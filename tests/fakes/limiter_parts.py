@@ -160,6 +160,8 @@ class Limiter:
     bus: FakeBus = field(default_factory=FakeBus)
     waiters: Waiters = field(default_factory=Waiters)
     defaults: Defaults = _UNLIMITED
+    has_room: bool = True
+    """Whether one more may begin to wait for a limit."""
     left: list[Left] = field(default_factory=list)
     """What the last batch left undecided."""
     _offsets: Iterator[int] = field(default_factory=itertools.count)
@@ -216,6 +218,7 @@ class Parts:
             metrics=metrics,
             clock=clock,
             defaults=around.defaults,
+            has_room=lambda: around.has_room,
         )
 
     async def settled(self) -> None:

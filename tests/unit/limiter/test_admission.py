@@ -266,6 +266,15 @@ async def test_a_deferred_request_is_written_once_however_often_it_is_asked_for(
     assert [event.audit_id for event in limiter.producer.events(AUDIT)] == ["r1:deferred:1"]  # type: ignore[union-attr]
 
 
+async def test_without_room_a_refusal_is_final_instead_of_a_wait() -> None:
+    """What waits in memory is bounded for all organizations together; the client hears when to retry."""
+    limiter, _ = _limiter(configuration(org=Limits(concurrency=1, on_limit="defer")))
+    limiter.has_room = False
+    await limiter.handle(*(limiter.record(_request(n)) for n in range(2)))
+
+    assert _outcomes(limiter) == {"r1": ("refused", 429)}
+
+
 _TWO = Defaults(1e6, 1_000_000, in_flight=2)
 
 
