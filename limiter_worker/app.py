@@ -86,9 +86,8 @@ class _Limiter:
         return None if isinstance(found, Unproved) else isinstance(found, RequestFinished)
 
     def again(self, taken: Taken) -> None:
-        """The request is to be decided now, behind its like; what is shed cannot be parked."""
-        is_parked = taken.accepted.request.background and taken.decline is None
-        (self.background if is_parked else self.intake).push(taken)
+        """The request is to be decided now, behind its like."""
+        (self.background if taken.may_be_parked else self.intake).push(taken)
 
     def route(self, left: Left) -> bool:
         """Takes requests that wait for the configuration or the log, and those that are deferred."""

@@ -26,9 +26,13 @@ class Taken:
     """How often the ledger was in another period than the one asked for."""
     is_told: bool = False
     """Whether the client has heard that its deadline passed while the ledger was away."""
-
     is_first: bool = False
     """Whether the log was asked, and has no outcome of the request."""
+
+    @property
+    def may_be_parked(self) -> bool:
+        """Whether it may wait as a record among background work: nothing but its bytes is known of it."""
+        return self.accepted.request.background and self.decline is None and not self.is_first
 
     def becomes(self, decision: Dispatch | End | Wait) -> Decided:
         """The request with its decision."""

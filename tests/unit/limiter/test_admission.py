@@ -10,7 +10,7 @@ import pytest
 
 from limiter_worker import admission, culprits, taken
 from limiter_worker.accepted import Accepted
-from limiter_worker.terms import Defaults, terms_of
+from limiter_worker.terms import UNAVAILABLE, Defaults, terms_of
 from schemas.config_state import Snapshot
 from schemas.entities import Limits
 from schemas.events import RecordRef, RequestAccepted, RequestAdmitted, RequestFinished
@@ -264,6 +264,18 @@ async def test_a_deferred_request_is_written_once_however_often_it_is_asked_for(
 
     assert back.finished == 0
     assert [event.audit_id for event in limiter.producer.events(AUDIT)] == ["r1:deferred:1"]  # type: ignore[union-attr]
+
+
+async def test_only_a_job_of_which_nothing_else_is_known_is_parked_as_its_record() -> None:
+    """Bytes do not say that it was declined, or that the log knows no end of it: it would be asked for
+    in a circle."""
+    limiter, _ = _limiter()
+    records = [limiter.record(_request(n, background=n > 0)).as_record() for n in range(2)]
+    interactive, job = limiter.parts().admission.take(records)
+
+    assert job.may_be_parked
+    others = interactive, replace(job, is_first=True), replace(job, decline=UNAVAILABLE)
+    assert not any(taken.may_be_parked for taken in others)
 
 
 async def test_without_room_a_refusal_is_final_instead_of_a_wait() -> None:
