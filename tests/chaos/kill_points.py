@@ -202,11 +202,9 @@ def main() -> int:
     bed = folder / "deathbed"
     os.environ["PYTHONPATH"] = str(Path(__file__).parent / "deathbed")
     os.environ["TALLYGATE_TEST_DEATHBED"] = str(bed)
-    os.environ["TALLYGATE_TEST"] = "1"
-    os.environ["TALLYGATE_TEST_TIME_SCALE"] = str(SCALE)
     print(f"logs under {folder / 'state' / 'logs'}", flush=True)
     rows = []
-    with running_rig(folder) as rig:
+    with running_rig(folder, time_scale=SCALE) as rig:
         table = Table(rig, bed)
         for step in STEPS:
             if not names or step.name in names:
