@@ -27,7 +27,7 @@ from schemas.runtime.store import StoreError, StoreUnavailable
 _LOG = logging.getLogger(__name__)
 
 _LAST_FENCE: Final = 2**62
-"""Above those of all attempts: of a request that is over, whose frames the bus may have lost."""
+"""Above those of all attempts: the client may have seen frames that the bus has lost since."""
 
 
 @dataclass(slots=True)
@@ -82,12 +82,13 @@ class Answering:
         last = await self._last(job)
         has_chunks = last is not None and last.fence == finished.fence and last.seq > 0
         ending = ending_again(finished, has_chunks=has_chunks)
-        # Above all that were used, for a client that has seen frames which the bus has lost since.
-        await self._end_after(last, finished.fence + 1, job, ending, finished.attempts)
+        await self._end_after(last, _LAST_FENCE, job, ending, finished.attempts)
 
-    async def end_again(self, job: Job, ending: Ending) -> None:
-        """End a client's wait after frames of an earlier owner, unless it was ended already."""
-        await self._end_after(await self._last(job), _LAST_FENCE, job, ending, ())
+    async def end_again(self, job: Job, ending: Ending, *, has_run: bool = True) -> None:
+        """End a client's wait after frames of an earlier owner, if there was one, unless it was ended
+        already."""
+        fence = _LAST_FENCE if has_run else 0
+        await self._end_after(await self._last(job), fence, job, ending, ())
 
     async def _end_after(
         self,

@@ -115,7 +115,7 @@ class Closing:
         ending = Ending(status, code)
         finished = outcome(job, [], ending, 0, now_ms)
         await asyncio.gather(
-            self.answering.end_again(job, ending),
+            self.answering.end_again(job, ending, has_run=False),
             self.recording.outcome(record, finished, encode(finished)),
         )
 
@@ -130,7 +130,7 @@ class Closing:
         if known.state == "REFUSED" and not known.booked and not await self._is_in_log(job):
             finished = outcome(job, [], ending, 0, job.request.deadline_ms)
             await self.recording.outcome(record, finished, encode(finished))
-        await self.answering.end_again(job, ending)
+        await self.answering.end_again(job, ending, has_run=False)
 
     async def end_broken(self, job: Job, record: Record) -> None:
         """The end of a request that a defect stopped before it ran: its hold returns, its client is told,
