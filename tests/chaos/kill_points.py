@@ -17,6 +17,7 @@ import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -114,10 +115,10 @@ class Table:
         names = [name for name in (step.after, step.name) if name]
         self._bed.write_text(names[0])
         first = self._pool.submit(self._post, key, body)
-        for name in names:
-            if name != names[0]:
-                self._bed.write_text(name)
+        for name, following in zip_longest(names, names[1:]):
             self._await_death(name)
+            if following:
+                self._bed.write_text(following)
             asyncio.run(self._rig.strike("bus"))
         status, broke, _ = first.result()
         answers = [self._settled(key, body), self._post(key, body)]
