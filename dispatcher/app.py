@@ -19,6 +19,7 @@ from dispatcher.probes import Prober
 from dispatcher.recording import Recording
 from dispatcher.settings import DispatcherSettings
 from dispatcher.slots import Slots
+from dispatcher.unreadable import Unreadable
 from dispatcher.upstreams import Upstreams
 from schemas import topics
 from schemas.runtime.bodies import Bodies
@@ -80,19 +81,22 @@ def _reader(
     worker.before_stop.append(lookup.stop)
     bodies = BodySource(Bodies(worker.bus), records, clock)
     claiming = Claiming(ledger, clock, settings.instance_id, settings.times.ledger.attempt_lease_ms)
+    closing = Closing(
+        ledger,
+        claiming,
+        Answering(worker.bus, Results(records), clock),
+        Recording(worker.producer, clock),
+        lookup,
+        metrics,
+        clock,
+    )
+    unreadable = Unreadable(worker.ledger_store, records, closing, worker.dead_letters, metrics)
     dispatching = Dispatching(
         claiming=claiming,
         failover=Failover(ledger, slots, upstreams, bodies, leases, metrics, clock),
-        closing=Closing(
-            ledger,
-            claiming,
-            Answering(worker.bus, Results(records), clock),
-            Recording(worker.producer, clock),
-            lookup,
-            metrics,
-            clock,
-        ),
+        closing=closing,
         leases=leases,
+        unreadable=unreadable,
         dead_letters=worker.dead_letters,
         metrics=metrics,
         clock=clock,
@@ -100,6 +104,7 @@ def _reader(
     worker.read(
         topics.DISPATCH,
         dispatching.handle,
+        on_defect=unreadable.end,
         batches_under_way=_BATCHES_UNDER_WAY,
         bounds=Bounds(records_max=8 * settings.concurrency),
     )

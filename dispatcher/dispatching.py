@@ -19,6 +19,7 @@ from dispatcher.closing import INTERRUPTED, Closing, Unbooked
 from dispatcher.failover import Course, Failover
 from dispatcher.leases import Leases
 from dispatcher.settlement import Job
+from dispatcher.unreadable import Unreadable
 from schemas.codec import UnknownSchema, decode_as, encode
 from schemas.errors import ErrorCode
 from schemas.events import RequestAccepted, RequestAdmitted
@@ -41,6 +42,7 @@ class Dispatching:
     failover: Failover
     closing: Closing
     leases: Leases
+    unreadable: Unreadable
     dead_letters: DeadLetters
     metrics: Metrics
     clock: Clock
@@ -78,8 +80,7 @@ class Dispatching:
             record.hold(str(newer))
             return
         except Exception as error:  # noqa: BLE001  # total: one record that cannot be read
-            await self.dead_letters.take(record, "decode", error)
-            self.metrics.count("tallygate_dead_letters_total", record.topic)
+            await self.unreadable.end(record, error)
             record.finish()
             return
         request_id = job.request.request_id

@@ -26,6 +26,7 @@ from dispatcher.failover import Failover
 from dispatcher.leases import Leases
 from dispatcher.recording import Recording
 from dispatcher.slots import Slots
+from dispatcher.unreadable import Unreadable
 from dispatcher.upstreams import Upstreams
 from schemas import keys
 from schemas.claim_check import without_payload
@@ -42,6 +43,7 @@ from schemas.events import (
 )
 from schemas.failures import Poison
 from schemas.frames import Frame
+from schemas.hold_facts import info_of
 from schemas.runtime.bodies import Bodies
 from schemas.runtime.bus import Bus
 from schemas.runtime.clock import Clock
@@ -58,7 +60,7 @@ from schemas.runtime.telemetry import Metrics
 from schemas.topics import OUTCOMES
 from tests.integration.ledger_server import LedgerServer
 from tests.unit.dispatcher.scripted_backend import Answer, backend
-from tests.unit.examples import DISPATCHED_AT, NOW_MS, accepted, admitted
+from tests.unit.examples import ACCEPTED_AT, DISPATCHED_AT, NOW_MS, accepted, admitted
 
 DEADLINE_MS = 20_000
 HELD_NANO_USD = 5_000_000
@@ -153,9 +155,14 @@ class Handed:
     key: bytes = b""
     partition: int = DISPATCHED_AT.partition
     offset: int = DISPATCHED_AT.offset
+    timestamp_ms: int = NOW_MS
+    held: str | None = None
 
     def finish(self) -> None:
         self.finished.set()
+
+    def hold(self, cause: str) -> None:
+        self.held = cause
 
 
 @dataclass
@@ -185,6 +192,7 @@ class Bench:
                 req=request.request_id,
                 deadline_ms=request.deadline_ms,
                 accepted_ms=now_ms,
+                info=info_of(request, ACCEPTED_AT).encoded(),
                 balances=tuple(_balance(hold) for hold in holds),
             )
         )
@@ -309,20 +317,25 @@ def _wired(ledger: LedgerClient, bus: Bus, upstreams: Upstreams, config: ConfigF
     claiming = Claiming(ledger, clock, "dispatcher-0")
     requests = RequestsLog()
     bodies = BodySource(Bodies(bus), cast("RecordReader", requests), clock)
+    letters = DeadLetters.through(producer)
+    closing = Closing(
+        ledger,
+        claiming,
+        Answering(bus, Results(log), clock),
+        Recording(producer, clock),
+        cast("OutcomeLookup", log),
+        metrics,
+        clock,
+    )
     dispatching = Dispatching(
         claiming=claiming,
         failover=Failover(ledger, slots, upstreams, bodies, leases, metrics, clock),
-        closing=Closing(
-            ledger,
-            claiming,
-            Answering(bus, Results(log), clock),
-            Recording(producer, clock),
-            cast("OutcomeLookup", log),
-            metrics,
-            clock,
-        ),
+        closing=closing,
         leases=leases,
-        dead_letters=DeadLetters.through(producer),
+        unreadable=Unreadable(
+            ledger._store, cast("RecordReader", requests), closing, letters, metrics
+        ),
+        dead_letters=letters,
         metrics=metrics,
         clock=clock,
     )

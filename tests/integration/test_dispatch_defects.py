@@ -8,8 +8,9 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import msgspec
 import pytest
 
 from dispatcher import closing as closing_module
@@ -18,9 +19,10 @@ from schemas.codec import encode
 from schemas.events import RequestAdmitted
 from schemas.failures import Poison
 from schemas.frames import Terminal
+from schemas.runtime.consume.records import Record
 from schemas.runtime.ledger.errors import LedgerFault
 from schemas.topics import dead_letters_of
-from tests.integration.dispatch_bench import HELD_NANO_USD, Bench, bench
+from tests.integration.dispatch_bench import HELD_NANO_USD, Bench, Handed, bench
 from tests.integration.ledger_server import LedgerServer
 from tests.unit.dispatcher.scripted_backend import answering
 from tests.unit.examples import DISPATCHED_AT
@@ -173,6 +175,81 @@ async def test_a_record_that_cannot_be_read_is_set_aside_alone(server: LedgerSer
 
         assert len(scene.log.outcomes) == 1
         assert any(r.topic == dead_letters_of(DISPATCHED_AT.topic) for r in scene.log.records)
+
+
+async def test_a_record_that_cannot_be_read_ends_the_request_that_its_header_names(
+    server: LedgerServer,
+) -> None:
+    """At once: its client is told, its hold returns, and the record is kept."""
+    async with bench(server, only=_WELL) as scene:
+        request = await scene.admit(org="a|b*c")
+        scene.requests.records[request.accepted_ref.offset] = request.accepted
+        broken = await _broken(scene, request)
+        await asyncio.wait_for(broken.finished.wait(), 5)
+
+        (outcome,) = scene.log.outcomes
+        assert (outcome.request_id, outcome.status) == (request.request_id, "failed")
+        assert outcome.parents[0] == request.accepted_ref
+        assert await scene.balance(request, "nano_usd") == (0, 0)
+        (frame,) = await scene.frames(request)
+        assert isinstance(frame.content, Terminal)
+        assert frame.content.http_status == 500
+        letters = [r for r in scene.log.records if r.topic == dead_letters_of(DISPATCHED_AT.topic)]
+        assert [letter.value for letter in letters] == [b"garbage"]
+
+
+async def test_a_record_that_cannot_be_read_ends_nothing_that_runs(server: LedgerServer) -> None:
+    """Another copy was readable."""
+    async with bench(server, only=_WELL) as scene:
+        request = await scene.admit()
+        scene.requests.records[request.accepted_ref.offset] = request.accepted
+        outcome = await scene.dispatch(request)
+        broken = await _broken(scene, request)
+        await asyncio.wait_for(broken.finished.wait(), 5)
+
+        assert outcome.status == "completed"
+        assert len(scene.log.outcomes) == 1
+
+
+@pytest.mark.parametrize(
+    "named", [b"", b"*", b"nobody", b"\xff", b"018bcfe5-6800-7000-8000-0000000000*"]
+)
+async def test_a_record_that_names_nobody_is_only_kept(server: LedgerServer, named: bytes) -> None:
+    """Anybody could have written the header."""
+    async with bench(server, only=_WELL) as scene:
+        request = await scene.admit()
+        broken = Handed(b"garbage", headers={"request_id": named})
+        await scene.dispatching.handle([cast("Record", broken)])
+        await asyncio.wait_for(broken.finished.wait(), 5)
+
+        assert scene.log.outcomes == []
+        assert await scene.balance(request, "nano_usd") == (0, HELD_NANO_USD)
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["itself", "the request in it"])
+async def test_an_admission_of_a_newer_version_waits_for_it(
+    server: LedgerServer, *, inside: bool
+) -> None:
+    """No outcome, no letter, and its hold stays."""
+    async with bench(server, only=_WELL) as scene:
+        request = await scene.admit()
+        newer = b"\x00\x00\x00\x03\xe7newer"
+        value = encode(msgspec.structs.replace(request, accepted=newer)) if inside else newer
+        record = Handed(value)
+        await scene.dispatching.handle([cast("Record", record)])
+        await scene.dispatching.wait_until_idle(5)
+
+        assert (record.held or "").startswith("unknown_schema: id 999")
+        assert not record.finished.is_set()
+        assert scene.log.records == []
+        assert await scene.balance(request, "nano_usd") == (0, HELD_NANO_USD)
+
+
+async def _broken(scene: Bench, request: RequestAdmitted) -> Handed:
+    """A record of the request that nobody can read."""
+    record = Handed(b"garbage", headers={"request_id": request.request_id.encode()})
+    await scene.dispatching.handle([cast("Record", record)])
+    return record
 
 
 async def test_an_outcome_that_no_broker_takes_loses_its_result_and_not_itself(
