@@ -140,11 +140,13 @@ def create_app(settings: LimiterSettings) -> Worker:
     """All parts of the limiter, wired; nothing runs yet."""
     worker = Worker.create(settings, _SHAPE)
     parts = _Limiter(worker, settings)
-    worker.read(topics.REQUESTS, parts.intake.handle)
-    worker.read(topics.BACKGROUND, parts.background.handle, bounds=Bounds(records_max=_PARKED_MAX))
-    worker.read(topics.DEFERRED_1S, parts.room.handle, bounds=_DEFERRED)
-    worker.read(topics.DEFERRED_10S, parts.room.handle, bounds=_DEFERRED)
-    worker.read(topics.DEFERRED_60S, parts.room.handle, bounds=_DEFERRED)
+    ends = parts.culprits.end_record
+    parked = Bounds(records_max=_PARKED_MAX)
+    worker.read(topics.REQUESTS, parts.intake.handle, on_defect=ends)
+    worker.read(topics.BACKGROUND, parts.background.handle, on_defect=ends, bounds=parked)
+    worker.read(topics.DEFERRED_1S, parts.room.handle, on_defect=ends, bounds=_DEFERRED)
+    worker.read(topics.DEFERRED_10S, parts.room.handle, on_defect=ends, bounds=_DEFERRED)
+    worker.read(topics.DEFERRED_60S, parts.room.handle, on_defect=ends, bounds=_DEFERRED)
     for waits in (parts.intake, parts.late, parts.long_ago, parts.background, parts.room):
         worker.app.on_partitions_revoked.connect(waits.forget, weak=False)
     worker.background += [

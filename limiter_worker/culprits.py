@@ -11,6 +11,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
+from limiter_worker.accepted import accepted_of
 from limiter_worker.follow_ups import follow_up
 from limiter_worker.replies import ReplySender
 from limiter_worker.taken import Taken
@@ -61,6 +62,18 @@ class Culprits:
     def bury(self, record: Record, error: Exception) -> None:
         """Begin to dead-letter a record that is no request: whose it is cannot be told."""
         self._begin(self._bury_unread(record, error))
+
+    async def end_record(self, record: Record, error: Exception) -> None:
+        """End the request in a record whose handling failed outside of any boundary. Raises ``Transient``
+        when broker or ledger stayed away for too long: the record must be read again."""
+        try:
+            accepted = accepted_of(record.value, record.headers, record.ref, record.timestamp_ms)
+        except Exception:  # noqa: BLE001  # total: it is no request, whatever else it is
+            await self._bury_unread(record, error)
+        else:
+            await self._end(Taken(record, accepted), error)
+        if not record.is_finished:
+            raise Transient(f"{record.ref} has no end yet")
 
     async def settled(self) -> None:
         """Returns once all that began has ended."""

@@ -41,7 +41,7 @@ class GroupThread(AIOKafkaConsumerThread):
 
     async def _committed(self, asked: list[TopicPartition]) -> Mapping[Partition, tuple[int, str]]:
         found = await self._ensure_consumer()._coordinator.fetch_committed_offsets(asked)
-        return {TP(*tp): (commit.offset, commit.metadata) for tp, commit in found.items()}
+        return {TP(*tp): (commit.offset, commit.metadata or "") for tp, commit in found.items()}
 
     async def extents(self, newest_ms: Mapping[TP, int]) -> Mapping[Partition, Extent]:
         """What the log holds of each partition now; the times are those to look up. Raises

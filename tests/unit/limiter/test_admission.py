@@ -381,3 +381,27 @@ async def test_a_first_delivery_gets_its_outcome_however_late_it_is(late_ms: int
 
     assert {status for status, _ in _outcomes(limiter).values()} == {"expired"}
     assert (_dispatched(limiter), record.finished) == ([], 1)
+
+
+async def test_a_record_that_breaks_its_handler_ends_as_a_failed_request() -> None:
+    """The boundary of last resort: outcome, reply and dead letter, before its offset goes."""
+    limiter, _ = _limiter()
+    record = limiter.record(_request(0))
+    parts = limiter.parts()
+    await parts.culprits.end_record(record.as_record(), ValueError("odd"))
+    await parts.settled()
+
+    assert _outcomes(limiter) == {"r0": ("failed", 500)}
+    assert len(limiter.bus.sent) == 1
+    assert [r.value for r in limiter.producer.produced if r.topic == _LETTERS] == [record.value]
+    assert record.finished == 1
+
+
+async def test_bytes_that_break_the_handler_are_dead_lettered_as_any_others() -> None:
+    """Whose request it is cannot be told."""
+    limiter, _ = _limiter()
+    garbage = FakeRecord(b"\x01garbage", 7)
+    await limiter.parts().culprits.end_record(garbage.as_record(), ValueError("odd"))
+
+    assert [r.value for r in limiter.producer.produced if r.topic == _LETTERS] == [garbage.value]
+    assert (garbage.finished, _outcomes(limiter)) == (1, {})
