@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -39,8 +40,14 @@ class Claiming:
     instance_id: str
     lease_ms: int = FULL.ledger.attempt_lease_ms
 
-    async def claim(self, job: Job) -> answers.StartAnswer:
+    async def claim(
+        self, job: Job, has_ended: Callable[[Job], Awaitable[bool]]
+    ) -> answers.StartAnswer:
         """The verdict; a claim held by another process is looked at again when its lease ends.
+
+        Past its deadline a request that the ledger does not know may be forgotten and not lost: ``has_ended``
+        asks the log first, and ``Gone`` then says that it is over. Kept as refused, it would give its
+        idempotency key away, and another would run in its place.
 
         Raises ``LedgerUnavailable`` when the ledger stayed away for an hour.
         """
@@ -55,6 +62,9 @@ class Claiming:
                 case answers.Busy(ms=wait_ms):
                     await asyncio.sleep(_pause_s(wait_ms, self.lease_ms))
                 case answers.Gone() if not readmit:
+                    is_past = self.clock.now_ms() >= job.request.deadline_ms
+                    if is_past and await has_ended(job):
+                        return verdict
                     readmit = True
                 case _:
                     return verdict

@@ -127,7 +127,7 @@ class Closing:
         """
         ending = Ending("expired", ErrorCode.DEADLINE_EXCEEDED)
         known = await self.claiming.look(job)
-        if known.state == "REFUSED" and not known.booked and not await self._is_in_log(job):
+        if known.state == "REFUSED" and not known.booked and not await self.is_in_log(job):
             finished = outcome(job, [], ending, 0, job.request.deadline_ms)
             await self.recording.outcome(record, finished, encode(finished))
         await self.answering.end_again(job, ending, has_run=False)
@@ -177,7 +177,7 @@ class Closing:
             answer = await self._ask(partial(self.ledger.finish, document, encoded))
             if not isinstance(answer, answers.Gone):
                 return answer
-            match await self.claiming.claim(job):
+            match await self.claiming.claim(job, self.is_in_log):
                 case answers.Fence() as claim:
                     # The frames keep the fence they began with: a client's stream knows only that one.
                     running.fence, actual = claim.fence, course.all_used
@@ -248,7 +248,7 @@ class Closing:
             return None
         return decode_as(encoded, RequestFinished)
 
-    async def _is_in_log(self, job: Job) -> bool:
+    async def is_in_log(self, job: Job) -> bool:
         """Whether the request ended before, so long ago that the ledger has forgotten it."""
         request = job.request
 

@@ -131,7 +131,7 @@ class Dispatching:
     async def _claim_and_run(self, job: Job, record: Record) -> None:
         """Run the request if it is ours to run, else do what its state in the ledger asks for."""
         asked_s = self.clock.monotonic_s()
-        match await self.claiming.claim(job):
+        match await self.claiming.claim(job, self.closing.is_in_log):
             case answers.Fence() as claim:
                 after_ms = round((self.clock.monotonic_s() - asked_s) * 1000)
                 await self._run_claimed(job, record, claim, after_ms)
@@ -143,6 +143,8 @@ class Dispatching:
                 await self.closing.end_unrun(job, record, ErrorCode.REQUEST_CANCELLED, "cancelled")
             case answers.Expired():
                 await self.closing.end_expired(job, record)
+            case answers.Gone():
+                pass  # It ended so long ago that only the log knows, and nothing follows.
             case _:
                 await self.closing.end_unrun(job, record, ErrorCode.SERVICE_UNAVAILABLE, "failed")
 
