@@ -44,7 +44,7 @@ def create_app(settings: AccountingSettings) -> Worker:
     reconciler = Reconciler(
         ledger=worker.ledger,
         producer=worker.producer,
-        positions=OutcomePositions(settings.kafka_brokers, f"tallygate-{_SHAPE.role}"),
+        positions=OutcomePositions(settings.kafka_brokers, worker.ledger_store),
         owned=partial(worker.owned, topics.OUTCOMES),
         clock=worker.clock,
         metrics=worker.metrics,

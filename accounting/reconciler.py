@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from accounting.earlier import LogUnreadable
+from schemas import keys
 from schemas.codec import decode_as
 from schemas.events import RequestFinished
 from schemas.failures import Transient
@@ -24,6 +25,7 @@ from schemas.runtime.clock import Clock
 from schemas.runtime.ledger import answers, documents
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.produce import Outgoing, Producer
+from schemas.runtime.store import StoreConnection
 from schemas.runtime.telemetry import Metrics
 from schemas.times import Times
 from schemas.topics import OUTCOMES
@@ -38,7 +40,7 @@ _PRODUCE_WITHIN_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Positions:
-    """Offsets of one partition: up to where the group is done, and after the newest record."""
+    """Offsets of one partition: up to where accounting is done, and after the newest record."""
 
     done: int
     end: int
@@ -48,7 +50,7 @@ class Positions:
 class Watermarks:
     """Until when each partition is booked: what was appended before that time is. Pure.
 
-    An end is noted with its time; once the group is done up to there, that time is passed. So neither the
+    An end is noted with its time; once accounting is done up to there, that time is passed. So neither the
     clock of a broker nor the number of records matters.
     """
 
@@ -74,35 +76,40 @@ def is_missing(
 
 @dataclass(frozen=True, slots=True)
 class OutcomePositions:
-    """Reads how far accounting's group is in the outcomes topic, without being a member of it."""
+    """Reads how far accounting is in the outcomes topic."""
 
     brokers: str
-    group: str
+    store: StoreConnection
 
     async def read(self, partitions: Collection[int]) -> dict[int, Positions]:
-        """The positions of the partitions. Raises ``LogUnreadable``."""
+        """The positions of the partitions. Raises ``LogUnreadable`` and ``StoreUnavailable``."""
         try:
             async with asyncio.timeout(_READ_WITHIN_S):
-                return {number: at async for number, at in self._read(partitions)}
+                begins, ends = await self._bounds(partitions)
         except (TimeoutError, KafkaError) as error:
             raise LogUnreadable(f"positions of {OUTCOMES}: {error!r}") from error
+        done = {
+            number: int(
+                await self.store.call("HGET", keys.processed(OUTCOMES, number), "offset") or 0
+            )
+            for number in partitions
+        }
+        return {n: Positions(max(done[n], begins[n]), ends[n]) for n in partitions}
 
-    async def _read(self, partitions: Collection[int]) -> AsyncIterator[tuple[int, Positions]]:
+    async def _bounds(self, partitions: Collection[int]) -> tuple[dict[int, int], dict[int, int]]:
+        """Where each partition begins and ends."""
         wanted = [TopicPartition(OUTCOMES, number) for number in partitions]
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self.brokers, group_id=self.group, enable_auto_commit=False
-        )
+        consumer = AIOKafkaConsumer(bootstrap_servers=self.brokers, enable_auto_commit=False)
         try:
             await consumer.start()
-            consumer.assign(wanted)
-            ends = await consumer.end_offsets(wanted)
             begins = await consumer.beginning_offsets(wanted)
-            for partition in wanted:
-                done = await consumer.committed(partition)
-                at = Positions(max(done or 0, begins[partition]), ends[partition])
-                yield partition.partition, at
+            ends = await consumer.end_offsets(wanted)
         finally:
             await consumer.stop()
+        return (
+            {partition.partition: offset for partition, offset in begins.items()},
+            {partition.partition: offset for partition, offset in ends.items()},
+        )
 
 
 @dataclass(slots=True)

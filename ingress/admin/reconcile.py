@@ -157,11 +157,12 @@ def amounts_of(used: Attempt | UsageRecorded) -> Amounts:
 
 
 def judge(
-    reading: Reading, booked: Mapping[str, Mapping[int, int]], known: Mapping[str, Standing]
+    reading: Reading, processed: Mapping[int, int], known: Mapping[str, Standing]
 ) -> tuple[list[Finding], int]:
     """All that does not fit between the topics and the ledger, and how many outcomes are not booked yet.
 
-    ``booked`` is the last booked offset by organization and partition, ``known`` is by request.
+    ``processed`` is the first offset of each partition that accounting was not done with before the
+    usage lines were read; ``known`` is by request.
     """
     findings, waiting = list(reading.findings), 0
     expected: set[str] = set()
@@ -170,7 +171,7 @@ def judge(
         if outcome.at_ms not in reading.span:
             continue
         partition, offset = outcome.place
-        if offset > booked.get(outcome.org, {}).get(partition, -1):
+        if offset >= processed.get(partition, 0):
             waiting += 1
             continue
         findings += _of_outcome(reading, outcome, known.get(outcome.request_id, Standing("", "")))

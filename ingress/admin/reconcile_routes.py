@@ -64,17 +64,19 @@ class ReconcileRoutes:
         if isinstance(span, Refusal):
             return problem_response(span)
         reading = Reading(span)
-        gave_up = {topic: await self._read(topic, reading) for topic in (OUTCOMES, USAGE_RECORDS)}
+        gave_up = {OUTCOMES: await self._read(OUTCOMES, reading)}
+        # What is processed has its lines in the log, so it is asked for before these are read.
+        processed = await self._processed(reading)
+        gave_up[USAGE_RECORDS] = await self._read(USAGE_RECORDS, reading)
         reading.is_complete = not any(gave_up.values())
-        booked = await self._booked({outcome.org for outcome in reading.outcomes.values()})
-        findings, waiting = judge(reading, booked, await self._known(reading))
+        findings, waiting = judge(reading, processed, await self._known(reading))
+        findings += await self._balances()
         unbooked = await list_unbooked(self.deps.ledger_store, min(now_ms, span.end), _LISTED_MAX)
         findings += [
             Finding("settled_not_booked", e.org, e.req, e.req, f"finished at {e.finished_ms}")
             for e in unbooked
             if e.finished_ms in span
         ]
-        findings += await self._balances()
         counted = [finding for finding in findings if finding.kind not in HARMLESS]
         return JSONResponse(
             {
@@ -111,13 +113,19 @@ class ReconcileRoutes:
                     take_in(reading, record)
         return search.gave_up
 
-    async def _booked(self, orgs: set[str]) -> dict[str, dict[int, int]]:
+    async def _processed(self, reading: Reading) -> dict[int, int]:
         store = self.deps.ledger_store
-        listed = sorted(orgs)
-        replies = await asyncio.gather(*(store.call("HGETALL", keys.mark(org)) for org in listed))
+        partitions = sorted({outcome.place[0] for outcome in reading.outcomes.values()})
+        replies = await asyncio.gather(
+            *(
+                store.call("HGET", keys.processed(OUTCOMES, number), "offset")
+                for number in partitions
+            )
+        )
         return {
-            org: dict(zip(map(int, flat[::2]), map(int, flat[1::2]), strict=True))
-            for org, flat in zip(listed, replies, strict=True)
+            number: int(offset)
+            for number, offset in zip(partitions, replies, strict=True)
+            if offset is not None
         }
 
     async def _known(self, reading: Reading) -> dict[str, Standing]:

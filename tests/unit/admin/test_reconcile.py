@@ -22,7 +22,7 @@ SPAN = Span(NOW_MS, NOW_MS + 60_000, NOW_MS - 1_000)
 PLACE = RecordRef(topic="inference.outcomes.v1", partition=3, offset=7)
 OUTCOME = finished([attempt()], [Booking(key="b:org/tokens:x", unit="tokens", amount=46)])
 LINE = entry_of(OUTCOME, PLACE, NOW_MS).lines[0]
-BOOKED = {"acme": {3: 7}}
+PROCESSED = {3: 8}
 DONE = {REQUEST_ID: Standing("FINISHED", "3:7")}
 
 
@@ -42,9 +42,9 @@ def reading(
 
 
 def found(
-    taken: Reading, booked: Any = None, known: dict[str, Standing] | None = None
+    taken: Reading, processed: Any = None, known: dict[str, Standing] | None = None
 ) -> list[tuple[str, str | None, str]]:
-    findings, _ = judge(taken, booked or BOOKED, DONE if known is None else known)
+    findings, _ = judge(taken, processed or PROCESSED, DONE if known is None else known)
     return [(f.kind, f.request_id, f.what) for f in findings]
 
 
@@ -60,7 +60,7 @@ def test_an_outcome_without_its_line_is_named() -> None:
 
 def test_an_outcome_that_is_not_booked_yet_only_waits() -> None:
     """Accounting may be behind."""
-    findings, waiting = judge(reading(OUTCOME), {"acme": {3: 6}}, DONE)
+    findings, waiting = judge(reading(OUTCOME), {3: 7}, DONE)
 
     assert (findings, waiting) == ([], 1)
 
@@ -156,7 +156,7 @@ def test_what_was_appended_outside_the_span_is_not_judged() -> None:
 
 def test_kinds_are_counted() -> None:
     """For whoever looks at the whole."""
-    findings, _ = judge(reading(OUTCOME, LINE, LINE), BOOKED, DONE)
+    findings, _ = judge(reading(OUTCOME, LINE, LINE), PROCESSED, DONE)
 
     assert summary(findings) == {"usage_line_doubled": 1}
 

@@ -18,6 +18,7 @@ from deploy.cli.main import create_parser, run
 from deploy.cli.models import changed_model
 from deploy.cli.orgs import change
 from deploy.cli.output import CommandFailed, Exit, Output
+from deploy.cli.reconcile import reconcile
 from deploy.cli.usage import report
 
 URL = "http://127.0.0.1:1/admin/v1"
@@ -255,3 +256,32 @@ def test_usage_as_csv_has_one_line_per_row_and_no_total() -> None:
     header, line = call.printed.splitlines()
     assert (header[:13], header[-9:]) == ("org,requests,", ",cost_usd")
     assert (line[:7], line[-12:]) == ("acme,2,", ",0.000001000")
+
+
+@pytest.mark.parametrize(
+    ("difference", "gave_up", "code"),
+    [
+        (0, {}, Exit.OK),
+        (0, {"usage.records.v1": "time"}, Exit.PARTIAL),
+        (1, {"usage.records.v1": "time"}, Exit.FAILURE),
+    ],
+)
+def test_reconcile_ends_with_1_unless_all_fits(
+    difference: int, gave_up: dict[str, str], code: Exit
+) -> None:
+    """The last line is the verdict; what could not be read is said."""
+    finding = {"kind": "usage_line_differs", "org": "a", "request_id": "r", "what": "r:1:0"}
+    answer = {
+        "from": "2026-11-25T20:00:00+00:00",
+        "to": "2026-11-25T21:00:00+00:00",
+        "gave_up": gave_up,
+        "outcomes": 2,
+        "usage_lines": 2,
+        "waiting": 0,
+        "difference": difference,
+        "findings": [finding | {"detail": "the line says 3"}] * difference,
+    }
+    call = FakeGateway(["reconcile"], {"GET /reconcile": answer})
+
+    assert reconcile(call) == code
+    assert call.printed.splitlines()[-1] == f"difference {difference}"
