@@ -12,7 +12,8 @@ from schemas.runtime.ledger import answers, documents
 from schemas.runtime.ledger.documents import Unit
 from schemas.runtime.ledger.model_admission import Admission
 from schemas.runtime.ledger.model_attempts import Attempt
-from schemas.runtime.ledger.model_limits import NOTHING_SPENT, Scope, spending
+from schemas.runtime.ledger.model_limits import NOTHING_SPENT, Scope, spending, uncounted
+from schemas.runtime.ledger.model_state import GRACE_MS, LEASE_MS
 from schemas.times import FULL
 
 
@@ -28,9 +29,9 @@ class LedgerModel(Admission):
         match attempt.state:
             case "RESERVED" if now_ms < attempt.deadline_ms:
                 return self._run(doc, now_ms)
-            case "RUNNING" if now_ms < attempt.lease_until_ms:
+            case "RUNNING" if left_ms := self._lease_left_ms(attempt, now_ms):
                 return answers.Busy(
-                    ms=attempt.lease_until_ms - now_ms,
+                    ms=left_ms,
                     owner=attempt.owner,
                     fence=attempt.fence,
                     attempt=attempt.attempt,
@@ -46,6 +47,12 @@ class LedgerModel(Admission):
             case "REFUSED" if attempt.answer and not isinstance(attempt.answer, answers.Admitted):
                 return attempt.answer
         return answers.Expired()
+
+    def _lease_left_ms(self, attempt: Attempt, now_ms: int) -> int:
+        """How long nobody may succeed the owner; 0 when somebody may."""
+        if now_ms < attempt.lease_until_ms:
+            return attempt.lease_until_ms - now_ms
+        return max(0, min(self._grace_until(now_ms) - now_ms, LEASE_MS // 2))
 
     def _run(
         self, doc: documents.Start, now_ms: int, unknown: answers.GivenUp | None = None
@@ -82,7 +89,7 @@ class LedgerModel(Admission):
 
     def _succeed(self, doc: documents.Start, now_ms: int) -> answers.Fence | answers.Unknown:
         scope = (doc.org, doc.req)
-        attempt, second = self.attempts[scope], doc.second_attempt
+        attempt, second = self.attempts[scope], uncounted(doc.second_attempt)
         is_open = attempt.attempt == 1 and not attempt.streamed and not attempt.cancel
         moved = spending(attempt.holds, {})
         if (
@@ -201,11 +208,14 @@ class LedgerModel(Admission):
         """See tg1_reap."""
         now_ms = now_us // 1000
         due = self._due(self.expiring, now_ms, doc.limit)
-        abandoned = self._due(self.inflight, now_ms - doc.grace_ms, doc.limit - len(due))
+        self._shorten_leases(now_ms, doc.limit)
+        is_grace = now_ms < self._grace_until(now_ms)
+        left = 0 if is_grace else doc.limit - len(due)
+        abandoned = self._due(self.inflight, now_ms - doc.grace_ms, left)
         entries = []
         for scope in due:
             if self.attempts[scope].state == "RESERVED":
-                self._withdraw(scope, "VOIDED")
+                self._withdraw(scope, "VOIDED", now_us)
             if self.attempts[scope].place:
                 del self.expiring[scope]
                 continue
@@ -215,6 +225,12 @@ class LedgerModel(Admission):
             self._presume_spent(scope, now_ms + FULL.ledger.requeue_ms)
             entries.append(self._entry(scope))
         return answers.ReapedAttempts(entries=tuple(entries))
+
+    def _shorten_leases(self, now_ms: int, limit: int) -> None:
+        latest_ms = now_ms + GRACE_MS
+        beyond = [(ms, "|".join(scope), scope) for scope, ms in self.inflight.items()]
+        for _, _, scope in [each for each in sorted(beyond) if each[0] > latest_ms][:limit]:
+            self.inflight[scope] = self.attempts[scope].lease_until_ms = latest_ms
 
     def _due(self, queue: Mapping[Scope, int], until_ms: int, limit: int) -> list[Scope]:
         due = [(score, "|".join(scope), scope) for scope, score in queue.items()]

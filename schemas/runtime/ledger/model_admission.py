@@ -69,7 +69,6 @@ class Admission(LedgerState):
 
     def cancel(self, doc: documents.Cancel, now_us: int) -> answers.CancelAnswer:
         """See tg1_cancel."""
-        del now_us  # A cancellation is never too late to be recorded.
         scope = (doc.org, doc.req)
         given_up_ms = doc.incarnation_ms
         if given_up_ms is not None and given_up_ms < self._incarnation_ms(scope):
@@ -83,7 +82,7 @@ class Admission(LedgerState):
             attempt.cancel = True
             return answers.Running(owner=attempt.owner)
         if attempt.state == "RESERVED":
-            self._withdraw(scope, "CANCELLED")
+            self._withdraw(scope, "CANCELLED", now_us)
             self.expiring.pop(scope, None)
         return answers.Ok() if attempt.state == "CANCELLED" else answers.Terminal()
 

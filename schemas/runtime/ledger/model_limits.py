@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from typing import TypeAlias
 
+import msgspec
+
 from schemas.runtime.ledger import answers, documents
 from schemas.runtime.ledger.documents import Balance, Booking, Lease, Rate, RateUse, Unit
 from schemas.times import FULL
@@ -40,6 +42,15 @@ def is_waited_for(doc: documents.Admit, refusal: Refusal) -> bool:
     if isinstance(refusal, answers.Limited) and refusal.id in doc.waits_for:
         return True
     return doc.defer and isinstance(refusal, answers.Contended | answers.Limited)
+
+
+def uncounted(balances: tuple[Balance, ...] | None) -> tuple[Balance, ...] | None:
+    """The hold of a second attempt after one that was lost, with which the request was counted."""
+    if balances is None:
+        return None
+    return tuple(
+        msgspec.structs.replace(b, amount=0) if b.unit == "requests" else b for b in balances
+    )
 
 
 def flow_us(units: int, rate: Rate) -> Fraction:

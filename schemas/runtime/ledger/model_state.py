@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from schemas.runtime.ledger import answers
+from schemas.runtime.ledger import answers, documents
 from schemas.runtime.ledger.documents import Balance
 from schemas.runtime.ledger.model_attempts import Attempt
 from schemas.runtime.ledger.model_books import Books
 from schemas.runtime.ledger.model_claims import Claims
 from schemas.runtime.ledger.model_jobs import Jobs
 from schemas.runtime.ledger.model_limits import NOTHING_SPENT, Limits, Refusal, Scope
+from schemas.times import FULL
 
 EPOCH_FENCES = 2**32
+LEASE_MS = FULL.ledger.attempt_lease_ms
+GRACE_MS = 2 * LEASE_MS
 
 
 class LedgerState:
@@ -20,6 +23,8 @@ class LedgerState:
 
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
+        self.seen_ms: int | None = None
+        self.grace_until_ms = 0
         self.limits = Limits()
         self.attempts: dict[Scope, Attempt] = {}
         self.expiring: dict[Scope, int] = {}
@@ -43,11 +48,21 @@ class LedgerState:
     def _next_fence(self, attempt: Attempt) -> int:
         return self.epoch * EPOCH_FENCES + attempt.fence % EPOCH_FENCES + 1
 
-    def _withdraw(self, scope: Scope, state: str) -> None:
+    def _withdraw(self, scope: Scope, state: str, now_us: int) -> None:
         attempt = self.attempts[scope]
         self.limits.settle(scope[0], attempt.holds, NOTHING_SPENT)
+        unused = [documents.RateUse(key=rate.key, units=0) for rate in attempt.rates]
+        self.limits.refund(scope[0], attempt.rates, unused, now_us)
         self.limits.leave(scope, attempt.leases)
         attempt.state = state
+
+    def _grace_until(self, now_ms: int) -> int:
+        """Until when nobody's lease is over, because nobody looked for longer than a lease."""
+        seen_ms = now_ms if self.seen_ms is None else self.seen_ms
+        if now_ms - seen_ms > LEASE_MS or self.grace_until_ms > now_ms + GRACE_MS:
+            self.grace_until_ms = now_ms + GRACE_MS
+        self.seen_ms = now_ms
+        return self.grace_until_ms
 
     def _presume_spent(self, scope: Scope, due_ms: int) -> None:
         attempt = self.attempts[scope]

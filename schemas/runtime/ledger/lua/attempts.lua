@@ -27,6 +27,9 @@ local RUN_FIELDS = {
   'lease_until_ms', 'streamed', 'cancel', 'first', 'inc',
 }
 
+-- How long after an outage owners may take to renew their leases.
+local GRACE_MS = 2 * ATTEMPT_LEASE_MS
+
 local function read_attempt(key, org, req)
   local stored = redis.call('HMGET', key, unpack(ATTEMPT_FIELDS))
   local attempt = {key = key, org = org, req = req, prefix = prefix_of(org)}
@@ -101,11 +104,29 @@ local function outcome_of(attempt)
   return redis.call('HGET', attempt.key, 'outcome') or ''
 end
 
--- RESERVED -> `state`: the hold and the leases return.
-local function withdraw(attempt, state)
+-- RESERVED -> `state`: it never ran, so the hold, the leases and the units of rates return whole.
+local function withdraw(call, attempt, state)
   void(attempt.prefix, attempt.holds.balances)
+  for _, held in ipairs(attempt.holds.rates or {}) do
+    refund_rate(attempt.prefix, call.now_us, held, 0)
+  end
   drop_leases(attempt)
   redis.call('HSET', attempt.key, 'state', state)
+end
+
+--[[ While the store is away nobody can renew a lease, and a clock that is moved ends leases at once. So a
+time in which nobody looked for abandoned attempts, longer than a lease, is an outage: until two leases
+after it nobody's lease is over. Returns when that ends; in the past when there is none.
+State: meta.seen_ms (when somebody looked last), meta.grace_until. ]]
+local function grace_until(call)
+  local meta, now_ms = call.keys[1], call.now_ms
+  local stored = redis.call('HMGET', meta, 'seen_ms', 'grace_until')
+  local seen_ms, until_ms = tonumber(stored[1] or now_ms), tonumber(stored[2] or 0)
+  if now_ms - seen_ms > ATTEMPT_LEASE_MS or until_ms > now_ms + GRACE_MS then
+    until_ms = now_ms + GRACE_MS
+  end
+  redis.call('HSET', meta, 'seen_ms', dec(now_ms), 'grace_until', dec(until_ms))
+  return until_ms
 end
 
 -- RUNNING -> UNKNOWN: the whole hold is booked as the estimate, and the old fence is void. It

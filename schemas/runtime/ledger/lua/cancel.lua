@@ -11,7 +11,7 @@ KEYS: meta, attempt hash, exp, inf.
 ARGV[1]: org, req, deadline_ms (of the request; the tombstone outlives it by 15 min),
   incarnation_ms (the produce that was given up) or null (whoever runs, and for ever).
 Returns: OK | RUNNING(owner: to be told over the bus) | TERMINAL | STALE (a later incarnation is known).
-State: NONE -> CANCELLED; RESERVED -> CANCELLED, the hold returned; RUNNING keeps running with its
+State: NONE -> CANCELLED; RESERVED -> CANCELLED, hold and rate units returned; RUNNING keeps running with its
   cancel flag set, which renew reports. ]]
 local function cancel(call, attempt)
   local state, incarnation_ms = attempt.state, call.doc.incarnation_ms
@@ -21,7 +21,7 @@ local function cancel(call, attempt)
     return verdict('RUNNING', {owner = attempt.owner})
   end
   if state == 'RESERVED' then
-    withdraw(attempt, 'CANCELLED')
+    withdraw(call, attempt, 'CANCELLED')
     redis.call('ZREM', call.exp, attempt.member)
   elseif not state or is_unheard(attempt) then
     bury(call, attempt, incarnation_ms)

@@ -4,7 +4,7 @@ local function refund_rates(call, attempt)
     used[rate.key] = rate.units
   end
   for _, held in ipairs(attempt.holds.rates or {}) do
-    if used[held.key] then refund_rate(call, held, used[held.key]) end
+    if used[held.key] then refund_rate(attempt.prefix, call.now_us, held, used[held.key]) end
   end
 end
 

@@ -99,10 +99,10 @@ local function take_rate(call, rate, bucket)
 end
 
 -- Gives back what was charged above `units`; the bucket never becomes fuller than full.
-local function refund_rate(call, held, units)
+local function refund_rate(prefix, now_us, held, units)
   if units >= held.cost then return end
-  local key, flow = call.prefix .. held.key, held.rate_milli_per_s
-  local us, part = read_bucket(key, call.now_us, flow)
+  local key, flow = prefix .. held.key, held.rate_milli_per_s
+  local us, part = read_bucket(key, now_us, flow)
   us, part = retreat(us, part, held.cost - units, flow)
-  write_bucket(key, call.now_us, us, part)
+  write_bucket(key, now_us, us, part)
 end

@@ -22,7 +22,7 @@ end
 -- that is booked has its outcome in Kafka.
 local function reap_due(call, attempt)
   if attempt.state == 'RESERVED' then
-    withdraw(attempt, 'VOIDED')
+    withdraw(call, attempt, 'VOIDED')
     attempt.state = 'VOIDED'
   end
   if attempt.booked or (attempt.state ~= 'VOIDED' and attempt.state ~= 'UNKNOWN') then
@@ -43,6 +43,19 @@ local function reap_abandoned(call, attempt)
   return report(call, attempt, 'UNKNOWN')
 end
 
+-- No lease ends later than the longest that anybody gets: the clock was put back.
+local function shorten_leases(call, limit)
+  local latest = dec(call.now_ms + GRACE_MS)
+  local beyond = redis.call('ZRANGEBYSCORE', call.inf, '(' .. latest, '+inf', 'LIMIT', 0, dec(limit))
+  for _, member in ipairs(beyond) do
+    local attempt = attempt_of(member)
+    redis.call('ZADD', call.inf, latest, member)
+    if attempt.state == 'RUNNING' then
+      redis.call('HSET', attempt.key, 'lease_until_ms', latest)
+    end
+  end
+end
+
 --[[ tg1_reap: ends up to `limit` attempts that nobody ends.
 KEYS: meta, exp, inf.
 ARGV[1]: limit, grace_ms (how long past its lease a running attempt is left alone).
@@ -50,7 +63,8 @@ Returns: REAPED(entries [{org, req, verdict: VOIDED or UNKNOWN, attempt, info, h
   amount}], first {attempt, verdict, fence, owner, booked}, accepted_ms, deadline_ms, fence: for its
   last frame, above those of all frames before}]). The holds of an UNKNOWN are what was booked as its
   estimate.
-State: RESERVED past its deadline -> VOIDED, hold returned; RUNNING past lease and grace -> UNKNOWN.
+State: RESERVED past its deadline -> VOIDED, hold returned; RUNNING past lease and grace -> UNKNOWN, but
+  never within two leases of a time in which nobody reaped (the store was away, or its clock moved).
   Entries are listed again every 30 s until `reaped` confirms them, or they are booked. ]]
 local function reap(call)
   local doc, entries = call.doc, {}
@@ -63,7 +77,10 @@ local function reap(call)
     return limit - #due
   end
   local left = sweep(call.exp, call.now_ms, doc.limit, reap_due)
-  sweep(call.inf, call.now_ms - doc.grace_ms, left, reap_abandoned)
+  shorten_leases(call, doc.limit)
+  if call.now_ms >= grace_until(call) then
+    sweep(call.inf, call.now_ms - doc.grace_ms, left, reap_abandoned)
+  end
   return verdict('REAPED', {entries = unless_empty(entries)})
 end
 register('tg1_reap', reap, EMPTIES)

@@ -14,9 +14,19 @@ local function may_open_second(call, attempt)
     and call.now_ms < attempt.deadline_ms and given(call.doc.second_attempt)
 end
 
+-- The request was counted with its first attempt, whose hold is settled whole: a second one counts it
+-- no more.
+local function uncounted(balances)
+  if not given(balances) then return nil end
+  for _, balance in ipairs(balances) do
+    if balance.unit == 'requests' then balance.amount = 0 end
+  end
+  return balances
+end
+
 -- The owner let its lease expire: its attempt counts as spent whole; a second one may follow.
 local function succeed(call, attempt)
-  local second = call.doc.second_attempt
+  local second = uncounted(call.doc.second_attempt)
   local moved = spending(attempt.holds.balances)
   if may_open_second(call, attempt) and not ask_balances(attempt.prefix, second, moved) then
     local booked = settle(attempt.prefix, attempt.holds.balances)
@@ -32,6 +42,10 @@ local function claim_known(call, attempt)
   if state == 'RESERVED' and call.now_ms < attempt.deadline_ms then return run(call, attempt) end
   if state == 'RUNNING' then
     local left_ms = tonumber(attempt.lease_until_ms) - call.now_ms
+    if left_ms <= 0 then
+      -- Asked again within a lease, so that waiting is no gap in which nobody looked.
+      left_ms = math.min(grace_until(call) - call.now_ms, math.floor(ATTEMPT_LEASE_MS / 2))
+    end
     if left_ms <= 0 then return succeed(call, attempt) end
     return verdict('BUSY', {ms = left_ms, owner = attempt.owner, fence = attempt.fence,
       attempt = tonumber(attempt.attempt)})
@@ -52,7 +66,7 @@ Returns: FENCE(fence, attempt, unknown {attempt, verdict, fence, owner, booked}:
   of its outcome, once it stands there), outcome bytes, empty once booked} | UNKNOWN | EXPIRED | CANCELLED | GONE | LIMITED, REFUSED, CONTENDED, DECLINED (the
   decision that is kept, until that is booked).
 State: RESERVED -> RUNNING; RUNNING past its lease -> RUNNING (attempt 2) or UNKNOWN, due for reap
-  at once. A RESERVED one past its deadline is left to reap. ]]
+  at once, but not in an outage's grace. A RESERVED one past its deadline is left to reap. ]]
 local function start(call, attempt)
   if not attempt.state then return verdict('GONE') end
   return claim_known(call, attempt)
