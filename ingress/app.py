@@ -97,7 +97,9 @@ class Ingress:
             else self._state("kafka", is_connected="kafka" in self.connected),
             "bus": self._state("bus", is_connected=is_listening),
             "config": "ok" if has_config else "nothing read yet",
-            "ledger": self._state("ledger", is_connected=self.ledger_store.connected),
+            "ledger": self._state("ledger", is_connected=True)
+            if self.ledger_store.connected
+            else self.ledger_store.trouble,
             "clock": self.clock.component,
         }
 

@@ -187,6 +187,8 @@ class StoreConnection:
         self._keeper: asyncio.Task[None] | None = None
         self._lost = asyncio.Event()
         self._sent = _Sent()
+        self.trouble = "not connected"
+        """Why there is no connection, while there is none: the server's own words when it refused us."""
         self.connections = 0
         """How many were made: whoever sees another number talks to a server that may have lost its data."""
 
@@ -245,8 +247,9 @@ class StoreConnection:
         except (OSError, TimeoutError, StoreError) as error:
             if pipe.transport is not None:
                 pipe.transport.abort()
+            self.trouble = str(error) if isinstance(error, StoreError) else "not connected"
             raise StoreUnavailable(f"{self._url.hostname}:{self._url.port}: {error!r}") from error
-        self._ready = True
+        self._ready, self.trouble = True, "not connected"
         self.connections += 1
 
     async def _introduce(self) -> None:

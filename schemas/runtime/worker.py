@@ -231,7 +231,7 @@ class Worker:
             for (topic, number), cause in inbox.paused.items()
         }
         return {
-            "ledger": "ok" if self.ledger_store.connected else "not connected",
+            "ledger": "ok" if self.ledger_store.connected else self.ledger_store.trouble,
             "clock": self.clock.component,
             "bus": "ok" if self.bus.store.connected else f"{DEGRADED}not connected",
             "config": self._config_component(),

@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 from schemas.failures import Failure
 from schemas.runtime.ledger import answers, calls, documents
 from schemas.runtime.ledger.calls import Call
-from schemas.runtime.ledger.errors import LedgerFault, LedgerFull, LedgerNotReady, error_of
-from schemas.runtime.ledger.script import LIBRARY, library
+from schemas.runtime.ledger.errors import LedgerFault, LedgerNotReady, error_of
+from schemas.runtime.ledger.functions import load_functions
+from schemas.runtime.ledger.script import library
 from schemas.runtime.store import Send, StoreConnection, StoreError, StoreUnavailable
 from schemas.times import FULL, LedgerTimes
 
@@ -24,25 +25,14 @@ A = TypeVar("A")
 def ledger_store(url: str, times: LedgerTimes = FULL.ledger) -> StoreConnection:
     """A connection to a ledger that finds its functions loaded.
 
-    They are loaded on every new connection, because functions vanish with the data of a store. A store
-    that is full loads nothing; it will do as long as it has these very functions.
+    They are loaded on every new connection, because functions vanish with the data of a store.
     """
     source = library(times)
 
     async def load(send: Send) -> None:
-        try:
-            await send("FUNCTION", "LOAD", "REPLACE", source)
-        except StoreError as error:
-            if not isinstance(error_of(error), LedgerFull) or not await _has(send, source):
-                raise
+        await load_functions(send, source)
 
     return StoreConnection(url, on_connect=load)
-
-
-async def _has(send: Send, source: str) -> bool:
-    found = await send("FUNCTION", "LIST", "LIBRARYNAME", LIBRARY, "WITHCODE")
-    libraries = found if isinstance(found, list) else []
-    return any(isinstance(each, list) and source.encode() in each for each in libraries)
 
 
 class LedgerClient:

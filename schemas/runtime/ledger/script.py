@@ -1,18 +1,22 @@
 """Joins the Lua files, and the times they share with Python, into the one function library of the ledger.
 
 Each file sees the local functions of those before it, so the order below matters. A change of
-what a function means needs a new library name and new function names beside the old.
+what a function means needs new function names beside the old, and any change a higher ``REVISION``.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from importlib import resources
+from typing import Final
 
 from schemas.times import FULL, LedgerTimes
 
-LIBRARY = "tallygate_ledger_v1"
-"""The name on the first line of the source."""
+REVISION: Final = 8
+"""Grows with every change of the functions: a process replaces older ones, never newer ones."""
+
+FAMILY: Final = "tallygate_ledger_"
+"""How the name of every revision begins."""
 
 FILES = (
     "library",
@@ -34,12 +38,18 @@ FILES = (
 )
 
 
-def library(times: LedgerTimes = FULL.ledger) -> str:
-    """The source that FUNCTION LOAD takes; its first line names the library."""
+def library(times: LedgerTimes = FULL.ledger, revision: int = REVISION) -> str:
+    """The source that FUNCTION LOAD takes; its first line names the library and its revision."""
     folder = resources.files(__package__).joinpath("lua")
     files = (folder.joinpath(f"{name}.lua").read_text("utf-8") for name in FILES)
-    return "\n".join((f"#!lua name={LIBRARY}", *_constants(times), *files))
+    return "\n".join((f"#!lua name={FAMILY}{revision}", *_constants(times), *files))
 
 
 def _constants(times: LedgerTimes) -> list[str]:
     return [f"local {name.upper()} = {ms}" for name, ms in asdict(times).items()]
+
+
+def revision_of(name: str) -> int:
+    """The revision in the name of a library; 0 for one that has none."""
+    number = name.removeprefix(FAMILY)
+    return int(number) if number.isdecimal() else 0

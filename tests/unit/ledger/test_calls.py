@@ -62,7 +62,7 @@ def test_every_lua_file_is_part_of_the_library() -> None:
     """A file that is not listed would silently be missing."""
     folder = Path(script.__file__).parent / "lua"
     assert {path.stem for path in folder.glob("*.lua")} == set(script.FILES)
-    assert script.library().startswith("#!lua name=tallygate_ledger_v1\n")
+    assert script.library().startswith(f"#!lua name={script.FAMILY}{script.REVISION}\n")
 
 
 def test_every_function_states_its_contract() -> None:

@@ -104,7 +104,8 @@ async def test_a_full_store_will_do_as_long_as_it_has_our_functions(
     def answer(command: list[bytes]) -> bytes:
         if command[1] == b"LOAD":
             return b"-OOM command not allowed\r\n"
-        return b"*1\r\n*2\r\n" + bulk(b"library_code") + bulk(loaded.encode())
+        named = bulk(b"library_name") + bulk(b"tallygate_ledger_1")
+        return b"*1\r\n*4\r\n" + named + bulk(b"library_code") + bulk(loaded.encode())
 
     async with resp_server(answer) as server:
         store = ledger_store(server.url)

@@ -1,0 +1,102 @@
+"""The functions of the ledger in a store: the newest revision that ever came stays."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from schemas.runtime.ledger import script
+from schemas.runtime.ledger.client import LedgerClient, ledger_store
+from schemas.runtime.store import StoreUnavailable
+from tests.integration.ledger_server import LedgerServer
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LedgerServer]:
+    """A store of this module's own."""
+    server = LedgerServer(Path(tmp_path_factory.mktemp("ledger")) / "data")
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def store(server: LedgerServer) -> Iterator[Any]:
+    """The same without functions."""
+    with redis.Redis(port=server.port) as client:
+        client.flushall()
+        client.function_flush()
+        yield client
+
+
+def loaded(store: Any) -> list[str]:
+    return [each[1].decode() for each in store.function_list()]
+
+
+async def connect(server: LedgerServer) -> str:
+    """Connects as a process does; says what stands on its readiness page."""
+    connection = ledger_store(server.url)
+    try:
+        await connection.start()
+        await LedgerClient(connection).init()
+        return "ok"
+    except StoreUnavailable:
+        return connection.trouble
+    finally:
+        await connection.stop()
+
+
+async def test_an_older_process_replaces_nothing_and_says_so(
+    server: LedgerServer, store: Any
+) -> None:
+    """It is not ready until it is replaced itself."""
+    newer = script.REVISION + 1
+    store.function_load(script.library(revision=newer))
+    assert "newer" in await connect(server)
+    assert loaded(store) == [f"{script.FAMILY}{newer}"]
+
+
+async def test_a_newer_process_replaces_older_functions(server: LedgerServer, store: Any) -> None:
+    """At once: there is no instant without functions."""
+    store.function_load(script.library(revision=script.REVISION - 1))
+    assert await connect(server) == "ok"
+    assert loaded(store) == [f"{script.FAMILY}{script.REVISION}"]
+
+
+async def test_processes_of_two_revisions_that_start_together_leave_the_newer(
+    server: LedgerServer, store: Any
+) -> None:
+    """Whichever comes first."""
+    newer = script.library(revision=script.REVISION + 1)
+    for _ in range(20):
+        store.function_flush()
+        await asyncio.gather(
+            connect(server), asyncio.to_thread(load_over, server, newer), connect(server)
+        )
+        assert loaded(store) == [f"{script.FAMILY}{script.REVISION + 1}"]
+
+
+def load_over(server: LedgerServer, source: str) -> None:
+    """What a process of the newer revision does, with the library of the tests."""
+    with redis.Redis(port=server.port) as client:
+        try:
+            client.function_load(source, replace=True)
+        except redis.ResponseError:
+            with client.pipeline(transaction=True) as both:
+                both.execute_command("FUNCTION", "DELETE", f"{script.FAMILY}{script.REVISION}")
+                both.execute_command("FUNCTION", "LOAD", source)
+                both.execute()
+
+
+async def test_a_reconnection_loads_the_same_revision_again(
+    server: LedgerServer, store: Any
+) -> None:
+    """A process that comes back finds its own functions and may replace them."""
+    assert await connect(server) == "ok"
+    assert await connect(server) == "ok"
+    assert loaded(store) == [f"{script.FAMILY}{script.REVISION}"]
