@@ -117,7 +117,7 @@ def cancel(document: documents.Cancel) -> Call[answers.CancelAnswer]:
 
 def claim(document: documents.Claim) -> Call[answers.ClaimAnswer]:
     """Claim an idempotency key for a request."""
-    names = (keys.META, keys.idempotency(document.org, document.key_hash))
+    names = (keys.META, keys.idempotency(document.org, document.key_hash), keys.FORGOT)
     return Call(_command("tg1_claim", names, document), _CLAIM)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from schemas.runtime.ledger import answers, documents
 from schemas.runtime.ledger.model_attempts import Attempt
+from schemas.runtime.ledger.model_claims import Holder
 from schemas.runtime.ledger.model_limits import Scope, is_waited_for, unasked
 from schemas.runtime.ledger.model_state import LedgerState
 
@@ -14,7 +15,7 @@ class Admission(LedgerState):
     def admit(self, doc: documents.Admit, now_us: int) -> answers.AdmitAnswer:
         """See tg1_admit."""
         scope, now_ms = (doc.org, doc.req), now_us // 1000
-        if decided := self._decided(doc):
+        if decided := self._decided(doc, now_us):
             return decided
         refusal = unasked(doc, now_ms) or self.limits.refusal(doc, now_us)
         if isinstance(refusal, answers.Rolled):
@@ -41,7 +42,7 @@ class Admission(LedgerState):
         self.expiring[scope] = doc.deadline_ms
         return admitted
 
-    def _decided(self, doc: documents.Admit) -> answers.AdmitAnswer | None:
+    def _decided(self, doc: documents.Admit, now_us: int) -> answers.AdmitAnswer | None:
         """What an earlier call decided for the request, or for its copy."""
         known = self.attempts.get((doc.org, doc.req), Attempt(""))
         is_late = doc.decline is not None and doc.decline.why == "late"
@@ -55,13 +56,13 @@ class Admission(LedgerState):
         if not known.state:
             return None
         if known.state == "RESERVED" and doc.decline is not None and doc.decline.why == "defect":
-            return self._take_back((doc.org, doc.req), doc.decline)
+            return self._take_back((doc.org, doc.req), doc.decline, now_us)
         stands = known.state in ("RESERVED", "RUNNING", "REFUSED")
         answer = known.answer if stands else None
         return answers.Duplicate(answer=answer, state=known.state, terms=known.terms)
 
-    def _take_back(self, scope: Scope, decline: documents.Decline) -> answers.Declined:
-        self._withdraw(scope, "REFUSED")
+    def _take_back(self, scope: Scope, decline: documents.Decline, now_us: int) -> answers.Declined:
+        self._withdraw(scope, "REFUSED", now_us)
         self.expiring.pop(scope, None)
         declined = answers.Declined(why=decline.why, retry_after_ms=decline.retry_after_ms)
         self.attempts[scope].answer = declined
@@ -90,8 +91,10 @@ class Admission(LedgerState):
         """See tg1_claim."""
         scope = (doc.org, self.claims.holder(doc) or "")
         holder = self.attempts.get(scope, Attempt(""))
-        is_lost = self.claims.is_lost(doc, holder.state, now_us // 1000)
-        answer = self.claims.claim(doc, holder.state, now_us // 1000, ran=holder.ran)
+        forgot_ms = max(self.books.forgot.values(), default=0)
+        seen = Holder(holder.state, holder.ran, forgot_ms)
+        is_lost = self.claims.is_lost(doc, seen, now_us // 1000)
+        answer = self.claims.claim(doc, seen, now_us // 1000)
         joined = ("RESERVED", "RUNNING", *([""] if doc.joins else []))
         is_joined = isinstance(answer, answers.Held) and holder.state in joined
         if is_lost or is_joined:

@@ -28,6 +28,26 @@ class Claim:
     claimed_ms: int
 
 
+@dataclass(frozen=True)
+class Holder:
+    """What the ledger knows of the attempt of a key's holder."""
+
+    state: str
+    ran: bool
+    forgot_ms: int
+    """Up to which time in the log marks were forgotten."""
+
+    def is_unseen(self, held: Claim) -> bool:
+        """Whether there never was an attempt; of what may be forgotten only the log knows."""
+        return not self.state and held.deadline_ms + _TERMINAL_KEPT_MS > self.forgot_ms
+
+    def frees(self, held: Claim, now_ms: int) -> bool:
+        """Whether it did not run and never will."""
+        if self.state in _NEVER_RAN:
+            return not self.ran
+        return self.is_unseen(held) and now_ms >= held.deadline_ms
+
+
 @dataclass
 class Claims:
     """All claims; what became of a holder is an argument."""
@@ -41,20 +61,18 @@ class Claims:
         claim = self.held.get((doc.org, doc.key_hash))
         return claim.req if claim else None
 
-    def is_lost(self, doc: documents.Claim, state: str, now_ms: int) -> bool:
+    def is_lost(self, doc: documents.Claim, holder: Holder, now_ms: int) -> bool:
         """Whether the holder did not reach the log and is to be produced again."""
         held = self.held.get((doc.org, doc.key_hash))
         if held is None or held.fingerprint != doc.fingerprint or doc.joins:
             return False
-        return not state and held.produce_by_ms <= now_ms < held.deadline_ms
+        return holder.is_unseen(held) and held.produce_by_ms <= now_ms < held.deadline_ms
 
-    def claim(
-        self, doc: documents.Claim, state: str, now_ms: int, *, ran: bool
-    ) -> answers.ClaimAnswer:
-        """See tg1_claim; ``state`` is that of the holder's attempt, ``ran`` what its outcome says."""
-        scope = (doc.org, doc.key_hash)
+    def claim(self, doc: documents.Claim, holder: Holder, now_ms: int) -> answers.ClaimAnswer:
+        """See tg1_claim."""
+        scope, state = (doc.org, doc.key_hash), holder.state
         held = self.held.get(scope)
-        if held is None or (not ran and _is_free(held, state, now_ms)):
+        if held is None or holder.frees(held, now_ms):
             if held is not None:
                 self._count_out(doc.org, held)
             elif limited := self._refusal(doc, now_ms):
@@ -66,7 +84,7 @@ class Claims:
             return answers.Claimed(req=doc.req, deadline_ms=doc.deadline_ms)
         if held.fingerprint != doc.fingerprint:
             return answers.Mismatch()
-        if self.is_lost(doc, state, now_ms):
+        if self.is_lost(doc, holder, now_ms):
             self.held[scope] = replace(held, produce_by_ms=doc.produce_by_ms)
             return answers.Claimed(req=held.req, deadline_ms=held.deadline_ms)
         return answers.Held(req=held.req, state=state, deadline_ms=held.deadline_ms)
@@ -99,8 +117,3 @@ class Claims:
             limit=doc.limit,
             retry_after_ms=(oldest + 1) * HOUR_MS + CLAIM_KEPT_MS - now_ms,
         )
-
-
-def _is_free(held: Claim, state: str, now_ms: int) -> bool:
-    is_over = held.deadline_ms <= now_ms < held.deadline_ms + _TERMINAL_KEPT_MS
-    return state in _NEVER_RAN or (not state and is_over)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from schemas.runtime.ledger import answers
-from schemas.runtime.ledger.documents import Admit, Cancel, Claim, Release
+from schemas.runtime.ledger.documents import Admit, Book, Cancel, Claim, OutcomeRow, Release
 from schemas.runtime.ledger.model import LedgerModel
 
 T0_MS = 1_000_000
@@ -65,13 +65,18 @@ def test_a_key_whose_request_was_not_admitted_in_time_is_free() -> None:
     assert claim(model, "r2", DEADLINE_MS) == later
 
 
-def test_a_key_whose_request_may_be_forgotten_is_held() -> None:
-    """An attempt expires 15 minutes after its deadline; then its absence proves nothing."""
+@pytest.mark.parametrize(("forgot_ms", "is_held"), [(QUARTER_HOUR_MS, True), (-1, False)])
+@pytest.mark.parametrize("at_ms", [T0_MS + 20_000, DEADLINE_MS, DEADLINE_MS + 2 * QUARTER_HOUR_MS])
+def test_a_key_whose_request_may_be_forgotten_is_held(
+    at_ms: int, forgot_ms: int, is_held: bool
+) -> None:
+    """By the log's clock, whatever that of the ledger says: then absence proves nothing."""
     model = LedgerModel(1)
     claim(model, "r1")
+    model.books.forgot[3] = DEADLINE_MS + forgot_ms
 
     held = answers.Held(req="r1", state="", deadline_ms=DEADLINE_MS)
-    assert claim(model, "r2", DEADLINE_MS + QUARTER_HOUR_MS) == held
+    assert (claim(model, "r2", at_ms) == held) == is_held
 
 
 @pytest.mark.parametrize("at_ms", [T0_MS, PRODUCE_BY_MS])
@@ -103,3 +108,14 @@ def test_only_its_holder_releases_a_key() -> None:
     assert model.claims.release(Release(org="acme", req="r0", key_hash="k")) == answers.Stale()
     assert model.claims.release(Release(org="acme", req="r1", key_hash="k")) == answers.Ok()
     assert claim(model, "r2") == answers.Claimed(req="r2", deadline_ms=DEADLINE_MS)
+
+
+def test_a_key_whose_request_ran_by_the_word_of_the_log_is_held() -> None:
+    """Its outcome was booked although the ledger knew of no attempt."""
+    model = LedgerModel(1)
+    claim(model, "r1")
+    row = OutcomeRow(offset=0, at_ms=T0_MS, req="r1", deadline_ms=DEADLINE_MS, ran=True)
+    model.book(Book(org="acme", partition=0, rows=(row,)))
+
+    held = answers.Held(req="r1", state="BOOKED", deadline_ms=DEADLINE_MS)
+    assert claim(model, "r2", DEADLINE_MS + QUARTER_HOUR_MS) == held

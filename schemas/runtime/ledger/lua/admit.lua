@@ -126,7 +126,7 @@ local function admit(call, attempt)
     return heed_tombstone(attempt)
   end
   if is_taken_back(doc, attempt) then
-    withdraw(attempt, 'REFUSED')
+    withdraw(call, attempt, 'REFUSED')
     redis.call('ZREM', call.exp, attempt.member)
     return refuse(call, attempt, 'DECLINED', doc.decline)
   end

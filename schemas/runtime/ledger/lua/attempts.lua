@@ -66,17 +66,20 @@ local function forget_run(key)
   redis.call('HDEL', key, unpack(RUN_FIELDS))
 end
 
--- An attempt that is over is remembered for a while; a job has its own time.
+-- A tombstone whose request may never come is remembered for a while; a job has its own time.
 local function expire_terminal(call, key, deadline_ms, job)
   if job then return end
   redis.call('PEXPIREAT', key, dec(math.max(deadline_ms, call.now_ms) + TERMINAL_KEPT_MS))
 end
 
--- A decision against the request is kept, so that no copy of it hears another.
+-- A decision against the request is kept, so that no copy of it hears another; once it is booked its mark
+-- leaves as any other.
 local function keep_refusal(call, attempt, answer, deadline_ms)
   redis.call('HSET', attempt.key, 'state', 'REFUSED', 'answer', answer,
     'deadline_ms', dec(deadline_ms))
-  expire_terminal(call, attempt.key, deadline_ms, attempt.job)
+  if not attempt.job then
+    redis.call('PEXPIREAT', attempt.key, dec(call.now_ms + ATTEMPT_KEPT_MS))
+  end
   return answer
 end
 

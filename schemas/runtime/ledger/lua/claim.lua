@@ -2,21 +2,28 @@ local HOUR_MS = 3600 * 1000
 local NEVER_RAN = {REFUSED = true, CANCELLED = true, VOIDED = true, BOOKED = true}
 local UNDER_WAY = {RESERVED = true, RUNNING = true}
 
--- True when the holder did not run and never will. An attempt that ran is remembered for a while
--- after its deadline, and none begins after it; one that is only BOOKED ended without admission, unless
--- its outcome says that it ran.
+-- True when the ledger knows no attempt of the holder and never had one. Marks leave by the log's clock
+-- (book.lua), so no clock of the store tells that: of what may have been forgotten, only the log does.
+local function is_unseen(call, held, state)
+  if state then return false end
+  for _, forgot_ms in ipairs(redis.call('HVALS', call.keys[3])) do
+    if tonumber(held.deadline_ms) + TERMINAL_KEPT_MS <= tonumber(forgot_ms) then return false end
+  end
+  return true
+end
+
+-- True when the holder did not run and never will: none begins after its deadline; one that is only
+-- BOOKED ended without admission, unless its outcome says that it ran.
 local function is_free(call, held, state, ran)
   if not held.req then return true end
   if NEVER_RAN[state] then return ran ~= '1' end
-  local deadline_ms = tonumber(held.deadline_ms)
-  return not state and call.now_ms >= deadline_ms
-    and call.now_ms < deadline_ms + TERMINAL_KEPT_MS
+  return is_unseen(call, held, state) and call.now_ms >= tonumber(held.deadline_ms)
 end
 
 -- True when the holder should have been produced by now and can still run, but was not admitted.
 local function is_lost(call, held, state)
-  return not state and call.now_ms >= tonumber(held.produce_by_ms)
-    and call.now_ms < tonumber(held.deadline_ms)
+  return call.now_ms >= tonumber(held.produce_by_ms) and call.now_ms < tonumber(held.deadline_ms)
+    and is_unseen(call, held, state)
 end
 
 -- How many keys an organization claimed in each hour; one that is given back leaves its hour.
@@ -73,7 +80,7 @@ local function read_claim(key)
 end
 
 --[[ tg1_claim: an idempotency key belongs to the first request that brings it.
-KEYS: meta, {org}:k:<key hash>.
+KEYS: meta, {org}:k:<key hash>, forgot.
 ARGV[1]: org, key_hash, fingerprint (of the body), req, produce_by_ms, deadline_ms, limit (of keys that
   the organization has; by the hour, so up to one hour more than a day counts), joins (true: the holder's
   record was seen in the log, and the caller waits for it).
