@@ -33,6 +33,8 @@ def stored_state(store: Store, now_us: int) -> State:
         key = raw.decode()
         kind = key.partition("}:")[2][:2]
         if key == "meta":
+            meta = store.hmget(key, "seen_ms", "grace_until")
+            state["outage"] = [int(value or 0) for value in meta]
             continue
         if key in ("exp", "inf", "fin") or kind == "c:":
             content: Any = {
@@ -158,6 +160,7 @@ def modelled_state(model: LedgerModel, now_us: int) -> State:
         **{f"{{{org}}}:kn": nonzero(count) for org, count in model.claims.counted.items()},
         **modelled_jobs(model),
         **marks,
+        "outage": [model.seen_ms or 0, model.grace_until_ms],
         "exp": members(model.expiring),
         "inf": members(model.inflight),
         "fin": members(model.books.finished),

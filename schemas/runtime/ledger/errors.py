@@ -26,10 +26,6 @@ class LedgerFull(LedgerUnavailable):
     """
 
 
-class LedgerOutdated(StoreError):
-    """The store has newer functions than this process knows; the process has to be replaced."""
-
-
 class LedgerFault(Defect):
     """The store rejected a command: a defect of ours, never cured by repeating it."""
 

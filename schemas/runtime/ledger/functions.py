@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from typing import Any, Final
 
-from schemas.runtime.ledger.errors import LedgerFull, LedgerOutdated, error_of
+from schemas.runtime.ledger.errors import LedgerFull, error_of
 from schemas.runtime.ledger.script import FAMILY, REVISION, revision_of
 from schemas.runtime.store import Send, StoreError
 
@@ -19,7 +19,7 @@ _COLLIDES: Final = "already exists"
 
 
 async def load_functions(send: Send, source: str) -> None:
-    """Load them over older ones. Raises ``LedgerOutdated`` where newer ones are.
+    """Load them over older ones. Raises ``StoreError`` where newer ones are: the process is outdated.
 
     A store that is full loads nothing; it will do as long as it has these very functions.
     """
@@ -37,7 +37,7 @@ async def _replace(send: Send, source: str, others: list[str]) -> None:
     newest = max(map(revision_of, others), default=0)
     if newest > REVISION:
         _LOG.error("the ledger has functions of revision %d, this process %d", newest, REVISION)
-        raise LedgerOutdated(f"revision {newest} of the functions is newer than our {REVISION}")
+        raise StoreError(f"revision {newest} of the functions is newer than our {REVISION}")
     await send("MULTI")
     for name in others:
         await send("FUNCTION", "DELETE", name)

@@ -37,15 +37,17 @@ class Holder:
     forgot_ms: int
     """Up to which time in the log marks were forgotten."""
 
-    def is_unseen(self, held: Claim) -> bool:
-        """Whether there never was an attempt; of what may be forgotten only the log knows."""
-        return not self.state and held.deadline_ms + _TERMINAL_KEPT_MS > self.forgot_ms
+    def may_be_forgotten(self, held: Claim) -> bool:
+        """Whether it may have run all the same: then only the log knows."""
+        return held.deadline_ms + _TERMINAL_KEPT_MS <= self.forgot_ms
 
     def frees(self, held: Claim, now_ms: int) -> bool:
         """Whether it did not run and never will."""
-        if self.state in _NEVER_RAN:
-            return not self.ran
-        return self.is_unseen(held) and now_ms >= held.deadline_ms
+        if self.state and (self.ran or self.state not in _NEVER_RAN):
+            return False
+        if not self.state and now_ms < held.deadline_ms:
+            return False
+        return not self.may_be_forgotten(held)
 
 
 @dataclass
@@ -66,7 +68,9 @@ class Claims:
         held = self.held.get((doc.org, doc.key_hash))
         if held is None or held.fingerprint != doc.fingerprint or doc.joins:
             return False
-        return holder.is_unseen(held) and held.produce_by_ms <= now_ms < held.deadline_ms
+        if holder.state or holder.may_be_forgotten(held):
+            return False
+        return held.produce_by_ms <= now_ms < held.deadline_ms
 
     def claim(self, doc: documents.Claim, holder: Holder, now_ms: int) -> answers.ClaimAnswer:
         """See tg1_claim."""

@@ -119,3 +119,15 @@ def test_a_key_whose_request_ran_by_the_word_of_the_log_is_held() -> None:
 
     held = answers.Held(req="r1", state="BOOKED", deadline_ms=DEADLINE_MS)
     assert claim(model, "r2", DEADLINE_MS + QUARTER_HOUR_MS) == held
+
+
+def test_a_late_copy_of_a_forgotten_request_frees_no_key() -> None:
+    """The request may have run: that this copy came too late says nothing of the first."""
+    model = LedgerModel(1)
+    claim(model, "r1")
+    model.books.forgot[3] = DEADLINE_MS + QUARTER_HOUR_MS
+    admit = Admit(org="acme", req="r1", deadline_ms=DEADLINE_MS, accepted_ms=T0_MS)
+    model.admit(admit, DEADLINE_MS * 1000)
+
+    held = answers.Held(req="r1", state="REFUSED", deadline_ms=DEADLINE_MS)
+    assert claim(model, "r2", DEADLINE_MS + QUARTER_HOUR_MS) == held

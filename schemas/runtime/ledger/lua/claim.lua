@@ -2,28 +2,28 @@ local HOUR_MS = 3600 * 1000
 local NEVER_RAN = {REFUSED = true, CANCELLED = true, VOIDED = true, BOOKED = true}
 local UNDER_WAY = {RESERVED = true, RUNNING = true}
 
--- True when the ledger knows no attempt of the holder and never had one. Marks leave by the log's clock
--- (book.lua), so no clock of the store tells that: of what may have been forgotten, only the log does.
-local function is_unseen(call, held, state)
-  if state then return false end
+-- Whether the holder may have run and been forgotten since, so that its absence, or what became of a late
+-- copy of it, proves nothing. Marks leave by the log's clock (book.lua), so no clock of the store tells.
+local function may_be_forgotten(call, held)
   for _, forgot_ms in ipairs(redis.call('HVALS', call.keys[3])) do
-    if tonumber(held.deadline_ms) + TERMINAL_KEPT_MS <= tonumber(forgot_ms) then return false end
+    if tonumber(held.deadline_ms) + TERMINAL_KEPT_MS <= tonumber(forgot_ms) then return true end
   end
-  return true
+  return false
 end
 
 -- True when the holder did not run and never will: none begins after its deadline; one that is only
 -- BOOKED ended without admission, unless its outcome says that it ran.
 local function is_free(call, held, state, ran)
   if not held.req then return true end
-  if NEVER_RAN[state] then return ran ~= '1' end
-  return is_unseen(call, held, state) and call.now_ms >= tonumber(held.deadline_ms)
+  if state and (not NEVER_RAN[state] or ran == '1') then return false end
+  if not state and call.now_ms < tonumber(held.deadline_ms) then return false end
+  return not may_be_forgotten(call, held)
 end
 
 -- True when the holder should have been produced by now and can still run, but was not admitted.
 local function is_lost(call, held, state)
-  return call.now_ms >= tonumber(held.produce_by_ms) and call.now_ms < tonumber(held.deadline_ms)
-    and is_unseen(call, held, state)
+  return not state and call.now_ms >= tonumber(held.produce_by_ms)
+    and call.now_ms < tonumber(held.deadline_ms) and not may_be_forgotten(call, held)
 end
 
 -- How many keys an organization claimed in each hour; one that is given back leaves its hour.
