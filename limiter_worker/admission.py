@@ -18,7 +18,7 @@ import msgspec
 from limiter_worker.accepted import accepted_of
 from limiter_worker.admitted_terms import decoded_terms
 from limiter_worker.culprits import Culprits
-from limiter_worker.deferral import Wait, Waiters, again_ms, wait_of
+from limiter_worker.deferral import ASK_AGAIN_MS, Wait, Waiters, again_ms, wait_of
 from limiter_worker.execution import Execution
 from limiter_worker.readiness import standing_of
 from limiter_worker.taken import Decided, Taken
@@ -160,7 +160,7 @@ class Admission:
         happened_ms = self.clock.happened_ms(accepted.appended_at_ms)
         if not taken.is_first and may_be_forgotten(accepted.request, now_ms, self.ended_kept_ms):
             work.left.append(Left(taken, "forgotten"))
-        elif was_produced_too_late(accepted, happened_ms):
+        elif now_ms < accepted.request.deadline_ms and was_produced_too_late(accepted, happened_ms):
             self._decline(taken, Decline(why="late"), work)
         elif taken.decline is not None:
             self._decline(taken, taken.decline, work)
@@ -218,7 +218,10 @@ class Admission:
                 self._decline(taken, Decline(why="rolled"), work)
             case answers.Limited(id=limit) if limit in request.terms.admit.waits_for:
                 work.left.append(Left(taken, "limit"))
-            case answers.Superseded() | answers.Duplicate(answer=None):
+            case answers.Superseded():
+                # Whoever took it over may end before the later copy is in the log.
+                work.left.append(Left(taken, "deferred", self.clock.now_ms() + ASK_AGAIN_MS))
+            case answers.Duplicate(answer=None):
                 self.drop(taken)
             case answers.Duplicate(answer=answers.Admitted() as earlier, terms=terms):
                 event = decoded_terms(terms).event(taken.accepted, earlier)

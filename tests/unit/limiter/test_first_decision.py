@@ -15,7 +15,8 @@ from schemas.events import RequestFinished
 from schemas.failures import Failure
 from schemas.runtime.clock import Clock
 from schemas.runtime.ledger import answers
-from schemas.runtime.ledger.documents import Admit, Cancel, Decline, Finish, Reap, Start
+from schemas.runtime.ledger.documents import Admit, Decline, Finish, Reap, Start
+from schemas.runtime.ledger.model_attempts import Attempt
 from schemas.topics import DEFERRED_1S, DISPATCH, OUTCOMES
 from tests.fakes.limiter_parts import FakeConfig, FakeRecord, Limiter, ModelLedger
 from tests.unit.examples import accepted, configuration
@@ -223,21 +224,25 @@ async def test_a_copy_that_came_too_late_does_not_contradict_the_admission() -> 
     assert desk.limiter.producer.events(OUTCOMES) == []
 
 
-async def test_a_copy_that_was_given_up_leaves_the_decision_to_its_successor() -> None:
-    """The key was taken over meanwhile: the late one ends without an outcome, the other is admitted."""
+@pytest.mark.parametrize("is_produced", [True, False])
+async def test_a_copy_that_was_given_up_waits_for_its_successor(*, is_produced: bool) -> None:
+    """The key was taken over meanwhile: its copy decides. One that never comes is nobody's loss: whoever
+    took over died, or was refused before the log, and the first record ends at its deadline."""
     desk = _Desk()
     late = desk.request()
     late.timestamp_ms = desk.clock.ms + 20_000
-    cancel = Cancel(
-        org="acme", req="r1", deadline_ms=desk.clock.ms, incarnation_ms=desk.clock.ms + 5_000
-    )
     successor = desk.request(produce_by_ms=desk.clock.ms + 30_000)
-    desk.ledger.model.cancel(cancel, desk.clock.ms * 1_000)
-    ((topic, _),) = await desk.decide(successor)
-
-    assert topic == DISPATCH
+    desk.ledger.model.attempts["acme", "r1"] = Attempt("", incarnation_ms=desk.clock.ms + 30_000)
     assert await desk.decide(late) == []
+    assert [left.why for left in desk.limiter.left] == ["deferred"]
+    assert late.finished == 0
+    first = await desk.decide(successor) if is_produced else []
+
+    desk.clock.ms += _MINUTE_MS
+    told = await desk.decide(late)
     assert late.finished == 1
+    assert [topic for topic, _ in first] == ([DISPATCH] if is_produced else [])
+    assert [topic for topic, _ in told] == [DISPATCH if is_produced else OUTCOMES]
 
 
 @pytest.mark.parametrize("end", ["finished", "voided", "abandoned"])
