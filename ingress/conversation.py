@@ -72,16 +72,14 @@ class Conversation:
         standing = await self._standing(state["request_id"], taken)
         if isinstance(standing, Refusal):
             return standing
+        is_takeover = standing.request_id != state["request_id"]
         state["request_id"] = standing.request_id
         is_ended = isinstance(standing, Earlier) and standing.ended is not None
         if isinstance(standing, Fresh):
             # One that was taken over has its time to reach the log before it.
             now_ms = self._intake.clock.now_ms()
             taken = replace(taken, deadline_ms=standing.deadline_ms, received_at_ms=now_ms)
-            is_background = taken.is_background
-            refusal = await refuse_before_log(
-                self._intake, taken, standing.request_id, is_background=is_background
-            )
+            refusal = await self._refuse(standing, taken, is_takeover=is_takeover)
             if refusal is not None:
                 return refusal
         if taken.is_background and not is_ended:
@@ -100,6 +98,16 @@ class Conversation:
         finally:
             self._intake.waiters.close(exchange.mailbox)
         return None
+
+    async def _refuse(self, fresh: Fresh, taken: Taken, *, is_takeover: bool) -> Refusal | None:
+        """What stands against producing it. What was taken over is produced whatever that is: a record of
+        its holder that came late gives way to ours, and would have no outcome if there were none."""
+        if is_takeover:
+            return None
+        is_background = taken.is_background
+        return await refuse_before_log(
+            self._intake, taken, fresh.request_id, is_background=is_background
+        )
 
     async def _standing(self, request_id: str, taken: Taken) -> Standing:
         if taken.key is None:

@@ -7,8 +7,12 @@ import uuid
 from typing import Any
 
 import httpx
+import pytest
 
+from ingress.claims import Claims, Fresh, Wish
+from ingress.refusals import Refusal
 from schemas.codec import encode
+from schemas.errors import ErrorCode
 from schemas.frames import Chunk, Started, Terminal, Usage
 from schemas.runtime.ledger.model_attempts import Attempt
 from tests.unit.ingress.gateway import Gateway
@@ -204,3 +208,25 @@ async def test_an_organization_has_as_many_keys_as_are_remembered() -> None:
     assert (second.status_code, second.json()["limit_type"]) == (429, "rate_limit")
     assert int(second.headers["retry-after"]) > 0
     assert second.headers["x-should-retry"] == "false"
+
+
+@pytest.mark.parametrize(("is_takeover", "produced"), [(True, 1), (False, 0)])
+async def test_what_is_taken_over_is_produced_although_it_will_be_refused(
+    monkeypatch: pytest.MonkeyPatch, is_takeover: bool, produced: int
+) -> None:
+    """A record of its holder that comes late gives way to the new one: without it there is no outcome."""
+    gateway = Gateway()
+    gateway.log.worker = lambda _: (Terminal(402, error_code=ErrorCode.BUDGET_EXCEEDED),)
+
+    async def claim(_: Claims, wish: Wish) -> Fresh:
+        return Fresh("another" if is_takeover else wish.request_id, wish.deadline_ms)
+
+    async def refuse_all(*_: Any, **__: Any) -> Refusal:
+        return Refusal(ErrorCode.BUDGET_EXCEEDED, "spent")
+
+    monkeypatch.setattr(Claims, "claim", claim)
+    monkeypatch.setattr("ingress.conversation.refuse_before_log", refuse_all)
+    answer = await _post(gateway)
+
+    assert answer.status_code == 402
+    assert len(gateway.log.records) == produced
