@@ -1,5 +1,5 @@
 # The commands of this repository. Everything runs in the environment that `make setup` builds.
-.PHONY: setup up check test test-stack test-apart test-unit bench fuzz isolation torture ageing kill-points lock fmt
+.PHONY: setup up check test test-stack test-apart test-unit bench fuzz isolation torture ageing kill-points moved-clocks lock fmt
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -70,6 +70,9 @@ kill-points: setup  ## kill -9 at every step between the claim of a request and 
 fuzz: setup  ## 100 000 odd answers to the dispatcher, 100 000 odd requests to ingress
 	$(BIN)/python -m tests.fuzz.upstream
 	$(BIN)/python -m tests.fuzz.requests $(ARGS)
+
+moved-clocks: setup  ## What clients see while the clock of one process is wrong; needs a C compiler
+	$(BIN)/python -m tests.chaos.moved_clocks $(ARGS)
 
 fmt: setup  ## Format the code
 	$(BIN)/ruff format .

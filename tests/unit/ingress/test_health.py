@@ -82,6 +82,7 @@ def test_as_long_as_any_model_can_be_served_it_is_ready(amiss: dict[str, Any]) -
         ({"components": WELL | {"kafka": "not connected"}}, "kafka: not connected"),
         ({"components": WELL | {"bus": "no answer for 3 s"}}, "bus: no answer for 3 s"),
         ({"components": WELL | {"config": "nothing read yet"}}, "config: nothing read yet"),
+        ({"components": WELL | {"clock": "not read yet"}}, "clock: not read yet"),
         ({"closing": {"broker_disk": "low"}}, "broker_disk: low"),
         ({"is_leaving": True}, "leaving: this process is told to end"),
         ({"fleet": None}, "workers: no report read yet"),
