@@ -233,7 +233,7 @@ async def test_a_claim_that_was_lost_is_corrected_to_the_real_use(server: Ledger
         assert await scene.balance(request, "nano_usd") == (HELD_NANO_USD, HELD_NANO_USD)
         await scene.book()
         assert await scene.balance(request, "nano_usd") == (_COST, HELD_NANO_USD)
-        assert await scene.balance(request, "requests") == (1, 1)
+        assert await scene.balance(request, "requests") == (1, 0)
         assert scene.log.outcomes == []
         assert [c.delta.cost_nano_usd for c in scene.log.corrections] == [-HELD_NANO_USD, _COST]
         assert not any(isinstance(f.content, Terminal) for f in await scene.frames(request))
