@@ -8,8 +8,9 @@ are monotonic seconds.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
@@ -136,6 +137,26 @@ class Line(Generic[T]):
         others = sum(min(own, waiting) for name, waiting in self._costs.items() if name != lane)
         return (own + others) / rate
 
+    def take_out_hopeless(self, now_s: float) -> list[Waiting[T]]:
+        """All that would wait for too long, now that the rate is known, leave the line: whoever came
+        before it was, hears so at once and not at the end of the wait."""
+        rate = self.rate.per_s(now_s)
+        if rate is None:
+            return []
+        share = fair_share(self._costs.values(), rate * PREDICTED_MAX_S)
+        ahead: defaultdict[str, int] = defaultdict(int)
+        hopeless = []
+        for waiting in self._queue:
+            if waiting.is_over:
+                continue
+            if ahead[waiting.lane] > share and not waiting.is_background:
+                hopeless.append(waiting)
+            else:
+                ahead[waiting.lane] += waiting.cost
+        for waiting in hopeless:
+            self.leave(waiting)
+        return hopeless
+
     def must_refuse(self, waiting: Waiting[T], now_s: float) -> bool:
         """Whether it would wait for too long. An organization with nothing in the line may wait."""
         if waiting.is_background or not self._costs.get(waiting.lane):
@@ -149,3 +170,17 @@ class Line(Generic[T]):
         if predicted_s is None:
             return RETRY_UNKNOWN_MS
         return max(RETRY_MIN_MS, min(RETRY_MAX_MS, round(predicted_s * 1000)))
+
+
+def fair_share(costs: Iterable[int], capacity: float) -> float:
+    """What each lane gets when a capacity is shared fairly: those that want less leave the rest.
+
+    Max-min fairness; ``inf`` when there is enough for all.
+    """
+    wanted = sorted(costs)
+    for index, cost in enumerate(wanted):
+        share = capacity / (len(wanted) - index)
+        if cost > share:
+            return share
+        capacity -= cost
+    return math.inf

@@ -220,6 +220,8 @@ class Slots:
         for waiting in line.take_out(lambda waiting: _is_due(waiting, now_s)):
             is_gone = waiting.item.wish.abort.reason is not None or now_s >= waiting.until_s
             _answer(waiting, NoSlot(None) if is_gone else self._shed(line, waiting, now_s))
+        for waiting in line.take_out_hopeless(now_s):
+            _answer(waiting, self._shed(line, waiting, now_s))
 
     def _shed(self, line: Line[_Asked], waiting: Waiting[_Asked], now_s: float) -> NoSlot:
         self._shed_at_s = now_s

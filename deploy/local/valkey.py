@@ -19,7 +19,7 @@ from deploy.local.problem import StackError
 from deploy.local.process import ProcessSpec
 from deploy.local.state import StateFolder
 
-BUS_MEMORY_MB = 256
+BUS_MEMORY_MB = 192
 LEDGER_MEMORY_MB = 512
 LEDGER_MEMORY_VARIABLE = "TALLYGATE_LEDGER_MEMORY_MB"
 _LEDGER_MEMORY_MB_MIN = 16

@@ -17,7 +17,7 @@ from schemas.times import FULL, Times
 COUNTED: Final = ("counted:due", "counted:owners", "counted:bytes")
 """Where the bus counts what each organization has on it; bus.lua has the types."""
 _STREAMS_PER_ORG_BYTES_MAX: Final = 64 * 1024 * 1024
-_STREAMS_BYTES_MAX: Final = 192 * 1024 * 1024
+_STREAMS_BYTES_MAX: Final = 96 * 1024 * 1024
 """Half of the bus's memory at most is for what may be read late."""
 
 

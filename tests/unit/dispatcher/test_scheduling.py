@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from dispatcher.scheduling import RETRY_MAX_MS, RETRY_MIN_MS, RETRY_UNKNOWN_MS, Line, ServedRate
+from dispatcher.scheduling import (
+    RETRY_MAX_MS,
+    RETRY_MIN_MS,
+    RETRY_UNKNOWN_MS,
+    Line,
+    ServedRate,
+    fair_share,
+)
 from dispatcher.scheduling import Waiting as _Waiting
 
 Waiting = _Waiting[str]
@@ -49,6 +56,45 @@ def test_a_line_that_drains_in_two_seconds_takes_more() -> None:
     _served(line, per_s=100)
 
     assert not line.must_refuse(_waiting("loud"), 4.0)
+
+
+def test_who_came_before_the_rate_was_known_is_refused_once_it_is() -> None:
+    """What drains in two seconds stays; the rest of a burst hears at once that it is too much."""
+    line = _line(loud=500, quiet=10)
+    _served(line, per_s=100, until_s=1.0)
+
+    hopeless = line.take_out_hopeless(1.0)
+
+    assert {waiting.org for waiting in hopeless} == {"loud"}
+    assert len(line) == pytest.approx(200, abs=2)
+    assert line.take_out_hopeless(1.0) == []
+
+
+def test_nobody_is_hopeless_while_the_rate_is_unknown_or_the_work_is_background() -> None:
+    """Too little was served to tell; background work waits to its deadline."""
+    line = _line(loud=500)
+    assert line.take_out_hopeless(0.1) == []
+
+    jobs = Line[str](ServedRate(0.0))
+    for _ in range(500):
+        jobs.push(_waiting("loud", background=True))
+    jobs.pop(0.6)
+    assert jobs.take_out_hopeless(1.0) == []
+
+
+@pytest.mark.parametrize(
+    ("costs", "capacity", "share"),
+    [
+        ([], 10.0, float("inf")),
+        ([4, 6], 10.0, float("inf")),
+        ([100, 2], 10.0, 8.0),
+        ([100, 100], 10.0, 5.0),
+        ([1, 50, 100], 31.0, 15.0),
+    ],
+)
+def test_a_capacity_is_shared_fairly(costs: list[int], capacity: float, share: float) -> None:
+    """Who wants less than a share leaves the rest to the others."""
+    assert fair_share(costs, capacity) == share
 
 
 def test_background_work_is_never_refused() -> None:
