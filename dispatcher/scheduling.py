@@ -17,6 +17,8 @@ from typing import Final, Generic, TypeVar
 from schemas.fair_queue import FairQueue
 
 PREDICTED_MAX_S: Final = 2.0
+HOPELESS_S: Final = 3.0
+"""A wait is ended early only when it would be longer than was promised by so much: rates are guesses."""
 WAIT_MAX_S: Final = 5.0
 RETRY_MIN_MS: Final = 100
 RETRY_MAX_MS: Final = 30_000
@@ -143,7 +145,7 @@ class Line(Generic[T]):
         rate = self.rate.per_s(now_s)
         if rate is None:
             return []
-        share = fair_share(self._costs.values(), rate * PREDICTED_MAX_S)
+        share = fair_share(self._costs.values(), rate * HOPELESS_S)
         ahead: defaultdict[str, int] = defaultdict(int)
         hopeless = []
         for waiting in self._queue:

@@ -59,14 +59,14 @@ def test_a_line_that_drains_in_two_seconds_takes_more() -> None:
 
 
 def test_who_came_before_the_rate_was_known_is_refused_once_it_is() -> None:
-    """What drains in two seconds stays; the rest of a burst hears at once that it is too much."""
+    """What drains in three seconds stays; the rest of a burst hears at once that it is too much."""
     line = _line(loud=500, quiet=10)
     _served(line, per_s=100, until_s=1.0)
 
     hopeless = line.take_out_hopeless(1.0)
 
     assert {waiting.org for waiting in hopeless} == {"loud"}
-    assert len(line) == pytest.approx(200, abs=2)
+    assert len(line) == pytest.approx(300, abs=2)
     assert line.take_out_hopeless(1.0) == []
 
 
