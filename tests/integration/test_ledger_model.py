@@ -46,6 +46,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     server.kill()
 
 
+@pytest.mark.timeout(400)
 def test_lua_and_model_agree(store: Store) -> None:
     """Random calls, repeated, late and with old fences, give equal answers and equal books."""
     machine = type("Comparison", (BookRules,), {"store": store})
