@@ -17,8 +17,6 @@ from typing import Final, Generic, TypeVar
 from schemas.fair_queue import FairQueue
 
 PREDICTED_MAX_S: Final = 2.0
-HOPELESS_S: Final = 3.0
-"""A wait is ended early only when it would be longer than was promised by so much: rates are guesses."""
 WAIT_MAX_S: Final = 5.0
 RETRY_MIN_MS: Final = 100
 RETRY_MAX_MS: Final = 30_000
@@ -30,6 +28,8 @@ _RATE_WINDOW_S: Final = 4.0
 _RATE_MIN_S: Final = 0.5
 """A line must have been behind for so long before its rate says anything."""
 _RATE_STEP_S: Final = 0.25
+_SERVED_MIN: Final = 8
+"""From fewer a rate is a guess, for which nobody who was let in is sent away."""
 
 T = TypeVar("T")
 
@@ -64,10 +64,12 @@ class ServedRate:
     """What a line was served with while it was behind, in tokens."""
 
     behind_since_s: float
+    requests: int = 0
     _steps: deque[tuple[float, int]] = field(default_factory=deque)
 
     def served(self, now_s: float, tokens: int) -> None:
         """A request left the line for its call."""
+        self.requests += 1
         if self._steps and now_s - self._steps[-1][0] < _RATE_STEP_S:
             at_s, before = self._steps[-1]
             self._steps[-1] = at_s, before + tokens
@@ -143,9 +145,9 @@ class Line(Generic[T]):
         """All that would wait for too long, now that the rate is known, leave the line: whoever came
         before it was, hears so at once and not at the end of the wait."""
         rate = self.rate.per_s(now_s)
-        if rate is None:
+        if rate is None or self.rate.requests < _SERVED_MIN:
             return []
-        share = fair_share(self._costs.values(), rate * HOPELESS_S)
+        share = fair_share(self._costs.values(), rate * PREDICTED_MAX_S)
         ahead: defaultdict[str, int] = defaultdict(int)
         hopeless = []
         for waiting in self._queue:

@@ -59,15 +59,25 @@ def test_a_line_that_drains_in_two_seconds_takes_more() -> None:
 
 
 def test_who_came_before_the_rate_was_known_is_refused_once_it_is() -> None:
-    """What drains in three seconds stays; the rest of a burst hears at once that it is too much."""
+    """What drains in two seconds stays; the rest of a burst hears at once that it is too much."""
     line = _line(loud=500, quiet=10)
     _served(line, per_s=100, until_s=1.0)
 
     hopeless = line.take_out_hopeless(1.0)
 
     assert {waiting.org for waiting in hopeless} == {"loud"}
-    assert len(line) == pytest.approx(300, abs=2)
+    assert len(line) == pytest.approx(200, abs=2)
     assert line.take_out_hopeless(1.0) == []
+
+
+def test_nobody_is_sent_away_for_a_rate_that_few_have_shown() -> None:
+    """Seven served are a guess; the eighth makes it a rate."""
+    line = _line(loud=60)
+    _served(line, per_s=4, until_s=7 / 4)
+    assert line.take_out_hopeless(1.75) == []
+
+    _served(line, per_s=4, until_s=1 / 4)
+    assert line.take_out_hopeless(2.0) != []
 
 
 def test_nobody_is_hopeless_while_the_rate_is_unknown_or_the_work_is_background() -> None:
@@ -78,7 +88,8 @@ def test_nobody_is_hopeless_while_the_rate_is_unknown_or_the_work_is_background(
     jobs = Line[str](ServedRate(0.0))
     for _ in range(500):
         jobs.push(_waiting("loud", background=True))
-    jobs.pop(0.6)
+    for _ in range(8):
+        jobs.pop(0.6)
     assert jobs.take_out_hopeless(1.0) == []
 
 
