@@ -25,7 +25,7 @@ from schemas.runtime.ledger import answers, documents
 from schemas.runtime.ledger.errors import LedgerFault
 from schemas.runtime.produce import Outgoing
 from schemas.topics import OUTCOMES
-from tests.integration.dispatch_bench import HELD_NANO_USD, Bench, bench
+from tests.integration.dispatch_bench import HELD_NANO_USD, Bench, Handed, bench
 from tests.integration.ledger_server import LedgerServer
 from tests.unit.dispatcher.scripted_backend import answering
 from tests.unit.examples import DISPATCHED_AT
@@ -102,6 +102,15 @@ async def _relayed(scene: Bench, request: RequestAdmitted) -> bytes:
     return b"".join(frame.body for frame in frames if isinstance(frame, Chunk))
 
 
+async def _under_way(scene: Bench, stream: Stream) -> tuple[RequestAdmitted, Handed]:
+    """A request whose stream has begun."""
+    request = await scene.admit(stream=True)
+    record = await scene.hand_over(request)
+    stream.opened.set()
+    await stream.under_way.wait()
+    return request, record
+
+
 async def _streamed(scene: Bench, stream: Stream, request: RequestAdmitted) -> None:
     """The stream ended well, whole, once, and was booked at its real cost."""
     (finished,) = scene.log.outcomes
@@ -124,10 +133,7 @@ async def test_a_stream_runs_on_while_the_ledger_is_away(
     """Its frames leave meanwhile; its end waits, and is booked once."""
     stream = Stream()
     async with bench(ledger, bus_server=bus, timeout_s=_SILENCE_S, only=stream.answer) as scene:
-        request = await scene.admit(stream=True)
-        record = await scene.hand_over(request)
-        stream.opened.set()
-        await stream.under_way.wait()
+        request, record = await _under_way(scene, stream)
         await asyncio.to_thread(outage, ledger, True)
         await asyncio.sleep(_CHUNKS * _PAUSE_S + 0.3)
         relayed = await _relayed(scene, request)
@@ -147,10 +153,7 @@ async def test_a_stream_runs_on_while_the_bus_is_away(
     """Longer than the backend may be silent; a bus that lost everything gets the newest frames again."""
     stream = Stream()
     async with bench(ledger, bus_server=bus, timeout_s=_SILENCE_S, only=stream.answer) as scene:
-        request = await scene.admit(stream=True)
-        record = await scene.hand_over(request)
-        stream.opened.set()
-        await stream.under_way.wait()
+        request, record = await _under_way(scene, stream)
         await asyncio.to_thread(outage, bus, True)
         await asyncio.sleep(_SILENCE_S + 0.9)
         await asyncio.to_thread(outage, bus, False)
@@ -320,10 +323,7 @@ async def test_an_outcome_that_stands_in_the_log_is_only_corrected(
     """The ledger lost the request while it ran, and the log has an end of it without any attempt."""
     stream = Stream()
     async with bench(ledger, bus_server=bus, only=stream.answer) as scene:
-        request = await scene.admit(stream=True)
-        record = await scene.hand_over(request)
-        stream.opened.set()
-        await stream.under_way.wait()
+        request, record = await _under_way(scene, stream)
         scene.log.records.append(_expired(request))
         await _forget(scene)
         row = documents.OutcomeRow(offset=0, req=request.request_id, deadline_ms=2**50, at_ms=0)
