@@ -7,6 +7,7 @@ import sys
 
 from ingress.app import create_app
 from ingress.settings import IngressSettings
+from schemas.runtime.collector import calm_collector
 from schemas.runtime.log_lines import configure_logging
 from schemas.runtime.loop_counts import loop_factory
 from schemas.runtime.settings import log_settings, read_settings
@@ -21,6 +22,7 @@ def main() -> None:
     settings = read_settings(IngressSettings)
     configure_logging("ingress", settings.log_level)
     log_settings(settings)
+    calm_collector()
     with asyncio.Runner(loop_factory=loop_factory(counting=settings.count_loop)) as runner:
         status = runner.run(_run(settings))
     sys.exit(status)

@@ -76,9 +76,10 @@ class Conversation:
         state["request_id"] = standing.request_id
         is_ended = isinstance(standing, Earlier) and standing.ended is not None
         if isinstance(standing, Fresh):
-            # One that was taken over has its time to reach the log before it.
-            now_ms = self._intake.clock.now_ms()
-            taken = replace(taken, deadline_ms=standing.deadline_ms, received_at_ms=now_ms)
+            if taken.key is not None:
+                # One that was taken over has its time to reach the log before it.
+                now_ms = self._intake.clock.now_ms()
+                taken = replace(taken, deadline_ms=standing.deadline_ms, received_at_ms=now_ms)
             refusal = await self._refuse(standing, taken, is_takeover=is_takeover)
             if refusal is not None:
                 return refusal
@@ -128,15 +129,16 @@ class Conversation:
     async def _open(self, standing: Fresh | Earlier, taken: Taken, receive: Receive) -> Mailbox:
         """The mailbox of the answer; one that has ended already and is not streamed is in it."""
         intake, request_id = self._intake, standing.request_id
-        times, awaited = self._times(taken), _awaited(standing, taken)
+        times = self._times(taken)
         if isinstance(standing, Fresh):
             way = Way(self._channel, keep_result=taken.key is not None)
             event, headers = event_of(intake, self._route, request_id, taken, way)
-            awaited = replace(awaited, incarnation_ms=event.produce_by_ms)
+            awaited = _awaited(standing, taken, event.produce_by_ms)
             await intake.placement.share_body(event)
             produced = intake.placement.produce(event, headers)
             taken.room.release_after(produced)
             return intake.waiters.open(awaited, receive, times, produced)
+        awaited = _awaited(standing, taken)
         mailbox = intake.waiters.join(awaited, receive, times)
         ended, is_stream = standing.ended, awaited.is_stream
         if ended is not None and not (is_stream and ended.is_on_bus):
@@ -246,9 +248,13 @@ class _Exchange:
             )
 
 
-def _awaited(standing: Fresh | Earlier, taken: Taken) -> Awaited:
+def _awaited(standing: Fresh | Earlier, taken: Taken, incarnation_ms: int | None = None) -> Awaited:
     return Awaited(
-        taken.caller.org, standing.request_id, standing.deadline_ms, taken.order.call.stream
+        taken.caller.org,
+        standing.request_id,
+        standing.deadline_ms,
+        taken.order.call.stream,
+        incarnation_ms,
     )
 
 

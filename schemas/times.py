@@ -9,6 +9,7 @@ round trips are no part of it: they stand beside the call.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from typing import Any, Final, TypeVar
 
 SECOND_MS: Final = 1_000
@@ -102,3 +103,9 @@ def divided(times: T, divisor: int) -> T:
         else:
             changed[each.name] = min(value, max(value // divisor, each.metadata["at_least_ms"]))
     return replace(times, **changed)
+
+
+@cache
+def times_of(divisor: int) -> Times:
+    """The times of an installation that divides them; every installation but a test's divides by 1."""
+    return divided(FULL, divisor)

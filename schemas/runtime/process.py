@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import TypeVar
 
+from schemas.runtime.collector import calm_collector
 from schemas.runtime.config import ConfigUnavailable
 from schemas.runtime.log_lines import configure_logging
 from schemas.runtime.loop_counts import loop_factory
@@ -31,6 +32,7 @@ def run_worker(role: str, wanted: type[S], create_app: Callable[[S], Worker]) ->
     settings = read_settings(wanted)
     configure_logging(role, settings.log_level)
     log_settings(settings)
+    calm_collector()
 
     async def run() -> int:
         return await create_app(settings).run()

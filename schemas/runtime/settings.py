@@ -20,7 +20,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from schemas.times import FULL, Times, divided
+from schemas.times import Times, times_of
 
 _LOG = logging.getLogger(__name__)
 EXIT_USAGE = 2
@@ -74,7 +74,7 @@ class ProcessSettings(BaseSettings):
     @property
     def times(self) -> Times:
         """Everything that is given up, forgotten or repeated, and after how long."""
-        return divided(FULL, self.test_time_scale)
+        return times_of(self.test_time_scale)
 
 
 class WorkerSettings(ProcessSettings):

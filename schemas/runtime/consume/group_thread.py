@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Any
 
+import uvloop
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.admin import DescribeGroupsRequest
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
@@ -31,6 +32,11 @@ _EXTENTS_WITHIN_S = 10.0
 
 class GroupThread(AIOKafkaConsumerThread):
     """One member of the consumer group."""
+
+    def __init__(self, consumer: Any, **more: Any) -> None:
+        # Mode would make a selector's loop, which costs a worker 3 to 6 % more CPU per request.
+        super().__init__(consumer, thread_loop=uvloop.new_event_loop(), **more)
+        self._close_thread_loop_on_stop = True
 
     async def committed(self, partitions: Collection[TP]) -> Mapping[Partition, tuple[int, str]]:
         """Offset and metadata of each commit that the group has."""
