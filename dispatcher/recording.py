@@ -23,12 +23,14 @@ from schemas.headers import event_headers, passed_on
 from schemas.runtime.clock import Clock
 from schemas.runtime.consume.records import Record
 from schemas.runtime.produce import Outgoing, ProduceFailed, Producer
-from schemas.runtime.results import referring, result_record
+from schemas.runtime.results import is_inline, referring, result_record
 from schemas.runtime.retry import retry_until
 
 _LOG = logging.getLogger(__name__)
 
 _RESULT_WITHIN_S: Final = 10.0
+_INLINE_AT_NEED_BYTES_MAX: Final = 64 * 1024
+"""While Kafka is away a result of up to this size stays in its outcome, in the ledger's memory."""
 
 
 @dataclass(slots=True)
@@ -65,13 +67,17 @@ class Recording:
         self, record: Record, finished: RequestFinished, *, waits: bool
     ) -> RequestFinished:
         """The outcome with its result in a record of its own, which a client that waits is not kept
-        waiting for; without its result when no broker takes that."""
+        waiting for: then a usual one stays inside, a larger one is lost, as one that no broker takes is."""
         aside = result_record(finished, passed_on(record.headers))
         within_s = _RESULT_WITHIN_S if waits else AS_LONG_AS_IT_TAKES_S
         until_s = self.clock.monotonic_s() + within_s
         try:
             ref = await retry_until(lambda: self._kept(aside, within_s), Transient, until_s)
         except Failure as refused:
+            if isinstance(refused, Transient) and is_inline(
+                finished.result, _INLINE_AT_NEED_BYTES_MAX
+            ):
+                return finished
             _LOG.error("the result of %s is not kept: %r", finished.request_id, refused)
             return msgspec.structs.replace(finished, result=None)
         return referring(finished, ref)

@@ -27,9 +27,9 @@ RESULT_INLINE_BYTES_MAX: Final = 4 * 1024
 READ_WITHIN_S: Final = 5.0
 
 
-def is_inline(result: bytes | None) -> bool:
+def is_inline(result: bytes | None, bytes_max: int = RESULT_INLINE_BYTES_MAX) -> bool:
     """Whether the result travels in its outcome."""
-    return result is None or len(result) <= RESULT_INLINE_BYTES_MAX
+    return result is None or len(result) <= bytes_max
 
 
 def result_record(finished: RequestFinished, more: Mapping[str, bytes]) -> Outgoing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 
@@ -85,3 +86,15 @@ def test_only_what_takes_something_new_is_refused_by_a_full_store() -> None:
 
     assert refused == {"tg1_admit", "tg1_readmit", "tg1_claim", "tg1_job", "tg1_init"}
     assert {flags for _, flags in ends if flags} == {", EMPTIES", ", {'no-writes'}"}
+
+
+def test_a_change_of_the_functions_raises_their_revision() -> None:
+    """A process replaces older functions only by their revision: raise it, then note both here.
+
+    Only where nothing but words changed may the revision stay.
+    """
+    source = script.library().partition("\n")[2]
+    assert (script.REVISION, hashlib.sha256(source.encode()).hexdigest()) == (
+        8,
+        "44fc5aa1b238337cff6f8885b47c3edc9d9b965eb792b50877296745fb6525dc",
+    )

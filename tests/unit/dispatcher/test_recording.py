@@ -1,0 +1,70 @@
+"""What is kept of a result while no broker answers, and of one that no broker takes."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import cast
+
+import msgspec
+import pytest
+
+from dispatcher import recording
+from dispatcher.recording import Recording
+from schemas.events import RecordRef, RequestFinished
+from schemas.runtime.clock import Clock
+from schemas.runtime.consume.records import Record
+from schemas.runtime.produce import Outgoing, ProduceFailed, Producer, ProduceRefused
+from tests.unit import examples
+
+KIB = 1024
+
+
+@dataclass
+class _Producer:
+    """Fails or refuses whatever it is given."""
+
+    error: Exception
+
+    def send(self, record: Outgoing) -> asyncio.Future[RecordRef]:
+        delivered: asyncio.Future[RecordRef] = asyncio.get_running_loop().create_future()
+        delivered.set_exception(self.error)
+        return delivered
+
+
+@dataclass
+class _Record:
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+def _kept(monkeypatch: pytest.MonkeyPatch, error: Exception, result: bytes) -> RequestFinished:
+    monkeypatch.setattr(recording, "_RESULT_WITHIN_S", 0.05)
+    finished = msgspec.structs.replace(examples.finished([], []), result=result)
+    recorder = Recording(cast(Producer, _Producer(error)), Clock())
+    return asyncio.run(recorder.set_result_aside(cast(Record, _Record()), finished, waits=True))
+
+
+def test_a_usual_result_stays_in_its_outcome_while_kafka_is_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its key is answered with the same bytes, however long that lasts."""
+    result = b"x" * (64 * KIB)
+
+    kept = _kept(monkeypatch, ProduceFailed("no broker"), result)
+
+    assert kept.result == result
+
+
+def test_a_very_large_result_does_not_fill_the_ledger(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is lost while Kafka is away for longer than its client may be kept waiting."""
+    kept = _kept(monkeypatch, ProduceFailed("no broker"), b"x" * (64 * KIB + 1))
+
+    assert kept.result is None
+    assert kept.result_ref is None
+
+
+def test_a_result_that_no_broker_takes_is_lost_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the log refuses would be refused inside of an outcome, too."""
+    kept = _kept(monkeypatch, ProduceRefused("too large"), b"x" * (8 * KIB))
+
+    assert kept.result is None
