@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from accounting.app import create_app
 from accounting.settings import AccountingSettings
-from schemas.runtime.process import run_worker
+from schemas.runtime.process.run import run_worker
 
 
 def main() -> None:

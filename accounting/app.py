@@ -11,7 +11,7 @@ from accounting.reconciler import OutcomePositions, Reconciler
 from accounting.settings import AccountingSettings
 from accounting.snapshots import Snapshots
 from schemas import topics
-from schemas.runtime.worker import Worker, WorkerShape
+from schemas.runtime.process.worker import Worker, WorkerShape
 
 _SHAPE = WorkerShape(
     role="accounting",

@@ -9,7 +9,7 @@ import msgspec
 
 from schemas.events import Attempt, AttemptAdjusted, RecordRef, RequestFinished, UsageRecorded
 from schemas.job_ends import encode_end, end_of
-from schemas.runtime.ledger import documents
+from schemas.ledger import documents
 
 _ABSENT = "-"
 """Stands in a table row where a request has no user."""

@@ -20,15 +20,15 @@ from schemas import topics
 from schemas.codec import MalformedRecord, decode, encode
 from schemas.events import AttemptAdjusted, RequestFinished, UsageRecorded
 from schemas.headers import event_headers
-from schemas.runtime.clock import Clock
-from schemas.runtime.consume.dead_letters import DeadLetters
-from schemas.runtime.consume.records import Record
-from schemas.runtime.ledger import answers, documents
+from schemas.ledger import answers, documents
+from schemas.ledger.errors import LedgerUnavailable
+from schemas.runtime.kafka.consume.dead_letters import DeadLetters
+from schemas.runtime.kafka.consume.records import Record
+from schemas.runtime.kafka.produce import Outgoing, Producer
 from schemas.runtime.ledger.client import LedgerClient
-from schemas.runtime.ledger.errors import LedgerUnavailable
-from schemas.runtime.produce import Outgoing, Producer
-from schemas.runtime.retry import retry_until
-from schemas.runtime.telemetry import Metrics
+from schemas.runtime.process.clock import Clock
+from schemas.runtime.process.retry import retry_until
+from schemas.runtime.process.telemetry import Metrics
 
 _LOG = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from schemas.codec import MalformedRecord, decode
 from schemas.events import AttemptAdjusted, RecordRef, RequestFinished
 from schemas.failures import Transient
 from schemas.ids import uuid7_time_ms
-from schemas.runtime.ledger.documents import OutcomeRow
+from schemas.ledger.documents import OutcomeRow
 from schemas.topics import MAX_RECORD_BYTES, OUTCOMES
 
 _SKEW_MS = 15 * 60_000

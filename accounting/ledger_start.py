@@ -10,10 +10,10 @@ import logging
 
 from aiokafka import AIOKafkaConsumer
 
-from schemas.keys import META
-from schemas.runtime.ledger import answers
+from schemas.ledger import answers
+from schemas.ledger.keys import META
 from schemas.runtime.ledger.client import LedgerClient
-from schemas.runtime.store import StoreConnection
+from schemas.runtime.valkey.store import StoreConnection
 from schemas.topics import OUTCOMES
 
 _LOG = logging.getLogger(__name__)

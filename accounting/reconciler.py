@@ -16,17 +16,16 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from accounting.earlier import LogUnreadable
-from schemas import keys
 from schemas.codec import decode_as
 from schemas.events import RequestFinished
 from schemas.failures import Transient
 from schemas.headers import event_headers
-from schemas.runtime.clock import Clock
-from schemas.runtime.ledger import answers, documents
+from schemas.ledger import answers, documents, keys
+from schemas.runtime.kafka.produce import Outgoing, Producer
 from schemas.runtime.ledger.client import LedgerClient
-from schemas.runtime.produce import Outgoing, Producer
-from schemas.runtime.store import StoreConnection
-from schemas.runtime.telemetry import Metrics
+from schemas.runtime.process.clock import Clock
+from schemas.runtime.process.telemetry import Metrics
+from schemas.runtime.valkey.store import StoreConnection
 from schemas.times import Times
 from schemas.topics import OUTCOMES
 

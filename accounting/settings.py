@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from schemas.runtime.settings import WorkerSettings
+from schemas.runtime.process.settings import WorkerSettings
 
 
 class AccountingSettings(WorkerSettings):

@@ -15,11 +15,11 @@ from schemas import topics
 from schemas.codec import encode
 from schemas.events import TableSnapshot
 from schemas.headers import event_headers
-from schemas.runtime.clock import Clock
-from schemas.runtime.ledger import answers, documents
+from schemas.ledger import answers, documents
+from schemas.ledger.errors import LedgerUnavailable
+from schemas.runtime.kafka.produce import Outgoing, ProduceFailed, Producer
 from schemas.runtime.ledger.client import LedgerClient
-from schemas.runtime.ledger.errors import LedgerUnavailable
-from schemas.runtime.produce import Outgoing, ProduceFailed, Producer
+from schemas.runtime.process.clock import Clock
 
 _LOG = logging.getLogger(__name__)
 

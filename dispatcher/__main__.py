@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dispatcher.app import create_app
 from dispatcher.settings import DispatcherSettings, backend_api_keys
-from schemas.runtime.process import run_worker
+from schemas.runtime.process.run import run_worker
 
 
 def main() -> None:

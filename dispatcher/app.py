@@ -6,30 +6,30 @@ import random
 from collections.abc import Mapping
 
 from dispatcher.abort import DrainCap
-from dispatcher.answering import Answering
-from dispatcher.backends import Backends
-from dispatcher.bodies import BodySource
-from dispatcher.claiming import Claiming
-from dispatcher.closing import Closing
-from dispatcher.dispatching import Dispatching
-from dispatcher.failover import Failover
-from dispatcher.health_report import HealthReport
-from dispatcher.leases import Leases
-from dispatcher.probes import Prober
-from dispatcher.recording import Recording
+from dispatcher.attempts.failover import Failover
+from dispatcher.backends.health_report import HealthReport
+from dispatcher.backends.probes import Prober
+from dispatcher.backends.registry import Backends
+from dispatcher.backends.slots import Slots
+from dispatcher.claims.claiming import Claiming
+from dispatcher.claims.leases import Leases
+from dispatcher.handler import Dispatching
 from dispatcher.settings import DispatcherSettings
-from dispatcher.slots import Slots
-from dispatcher.unreadable import Unreadable
-from dispatcher.upstreams import Upstreams
+from dispatcher.settlement.answering import Answering
+from dispatcher.settlement.closing import Closing
+from dispatcher.settlement.recording import Recording
+from dispatcher.settlement.unreadable import Unreadable
+from dispatcher.upstream.bodies import BodySource
+from dispatcher.upstream.upstreams import Upstreams
 from schemas import topics
-from schemas.runtime.bodies import Bodies
-from schemas.runtime.bus import cancel_channel_of
-from schemas.runtime.consume.flow import Bounds
-from schemas.runtime.outcome_lookup import OutcomeLookup
-from schemas.runtime.record_reader import RecordReader
-from schemas.runtime.results import Results
-from schemas.runtime.subscription import Subscription
-from schemas.runtime.worker import Worker, WorkerShape
+from schemas.runtime.kafka.consume.flow import Bounds
+from schemas.runtime.kafka.outcome_lookup import OutcomeLookup
+from schemas.runtime.kafka.record_reader import RecordReader
+from schemas.runtime.kafka.results import Results
+from schemas.runtime.process.worker import Worker, WorkerShape
+from schemas.runtime.valkey.bodies import Bodies
+from schemas.runtime.valkey.bus import cancel_channel_of
+from schemas.runtime.valkey.subscription import Subscription
 
 _SHAPE = WorkerShape(
     role="dispatcher",

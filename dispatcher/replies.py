@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from schemas.frames import Chunk, Frame, Started, Terminal
-from schemas.runtime.bus import Bus, Long
-from schemas.runtime.retry import retry_until
-from schemas.runtime.store import StoreUnavailable
+from schemas.runtime.process.retry import retry_until
+from schemas.runtime.valkey.bus import Bus, Long
+from schemas.runtime.valkey.store import StoreUnavailable
 
 _LOG = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from pydantic import Field
 
-from schemas.runtime.settings import WorkerSettings
+from schemas.runtime.process.settings import WorkerSettings
 
 
 class DispatcherSettings(WorkerSettings):

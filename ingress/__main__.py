@@ -7,10 +7,10 @@ import sys
 
 from ingress.app import create_app
 from ingress.settings import IngressSettings
-from schemas.runtime.collector import calm_collector
-from schemas.runtime.log_lines import configure_logging
-from schemas.runtime.loop_counts import loop_factory
-from schemas.runtime.settings import log_settings, read_settings
+from schemas.runtime.process.collector import calm_collector
+from schemas.runtime.process.log_lines import configure_logging
+from schemas.runtime.process.loop_counts import loop_factory
+from schemas.runtime.process.settings import log_settings, read_settings
 
 
 async def _run(settings: IngressSettings) -> int:

@@ -19,40 +19,40 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from ingress.admin.deps import AdminDeps
-from ingress.body_budget import BodyBudget
-from ingress.cancellations import Cancellations
-from ingress.claims import Claims
-from ingress.conditions import UNPRODUCED_S, Conditions
-from ingress.connections import Connections, connections_max
-from ingress.front_server import FrontServer, front_server
-from ingress.gate import Gate
-from ingress.health import Health
-from ingress.health_watch import HealthWatch
-from ingress.intake import Intake
+from ingress.endpoints.status import StatusRoutes
+from ingress.gatekeeper.body_budget import BodyBudget
+from ingress.gatekeeper.gate import Gate
+from ingress.gatekeeper.refusal_audit import RefusalAudit
+from ingress.health.conditions import UNPRODUCED_S, Conditions
+from ingress.health.document import Health
+from ingress.health.watch import HealthWatch
+from ingress.http.connections import Connections, connections_max
+from ingress.http.front_server import FrontServer, front_server
 from ingress.leaving import Leaving
-from ingress.placement import Placement
 from ingress.public import create_public_app
-from ingress.recollection import Recollection
-from ingress.refusal_audit import RefusalAudit
+from ingress.replies.silence import Silence
+from ingress.replies.waiters import Waiters
+from ingress.requests.cancellations import Cancellations
+from ingress.requests.claims import Claims
+from ingress.requests.intake import Intake
+from ingress.requests.placement import Placement
+from ingress.requests.recollection import Recollection
 from ingress.settings import IngressSettings
-from ingress.silence import Silence
-from ingress.status import StatusRoutes
-from ingress.waiters import Waiters
-from schemas.runtime.bodies import Bodies
-from schemas.runtime.bus import Bus, channel_of
-from schemas.runtime.clock import Clock
-from schemas.runtime.config import ConfigFeed, ConfigUnavailable
-from schemas.runtime.config_report import report_config
+from schemas.runtime.config.feed import ConfigFeed, ConfigUnavailable
+from schemas.runtime.config.report import report_config
+from schemas.runtime.kafka.outcome_lookup import OutcomeLookup
+from schemas.runtime.kafka.produce import Producer
+from schemas.runtime.kafka.record_reader import RecordReader
 from schemas.runtime.ledger.client import LedgerClient, ledger_store
-from schemas.runtime.ledger_time import LedgerTime
-from schemas.runtime.loop_counts import expose_loop
-from schemas.runtime.outcome_lookup import OutcomeLookup
-from schemas.runtime.produce import Producer
-from schemas.runtime.record_reader import RecordReader
-from schemas.runtime.store import StoreConnection, StoreError, StoreUnavailable
-from schemas.runtime.subscription import Subscription
-from schemas.runtime.tasks import keep_running
-from schemas.runtime.telemetry import Metrics
+from schemas.runtime.ledger.time_source import LedgerTime
+from schemas.runtime.process.clock import Clock
+from schemas.runtime.process.loop_counts import expose_loop
+from schemas.runtime.process.tasks import keep_running
+from schemas.runtime.process.telemetry import Metrics
+from schemas.runtime.valkey.bodies import Bodies
+from schemas.runtime.valkey.bus import Bus, channel_of
+from schemas.runtime.valkey.store import StoreConnection, StoreError, StoreUnavailable
+from schemas.runtime.valkey.subscription import Subscription
 from schemas.topics import AUDIT, BACKGROUND, CONFIG, REQUESTS
 
 _LOG = logging.getLogger(__name__)

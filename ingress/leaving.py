@@ -14,8 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from ingress.front_server import FrontServer
-from ingress.intake import Intake
+from ingress.http.front_server import FrontServer
+from ingress.requests.intake import Intake
 
 _LOG = logging.getLogger(__name__)
 

@@ -11,19 +11,19 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ingress import paths
-from ingress.auth import Caller
-from ingress.catalogue import find_model, model_object, usable_models
-from ingress.conversation import Conversation
-from ingress.edge import Edge
-from ingress.intake import Intake
-from ingress.jobs import JobRoutes, JobSubmission
-from ingress.orders import chat_order, inference_order
-from ingress.refusals import Refusal
-from ingress.responses import refusal_response
-from ingress.status import StatusRoutes
+from ingress.apis.catalogue import find_model, model_object, usable_models
+from ingress.apis.orders import chat_order, inference_order
+from ingress.auth.api_key import Caller
+from ingress.endpoints.conversation import Conversation
+from ingress.endpoints.jobs import JobRoutes, JobSubmission
+from ingress.endpoints.status import StatusRoutes
+from ingress.http import paths
+from ingress.http.edge import Edge
+from ingress.http.refusals import Refusal
+from ingress.http.responses import refusal_response
+from ingress.requests.intake import Intake
 from schemas.errors import ErrorCode
-from schemas.runtime.telemetry import Metrics
+from schemas.runtime.process.telemetry import Metrics
 
 
 def create_public_app(intake: Intake, status: StatusRoutes, metrics: Metrics) -> Starlette:

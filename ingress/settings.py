@@ -6,7 +6,7 @@ from typing import Final
 
 from pydantic import Field, SecretStr
 
-from schemas.runtime.settings import ProcessSettings
+from schemas.runtime.process.settings import ProcessSettings
 
 MIB: Final = 1024 * 1024
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from limiter_worker.app import create_app
 from limiter_worker.settings import LimiterSettings
-from schemas.runtime.process import run_worker
+from schemas.runtime.process.run import run_worker
 
 
 def main() -> None:

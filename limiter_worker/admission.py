@@ -37,14 +37,14 @@ from schemas.codec import UnknownSchema
 from schemas.errors import ErrorCode
 from schemas.failures import Failure
 from schemas.hold_facts import info_of
-from schemas.runtime.clock import Clock
-from schemas.runtime.config import ConfigFeed
-from schemas.runtime.consume.records import Record
-from schemas.runtime.ledger import answers
+from schemas.ledger import answers
+from schemas.ledger.documents import Decline
+from schemas.ledger.errors import LedgerUnavailable
+from schemas.runtime.config.feed import ConfigFeed
+from schemas.runtime.kafka.consume.records import Record
 from schemas.runtime.ledger.client import LedgerClient
-from schemas.runtime.ledger.documents import Decline
-from schemas.runtime.ledger.errors import LedgerUnavailable
-from schemas.runtime.telemetry import Metrics
+from schemas.runtime.process.clock import Clock
+from schemas.runtime.process.telemetry import Metrics
 from schemas.times import FULL
 
 _LOG = logging.getLogger(__name__)

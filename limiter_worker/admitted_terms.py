@@ -14,8 +14,8 @@ import msgspec
 from limiter_worker.accepted import Accepted
 from schemas.claim_check import is_elsewhere
 from schemas.events import Hold, PinnedPrice, RecordRef, RequestAdmitted
-from schemas.runtime.ledger.answers import Admitted
-from schemas.runtime.ledger.documents import Balance
+from schemas.ledger.answers import Admitted
+from schemas.ledger.documents import Balance
 
 _Price: TypeAlias = tuple[str, int, int, int]
 _Hold: TypeAlias = tuple[str, str, int, int | None, int, int]

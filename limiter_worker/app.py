@@ -19,10 +19,10 @@ from limiter_worker.terms import Defaults
 from limiter_worker.waiting_room import WaitingRoom
 from schemas import topics
 from schemas.events import RequestFinished
-from schemas.runtime.consume.flow import Bounds
-from schemas.runtime.outcome_lookup import OutcomeLookup, Unproved
-from schemas.runtime.telemetry import DEGRADED
-from schemas.runtime.worker import Worker, WorkerShape
+from schemas.runtime.kafka.consume.flow import Bounds
+from schemas.runtime.kafka.outcome_lookup import OutcomeLookup, Unproved
+from schemas.runtime.process.telemetry import DEGRADED
+from schemas.runtime.process.worker import Worker, WorkerShape
 
 _READ = (topics.REQUESTS, topics.BACKGROUND, *topics.DEFERRED_DELAYS_MS)
 _SHAPE = WorkerShape(

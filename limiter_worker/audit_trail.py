@@ -18,10 +18,10 @@ from limiter_worker.taken import Decided
 from schemas.audit import RefusalTally, Refused
 from schemas.events import AuditRecorded
 from schemas.failures import Failure
-from schemas.runtime.clock import Clock
-from schemas.runtime.consume.records import Record
-from schemas.runtime.log_lines import EVIDENCE
-from schemas.runtime.produce import Producer
+from schemas.runtime.kafka.consume.records import Record
+from schemas.runtime.kafka.produce import Producer
+from schemas.runtime.process.clock import Clock
+from schemas.runtime.process.log_lines import EVIDENCE
 
 _LOG = logging.getLogger(__name__)
 

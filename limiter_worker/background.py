@@ -17,8 +17,8 @@ from typing import Any, Final
 from limiter_worker.admission import Admission, Left
 from limiter_worker.taken import Taken
 from limiter_worker.turns import Turns
-from schemas.runtime.clock import Clock
-from schemas.runtime.consume.records import Record
+from schemas.runtime.kafka.consume.records import Record
+from schemas.runtime.process.clock import Clock
 
 _BATCH_MAX: Final = 256
 _BEHIND_PAUSE_S: Final = 0.05

@@ -20,16 +20,16 @@ from limiter_worker.verdicts import End, decide, end
 from schemas.errors import ErrorCode
 from schemas.failures import Poison, Transient
 from schemas.headers import passed_on
-from schemas.runtime.clock import Clock
-from schemas.runtime.consume.dead_letters import DeadLetters, TooManyDeadLetters
-from schemas.runtime.consume.records import Record
-from schemas.runtime.ledger import answers
+from schemas.ledger import answers
+from schemas.ledger.documents import Decline
+from schemas.ledger.errors import LedgerFault, LedgerUnavailable
+from schemas.runtime.kafka.consume.dead_letters import DeadLetters, TooManyDeadLetters
+from schemas.runtime.kafka.consume.records import Record
+from schemas.runtime.kafka.produce import Producer
 from schemas.runtime.ledger.client import LedgerClient
-from schemas.runtime.ledger.documents import Decline
-from schemas.runtime.ledger.errors import LedgerFault, LedgerUnavailable
-from schemas.runtime.produce import Producer
-from schemas.runtime.retry import retry_until
-from schemas.runtime.telemetry import Metrics
+from schemas.runtime.process.clock import Clock
+from schemas.runtime.process.retry import retry_until
+from schemas.runtime.process.telemetry import Metrics
 
 _LOG = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from limiter_worker.taken import Decided
 from limiter_worker.verdicts import End
 from schemas.events import RecordRef
 from schemas.failures import Transient
-from schemas.runtime.produce import Outgoing, Producer
+from schemas.runtime.kafka.produce import Outgoing, Producer
 
 _LOG = logging.getLogger(__name__)
 

@@ -17,9 +17,9 @@ from typing import Any, Final
 from limiter_worker.admission import Admission, Left
 from limiter_worker.taken import Taken
 from schemas.fair_queue import FairQueue
-from schemas.runtime.clock import Clock
-from schemas.runtime.consume.records import Record
-from schemas.runtime.ledger.documents import Decline
+from schemas.ledger.documents import Decline
+from schemas.runtime.kafka.consume.records import Record
+from schemas.runtime.process.clock import Clock
 
 BATCH_MAX: Final = 256
 _BATCHES_UNDER_WAY: Final = 4

@@ -17,7 +17,7 @@ from schemas.audit import Refused
 from schemas.codec import encode
 from schemas.events import AuditRecorded
 from schemas.headers import event_headers
-from schemas.runtime.produce import Headers, Outgoing
+from schemas.runtime.kafka.produce import Headers, Outgoing
 
 Decision: TypeAlias = Dispatch | End | Wait
 

@@ -13,8 +13,8 @@ from typing import Any, Final
 from limiter_worker.readiness import standing_of
 from limiter_worker.taken import Taken
 from limiter_worker.terms import UNAVAILABLE
-from schemas.runtime.clock import Clock
-from schemas.runtime.config import ConfigFeed
+from schemas.runtime.config.feed import ConfigFeed
+from schemas.runtime.process.clock import Clock
 
 _WAIT_S: Final = 10.0
 """How long a client on a connection waits for it; a job waits until its deadline."""

@@ -20,10 +20,10 @@ from schemas.frames import Frame, Terminal
 from schemas.headers import event_headers
 from schemas.hold_facts import Info
 from schemas.job_ends import usage_of
-from schemas.runtime.ledger import answers, documents
+from schemas.ledger import answers, documents
+from schemas.runtime.kafka.produce import Outgoing, Producer
 from schemas.runtime.ledger.client import LedgerClient
-from schemas.runtime.produce import Outgoing, Producer
-from schemas.runtime.telemetry import Metrics
+from schemas.runtime.process.telemetry import Metrics
 from schemas.times import FULL, Times
 
 _LOG = logging.getLogger(__name__)

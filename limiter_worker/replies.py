@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from schemas.claim_check import is_elsewhere
 from schemas.events import RequestAccepted
 from schemas.frames import Frame, Terminal
-from schemas.runtime.bodies import Bodies
-from schemas.runtime.bus import Bus
-from schemas.runtime.clock import Clock
-from schemas.runtime.store import StoreError, StoreUnavailable
-from schemas.runtime.telemetry import Metrics
+from schemas.runtime.process.clock import Clock
+from schemas.runtime.process.telemetry import Metrics
+from schemas.runtime.valkey.bodies import Bodies
+from schemas.runtime.valkey.bus import Bus
+from schemas.runtime.valkey.store import StoreError, StoreUnavailable
 
 _LOG = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from schemas.runtime.settings import WorkerSettings
+from schemas.runtime.process.settings import WorkerSettings
 
 
 class LimiterSettings(WorkerSettings):

@@ -9,9 +9,9 @@ from limiter_worker.deferral import Wait
 from limiter_worker.follow_ups import Decision, follow_up
 from limiter_worker.verdicts import Dispatch, End
 from schemas.headers import passed_on
-from schemas.runtime.consume.records import Record
-from schemas.runtime.ledger.documents import Decline
-from schemas.runtime.produce import Outgoing
+from schemas.ledger.documents import Decline
+from schemas.runtime.kafka.consume.records import Record
+from schemas.runtime.kafka.produce import Outgoing
 
 
 @dataclass(frozen=True, slots=True)

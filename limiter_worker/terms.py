@@ -14,12 +14,12 @@ from typing import Final
 from limiter_worker.accepted import Accepted
 from limiter_worker.admitted_terms import AdmittedTerms, admitted_terms
 from limiter_worker.periods import PeriodKind, period_at
-from schemas import keys
 from schemas.config_state import Snapshot
 from schemas.entities import Limits
 from schemas.events import PinnedPrice, RequestAccepted
+from schemas.ledger import keys
+from schemas.ledger.documents import Admit, Balance, Decline, Lease, Rate, Unit
 from schemas.money import TokenCounts, cost_nano_usd, nano_usd
-from schemas.runtime.ledger.documents import Admit, Balance, Decline, Lease, Rate, Unit
 
 _MINUTE_S = 60
 

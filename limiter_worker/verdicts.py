@@ -15,8 +15,8 @@ from schemas.errors import ERRORS, ErrorCode
 from schemas.events import Denial, RequestAccepted, RequestAdmitted, RequestFinished
 from schemas.frames import Terminal
 from schemas.ids import uuid7_time_ms
-from schemas.runtime.ledger import answers
-from schemas.runtime.ledger.documents import DeclineReason
+from schemas.ledger import answers
+from schemas.ledger.documents import DeclineReason
 
 Decidable: TypeAlias = (
     answers.Admitted | answers.Limited | answers.Refused | answers.Contended | answers.Declined

@@ -17,8 +17,8 @@ from typing import Any
 from limiter_worker.admission import Admission
 from limiter_worker.deferral import Waiters
 from limiter_worker.taken import Taken
-from schemas.runtime.clock import Clock
-from schemas.runtime.consume.records import Record
+from schemas.runtime.kafka.consume.records import Record
+from schemas.runtime.process.clock import Clock
 
 _RECORDS_MAX = 16_384
 _BYTES_MAX = 128 * 1024 * 1024

@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from deploy.cli.output import CommandFailed
-from deploy.local.state import UserFolders
+from deploy.embedded.state import UserFolders
 
 _ADMIN_PATH = "/admin/v1"
 

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import NoReturn
 
-from deploy.cli import (
+from deploy.cli.command import Call, Commands
+from deploy.cli.commands import (
     audit,
     backends,
     config,
@@ -30,7 +31,6 @@ from deploy.cli import (
     up,
     usage,
 )
-from deploy.cli.command import Call, Commands
 from deploy.cli.output import CommandFailed, Exit, Output
 from schemas.printable import printable
 

@@ -31,9 +31,9 @@ from ingress.admin.request_routes import RequestRoutes
 from ingress.admin.status_routes import StatusRoutes
 from ingress.admin.usage_routes import UsageRoutes
 from schemas.errors import ErrorCode
-from schemas.runtime.ledger.errors import LedgerUnavailable
-from schemas.runtime.produce import ProduceFailed
-from schemas.runtime.store import StoreUnavailable
+from schemas.ledger.errors import LedgerUnavailable
+from schemas.runtime.kafka.produce import ProduceFailed
+from schemas.runtime.valkey.store import StoreUnavailable
 
 _LOG = logging.getLogger(__name__)
 

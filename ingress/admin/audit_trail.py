@@ -15,8 +15,8 @@ import msgspec
 from schemas.codec import encode
 from schemas.events import AuditRecorded, RecordRef
 from schemas.headers import event_headers
-from schemas.runtime.log_lines import EVIDENCE
-from schemas.runtime.produce import Outgoing, ProduceFailed
+from schemas.runtime.kafka.produce import Outgoing, ProduceFailed
+from schemas.runtime.process.log_lines import EVIDENCE
 from schemas.topics import AUDIT
 
 _LOG = logging.getLogger(__name__)

@@ -22,8 +22,8 @@ from schemas.config_state import ADOPTION
 from schemas.errors import ErrorCode
 from schemas.events import AuditRecorded, ConfigEntry, RecordRef
 from schemas.headers import event_headers
-from schemas.runtime.clock import random_bytes
-from schemas.runtime.produce import Outgoing
+from schemas.runtime.kafka.produce import Outgoing
+from schemas.runtime.process.clock import random_bytes
 from schemas.topics import CONFIG
 
 _LEASE_DEADLINE_S = 5.0

@@ -32,8 +32,8 @@ from ingress.admin.log_positions import newest_of, positions_of, records_at
 from ingress.admin.refusal import Refusal, problem_response
 from schemas.errors import ErrorCode
 from schemas.events import AuditRecorded, RecordRef
-from schemas.keys import dead_letter_retried
-from schemas.runtime.produce import Outgoing, ProduceFailed, Producer
+from schemas.ledger.keys import dead_letter_retried
+from schemas.runtime.kafka.produce import Outgoing, ProduceFailed, Producer
 from schemas.topics import TOPICS
 
 _LIMIT_DEFAULT = 10

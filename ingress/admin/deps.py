@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ingress.settings import IngressSettings
-from schemas.runtime.clock import Clock
-from schemas.runtime.config import ConfigFeed
-from schemas.runtime.produce import Producer
-from schemas.runtime.store import StoreConnection
+from schemas.runtime.config.feed import ConfigFeed
+from schemas.runtime.kafka.produce import Producer
+from schemas.runtime.process.clock import Clock
+from schemas.runtime.valkey.store import StoreConnection
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from schemas.keys import BACKEND_HEALTH
-from schemas.runtime.config_report import LIVE_WITHIN_S
-from schemas.runtime.store import StoreConnection, StoreError, StoreUnavailable, text_pairs
+from schemas.ledger.keys import BACKEND_HEALTH
+from schemas.runtime.config.report import LIVE_WITHIN_S
+from schemas.runtime.valkey.store import StoreConnection, StoreError, StoreUnavailable, text_pairs
 
 
 class Report(msgspec.Struct, frozen=True):

@@ -23,7 +23,7 @@ from ingress.admin.propagation import wait_until_applied
 from ingress.admin.refusal import Refusal, problem_response
 from schemas.errors import ErrorCode
 from schemas.ids import KEY_RANDOM_BYTES
-from schemas.runtime.clock import random_bytes
+from schemas.runtime.process.clock import random_bytes
 
 _APPLIED_DEADLINE_S = 10.0
 

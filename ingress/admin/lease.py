@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from schemas.keys import CONFIG_LEASE
-from schemas.runtime.store import StoreConnection, StoreError, StoreUnavailable
+from schemas.ledger.keys import CONFIG_LEASE
+from schemas.runtime.valkey.store import StoreConnection, StoreError, StoreUnavailable
 
 _LOG = logging.getLogger(__name__)
 

@@ -11,11 +11,10 @@ from typing import TypeAlias
 import msgspec
 
 from ingress.admin.verify import OrgKeys, OrgTables, tables_of
-from schemas import keys
-from schemas.runtime.ledger import calls
-from schemas.runtime.ledger.answers import Snapshot, UnbookedAttempt
-from schemas.runtime.ledger.documents import Booking, ListUnbooked, TakeSnapshot
-from schemas.runtime.store import StoreConnection
+from schemas.ledger import calls, keys
+from schemas.ledger.answers import Snapshot, UnbookedAttempt
+from schemas.ledger.documents import Booking, ListUnbooked, TakeSnapshot
+from schemas.runtime.valkey.store import StoreConnection
 
 _TABLES = "{*}:[btu]:*"
 _KEYS_PER_SCAN = 2_000

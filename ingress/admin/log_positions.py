@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
-from schemas.runtime.clock import Clock
-from schemas.runtime.topic_admin import list_topics
+from schemas.runtime.kafka.topic_admin import list_topics
+from schemas.runtime.process.clock import Clock
 from schemas.topics import MAX_RECORD_BYTES
 
 _POLL_MS = 200

@@ -15,7 +15,7 @@ from typing import Literal
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from ingress.admin.log_positions import free_consumer
-from schemas.runtime.clock import Clock
+from schemas.runtime.process.clock import Clock
 
 _POLL_MS = 200
 _RECORDS_PER_POLL = 500

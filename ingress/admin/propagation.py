@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from schemas.keys import CONFIG_APPLIED
-from schemas.runtime.clock import Clock
-from schemas.runtime.config_report import LIVE_WITHIN_S
-from schemas.runtime.store import StoreConnection, text_pairs
+from schemas.ledger.keys import CONFIG_APPLIED
+from schemas.runtime.config.report import LIVE_WITHIN_S
+from schemas.runtime.process.clock import Clock
+from schemas.runtime.valkey.store import StoreConnection, text_pairs
 
 _POLL_S = 0.02
 

@@ -28,11 +28,11 @@ from ingress.admin.reconcile import (
 )
 from ingress.admin.refusal import Refusal, problem_response
 from ingress.admin.verify import balance_differences
-from schemas import keys
 from schemas.codec import UNDECODABLE, decode
 from schemas.errors import ErrorCode
 from schemas.events import AttemptAdjusted, RecordRef, RequestFinished, UsageRecorded
-from schemas.runtime.topic_admin import list_topics
+from schemas.ledger import keys
+from schemas.runtime.kafka.topic_admin import list_topics
 from schemas.topics import OUTCOMES, USAGE_RECORDS
 
 _PARAMETERS: Final = {"from", "to"}

@@ -17,8 +17,8 @@ from ingress.admin.timeline import Found
 from schemas.audit import is_about
 from schemas.codec import UNDECODABLE, decode
 from schemas.events import AuditRecorded, RecordRef, RequestAccepted
-from schemas.runtime.produce import partition_of
-from schemas.runtime.topic_admin import list_topics
+from schemas.runtime.kafka.produce import partition_of
+from schemas.runtime.kafka.topic_admin import list_topics
 from schemas.topics import TOPICS
 
 _CLOCK_SKEW_MS = 2_000

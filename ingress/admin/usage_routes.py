@@ -22,8 +22,8 @@ from ingress.admin.usage_table import (
     cells_of,
     hours_between,
 )
-from schemas import keys
 from schemas.errors import ErrorCode
+from schemas.ledger import keys
 
 _PARAMETERS = {"from", "to", "by", "org"}
 _DEFAULT_SPAN = timedelta(hours=24)

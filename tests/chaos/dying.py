@@ -13,13 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from dispatcher.upstreams import Upstreams
+from dispatcher.upstream.upstreams import Upstreams
 from schemas import topics
 from schemas.frames import Chunk, Terminal
-from schemas.runtime.bus import Bus
-from schemas.runtime.ledger import answers
+from schemas.ledger import answers
+from schemas.runtime.kafka.produce import Producer
 from schemas.runtime.ledger.client import LedgerClient
-from schemas.runtime.produce import Producer
+from schemas.runtime.valkey.bus import Bus
 
 MID_CALL_S: Final = 0.3
 _BEFORE_OUTCOME: Final = "after the terminal frame, before the outcome"

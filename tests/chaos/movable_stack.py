@@ -19,9 +19,9 @@ from typing import Any
 
 import httpx
 
-from deploy.local.process import ProcessSpec, Progress
-from deploy.local.stack import Stack, StackOptions
-from deploy.local.state import UserFolders
+from deploy.embedded.process import ProcessSpec, Progress
+from deploy.embedded.stack import Stack, StackOptions
+from deploy.embedded.state import UserFolders
 from tests.fakes.behaviour import PLAIN_MODEL
 from tests.fakes.running_backend import RunningBackend, running_backend
 

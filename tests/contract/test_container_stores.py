@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from deploy.local import kafka, valkey
-from deploy.local.kafka_jars import KAFKA_VERSION
+from deploy.embedded import kafka, valkey
+from deploy.embedded.kafka_jars import KAFKA_VERSION
 from tests.contract.container_files import services
 
 

@@ -16,21 +16,21 @@ import pytest
 from accounting.settings import AccountingSettings
 from deploy.cli.address import Addresses
 from deploy.cli.main import create_parser
+from deploy.desired_state.document import read_desired_state
 from deploy.docker.ready import is_ready
-from deploy.local import example_backend, roles
-from deploy.local.desired_state import read_desired_state
-from deploy.local.environment import variables_of
-from deploy.local.ports import choose_ports
+from deploy.embedded import example_backend, roles
+from deploy.embedded.environment import variables_of
+from deploy.embedded.ports import choose_ports
 from dispatcher.settings import DispatcherSettings
-from ingress import paths
 from ingress.admin.entities import KIND_OF_PATH
+from ingress.http import paths
 from ingress.settings import IngressSettings
 from limiter_worker.settings import LimiterSettings
 from schemas.config_state import ConfigState
 from schemas.events import ConfigEntry
-from schemas.runtime.clock import Clock
-from schemas.runtime.settings import ProcessSettings, WorkerSettings
-from schemas.runtime.telemetry import Metrics, StatusPages
+from schemas.runtime.process.clock import Clock
+from schemas.runtime.process.settings import ProcessSettings, WorkerSettings
+from schemas.runtime.process.telemetry import Metrics, StatusPages
 from tests.contract.container_files import (
     COMPOSE_FILE,
     DOCKER,

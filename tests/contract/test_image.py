@@ -33,7 +33,7 @@ for role in sys.argv[2].split(","):
     for module in pkgutil.walk_packages(package.__path__, role + "."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
-import deploy.cli.config_plan, deploy.docker.ready, deploy.local.example_backend
+import deploy.desired_state.plan, deploy.docker.ready, deploy.embedded.example_backend
 from deploy.cli.main import create_parser
 create_parser().parse_args(["topics", "apply"])
 """

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from schemas import events, topics
 from schemas.errors import ERRORS, ErrorCode
 from schemas.metrics import METRICS, MetricName
-from schemas.runtime.telemetry import Metrics
+from schemas.runtime.process.telemetry import Metrics
 from schemas.times import LedgerTimes, Times
 from tests.contract.calls_in_code import ROOT, method_calls, parsed_files
 

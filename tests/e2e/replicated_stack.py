@@ -10,7 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-from deploy.local.up import UpOptions, run_up
+from deploy.embedded.up import UpOptions, run_up
 
 
 def main() -> int:

@@ -10,7 +10,7 @@ from collections import Counter
 import httpx
 import pytest
 
-from schemas.runtime.produce import partition_of
+from schemas.runtime.kafka.produce import partition_of
 from tests.e2e.conftest import MakeKey, Oracle
 from tests.e2e.gateway_client import GatewayClient, Reply, steer
 from tests.e2e.ledger_view import LedgerView

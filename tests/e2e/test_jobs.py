@@ -15,7 +15,7 @@ import pytest_asyncio
 
 from schemas.events import RequestFinished
 from schemas.ids import uuid7
-from schemas.runtime.outcome_lookup import Absent, InLog, OutcomeLookup
+from schemas.runtime.kafka.outcome_lookup import Absent, InLog, OutcomeLookup
 from tests.e2e.conftest import Grant, MakeKey, Oracle
 from tests.e2e.gateway_client import MODEL, steer
 from tests.e2e.jobs_api import DONE_WITHIN_S, chat, jobs_client, until, until_ended

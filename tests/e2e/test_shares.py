@@ -15,7 +15,7 @@ from confluent_kafka import Producer
 from schemas.codec import encode
 from schemas.events import RequestAccepted
 from schemas.ids import uuid7
-from schemas.runtime.clock import random_bytes
+from schemas.runtime.process.clock import random_bytes
 from tests.e2e.conftest import Grant, MakeKey, Oracle
 from tests.e2e.gateway_client import MODEL, GatewayClient, Reply, steer
 from tests.e2e.kafka_log import KafkaLog, LogRecord

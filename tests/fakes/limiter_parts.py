@@ -25,16 +25,16 @@ from schemas.config_state import Snapshot
 from schemas.events import Event, RecordRef, RequestAccepted
 from schemas.failures import Failure
 from schemas.frames import Frame
-from schemas.runtime.bus import Bus
-from schemas.runtime.clock import Clock
-from schemas.runtime.config import ConfigFeed
-from schemas.runtime.consume.dead_letters import DeadLetters
-from schemas.runtime.consume.records import Record
-from schemas.runtime.ledger import answers, documents
+from schemas.ledger import answers, documents
+from schemas.ledger.model.ledger import LedgerModel
+from schemas.runtime.config.feed import ConfigFeed
+from schemas.runtime.kafka.consume.dead_letters import DeadLetters
+from schemas.runtime.kafka.consume.records import Record
+from schemas.runtime.kafka.produce import Outgoing, Producer
 from schemas.runtime.ledger.client import LedgerClient
-from schemas.runtime.ledger.model import LedgerModel
-from schemas.runtime.produce import Outgoing, Producer
-from schemas.runtime.telemetry import Metrics
+from schemas.runtime.process.clock import Clock
+from schemas.runtime.process.telemetry import Metrics
+from schemas.runtime.valkey.bus import Bus
 from schemas.topics import REQUESTS
 
 _UNLIMITED = Defaults(1e6, 1_000_000, in_flight=1_000_000)

@@ -21,9 +21,9 @@ from typing import Any, cast
 
 import uvloop
 
-from dispatcher.attempt import AttemptResult
-from dispatcher.token_counts import TokenCounter
-from dispatcher.upstreams import Upstreams
+from dispatcher.attempts.attempt import AttemptResult
+from dispatcher.attempts.token_counts import TokenCounter
+from dispatcher.upstream.upstreams import Upstreams
 from tests.fuzz.mutations import Answer, answer
 from tests.unit.dispatcher.attempt_scene import FakeBus, asking_for, attempt_run
 from tests.unit.dispatcher.scripted_backend import choice_of, upstreams

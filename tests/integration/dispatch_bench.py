@@ -16,19 +16,18 @@ import msgspec
 
 from accounting.booking import entry_of
 from dispatcher.abort import DrainCap
-from dispatcher.answering import Answering
-from dispatcher.backends import Backends
-from dispatcher.bodies import BodySource
-from dispatcher.claiming import Claiming
-from dispatcher.closing import Closing
-from dispatcher.dispatching import Dispatching
-from dispatcher.failover import Failover
-from dispatcher.leases import Leases
-from dispatcher.recording import Recording
-from dispatcher.slots import Slots
-from dispatcher.unreadable import Unreadable
-from dispatcher.upstreams import Upstreams
-from schemas import keys
+from dispatcher.attempts.failover import Failover
+from dispatcher.backends.registry import Backends
+from dispatcher.backends.slots import Slots
+from dispatcher.claims.claiming import Claiming
+from dispatcher.claims.leases import Leases
+from dispatcher.handler import Dispatching
+from dispatcher.settlement.answering import Answering
+from dispatcher.settlement.closing import Closing
+from dispatcher.settlement.recording import Recording
+from dispatcher.settlement.unreadable import Unreadable
+from dispatcher.upstream.bodies import BodySource
+from dispatcher.upstream.upstreams import Upstreams
 from schemas.claim_check import without_payload
 from schemas.codec import decode, decode_as, encode
 from schemas.config_state import Snapshot
@@ -44,19 +43,19 @@ from schemas.events import (
 from schemas.failures import Poison
 from schemas.frames import Frame
 from schemas.hold_facts import info_of
-from schemas.runtime.bodies import Bodies
-from schemas.runtime.bus import Bus
-from schemas.runtime.clock import Clock
-from schemas.runtime.config import ConfigFeed
-from schemas.runtime.consume.dead_letters import DeadLetters
-from schemas.runtime.consume.records import Record
-from schemas.runtime.ledger import documents
+from schemas.ledger import documents, keys
+from schemas.runtime.config.feed import ConfigFeed
+from schemas.runtime.kafka.consume.dead_letters import DeadLetters
+from schemas.runtime.kafka.consume.records import Record
+from schemas.runtime.kafka.outcome_lookup import Absent, Ending, OutcomeLookup
+from schemas.runtime.kafka.produce import Outgoing, Producer
+from schemas.runtime.kafka.record_reader import RecordReader, RecordUnreadable
+from schemas.runtime.kafka.results import Results
 from schemas.runtime.ledger.client import LedgerClient, ledger_store
-from schemas.runtime.outcome_lookup import Absent, Ending, OutcomeLookup
-from schemas.runtime.produce import Outgoing, Producer
-from schemas.runtime.record_reader import RecordReader, RecordUnreadable
-from schemas.runtime.results import Results
-from schemas.runtime.telemetry import Metrics
+from schemas.runtime.process.clock import Clock
+from schemas.runtime.process.telemetry import Metrics
+from schemas.runtime.valkey.bodies import Bodies
+from schemas.runtime.valkey.bus import Bus
 from schemas.topics import OUTCOMES
 from tests.integration.ledger_server import LedgerServer
 from tests.unit.dispatcher.scripted_backend import Answer, backend

@@ -13,11 +13,11 @@ import time
 from pathlib import Path
 
 from schemas import codec, topics
-from schemas.runtime.consume.flow import Bounds
-from schemas.runtime.consume.records import Record
-from schemas.runtime.process import run_worker
-from schemas.runtime.settings import WorkerSettings
-from schemas.runtime.worker import Worker, WorkerShape
+from schemas.runtime.kafka.consume.flow import Bounds
+from schemas.runtime.kafka.consume.records import Record
+from schemas.runtime.process.run import run_worker
+from schemas.runtime.process.settings import WorkerSettings
+from schemas.runtime.process.worker import Worker, WorkerShape
 
 _SHAPE = WorkerShape(role="member", produces=(topics.dead_letters_of(topics.REQUESTS),))
 

@@ -7,8 +7,8 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
-from schemas.runtime.ledger import answers, calls
-from schemas.runtime.ledger.documents import (
+from schemas.ledger import answers, calls
+from schemas.ledger.documents import (
     Admit,
     Balance,
     Cancel,

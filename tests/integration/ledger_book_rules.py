@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
-from schemas.runtime.ledger import answers, calls
-from schemas.runtime.ledger.documents import (
+from schemas.ledger import answers, calls
+from schemas.ledger.documents import (
     Book,
     Booking,
     Claim,

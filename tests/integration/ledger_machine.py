@@ -8,9 +8,9 @@ import msgspec
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from schemas.runtime.ledger.calls import Call
-from schemas.runtime.ledger.documents import Balance, Rate
-from schemas.runtime.ledger.model import LedgerModel
+from schemas.ledger.calls import Call
+from schemas.ledger.documents import Balance, Rate
+from schemas.ledger.model.ledger import LedgerModel
 from tests.integration.ledger_state import FLOWS, Store, modelled_state, stored_state
 
 A = TypeVar("A")

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any, TypeAlias
 
-from schemas.runtime.ledger.model import LedgerModel
-from schemas.runtime.ledger.model_attempts import Attempt
+from schemas.ledger.model.attempts import Attempt
+from schemas.ledger.model.ledger import LedgerModel
 
 Store: TypeAlias = Any
 """A synchronous redis client, whose replies are unions that no caller can narrow."""

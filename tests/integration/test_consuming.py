@@ -21,9 +21,9 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from deploy.local.stack import Stack
+from deploy.embedded.stack import Stack
 from schemas import topics
-from schemas.runtime.topic_admin import apply_topics
+from schemas.runtime.kafka.topic_admin import apply_topics
 from tests.integration.ledger_server import free_port
 from tests.integration.test_embedded_stack import infrastructure
 

@@ -13,14 +13,14 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from dispatcher import closing as closing_module
-from dispatcher.attempt import AttemptRun
+from dispatcher.attempts.attempt import AttemptRun
+from dispatcher.settlement import closing as closing_module
 from schemas.codec import encode
 from schemas.events import RequestAdmitted
 from schemas.failures import Poison
 from schemas.frames import Terminal
-from schemas.runtime.consume.records import Record
-from schemas.runtime.ledger.errors import LedgerFault
+from schemas.ledger.errors import LedgerFault
+from schemas.runtime.kafka.consume.records import Record
 from schemas.topics import dead_letters_of
 from tests.integration.dispatch_bench import HELD_NANO_USD, Bench, Handed, bench
 from tests.integration.ledger_server import LedgerServer

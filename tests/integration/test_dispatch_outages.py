@@ -13,17 +13,17 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from dispatcher.settlement import Ending, Job, outcome
-from schemas import keys
+from dispatcher.amounts import outcome
+from dispatcher.work import Ending, Job
 from schemas.codec import decode_as, encode
 from schemas.errors import ErrorCode
 from schemas.events import RequestAccepted, RequestAdmitted
 from schemas.frames import Chunk, Started, Terminal
 from schemas.headers import event_headers
 from schemas.hold_facts import info_of
-from schemas.runtime.ledger import answers, documents
-from schemas.runtime.ledger.errors import LedgerFault
-from schemas.runtime.produce import Outgoing
+from schemas.ledger import answers, documents, keys
+from schemas.ledger.errors import LedgerFault
+from schemas.runtime.kafka.produce import Outgoing
 from schemas.topics import OUTCOMES
 from tests.integration.dispatch_bench import HELD_NANO_USD, Bench, Handed, bench
 from tests.integration.ledger_server import LedgerServer

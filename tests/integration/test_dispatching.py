@@ -15,9 +15,9 @@ from aiohttp import web
 from schemas.config_state import Snapshot
 from schemas.events import RequestAdmitted
 from schemas.frames import Chunk, Terminal
-from schemas.runtime.bus import cancel_channel_of
-from schemas.runtime.ledger import answers, documents
-from schemas.runtime.subscription import Subscription
+from schemas.ledger import answers, documents
+from schemas.runtime.valkey.bus import cancel_channel_of
+from schemas.runtime.valkey.subscription import Subscription
 from tests.integration.dispatch_bench import (
     CONFIG_OFFSET,
     HELD_NANO_USD,

@@ -16,10 +16,10 @@ import pytest
 import redis.asyncio as redis
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from deploy.local.problem import StackError
-from deploy.local.process import Progress
-from deploy.local.stack import Stack, StackOptions
-from deploy.local.state import UserFolders
+from deploy.embedded.problem import StackError
+from deploy.embedded.process import Progress
+from deploy.embedded.stack import Stack, StackOptions
+from deploy.embedded.state import UserFolders
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from schemas.runtime import bodies
-from schemas.runtime.bodies import Bodies, body_key
-from schemas.runtime.bus import Bus
+from schemas.runtime.valkey import bodies
+from schemas.runtime.valkey.bodies import Bodies, body_key
+from schemas.runtime.valkey.bus import Bus
 from tests.integration.dispatch_bench import bench
 from tests.integration.ledger_server import LedgerServer
 from tests.unit.examples import NOW_MS, accepted

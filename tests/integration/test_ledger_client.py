@@ -11,10 +11,8 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
-from schemas import keys
-from schemas.runtime.ledger import answers
-from schemas.runtime.ledger.client import LedgerClient, ledger_store
-from schemas.runtime.ledger.documents import (
+from schemas.ledger import answers, keys
+from schemas.ledger.documents import (
     Admit,
     Balance,
     Book,
@@ -30,8 +28,9 @@ from schemas.runtime.ledger.documents import (
     TakeSnapshot,
     UsageLine,
 )
-from schemas.runtime.ledger.errors import LedgerNotReady, LedgerUnavailable
-from schemas.runtime.store import StoreConnection
+from schemas.ledger.errors import LedgerNotReady, LedgerUnavailable
+from schemas.runtime.ledger.client import LedgerClient, ledger_store
+from schemas.runtime.valkey.store import StoreConnection
 from tests.integration.ledger_server import LedgerServer
 
 DAY_MS = 86_400_000

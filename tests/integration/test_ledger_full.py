@@ -11,11 +11,9 @@ import pytest_asyncio
 from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError
 
-from schemas import keys
 from schemas.failures import Failure
-from schemas.runtime.ledger import answers
-from schemas.runtime.ledger.client import LedgerClient, ledger_store
-from schemas.runtime.ledger.documents import (
+from schemas.ledger import answers, keys
+from schemas.ledger.documents import (
     Admit,
     Balance,
     Book,
@@ -39,9 +37,10 @@ from schemas.runtime.ledger.documents import (
     TakeSnapshot,
     UsageLine,
 )
-from schemas.runtime.ledger.errors import LedgerFull
-from schemas.runtime.reports import report
-from schemas.runtime.store import StoreConnection
+from schemas.ledger.errors import LedgerFull
+from schemas.runtime.ledger.client import LedgerClient, ledger_store
+from schemas.runtime.valkey.reports import report
+from schemas.runtime.valkey.store import StoreConnection
 from tests.integration.ledger_server import LedgerServer
 
 DAY_MS = 86_400_000

@@ -12,7 +12,7 @@ import redis
 
 from schemas.runtime.ledger import script
 from schemas.runtime.ledger.client import LedgerClient, ledger_store
-from schemas.runtime.store import StoreUnavailable
+from schemas.runtime.valkey.store import StoreUnavailable
 from tests.integration.ledger_server import LedgerServer
 
 

@@ -12,10 +12,8 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
-from schemas import keys
-from schemas.runtime.ledger import answers
-from schemas.runtime.ledger.client import LedgerClient, ledger_store
-from schemas.runtime.ledger.documents import (
+from schemas.ledger import answers, keys
+from schemas.ledger.documents import (
     Admit,
     Book,
     Claim,
@@ -27,6 +25,7 @@ from schemas.runtime.ledger.documents import (
     Release,
     Start,
 )
+from schemas.runtime.ledger.client import LedgerClient, ledger_store
 from tests.integration.ledger_server import LedgerServer
 
 DAY_MS = 86_400_000

@@ -10,10 +10,9 @@ import pytest
 import redis
 from msgspec.structs import replace
 
-from schemas import keys
-from schemas.runtime.ledger import answers, calls
-from schemas.runtime.ledger.calls import Call
-from schemas.runtime.ledger.documents import (
+from schemas.ledger import answers, calls, keys
+from schemas.ledger.calls import Call
+from schemas.ledger.documents import (
     Admit,
     Balance,
     Book,

@@ -16,8 +16,8 @@ import redis
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from schemas.runtime.ledger import calls
-from schemas.runtime.ledger.documents import (
+from schemas.ledger import calls
+from schemas.ledger.documents import (
     Admit,
     Balance,
     Booking,
@@ -27,7 +27,7 @@ from schemas.runtime.ledger.documents import (
     Start,
     TakeSnapshot,
 )
-from schemas.runtime.ledger.model import LedgerModel
+from schemas.ledger.model.ledger import LedgerModel
 from schemas.runtime.ledger.script import library
 from tests.integration.ledger_book_rules import BookRules
 from tests.integration.ledger_machine import BASE_MS

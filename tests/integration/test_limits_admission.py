@@ -25,9 +25,9 @@ from schemas.events import (
     RequestAdmitted,
     RequestFinished,
 )
-from schemas.runtime.clock import Clock
-from schemas.runtime.ledger import answers, documents
+from schemas.ledger import answers, documents
 from schemas.runtime.ledger.client import LedgerClient, ledger_store
+from schemas.runtime.process.clock import Clock
 from schemas.topics import AUDIT, DEFERRED_1S, DISPATCH, OUTCOMES, REQUESTS
 from tests.fakes.limiter_parts import FakeConfig, Limiter
 from tests.integration.ledger_server import LedgerServer

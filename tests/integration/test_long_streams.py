@@ -11,8 +11,8 @@ import pytest
 from dispatcher import replies
 from dispatcher.replies import ReplyStream
 from schemas.frames import Chunk, Started, Terminal
-from schemas.runtime import bus as bus_module
-from schemas.runtime.bus import Bus, stream_of
+from schemas.runtime.valkey import bus as bus_module
+from schemas.runtime.valkey.bus import Bus, stream_of
 from tests.integration.ledger_server import LedgerServer
 
 _KIB = 1024

@@ -12,9 +12,10 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import OffsetAndMetadata
 from redis.asyncio import Redis
 
-from deploy.local.stack import Stack
-from schemas import keys, topics
-from schemas.runtime.topic_admin import apply_topics
+from deploy.embedded.stack import Stack
+from schemas import topics
+from schemas.ledger import keys
+from schemas.runtime.kafka.topic_admin import apply_topics
 from tests.integration.test_consuming import Member, log, member
 
 pytestmark = pytest.mark.timeout(180)

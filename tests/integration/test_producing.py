@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from schemas.events import RecordRef
-from schemas.runtime.produce import Outgoing, Producer, ProduceRefused
+from schemas.runtime.kafka.produce import Outgoing, Producer, ProduceRefused
 from tests.integration.test_embedded_stack import infrastructure
 
 pytestmark = pytest.mark.timeout(120)

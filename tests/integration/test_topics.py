@@ -9,7 +9,7 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from schemas.runtime.topic_admin import PartitionCountChanged, apply_topics
+from schemas.runtime.kafka.topic_admin import PartitionCountChanged, apply_topics
 from schemas.topics import OUTCOMES, REQUESTS, TOPICS
 from tests.integration.test_embedded_stack import infrastructure
 

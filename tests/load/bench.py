@@ -23,12 +23,12 @@ from pathlib import Path
 
 import httpx
 
-from deploy.local import seed
-from deploy.local.ports import HOST
-from deploy.local.process import Progress
-from deploy.local.roles import ROLES
-from deploy.local.stack import Stack, StackOptions
-from deploy.local.state import UserFolders
+from deploy.embedded import seed
+from deploy.embedded.ports import HOST
+from deploy.embedded.process import Progress
+from deploy.embedded.roles import ROLES
+from deploy.embedded.stack import Stack, StackOptions
+from deploy.embedded.state import UserFolders
 from tests.fakes.behaviour import PLAIN_MODEL
 from tests.fakes.running_backend import RunningBackend, running_backend
 from tests.load.closed import run_closed

@@ -15,10 +15,10 @@ from typing import Any
 
 import httpx
 
-from deploy.local.process import Progress
-from deploy.local.stack import Stack, StackOptions
-from deploy.local.state import UserFolders
-from schemas.runtime.produce import partition_of
+from deploy.embedded.process import Progress
+from deploy.embedded.stack import Stack, StackOptions
+from deploy.embedded.state import UserFolders
+from schemas.runtime.kafka.produce import partition_of
 from tests.fakes.behaviour import PLAIN_MODEL
 from tests.fakes.running_backend import RunningBackend, running_backend
 

@@ -12,12 +12,12 @@ from tests.contract.calls_in_code import PACKAGES, ROOT, parsed_files
 _FILE_LINES_MAX = 400
 _FUNCTION_LINES_MAX = 70
 _SHELL = {
-    "os.environ": {"dispatcher/settings.py", "deploy/local/up.py"},
-    "time.time": {"deploy/local/example_backend.py"},
-    "time.time_ns": {"schemas/runtime/clock.py"},
+    "os.environ": {"dispatcher/settings.py", "deploy/embedded/up.py"},
+    "time.time": {"deploy/embedded/example_backend.py"},
+    "time.time_ns": {"schemas/runtime/process/clock.py"},
     "datetime.now": set[str](),
     "uuid.uuid4": set[str](),
-    "os.urandom": {"schemas/runtime/clock.py"},
+    "os.urandom": {"schemas/runtime/process/clock.py"},
 }
 """What reads the world, and the only files that may. Everything else is handed the values."""
 

@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from schemas.failures import Failure
-from schemas.runtime.ledger import answers, calls, documents
-from schemas.runtime.ledger.calls import Call
-from schemas.runtime.ledger.errors import LedgerFault, LedgerNotReady, error_of
+from schemas.ledger import answers, calls, documents
+from schemas.ledger.calls import Call
+from schemas.ledger.errors import LedgerFault, LedgerNotReady
 from schemas.runtime.ledger.functions import load_functions
 from schemas.runtime.ledger.script import library
-from schemas.runtime.store import Send, StoreConnection, StoreError, StoreUnavailable
+from schemas.runtime.ledger.store_errors import error_of
+from schemas.runtime.valkey.store import Send, StoreConnection, StoreError, StoreUnavailable
 from schemas.times import FULL, LedgerTimes
 
 A = TypeVar("A")

@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 from typing import Any, Final
 
-from schemas.runtime.ledger.errors import LedgerFull, error_of
+from schemas.ledger.errors import LedgerFull
 from schemas.runtime.ledger.script import FAMILY, REVISION, revision_of
-from schemas.runtime.store import Send, StoreError
+from schemas.runtime.ledger.store_errors import error_of
+from schemas.runtime.valkey.store import Send, StoreError
 
 _LOG = logging.getLogger(__name__)
 

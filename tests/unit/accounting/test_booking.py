@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from accounting.booking import entry_of, hour_of, measures
 from schemas.codec import encode
 from schemas.events import Attempt, AttemptAdjusted, Booking, RecordRef
-from schemas.runtime.ledger import documents
+from schemas.ledger import documents
 from tests.unit.examples import ACCEPTED_AT, NOW_MS, REQUEST_ID, attempt, finished
 
 _REF = RecordRef(topic="inference.outcomes.v1", partition=3, offset=99)

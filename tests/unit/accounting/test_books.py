@@ -9,10 +9,10 @@ from typing import Any, cast
 from accounting.books import Books, TouchedTables
 from accounting.earlier import EarlierRecords, LogUnreadable
 from schemas.codec import encode
-from schemas.runtime.clock import Clock
-from schemas.runtime.consume.records import Record
-from schemas.runtime.ledger import answers, documents
-from schemas.runtime.telemetry import Metrics
+from schemas.ledger import answers, documents
+from schemas.runtime.kafka.consume.records import Record
+from schemas.runtime.process.clock import Clock
+from schemas.runtime.process.telemetry import Metrics
 from tests.unit.examples import NOW_MS, attempt, finished
 
 

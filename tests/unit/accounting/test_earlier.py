@@ -9,7 +9,7 @@ import pytest
 from accounting.earlier import copies_among, made_at_ms
 from schemas.codec import encode
 from schemas.events import AttemptAdjusted, RequestFinished
-from schemas.runtime.ledger.documents import OutcomeRow
+from schemas.ledger.documents import OutcomeRow
 from tests.unit.examples import ACCEPTED_AT, NOW_MS, REQUEST_ID, attempt, finished
 
 

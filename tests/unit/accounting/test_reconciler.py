@@ -12,10 +12,10 @@ import pytest
 from accounting.reconciler import Positions, Reconciler, Watermarks, is_missing
 from schemas.codec import encode
 from schemas.events import RequestFinished
-from schemas.runtime.clock import Clock
-from schemas.runtime.ledger import answers, documents
-from schemas.runtime.produce import Outgoing
-from schemas.runtime.telemetry import Metrics
+from schemas.ledger import answers, documents
+from schemas.runtime.kafka.produce import Outgoing
+from schemas.runtime.process.clock import Clock
+from schemas.runtime.process.telemetry import Metrics
 from schemas.times import FULL
 from tests.unit.examples import NOW_MS, attempt, finished
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from accounting.snapshots import key_of, snapshots_of
 from schemas.events import TableSnapshot
-from schemas.runtime.ledger.answers import Snapshot
+from schemas.ledger.answers import Snapshot
 from tests.unit.examples import NOW_MS
 
 _READ = Snapshot(

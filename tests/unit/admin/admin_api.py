@@ -18,10 +18,10 @@ from ingress.settings import IngressSettings
 from schemas.codec import decode_as
 from schemas.config_state import ConfigState, Snapshot
 from schemas.events import ConfigEntry, RecordRef
-from schemas.runtime.clock import Clock
-from schemas.runtime.config import ConfigFeed
-from schemas.runtime.produce import Outgoing, Producer
-from schemas.runtime.store import StoreConnection
+from schemas.runtime.config.feed import ConfigFeed
+from schemas.runtime.kafka.produce import Outgoing, Producer
+from schemas.runtime.process.clock import Clock
+from schemas.runtime.valkey.store import StoreConnection
 from schemas.topics import CONFIG
 
 

@@ -11,7 +11,7 @@ import pytest
 from ingress.admin.audit_trail import record_audit
 from schemas.codec import decode
 from schemas.events import AuditRecorded, RecordRef
-from schemas.runtime.produce import Outgoing, ProduceFailed
+from schemas.runtime.kafka.produce import Outgoing, ProduceFailed
 from schemas.topics import AUDIT
 
 EVENT = AuditRecorded(

@@ -8,7 +8,7 @@ from aiokafka import ConsumerRecord, TopicPartition
 from ingress.admin.request_search import found_in, partitions_of
 from schemas.audit import RefusalTally, Refused
 from schemas.codec import encode
-from schemas.runtime.produce import partition_of
+from schemas.runtime.kafka.produce import partition_of
 from schemas.topics import AUDIT, CONFIG, DISPATCH, OUTCOMES, REQUESTS, TOPICS, USAGE_RECORDS
 from tests.unit.examples import NOW_MS, REQUEST_ID, accepted
 

@@ -11,15 +11,15 @@ import pytest
 
 from deploy.cli import client
 from deploy.cli.command import Call
-from deploy.cli.keys import create
-from deploy.cli.ledger import verify
+from deploy.cli.commands.keys import create
+from deploy.cli.commands.ledger import verify
+from deploy.cli.commands.models import changed_model
+from deploy.cli.commands.orgs import change
+from deploy.cli.commands.reconcile import reconcile
+from deploy.cli.commands.usage import report
 from deploy.cli.limits import changed_limits
 from deploy.cli.main import create_parser, run
-from deploy.cli.models import changed_model
-from deploy.cli.orgs import change
 from deploy.cli.output import CommandFailed, Exit, Output
-from deploy.cli.reconcile import reconcile
-from deploy.cli.usage import report
 
 URL = "http://127.0.0.1:1/admin/v1"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from deploy.cli.config_plan import plan, problems_of
-from deploy.local.seed import Entity
+from deploy.desired_state.plan import plan, problems_of
+from deploy.embedded.seed import Entity
 
 BACKEND = {"id": "b", "version": 1, "url": "http://b/v1", "health": []}
 MODEL = {"id": "m", "version": 2, "backends": [{"backend": "b"}]}

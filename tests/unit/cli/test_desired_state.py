@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.desired_state import (
+from deploy.desired_state.document import (
     parse_desired_state,
     read_desired_state,
     reference_problems,
 )
-from deploy.local.problem import StackError
-from deploy.local.seed import Entity
-from deploy.local.state import UserFolders
-from deploy.local.up import UpOptions, make_plan
+from deploy.embedded.problem import StackError
+from deploy.embedded.seed import Entity
+from deploy.embedded.state import UserFolders
+from deploy.embedded.up import UpOptions, make_plan
 
 LIMITS = "requests_per_s, burst, tokens_per_min, concurrency, budgets, quotas, on_limit"
 ID_GRAMMAR = "'^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}\\\\Z'"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from deploy.cli.doctor import check_config, check_instances, check_python
+from deploy.cli.commands.doctor import check_config, check_instances, check_python
 from deploy.cli.output import csv_text, table
 from deploy.cli.tail import readable
 from schemas.codec import encode

@@ -11,14 +11,18 @@ import pytest
 from deploy.cli.main import run as run_command
 from deploy.cli.output import Exit, Output, shown, table
 from deploy.cli.timeline import timeline_text
-from deploy.local.banner import render_progress
-from deploy.local.process import Progress
+from deploy.embedded.banner import render_progress
+from deploy.embedded.process import Progress
 from deploy.terminal import say
 from tests.contract.calls_in_code import parsed_files
 from tests.unit.cli.test_operations import LETTER, Gateway, run
 
 EVIL = "x\x1b[2J\x1b]0;owned\x07\n\N{RIGHT-TO-LEFT OVERRIDE}\x9b31m"
-_MAY_PRINT = {"deploy/terminal.py", "schemas/runtime/process.py", "schemas/runtime/settings.py"}
+_MAY_PRINT = {
+    "deploy/terminal.py",
+    "schemas/runtime/process/run.py",
+    "schemas/runtime/process/settings.py",
+}
 
 
 def _is_clean(text: str) -> bool:

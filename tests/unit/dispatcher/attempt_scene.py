@@ -8,16 +8,15 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from dispatcher.abort import Abort, DrainCap
-from dispatcher.attempt import AttemptRun
+from dispatcher.attempts.attempt import AttemptRun
+from dispatcher.attempts.token_counts import TokenCounter
 from dispatcher.replies import ReplyStream
-from dispatcher.routing import Choice
-from dispatcher.settlement import Job
-from dispatcher.token_counts import TokenCounter
-from dispatcher.upstreams import Upstreams
+from dispatcher.upstream.upstreams import Upstreams
+from dispatcher.work import Choice, Job
 from schemas.events import RequestAccepted
 from schemas.frames import Chunk, Frame
-from schemas.runtime.bus import Bus, Long
-from schemas.runtime.clock import Clock
+from schemas.runtime.process.clock import Clock
+from schemas.runtime.valkey.bus import Bus, Long
 from tests.unit.examples import DISPATCHED_AT, NOW_MS, accepted, admitted
 
 CAP = DrainCap(max_s=0.1, max_bytes=10_000)

@@ -10,10 +10,10 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from dispatcher.routing import Choice
-from dispatcher.upstreams import Upstreams
+from dispatcher.upstream.upstreams import Upstreams
+from dispatcher.work import Choice
 from schemas.entities import Backend
-from schemas.runtime.clock import Clock
+from schemas.runtime.process.clock import Clock
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

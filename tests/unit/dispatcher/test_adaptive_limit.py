@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dispatcher.adaptive_limit import LIMIT_MIN, AdaptiveLimit
+from dispatcher.backends.adaptive_limit import LIMIT_MIN, AdaptiveLimit
 
 _CEILING = 256
 

@@ -14,13 +14,13 @@ import pytest
 from aiohttp import web
 
 from dispatcher.abort import Abort, DrainCap, Reason
-from dispatcher.attempt import AttemptResult, AttemptRun
-from dispatcher.breaker import CallEnd
+from dispatcher.attempts.attempt import AttemptResult, AttemptRun
+from dispatcher.backends.breaker import CallEnd
 from schemas.errors import ErrorCode
 from schemas.events import RequestAccepted
 from schemas.frames import Frame, Started
-from schemas.runtime.bus import Bus
-from schemas.runtime.store import StoreError
+from schemas.runtime.valkey.bus import Bus
+from schemas.runtime.valkey.store import StoreError
 from tests.unit.dispatcher.attempt_scene import CAP, FakeBus, attempt_run
 from tests.unit.dispatcher.scripted_backend import (
     Answer,

@@ -7,13 +7,13 @@ from typing import Any, cast
 
 import pytest
 
-from dispatcher.backends import SILENT_S, Backends, Slot
-from dispatcher.breaker import OPEN_S, CallEnd
+from dispatcher.backends.breaker import OPEN_S, CallEnd
+from dispatcher.backends.registry import SILENT_S, Backends, Slot
 from schemas.config_state import Snapshot
 from schemas.entities import Backend, Model, Target
 from schemas.errors import ErrorCode
-from schemas.runtime.clock import Clock
-from schemas.runtime.config import ConfigFeed
+from schemas.runtime.config.feed import ConfigFeed
+from schemas.runtime.process.clock import Clock
 
 
 class _SetClock(Clock):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.breaker import OPEN_S, Breaker, CallEnd
+from dispatcher.backends.breaker import OPEN_S, Breaker, CallEnd
 
 _ENDS: st.SearchStrategy[CallEnd] = st.sampled_from(
     ["succeeded", "failed", "unreachable", "undecided"]

@@ -7,11 +7,11 @@ from typing import cast
 
 import pytest
 
-from dispatcher.claiming import Claiming
-from dispatcher.settlement import Job
-from schemas.runtime.clock import Clock
-from schemas.runtime.ledger import answers, documents
+from dispatcher.claims.claiming import Claiming
+from dispatcher.work import Job
+from schemas.ledger import answers, documents
 from schemas.runtime.ledger.client import LedgerClient
+from schemas.runtime.process.clock import Clock
 from tests.unit.examples import DISPATCHED_AT, accepted, admitted
 
 

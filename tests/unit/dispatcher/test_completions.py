@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dispatcher.completions import Completion, StreamReader, read_body
-from dispatcher.event_splitter import EVENT_BYTES_MAX, UpstreamGarbage
+from dispatcher.upstream.completions import Completion, StreamReader, read_body
+from dispatcher.upstream.event_splitter import EVENT_BYTES_MAX, UpstreamGarbage
 from schemas.money import TokenCounts
 
 _DONE = b"data: [DONE]\n\n"

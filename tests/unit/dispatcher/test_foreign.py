@@ -6,7 +6,7 @@ from email.utils import formatdate
 
 import pytest
 
-from dispatcher import foreign
+from dispatcher.upstream import foreign
 
 _NOW_MS = 1_700_000_000_000
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from dispatcher.breaker import OPEN_S, Breaker
-from dispatcher.health import Health, Probes
+from dispatcher.backends.breaker import OPEN_S, Breaker
+from dispatcher.backends.health import Health, Probes
 
 _NOW_S = 1_000.0
 

@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, cast
 
-from dispatcher.backends import Backends
-from dispatcher.health_report import HealthReport
-from dispatcher.slots import Slots
+from dispatcher.backends.health_report import HealthReport
+from dispatcher.backends.registry import Backends
+from dispatcher.backends.slots import Slots
 from schemas.config_state import Snapshot
 from schemas.entities import Backend
-from schemas.runtime.clock import Clock
-from schemas.runtime.config import ConfigFeed
-from schemas.runtime.store import StoreConnection
-from schemas.runtime.telemetry import Metrics
+from schemas.runtime.config.feed import ConfigFeed
+from schemas.runtime.process.clock import Clock
+from schemas.runtime.process.telemetry import Metrics
+from schemas.runtime.valkey.store import StoreConnection
 from tests.unit.examples import NOW_MS
 
 _BACKEND = Backend(url="http://127.0.0.1:1/v1")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from dispatcher.attempt import AttemptResult
+from dispatcher.attempts.attempt import AttemptResult
 from schemas.errors import ErrorCode
 from schemas.events import RequestAccepted
 from tests.fakes.hostile_backend import HostileBackend

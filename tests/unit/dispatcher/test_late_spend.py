@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accounting.booking import entry_of, measures
-from dispatcher.failover import Course
-from dispatcher.late_spend import corrections
-from dispatcher.settlement import Ending, Job, actual_of, outcome, presumed
+from dispatcher.amounts import actual_of, outcome, presumed
+from dispatcher.attempts.failover import Course
+from dispatcher.attempts.late_spend import corrections
+from dispatcher.work import Ending, Job
 from schemas.events import Attempt, AttemptAdjusted
 from tests.unit.examples import DISPATCHED_AT, NOW_MS, accepted, admitted, attempt
 

@@ -9,12 +9,12 @@ from typing import Any, cast
 
 import pytest
 
-from dispatcher import claiming
 from dispatcher.abort import DrainCap
-from dispatcher.leases import Leases
-from schemas.runtime.ledger import answers
+from dispatcher.claims import claiming
+from dispatcher.claims.leases import Leases
+from schemas.ledger import answers
+from schemas.ledger.errors import LedgerFault
 from schemas.runtime.ledger.client import LedgerClient
-from schemas.runtime.ledger.errors import LedgerFault
 from schemas.times import FULL
 
 LEASE_MS = FULL.ledger.attempt_lease_ms

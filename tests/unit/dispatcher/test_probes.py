@@ -9,12 +9,12 @@ from typing import Any, cast
 
 import pytest
 
-from dispatcher.backends import Backends
-from dispatcher.probes import Prober
-from dispatcher.upstreams import Upstreams
+from dispatcher.backends.probes import Prober
+from dispatcher.backends.registry import Backends
+from dispatcher.upstream.upstreams import Upstreams
 from schemas.config_state import Snapshot
 from schemas.entities import Backend
-from schemas.runtime.config import ConfigFeed
+from schemas.runtime.config.feed import ConfigFeed
 from tests.unit.dispatcher.scripted_backend import answering, backend, upstreams
 
 

@@ -9,12 +9,12 @@ from typing import cast
 import msgspec
 import pytest
 
-from dispatcher import recording
-from dispatcher.recording import Recording
+from dispatcher.settlement import recording
+from dispatcher.settlement.recording import Recording
 from schemas.events import RecordRef, RequestFinished
-from schemas.runtime.clock import Clock
-from schemas.runtime.consume.records import Record
-from schemas.runtime.produce import Outgoing, ProduceFailed, Producer, ProduceRefused
+from schemas.runtime.kafka.consume.records import Record
+from schemas.runtime.kafka.produce import Outgoing, ProduceFailed, Producer, ProduceRefused
+from schemas.runtime.process.clock import Clock
 from tests.unit import examples
 
 KIB = 1024

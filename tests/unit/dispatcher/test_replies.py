@@ -11,8 +11,8 @@ import pytest
 from dispatcher import replies as replies_module
 from dispatcher.replies import ReplyStream, Room
 from schemas.frames import Chunk, Frame, Terminal
-from schemas.runtime.bus import Bus, Long
-from schemas.runtime.store import StoreError, StoreUnavailable
+from schemas.runtime.valkey.bus import Bus, Long
+from schemas.runtime.valkey.store import StoreError, StoreUnavailable
 
 
 @dataclass

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.routing import Choice, choose, may_retry
+from dispatcher.backends.routing import choose, may_retry
+from dispatcher.work import Choice
 from schemas.config_state import Snapshot
 from schemas.entities import Backend, Model, Target
 

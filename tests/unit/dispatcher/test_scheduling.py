@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dispatcher.scheduling import (
+from dispatcher.backends.scheduling import (
     RETRY_MAX_MS,
     RETRY_MIN_MS,
     RETRY_UNKNOWN_MS,
@@ -12,7 +12,7 @@ from dispatcher.scheduling import (
     ServedRate,
     fair_share,
 )
-from dispatcher.scheduling import Waiting as _Waiting
+from dispatcher.backends.scheduling import Waiting as _Waiting
 
 Waiting = _Waiting[str]
 _COST = 1_000

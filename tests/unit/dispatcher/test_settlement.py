@@ -8,10 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.settlement import (
+from dispatcher.amounts import (
     RESULT_BYTES_MAX,
-    Ending,
-    Job,
     actual_of,
     ending_again,
     outcome,
@@ -19,6 +17,7 @@ from dispatcher.settlement import (
     token_uses,
     used,
 )
+from dispatcher.work import Ending, Job
 from schemas.errors import ERRORS, ErrorCode
 from schemas.events import Attempt
 from schemas.frames import Usage

@@ -8,16 +8,16 @@ from typing import Any, cast
 
 import pytest
 
-from dispatcher import slots as slots_module
 from dispatcher.abort import Abort, DrainCap
-from dispatcher.backends import Backends, Slot
-from dispatcher.slots import NoSlot, Slots, Wish
+from dispatcher.backends import slots as slots_module
+from dispatcher.backends.registry import Backends, Slot
+from dispatcher.backends.slots import NoSlot, Slots, Wish
 from schemas.config_state import Snapshot
 from schemas.entities import Backend, Model, Target
 from schemas.errors import ErrorCode
-from schemas.runtime.clock import Clock
-from schemas.runtime.config import ConfigFeed
-from schemas.runtime.telemetry import Metrics
+from schemas.runtime.config.feed import ConfigFeed
+from schemas.runtime.process.clock import Clock
+from schemas.runtime.process.telemetry import Metrics
 from tests.unit.examples import accepted
 
 

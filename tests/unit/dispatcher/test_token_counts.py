@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from dispatcher.tally import Tally, rough_tokens
-from dispatcher.token_counts import TokenCounter, count_text
+from dispatcher.attempts.token_counts import TokenCounter, count_text
+from dispatcher.upstream.tally import Tally, rough_tokens
 from schemas.money import TokenCounts
 
 

@@ -10,18 +10,18 @@ from typing import Any, cast
 
 import pytest
 
-from dispatcher.closing import Closing
-from dispatcher.settlement import Job
-from dispatcher.unreadable import Unreadable
-from schemas import keys
+from dispatcher.settlement.closing import Closing
+from dispatcher.settlement.unreadable import Unreadable
+from dispatcher.work import Job
 from schemas.codec import encode
 from schemas.events import RecordRef
 from schemas.hold_facts import info_of
-from schemas.runtime.consume.dead_letters import DeadLetters
-from schemas.runtime.consume.records import Record
-from schemas.runtime.record_reader import RecordGone, RecordReader
-from schemas.runtime.store import StoreConnection, StoreUnavailable
-from schemas.runtime.telemetry import Metrics
+from schemas.ledger import keys
+from schemas.runtime.kafka.consume.dead_letters import DeadLetters
+from schemas.runtime.kafka.consume.records import Record
+from schemas.runtime.kafka.record_reader import RecordGone, RecordReader
+from schemas.runtime.process.telemetry import Metrics
+from schemas.runtime.valkey.store import StoreConnection, StoreUnavailable
 from schemas.topics import DISPATCH
 from tests.fakes.limiter_parts import FakeProducer, FakeRecord
 from tests.unit.examples import ACCEPTED_AT, accepted

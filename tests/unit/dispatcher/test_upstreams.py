@@ -13,9 +13,9 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from dispatcher.routing import Choice
-from dispatcher.upstream_failure import UpstreamFailure
-from dispatcher.upstreams import base_url
+from dispatcher.upstream.upstream_failure import UpstreamFailure
+from dispatcher.upstream.upstreams import base_url
+from dispatcher.work import Choice
 from schemas.entities import Backend
 from tests.unit.dispatcher.scripted_backend import (
     answering,

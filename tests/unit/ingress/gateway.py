@@ -10,34 +10,34 @@ from typing import Any
 import httpx
 from pydantic import SecretStr
 
-from ingress.body_budget import BodyBudget
-from ingress.cancellations import Cancellations
-from ingress.claims import Claims
-from ingress.conditions import Conditions
-from ingress.fleet import ROLES, Fleet
-from ingress.gate import Gate
-from ingress.health import Health
-from ingress.intake import Intake
-from ingress.placement import Placement
+from ingress.endpoints.status import StatusRoutes
+from ingress.gatekeeper.body_budget import BodyBudget
+from ingress.gatekeeper.gate import Gate
+from ingress.health.conditions import Conditions
+from ingress.health.document import Health
+from ingress.health.fleet import ROLES, Fleet
 from ingress.public import create_public_app
-from ingress.recollection import Recollection
+from ingress.replies.waiters import Waiters
+from ingress.requests.cancellations import Cancellations
+from ingress.requests.claims import Claims
+from ingress.requests.intake import Intake
+from ingress.requests.placement import Placement
+from ingress.requests.recollection import Recollection
 from ingress.settings import IngressSettings
-from ingress.status import StatusRoutes
-from ingress.waiters import Waiters
 from schemas.codec import decode_as
 from schemas.config_state import Snapshot
 from schemas.events import ConfigEntry, RecordRef, RequestAccepted, RequestFinished
 from schemas.failures import Failure
 from schemas.frames import Chunk, Frame, Started, Terminal, encode_frame
-from schemas.runtime.clock import Clock
-from schemas.runtime.ledger import answers, documents
+from schemas.ledger import answers, documents
+from schemas.ledger.errors import LedgerFault
+from schemas.ledger.model.ledger import LedgerModel
+from schemas.runtime.kafka.outcome_lookup import Absent, Acceptance, Ending, InLog, Unproved
+from schemas.runtime.kafka.produce import Outgoing, ProduceFailed
+from schemas.runtime.kafka.record_reader import RecordGone, RecordUnreadable
 from schemas.runtime.ledger.client import LedgerClient
-from schemas.runtime.ledger.errors import LedgerFault
-from schemas.runtime.ledger.model import LedgerModel
-from schemas.runtime.outcome_lookup import Absent, Acceptance, Ending, InLog, Unproved
-from schemas.runtime.produce import Outgoing, ProduceFailed
-from schemas.runtime.record_reader import RecordGone, RecordUnreadable
-from schemas.runtime.telemetry import Metrics
+from schemas.runtime.process.clock import Clock
+from schemas.runtime.process.telemetry import Metrics
 from tests.unit.ingress.configuration import NOW_MS, PEPPER, SECRET, snapshot
 
 Content = Started | Chunk | Terminal

@@ -10,9 +10,9 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
-from ingress.connections import Connections
-from ingress.front_server import FrontServer, front_server
-from schemas.runtime.clock import Clock
+from ingress.http.connections import Connections
+from ingress.http.front_server import FrontServer, front_server
+from schemas.runtime.process.clock import Clock
 
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: gate\r\n"
 

@@ -6,8 +6,14 @@ import json
 
 import pytest
 
-from ingress.answers import go_duration, rate_headers, rate_states, refusal_of, terminal_headers
-from ingress.dialects import ChatDialect
+from ingress.apis.dialects import ChatDialect
+from ingress.http.answers import (
+    go_duration,
+    rate_headers,
+    rate_states,
+    refusal_of,
+    terminal_headers,
+)
 from schemas.errors import ErrorCode
 from schemas.events import Denial
 from schemas.frames import Terminal, Usage

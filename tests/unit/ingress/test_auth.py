@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from ingress.auth import Caller, authenticate
-from ingress.catalogue import find_model, usable_models
-from ingress.refusals import Refusal
+from ingress.apis.catalogue import find_model, usable_models
+from ingress.auth.api_key import Caller, authenticate
+from ingress.http.refusals import Refusal
 from schemas.ids import api_key_hash
 from tests.unit.ingress.configuration import (
     EXPIRED_SECRET,

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from ingress import body_budget
-from ingress.body_budget import BodyBudget, BodyHold
-from ingress.refusals import Refusal
+from ingress.gatekeeper import body_budget
+from ingress.gatekeeper.body_budget import BodyBudget, BodyHold
+from ingress.http.refusals import Refusal
 
 _MIB = 1024 * 1024
 

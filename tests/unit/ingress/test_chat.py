@@ -9,8 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingress.chat import CHOICES_MAX, MESSAGES_MAX, OUTPUT_TOKENS_MAX, Call, model_name, read_call
-from ingress.refusals import Refusal
+from ingress.apis.openai.chat import (
+    CHOICES_MAX,
+    MESSAGES_MAX,
+    OUTPUT_TOKENS_MAX,
+    Call,
+    model_name,
+    read_call,
+)
+from ingress.http.refusals import Refusal
 from schemas.entities import Model, Target
 
 MODEL = Model(backends=(Target(backend="b"),), default_max_output_tokens=100)

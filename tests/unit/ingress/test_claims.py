@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import cast
 
-from ingress.claims import Claims, Earlier, Fresh, Wish
-from ingress.idempotency import IdempotencyKey
-from ingress.recollection import Memory, Open, Recollection
-from schemas.runtime.clock import Clock
-from schemas.runtime.ledger import answers, documents
+from ingress.requests.claims import Claims, Earlier, Fresh, Wish
+from ingress.requests.idempotency import IdempotencyKey
+from ingress.requests.recollection import Memory, Open, Recollection
+from schemas.ledger import answers, documents
 from schemas.runtime.ledger.client import LedgerClient
+from schemas.runtime.process.clock import Clock
 
 LATER = 4_000_000_000_000
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ingress.conditions import Conditions, ledger_fullness, low_disk
-from ingress.fleet import LastSeen, Moment
+from ingress.health.conditions import Conditions, ledger_fullness, low_disk
+from ingress.health.fleet import LastSeen, Moment
 from tests.unit.ingress.gateway import Gateway
 
 NOW_MS = 1_700_000_000_000

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from ingress.connections import (
+from ingress.http.connections import (
     RESERVED_FILES,
     SPARE_CONNECTIONS,
     Connections,

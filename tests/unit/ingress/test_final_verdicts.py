@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from ingress.final_verdicts import Asked, FinalVerdicts
-from ingress.refusals import Refusal
+from ingress.gatekeeper.final_verdicts import Asked, FinalVerdicts
+from ingress.http.refusals import Refusal
 from schemas.errors import ErrorCode
 from schemas.events import Denial
 

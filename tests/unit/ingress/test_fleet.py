@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ingress.fleet import (
+from ingress.health.fleet import (
     Fleet,
     LastSeen,
     Moment,

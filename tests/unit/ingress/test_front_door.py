@@ -6,7 +6,7 @@ import time
 import msgspec
 import pytest
 
-from ingress import connections
+from ingress.http import connections
 from tests.unit.ingress.raw_http import HEAD, Echo, serving
 
 _GET = b"GET /v1/models HTTP/1.1\r\nHost: gate\r\n\r\n"

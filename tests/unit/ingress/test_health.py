@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from ingress.fleet import ROLES, BackendState, Fleet
-from ingress.health import Health
+from ingress.health.document import Health
+from ingress.health.fleet import ROLES, BackendState, Fleet
 
 WELL = dict.fromkeys(("kafka", "bus", "config", "clock", "ledger"), "ok")
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from ingress import health_watch
-from ingress.health_watch import HealthWatch
-from schemas.keys import BACKEND_HEALTH, BROKER_DISK, CONFIG_APPLIED
-from schemas.runtime.clock import Clock
-from schemas.runtime.produce import ProduceFailed
-from schemas.runtime.store import StoreUnavailable
+from ingress.health import watch as health_watch
+from ingress.health.watch import HealthWatch
+from schemas.ledger.keys import BACKEND_HEALTH, BROKER_DISK, CONFIG_APPLIED
+from schemas.runtime.kafka.produce import ProduceFailed
+from schemas.runtime.process.clock import Clock
+from schemas.runtime.valkey.store import StoreUnavailable
 from tests.unit.ingress.gateway import FakeConfig
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ingress.idempotency import header_key, idempotency_key
-from ingress.refusals import Refusal
+from ingress.http.refusals import Refusal
+from ingress.requests.idempotency import header_key, idempotency_key
 
 BODY = {"model": "echo", "messages": [{"role": "user", "content": "hi"}]}
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from ingress.auth import Caller
-from ingress.dialects import DONE, InferenceDialect
-from ingress.orders import Order, inference_order
-from ingress.refusals import Refusal
+from ingress.apis.dialects import DONE, InferenceDialect
+from ingress.apis.orders import Order, inference_order
+from ingress.auth.api_key import Caller
+from ingress.http.refusals import Refusal
 from schemas.frames import Terminal, Usage
 from tests.unit.ingress.configuration import snapshot
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from ingress.job_request import JobRequest, read_job
-from ingress.refusals import Refusal
+from ingress.apis.native.job_request import JobRequest, read_job
+from ingress.http.refusals import Refusal
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 CHAT = {"model": "echo", "messages": MESSAGES}

@@ -11,7 +11,7 @@ import pytest
 from schemas.events import Denial
 from schemas.frames import Frame, Terminal, Usage
 from schemas.ids import uuid7
-from schemas.runtime.ledger.model_attempts import Attempt
+from schemas.ledger.model.attempts import Attempt
 from tests.unit.ingress.configuration import NOW_MS
 from tests.unit.ingress.gateway import Gateway
 
@@ -36,7 +36,7 @@ def _end(gateway: Gateway, job_id: str, terminal: Terminal) -> None:
 @pytest.fixture
 def brief_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing here ever reaches a worker, and a repetition would wait for that."""
-    monkeypatch.setattr("ingress.claims._SEEN_WITHIN_S", 0.1)
+    monkeypatch.setattr("ingress.requests.claims._SEEN_WITHIN_S", 0.1)
 
 
 async def test_a_job_is_produced_for_nobody_and_kept() -> None:

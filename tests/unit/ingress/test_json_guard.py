@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ingress.json_guard import DEPTH_MAX, INTEGER_MAX, read_object
-from ingress.refusals import Refusal
+from ingress.http.json_guard import DEPTH_MAX, INTEGER_MAX, read_object
+from ingress.http.refusals import Refusal
 
 
 def _nested(depth: int) -> bytes:

@@ -9,12 +9,12 @@ from typing import Any
 import httpx
 import pytest
 
-from ingress.claims import Claims, Fresh, Wish
-from ingress.refusals import Refusal
+from ingress.http.refusals import Refusal
+from ingress.requests.claims import Claims, Fresh, Wish
 from schemas.codec import encode
 from schemas.errors import ErrorCode
 from schemas.frames import Chunk, Started, Terminal, Usage
-from schemas.runtime.ledger.model_attempts import Attempt
+from schemas.ledger.model.attempts import Attempt
 from tests.unit.ingress.gateway import Gateway
 from tests.unit.ingress.test_endings import OUTCOME
 
@@ -225,7 +225,7 @@ async def test_what_is_taken_over_is_produced_although_it_will_be_refused(
         return Refusal(ErrorCode.BUDGET_EXCEEDED, "spent")
 
     monkeypatch.setattr(Claims, "claim", claim)
-    monkeypatch.setattr("ingress.conversation.refuse_before_log", refuse_all)
+    monkeypatch.setattr("ingress.endpoints.conversation.refuse_before_log", refuse_all)
     answer = await _post(gateway)
 
     assert answer.status_code == 402

@@ -7,9 +7,9 @@ import json
 
 from starlette.types import Message, Scope
 
+from ingress.endpoints.status import StatusRoutes
 from ingress.public import create_public_app
-from ingress.status import StatusRoutes
-from schemas.runtime.ledger.model_attempts import Attempt
+from schemas.ledger.model.attempts import Attempt
 from tests.unit.ingress.configuration import SECRET
 from tests.unit.ingress.gateway import Gateway
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ingress.ordering import Position, Verdict, judge
+from ingress.replies.ordering import Position, Verdict, judge
 from schemas.frames import Chunk, Frame, Started, Terminal
 
 STARTED = Started("b", "[]")

@@ -150,7 +150,7 @@ async def test_nothing_is_accepted_before_everything_is_connected(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A configuration that was not read knows no key, and must not answer 401."""
-    monkeypatch.setattr("ingress.intake._OPENS_WITHIN_S", 0.05)
+    monkeypatch.setattr("ingress.requests.intake._OPENS_WITHIN_S", 0.05)
     gateway = Gateway()
     gateway.intake.is_open = False
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from ingress.reader_shares import LookupsWait, ReaderShares
+from ingress.requests.reader_shares import LookupsWait, ReaderShares
 
 
 async def _hold(shares: ReaderShares, org: str, held: list[str], until: asyncio.Event) -> None:

@@ -7,14 +7,14 @@ import asyncio
 import msgspec
 import pytest
 
-from ingress.recollection import Ended, Memory, NeverRan, Open, Unsure
+from ingress.requests.recollection import Ended, Memory, NeverRan, Open, Unsure
 from schemas.codec import encode
 from schemas.events import RecordRef, RequestFinished
 from schemas.frames import Frame, Terminal
 from schemas.ids import uuid7
-from schemas.runtime.ledger.model_attempts import Attempt
-from schemas.runtime.outcome_lookup import Acceptance, InLog
-from schemas.runtime.results import referring
+from schemas.ledger.model.attempts import Attempt
+from schemas.runtime.kafka.outcome_lookup import Acceptance, InLog
+from schemas.runtime.kafka.results import referring
 from tests.unit.ingress.configuration import NOW_MS
 from tests.unit.ingress.gateway import Gateway
 from tests.unit.ingress.test_endings import OUTCOME

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 import pytest
 
-from ingress import refusal_audit
-from ingress.refusal_audit import RefusalAudit
+from ingress.gatekeeper import refusal_audit
+from ingress.gatekeeper.refusal_audit import RefusalAudit
 from schemas.audit import RefusalTally, Refused
 from schemas.codec import decode_as
 from schemas.events import AuditRecorded
-from schemas.runtime.clock import Clock
-from schemas.runtime.produce import Outgoing, ProduceFailed
+from schemas.runtime.kafka.produce import Outgoing, ProduceFailed
+from schemas.runtime.process.clock import Clock
 from schemas.topics import AUDIT
 
 

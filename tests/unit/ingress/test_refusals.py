@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ingress.refusals import Refusal, Surface, refusal_body, retry_headers
+from ingress.http.refusals import Refusal, Surface, refusal_body, retry_headers
 from schemas.errors import ERRORS, ErrorCode
 from schemas.events import Denial
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ingress.scouts import SCOUTS_FOR_S, WELL_FOR_S, Scouts
+from ingress.gatekeeper.scouts import SCOUTS_FOR_S, WELL_FOR_S, Scouts
 
 WHO = ("key_a", "echo")
 

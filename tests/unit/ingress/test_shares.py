@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ingress.shares import Shares
+from ingress.gatekeeper.shares import Shares
 
 
 def _enter(shares: Shares, org: str, number: int) -> int:

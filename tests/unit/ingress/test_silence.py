@@ -7,12 +7,12 @@ import asyncio
 import msgspec
 import pytest
 
-from ingress.mailbox import Awaited, Mailbox, Times
-from ingress.silence import Silence
+from ingress.replies.mailbox import Awaited, Mailbox, Times
+from ingress.replies.silence import Silence
 from schemas.codec import encode
 from schemas.events import RecordRef
 from schemas.frames import Chunk, Frame, Started, Terminal
-from schemas.runtime.ledger.model_attempts import Attempt
+from schemas.ledger.model.attempts import Attempt
 from tests.unit.ingress.configuration import NOW_MS
 from tests.unit.ingress.gateway import Gateway
 from tests.unit.ingress.test_endings import OUTCOME

@@ -16,7 +16,7 @@ from ingress.leaving import Leaving
 from schemas.events import RecordRef
 from schemas.frames import Chunk, Started, Terminal, encode_frame
 from schemas.frames import Frame as BusFrame
-from schemas.runtime.ledger.model_attempts import Attempt
+from schemas.ledger.model.attempts import Attempt
 from tests.unit.ingress.configuration import SECRET
 from tests.unit.ingress.gateway import Gateway
 from tests.unit.ingress.raw_http import Served, serving

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ingress.refusals import Refusal
-from ingress.throttle import WINDOW_S, Throttle
+from ingress.gatekeeper.throttle import WINDOW_S, Throttle
+from ingress.http.refusals import Refusal
 from schemas.errors import ErrorCode
 
 WHOSE = ("acme", "echo")

@@ -6,8 +6,8 @@ import asyncio
 
 from starlette.types import Message
 
-from ingress.mailbox import BUFFER_BYTES, Awaited, Content, Mailbox, Times
-from ingress.waiters import Waiters
+from ingress.replies.mailbox import BUFFER_BYTES, Awaited, Content, Mailbox, Times
+from ingress.replies.waiters import Waiters
 from schemas.events import RecordRef
 from schemas.frames import Chunk, Frame, Started, Terminal, encode_frame
 from tests.unit.ingress.gateway import MemoryBus

@@ -9,8 +9,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from schemas.runtime.ledger import answers, calls, documents, script
-from schemas.runtime.ledger.errors import LedgerFault, LedgerNotReady
+from schemas.ledger import answers, calls, documents
+from schemas.ledger.errors import LedgerFault, LedgerNotReady
+from schemas.runtime.ledger import script
 
 REQUEST = documents.Renew(org="acme", req="r1", fence=2**32 + 1, lease_ms=1_000)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from schemas.runtime.ledger import answers
-from schemas.runtime.ledger.documents import Admit, Book, Cancel, Claim, OutcomeRow, Release
-from schemas.runtime.ledger.model import LedgerModel
+from schemas.ledger import answers
+from schemas.ledger.documents import Admit, Book, Cancel, Claim, OutcomeRow, Release
+from schemas.ledger.model.ledger import LedgerModel
 
 T0_MS = 1_000_000
 PRODUCE_BY_MS = T0_MS + 10_000

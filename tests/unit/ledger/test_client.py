@@ -7,12 +7,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from schemas.runtime.ledger import answers
+from schemas.ledger import answers
+from schemas.ledger.documents import Admit, Cancel
+from schemas.ledger.errors import LedgerFault, LedgerFull, LedgerNotReady, LedgerUnavailable
 from schemas.runtime.ledger.client import LedgerClient, answered, ledger_store
-from schemas.runtime.ledger.documents import Admit, Cancel
-from schemas.runtime.ledger.errors import LedgerFault, LedgerFull, LedgerNotReady, LedgerUnavailable
 from schemas.runtime.ledger.script import library
-from schemas.runtime.store import StoreConnection, StoreUnavailable
+from schemas.runtime.valkey.store import StoreConnection, StoreUnavailable
 from tests.unit.runtime.resp_server import Answer, resp_server
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from schemas.runtime.ledger import answers
-from schemas.runtime.ledger.documents import (
+from schemas.ledger import answers
+from schemas.ledger.documents import (
     Admit,
     Balance,
     Cancel,
@@ -17,7 +17,7 @@ from schemas.runtime.ledger.documents import (
     Readmission,
     Start,
 )
-from schemas.runtime.ledger.model import LedgerModel
+from schemas.ledger.model.ledger import LedgerModel
 
 T0_MS = 1_000_000
 DEADLINE_MS = T0_MS + 60_000

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from schemas.runtime.ledger import answers
-from schemas.runtime.ledger.documents import (
+from schemas.ledger import answers
+from schemas.ledger.documents import (
     Admit,
     Balance,
     Book,
@@ -29,7 +29,7 @@ from schemas.runtime.ledger.documents import (
     Renew,
     Start,
 )
-from schemas.runtime.ledger.model import LedgerModel
+from schemas.ledger.model.ledger import LedgerModel
 
 MONTH = "b:org:acme:month"
 T0_MS = 1_000_000

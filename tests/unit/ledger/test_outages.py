@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from schemas.runtime.ledger import answers
-from schemas.runtime.ledger.documents import Admit, Balance, Cancel, Rate, Reap, Renew, Start
-from schemas.runtime.ledger.model import LedgerModel
+from schemas.ledger import answers
+from schemas.ledger.documents import Admit, Balance, Cancel, Rate, Reap, Renew, Start
+from schemas.ledger.model.ledger import LedgerModel
 
 T0_MS = 100_000_000
 LEASE_MS = 10_000

@@ -16,10 +16,10 @@ from schemas.entities import Limits
 from schemas.events import RecordRef, RequestAccepted, RequestAdmitted, RequestFinished
 from schemas.failures import Poison
 from schemas.frames import Terminal
-from schemas.runtime.clock import Clock
-from schemas.runtime.ledger import documents
-from schemas.runtime.ledger.errors import LedgerFault, LedgerUnavailable
-from schemas.runtime.produce import Outgoing
+from schemas.ledger import documents
+from schemas.ledger.errors import LedgerFault, LedgerUnavailable
+from schemas.runtime.kafka.produce import Outgoing
+from schemas.runtime.process.clock import Clock
 from schemas.topics import AUDIT, DEFERRED_1S, DISPATCH, OUTCOMES, REQUESTS, dead_letters_of
 from tests.fakes.limiter_parts import FakeConfig, FakeProducer, FakeRecord, Limiter, ModelLedger
 from tests.unit.examples import accepted, configuration

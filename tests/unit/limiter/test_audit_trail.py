@@ -17,9 +17,9 @@ from limiter_worker.verdicts import end
 from schemas.codec import decode_as, encode
 from schemas.errors import ErrorCode
 from schemas.events import AuditRecorded
-from schemas.runtime.clock import Clock
+from schemas.runtime.kafka.produce import Outgoing, ProduceFailed, Producer
 from schemas.runtime.ledger.client import LedgerClient
-from schemas.runtime.produce import Outgoing, ProduceFailed, Producer
+from schemas.runtime.process.clock import Clock
 from schemas.topics import AUDIT, OUTCOMES
 from tests.fakes.limiter_parts import FakeConfig, FakeProducer, FakeRecord, Limiter, Parts
 from tests.unit.examples import ACCEPTED_AT, NOW_MS, REQUEST_ID, accepted, configuration

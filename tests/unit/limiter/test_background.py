@@ -11,8 +11,8 @@ from limiter_worker.terms import Defaults
 from schemas.config_state import Snapshot
 from schemas.entities import Key, Organization
 from schemas.events import RequestFinished
-from schemas.runtime.clock import Clock
-from schemas.runtime.ledger import documents
+from schemas.ledger import documents
+from schemas.runtime.process.clock import Clock
 from schemas.topics import BACKGROUND, DISPATCH, OUTCOMES
 from tests.fakes.limiter_parts import FakeConfig, FakeRecord, Limiter, ModelLedger
 from tests.unit.examples import accepted, configuration

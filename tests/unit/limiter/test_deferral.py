@@ -26,7 +26,7 @@ from schemas.codec import MalformedRecord, decode_as, encode
 from schemas.entities import Limits
 from schemas.errors import ErrorCode
 from schemas.events import AuditRecorded, Denial, RecordRef, RequestAccepted
-from schemas.runtime.ledger import answers
+from schemas.ledger import answers
 from schemas.topics import DEFERRED_1S, DEFERRED_10S, DEFERRED_60S
 from tests.unit.examples import ACCEPTED_AT, NOW_MS, REQUEST_ID, accepted, configuration
 

@@ -12,7 +12,7 @@ from limiter_worker.taken import Decided, Taken
 from limiter_worker.verdicts import end
 from schemas.errors import ErrorCode
 from schemas.events import RecordRef
-from schemas.runtime.produce import Outgoing, ProduceFailed
+from schemas.runtime.kafka.produce import Outgoing, ProduceFailed
 from tests.fakes.limiter_parts import (
     FakeConfig,
     FakeProducer,

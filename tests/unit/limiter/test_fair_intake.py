@@ -11,8 +11,8 @@ import pytest
 from limiter_worker.admission import Admission
 from limiter_worker.fair_intake import BATCH_MAX, FairIntake, Pace
 from limiter_worker.taken import Taken
-from schemas.runtime.clock import Clock
-from schemas.runtime.ledger.errors import LedgerUnavailable
+from schemas.ledger.errors import LedgerUnavailable
+from schemas.runtime.process.clock import Clock
 from tests.fakes.limiter_parts import FakeConfig, Limiter, ModelLedger, intake_of
 from tests.unit.examples import accepted, configuration
 

@@ -13,10 +13,10 @@ from schemas.config_state import Snapshot
 from schemas.entities import Budget, Limits, Model, Quota, Target
 from schemas.events import RequestFinished
 from schemas.failures import Failure
-from schemas.runtime.clock import Clock
-from schemas.runtime.ledger import answers
-from schemas.runtime.ledger.documents import Admit, Decline, Finish, Reap, Start
-from schemas.runtime.ledger.model_attempts import Attempt
+from schemas.ledger import answers
+from schemas.ledger.documents import Admit, Decline, Finish, Reap, Start
+from schemas.ledger.model.attempts import Attempt
+from schemas.runtime.process.clock import Clock
 from schemas.topics import DEFERRED_1S, DISPATCH, OUTCOMES
 from tests.fakes.limiter_parts import FakeConfig, FakeRecord, Limiter, ModelLedger
 from tests.unit.examples import accepted, configuration

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accounting.booking import measures
-from ingress.ordering import Position, Verdict, judge
+from ingress.replies.ordering import Position, Verdict, judge
 from limiter_worker.reaper import Reaper, outcome_of
 from limiter_worker.replies import ReplySender
 from schemas.codec import encode
@@ -20,15 +20,15 @@ from schemas.events import RecordRef, RequestFinished
 from schemas.failures import Poison
 from schemas.frames import Terminal
 from schemas.hold_facts import Info, info_of
-from schemas.runtime.bus import Bus
-from schemas.runtime.clock import Clock
-from schemas.runtime.ledger import documents
-from schemas.runtime.ledger.answers import Fence, GivenUp, Ok, ReapedAttempts, ReapEntry
+from schemas.ledger import documents
+from schemas.ledger.answers import Fence, GivenUp, Ok, ReapedAttempts, ReapEntry
+from schemas.ledger.documents import Booking
+from schemas.ledger.model.ledger import LedgerModel
+from schemas.runtime.kafka.produce import Outgoing, Producer
 from schemas.runtime.ledger.client import LedgerClient
-from schemas.runtime.ledger.documents import Booking
-from schemas.runtime.ledger.model import LedgerModel
-from schemas.runtime.produce import Outgoing, Producer
-from schemas.runtime.telemetry import Metrics
+from schemas.runtime.process.clock import Clock
+from schemas.runtime.process.telemetry import Metrics
+from schemas.runtime.valkey.bus import Bus
 from schemas.topics import OUTCOMES
 from tests.fakes.limiter_parts import FakeBus, FakeProducer
 from tests.unit.examples import ACCEPTED_AT, NOW_MS, REQUEST_ID, accepted

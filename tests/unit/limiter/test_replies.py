@@ -9,10 +9,10 @@ import pytest
 
 from limiter_worker.replies import REPLIES_MAX, ReplySender
 from schemas.frames import Frame, Terminal
-from schemas.runtime.bus import Bus
-from schemas.runtime.clock import Clock
-from schemas.runtime.store import StoreError, StoreUnavailable
-from schemas.runtime.telemetry import Metrics
+from schemas.runtime.process.clock import Clock
+from schemas.runtime.process.telemetry import Metrics
+from schemas.runtime.valkey.bus import Bus
+from schemas.runtime.valkey.store import StoreError, StoreUnavailable
 from tests.unit.examples import accepted
 
 

@@ -11,8 +11,8 @@ from limiter_worker.terms import Defaults, Terms, kind_of_limit, terms_of
 from schemas.config_state import Snapshot, pinned_price
 from schemas.entities import Budget, Limits, Model, Quota, Target
 from schemas.events import RequestAccepted
+from schemas.ledger.documents import Decline
 from schemas.money import TokenCounts, cost_nano_usd
-from schemas.runtime.ledger.documents import Decline
 from tests.unit.examples import NOW_MS, accepted, as_read, configuration, priced_model
 
 _DEFAULT = Defaults(requests_per_s=100, burst=200, in_flight=256)

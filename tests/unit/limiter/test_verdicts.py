@@ -21,8 +21,8 @@ from schemas.codec import encode
 from schemas.entities import Budget, Limits, Quota
 from schemas.errors import ErrorCode
 from schemas.events import PinnedPrice
-from schemas.runtime.ledger import answers
-from schemas.runtime.ledger.documents import DeclineReason
+from schemas.ledger import answers
+from schemas.ledger.documents import DeclineReason
 from tests.unit.examples import ACCEPTED_AT, NOW_MS, accepted, configuration
 
 _LIMITS = Limits(

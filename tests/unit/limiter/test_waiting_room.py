@@ -13,8 +13,8 @@ from limiter_worker.deferral import Waiters
 from limiter_worker.taken import Taken
 from limiter_worker.waiting_room import ASKED_AT_ONCE, WaitingRoom
 from schemas.codec import encode
-from schemas.runtime.clock import Clock
-from schemas.runtime.consume.records import Record
+from schemas.runtime.kafka.consume.records import Record
+from schemas.runtime.process.clock import Clock
 from schemas.topics import DEFERRED_1S
 from tests.fakes.limiter_parts import FakeRecord
 from tests.unit.examples import ACCEPTED_AT, NOW_MS, accepted

@@ -7,9 +7,9 @@ import shlex
 
 import pytest
 
-from deploy.local.banner import Facts, render_banner, render_json, render_progress
-from deploy.local.example_backend import echo
-from deploy.local.process import LONGEST_DELAY_S, Progress, restart_delay_s
+from deploy.embedded.banner import Facts, render_banner, render_json, render_progress
+from deploy.embedded.example_backend import echo
+from deploy.embedded.process import LONGEST_DELAY_S, Progress, restart_delay_s
 
 FACTS = Facts(
     api="http://127.0.0.1:8080/v1",

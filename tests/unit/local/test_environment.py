@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from deploy.local.environment import for_java, for_python, for_role, for_server
-from deploy.local.roles import ROLES
+from deploy.embedded.environment import for_java, for_python, for_role, for_server
+from deploy.embedded.roles import ROLES
 
 SHELL = {
     "PATH": "/bin",

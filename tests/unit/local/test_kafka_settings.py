@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deploy.local.kafka import render_settings
-from deploy.local.kafka_jars import KAFKA_VERSION, LOCK_FILE, read_lock
-from deploy.local.valkey import BUS_SETTINGS, ledger_settings
-from deploy.local.valkey import render_settings as render_valkey
+from deploy.embedded.kafka import render_settings
+from deploy.embedded.kafka_jars import KAFKA_VERSION, LOCK_FILE, read_lock
+from deploy.embedded.valkey import BUS_SETTINGS, ledger_settings
+from deploy.embedded.valkey import render_settings as render_valkey
 
 
 def test_every_kafka_module_has_the_version_of_the_broker() -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local import log_files, process
-from deploy.local.log_files import bound_log, last_words, older_part
-from deploy.local.problem import StackError
-from deploy.local.process import ProcessSpec, SupervisedProcess
+from deploy.embedded import log_files, process
+from deploy.embedded.log_files import bound_log, last_words, older_part
+from deploy.embedded.problem import StackError
+from deploy.embedded.process import ProcessSpec, SupervisedProcess
 
 
 def test_a_short_log_is_left_alone(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.ports import RANDOM_PORTS, PortReservations, choose_ports
-from deploy.local.problem import StackError
+from deploy.embedded.ports import RANDOM_PORTS, PortReservations, choose_ports
+from deploy.embedded.problem import StackError
 
 
 def all_free(_: int) -> bool:

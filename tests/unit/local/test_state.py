@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.problem import StackError
-from deploy.local.state import StateFolder, check_free_space, new_memory, write_private
+from deploy.embedded.problem import StackError
+from deploy.embedded.state import StateFolder, check_free_space, new_memory, write_private
 
 
 def test_a_second_claim_of_a_folder_is_refused_until_the_first_is_released(tmp_path: Path) -> None:

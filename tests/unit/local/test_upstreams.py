@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from deploy.local.problem import StackError
-from deploy.local.seed import Entity, backend_entity, model_entities, needs_put
-from deploy.local.upstreams import Upstream, read_upstreams
+from deploy.embedded.problem import StackError
+from deploy.embedded.seed import Entity, backend_entity, model_entities, needs_put
+from deploy.embedded.upstreams import Upstream, read_upstreams
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.runtime.consume.ack_window import AckWindow, Load, Partition
-from schemas.runtime.consume.offsets import Mark, Run
+from schemas.runtime.kafka.consume.ack_window import AckWindow, Load, Partition
+from schemas.runtime.kafka.consume.offsets import Mark, Run
 
 _ONE: Partition = ("inference.requests.v1", 0)
 _OTHER: Partition = ("inference.requests.v1", 1)

@@ -10,10 +10,10 @@ from typing import Any, cast
 import pytest
 
 from schemas.clock_estimate import Reading
-from schemas.runtime.clock import Clock
-from schemas.runtime.ledger_time import LedgerTime
-from schemas.runtime.store import StoreConnection, StoreUnavailable
-from schemas.runtime.telemetry import Metrics
+from schemas.runtime.ledger.time_source import LedgerTime
+from schemas.runtime.process.clock import Clock
+from schemas.runtime.process.telemetry import Metrics
+from schemas.runtime.valkey.store import StoreConnection, StoreUnavailable
 
 _TEN_MINUTES_MS = 600_000
 

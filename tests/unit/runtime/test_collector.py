@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from schemas.runtime.collector import calm_collector
+from schemas.runtime.process.collector import calm_collector
 
 
 @pytest.fixture(autouse=True)

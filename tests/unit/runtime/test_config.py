@@ -13,8 +13,8 @@ from aiokafka.errors import KafkaConnectionError, OffsetOutOfRangeError
 from schemas.codec import encode
 from schemas.config_state import ADOPTION, ConfigState, Snapshot
 from schemas.events import ConfigEntry
-from schemas.runtime import config as module
-from schemas.runtime.config import ConfigFeed, ConfigUnavailable
+from schemas.runtime.config import feed as module
+from schemas.runtime.config.feed import ConfigFeed, ConfigUnavailable
 from tests.unit import examples
 
 

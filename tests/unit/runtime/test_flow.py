@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from schemas.runtime.consume.ack_window import AckWindow, Partition
-from schemas.runtime.consume.flow import Bounds, Flow
+from schemas.runtime.kafka.consume.ack_window import AckWindow, Partition
+from schemas.runtime.kafka.consume.flow import Bounds, Flow
 
 _ONE: Partition = ("inference.dispatch.v1", 0)
 _OTHER: Partition = ("inference.dispatch.v1", 1)

@@ -12,10 +12,10 @@ import pytest
 from faust.types import TP
 
 from schemas.failures import Transient
-from schemas.runtime.consume.faust_app import WorkerApp
-from schemas.runtime.consume.flow import Bounds
-from schemas.runtime.consume.inbox import Handler, Inbox, OnDefect
-from schemas.runtime.consume.records import Record
+from schemas.runtime.kafka.consume.faust_app import WorkerApp
+from schemas.runtime.kafka.consume.flow import Bounds
+from schemas.runtime.kafka.consume.inbox import Handler, Inbox, OnDefect
+from schemas.runtime.kafka.consume.records import Record
 
 _TOPIC = "inference.requests.v1"
 

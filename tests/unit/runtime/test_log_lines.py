@@ -8,7 +8,7 @@ import os
 import sys
 from typing import Any
 
-from schemas.runtime.log_lines import EVIDENCE, JsonLines, Throttle
+from schemas.runtime.process.log_lines import EVIDENCE, JsonLines, Throttle
 
 
 def _record(logger: str, message: str = "broker away: %s", *args: object) -> logging.LogRecord:
@@ -39,10 +39,13 @@ def test_a_statement_of_ours_that_repeats_itself_is_cut_short_and_says_how_often
     """A client that makes us warn makes us warn ten times a second; other statements go on."""
     now_s = [100.0]
     throttle = Throttle(lambda: now_s[0])
-    first = [throttle.filter(_record("ingress.gate", "odd: %s", n)) for n in range(500)]
-    other = throttle.filter(_record("ingress.gate", "another: %s", 1))
+    first = [throttle.filter(_record("ingress.gatekeeper.gate", "odd: %s", n)) for n in range(500)]
+    other = throttle.filter(_record("ingress.gatekeeper.gate", "another: %s", 1))
     now_s[0] = 103.0
-    later = [_record("ingress.gate", "odd: %s", 1), _record("ingress.gate", "odd: %s", 2)]
+    later = [
+        _record("ingress.gatekeeper.gate", "odd: %s", 1),
+        _record("ingress.gatekeeper.gate", "odd: %s", 2),
+    ]
     passed = [throttle.filter(record) for record in later]
 
     assert sum(first) == 10

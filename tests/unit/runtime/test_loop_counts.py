@@ -6,8 +6,8 @@ import asyncio
 
 import uvloop
 
-from schemas.runtime.loop_counts import expose_loop, loop_factory
-from schemas.runtime.telemetry import Metrics
+from schemas.runtime.process.loop_counts import expose_loop, loop_factory
+from schemas.runtime.process.telemetry import Metrics
 
 
 async def _work() -> str:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.runtime.consume.offsets import (
+from schemas.runtime.kafka.consume.offsets import (
     METADATA_BYTES_MAX,
     Mark,
     OffsetRuns,

@@ -15,8 +15,8 @@ from aiokafka.structs import OffsetAndTimestamp
 from schemas.codec import encode
 from schemas.events import RequestFinished
 from schemas.ids import uuid7
-from schemas.runtime import outcome_lookup
-from schemas.runtime.outcome_lookup import Absent, InLog, OutcomeLookup, Unproved
+from schemas.runtime.kafka import outcome_lookup
+from schemas.runtime.kafka.outcome_lookup import Absent, InLog, OutcomeLookup, Unproved
 from schemas.topics import BACKGROUND, OUTCOMES, REQUESTS
 from tests.unit.examples import accepted, finished
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.runtime.produce import partition_of
+from schemas.runtime.kafka.produce import partition_of
 
 _MURMUR2 = {
     b"21": -973_932_308,

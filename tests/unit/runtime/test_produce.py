@@ -14,9 +14,15 @@ from schemas import topics
 from schemas.clock_estimate import Reading
 from schemas.events import RecordRef
 from schemas.failures import Poison, Transient
-from schemas.runtime import produce
-from schemas.runtime.produce import Outgoing, ProduceFailed, Producer, ProduceRefused, partition_of
-from schemas.runtime.produce_faults import RECORD_BYTES_MAX, InvalidRecord, size_bytes
+from schemas.runtime.kafka import produce
+from schemas.runtime.kafka.produce import (
+    Outgoing,
+    ProduceFailed,
+    Producer,
+    ProduceRefused,
+    partition_of,
+)
+from schemas.runtime.kafka.produce_faults import RECORD_BYTES_MAX, InvalidRecord, size_bytes
 from tests.unit.runtime.scripted_producer import Broker
 
 _TOPIC = topics.OUTCOMES

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from schemas.runtime.retry import retry_until
+from schemas.runtime.process.retry import retry_until
 
 
 class _Transient(Exception):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from accounting.settings import AccountingSettings
-from schemas.runtime.settings import read_settings
+from schemas.runtime.process.settings import read_settings
 from schemas.times import FULL
 
 _ENVIRONMENT = {

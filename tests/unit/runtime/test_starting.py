@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from schemas.runtime.consume.offsets import Mark, encode_mark
-from schemas.runtime.consume.starting import Extent, mark_of, start_of
+from schemas.runtime.kafka.consume.offsets import Mark, encode_mark
+from schemas.runtime.kafka.consume.starting import Extent, mark_of, start_of
 
 _PARTITION = ("inference.requests.v1", 3)
 _NEWEST_MS = 1_700

@@ -8,8 +8,14 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from schemas.runtime.store import Send, StoreConnection, StoreError, StoreUnavailable, text_pairs
-from schemas.runtime.subscription import Subscription
+from schemas.runtime.valkey.store import (
+    Send,
+    StoreConnection,
+    StoreError,
+    StoreUnavailable,
+    text_pairs,
+)
+from schemas.runtime.valkey.subscription import Subscription
 from tests.unit.runtime.resp_server import RespServer, echo, resp_server
 
 
@@ -222,7 +228,7 @@ async def test_a_reply_of_a_strange_type_is_that_of_its_own_command(
 
 async def test_a_reply_without_an_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory is not the server's to fill."""
-    monkeypatch.setattr("schemas.runtime.store.REPLY_BYTES_MAX", 1_000)
+    monkeypatch.setattr("schemas.runtime.valkey.store.REPLY_BYTES_MAX", 1_000)
     async with resp_server(lambda _: b"") as server, _connected(server) as store:
         call = store.call("GET", "k")
         await _until(lambda: bool(server.commands))
@@ -234,7 +240,7 @@ async def test_a_reply_without_an_end_is_cut_off(monkeypatch: pytest.MonkeyPatch
 
 async def test_commands_under_way_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A store that hangs costs this much and no more; replies make room again."""
-    monkeypatch.setattr("schemas.runtime.store._PENDING_BYTES_MAX", 1_000)
+    monkeypatch.setattr("schemas.runtime.valkey.store._PENDING_BYTES_MAX", 1_000)
     async with resp_server() as server, _connected(server) as store:
         large = store.call("ECHO", "x" * 1_000)
         with pytest.raises(StoreUnavailable, match="too much"):

@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from schemas.runtime import tasks
-from schemas.runtime.tasks import keep_running
-from schemas.runtime.telemetry import Metrics
+from schemas.runtime.process import tasks
+from schemas.runtime.process.tasks import keep_running
+from schemas.runtime.process.telemetry import Metrics
 
 
 def _scripted(*steps: BaseException | None) -> tuple[Callable[[], Awaitable[None]], list[int]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from schemas.runtime.telemetry import Metrics, readiness
+from schemas.runtime.process.telemetry import Metrics, readiness
 
 
 def test_a_counter_that_somebody_else_keeps_is_read_when_the_page_is() -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any, cast
 
-from schemas.runtime.consume.ack_window import AckWindow
-from schemas.runtime.consume.flow import Bounds, Flow
-from schemas.runtime.consume.watchdog import Watchdog
-from schemas.runtime.telemetry import Metrics
+from schemas.runtime.kafka.consume.ack_window import AckWindow
+from schemas.runtime.kafka.consume.flow import Bounds, Flow
+from schemas.runtime.kafka.consume.watchdog import Watchdog
+from schemas.runtime.process.telemetry import Metrics
 
 _ONE = ("inference.dispatch.v1", 0)
 

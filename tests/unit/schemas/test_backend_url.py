@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from yarl import URL
 
-from dispatcher.upstreams import base_url
+from dispatcher.upstream.upstreams import base_url
 from schemas.backend_url import URL_CHARS_MAX, url_problem
 from schemas.entities import Backend
 

@@ -1,0 +1,134 @@
+"""The desired state in a tallygate.yaml: a mapping kind -> id -> settings, judged as a whole.
+
+Every problem is found and named by its path before anything is changed; amounts and references are
+judged by the very rules that the processes apply.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from deploy.desired_state.field_problems import Problem, field_problems
+from deploy.embedded.problem import StackError
+from deploy.embedded.seed import KINDS, Entity
+from ingress.admin.api_keys import KeyFields
+from ingress.admin.entities import KIND_OF_PATH
+from schemas.config_state import ConfigState
+from schemas.entities import KINDS as ENTITY_TYPES
+from schemas.entities import EntityId
+from schemas.events import ConfigEntry
+
+_MERGE: Final = "tag:yaml.org,2002:merge"
+_PATH_OF_KIND: Final[Mapping[str, str]] = {kind: path for path, kind in KIND_OF_PATH.items()}
+BODY_TYPES: Final[Mapping[str, type]] = {
+    **{path: ENTITY_TYPES[kind] for path, kind in KIND_OF_PATH.items()},
+    # A key's secret is made by the gateway, so a file can only change keys that exist.
+    "keys": KeyFields,
+}
+
+
+@dataclass(frozen=True)
+class DesiredState:
+    """What a file wants, in the order it must be applied, and what is wrong with the file."""
+
+    entities: tuple[Entity, ...]
+    problems: tuple[Problem, ...]
+
+
+def read_desired_state(path: Path) -> tuple[Entity, ...]:
+    """The entities of a file. Raises StackError that lists every problem of their settings."""
+    try:
+        state = parse_desired_state(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise bad_file(path, [str(error)]) from error
+    if state.problems:
+        raise bad_file(path, map(str, state.problems))
+    return state.entities
+
+
+def parse_desired_state(text: str) -> DesiredState:
+    """The entities in the text and the problems of their settings; references are not looked at."""
+    try:
+        content = yaml.load(text, Loader=_StrictLoader) or {}  # noqa: S506 - a safe loader
+    except yaml.YAMLError as error:
+        return DesiredState((), (Problem("(file)", " ".join(str(error).split())),))
+    if not isinstance(content, dict):
+        return DesiredState((), (Problem("(file)", "Expected a mapping kind -> id -> settings"),))
+    problems = [
+        Problem(str(kind), f"unknown kind; one of {', '.join(KINDS)}")
+        for kind in content
+        if kind not in KINDS
+    ]
+    entities: list[Entity] = []
+    for kind in KINDS:
+        settings = content.get(kind) or {}
+        if not isinstance(settings, dict):
+            problems.append(Problem(kind, "Expected a mapping from id to settings"))
+            continue
+        for name, body in settings.items():
+            entities.append(Entity(kind, str(name), {} if body is None else body))
+            problems += _entity_problems(entities[-1])
+    return DesiredState(tuple(entities), tuple(problems))
+
+
+def reference_problems(entities: Iterable[Entity]) -> list[Problem]:
+    """What is wrong with these entities as a whole configuration: amounts and references."""
+    state = ConfigState()
+    for offset, entity in enumerate(entities):
+        state.apply(_entry(entity), offset)
+    return [Problem(_path_of(p.where), p.what) for p in state.snapshot().problems]
+
+
+def bad_file(path: Path, problems: Iterable[str]) -> StackError:
+    """The failure that lists a file's problems, each on a line of its own."""
+    return StackError(
+        f"{path} cannot be used as desired state", "\n       ".join(problems), "correct the file"
+    )
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Refuses a key that stands twice in a mapping; YAML itself would keep the last one."""
+
+    def construct_mapping(
+        self,
+        node: yaml.MappingNode,
+        deep: bool = False,  # noqa: FBT001, FBT002 - theirs
+    ) -> dict[Hashable, Any]:
+        seen: set[str | None] = set()
+        for key_node, _ in node.value:
+            key = None if key_node.tag == _MERGE else self.construct_object(key_node, deep=True)
+            if isinstance(key, str) and key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key!r} stands here twice", node.start_mark
+                )
+            seen.add(key if isinstance(key, str) else None)
+        return super().construct_mapping(node, deep=deep)
+
+
+def _entity_problems(entity: Entity) -> Iterator[Problem]:
+    path = f"{entity.kind}.{entity.id}"
+    yield from field_problems(entity.id, EntityId, f"{path} (its id)")
+    yield from field_problems(entity.body, BODY_TYPES[entity.kind], path)
+
+
+def _entry(entity: Entity) -> ConfigEntry:
+    return ConfigEntry(
+        kind=KIND_OF_PATH[entity.kind],
+        id=entity.id,
+        version=1,
+        body=json.dumps(entity.body),
+        written_at_ms=0,
+        written_by="",
+    )
+
+
+def _path_of(where: str) -> str:
+    """A problem's place as the file names it: ``model/a`` stands at ``models.a``."""
+    kind, _, name = where.partition("/")
+    return f"{_PATH_OF_KIND[kind]}.{name}"

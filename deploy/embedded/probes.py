@@ -1,0 +1,78 @@
+"""Readiness probes: whether the server on a loopback port answers as itself.
+
+Each returns False while it is not, and never raises for a server that is away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import psutil
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaError
+
+from deploy.embedded.ports import HOST
+
+PROBE_DEADLINE_S = 2.0
+
+
+async def is_http_ready(port: int, path: str) -> bool:
+    """True if GET answers 200."""
+    answer = await _ask(port, f"GET {path} HTTP/1.0\r\nHost: {HOST}:{port}\r\n\r\n".encode())
+    return answer.startswith(b"HTTP/1.") and answer[8:13] == b" 200 "
+
+
+async def is_valkey_ready(port: int) -> bool:
+    """True if PING answers PONG, which a store that still loads its log does not."""
+    return (await _ask(port, b"PING\r\n")).startswith(b"+PONG")
+
+
+async def is_kafka_ready(port: int) -> bool:
+    """True if the metadata lists a broker, which is when topics can be created."""
+    if not await _accepts(port):
+        return False
+    client = AIOKafkaClient(
+        bootstrap_servers=f"{HOST}:{port}", request_timeout_ms=int(PROBE_DEADLINE_S * 1000)
+    )
+    try:
+        await client.bootstrap()
+        return bool(client.cluster.brokers())
+    except KafkaError:
+        return False
+    finally:
+        await client.close()
+
+
+def owns_port(pid: int, port: int) -> bool:
+    """True if the process listens on the port; also where the system does not tell."""
+    try:
+        connections = psutil.Process(pid).net_connections("tcp")
+    except psutil.AccessDenied:
+        return True
+    except psutil.NoSuchProcess:
+        return False
+    return any(c.laddr.port == port and c.status == psutil.CONN_LISTEN for c in connections)
+
+
+async def _ask(port: int, question: bytes) -> bytes:
+    """The first line of the answer, or nothing if there is no server or no answer in time."""
+    try:
+        async with asyncio.timeout(PROBE_DEADLINE_S):
+            reader, writer = await asyncio.open_connection(HOST, port)
+            try:
+                writer.write(question)
+                return await reader.readline()
+            finally:
+                writer.close()
+    except (OSError, ValueError, TimeoutError):
+        return b""
+
+
+async def _accepts(port: int) -> bool:
+    try:
+        async with asyncio.timeout(PROBE_DEADLINE_S):
+            _, writer = await asyncio.open_connection(HOST, port)
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    return True

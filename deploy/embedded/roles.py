@@ -1,0 +1,107 @@
+"""How the four processes and the example backends are started: their names, order and settings.
+
+Replica n of a role is `<role>-<n>`; the name is also its instance id, so a restarted replica finds
+its own data folder again.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Mapping
+
+from deploy.embedded.environment import for_python, for_role
+from deploy.embedded.ports import HOST
+from deploy.embedded.probes import is_http_ready
+from deploy.embedded.process import ProcessSpec
+from deploy.embedded.state import StateFolder
+from deploy.embedded.upstreams import Upstream
+
+# The order in which they are stopped: first the door, last the book-keeper.
+ROLES = ("ingress", "limiter_worker", "dispatcher", "accounting")
+EXAMPLE_BACKENDS = ("example-a", "example-b")
+
+INFRASTRUCTURE_PORTS = {"kafka": 9092, "controller": 9093, "ledger": 6390, "bus": 6391}
+EXAMPLE_PORTS = {"example-a": 9201, "example-b": 9202}
+# First ports of a role; replica n takes the n-th port after its own.
+ROLE_PORTS = {"limiter_worker": 9110, "dispatcher": 9120, "accounting": 9130}
+FIRST_WORKER_PORTS = {"limiter_worker-0": 9101, "dispatcher-0": 9102, "accounting-0": 9103}
+# Longer than a worker takes to finish what it has begun, so that none is killed while it drains.
+DRAIN_DEADLINE_S = 40.0
+INGRESS_PORT = 8080
+ADMIN_PORT = 8443
+
+
+def replica_names(role: str, replicas: Mapping[str, int]) -> tuple[str, ...]:
+    """The names of a role's replicas; a role that is not mentioned has one."""
+    return tuple(f"{role}-{n}" for n in range(replicas.get(role, 1)))
+
+
+def preferred_ports(replicas: Mapping[str, int]) -> dict[str, int]:
+    """The ports the replicas of all roles would like to have, by name (`admin:` for ingress)."""
+    ports: dict[str, int] = {}
+    for n, name in enumerate(replica_names("ingress", replicas)):
+        ports[name] = INGRESS_PORT + 10 * n
+        ports[f"admin:{name}"] = ADMIN_PORT + n
+    for role, first in ROLE_PORTS.items():
+        for n, name in enumerate(replica_names(role, replicas)):
+            ports[name] = FIRST_WORKER_PORTS.get(name, first + n)
+    return ports
+
+
+def role_spec(
+    name: str,
+    folder: StateFolder,
+    ports: Mapping[str, int],
+    pepper: str,
+    environment: Mapping[str, str],
+) -> ProcessSpec:
+    """How to run the replica `name`; every setting it cannot default is in its environment."""
+    role = name.rpartition("-")[0]
+    data = folder.path / "data" / name
+    data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    settings = {
+        "TALLYGATE_KAFKA_BROKERS": f"{HOST}:{ports['kafka']}",
+        "TALLYGATE_LEDGER_URL": f"redis://{HOST}:{ports['ledger']}/0",
+        "TALLYGATE_BUS_URL": f"redis://{HOST}:{ports['bus']}/0",
+        "TALLYGATE_DATA_DIR": str(data),
+        "TALLYGATE_INSTANCE_ID": name,
+    }
+    if role == "ingress":
+        # Not readiness, which is also about the others: ingress must start while a backend is away.
+        ready_path = "/v1/status/startupz"
+        settings["TALLYGATE_PORT"] = str(ports[name])
+        settings["TALLYGATE_ADMIN_PORT"] = str(ports[f"admin:{name}"])
+        settings["TALLYGATE_KEY_PEPPER"] = pepper
+    else:
+        ready_path = "/readyz"
+        settings["TALLYGATE_HTTP_PORT"] = str(ports[name])
+    return ProcessSpec(
+        name=name,
+        argv=(sys.executable, "-m", role),
+        environment={**for_role(role, environment), **settings},
+        log_path=folder.path / "logs" / f"{name}.log",
+        address=f"http://{HOST}:{ports[name]}",
+        is_ready=functools.partial(is_http_ready, ports[name], ready_path),
+        stop_deadline_s=DRAIN_DEADLINE_S,
+    )
+
+
+def example_backend(name: str, ports: Mapping[str, int]) -> Upstream:
+    """The example backend as the gateway sees it."""
+    return Upstream(name, f"http://{HOST}:{ports[name]}/v1")
+
+
+def example_backend_spec(
+    name: str, folder: StateFolder, ports: Mapping[str, int], environment: Mapping[str, str]
+) -> ProcessSpec:
+    """How to run an example backend."""
+    module = ("-m", "deploy.embedded.example_backend")
+    return ProcessSpec(
+        name=name,
+        argv=(sys.executable, *module, "--port", str(ports[name]), "--name", name),
+        environment=for_python(environment),
+        log_path=folder.path / "logs" / f"{name}.log",
+        address=example_backend(name, ports).url,
+        is_ready=functools.partial(is_http_ready, ports[name], "/v1/models"),
+    )

@@ -1,0 +1,220 @@
+"""The embedded stack: Kafka, two Valkeys, the four processes and two example backends as one thing.
+
+Invariants: everything started is stopped by `stop`, also after a start that failed half-way; the
+stores outlive the processes that use them; a second stack on the same state folder is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from deploy.embedded import roles
+from deploy.embedded.disk_report import report_disk
+from deploy.embedded.kafka import kafka_spec
+from deploy.embedded.kafka_jars import ensure_jars, jar_folder
+from deploy.embedded.ports import HOST, PortChoice, PortReservations, choose_ports
+from deploy.embedded.problem import StackError
+from deploy.embedded.process import ProcessSpec, Progress, SupervisedProcess
+from deploy.embedded.state import Memory, StateFolder, new_memory
+from deploy.embedded.valkey import bus_spec, ledger_spec
+from schemas.runtime.kafka.topic_admin import PartitionCountChanged, apply_topics
+
+
+@dataclass(frozen=True)
+class StackOptions:
+    """What to start and where.
+
+    Of `environment` every child gets what it needs (`deploy.embedded.environment`), with the stack's own
+    settings on top. `explicit_ports`
+    are by process name (`ingress-0`, `admin:ingress-0`, `kafka`, ...); they are used or refused.
+    """
+
+    state_dir: Path
+    cache_dir: Path
+    environment: Mapping[str, str]
+    replicas: Mapping[str, int] = field(default_factory=dict)
+    explicit_ports: Mapping[str, int] = field(default_factory=dict)
+    partitions: int = 4
+    has_example_backends: bool = True
+    is_infrastructure_only: bool = False
+    has_random_ports: bool = False
+
+
+class Stack:
+    """Starts and stops everything; `processes` holds what runs, by name, in starting order."""
+
+    def __init__(
+        self,
+        options: StackOptions,
+        report: Callable[[Progress], None],
+        random_bytes: Callable[[int], bytes] = secrets.token_bytes,
+    ) -> None:
+        self.processes: dict[str, SupervisedProcess] = {}
+        self.ports: Mapping[str, int] = {}
+        self._options = options
+        self._report = report
+        self._random_bytes = random_bytes
+        self._reservations = PortReservations(Path(tempfile.gettempdir()) / "tallygate-ports")
+        self._folder: StateFolder | None = None
+        self._memory: Memory | None = None
+        self._disk_report: asyncio.Task[None] | None = None
+
+    @property
+    def api_url(self) -> str:
+        """What a client uses as OPENAI_BASE_URL."""
+        return f"http://{HOST}:{self.ports['ingress-0']}/v1"
+
+    @property
+    def admin_url(self) -> str:
+        return f"http://{HOST}:{self.ports['admin:ingress-0']}/admin/v1"
+
+    @property
+    def kafka_brokers(self) -> str:
+        return f"{HOST}:{self.ports['kafka']}"
+
+    @property
+    def ledger_url(self) -> str:
+        return f"redis://{HOST}:{self.ports['ledger']}/0"
+
+    @property
+    def bus_url(self) -> str:
+        return f"redis://{HOST}:{self.ports['bus']}/0"
+
+    @property
+    def worker_urls(self) -> tuple[str, ...]:
+        """Where the workers serve /metrics, /livez and /readyz."""
+        names = [n for role in roles.ROLE_PORTS for n in self._replicas(role)]
+        return tuple(f"http://{HOST}:{self.ports[name]}" for name in names)
+
+    @property
+    def memory(self) -> Memory:
+        """What this stack remembers between starts; only after `start` began."""
+        assert self._memory is not None, "start() comes first"
+        return self._memory
+
+    def remember_first_key(self, key: str) -> None:
+        """Keep the first key's secret, so that the next start can show it again."""
+        self._remember(replace(self.memory, first_key=key))
+
+    def pid(self, name: str) -> int | None:
+        """The pid of a named process, or None between a death and its restart."""
+        return self.processes[name].pid
+
+    async def restart(self, name: str) -> None:
+        """Stop one process in order and start it again on the same ports."""
+        await self.processes[name].restart()
+
+    async def start(self) -> None:
+        """Start everything; returns when all of it is ready.
+
+        Raises StackError. Whatever was started by then keeps running until `stop`.
+        """
+        self._folder = StateFolder.claim(self._options.state_dir)
+        known = self._folder.memory() or new_memory(self._random_bytes)
+        choice = self._choose_ports(known)
+        self.ports = choice.ports
+        for name, wanted, chosen in choice.moved:
+            self._report(Progress(name, True, f"port {wanted} is taken; using {chosen}"))
+        kept = {} if self._options.has_random_ports else choice.ports
+        self._remember(replace(known, ports={**known.ports, **kept}))
+        await self._start_infrastructure(self._folder)
+        kafka_data = self._folder.path / "kafka"
+        self._disk_report = asyncio.create_task(report_disk(kafka_data, HOST, self.ledger_url))
+        if not self._options.is_infrastructure_only:
+            await self._apply_topics()
+            names = [n for role in reversed(roles.ROLES) for n in self._replicas(role)]
+            await self._start_all(self._role_spec(self._folder, name) for name in names)
+
+    async def stop(self) -> None:
+        """Stop everything, users before what they use; safe to call at any time, and twice."""
+        if self._disk_report is not None:
+            self._disk_report.cancel()
+            await asyncio.wait([self._disk_report])
+        stages = [self._replicas(role) for role in roles.ROLES]
+        stages += [roles.EXAMPLE_BACKENDS, ("ledger", "bus"), ("kafka",)]
+        for stage in stages:
+            running = [self.processes[name] for name in stage if name in self.processes]
+            await asyncio.gather(*(process.stop() for process in running))
+        self.processes.clear()
+        self._reservations.release()
+        if self._folder is not None:
+            self._folder.release()
+
+    def kill(self) -> None:
+        """SIGKILL everything at once."""
+        for process in self.processes.values():
+            process.kill()
+
+    def _choose_ports(self, memory: Memory) -> PortChoice:
+        options = self._options
+        preferred = dict(roles.INFRASTRUCTURE_PORTS)
+        if not options.is_infrastructure_only:
+            preferred |= roles.preferred_ports(options.replicas)
+            if options.has_example_backends:
+                preferred |= roles.EXAMPLE_PORTS
+        # Who takes any port for the API takes any for the rest: stacks that start side by side would
+        # otherwise find the same usual ports free, and bind them only seconds later.
+        if options.has_random_ports or options.explicit_ports.get("ingress-0") == 0:
+            preferred = dict.fromkeys(preferred, 0)
+        if not options.has_random_ports:
+            preferred = {name: memory.ports.get(name, port) for name, port in preferred.items()}
+        rng = random.Random(self._random_bytes(8))  # noqa: S311 - ports are no secrets
+        return choose_ports(preferred, options.explicit_ports, rng, self._reservations.take)
+
+    async def _start_infrastructure(self, folder: StateFolder) -> None:
+        environment, ports = self._options.environment, self.ports
+        specs = [ledger_spec(folder, ports["ledger"], environment)]
+        specs.append(bus_spec(folder, ports["bus"], environment))
+        if self._options.has_example_backends and not self._options.is_infrastructure_only:
+            specs += [
+                roles.example_backend_spec(name, folder, ports, environment)
+                for name in roles.EXAMPLE_BACKENDS
+            ]
+        if not jar_folder(self._options.cache_dir).is_dir():
+            self._report(Progress("kafka", True, "downloading 45 MB, once"))
+        jars = await ensure_jars(self._options.cache_dir)
+        kafka = await kafka_spec(folder, jars, self.memory.cluster_id, ports, environment)
+        await self._start_all([kafka, *specs])
+
+    async def _start_all(self, specs: Iterable[ProcessSpec]) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                for spec in specs:
+                    process = SupervisedProcess(spec, self._report)
+                    self.processes[spec.name] = process
+                    group.create_task(process.start())
+        except ExceptionGroup as failures:
+            # The first failure tells the story; the others are usually its consequences.
+            raise failures.exceptions[0] from None
+
+    async def _apply_topics(self) -> None:
+        started_s = asyncio.get_running_loop().time()
+        try:
+            await apply_topics(self.kafka_brokers, self._options.partitions)
+        except PartitionCountChanged as error:
+            raise StackError(
+                f"the topics in {self._options.state_dir} have another shape",
+                str(error),
+                "start with the number of partitions they were created with, or a new --state-dir",
+            ) from error
+        seconds = asyncio.get_running_loop().time() - started_s
+        text = f"{self._options.partitions} partitions each"
+        self._report(Progress("topics", True, text, seconds))
+
+    def _role_spec(self, folder: StateFolder, name: str) -> ProcessSpec:
+        environment = self._options.environment
+        return roles.role_spec(name, folder, self.ports, self.memory.pepper, environment)
+
+    def _replicas(self, role: str) -> tuple[str, ...]:
+        return roles.replica_names(role, self._options.replicas)
+
+    def _remember(self, memory: Memory) -> None:
+        assert self._folder is not None, "start() comes first"
+        self._memory = memory
+        self._folder.remember(memory)

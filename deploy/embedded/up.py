@@ -1,0 +1,223 @@
+"""`tallygate up`: the embedded stack from the first line of progress to the last goodbye.
+
+Invariant: it ends with exit code 0 after Ctrl-C or SIGTERM and 1 after a problem, with nothing
+left behind in either case. Data goes to stdout, the story to stderr.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+from deploy.desired_state.document import bad_file, read_desired_state, reference_problems
+from deploy.embedded import roles, seed
+from deploy.embedded.banner import Facts, render_banner, render_json, render_progress
+from deploy.embedded.problem import StackError
+from deploy.embedded.process import Progress
+from deploy.embedded.stack import Stack, StackOptions
+from deploy.embedded.state import UserFolders, write_private
+from deploy.embedded.upstreams import Unreachable, Upstream, discover_models, read_upstreams
+from deploy.terminal import say
+
+ADMIN_DEADLINE_S = 30.0
+KILLED_BY_INTERRUPT = 130
+
+
+@dataclass(frozen=True)
+class UpOptions:
+    """The command's options. A port of None is chosen (8080 and 8443 if free); 0 is any."""
+
+    port: int | None = None
+    admin_port: int | None = None
+    state_dir: Path | None = None
+    config: Path | None = None
+    backends: tuple[str, ...] = ()
+    headless: bool = False
+    replicas: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The options, read and checked: what to start and what to fill it with."""
+
+    stack: StackOptions
+    upstreams: tuple[Upstream, ...]
+    desired: tuple[seed.Entity, ...]
+
+
+async def run_up(options: UpOptions) -> int:
+    """Start the stack, wait for a signal, stop it; the exit code."""
+    folders = UserFolders()
+    try:
+        plan = make_plan(options, folders, dict(os.environ))
+    except StackError as problem:
+        _tell(str(problem))
+        return 1
+    stack = Stack(plan.stack, report=_tell_progress)
+    stopped = _stop_on_signal(stack)
+    starting = asyncio.create_task(_bring_up(stack, plan))
+    waiting = asyncio.create_task(stopped.wait())
+    try:
+        await asyncio.wait({starting, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            await asyncio.wait({starting})
+            return 0
+        facts = starting.result()
+        current = {"pid": os.getpid(), "admin_url": stack.admin_url, "api_url": stack.api_url}
+        write_private(folders.current, {**current, "state_dir": str(plan.stack.state_dir)})
+        say(render_json(facts) if options.headless else render_banner(facts), sys.stdout)
+        await waiting
+        _tell("stopping")
+        return 0
+    except StackError as problem:
+        _tell(str(problem))
+        return 1
+    finally:
+        waiting.cancel()
+        _forget(folders.current)
+        await stack.stop()
+
+
+def make_plan(options: UpOptions, folders: UserFolders, environment: Mapping[str, str]) -> Plan:
+    """Read the options. Raises StackError for what a start could never repair."""
+    upstreams = read_upstreams(options.backends, environment.get("BACKEND_ENDPOINTS", ""))
+    desired = read_desired_state(options.config) if options.config else ()
+    given = {"ingress-0": options.port, "admin:ingress-0": options.admin_port}
+    brings_backends = upstreams or any(entity.kind == "backends" for entity in desired)
+    if options.config:
+        _check_as_a_whole(options.config, desired, upstreams, has_examples=not brings_backends)
+    stack = StackOptions(
+        state_dir=(options.state_dir or folders.state).absolute(),
+        cache_dir=folders.cache,
+        environment=environment,
+        replicas=options.replicas,
+        explicit_ports={name: port for name, port in given.items() if port is not None},
+        has_example_backends=not brings_backends,
+    )
+    return Plan(stack, upstreams, desired)
+
+
+def _check_as_a_whole(
+    path: Path,
+    desired: tuple[seed.Entity, ...],
+    upstreams: tuple[Upstream, ...],
+    *,
+    has_examples: bool,
+) -> None:
+    """Raises StackError when the file contradicts the options or refers to what neither has."""
+    names = roles.EXAMPLE_BACKENDS if has_examples else ()
+    given = [*upstreams, *(Upstream(name, "http://example/v1") for name in names)]
+    known = {e.id: e for e in (seed.backend_entity(upstream, {}) for upstream in given)}
+    problems = [
+        f"backends.{entity.id}.url: {entity.body['url']} here, {known[entity.id].body['url']} given"
+        for entity in desired
+        if entity.kind == "backends"
+        and entity.id in known
+        and entity.body["url"] != known[entity.id].body["url"]
+    ]
+    # Keys live in the state folder; only the running admin API knows them.
+    stated = [entity for entity in desired if entity.kind != "keys"]
+    names_stated = {(entity.kind, entity.id) for entity in stated}
+    implied = [e for e in (*known.values(), seed.demo_org()) if (e.kind, e.id) not in names_stated]
+    problems += map(str, reference_problems([*implied, *stated]))
+    if problems:
+        raise bad_file(path, problems)
+
+
+async def _bring_up(stack: Stack, plan: Plan) -> Facts:
+    await stack.start()
+    try:
+        async with httpx.AsyncClient(
+            base_url=stack.admin_url, timeout=ADMIN_DEADLINE_S, trust_env=False
+        ) as admin:
+            await _fill(stack, plan, admin)
+            models = tuple(await seed.list_entities(admin, "models"))
+    except httpx.HTTPError as error:
+        raise StackError(
+            f"the admin API at {stack.admin_url} did not answer",
+            f"{type(error).__name__}: {error}",
+            f"read {plan.stack.state_dir / 'logs' / 'ingress-0.log'}",
+        ) from error
+    return Facts(
+        api=stack.api_url,
+        admin=stack.admin_url,
+        kafka=stack.kafka_brokers,
+        metrics=stack.worker_urls,
+        key=stack.memory.first_key or "",
+        models=models,
+        state_dir=str(plan.stack.state_dir),
+    )
+
+
+async def _fill(stack: Stack, plan: Plan, admin: httpx.AsyncClient) -> None:
+    environment = plan.stack.environment
+    upstreams = plan.upstreams
+    if plan.stack.has_example_backends:
+        upstreams = tuple(roles.example_backend(n, stack.ports) for n in roles.EXAMPLE_BACKENDS)
+        served = {upstream.id: (seed.EXAMPLE_MODEL,) for upstream in upstreams}
+        models = seed.model_entities(served, seed.EXAMPLE_PRICES)
+    else:
+        models = seed.model_entities(await _discover(upstreams, environment), {})
+    backends = [seed.backend_entity(upstream, environment) for upstream in upstreams]
+    await seed.seed_missing(admin, [*backends, *models, seed.demo_org()])
+    for entity in plan.desired:
+        await seed.put(admin, entity)
+    if stack.memory.first_key is None:
+        stack.remember_first_key(await seed.create_first_key(admin))
+
+
+async def _discover(
+    upstreams: tuple[Upstream, ...], environment: Mapping[str, str]
+) -> dict[str, tuple[str, ...]]:
+    found = await asyncio.gather(*(discover_models(u, environment) for u in upstreams))
+    served: dict[str, tuple[str, ...]] = {}
+    for upstream, models in zip(upstreams, found, strict=True):
+        if isinstance(models, Unreachable):
+            text = f"{upstream.url} cannot be reached ({models.why}); its models were not added"
+            _tell_progress(Progress(upstream.id, False, text))
+        else:
+            served[upstream.id] = models
+            text = f"{upstream.url} serves {', '.join(models) or 'no model'}"
+            _tell_progress(Progress(upstream.id, True, text))
+    return served
+
+
+def _stop_on_signal(stack: Stack) -> asyncio.Event:
+    """An event that the first signal sets; the second one kills everything at once."""
+    stopped = asyncio.Event()
+
+    def on_signal() -> None:
+        if stopped.is_set():
+            stack.kill()
+            os._exit(KILLED_BY_INTERRUPT)
+        stopped.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, on_signal)
+    return stopped
+
+
+def _forget(current: Path) -> None:
+    """Remove the address file, unless a later stack has put its own there."""
+    with suppress(OSError, ValueError):
+        if json.loads(current.read_text(encoding="utf-8")).get("pid") == os.getpid():
+            current.unlink()
+
+
+def _tell_progress(progress: Progress) -> None:
+    _tell(render_progress(progress))
+
+
+def _tell(text: str) -> None:
+    say(text, sys.stderr)

@@ -1,0 +1,171 @@
+"""What a request's attempts amount to: bookings, outcome, terminal frame. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from dispatcher.work import Ending, Job
+from schemas.errors import ERRORS, ErrorCode
+from schemas.events import (
+    Attempt,
+    Booking,
+    PinnedPrice,
+    RequestFinished,
+)
+from schemas.frames import Terminal
+from schemas.job_ends import usage_of
+from schemas.ledger import keys
+from schemas.ledger.documents import RateUse, Unit
+from schemas.money import TokenCounts, cost_nano_usd
+
+RESULT_BYTES_MAX = 4 * 1024 * 1024
+"""What is kept of an answer; a longer one is given once and lost."""
+TEXT_CHARS_MAX = 200
+UNKNOWN_BACKEND = "unknown"
+
+
+def used(price: PinnedPrice | None, tokens: TokenCounts) -> int | None:
+    """Cost of the tokens at the pinned price; ``None`` without one."""
+    return None if price is None else cost_nano_usd(price, tokens)
+
+
+def actual_of(attempt: Attempt | None, *, requests: int) -> dict[Unit, int]:
+    """What the attempt used of each unit a balance may count; nothing if none ran."""
+    return {
+        "nano_usd": (attempt.cost_nano_usd or 0) if attempt else 0,
+        "tokens": attempt.input_tokens + attempt.output_tokens if attempt else 0,
+        "requests": requests,
+    }
+
+
+def token_uses(job: Job, attempts: Sequence[Attempt]) -> tuple[RateUse, ...]:
+    """What all attempts together used of the buckets of tokens, which were charged the bound.
+
+    Names every bucket the request may have been charged for; the ledger knows which it was.
+    """
+    request = job.request
+    units = sum(attempt.input_tokens + attempt.output_tokens for attempt in attempts)
+    owners = (("project", request.project), ("key", request.key_id), ("user", request.user))
+    scopes = [keys.ORG_SCOPE, *(keys.scope(kind, name) for kind, name in owners if name)]
+    return tuple(RateUse(key=keys.token_rate_suffix(scope), units=units) for scope in scopes)
+
+
+def ending_again(finished: RequestFinished, *, has_chunks: bool) -> Ending:
+    """How a request ended, from its outcome: its result where that was kept.
+
+    ``has_chunks``: all content of a stream is on the bus, since chunks are stored before a request is
+    closed; only the end of it is missing.
+    """
+    if finished.error_code is not None:
+        code = ErrorCode(finished.error_code)
+        return Ending(
+            finished.status, code, http_status=finished.http_status, message=finished.error_message
+        )
+    if has_chunks:
+        return Ending(finished.status)
+    if finished.result is not None:
+        return Ending(finished.status, body=finished.result)
+    return Ending("failed", ErrorCode.RESULT_LOST)
+
+
+def presumed(job: Job, number: int) -> Attempt:
+    """An attempt whose owner vanished: its whole hold, as the ledger booked it, by no known backend.
+
+    The same facts as in the outcome of a request that nobody ended, so that a correction fits both:
+    input is filled first, because the ledger knows tokens only as one sum.
+    """
+    request = job.request
+    booked = {hold.unit: hold.amount for hold in job.admitted.holds}
+    tokens = booked.get("tokens", 0)
+    input_tokens = min(tokens, request.input_tokens_bound)
+    return Attempt(
+        attempt=number,
+        backend=UNKNOWN_BACKEND,
+        status="unknown",
+        started_at_ms=request.accepted_at_ms,
+        finished_at_ms=request.deadline_ms,
+        input_tokens=input_tokens,
+        output_tokens=tokens - input_tokens,
+        estimated=True,
+        cost_nano_usd=booked.get("nano_usd"),
+    )
+
+
+def outcome(
+    job: Job, attempts: Sequence[Attempt], ending: Ending, fence: int, now_ms: int
+) -> RequestFinished:
+    """The outcome record of the request."""
+    request = job.request
+    keeps = request.keep_result and len(ending.body) <= RESULT_BYTES_MAX
+    return RequestFinished(
+        request_id=request.request_id,
+        org=request.org,
+        project=request.project,
+        key_id=request.key_id,
+        user=request.user,
+        route=request.route,
+        model=request.model,
+        status=ending.status,
+        http_status=ending.answered_status,
+        error_code=ending.code,
+        error_message=ending.told,
+        accepted_at_ms=request.accepted_at_ms,
+        finished_at_ms=now_ms,
+        deadline_ms=request.deadline_ms,
+        fence=fence,
+        attempts=list(attempts),
+        bookings=_bookings(job, attempts),
+        parents=[job.admitted.accepted_ref, job.ref],
+        result=ending.body if keeps and ending.body else None,
+    )
+
+
+def without_result(finished: RequestFinished) -> RequestFinished:
+    """The outcome small enough for any broker: the same end and the same money."""
+    return msgspec.structs.replace(
+        finished,
+        result=None,
+        result_ref=None,
+        result_sha256=None,
+        error_message=_bounded(finished.error_message),
+        attempts=[
+            msgspec.structs.replace(attempt, provider_id=_bounded(attempt.provider_id))
+            for attempt in finished.attempts
+        ],
+    )
+
+
+def _bounded(text: str | None) -> str | None:
+    return text and text[:TEXT_CHARS_MAX].encode(errors="replace").decode()
+
+
+def _bookings(job: Job, attempts: Sequence[Attempt]) -> list[Booking]:
+    """What each balance was settled with, all attempts together; the request counts once."""
+    totals: dict[str, int] = {"requests": 1 if attempts else 0, "nano_usd": 0, "tokens": 0}
+    for attempt in attempts:
+        totals["nano_usd"] += attempt.cost_nano_usd or 0
+        totals["tokens"] += attempt.input_tokens + attempt.output_tokens
+    return [
+        Booking(key=hold.key, unit=hold.unit, amount=totals[hold.unit])
+        for hold in job.admitted.holds
+    ]
+
+
+def terminal(job: Job, attempts: Sequence[Attempt], ending: Ending, now_ms: int) -> Terminal:
+    """The frame that ends the client's wait."""
+    last = attempts[-1] if attempts else None
+    code = ending.code
+    hint = ending.retry_after_ms or (ERRORS[code].retry_after_ms if code else None)
+    return Terminal(
+        http_status=ending.answered_status,
+        body=ending.body,
+        error_code=code,
+        error_message=ending.told,
+        retry_after_ms=hint,
+        backend=last.backend if last else None,
+        latency_ms=now_ms - job.request.accepted_at_ms,
+        usage=usage_of(attempts),
+        rate_status=job.admitted.rate_status,
+    )

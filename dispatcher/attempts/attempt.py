@@ -1,0 +1,253 @@
+"""One attempt: a backend is called once and its answer relayed. Returns how it ended; raises nothing but
+a cancellation, whatever a backend does or sends.
+
+A stream's first content is announced to the ledger before it leaves, so that no second attempt can
+start once the client has seen a byte. Silence is limited, not length: a stream may last as long as
+its request, while a whole event arrives within each of the backend's timeouts. What is waited for the
+ledger or the bus is no silence of the backend's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import traceback
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+import aiohttp
+
+from dispatcher.abort import Abort
+from dispatcher.amounts import used
+from dispatcher.attempts import attempt_end
+from dispatcher.attempts.attempt_end import AttemptEnd
+from dispatcher.attempts.token_counts import TokenCounter
+from dispatcher.backends.breaker import CallEnd
+from dispatcher.replies import ReplyStream
+from dispatcher.upstream.completions import Completion, StreamReader, read_body
+from dispatcher.upstream.event_splitter import UpstreamGarbage
+from dispatcher.upstream.upstream_failure import UpstreamFailure
+from dispatcher.upstream.upstreams import Upstreams
+from dispatcher.work import Choice, Ending, Job
+from schemas.errors import ErrorCode
+from schemas.events import Attempt
+from schemas.frames import Chunk, Started
+from schemas.money import TokenCounts
+from schemas.runtime.process.clock import Clock
+from schemas.runtime.valkey.store import StoreError
+
+_LOG = logging.getLogger(__name__)
+
+_READ_AT_ONCE_BYTES_MAX: Final = 256 * 1024
+"""Larger bodies are read beside the event loop."""
+
+_STORE_WAIT_S: Final = 7.0
+"""What a store that hangs holds up one frame at most; a backend with less time is excused each time."""
+
+NoteStreamed = Callable[[], Awaitable[bool]]
+"""Tells the ledger that content is about to leave; False when the fence is no longer ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptResult:
+    """How the attempt ended, and what it cost."""
+
+    attempt: Attempt
+    ending: Ending
+    may_try_another: bool
+    may_have_spent: bool
+    verdict: CallEnd
+
+
+@dataclass(slots=True)
+class AttemptRun:
+    """Everything one attempt needs."""
+
+    job: Job
+    choice: Choice
+    number: int
+    replies: ReplyStream
+    upstreams: Upstreams
+    clock: Clock
+    note_streamed: NoteStreamed
+    abort: Abort
+    counter: TokenCounter
+    started_at_ms: int = field(init=False)
+    first_token_at_ms: int | None = field(default=None, init=False)
+    has_streamed: bool = field(default=False, init=False)
+    """Whether the client may have seen content, so that nobody else may answer it."""
+    is_mute: bool = field(default=False, init=False)
+    """Whether a frame was lost, so that none may follow."""
+    reader: StreamReader = field(init=False)
+    deadline_s: float = field(init=False)
+    """The request's, in the event loop's time."""
+
+    async def run(self) -> AttemptResult:
+        """Call the backend and relay its answer until it ends, fails, is aborted or too late."""
+        self.started_at_ms = self.clock.now_ms()
+        left_s = (self.job.request.deadline_ms - self.started_at_ms) / 1000
+        self.deadline_s = asyncio.get_running_loop().time() + left_s
+        self.reader = StreamReader(relays_usage=self.job.request.include_usage)
+        end = await self._end()
+        return AttemptResult(
+            await self._attempt(end),
+            end.ending,
+            end.may_try_another,
+            end.may_have_spent,
+            end.verdict,
+        )
+
+    async def _end(self) -> AttemptEnd:
+        """The total boundary around what a backend sends."""
+        scope = asyncio.timeout_at(self._silent_until_s())
+        try:
+            async with scope:
+                self.abort.watch(scope)
+                try:
+                    return await self._call()
+                finally:
+                    self.abort.unwatch()
+        except UpstreamFailure as failure:
+            return self._failed(failure)
+        except UpstreamGarbage as error:
+            return self._failed(_unreadable(str(error)))
+        except TimeoutError:
+            return self._ended_early(is_deadline=scope.when() == self.deadline_s)
+        except Exception as error:  # noqa: BLE001  # nobody can list what odd bytes raise; they end this attempt only
+            *_, (frame, line) = traceback.walk_tb(error.__traceback__)
+            what = f"{type(error).__name__} at {frame.f_code.co_filename}:{line}"
+            _LOG.error("%s ended by a defect: %s", self.job.request.request_id, what)
+            return self._failed(_unreadable(what))
+
+    def _silent_until_s(self) -> float:
+        """Until when the call may go on without progress."""
+        silence_s = asyncio.get_running_loop().time() + self.choice.backend.timeout_s
+        return min(self.deadline_s, silence_s)
+
+    async def _call(self) -> AttemptEnd:
+        request = self.job.request
+        call = self.upstreams.chat(self.choice, request.payload, request.request_id)
+        async with call as response:
+            self.abort.answered()
+            if request.stream:
+                return await self._relay(response)
+            body = await self.upstreams.body(response)
+        completion, body = await self._read(body)
+        return attempt_end.completed(completion, body, self.abort.reason)
+
+    async def _read(self, body: bytes) -> tuple[Completion, bytes]:
+        if len(body) <= _READ_AT_ONCE_BYTES_MAX:
+            return read_body(body)
+        return await self.counter.beside_the_loop(read_body, body)
+
+    async def _relay(self, response: aiohttp.ClientResponse) -> AttemptEnd:
+        """Relay events as they come; what arrives while a frame is stored joins the next frame."""
+        precision_s = min(1.0, self.choice.backend.timeout_s / 20)
+        async for received in response.content.iter_any():
+            if events := self.reader.feed(received):
+                await self._pass_on(events)
+                self.abort.moved_on(self._silent_until_s(), precision_s)
+            if self.reader.output.is_full:
+                await self.counter.fold(self.reader.output)
+            if self.abort.is_drained(len(received)):
+                return self._ended_early(is_deadline=False)
+        if self.reader.failed or not self.reader.done:
+            raise UpstreamFailure(
+                ErrorCode.UPSTREAM_INTERRUPTED,
+                "an error event" if self.reader.failed else "a stream without end",
+                may_have_spent=True,
+            )
+        return attempt_end.completed(self.reader.completion(), b"", self.abort.reason)
+
+    async def _pass_on(self, events: bytes) -> None:
+        """Send the events on, the first ones behind a note to the ledger.
+
+        Once the fence or a frame is lost none follows: a client must not get a torn stream.
+        """
+        if self.first_token_at_ms is None:
+            self.first_token_at_ms = self.clock.now_ms()
+            with self._excused():
+                if not await self.note_streamed():
+                    self.abort.end("stale")
+            self.has_streamed = True
+            await self._send(Started(self.choice.backend_id, self.job.admitted.rate_status))
+        await self._send(Chunk(events))
+
+    @contextmanager
+    def _excused(self) -> Iterator[None]:
+        """What is waited for inside is not the backend: only the deadline ends that."""
+        self.abort.ends_at(self.deadline_s)
+        try:
+            yield
+        finally:
+            self.abort.ends_at(self._silent_until_s())
+
+    async def _send(self, content: Started | Chunk) -> None:
+        if self.is_mute or self.abort.reason == "stale":
+            return
+        try:
+            if self.choice.backend.timeout_s >= _STORE_WAIT_S:
+                self.is_mute = not await self.replies.send(content)
+            else:
+                with self._excused():
+                    self.is_mute = not await self.replies.send(content)
+            if self.replies.is_full:
+                with self._excused():
+                    self.is_mute = not await self.replies.wait()
+        except StoreError as error:
+            _LOG.error("the bus refused a frame of %s: %s", self.job.request.request_id, error)
+            self.is_mute = True
+
+    def _failed(self, failure: UpstreamFailure) -> AttemptEnd:
+        if self.abort.reason is not None:
+            return self._ended_early(is_deadline=False, may_have_spent=failure.may_have_spent)
+        _LOG.info(
+            "%s failed at %s: %s, %s",
+            self.job.request.request_id,
+            self.choice.backend_id,
+            failure.code,
+            failure,
+        )
+        read = self.reader.completion()
+        return attempt_end.failed(failure, read, has_streamed=self.has_streamed)
+
+    def _ended_early(self, *, is_deadline: bool, may_have_spent: bool = True) -> AttemptEnd:
+        return attempt_end.ended_early(
+            self.abort.reason,
+            self.reader.completion(),
+            is_deadline=is_deadline,
+            has_streamed=self.has_streamed,
+            may_have_spent=may_have_spent,
+        )
+
+    async def _attempt(self, end: AttemptEnd) -> Attempt:
+        """The attempt as booked: the backend's own counts, else exact counts of the text, marked as
+        an estimate; nothing when the backend cannot have worked."""
+        price = self.job.admitted.price
+        tokens, read = TokenCounts(0, 0), end.completion
+        if read is not None:
+            payload = self.job.request.payload
+            tokens = read.usage or await self.counter.estimate(payload, read.output)
+        return Attempt(
+            attempt=self.number,
+            backend=self.choice.backend_id,
+            status=end.status,
+            started_at_ms=self.started_at_ms,
+            first_token_at_ms=self.first_token_at_ms,
+            finished_at_ms=self.clock.now_ms(),
+            upstream_status=end.upstream_status,
+            input_tokens=tokens.input_tokens,
+            output_tokens=tokens.output_tokens,
+            cached_tokens=tokens.cached_tokens,
+            reasoning_tokens=tokens.reasoning_tokens,
+            estimated=read is not None and read.usage is None,
+            price_version=price.version if price else None,
+            cost_nano_usd=used(price, tokens),
+            provider_id=read.provider_id if read else None,
+        )
+
+
+def _unreadable(what: str) -> UpstreamFailure:
+    return UpstreamFailure(ErrorCode.UPSTREAM_ERROR, what, may_have_spent=True)

@@ -1,0 +1,102 @@
+"""How an attempt ended, decided from what happened to its call: status, ending, whether another may try,
+and what it says of the backend. Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from dispatcher.abort import Reason
+from dispatcher.backends.breaker import CallEnd
+from dispatcher.upstream.completions import Completion
+from dispatcher.upstream.upstream_failure import UpstreamFailure
+from dispatcher.work import Ending
+from schemas.errors import ErrorCode
+
+ABORTED: Final[dict[Reason, Ending]] = {
+    "cancelled": Ending("cancelled", ErrorCode.REQUEST_CANCELLED),
+    "stale": Ending("failed", ErrorCode.UPSTREAM_INTERRUPTED),
+    "stopping": Ending("failed", ErrorCode.SERVICE_UNAVAILABLE),
+}
+"""What a request that was ended from outside amounts to."""
+
+_VERDICTS: Final[dict[ErrorCode, CallEnd]] = {
+    ErrorCode.NO_BACKEND: "unreachable",
+    ErrorCode.UPSTREAM_REJECTED: "succeeded",
+    ErrorCode.OVERLOADED: "undecided",
+}
+"""What a failure says of the backend; ``failed`` where nothing stands. One that refuses a bad request
+works, and one that is full is neither well nor broken."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnd:
+    """What is known when the call is over, before it is counted and priced."""
+
+    status: str
+    ending: Ending
+    completion: Completion | None
+    """What was read; ``None`` when the backend cannot have worked."""
+    may_try_another: bool
+    may_have_spent: bool
+    verdict: CallEnd
+    upstream_status: int | None = None
+
+
+def completed(completion: Completion, body: bytes, reason: Reason | None) -> AttemptEnd:
+    """The answer came whole; one that was cancelled meanwhile is not told of it."""
+    is_cancelled = reason == "cancelled"
+    return AttemptEnd(
+        "cancelled" if is_cancelled else "succeeded",
+        ABORTED["cancelled"] if is_cancelled else Ending("completed", body=body),
+        completion,
+        may_try_another=False,
+        may_have_spent=True,
+        verdict="succeeded",
+        upstream_status=200,
+    )
+
+
+def failed(failure: UpstreamFailure, read: Completion, *, has_streamed: bool) -> AttemptEnd:
+    """The backend failed; once the client has seen a byte nobody else may try."""
+    rejected = failure.code is ErrorCode.UPSTREAM_REJECTED
+    ending = Ending(
+        "failed",
+        failure.code,
+        http_status=failure.upstream_status if rejected else None,
+        message=failure.told,
+        retry_after_ms=failure.retry_after_ms,
+    )
+    return AttemptEnd(
+        "interrupted" if has_streamed else "failed",
+        ending,
+        read if failure.may_have_spent else None,
+        may_try_another=failure.retryable and not has_streamed,
+        may_have_spent=failure.may_have_spent,
+        verdict=_VERDICTS.get(failure.code, "failed"),
+        upstream_status=failure.upstream_status,
+    )
+
+
+def ended_early(
+    reason: Reason | None,
+    read: Completion,
+    *,
+    is_deadline: bool,
+    has_streamed: bool,
+    may_have_spent: bool = True,
+) -> AttemptEnd:
+    """The deadline, the backend's own timeout, or somebody ended it.
+
+    Only the backend's timeout speaks against the backend: how long a client waits is its choice.
+    """
+    is_backends_fault = reason is None and not is_deadline
+    return AttemptEnd(
+        "cancelled" if reason == "cancelled" else "interrupted",
+        ABORTED[reason] if reason else Ending("failed", ErrorCode.DEADLINE_EXCEEDED),
+        read if may_have_spent else None,
+        may_try_another=is_backends_fault and not has_streamed,
+        may_have_spent=may_have_spent,
+        verdict="failed" if is_backends_fault else "undecided",
+    )

@@ -1,0 +1,130 @@
+"""Counts tokens where a backend did not: an exact tokenizer of the field, marked as an estimate.
+
+Never used for holds, because no tokenizer bounds a foreign model. Counting happens beside the event
+loop (the tokenizer releases the interpreter's lock) and is bounded in time and in texts that wait for
+it; beyond either bound a token is taken for four bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+import msgspec
+from rs_bpe.bpe import openai
+
+from dispatcher.upstream.tally import Tally, rough_tokens
+from schemas.money import TokenCounts
+
+_LOG = logging.getLogger(__name__)
+
+_AT_ONCE_MAX: Final = 4 * 1024
+"""Characters or bytes that are counted in the loop: less than half a millisecond at the worst."""
+_EXACT_TOKENS_MAX: Final = 250_000
+"""Of one answer; beyond any model's output exactness is not worth the work."""
+_WAITING_MAX: Final = 16
+_WAIT_MAX_S: Final = 1.0
+_PIECE_CHARS: Final = 64 * 1024
+_S = TypeVar("_S", str, bytes)
+_T = TypeVar("_T")
+
+
+class _Part(msgspec.Struct, frozen=True):
+    text: Any = None
+
+
+class _Message(msgspec.Struct, frozen=True):
+    content: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _Chat(msgspec.Struct, frozen=True):
+    messages: list[_Message] = []
+
+
+_CHATS = msgspec.json.Decoder(_Chat)
+_CONTENTS = msgspec.json.Decoder(str | list[_Part] | None)
+
+
+@functools.cache
+def _encoding() -> Any:
+    return openai.o200k_base()
+
+
+def count_text(text: str) -> int:
+    """Tokens of the text in o200k_base; a long one is counted in pieces."""
+    count = _encoding().count
+    sound = text if text.isascii() else text.encode("utf-8", "replace").decode()
+    pieces = range(0, len(sound), _PIECE_CHARS)
+    return sum(int(count(sound[start : start + _PIECE_CHARS])) for start in pieces)
+
+
+def count_prompt(payload: bytes) -> int:
+    """Tokens of the texts of a request body's messages."""
+    return count_text("\n".join(_texts(_CHATS.decode(payload))))
+
+
+def _texts(chat: _Chat) -> Iterator[str]:
+    for message in chat.messages:
+        content = _CONTENTS.decode(message.content)
+        if isinstance(content, str):
+            yield content
+        elif content is not None:
+            yield from (part.text for part in content if isinstance(part.text, str))
+
+
+@dataclass(slots=True)
+class TokenCounter:
+    """Counts in threads of its own, two at most at once."""
+
+    wait_max_s: float = _WAIT_MAX_S
+    _threads: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(2, thread_name_prefix="tokens")
+    )
+    _waiting: int = 0
+
+    async def estimate(self, payload: bytes, output: Tally) -> TokenCounts:
+        """Tokens of a request body's texts and of the output produced so far. Never raises."""
+        await self.fold(output)
+        prompt_tokens = await self._counted(count_prompt, payload)
+        return TokenCounts(prompt_tokens, output.tokens)
+
+    async def fold(self, output: Tally) -> None:
+        """Turn the text of the tally into a count. Never raises."""
+        text = output.take()
+        if output.tokens > _EXACT_TOKENS_MAX:
+            output.tokens += rough_tokens(len(text))
+        else:
+            output.tokens += await self._counted(count_text, text)
+
+    async def beside_the_loop(self, work: Callable[[_S], _T], on: _S) -> _T:
+        """What ``work`` returns or raises, done in a thread."""
+        return await asyncio.wrap_future(self._threads.submit(work, on))
+
+    async def _counted(self, count: Callable[[_S], int], of: _S) -> int:
+        """The count; a rough one when it cannot be had in time."""
+        if len(of) <= _AT_ONCE_MAX:
+            return _soundly(count, of)
+        if self._waiting >= _WAITING_MAX:
+            return rough_tokens(len(of))
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(self.wait_max_s):
+                return await self.beside_the_loop(functools.partial(_soundly, count), of)
+        except TimeoutError:
+            return rough_tokens(len(of))
+        finally:
+            self._waiting -= 1
+
+
+def _soundly(count: Callable[[_S], int], of: _S) -> int:
+    """The count, or a rough one where ``of`` cannot be counted."""
+    try:
+        return count(of)
+    except BaseException as error:  # noqa: BLE001  # a tokenizer's panic is no Exception, and costs an estimate only
+        _LOG.warning("%d bytes counted roughly: %s", len(of), type(error).__name__)
+        return rough_tokens(len(of))

@@ -1,0 +1,107 @@
+"""Tells the ledger store and the metrics how this process sees the backends: what the admin API shows."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+
+import msgspec
+
+from dispatcher.backends.registry import Backends, Lane
+from dispatcher.backends.slots import Slots
+from schemas.ledger.keys import BACKEND_HEALTH
+from schemas.runtime.process.clock import Clock
+from schemas.runtime.process.telemetry import Metrics
+from schemas.runtime.valkey.reports import report
+from schemas.runtime.valkey.store import Argument, StoreConnection, StoreError, StoreUnavailable
+
+_LOG = logging.getLogger(__name__)
+
+_PERIOD_S = 2.0
+_LOOK_S = 0.25
+_MODELS_SHOWN = 32
+_MODELS_SHOWN = 32
+_LOOKS_PER_REPORT = round(_PERIOD_S / _LOOK_S)
+
+
+@dataclass(slots=True)
+class HealthReport:
+    """Reports every two seconds, and within a quarter of one after a change."""
+
+    slots: Slots
+    store: StoreConnection
+    metrics: Metrics
+    clock: Clock
+    instance_id: str
+    _reported: set[str] = field(default_factory=set)
+
+    @property
+    def backends(self) -> Backends:
+        """The backends reported."""
+        return self.slots.backends
+
+    async def run(self) -> None:
+        """Report for ever."""
+        looks = 0
+        while True:
+            try:
+                await self._look(is_due=looks % _LOOKS_PER_REPORT == 0)
+            except Exception:  # noqa: BLE001  # total: one report that fails must not be the last.
+                _LOG.exception("health not reported")
+            looks += 1
+            await asyncio.sleep(_LOOK_S)
+
+    async def _look(self, *, is_due: bool) -> None:
+        changed = self.backends.observe()
+        for name in changed:
+            self._tell(name, self.backends.lanes[name])
+        if changed or is_due:
+            self.metrics.set("tallygate_queued_requests", self.slots.waiting)
+            await self._report()
+
+    def _tell(self, name: str, lane: Lane) -> None:
+        _LOG.info("backend %s is %s", name, lane.shown)
+        self.metrics.set("tallygate_backend_healthy", float(lane.shown == "healthy"), name)
+
+    async def _report(self) -> None:
+        lanes = self.backends.lanes
+        lines: list[Argument] = []
+        for name, lane in lanes.items():
+            lines += [self._field(name), self._line(name, lane)]
+        gone = [self._field(name) for name in self._reported - lanes.keys()]
+        self._reported = set(lanes)
+        try:
+            if lines:
+                await report(self.store, BACKEND_HEALTH, *lines)
+            if gone:
+                await self.store.call("HDEL", BACKEND_HEALTH, *gone)
+        except (StoreUnavailable, StoreError) as error:
+            _LOG.warning("health not reported: %r", error)
+
+    def _field(self, backend: str) -> str:
+        return f"{self.instance_id}|{backend}"
+
+    def _line(self, name: str, lane: Lane) -> bytes:
+        return msgspec.json.encode(
+            {
+                "state": lane.shown,
+                "since_ms": lane.since_ms,
+                "inflight": lane.in_flight,
+                "limit": self.backends.slots_of(name),
+                "open_models": self.backends.broken_models(name),
+                "queued": self._queued(name),
+                "at_ms": self.clock.now_ms(),
+            }
+        )
+
+    def _queued(self, backend: str) -> dict[str, int]:
+        """What waits for slots of the backend, by model; the first few."""
+        models = self.backends.config.snapshot.models
+        waiting = self.slots.waiting_by_model().items()
+        queued = {
+            model: count
+            for model, count in waiting
+            if model in models and any(t.backend == backend for t in models[model].backends)
+        }
+        return dict(sorted(queued.items())[:_MODELS_SHOWN])

@@ -1,0 +1,60 @@
+"""Asks every backend whether it lives, about every five seconds.
+
+Drained backends are asked too, so that an operator sees whether one can be restored. Nothing that a
+backend is or sends ends the rounds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from dispatcher.backends.registry import Backends
+from dispatcher.upstream.upstreams import Upstreams
+from schemas.entities import Backend
+from schemas.runtime.config.feed import ConfigFeed
+
+_LOG = logging.getLogger(__name__)
+
+_PERIOD_S = 5.0
+_JITTER_S = 1.0
+_AT_ONCE_MAX = 128
+"""Probes under way; with two seconds for each, a thousand dead backends take sixteen."""
+
+
+@dataclass(slots=True)
+class Prober:
+    """Probes in rounds; inside a round each backend has its own moment."""
+
+    config: ConfigFeed
+    backends: Backends
+    upstreams: Upstreams
+    uniform: Callable[[float, float], float]
+    _turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE_MAX))
+    _faults: dict[str, str] = field(default_factory=dict)
+    """What spoke against a backend when it was last probed."""
+
+    async def run(self) -> None:
+        """Probe for ever."""
+        while True:
+            await asyncio.gather(asyncio.sleep(_PERIOD_S), self.probe_all())
+
+    async def probe_all(self) -> None:
+        """One round."""
+        known = self.config.snapshot.backends
+        for name in self._faults.keys() - known.keys():
+            del self._faults[name]
+        await asyncio.gather(*(self._probe(name, backend) for name, backend in known.items()))
+
+    async def _probe(self, name: str, backend: Backend) -> None:
+        await asyncio.sleep(self.uniform(0.0, _JITTER_S))
+        async with self._turns:
+            fault = await self.upstreams.fault(backend)
+        self.backends.probed(name, answered=fault is None)
+        if fault is None:
+            self._faults.pop(name, None)
+        elif self._faults.get(name) != fault:
+            self._faults[name] = fault
+            _LOG.warning("backend %s gave no sign of life: %s", name, fault)

@@ -1,0 +1,188 @@
+"""Handles the dispatch topic: every admitted request is a task that claims, waits, calls and closes.
+
+Whatever happens here, the request ends with one outcome: ours, or the one the reaper writes when this
+process is gone. Whatever raises ends its own request within milliseconds. The offset goes last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import msgspec
+
+from dispatcher.attempts.failover import Course, Failover
+from dispatcher.claims.claiming import Claiming
+from dispatcher.claims.leases import Leases
+from dispatcher.settlement.closing import INTERRUPTED, Closing, Unbooked
+from dispatcher.settlement.unreadable import Unreadable
+from dispatcher.work import Job
+from schemas.codec import UnknownSchema, decode_as, encode
+from schemas.errors import ErrorCode
+from schemas.events import RequestAccepted, RequestAdmitted
+from schemas.failures import Transient
+from schemas.ledger import answers
+from schemas.runtime.kafka.consume.dead_letters import DeadLetters
+from schemas.runtime.kafka.consume.inbox import EXIT_STUCK
+from schemas.runtime.kafka.consume.records import Record
+from schemas.runtime.process.clock import Clock
+from schemas.runtime.process.telemetry import Metrics
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Dispatching:
+    """Handles batches; their records are finished one by one, when their requests are."""
+
+    claiming: Claiming
+    failover: Failover
+    closing: Closing
+    leases: Leases
+    unreadable: Unreadable
+    dead_letters: DeadLetters
+    metrics: Metrics
+    clock: Clock
+    _repeats: dict[str, list[Record]] = field(default_factory=dict)
+    """Request id to all copies of its record, delivered while it runs here."""
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    async def handle(self, batch: list[Record]) -> None:
+        """Start a task per record; the batch counts as handled at once."""
+        self.metrics.observe("tallygate_batch_records", len(batch))
+        for record in batch:
+            task = asyncio.create_task(self._run(record))
+            self._tasks.add(task)
+            task.add_done_callback(self._ended)
+
+    async def wait_until_idle(self, deadline_s: float) -> None:
+        """Return when nothing runs any more, or after so many seconds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(deadline_s):
+                while self._tasks:
+                    await asyncio.wait(self._tasks)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Two things get out of a task: more records that nobody can read than an accident makes, and an
+        hour without ledger or broker. The records stay where they are, for a process that can."""
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _LOG.critical("the process ends: %r", error, exc_info=error)
+            os._exit(EXIT_STUCK)
+
+    async def _run(self, record: Record) -> None:
+        try:
+            job = _decoded(record)
+        except UnknownSchema as newer:
+            record.hold(str(newer))
+            return
+        except Exception as error:  # noqa: BLE001  # total: one record that cannot be read
+            await self.unreadable.end(record, error)
+            record.finish()
+            return
+        request_id = job.request.request_id
+        if request_id in self._repeats:
+            self._repeats[request_id].append(record)
+            return
+        self._repeats[request_id] = [record]
+        try:
+            await self._end(job, record)
+        finally:
+            repeats = self._repeats.pop(request_id)
+        for copy in repeats:
+            copy.finish()
+
+    async def _end(self, job: Job, record: Record) -> None:
+        """The total boundary around one request: whatever raises, it ends, and only it."""
+        try:
+            await self._claim_and_run(job, record)
+        except UnknownSchema as newer:
+            # What the ledger keeps of its end is for a newer version to tell.
+            record.hold(str(newer))
+        except Transient:
+            # For an hour nobody could say how it ended: the record stays for a process that can.
+            raise
+        except Exception as defect:  # noqa: BLE001  # total: one request
+            _LOG.exception("request %s ended by a defect", job.request.request_id)
+            if not isinstance(defect, Unbooked):
+                await self._end_broken(job, record)
+            await self._set_aside(job, record, defect)
+
+    async def _end_broken(self, job: Job, record: Record) -> None:
+        try:
+            await self.closing.end_broken(job, record)
+        except Transient:
+            raise
+        except Exception:  # noqa: BLE001  # total: the reaper is left to end it
+            _LOG.exception("request %s has no end of ours", job.request.request_id)
+
+    async def _set_aside(self, job: Job, record: Record, defect: Exception) -> None:
+        """Keep the record for whoever looks into it; its outcome stands already."""
+        try:
+            record.value = _encoded(job)
+            await self.dead_letters.take(record, "dispatch", defect)
+            self.metrics.count("tallygate_dead_letters_total", record.topic)
+        except Exception:  # noqa: BLE001  # total: a letter that cannot be kept must not hold the record
+            _LOG.exception("no dead letter of %s", record.ref)
+
+    async def _claim_and_run(self, job: Job, record: Record) -> None:
+        """Run the request if it is ours to run, else do what its state in the ledger asks for."""
+        asked_s = self.clock.monotonic_s()
+        match await self.claiming.claim(job, self.closing.is_in_log):
+            case answers.Fence() as claim:
+                after_ms = round((self.clock.monotonic_s() - asked_s) * 1000)
+                await self._run_claimed(job, record, claim, after_ms)
+            case answers.Finished() as finished:
+                await self.closing.finish_again(job, record, finished)
+            case answers.Unknown():
+                await self.closing.answering.end_again(job, INTERRUPTED)
+            case answers.Cancelled():
+                await self.closing.end_unrun(job, record, ErrorCode.REQUEST_CANCELLED, "cancelled")
+            case answers.Expired():
+                await self.closing.end_expired(job, record)
+            case answers.Gone():
+                pass  # It ended so long ago that only the log knows, and nothing follows.
+            case _:
+                await self.closing.end_unrun(job, record, ErrorCode.SERVICE_UNAVAILABLE, "failed")
+
+    async def _run_claimed(
+        self, job: Job, record: Record, claim: answers.Fence, after_ms: int
+    ) -> None:
+        """Run it to its end. Its claim is renewed also while it waits for a slot."""
+        request = job.request
+        with self.leases.held(request.org, request.request_id, claim) as running:
+            replies = self.closing.answering.replies(job, claim.fence)
+            course = Course.after(job, running.attempt)
+            running.claimed_after_ms = after_ms
+            try:
+                await self.failover.run(job, running, replies, course)
+            except Exception:  # noqa: BLE001  # total: what became of it so far is booked
+                _LOG.exception("request %s broke", request.request_id)
+            try:
+                await self.closing.close(job, record, course, replies, running)
+            except (Transient, Unbooked):
+                raise
+            except Exception:  # noqa: BLE001  # total: without what it stumbled over
+                _LOG.exception("request %s cannot be closed as it is", request.request_id)
+                course.broke(job)
+                await self.closing.close(job, record, course, replies, running)
+        await self.failover.bodies.drop(job)
+
+
+def _decoded(record: Record) -> Job:
+    """The request in a record, which holds its bytes no longer: a body is in memory once.
+
+    Raises ``MalformedRecord``, and ``UnknownSchema`` for the request inside as well.
+    """
+    admitted = decode_as(record.value, RequestAdmitted)
+    request = decode_as(admitted.accepted, RequestAccepted)
+    record.value = None
+    return Job(msgspec.structs.replace(admitted, accepted=b""), request, record.ref)
+
+
+def _encoded(job: Job) -> bytes:
+    """The record as it was."""
+    return encode(msgspec.structs.replace(job.admitted, accepted=encode(job.request)))

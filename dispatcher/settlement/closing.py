@@ -1,0 +1,271 @@
+"""Closes requests: books, answers, records. The ledger first, then the client and the log side by side.
+
+Nothing is said or written of an end that the ledger did not confirm, or that contradicts the one it knows;
+however long it is away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, TypeVar
+
+from dispatcher.amounts import outcome, presumed, terminal, token_uses, without_result
+from dispatcher.attempts.failover import Course
+from dispatcher.attempts.late_spend import corrections
+from dispatcher.claims.claiming import AS_LONG_AS_IT_TAKES_S, Claiming
+from dispatcher.claims.leases import Running
+from dispatcher.replies import ReplyStream
+from dispatcher.settlement.answering import Answering
+from dispatcher.settlement.recording import Recording
+from dispatcher.work import Ending, Job
+from schemas.codec import decode_as, encode
+from schemas.errors import ErrorCode
+from schemas.events import Attempt, RequestFinished
+from schemas.failures import Defect, Transient
+from schemas.job_ends import encode_end, end_of
+from schemas.ledger import answers, documents
+from schemas.ledger.errors import LedgerUnavailable
+from schemas.runtime.kafka.consume.records import Record
+from schemas.runtime.kafka.outcome_lookup import OutcomeLookup, Unproved
+from schemas.runtime.kafka.record_reader import RecordGone, RecordUnreadable
+from schemas.runtime.kafka.results import READ_WITHIN_S, is_inline
+from schemas.runtime.ledger.client import LedgerClient
+from schemas.runtime.process.clock import Clock
+from schemas.runtime.process.retry import retry_until
+from schemas.runtime.process.telemetry import Metrics
+
+_LOG = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_ANSWER_UNDER_WAY_S: Final = 1.0
+"""Whoever finished a request answers it at once; only then is its answer lost."""
+_UNBEGUN: Final = ("", "RESERVED", "CANCELLED")
+"""States of a request that nobody runs and nobody else ends."""
+INTERRUPTED: Final = Ending("failed", ErrorCode.UPSTREAM_INTERRUPTED)
+"""What a request is whose owner vanished, whoever writes that down."""
+
+
+class Unbooked(Defect):
+    """The request ended, its outcome stands in the log; the ledger refused to close it."""
+
+
+class NotSure(Transient):
+    """Whether the log has the outcome cannot be said now."""
+
+
+@dataclass(slots=True)
+class Closing:
+    """Ends requests, whether they ran or not."""
+
+    ledger: LedgerClient
+    claiming: Claiming
+    answering: Answering
+    recording: Recording
+    lookup: OutcomeLookup
+    metrics: Metrics
+    clock: Clock
+
+    async def close(
+        self, job: Job, record: Record, course: Course, replies: ReplyStream, running: Running
+    ) -> None:
+        """Book what the attempt under the running fence used, then answer and record."""
+        now_ms = self.clock.now_ms()
+        finished = outcome(job, course.attempts, course.ending, running.fence, now_ms)
+        if not is_inline(finished.result):
+            waits = job.request.reply_to is not None
+            finished = await self.recording.set_result_aside(record, finished, waits=waits)
+        encoded = _encoded(finished)
+        unbooked: Exception | None = None
+        try:
+            answer = await self._finish(job, running, course, finished, encoded)
+        except Transient:
+            raise
+        except Exception as defect:  # noqa: BLE001  # total: the ledger cannot take it, but the log can
+            answer, unbooked = answers.Ok(), defect
+        standing = await self._standing(job, answer)
+        if isinstance(answer, answers.Stale) or _is_anothers(standing, finished):
+            await self._end_late(job, record, course, replies, running, standing)
+            return
+        content = terminal(job, course.attempts, course.ending, now_ms)
+        if isinstance(answer, answers.Repeated):
+            encoded = answer.outcome
+        await asyncio.gather(
+            self.answering.end(replies, content),
+            # Of what is booked nothing is kept: it stands in the log.
+            self.recording.outcome(record, finished, encoded) if encoded else asyncio.sleep(0),
+        )
+        if unbooked is not None:
+            raise Unbooked(repr(unbooked)) from unbooked
+
+    async def end_unrun(self, job: Job, record: Record, code: ErrorCode, status: str) -> None:
+        """An end without an attempt, after admission; the ledger has it. Always the same bytes."""
+        now_ms = job.admitted.admitted_at_ms
+        ending = Ending(status, code)
+        finished = outcome(job, [], ending, 0, now_ms)
+        await asyncio.gather(
+            self.answering.end_again(job, ending, has_run=False),
+            self.recording.outcome(record, finished, encode(finished)),
+        )
+
+    async def end_expired(self, job: Job, record: Record) -> None:
+        """Its deadline passed before it ran. Whoever found that out records it: mostly the reaper.
+
+        A request that the ledger had forgotten was found out here. It may have ended long ago, so the log
+        is asked first.
+        """
+        ending = Ending("expired", ErrorCode.DEADLINE_EXCEEDED)
+        known = await self.claiming.look(job)
+        if known.state == "REFUSED" and not known.booked and not await self.is_in_log(job):
+            finished = outcome(job, [], ending, 0, job.request.deadline_ms)
+            await self.recording.outcome(record, finished, encode(finished))
+        await self.answering.end_again(job, ending, has_run=False)
+
+    async def end_broken(self, job: Job, record: Record) -> None:
+        """The end of a request that a defect stopped before it ran: its hold returns, its client is told,
+        its outcome recorded, unless somebody else runs or has ended it."""
+        # Asked first, because whoever runs it would obey a cancellation.
+        known = await self.claiming.look(job)
+        if known.state in _UNBEGUN and isinstance(await self.claiming.withdraw(job), answers.Ok):
+            await self.end_unrun(job, record, ErrorCode.INTERNAL_ERROR, "failed")
+        else:
+            _LOG.warning("%s is ended elsewhere: %s", job.request.request_id, known.state)
+
+    async def finish_again(self, job: Job, record: Record, kept: answers.Finished) -> None:
+        """It ran before, and perhaps nobody was told: repeat what the ledger kept, or the log has."""
+        await asyncio.sleep(_ANSWER_UNDER_WAY_S)
+        if kept.outcome:
+            finished = decode_as(kept.outcome, RequestFinished)
+            await asyncio.gather(
+                self.answering.repeat(job, finished),
+                self.recording.outcome(record, finished, kept.outcome),
+            )
+        elif finished_before := await self._read_booked(job, kept.booked):
+            await self.answering.repeat(job, finished_before)
+
+    async def _finish(
+        self,
+        job: Job,
+        running: Running,
+        course: Course,
+        finished: RequestFinished,
+        encoded: bytes,
+    ) -> answers.FinishAnswer:
+        """What the ledger says to the end. One that was rebuilt without the request takes its hold again;
+        where it cannot, accounting books what was spent without one."""
+        actual = course.actual
+        while True:
+            document = documents.Finish(
+                org=job.request.org,
+                req=job.request.request_id,
+                fence=running.fence,
+                actual=actual,
+                actual_rates=token_uses(job, course.attempts),
+                ends=encode_end(end_of(finished)) if job.request.keep_result else None,
+            )
+            answer = await self._ask(partial(self.ledger.finish, document, encoded))
+            if not isinstance(answer, answers.Gone):
+                return answer
+            match await self.claiming.claim(job, self.is_in_log):
+                case answers.Fence() as claim:
+                    # The frames keep the fence they began with: a client's stream knows only that one.
+                    running.fence, actual = claim.fence, course.all_used
+                case answers.Finished() as before:
+                    return answers.Repeated(outcome=before.outcome, booked=before.booked)
+                case answers.Unknown():
+                    return answers.Stale()
+                case _:
+                    return answer
+
+    async def _ask(self, work: Callable[[], Awaitable[T]]) -> T:
+        until_s = self.clock.monotonic_s() + AS_LONG_AS_IT_TAKES_S
+        return await retry_until(work, LedgerUnavailable, until_s)
+
+    async def _end_late(
+        self,
+        job: Job,
+        record: Record,
+        course: Course,
+        replies: ReplyStream,
+        running: Running,
+        standing: RequestFinished | None,
+    ) -> None:
+        """Somebody else ended this attempt by its hold: what it really used is corrected. A client that
+        has seen frames of it gets no others."""
+        _LOG.warning("request %s ended after fence %d was lost", replies.request_id, running.fence)
+        self.metrics.count("tallygate_late_attempts_total")
+        replies.drop()
+        whole = presumed(job, running.attempt)
+        attempts = [whole] if standing is None else standing.attempts
+        booked = next((a for a in attempts if _is_presumed(a, whole)), None)
+        now_ms = self.clock.now_ms()
+        changes = corrections(job, booked, course.current, running.fence, now_ms)
+        await asyncio.gather(
+            self.answering.end_again(job, INTERRUPTED) if replies.seq else asyncio.sleep(0),
+            self.recording.corrections(record, changes),
+        )
+
+    async def _standing(self, job: Job, answer: answers.FinishAnswer) -> RequestFinished | None:
+        """The outcome that the ledger has of the request already, as far as it can be read."""
+        if not isinstance(answer, answers.Repeated):
+            return None
+        if answer.outcome:
+            return decode_as(answer.outcome, RequestFinished)
+        return await self._read_booked(job, answer.booked)
+
+    async def _read_booked(self, job: Job, booked: str) -> RequestFinished | None:
+        """The outcome that stands in the log; none when nobody can read it while its client waits."""
+        place = answers.outcome_place(booked)
+        if place is None:
+            return None
+        records = self.answering.results.records
+
+        async def read() -> bytes | None:
+            try:
+                return await records.read(place, READ_WITHIN_S)
+            except RecordGone:
+                return None
+
+        try:
+            encoded = await retry_until(read, RecordUnreadable, self.answering.give_up_at_s(job))
+        except RecordUnreadable as error:
+            # Whoever asks later may find it: nothing is said that would not be true then.
+            _LOG.warning("the outcome of %s is not told again: %s", job.request.request_id, error)
+            return None
+        if encoded is None:
+            await self.answering.end_again(job, Ending("failed", ErrorCode.RESULT_LOST))
+            return None
+        return decode_as(encoded, RequestFinished)
+
+    async def is_in_log(self, job: Job) -> bool:
+        """Whether the request ended before, so long ago that the ledger has forgotten it."""
+        request = job.request
+
+        async def find() -> bool:
+            found = await self.lookup.find_outcome(request.org, request.request_id)
+            if isinstance(found, Unproved):
+                raise NotSure(request.request_id)
+            return isinstance(found, RequestFinished)
+
+        until_s = self.clock.monotonic_s() + AS_LONG_AS_IT_TAKES_S
+        return await retry_until(find, NotSure, until_s)
+
+
+def _is_anothers(standing: RequestFinished | None, finished: RequestFinished) -> bool:
+    return standing is not None and standing.fence != finished.fence
+
+
+def _is_presumed(attempt: Attempt, presumed: Attempt) -> bool:
+    return attempt.attempt == presumed.attempt and attempt.status == presumed.status
+
+
+def _encoded(finished: RequestFinished) -> bytes:
+    try:
+        return encode(finished)
+    except Exception:  # noqa: BLE001  # total: odd texts cost themselves, not the outcome
+        _LOG.exception("outcome of %s without its texts", finished.request_id)
+        return encode(without_result(finished))

@@ -1,0 +1,101 @@
+"""Writes down what became of requests: outcomes, corrections and large results, until the broker has them.
+
+What was spent is written down however long that takes; only the watchdog ends such a wait earlier.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from dispatcher.amounts import without_result
+from dispatcher.claims.claiming import AS_LONG_AS_IT_TAKES_S
+from schemas import topics
+from schemas.codec import encode
+from schemas.events import AttemptAdjusted, RecordRef, RequestFinished
+from schemas.failures import Failure, Poison, Transient
+from schemas.headers import event_headers, passed_on
+from schemas.runtime.kafka.consume.records import Record
+from schemas.runtime.kafka.produce import Outgoing, ProduceFailed, Producer
+from schemas.runtime.kafka.results import is_inline, referring, result_record
+from schemas.runtime.process.clock import Clock
+from schemas.runtime.process.retry import retry_until
+
+_LOG = logging.getLogger(__name__)
+
+_RESULT_WITHIN_S: Final = 10.0
+_INLINE_AT_NEED_BYTES_MAX: Final = 64 * 1024
+"""While Kafka is away a result of up to this size stays in its outcome, in the ledger's memory."""
+
+
+@dataclass(slots=True)
+class Recording:
+    """Produces; returns when the broker has it."""
+
+    producer: Producer
+    clock: Clock
+
+    async def outcome(self, record: Record, finished: RequestFinished, encoded: bytes) -> None:
+        """Produce the outcome. One that no broker takes loses its result and its long texts, never
+        itself."""
+        headers = event_headers(
+            "request.finished",
+            finished.request_id,
+            "dispatcher",
+            finished.finished_at_ms,
+            passed_on(record.headers),
+        )
+        whole = Outgoing(topics.OUTCOMES, finished.org.encode(), encoded, headers)
+        try:
+            await self._produce([whole])
+        except Poison as refused:
+            _LOG.error("outcome of %s without its result: %r", finished.request_id, refused)
+            value = encode(without_result(finished))
+            await self._produce([Outgoing(whole.topic, whole.key, value, headers)])
+
+    async def corrections(self, record: Record, changes: Sequence[AttemptAdjusted]) -> None:
+        """Produce corrections of booked attempts; accounting applies them, to the balances as well."""
+        headers = passed_on(record.headers)
+        await self._produce([_adjustment(change, headers) for change in changes])
+
+    async def set_result_aside(
+        self, record: Record, finished: RequestFinished, *, waits: bool
+    ) -> RequestFinished:
+        """The outcome with its result in a record of its own, which a client that waits is not kept
+        waiting for: then a usual one stays inside, a larger one is lost, as one that no broker takes is."""
+        aside = result_record(finished, passed_on(record.headers))
+        within_s = _RESULT_WITHIN_S if waits else AS_LONG_AS_IT_TAKES_S
+        until_s = self.clock.monotonic_s() + within_s
+        try:
+            ref = await retry_until(lambda: self._kept(aside, within_s), Transient, until_s)
+        except Failure as refused:
+            if isinstance(refused, Transient) and is_inline(
+                finished.result, _INLINE_AT_NEED_BYTES_MAX
+            ):
+                return finished
+            _LOG.error("the result of %s is not kept: %r", finished.request_id, refused)
+            return msgspec.structs.replace(finished, result=None)
+        return referring(finished, ref)
+
+    async def _kept(self, aside: Outgoing, within_s: float) -> RecordRef:
+        try:
+            async with asyncio.timeout(within_s):
+                return await self.producer.send(aside)
+        except TimeoutError as error:
+            raise ProduceFailed(f"no acknowledgement within {within_s} s") from error
+
+    async def _produce(self, records: list[Outgoing]) -> None:
+        until_s = self.clock.monotonic_s() + AS_LONG_AS_IT_TAKES_S
+        await self.producer.deliver(records, until_s)
+
+
+def _adjustment(event: AttemptAdjusted, more: Mapping[str, bytes]) -> Outgoing:
+    event_id = f"{event.request_id}:{event.delta.attempt}:{event.revision}"
+    at_ms = event.adjusted_at_ms
+    headers = event_headers("attempt.adjusted", event_id, "dispatcher", at_ms, more)
+    return Outgoing(topics.OUTCOMES, event.org.encode(), encode(event), headers)

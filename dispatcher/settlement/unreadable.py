@@ -1,0 +1,103 @@
+"""Ends a request whose admission cannot be read: a header names it, and the ledger and the log know the rest.
+
+Otherwise its client would wait for its deadline, and its hold with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from dataclasses import dataclass
+from typing import Any, Final
+
+from dispatcher.settlement.closing import Closing
+from dispatcher.work import Job
+from schemas.codec import UNDECODABLE, decode_as
+from schemas.events import RecordRef, RequestAccepted, RequestAdmitted
+from schemas.hold_facts import Info
+from schemas.ledger import keys
+from schemas.runtime.kafka.consume.dead_letters import DeadLetters
+from schemas.runtime.kafka.consume.records import Record
+from schemas.runtime.kafka.record_reader import RecordReader
+from schemas.runtime.process.telemetry import Metrics
+from schemas.runtime.valkey.store import StoreConnection
+
+__all__ = ["Unreadable"]
+
+_LOG = logging.getLogger(__name__)
+
+_WITHIN_S: Final = 10.0
+"""Then the reaper is left to end it."""
+_ID: Final = re.compile(rb"[0-9A-Za-z-]{1,64}")
+_SCAN_COUNT: Final = 1_000
+
+
+@dataclass(slots=True)
+class Unreadable:
+    """Takes records that are no admission, or whose handling failed outside of any boundary."""
+
+    store: StoreConnection
+    records: RecordReader
+    closing: Closing
+    dead_letters: DeadLetters
+    metrics: Metrics
+
+    async def end(self, record: Record, error: Exception) -> None:
+        """End the request that the record names, if it waits to be run, and keep the record. Raises only
+        ``TooManyDeadLetters``, and what a broker that stays away makes of the letter."""
+        try:
+            async with asyncio.timeout(_WITHIN_S):
+                if (job := await self._job_of(record)) is not None:
+                    await self.closing.end_broken(job, record)
+        except Exception:  # noqa: BLE001  # total: the record must be kept whatever is amiss beside it
+            _LOG.exception("%s: the reaper is left to end its request", record.ref)
+        await self.dead_letters.take(record, "decode", error)
+        self.metrics.count("tallygate_dead_letters_total", record.topic)
+
+    async def _job_of(self, record: Record) -> Job | None:
+        """The request as it was accepted, while its hold waits for somebody to run it."""
+        request_id = record.headers.get("request_id", b"")
+        if not _ID.fullmatch(request_id):
+            return None
+        org = await self._org_of(request_id)
+        if org is None:
+            return None
+        attempt = keys.attempt(org, request_id.decode())
+        state, info = await self.store.call("HMGET", attempt, "state", "info")
+        if state != b"RESERVED" or not info:
+            return None
+        ref = Info.decoded(info.decode()).parent
+        try:
+            request = decode_as(await self.records.read(ref, _WITHIN_S), RequestAccepted)
+        except UNDECODABLE as error:
+            _LOG.error("%s is not the request of %s: %s", ref, record.ref, error)
+            return None
+        return Job(_admitted(request, ref, record.timestamp_ms), request, record.ref)
+
+    async def _org_of(self, request_id: bytes) -> str | None:
+        """Whose it is: what is on hold is listed by organization and request."""
+        cursor: Any = b"0"
+        while True:
+            cursor, found = await self.store.call(
+                "ZSCAN", keys.EXPIRING, cursor, "MATCH", b"*|" + request_id, "COUNT", _SCAN_COUNT
+            )
+            if found:
+                member: bytes = found[0]
+                return member.rpartition(b"|")[0].decode()
+            if int(cursor) == 0:
+                return None
+
+
+def _admitted(request: RequestAccepted, ref: RecordRef, at_ms: int) -> RequestAdmitted:
+    """As much of the admission as an end without an attempt needs; its holds are in the ledger."""
+    return RequestAdmitted(
+        request_id=request.request_id,
+        org=request.org,
+        accepted=b"",
+        accepted_ref=ref,
+        admitted_at_ms=at_ms,
+        holds=[],
+        rate_status="[]",
+        config_offset=request.config_offset,
+    )

@@ -1,0 +1,214 @@
+"""Calls backends over HTTP. What goes wrong before the answer is one ``UpstreamFailure``; so is a broken
+connection in it.
+
+Connections are kept; cookies, redirects, proxies and compression are off; a client's own headers never
+reach a backend. Every answer is read within bounds (``connections``, ``_BODY_BYTES_MAX``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import urlsplit
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from dispatcher.upstream import foreign
+from dispatcher.upstream.connections import HEADERS_MAX, LINE_BYTES_MAX, Connections
+from dispatcher.upstream.upstream_failure import UpstreamFailure, refusal
+from dispatcher.work import Choice
+from schemas.entities import Backend
+from schemas.errors import ErrorCode
+from schemas.failures import Poison
+from schemas.runtime.process.clock import Clock
+
+_LOG = logging.getLogger(__name__)
+
+_CONNECT_TIMEOUT_S: Final = 5.0
+_PROBE_TIMEOUT: Final = aiohttp.ClientTimeout(total=2.0)
+_SERVER_ERROR: Final = 500
+_BODY_BYTES_MAX: Final = 16 * 1024 * 1024
+_ERROR_BYTES_MAX: Final = 64 * 1024
+_ERROR_MAX_S: Final = 0.5
+"""The status of a refusal says enough; its body may take this long."""
+_FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+"""Only the name of the model is ours to change; what else a body holds is not even read."""
+_HOST: Final = re.compile(r"[A-Za-z0-9._:%-]{1,253}")
+
+
+class Uncallable(Poison):
+    """No request can be made to a backend as it is configured: its URL or its key is unusable."""
+
+
+@dataclass(slots=True)
+class Upstreams:
+    """The HTTP client of the dispatcher."""
+
+    api_keys: Mapping[str, str]
+    """Environment variable to secret, as named by the backends' entries."""
+    clock: Clock
+    logs_texts: bool = False
+    """Whether what backends say may stand in our logs."""
+    _session: aiohttp.ClientSession | None = None
+    _told: set[str] = field(default_factory=set)
+    """Variables whose keys were already called unusable."""
+
+    async def start(self) -> None:
+        """Open the connection pool."""
+        self._session = aiohttp.ClientSession(
+            connector=Connections(),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(
+                total=None, connect=_CONNECT_TIMEOUT_S, sock_connect=_CONNECT_TIMEOUT_S
+            ),
+            auto_decompress=False,
+            max_line_size=LINE_BYTES_MAX,
+            max_field_size=LINE_BYTES_MAX,
+            max_headers=HEADERS_MAX,
+            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
+        )
+
+    async def stop(self) -> None:
+        """Close all connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    @asynccontextmanager
+    async def chat(
+        self, choice: Choice, payload: bytes, request_id: str
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The backend's answer to a chat completion, status 200 checked, body not yet read.
+
+        Raises ``UpstreamFailure``, also for a connection that breaks while the body is read inside the
+        block.
+        """
+        assert self._session is not None, "start() comes first"
+        answered = False
+        try:
+            async with self._session.post(
+                target(choice.backend.url, "chat/completions"),
+                data=_for_backend(payload, choice),
+                headers=self._headers(choice, request_id),
+                allow_redirects=False,
+            ) as response:
+                answered = True
+                if response.status != 200:  # noqa: PLR2004  # HTTP OK
+                    raise await self._refusal(response, request_id)
+                yield response
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, Uncallable) as error:
+            raise UpstreamFailure(
+                ErrorCode.NO_BACKEND, type(error).__name__, may_have_spent=False
+            ) from error
+        except (aiohttp.ClientError, OSError) as error:
+            code = ErrorCode.UPSTREAM_INTERRUPTED if answered else ErrorCode.UPSTREAM_ERROR
+            raise UpstreamFailure(code, type(error).__name__, may_have_spent=True) from error
+
+    async def body(self, response: aiohttp.ClientResponse) -> bytes:
+        """The whole body; ``UpstreamFailure`` when it is larger than any completion."""
+        parts: list[bytes] = []
+        size = 0
+        async for part in response.content.iter_any():
+            size += len(part)
+            if size > _BODY_BYTES_MAX:
+                raise UpstreamFailure(
+                    ErrorCode.UPSTREAM_ERROR,
+                    f"a body of more than {_BODY_BYTES_MAX} bytes",
+                    may_have_spent=True,
+                )
+            parts.append(part)
+        return b"".join(parts)
+
+    async def fault(self, backend: Backend) -> str | None:
+        """What speaks against a backend that is asked for its models; ``None`` when it lives.
+
+        Any status below 500 within 2 s counts as life: a server without that list, or that wants a key
+        for it, lives. The body is not read. Never raises.
+        """
+        assert self._session is not None, "start() comes first"
+        try:
+            async with self._session.get(
+                target(backend.url, "models"),
+                headers={"accept-encoding": "identity", **self._authorization(backend)},
+                allow_redirects=False,
+                timeout=_PROBE_TIMEOUT,
+            ) as response:
+                return None if response.status < _SERVER_ERROR else f"status {response.status}"
+        except Exception as error:  # noqa: BLE001  # one backend, whatever it is or sends, is unhealthy
+            return type(error).__name__
+
+    async def _refusal(self, response: aiohttp.ClientResponse, request_id: str) -> UpstreamFailure:
+        """A status other than 200, with as much of its body as arrives within the bounds."""
+        body = bytearray()
+        with suppress(aiohttp.ClientError, TimeoutError, OSError):
+            async with asyncio.timeout(_ERROR_MAX_S):
+                async for part in response.content.iter_any():
+                    body += part
+                    if len(body) >= _ERROR_BYTES_MAX:
+                        break
+        failure = refusal(
+            response.status,
+            response.headers.get("retry-after"),
+            bytes(body[:_ERROR_BYTES_MAX]),
+            self.clock.now_ms(),
+        )
+        if self.logs_texts:
+            _LOG.info("a backend said of %s: %s", request_id, failure.told)
+        return failure
+
+    def _headers(self, choice: Choice, request_id: str) -> dict[str, str]:
+        return {
+            "content-type": "application/json",
+            "accept-encoding": "identity",
+            "x-request-id": request_id,
+            **self._authorization(choice.backend),
+        }
+
+    def _authorization(self, backend: Backend) -> dict[str, str]:
+        """The header with the backend's key, if it has one. Raises ``Uncallable`` for an unusable key."""
+        variable = backend.api_key_env
+        if variable is None or not (value := self.api_keys.get(variable)):
+            return {}
+        secret = foreign.usable_secret(value)
+        if secret is None:
+            if variable not in self._told:
+                self._told.add(variable)
+                _LOG.error("%s holds no key that a header can carry; its backends fail", variable)
+            raise Uncallable(f"{variable} is unusable")
+        return {"authorization": f"Bearer {secret}"}
+
+
+def base_url(url: str) -> str:
+    """The URL as ``OPENAI_BASE_URL`` would be: ``/v1`` is added to a bare host."""
+    trimmed = url.rstrip("/")
+    return trimmed if urlsplit(trimmed).path else f"{trimmed}/v1"
+
+
+@functools.lru_cache(maxsize=4_096)
+def target(url: str, path: str) -> URL:
+    """Where to call; ``Uncallable`` where the configured URL is none that a client can call."""
+    try:
+        target = URL(f"{base_url(url)}/{path}")
+        host = target.raw_host or ""
+        host.encode("idna")
+    except (ValueError, IndexError) as error:  # yarl raises both
+        raise Uncallable("no URL") from error
+    if target.scheme not in {"http", "https"} or not _HOST.fullmatch(host) or not target.port:
+        raise Uncallable("no URL of a server")
+    return target
+
+
+def _for_backend(payload: bytes, choice: Choice) -> bytes:
+    """The body, with the backend's own name of the model where it has one."""
+    if choice.upstream_model is None:
+        return payload
+    body = _FIELDS.decode(payload)
+    body["model"] = msgspec.Raw(msgspec.json.encode(choice.upstream_model))
+    return msgspec.json.encode(body)

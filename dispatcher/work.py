@@ -1,0 +1,53 @@
+"""What is run, where, and how it ended: the values that all of the dispatcher hands on. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from schemas.entities import Backend
+from schemas.errors import ERRORS, ErrorCode
+from schemas.events import RecordRef, RequestAccepted, RequestAdmitted
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A request to run: what was admitted, and where its records stand."""
+
+    admitted: RequestAdmitted
+    request: RequestAccepted
+    ref: RecordRef
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How the last attempt ended, in the client's terms."""
+
+    status: str
+    """completed, failed, cancelled, expired or refused, as in the outcome."""
+    code: ErrorCode | None = None
+    http_status: int | None = None
+    """The status where it is not the code's own: a backend's 4xx."""
+    message: str | None = None
+    body: bytes = b""
+    retry_after_ms: int | None = None
+
+    @property
+    def answered_status(self) -> int:
+        """The HTTP status the client gets."""
+        if self.http_status is not None:
+            return self.http_status
+        return 200 if self.code is None else ERRORS[self.code].status
+
+    @property
+    def told(self) -> str | None:
+        """The message the client gets."""
+        return self.message or (ERRORS[self.code].title if self.code else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A backend to call, and the name it knows the model by."""
+
+    backend_id: str
+    backend: Backend
+    upstream_model: str | None

@@ -1,0 +1,173 @@
+"""Decides what a chat completion asks for: the body for the backend and its proved token bounds.
+
+A byte-level tokenizer never makes more tokens than bytes, and JSON escapes only lengthen the text,
+so the length of the body bounds its tokens. What the length cannot bound is refused. Fields that
+are not named here pass through.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from ingress.http.refusals import Refusal
+from schemas.entities import Model
+from schemas.errors import ErrorCode
+
+MESSAGES_MAX: Final = 2_048
+CHOICES_MAX: Final = 8
+OUTPUT_TOKENS_MAX: Final = 10_000_000
+"""More than any model makes; keeps products of bound and price within the ledger's integers."""
+
+_TOKENS_PER_MESSAGE: Final = 16
+_TOKENS_FIXED: Final = 64
+_TEXT_PARTS: Final = frozenset({"text", "input_text", "output_text", "refusal"})
+_IMAGE_PARTS: Final = frozenset({"image_url", "input_image"})
+_BOUNDED_PARTS: Final = _TEXT_PARTS | _IMAGE_PARTS
+_OUTPUT_FIELDS: Final = ("max_completion_tokens", "max_tokens")
+
+Fields = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A chat completion, ready for a backend. Once it is in the log its payload is let go."""
+
+    payload: bytes
+    stream: bool
+    include_usage: bool
+    """Whether the client asked for the usage chunk of its stream."""
+    input_tokens_bound: int
+    output_tokens_bound: int
+
+
+def model_name(fields: Fields) -> str | Refusal:
+    """The model asked for."""
+    name = fields.get("model")
+    if not isinstance(name, str) or not name:
+        return _invalid("model", "must be a non-empty string")
+    return name
+
+
+def read_call(fields: Fields, model: Model) -> Call | Refusal:
+    """The call that ``fields`` ask of ``model``, or the first field that is wrong."""
+    refusal = (
+        _refuse_fields(fields) or _refuse_stream(fields) or _refuse_messages(fields["messages"])
+    )
+    if refusal is not None:
+        return refusal
+    images = _count_images(fields["messages"])
+    if images and model.image_tokens is None:
+        return _invalid("messages", "contains images, whose tokens this model does not bound")
+    body, per_choice = _bounded_output(fields, model)
+    stream = fields.get("stream") is True
+    options = fields.get("stream_options") or {}
+    if stream:
+        body["stream_options"] = {**options, "include_usage": True}
+    payload = msgspec.json.encode(body)
+    counted = len(fields["messages"]) + _tools(fields)
+    return Call(
+        payload=payload,
+        stream=stream,
+        include_usage=options.get("include_usage") is True,
+        input_tokens_bound=len(payload)
+        + counted * _TOKENS_PER_MESSAGE
+        + _TOKENS_FIXED
+        + images * (model.image_tokens or 0),
+        output_tokens_bound=per_choice * (fields.get("n") or 1),
+    )
+
+
+def _invalid(field: str, what: str) -> Refusal:
+    return Refusal(ErrorCode.INVALID_REQUEST, f"{field} {what}.", param=field)
+
+
+def _refuse_fields(fields: Fields) -> Refusal | None:
+    """The first field of a wrong type or range; null counts as absent, as SDKs send it so."""
+    messages = fields.get("messages")
+    if not isinstance(messages, list) or not 1 <= len(messages) <= MESSAGES_MAX:
+        return _invalid("messages", f"must be a list of 1 to {MESSAGES_MAX} messages")
+    if not _is_integer_or_none(fields.get("n"), CHOICES_MAX):
+        return _invalid("n", f"must be an integer from 1 to {CHOICES_MAX}")
+    for name in _OUTPUT_FIELDS:
+        if not _is_integer_or_none(fields.get(name), OUTPUT_TOKENS_MAX):
+            return _invalid(name, f"must be an integer from 1 to {OUTPUT_TOKENS_MAX}")
+    for name in ("tools", "functions"):
+        if not isinstance(fields.get(name), list | None):
+            return _invalid(name, "must be a list")
+    return None
+
+
+def _refuse_stream(fields: Fields) -> Refusal | None:
+    """Options of a stream, as OpenAI takes them: only together with ``stream``."""
+    if not isinstance(fields.get("stream"), bool | None):
+        return _invalid("stream", "must be true or false")
+    options = fields.get("stream_options")
+    if options is None:
+        return None
+    if not isinstance(options, dict):
+        return _invalid("stream_options", "must be an object")
+    if fields.get("stream") is not True:
+        return _invalid("stream_options", "may only be given when stream is true")
+    if not isinstance(options.get("include_usage"), bool | None):
+        return _invalid("stream_options.include_usage", "must be true or false")
+    return None
+
+
+def _is_integer_or_none(value: object, greatest: int) -> bool:
+    return value is None or (type(value) is int and 1 <= value <= greatest)
+
+
+def _refuse_messages(messages: list[Any]) -> Refusal | None:
+    for index, message in enumerate(messages):
+        where = f"messages[{index}]"
+        if not isinstance(message, dict):
+            return _invalid(where, "must be an object")
+        if not isinstance(message.get("role"), str):
+            return _invalid(f"{where}.role", "must be a string")
+        if message.get("audio") is not None:
+            return _invalid(f"{where}.audio", "is not supported: its tokens have no bound")
+        content = message.get("content")
+        if not isinstance(content, str | list | None):
+            return _invalid(f"{where}.content", "must be a string or a list of parts")
+        refusal = _refuse_parts(f"{where}.content", content) if isinstance(content, list) else None
+        if refusal is not None:
+            return refusal
+    return None
+
+
+def _refuse_parts(where: str, parts: list[Any]) -> Refusal | None:
+    for index, part in enumerate(parts):
+        if not isinstance(part, dict):
+            return _invalid(f"{where}[{index}]", "must be an object")
+        kind = part.get("type")
+        if not isinstance(kind, str) or kind not in _BOUNDED_PARTS:
+            return _invalid(
+                f"{where}[{index}].type", "must be text or image_url: other parts have no bound"
+            )
+    return None
+
+
+def _count_images(messages: list[Fields]) -> int:
+    return sum(
+        part["type"] in _IMAGE_PARTS
+        for message in messages
+        if isinstance(parts := message.get("content"), list)
+        for part in parts
+    )
+
+
+def _tools(fields: Fields) -> int:
+    return len(fields.get("tools") or ()) + len(fields.get("functions") or ())
+
+
+def _bounded_output(fields: Fields, model: Model) -> tuple[Fields, int]:
+    """The body with its output limited, under the client's field name, and the limit."""
+    ceiling = model.max_output_tokens or OUTPUT_TOKENS_MAX
+    asked = {name: fields[name] for name in _OUTPUT_FIELDS if fields.get(name) is not None}
+    limits = {name: min(value, ceiling) for name, value in asked.items()} or {
+        "max_tokens": min(model.default_max_output_tokens, ceiling)
+    }
+    return {**fields, **limits}, max(limits.values())

@@ -1,0 +1,71 @@
+"""Decides who calls: the API key presented, and what it stands for.
+
+A malformed key is refused by its checksum, before any look-up. All failures answer alike, so that
+an answer does not tell which keys exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from ingress.http.refusals import Refusal
+from schemas.config_state import Snapshot
+from schemas.errors import ErrorCode
+from schemas.ids import api_key_hash, is_api_key
+
+_KEY_BYTES_MAX: Final = 128
+_NOT_VALID: Final = Refusal(
+    ErrorCode.INVALID_API_KEY,
+    "The API key is missing or not valid. Send it as X-API-Key or as Authorization: Bearer.",
+)
+_CLOSED: Final = Refusal(
+    ErrorCode.SERVICE_UNAVAILABLE, "The configuration of this key cannot be read here."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who pays for a request, and which models the key may use (``None``: all)."""
+
+    key_id: str
+    org: str
+    project: str | None
+    user: str | None
+    models: tuple[str, ...] | None
+
+
+def authenticate(
+    headers: Mapping[bytes, bytes], snapshot: Snapshot, pepper: bytes, now_ms: int
+) -> Caller | Refusal:
+    """The caller behind the request's key; 401 when it is absent, malformed, unknown or over.
+
+    503 when the newest entry of the key, or of what it belongs to, cannot be read in this process.
+    """
+    secret = _presented_key(headers)
+    if secret is None or not is_api_key(secret):
+        return _NOT_VALID
+    secret_hash = api_key_hash(pepper, secret)
+    key_id = snapshot.key_id_by_hash.get(secret_hash)
+    if key_id is None:
+        return _CLOSED if secret_hash in snapshot.closed_key_hashes else _NOT_VALID
+    key = snapshot.keys[key_id]
+    if _is_past(key.revoked_at_ms, now_ms) or _is_past(key.expires_at_ms, now_ms):
+        return _NOT_VALID
+    return Caller(key_id, key.org, key.project, key.user, key.models)
+
+
+def _presented_key(headers: Mapping[bytes, bytes]) -> str | None:
+    """The key of ``x-api-key``, which wins, or of ``authorization``."""
+    secret = headers.get(b"x-api-key")
+    if secret is None:
+        scheme, _, secret = headers.get(b"authorization", b"").partition(b" ")
+        if scheme.lower() != b"bearer":
+            return None
+    secret = secret.strip()
+    return secret.decode("latin-1") if len(secret) <= _KEY_BYTES_MAX else None
+
+
+def _is_past(at_ms: int | None, now_ms: int) -> bool:
+    return at_ms is not None and at_ms <= now_ms

@@ -1,0 +1,184 @@
+"""How many bytes of bodies ingress holds at once, and whose turn it is when they are all taken.
+
+A body counts from before it is read until the broker has its record. Small ones pass while there is
+room at all; large ones leave some of it to them, wait a moment in a queue that takes organizations in
+turn, and are then told when to come again. No organization holds more than a fourth.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from ingress.http.refusals import Refusal
+from schemas.errors import ErrorCode
+
+SMALL_BYTES_MAX: Final = 64 * 1024
+WAIT_S: Final = 1.0
+"""How long a client may be kept waiting before its body is read."""
+_WAITING_MAX: Final = 256
+_SHARE: Final = 4
+_FOR_SMALL: Final = 8
+"""One part in so many is kept for small bodies."""
+_FLOW_BYTES_PER_S: Final = 16 * 1024 * 1024
+"""About what one process takes in, parses and hands to the log; what retry hints count with."""
+_RETRY_MS: Final = (500, 30_000)
+
+
+class BodyHold:
+    """The room that one body takes; given back once, whoever says so first."""
+
+    def __init__(self, size: int, give_back: Callable[[int], None]) -> None:
+        self._size = size
+        self._give_back = give_back
+        self._is_handed_over = False
+
+    def shrink(self, size: int) -> None:
+        """The body turned out to be smaller than it was announced."""
+        if size < self._size:
+            self._give_back(self._size - size)
+            self._size = size
+
+    def release_after(self, delivered: asyncio.Future[Any]) -> None:
+        """Hold the room until the body is in the log, or will never be."""
+        self._is_handed_over = True
+        delivered.add_done_callback(lambda _: self._release())
+
+    def release(self) -> None:
+        """Give the room back, unless the body is on its way to the log."""
+        if not self._is_handed_over:
+            self._release()
+
+    def _release(self) -> None:
+        size, self._size = self._size, 0
+        if size:
+            self._give_back(size)
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    size: int
+    turn: asyncio.Future[None]
+
+
+@dataclass(slots=True)
+class BodyBudget:
+    """Room for bodies, ``total_bytes`` of it."""
+
+    total_bytes: int
+    held_bytes: int = 0
+    _held_of: dict[str, int] = field(default_factory=dict)
+    """Bytes of large bodies, by organization."""
+    _large_bytes: int = 0
+    _queues: dict[str, deque[_Waiting]] = field(default_factory=dict)
+    """In the order of their turns."""
+    _waiting: int = 0
+    _waiting_bytes: int = 0
+
+    def bounds_reached(self) -> dict[str, str]:
+        """The bound, when bodies wait for room."""
+        if not self._waiting:
+            return {}
+        return {"body_budget": f"{self._waiting} bodies wait beside {self.held_bytes} bytes"}
+
+    async def take(self, org: str, size: int) -> BodyHold | Refusal:
+        """Room for a body that may have ``size`` bytes, now or within a second."""
+        if size <= SMALL_BYTES_MAX:
+            if self.held_bytes + size > self.total_bytes:
+                return self._refused()
+            self.held_bytes += size
+            return BodyHold(size, self._give_back_small)
+        if org not in self._queues and self._has_room(org, size):
+            return self._hold(org, size)
+        if self._waiting >= _WAITING_MAX or not await self._wait(org, size):
+            return self._refused()
+        return BodyHold(size, lambda given: self._give_back(org, given))
+
+    async def _wait(self, org: str, size: int) -> bool:
+        """Whether the room was given in time."""
+        waiting = _Waiting(size, asyncio.get_running_loop().create_future())
+        self._queues.setdefault(org, deque()).append(waiting)
+        self._count(1, size)
+        try:
+            async with asyncio.timeout(WAIT_S):
+                await waiting.turn
+        except BaseException as error:
+            if waiting.turn.done() and not waiting.turn.cancelled():
+                self._give_back(org, size)  # The turn came, and nobody was there to take it.
+            else:
+                self._leave_queue(org, waiting)
+            if isinstance(error, TimeoutError):
+                return False
+            raise
+        return True
+
+    def _leave_queue(self, org: str, waiting: _Waiting) -> None:
+        queue = self._queues.get(org)
+        if queue is None or waiting not in queue:
+            return  # Its turn came after it had given up, and passed.
+        queue.remove(waiting)
+        self._count(-1, -waiting.size)
+        if not queue:
+            del self._queues[org]
+
+    def _count(self, waiting: int, size: int) -> None:
+        self._waiting += waiting
+        self._waiting_bytes += size
+
+    def _has_room(self, org: str, size: int) -> bool:
+        """Whether the large body fits: a lone one always may, however small the share."""
+        of_org = self._held_of.get(org, 0)
+        most = self.total_bytes - self.total_bytes // _FOR_SMALL
+        fits_share = of_org + size <= self.total_bytes // _SHARE or not of_org
+        fits = self._large_bytes + size <= most and self.held_bytes + size <= self.total_bytes
+        return fits_share and (fits or not self._large_bytes)
+
+    def _hold(self, org: str, size: int) -> BodyHold:
+        self._add(org, size)
+        return BodyHold(size, lambda given: self._give_back(org, given))
+
+    def _add(self, org: str, size: int) -> None:
+        self.held_bytes += size
+        self._large_bytes += size
+        of_org = self._held_of.get(org, 0) + size
+        if of_org:
+            self._held_of[org] = of_org
+        else:
+            del self._held_of[org]
+
+    def _give_back_small(self, size: int) -> None:
+        self.held_bytes -= size
+        self._next_turns()
+
+    def _give_back(self, org: str, size: int) -> None:
+        self._add(org, -size)
+        self._next_turns()
+
+    def _next_turns(self) -> None:
+        """Let in what fits, one body of each organization at a time."""
+        missed = 0
+        while self._queues and missed < len(self._queues):
+            org = next(iter(self._queues))
+            queue = self._queues.pop(org)
+            if queue[0].turn.cancelled():
+                self._count(-1, -queue.popleft().size)
+            elif self._has_room(org, queue[0].size):
+                missed = 0
+                waiting = queue.popleft()
+                self._count(-1, -waiting.size)
+                self._add(org, waiting.size)
+                waiting.turn.set_result(None)
+            else:
+                missed += 1
+            if queue:
+                self._queues[org] = queue
+
+    def _refused(self) -> Refusal:
+        ahead_bytes = self.held_bytes + self._waiting_bytes
+        least_ms, most_ms = _RETRY_MS
+        wait_ms = min(most_ms, max(least_ms, 1_000 * ahead_bytes // _FLOW_BYTES_PER_S))
+        message = "The gateway holds as many bodies as it can."
+        return Refusal(ErrorCode.OVERLOADED, message, retry_after_ms=wait_ms)

@@ -1,0 +1,64 @@
+"""Conditions under which ingress takes no new requests, because what stands behind it is nearly full. Pure.
+
+What is not known is not full: a store that does not answer refuses by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from ingress.health.fleet import LastSeen, Moment
+
+LEDGER_FULL: Final = 0.8
+CONFIG_BEHIND_S: Final = 5.0
+UNPRODUCED_S: Final = 2.0
+_DISK_KNOWN_FOR_S: Final = 30.0
+_DISK_FIELDS: Final = 3
+
+
+@dataclass(slots=True)
+class Conditions:
+    """What was found last; running requests finish whatever it says."""
+
+    ledger: str | None = None
+    """How full the ledger is, when it is too full."""
+    disk: str | None = None
+    """Which broker's disk is low, and how much is left of it."""
+
+    def closing(self, config_behind_s: float) -> dict[str, str]:
+        """What keeps every new request out now, by name."""
+        found = {}
+        if self.ledger is not None:
+            found["ledger_memory"] = self.ledger
+        if self.disk is not None:
+            found["broker_disk"] = self.disk
+        if config_behind_s >= CONFIG_BEHIND_S:
+            found["config"] = f"{config_behind_s:.0f} s behind the end of the log"
+        return found
+
+
+def ledger_fullness(info: str) -> str | None:
+    """The fullness told by ``INFO memory`` when it is above the mark."""
+    fields = dict(line.split(":", 1) for line in info.split() if ":" in line)
+    used, most = fields.get("used_memory", ""), fields.get("maxmemory", "")
+    if not used.isdigit() or not most.isdigit() or int(most) == 0:
+        return None
+    share = int(used) / int(most)
+    return None if share < LEDGER_FULL else f"{share:.0%} of {most} bytes"
+
+
+def low_disk(
+    disks: Mapping[str, str], seen: LastSeen, now: Moment, free_min_bytes: int
+) -> str | None:
+    """The first broker that has less than that left, from lines ``<free> <total> <unix ms>``."""
+    for host, line in sorted(disks.items()):
+        fields = line.split()
+        if len(fields) != _DISK_FIELDS or not all(field.isdigit() for field in fields):
+            continue
+        free, _, written_ms = (int(field[:18]) for field in fields)
+        is_known = seen.age_s(host, line, written_ms, now) <= _DISK_KNOWN_FOR_S
+        if is_known and free < free_min_bytes:
+            return f"{host} has {free} bytes left"
+    return None

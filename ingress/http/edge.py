@@ -1,0 +1,97 @@
+"""The ASGI edge: every request gets an id, is measured, and is answered whatever goes wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Final
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ingress.http.paths import route_of, surface_of
+from ingress.http.refusals import Refusal
+from ingress.http.responses import refuse
+from schemas.errors import ErrorCode
+from schemas.ids import UUID7_RANDOM_BYTES, uuid7
+from schemas.runtime.process.clock import Clock, random_bytes
+from schemas.runtime.process.telemetry import Metrics
+
+_LOG = logging.getLogger(__name__)
+
+_ALWAYS_ANSWERED: Final = frozenset({"status", "metrics"})
+_CLIENT_GONE: Final = 499
+"""In metrics only: the client left before it was answered."""
+
+
+class Edge:
+    """Outermost middleware of the public application."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        metrics: Metrics,
+        clock: Clock,
+        opening: Callable[[], Awaitable[None] | None],
+        is_leaving: Callable[[], bool],
+    ) -> None:
+        self._app = app
+        self._opening = opening
+        self._is_leaving = is_leaving
+        self._metrics = metrics
+        self._clock = clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started_s = self._clock.monotonic_s()
+        state = scope.setdefault("state", {})
+        # Routes replace it where the answer is that of an earlier request.
+        state["request_id"] = uuid7(self._clock.now_ms(), random_bytes(UUID7_RANDOM_BYTES))
+        status = _CLIENT_GONE
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [
+                    *message.get("headers", ()),
+                    (b"x-request-id", state["request_id"].encode()),
+                ]
+                if self._is_leaving():
+                    message["headers"].append((b"connection", b"close"))
+            await send(message)
+
+        try:
+            is_status = route_of(scope["path"]) in _ALWAYS_ANSWERED
+            if not is_status and (opening := self._opening()) is not None:
+                await opening
+            await self._app(scope, receive, send_with_id)
+        except asyncio.CancelledError:
+            if status != _CLIENT_GONE or not self._is_leaving():
+                raise
+            # The process gave it up before its answer began; the task ends with that answer.
+            refusal = Refusal(ErrorCode.SERVICE_UNAVAILABLE, "This ingress is being stopped.")
+            surface = surface_of(scope["path"])
+            await refuse(send_with_id, refusal, surface, state["request_id"], [])
+        except Exception:  # A bug must cost one request its answer, not the process its life.
+            _LOG.exception("request %s failed", state["request_id"])
+            if status != _CLIENT_GONE:
+                raise  # The answer has begun; the server can only break the connection off.
+            refusal = Refusal(ErrorCode.INTERNAL_ERROR, "Something went wrong here.")
+            surface = surface_of(scope["path"])
+            await refuse(send_with_id, refusal, surface, state["request_id"], [])
+        finally:
+            self._measure(scope["path"], status, started_s, state["request_id"])
+
+    def _measure(self, path: str, status: int, started_s: float, request_id: str) -> None:
+        route = route_of(path)
+        elapsed_s = self._clock.monotonic_s() - started_s
+        self._metrics.count("tallygate_requests_total", route, str(status))
+        self._metrics.observe("tallygate_request_duration_seconds", elapsed_s, route)
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR and route != "status":
+            _LOG.error("answered %d on %s to request %s", status, route, request_id)

@@ -1,0 +1,149 @@
+"""Refusals as values, and their bodies and headers on the two surfaces.
+
+A message may change; programs match on the code. Amounts of money are written as exact decimals.
+Sources: OpenAI's error object; RFC 9457 (problem+json); design.md section 3 (limit verdicts).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Final, Literal, TypeAlias
+
+import msgspec
+
+from schemas.errors import ERRORS, ErrorCode
+from schemas.events import Denial
+from schemas.ledger import answers
+from schemas.money import usd
+
+Surface: TypeAlias = Literal["openai", "native"]
+
+Headers: TypeAlias = list[tuple[bytes, bytes]]
+
+_LIMIT_CODES: Final = frozenset(
+    {ErrorCode.BUDGET_EXCEEDED, ErrorCode.QUOTA_EXCEEDED, ErrorCode.RATE_LIMIT_EXCEEDED}
+)
+_HINTED: Final = (
+    HTTPStatus.CONFLICT,
+    HTTPStatus.TOO_MANY_REQUESTS,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+)
+_SDK_PATIENCE_MS: Final = 60_000
+"""SDKs sleep for as long as they are told, or retry at once; beyond this they shall not retry."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An answer that is not a success. ``status`` and ``retry_after_ms`` default to the table's."""
+
+    code: ErrorCode
+    message: str
+    param: str | None = None
+    status_override: int | None = None
+    denial: Denial | None = None
+    retry_after_ms: int | None = None
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return self.status_override or ERRORS[self.code].status
+
+    @property
+    def wait_ms(self) -> int | None:
+        """When a retry may succeed, where the status carries such a hint."""
+        if self.status not in _HINTED:
+            return None
+        if self.retry_after_ms is not None:
+            return self.retry_after_ms
+        if self.denial is not None and self.denial.retry_after_ms is not None:
+            return self.denial.retry_after_ms
+        return ERRORS[self.code].retry_after_ms
+
+
+def too_many(limited: answers.Limited, what: str) -> Refusal:
+    """The refusal of something of which an organization has as many as the ledger keeps."""
+    denial = Denial(
+        limit_id=limited.id,
+        limit_type="rate_limit",
+        unit="requests",
+        current_usage=limited.usage,
+        limit=limited.limit,
+        retry_after_ms=limited.retry_after_ms,
+    )
+    message = f"{limited.usage} of {limited.limit} {what}."
+    return Refusal(ErrorCode.RATE_LIMIT_EXCEEDED, message, denial=denial)
+
+
+def retry_headers(refusal: Refusal) -> Headers:
+    """``retry-after``, ``retry-after-ms`` and ``x-should-retry``, as far as they apply."""
+    headers: Headers = []
+    wait_ms = refusal.wait_ms
+    if wait_ms is not None:
+        headers.append((b"retry-after", b"%d" % _seconds(wait_ms)))
+        headers.append((b"retry-after-ms", b"%d" % wait_ms))
+    # A limit that only running requests hold up answers 429 under a code that otherwise is final.
+    may_retry = ERRORS[refusal.code].may_retry or refusal.status == HTTPStatus.TOO_MANY_REQUESTS
+    if not may_retry or (wait_ms or 0) > _SDK_PATIENCE_MS:
+        headers.append((b"x-should-retry", b"false"))
+    return headers
+
+
+def refusal_body(refusal: Refusal, surface: Surface, request_id: str) -> tuple[bytes, bytes]:
+    """Content type and body."""
+    is_denial = refusal.denial is not None and refusal.code in _LIMIT_CODES
+    if surface == "openai":
+        fields: dict[str, Any] = {"error": error_object(refusal)}
+        if is_denial:
+            fields |= denial_fields(refusal)
+        return b"application/json", msgspec.json.encode(fields)
+    if is_denial:
+        fields = {"error": refusal.message, **denial_fields(refusal)}
+        return b"application/json", msgspec.json.encode(fields)
+    return b"application/problem+json", msgspec.json.encode(_problem(refusal, request_id))
+
+
+def error_object(refusal: Refusal) -> dict[str, Any]:
+    """OpenAI's error object."""
+    return {
+        "message": refusal.message,
+        "type": ERRORS[refusal.code].openai_type,
+        "param": refusal.param,
+        "code": refusal.code.value,
+    }
+
+
+def _problem(refusal: Refusal, request_id: str) -> dict[str, Any]:
+    problem = {
+        "type": "about:blank",
+        "title": ERRORS[refusal.code].title,
+        "status": refusal.status,
+        "detail": refusal.message,
+        "instance": f"urn:uuid:{request_id}",
+        "error": refusal.message,
+        "code": refusal.code.value,
+    }
+    return problem if refusal.param is None else {**problem, "param": refusal.param}
+
+
+def denial_fields(refusal: Refusal) -> dict[str, Any]:
+    """What a refusal by a limit tells about it."""
+    denial = refusal.denial
+    assert denial is not None
+    wait_ms = refusal.wait_ms
+    return {
+        "code": refusal.code.value,
+        "limit_type": denial.limit_type,
+        "current_usage": _amount(denial.current_usage, denial.unit),
+        "limit": _amount(denial.limit, denial.unit),
+        "retry_after": None if wait_ms is None else _seconds(wait_ms),
+    }
+
+
+def _amount(amount: int, unit: str) -> int | msgspec.Raw:
+    """The amount as a JSON number: USD with all nine places, since a float would round it."""
+    return msgspec.Raw(usd(amount).encode()) if unit == "nano_usd" else amount
+
+
+def _seconds(wait_ms: int) -> int:
+    return max(1, -(-wait_ms // 1000))

@@ -1,0 +1,92 @@
+"""Relays the frames of a streaming request as server-sent events.
+
+No header goes out before the verdict, so that refusals keep their status; only after a long
+silence do headers and pings go first. A stream ends with its end mark or with an error event,
+never silently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeAlias
+
+from starlette.types import Send
+
+from ingress.apis.dialects import PING, Dialect, error_event
+from ingress.http.answers import rate_headers, rate_states, refusal_of, terminal_headers
+from ingress.http.refusals import Headers
+from ingress.http.responses import refuse
+from ingress.replies.mailbox import Content, Mailbox
+from schemas.frames import Chunk, Started, Terminal
+
+BeforeEnd: TypeAlias = Callable[[Terminal], Awaitable[None]]
+"""What is to be done before a client hears of the end."""
+
+_EVENT_STREAM: Final[Headers] = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache, no-transform"),
+    (b"x-accel-buffering", b"no"),
+]
+
+
+class StreamAnswer:
+    """One streamed answer."""
+
+    def __init__(self, mailbox: Mailbox, dialect: Dialect, send: Send, more: Headers) -> None:
+        self._mailbox = mailbox
+        self._dialect = dialect
+        self._send = send
+        self._more = more
+        self._has_headers = False
+
+    async def relay(self, before_end: BeforeEnd) -> None:
+        """Relay until the end, or until the client is gone."""
+        terminal: Terminal | None = None
+        while terminal is None:
+            contents = await self._mailbox.take()
+            if self._mailbox.is_client_gone:
+                return
+            if not contents:
+                await self._write(PING)
+                continue
+            last = contents[-1]
+            terminal = last if isinstance(last, Terminal) else None
+            if terminal is not None:
+                await before_end(terminal)
+            await self._relay(contents, terminal)
+
+    async def _relay(self, contents: list[Content], terminal: Terminal | None) -> None:
+        """Everything that has arrived leaves as one piece."""
+        events = [self._dialect.events(c.body) for c in contents if isinstance(c, Chunk)]
+        refusal = refusal_of(terminal) if terminal is not None else None
+        if refusal is not None and terminal is not None:
+            if not self._has_headers and not events:
+                headers = [*terminal_headers(terminal), *self._more]
+                request_id = self._mailbox.request_id
+                await refuse(self._send, refusal, self._dialect.surface, request_id, headers)
+                return
+            events.append(error_event(refusal))
+        elif terminal is not None:
+            events.append(self._dialect.last_events(terminal))
+        await self._write(b"".join(events), _start_headers(contents), is_last=terminal is not None)
+
+    async def _write(
+        self, body: bytes, more: Headers | None = None, *, is_last: bool = False
+    ) -> None:
+        if not self._has_headers:
+            self._has_headers = True
+            headers = [*_EVENT_STREAM, *(more or ()), *self._more]
+            await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        if body or is_last:
+            await self._send({"type": "http.response.body", "body": body, "more_body": not is_last})
+
+
+def _start_headers(contents: list[Content]) -> Headers:
+    """What the backend's first sign of life, or an end without one, tells for the headers."""
+    for content in contents:
+        if isinstance(content, Started):
+            limits = rate_headers(rate_states(content.rate_status))
+            return [*limits, (b"x-tallygate-backend", content.backend.encode())]
+        if isinstance(content, Terminal):
+            return terminal_headers(content)
+    return []

@@ -1,0 +1,76 @@
+"""The event with which ingress takes responsibility for a request, and its headers. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from ingress.apis.orders import Order
+from ingress.auth.api_key import Caller
+from schemas.events import RequestAccepted
+
+PRODUCE_WITHIN_MS: Final = 10_000
+"""Without an acknowledgement by then the client is told 503; a record appended later never runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reception:
+    """The circumstances of a request: its id, its route, its times, where its answer goes.
+
+    ``keep_result`` makes the answer one that can be fetched for a day.
+    """
+
+    request_id: str
+    route: str
+    accepted_at_ms: int
+    deadline_ms: int
+    config_offset: int
+    reply_to: str | None
+    idempotency_hash: str | None
+    keep_result: bool
+
+
+def accept(order: Order, caller: Caller, reception: Reception) -> RequestAccepted:
+    """The event of an order."""
+    return RequestAccepted(
+        request_id=reception.request_id,
+        org=caller.org,
+        project=caller.project,
+        key_id=caller.key_id,
+        user=caller.user,
+        route=reception.route,
+        model=order.model,
+        stream=order.call.stream,
+        include_usage=order.call.include_usage,
+        payload=order.call.payload,
+        input_tokens_bound=order.call.input_tokens_bound,
+        output_tokens_bound=order.call.output_tokens_bound,
+        accepted_at_ms=reception.accepted_at_ms,
+        deadline_ms=reception.deadline_ms,
+        produce_by_ms=reception.accepted_at_ms + PRODUCE_WITHIN_MS,
+        config_offset=reception.config_offset,
+        reply_to=reception.reply_to,
+        idempotency_hash=reception.idempotency_hash,
+        keep_result=reception.keep_result,
+    )
+
+
+def record_headers(
+    accepted: RequestAccepted, instance_id: str, traceparent: bytes | None
+) -> list[tuple[str, bytes]]:
+    """CloudEvents in binary mode, and what routing needs without decoding the value."""
+    accepted_at = datetime.fromtimestamp(accepted.accepted_at_ms / 1000, UTC)
+    request_id = accepted.request_id.encode()
+    headers = [
+        ("ce_id", request_id),
+        ("ce_source", f"/ingress/{instance_id}".encode()),
+        ("ce_type", b"tallygate.v1.RequestAccepted"),
+        ("ce_specversion", b"1.0"),
+        ("ce_time", accepted_at.isoformat(timespec="milliseconds").encode()),
+        ("request_id", request_id),
+        ("deadline_ms", b"%d" % accepted.deadline_ms),
+    ]
+    if traceparent is not None:
+        headers.append(("traceparent", traceparent))
+    return headers

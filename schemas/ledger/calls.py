@@ -1,0 +1,177 @@
+"""One constructor per ledger function: its name, its keys, its encoded document, its decoder.
+
+Pure: a call is a value, and what to do with it (one at a time, many in one round trip) is for
+others to decide. The keys are those that the header of each Lua function names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Generic, TypeAlias, TypeVar
+
+import msgspec
+
+from schemas.ledger import answers, documents, keys
+from schemas.ledger.errors import LedgerFault, LedgerNotReady
+
+A_co = TypeVar("A_co", covariant=True)
+
+Reply: TypeAlias = bytes | list[bytes]
+"""JSON, or JSON and an encoded outcome."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[A_co]):
+    """One invocation of a ledger function."""
+
+    command: tuple[str | bytes | int, ...]
+    decoder: msgspec.json.Decoder[Any]
+
+    def decode(self, reply: Reply) -> A_co:
+        """The answer in a reply; raises LedgerNotReady, and LedgerFault for what is no answer."""
+        try:
+            answer = self._read(reply)
+        except (msgspec.MsgspecError, TypeError, ValueError) as error:
+            raise LedgerFault(f"{self.command[1]!r} answered {reply!r:.200}") from error
+        if isinstance(answer, answers.NotReady):
+            raise LedgerNotReady("the ledger is empty or being rebuilt")
+        decoded: A_co = answer
+        return decoded
+
+    def _read(self, reply: Reply) -> Any:
+        if isinstance(reply, bytes):
+            return self.decoder.decode(reply)
+        text, outcome = reply
+        if not isinstance(outcome, bytes):
+            raise TypeError("an outcome is bytes")
+        return msgspec.structs.replace(self.decoder.decode(text), outcome=outcome)
+
+
+def _decoder(answer: Any) -> msgspec.json.Decoder[Any]:
+    # Not strict, because large integers come as decimal strings.
+    return msgspec.json.Decoder(answer | answers.NotReady, strict=False)
+
+
+_ADMIT = _decoder(answers.AdmitAnswer)
+_START = _decoder(answers.StartAnswer)
+_NEXT_ATTEMPT = _decoder(answers.NextAttemptAnswer)
+_RENEW = _decoder(answers.RenewAnswer)
+_FINISH = _decoder(answers.FinishAnswer)
+_CANCEL = _decoder(answers.CancelAnswer)
+_CLAIM = _decoder(answers.ClaimAnswer)
+_RELEASE = _decoder(answers.ReleaseAnswer)
+_JOB = _decoder(answers.JobAnswer)
+_JOBS = _decoder(answers.Jobs)
+_LOOK = _decoder(answers.Look)
+_REAP = _decoder(answers.ReapedAttempts)
+_OK = _decoder(answers.Ok)
+_BOOK = _decoder(answers.Booked)
+_UNBOOKED = _decoder(answers.Unbooked)
+_SNAPSHOT = _decoder(answers.Snapshot)
+_META = _decoder(answers.Meta)
+_encode = msgspec.json.Encoder().encode
+
+
+def _command(function: str, names: tuple[str, ...], document: object) -> tuple[str | bytes, ...]:
+    return ("FCALL", function, str(len(names)), *names, _encode(document))
+
+
+def _on_request(function: str, document: documents.RequestDocument) -> tuple[str | bytes, ...]:
+    attempt = keys.attempt(document.org, document.req)
+    return _command(function, (keys.META, attempt, keys.EXPIRING, keys.INFLIGHT), document)
+
+
+def admit(document: documents.Admit) -> Call[answers.AdmitAnswer]:
+    """Decide all limits of a request at once and take its hold."""
+    return Call(_on_request("tg1_admit", document), _ADMIT)
+
+
+def start(document: documents.Start) -> Call[answers.StartAnswer]:
+    """Claim a request; one that comes with its hold is admitted again by a ledger without it."""
+    function = "tg1_start" if document.readmit is None else "tg1_readmit"
+    return Call(_on_request(function, document), _START)
+
+
+def next_attempt(document: documents.NextAttempt) -> Call[answers.NextAttemptAnswer]:
+    """Fail over to attempt 2 under the next fence."""
+    return Call(_on_request("tg1_next_attempt", document), _NEXT_ATTEMPT)
+
+
+def renew(document: documents.Renew) -> Call[answers.RenewAnswer]:
+    """Extend the lease of a running attempt."""
+    return Call(_on_request("tg1_renew", document), _RENEW)
+
+
+def finish(document: documents.Finish, outcome: bytes) -> Call[answers.FinishAnswer]:
+    """Book the real cost, return the hold, keep the encoded outcome."""
+    attempt = keys.attempt(document.org, document.req)
+    names = (keys.META, attempt, keys.EXPIRING, keys.INFLIGHT, keys.FINISHED)
+    return Call((*_command("tg1_finish", names, document), outcome), _FINISH)
+
+
+def cancel(document: documents.Cancel) -> Call[answers.CancelAnswer]:
+    """Leave a tombstone, or flag a running attempt."""
+    return Call(_on_request("tg1_cancel", document), _CANCEL)
+
+
+def claim(document: documents.Claim) -> Call[answers.ClaimAnswer]:
+    """Claim an idempotency key for a request."""
+    names = (keys.META, keys.idempotency(document.org, document.key_hash), keys.FORGOT)
+    return Call(_command("tg1_claim", names, document), _CLAIM)
+
+
+def release(document: documents.Release) -> Call[answers.ReleaseAnswer]:
+    """Give an idempotency key back."""
+    names = (keys.META, keys.idempotency(document.org, document.key_hash))
+    return Call(_command("tg1_release", names, document), _RELEASE)
+
+
+def job(document: documents.Job) -> Call[answers.JobAnswer]:
+    """Remember that a request is a job."""
+    names = (keys.META, keys.jobs(document.org), keys.attempt(document.org, document.req))
+    return Call(_command("tg1_job", names, document), _JOB)
+
+
+def jobs(document: documents.ListJobs) -> Call[answers.Jobs]:
+    """Read a page of jobs."""
+    return Call(_command("tg1_jobs", (keys.META, keys.jobs(document.org)), document), _JOBS)
+
+
+def look(document: documents.Look) -> Call[answers.Look]:
+    """Read what is known of a request."""
+    names = (keys.META, keys.attempt(document.org, document.req))
+    return Call(_command("tg1_look", names, document), _LOOK)
+
+
+def reap(document: documents.Reap) -> Call[answers.ReapedAttempts]:
+    """End what nobody ends; listed again until confirmed."""
+    names = (keys.META, keys.EXPIRING, keys.INFLIGHT)
+    return Call(_command("tg1_reap", names, document), _REAP)
+
+
+def reaped(document: documents.Reaped) -> Call[answers.Ok]:
+    """Confirm that the outcomes of reaped attempts are in Kafka."""
+    return Call(_command("tg1_reaped", (keys.META, keys.EXPIRING), document), _OK)
+
+
+def book(document: documents.Book) -> Call[answers.Booked]:
+    """Add outcomes and corrections to the books of their organization."""
+    partition = keys.ended(document.partition)
+    names = (keys.META, keys.mark(document.org), keys.FINISHED, partition, keys.FORGOT)
+    return Call(_command("tg1_book", names, document), _BOOK)
+
+
+def unbooked(document: documents.ListUnbooked) -> Call[answers.Unbooked]:
+    """Read what is finished and not booked."""
+    return Call(_command("tg1_unbooked", (keys.META, keys.FINISHED), document), _UNBOOKED)
+
+
+def snapshot(document: documents.TakeSnapshot) -> Call[answers.Snapshot]:
+    """Read tables of one organization at one instant."""
+    names = (keys.META, keys.mark(document.org))
+    return Call(_command("tg1_snapshot", names, document), _SNAPSHOT)
+
+
+def init(document: documents.Init) -> Call[answers.Meta]:
+    """Make a new, empty ledger usable; changes nothing in one that exists."""
+    return Call(_command("tg1_init", (keys.META,), document), _META)

@@ -1,0 +1,148 @@
+"""What the ledger booked from the log, in plain Python: totals, usage tables, and marks by the log's clock."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import MutableMapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from schemas.ledger import answers, documents
+from schemas.ledger.model.attempts import Attempt
+from schemas.ledger.model.jobs import Jobs
+from schemas.ledger.model.limits import Limits, Scope
+from schemas.times import FULL
+
+MARK_MS = FULL.ledger.terminal_kept_ms
+_FORGOTTEN_PER_CALL = 16
+_LIVE = ("RESERVED", "RUNNING")
+_SETTLED = ("RESERVED", "RUNNING", "FINISHED", "UNKNOWN")
+_BOOKED = ("", "BOOKED")
+
+Attempts: TypeAlias = MutableMapping[Scope, Attempt]
+
+
+@dataclass
+class Books:
+    """All that `tg1_book` changes, beside attempts and balances."""
+
+    usage: dict[Scope, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    reached: dict[tuple[str, int], int] = field(default_factory=dict)
+    """Per organization and partition, the last booked offset."""
+    ended: dict[int, list[tuple[int, Scope]]] = field(default_factory=lambda: defaultdict(list))
+    """Per partition, when which mark is due to be forgotten, in the order of the log."""
+    forgot: dict[int, int] = field(default_factory=dict)
+    finished: dict[Scope, int] = field(default_factory=dict)
+    """What is finished and not booked, and since when."""
+
+    def book(
+        self, doc: documents.Book, attempts: Attempts, limits: Limits, jobs: Jobs
+    ) -> answers.Booked:
+        """See tg1_book."""
+        lane, fates, at_ms = (doc.org, doc.partition), [], 0
+        already = len(self.ended[doc.partition])
+        for row in doc.rows:
+            if row.offset <= self.reached.get(lane, -1):
+                fates.append(self._seen(doc, row, attempts))
+                continue
+            fate = self._new(doc, row, attempts, jobs, limits)
+            if fate is None:
+                break
+            fates.append(fate)
+            self.reached[lane], at_ms = row.offset, max(at_ms, row.at_ms)
+            if row.ref is None:
+                self.finished.pop((doc.org, row.req), None)
+        added = len(self.ended[doc.partition]) - already
+        self._forget(doc.partition, at_ms, added + _FORGOTTEN_PER_CALL, attempts, jobs)
+        return answers.Booked(rows=tuple(fates), offset=self.reached.get(lane, -1))
+
+    def _seen(
+        self, doc: documents.Book, row: documents.OutcomeRow, attempts: Attempts
+    ) -> answers.RowFate:
+        place = (doc.partition, row.offset)
+        known = attempts.get((doc.org, row.req))
+        first = known.booked.get(row.ref or "", place) if known else place
+        return "SEEN" if first == place else "DUPLICATE"
+
+    def _new(
+        self,
+        doc: documents.Book,
+        row: documents.OutcomeRow,
+        attempts: Attempts,
+        jobs: Jobs,
+        limits: Limits,
+    ) -> answers.RowFate | None:
+        scope = (doc.org, row.req)
+        attempt = attempts.get(scope, Attempt(""))
+        if (row.ref or "") in attempt.booked:
+            if attempt.outcome and row.ref is None:
+                self._keep_mark(doc, row, attempt, jobs)
+            return "DUPLICATE"
+        may_be_forgotten = row.deadline_ms + MARK_MS <= self.forgot.get(doc.partition, 0)
+        if may_be_forgotten and row.is_first is None and attempt.state in _BOOKED:
+            return None
+        if row.is_first is False:
+            return "DUPLICATE"
+        is_late = row.ref is not None or attempt.state not in _SETTLED
+        attempts[scope] = attempt
+        self._set_mark(doc, row, attempt, jobs)
+        self._add(doc.org, row, limits, is_late=is_late)
+        return "BOOKED"
+
+    def _set_mark(
+        self, doc: documents.Book, row: documents.OutcomeRow, attempt: Attempt, jobs: Jobs
+    ) -> None:
+        attempt.booked[row.ref or ""] = (doc.partition, row.offset)
+        if attempt.state in _LIVE or (row.ref is not None and attempt.state):
+            return
+        if attempt.state not in _SETTLED and row.ran:
+            attempt.ran = True
+        attempt.state = attempt.state or "BOOKED"
+        if row.ref is None and jobs.info(doc.org, row.req) is not None:
+            attempt.ends = attempt.ends or row.ends or ""
+        self._keep_mark(doc, row, attempt, jobs)
+
+    def _keep_mark(
+        self, doc: documents.Book, row: documents.OutcomeRow, attempt: Attempt, jobs: Jobs
+    ) -> None:
+        attempt.forget_run()
+        attempt.outcome = b""
+        if jobs.info(doc.org, row.req) is None:
+            due_ms = max(row.deadline_ms, row.at_ms) + MARK_MS
+            self.ended[doc.partition].append((due_ms, (doc.org, row.req)))
+
+    def _add(self, org: str, row: documents.OutcomeRow, limits: Limits, *, is_late: bool) -> None:
+        for line in row.usage:
+            for measure, amount in line.measures.items():
+                self.usage[org, line.hour][f"{line.row}\t{measure}"] += amount
+        for booking in row.bookings:
+            total = limits.totals[org, booking.key]
+            total["settled"] += booking.amount
+            if is_late:
+                late = max(0, booking.amount)
+                total["late"] += late
+                limits.balances[org, booking.key]["settled"] += booking.amount
+                limits.balances[org, booking.key]["late"] += late
+
+    def _forget(
+        self, partition: int, at_ms: int, most: int, attempts: Attempts, jobs: Jobs
+    ) -> None:
+        listed = self.ended[partition]
+        for due_ms, scope in listed[:most]:
+            if due_ms >= at_ms:
+                break
+            del listed[0]
+            known = attempts.get(scope)
+            if known and known.state not in _LIVE and jobs.info(*scope) is None:
+                del attempts[scope]
+            self.forgot[partition] = max(self.forgot.get(partition, 0), due_ms)
+
+    def unbooked(self, doc: documents.ListUnbooked) -> answers.Unbooked:
+        """See tg1_unbooked."""
+        due = sorted((at_ms, "|".join(scope), scope) for scope, at_ms in self.finished.items())
+        entries = [
+            answers.UnbookedAttempt(org=org, req=req, finished_ms=at_ms)
+            for at_ms, _, (org, req) in due
+            if at_ms <= doc.until_ms
+        ]
+        return answers.Unbooked(entries=tuple(entries[doc.skip : doc.skip + doc.limit]))

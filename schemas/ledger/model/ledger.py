@@ -1,0 +1,262 @@
+"""The ledger in plain Python: what the Lua functions mean, without a store.
+
+Same documents, same answers; time is an argument, and nothing is ever forgotten. A property test runs
+both side by side, so a difference is a defect of one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from schemas.ledger import answers, documents
+from schemas.ledger.documents import Unit
+from schemas.ledger.model.admission import Admission
+from schemas.ledger.model.attempts import Attempt
+from schemas.ledger.model.limits import NOTHING_SPENT, Scope, spending, uncounted
+from schemas.ledger.model.state import GRACE_MS, LEASE_MS
+from schemas.times import FULL
+
+
+class LedgerModel(Admission):
+    """All state, and one method per function."""
+
+    def start(self, doc: documents.Start, now_us: int) -> answers.StartAnswer:
+        """See tg1_start."""
+        scope, now_ms = (doc.org, doc.req), now_us // 1000
+        attempt = self.attempts.get(scope)
+        if attempt is None or not attempt.state:
+            return self._readmit(doc, now_ms)
+        match attempt.state:
+            case "RESERVED" if now_ms < attempt.deadline_ms:
+                return self._run(doc, now_ms)
+            case "RUNNING" if left_ms := self._lease_left_ms(attempt, now_ms):
+                return answers.Busy(
+                    ms=left_ms,
+                    owner=attempt.owner,
+                    fence=attempt.fence,
+                    attempt=attempt.attempt,
+                )
+            case "RUNNING":
+                return self._succeed(doc, now_ms)
+            case "FINISHED" | "BOOKED":
+                return answers.Finished(outcome=attempt.outcome, booked=attempt.place)
+            case "UNKNOWN":
+                return answers.Unknown()
+            case "CANCELLED":
+                return answers.Cancelled()
+            case "REFUSED" if attempt.answer and not isinstance(attempt.answer, answers.Admitted):
+                return attempt.answer
+        return answers.Expired()
+
+    def _lease_left_ms(self, attempt: Attempt, now_ms: int) -> int:
+        """How long nobody may succeed the owner; 0 when somebody may."""
+        if now_ms < attempt.lease_until_ms:
+            return attempt.lease_until_ms - now_ms
+        return max(0, min(self._grace_until(now_ms) - now_ms, LEASE_MS // 2))
+
+    def _run(
+        self, doc: documents.Start, now_ms: int, unknown: answers.GivenUp | None = None
+    ) -> answers.Fence:
+        scope = (doc.org, doc.req)
+        attempt = self.attempts[scope]
+        attempt.state, attempt.fence = "RUNNING", self._next_fence(attempt)
+        attempt.owner, attempt.streamed = doc.owner, False
+        attempt.lease_until_ms = self.inflight[scope] = now_ms + doc.lease_ms
+        self.expiring.pop(scope, None)
+        return answers.Fence(fence=attempt.fence, attempt=attempt.attempt, unknown=unknown)
+
+    def _readmit(self, doc: documents.Start, now_ms: int) -> answers.StartAnswer:
+        again = doc.readmit
+        if again is None:
+            return answers.Gone()
+        scope = (doc.org, doc.req)
+        is_over = now_ms >= again.deadline_ms
+        refusal = self.limits.balance_refusal(doc.org, again.balances, {})
+        if is_over or refusal:
+            kept = refusal if refusal and not is_over else answers.Expired()
+            self._keep_refusal(scope, kept, again.deadline_ms)
+            return kept
+        self.attempts[scope] = Attempt(
+            "RUNNING",
+            incarnation_ms=self._incarnation_ms(scope),
+            deadline_ms=again.deadline_ms,
+            accepted_ms=again.accepted_ms,
+            info=again.info,
+            holds=self.limits.hold(doc.org, again.balances),
+            leases=self.limits.enter(scope, again.leases, again.deadline_ms),
+        )
+        return self._run(doc, now_ms)
+
+    def _succeed(self, doc: documents.Start, now_ms: int) -> answers.Fence | answers.Unknown:
+        scope = (doc.org, doc.req)
+        attempt, second = self.attempts[scope], uncounted(doc.second_attempt)
+        is_open = attempt.attempt == 1 and not attempt.streamed and not attempt.cancel
+        moved = spending(attempt.holds, {})
+        if (
+            second is None
+            or not is_open
+            or now_ms >= attempt.deadline_ms
+            or self.limits.balance_refusal(doc.org, second, moved)
+        ):
+            self._presume_spent(scope, now_ms)
+            return answers.Unknown()
+        given_up = answers.GivenUp(
+            attempt=1,
+            verdict="UNKNOWN",
+            fence=attempt.fence,
+            owner=attempt.owner,
+            booked=self.limits.settle(doc.org, attempt.holds, {}),
+        )
+        self._open_second(scope, second, given_up)
+        return self._run(doc, now_ms, given_up)
+
+    def next_attempt(self, doc: documents.NextAttempt, now_us: int) -> answers.NextAttemptAnswer:
+        """See tg1_next_attempt."""
+        scope = (doc.org, doc.req)
+        if not self._is_known(scope):
+            return answers.Gone()
+        if self._failed_over(scope, doc.fence):
+            return answers.Fence(fence=self.attempts[scope].fence, attempt=2)
+        attempt = self._owned(doc.org, doc.req, doc.fence)
+        if attempt is None:
+            return answers.Stale()
+        if attempt.cancel:
+            return answers.Cancelled()
+        if now_us // 1000 >= attempt.deadline_ms:
+            return answers.Expired()
+        if attempt.attempt != 1:
+            return answers.Refused(why="attempts")
+        if attempt.streamed:
+            return answers.Refused(why="streamed")
+        actual: Mapping[Unit, int | None] = doc.estimate if doc.may_have_spent else NOTHING_SPENT
+        moved = spending(attempt.holds, actual)
+        if refusal := self.limits.balance_refusal(doc.org, doc.second, moved):
+            return refusal
+        given_up = answers.GivenUp(
+            attempt=1,
+            verdict="FAILED",
+            fence=attempt.fence,
+            owner=attempt.owner,
+            booked=self.limits.settle(doc.org, attempt.holds, actual),
+        )
+        self._open_second(scope, doc.second, given_up)
+        attempt.fence = self._next_fence(attempt)
+        return answers.Fence(fence=attempt.fence, attempt=2)
+
+    def _failed_over(self, scope: Scope, fence: int) -> bool:
+        attempt = self.attempts[scope]
+        first = attempt.first
+        if first is None or attempt.state != "RUNNING":
+            return False
+        return first.verdict == "FAILED" and first.fence == fence == attempt.fence - 1
+
+    def renew(self, doc: documents.Renew, now_us: int) -> answers.RenewAnswer:
+        """See tg1_renew."""
+        scope = (doc.org, doc.req)
+        if not self._is_known(scope):
+            return answers.Gone()
+        attempt = self._owned(doc.org, doc.req, doc.fence)
+        if attempt is None:
+            return answers.Stale()
+        attempt.lease_until_ms = self.inflight[scope] = now_us // 1000 + doc.lease_ms
+        attempt.streamed = attempt.streamed or doc.streamed
+        return answers.Cancelled() if attempt.cancel else answers.Ok()
+
+    def finish(self, doc: documents.Finish, outcome: bytes, now_us: int) -> answers.FinishAnswer:
+        """See tg1_finish."""
+        scope = (doc.org, doc.req)
+        known = self.attempts.get(scope)
+        if known is None or not known.state:
+            return answers.Gone()
+        is_repeated = known.state == "FINISHED" and known.fence == doc.fence
+        if known.state == "BOOKED" or is_repeated:
+            return answers.Repeated(outcome=known.outcome, booked=known.place)
+        attempt = self._owned(doc.org, doc.req, doc.fence)
+        if attempt is None:
+            return answers.Stale()
+        self.limits.settle(doc.org, attempt.holds, doc.actual)
+        self.limits.refund(doc.org, attempt.rates, doc.actual_rates, now_us)
+        self.limits.leave(scope, attempt.leases)
+        self.inflight.pop(scope, None)
+        attempt.forget_run()
+        attempt.state, attempt.outcome, attempt.ends = "FINISHED", outcome, doc.ends or ""
+        self.books.finished[scope] = now_us // 1000
+        return answers.Ok()
+
+    def look(self, doc: documents.Look) -> answers.Look:
+        """See tg1_look."""
+        attempt = self.attempts.get((doc.org, doc.req))
+        job = self.jobs.info(doc.org, doc.req)
+        if attempt is None:
+            return answers.Look(state="", job=job)
+        return answers.Look(
+            state=attempt.state, job=job, outcome=attempt.outcome, booked=attempt.place
+        )
+
+    def list_jobs(self, doc: documents.ListJobs) -> answers.Jobs:
+        """See tg1_jobs."""
+        listed, more = self.jobs.page(doc)
+        entries = []
+        for req, info in listed:
+            attempt = self.attempts.get((doc.org, req), Attempt(""))
+            entries.append(
+                answers.JobEntry(req=req, info=info, state=attempt.state, ends=attempt.ends or None)
+            )
+        return answers.Jobs(entries=tuple(entries), more=more)
+
+    def reap(self, doc: documents.Reap, now_us: int) -> answers.ReapedAttempts:
+        """See tg1_reap."""
+        now_ms = now_us // 1000
+        due = self._due(self.expiring, now_ms, doc.limit)
+        self._shorten_leases(now_ms, doc.limit)
+        is_grace = now_ms < self._grace_until(now_ms)
+        left = 0 if is_grace else doc.limit - len(due)
+        abandoned = self._due(self.inflight, now_ms - doc.grace_ms, left)
+        entries = []
+        for scope in due:
+            if self.attempts[scope].state == "RESERVED":
+                self._withdraw(scope, "VOIDED", now_us)
+            if self.attempts[scope].place:
+                del self.expiring[scope]
+                continue
+            self.expiring[scope] = now_ms + FULL.ledger.requeue_ms
+            entries.append(self._entry(scope))
+        for scope in abandoned:
+            self._presume_spent(scope, now_ms + FULL.ledger.requeue_ms)
+            entries.append(self._entry(scope))
+        return answers.ReapedAttempts(entries=tuple(entries))
+
+    def _shorten_leases(self, now_ms: int, limit: int) -> None:
+        latest_ms = now_ms + GRACE_MS
+        beyond = [(ms, "|".join(scope), scope) for scope, ms in self.inflight.items()]
+        for _, _, scope in [each for each in sorted(beyond) if each[0] > latest_ms][:limit]:
+            self.inflight[scope] = self.attempts[scope].lease_until_ms = latest_ms
+
+    def _due(self, queue: Mapping[Scope, int], until_ms: int, limit: int) -> list[Scope]:
+        due = [(score, "|".join(scope), scope) for scope, score in queue.items()]
+        return [scope for score, _, scope in sorted(due) if score <= until_ms][:limit]
+
+    def _entry(self, scope: Scope) -> answers.ReapEntry:
+        attempt = self.attempts[scope]
+        return answers.ReapEntry(
+            org=scope[0],
+            req=scope[1],
+            verdict="VOIDED" if attempt.state == "VOIDED" else "UNKNOWN",
+            attempt=attempt.attempt,
+            accepted_ms=attempt.accepted_ms,
+            deadline_ms=attempt.deadline_ms,
+            fence=attempt.fence or self._next_fence(attempt),
+            info=attempt.info,
+            holds=attempt.holds,
+            first=attempt.first,
+        )
+
+    def reaped(self, doc: documents.Reaped) -> answers.Ok:
+        """See tg1_reaped."""
+        for entry in doc.entries:
+            self.expiring.pop((entry.org, entry.req), None)
+        return answers.Ok()
+
+    def book(self, doc: documents.Book) -> answers.Booked:
+        """See tg1_book."""
+        return self.books.book(doc, self.attempts, self.limits, self.jobs)

@@ -1,0 +1,88 @@
+"""The state of the ledger model, and what several of its functions do to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from schemas.ledger import answers, documents
+from schemas.ledger.documents import Balance
+from schemas.ledger.model.attempts import Attempt
+from schemas.ledger.model.books import Books
+from schemas.ledger.model.claims import Claims
+from schemas.ledger.model.jobs import Jobs
+from schemas.ledger.model.limits import NOTHING_SPENT, Limits, Refusal, Scope
+from schemas.times import FULL
+
+EPOCH_FENCES = 2**32
+LEASE_MS = FULL.ledger.attempt_lease_ms
+GRACE_MS = 2 * LEASE_MS
+
+
+class LedgerState:
+    """All that the ledger knows; nothing is ever forgotten."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+        self.seen_ms: int | None = None
+        self.grace_until_ms = 0
+        self.limits = Limits()
+        self.attempts: dict[Scope, Attempt] = {}
+        self.expiring: dict[Scope, int] = {}
+        self.inflight: dict[Scope, int] = {}
+        self.books = Books()
+        self.claims = Claims()
+        self.jobs = Jobs()
+
+    def _incarnation_ms(self, scope: Scope) -> int:
+        known = self.attempts.get(scope)
+        return known.incarnation_ms if known else 0
+
+    def _keep_refusal(self, scope: Scope, refusal: Refusal, deadline_ms: int) -> None:
+        self.attempts[scope] = Attempt(
+            "REFUSED",
+            answer=refusal,
+            deadline_ms=deadline_ms,
+            incarnation_ms=self._incarnation_ms(scope),
+        )
+
+    def _next_fence(self, attempt: Attempt) -> int:
+        return self.epoch * EPOCH_FENCES + attempt.fence % EPOCH_FENCES + 1
+
+    def _withdraw(self, scope: Scope, state: str, now_us: int) -> None:
+        attempt = self.attempts[scope]
+        self.limits.settle(scope[0], attempt.holds, NOTHING_SPENT)
+        unused = [documents.RateUse(key=rate.key, units=0) for rate in attempt.rates]
+        self.limits.refund(scope[0], attempt.rates, unused, now_us)
+        self.limits.leave(scope, attempt.leases)
+        attempt.state = state
+
+    def _grace_until(self, now_ms: int) -> int:
+        """Until when nobody's lease is over, because nobody looked for longer than a lease."""
+        seen_ms = now_ms if self.seen_ms is None else self.seen_ms
+        if now_ms - seen_ms > LEASE_MS or self.grace_until_ms > now_ms + GRACE_MS:
+            self.grace_until_ms = now_ms + GRACE_MS
+        self.seen_ms = now_ms
+        return self.grace_until_ms
+
+    def _presume_spent(self, scope: Scope, due_ms: int) -> None:
+        attempt = self.attempts[scope]
+        self.limits.settle(scope[0], attempt.holds, {})
+        self.limits.leave(scope, attempt.leases)
+        attempt.state, attempt.fence = "UNKNOWN", self._next_fence(attempt)
+        self.inflight.pop(scope, None)
+        self.expiring[scope] = due_ms
+
+    def _open_second(
+        self, scope: Scope, balances: Iterable[Balance], given_up: answers.GivenUp
+    ) -> None:
+        attempt = self.attempts[scope]
+        attempt.holds = self.limits.hold(scope[0], balances)
+        attempt.first, attempt.attempt = given_up, 2
+
+    def _is_known(self, scope: Scope) -> bool:
+        return scope in self.attempts and self.attempts[scope].state != ""
+
+    def _owned(self, org: str, req: str, fence: int) -> Attempt | None:
+        attempt = self.attempts.get((org, req))
+        is_owned = attempt and attempt.state == "RUNNING" and attempt.fence == fence
+        return attempt if is_owned else None

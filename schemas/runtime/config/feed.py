@@ -1,0 +1,267 @@
+"""Every process's view of the configuration: reads the whole config log and follows it.
+
+What is in force is also kept on disk, so that a process boots when Kafka is away. The view never goes
+back by itself: a log that ends below what was in force is not taken in its place until an administrator
+accepts it. No record of the log can end the feed: it refuses that one, and what the record names is closed.
+Only a record that a newer version wrote holds the feed up: what it says, and what follows from it, is unknown here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
+
+from schemas.codec import MalformedRecord, UnknownSchema, decode_as, unknown_schema
+from schemas.config_references import Identity
+from schemas.config_state import ConfigState, Snapshot
+from schemas.events import ConfigEntry
+from schemas.failures import Transient
+from schemas.runtime.config.copy import ConfigCopy
+from schemas.topics import CONFIG, MAX_RECORD_BYTES
+
+_LOG = logging.getLogger(__name__)
+
+_PARTITION = TopicPartition(CONFIG, 0)
+_BOOT_DEADLINE_S = 15.0
+_POLL_MS = 1_000
+_POLL_RECORDS_MAX = 500
+_RECONNECT_PAUSE_S = 2.0
+_NEWER_AGAIN_S = 30.0
+"""What a newer version wrote may have been replaced by something that is known here."""
+_REST_PER_WORK = 9
+_REST_MAX_S = 1.0
+"""A change costs time that grows with the configuration, so a flood of them is taken in together: the
+feed rests nine times as long as it worked, and so takes a tenth of the process at most."""
+
+OnChange = Callable[[Snapshot], None]
+
+
+class ConfigUnavailable(Transient):
+    """Neither the config log nor a copy of it could be read."""
+
+
+class ConfigFeed:
+    """Follows the config log. ``snapshot`` is what is in force; ``on_change`` hears of every change."""
+
+    def __init__(self, brokers: str, data_dir: Path, on_change: OnChange | None = None) -> None:
+        self._brokers = brokers
+        self._copy = ConfigCopy(data_dir)
+        self._on_change = on_change
+        self._state = ConfigState()
+        self._kept: ConfigState | None = None
+        """What the copy on disk had at the start, until something is in force."""
+        self._advanced = asyncio.Condition()
+        self._read_to_end = asyncio.Event()
+        self._in_force = asyncio.Event()
+        self._follower: asyncio.Task[None] | None = None
+        self._behind_since_s: float | None = None
+        self.snapshot = Snapshot()
+        self.following = False
+        self.known_offset = -1
+        """The newest offset of the log that this process has heard of."""
+        self.alarm: str | None = None
+        """Why the log is not followed although it can be read: it ends below what is in force, or a newer
+        version wrote into it."""
+
+    async def start(self) -> None:
+        """Read the log to its end; when that fails in time, fall back to the copy on disk.
+
+        Raises ``ConfigUnavailable`` when there is neither.
+        """
+        self._kept = await asyncio.to_thread(self._copy.read)
+        self._follower = asyncio.create_task(self._follow())
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._in_force.wait(), _BOOT_DEADLINE_S)
+        if self._in_force.is_set():
+            return
+        await self._boot_from_copy()
+
+    async def _boot_from_copy(self) -> None:
+        if self._kept is None:
+            raise ConfigUnavailable(f"no Kafka at {self._brokers} and no {self._copy.path}")
+        await self._adopt(self._kept)
+
+    @property
+    def is_read(self) -> bool:
+        """Whether the log has been read to its end since the process started."""
+        return self._read_to_end.is_set()
+
+    @property
+    def behind_s(self) -> float:
+        """Seconds for which this view has been behind what the log is known to contain; 0 when it is not."""
+        return 0.0 if self._behind_since_s is None else time.monotonic() - self._behind_since_s
+
+    def note_known(self, offset: int) -> None:
+        """Somebody has read or written this offset of the log, so it exists."""
+        self.known_offset = max(self.known_offset, offset)
+        if self.known_offset <= self.snapshot.offset:
+            self._behind_since_s = None
+        elif self._behind_since_s is None:
+            self._behind_since_s = time.monotonic()
+
+    async def stop(self) -> None:
+        """Stop following."""
+        if self._follower is not None:
+            self._follower.cancel()
+            await asyncio.wait([self._follower], timeout=5.0)
+
+    async def wait_for(self, offset: int, deadline_s: float) -> bool:
+        """Whether the view is at ``offset`` or beyond within ``deadline_s`` seconds."""
+        if self.snapshot.offset >= offset:
+            return True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(deadline_s), self._advanced:
+                await self._advanced.wait_for(lambda: self.snapshot.offset >= offset)
+        return self.snapshot.offset >= offset
+
+    def entry(self, kind: str, entity_id: str) -> ConfigEntry | None:
+        """The newest entry of an entity that could be decoded, deleted ones included."""
+        return self._state.entries.get((kind, entity_id))
+
+    def entries(self) -> list[ConfigEntry]:
+        """The newest entry of every entity that could be decoded."""
+        return list(self._state.entries.values())
+
+    async def _follow(self) -> None:
+        """Read from the beginning, again after every failure of the consumer."""
+        while True:
+            try:
+                await self._read()
+            except (KafkaError, OSError) as error:
+                _LOG.warning("config log: %r", error)
+            except Exception:  # noqa: BLE001  # else nobody would follow the configuration any more
+                # Reading again from the beginning mends all that is in memory.
+                _LOG.exception("config log")
+            self.following = False
+            await asyncio.sleep(_RECONNECT_PAUSE_S)
+
+    async def _read(self) -> None:
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._brokers,
+            enable_auto_commit=False,
+            # A log that was made anew is read from its beginning, by this function and not unnoticed.
+            auto_offset_reset="none",
+            max_partition_fetch_bytes=MAX_RECORD_BYTES,
+        )
+        await consumer.start()
+        try:
+            consumer.assign([_PARTITION])
+            begin = (await consumer.beginning_offsets([_PARTITION]))[_PARTITION]
+            consumer.seek(_PARTITION, begin)
+            end = (await consumer.end_offsets([_PARTITION]))[_PARTITION]
+            state = ConfigState()
+            floor = await self._hold_below(end)
+            if end <= begin and floor is None:
+                await self._adopt(state)
+                self._read_to_end.set()
+            while True:
+                batches = await consumer.getmany(
+                    _PARTITION, timeout_ms=_POLL_MS, max_records=_POLL_RECORDS_MAX
+                )
+                records: Sequence[ConsumerRecord] = batches.get(_PARTITION, ())
+                for record in records:
+                    if (newer := unknown_schema(record.value)) is not None:
+                        await self._wait_for_newer(state, record.offset, newer)
+                        return
+                    self._apply(state, record.key, record.value, record.offset)
+                self.following = True
+                position = await consumer.position(_PARTITION)
+                if floor is None:
+                    self.note_known((consumer.highwater(_PARTITION) or 0) - 1)
+                elif state.accepted_below >= floor:
+                    _LOG.warning("the shorter config log is accepted; it ended below %d", floor)
+                    self.alarm, floor, self.known_offset = None, None, -1
+                if floor is None and position >= end and (records or not self.is_read):
+                    state.offset = max(state.offset, position - 1)
+                    self.alarm = None
+                    await self._take_in(state)
+        finally:
+            await consumer.stop()
+
+    async def _hold_below(self, end: int) -> int | None:
+        """The offset below which the log must not end, if it does; then what was in force stays."""
+        kept = -1 if self._kept is None else self._kept.offset
+        floor = max(self.snapshot.offset, kept)
+        if end > floor:
+            return None
+        self.alarm = (
+            f"the config log ends at offset {end - 1}, below {floor}, which was in force: the earlier "
+            "configuration stays; restore the log, or accept it with `tallygate config adopt`"
+        )
+        _LOG.error("%s", self.alarm)
+        if not self._in_force.is_set() and self._kept is not None:
+            await self._adopt(self._kept)
+        return floor
+
+    async def _wait_for_newer(self, state: ConfigState, offset: int, newer: UnknownSchema) -> None:
+        """Keep what the log says before the offset in force, for as long as nobody here can read on."""
+        self.alarm = f"{newer}: the configuration before offset {offset} stays"
+        _LOG.error("%s", self.alarm)
+        state.offset = offset - 1
+        kept = self._kept
+        if not self._in_force.is_set() and kept is not None and kept.offset > state.offset:
+            await self._adopt(kept)
+        elif not self._in_force.is_set() or state.offset > self.snapshot.offset:
+            await self._adopt(state)
+            await asyncio.to_thread(self._copy.write, state)
+        await asyncio.sleep(_NEWER_AGAIN_S)
+
+    async def _take_in(self, state: ConfigState) -> None:
+        """Adopt the state and keep a copy; then rest, so that a flood is taken in together."""
+        began_s = time.monotonic()
+        await self._adopt(state)
+        self._read_to_end.set()
+        await asyncio.to_thread(self._copy.write, state)
+        worked_s = time.monotonic() - began_s
+        await asyncio.sleep(min(_REST_MAX_S, _REST_PER_WORK * worked_s))
+
+    def _apply(
+        self, state: ConfigState, key: bytes | None, value: bytes | None, offset: int
+    ) -> None:
+        """Take a record in. One that cannot be read closes what its key names."""
+        named = _named_by(key)
+        try:
+            entry = decode_as(value, ConfigEntry)
+        except MalformedRecord as error:
+            self._refuse(state, named, str(error), offset)
+        except Exception as error:  # noqa: BLE001  # foreign bytes; whatever they do to a decoder
+            self._refuse(state, named, repr(error), offset)
+        else:
+            if named is not None and named != (entry.kind, entry.id):
+                # The log keeps the newest record of each key, so its key says what it replaces.
+                self._refuse(state, named, f"it is an entry of {entry.kind}/{entry.id}", offset)
+            elif (problem := state.apply(entry, offset)) is not None:
+                _LOG.error("config entry refused: %s: %s", problem.where, problem.what)
+
+    def _refuse(self, state: ConfigState, named: Identity | None, why: str, offset: int) -> None:
+        state.offset = offset
+        if named is not None:
+            state.close(named, why[:1_000], offset)
+        _LOG.error("config entry at offset %d (%s) cannot be read: %s", offset, named, why[:1_000])
+
+    async def _adopt(self, state: ConfigState) -> None:
+        self.snapshot = await asyncio.to_thread(state.snapshot)
+        self._state = state
+        self._kept = None
+        self._in_force.set()
+        self.note_known(self.snapshot.offset)
+        if self._on_change is not None:
+            try:
+                self._on_change(self.snapshot)
+            except Exception:  # noqa: BLE001  # a listener's fault is not the configuration's
+                _LOG.exception("a listener of the configuration failed")
+        async with self._advanced:
+            self._advanced.notify_all()
+
+
+def _named_by(key: bytes | None) -> Identity | None:
+    """The identity in a record's key, ``kind/id``; ``None`` when it names nothing."""
+    kind, slash, entity_id = (key or b"").decode(errors="replace").partition("/")
+    return (kind, entity_id) if slash and kind and entity_id else None

@@ -1,0 +1,195 @@
+"""Faust's consumer with what it lacks: deliveries without detours, commits of exactly what is finished,
+partitions that are paused alone, and a way to leave the group.
+
+Kept apart from the app, because it leans on the internals of Faust and aiokafka; both versions are pinned
+exactly. The consumer itself lives in a thread of its own; ``group_thread`` is that side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from typing import Any
+
+from faust.transport.drivers.aiokafka import Consumer, Transport
+from faust.types import TP
+
+from schemas.runtime.kafka.consume.ack_window import Partition
+from schemas.runtime.kafka.consume.group_thread import GroupThread
+from schemas.runtime.kafka.consume.starts import Starts
+
+_LOG = logging.getLogger(__name__)
+_YIELD_EVERY = 100
+_FETCH_WAIT_S = 1.0
+
+
+class DirectConsumer(Consumer):
+    """Delivers each message by awaiting the conductor; commits what the windows say."""
+
+    app: Any
+    """A ``WorkerApp``; Faust's own type knows no windows."""
+    _thread: GroupThread
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._resumed = asyncio.Event()
+        self.starts = Starts(self)
+
+    @property
+    def thread(self) -> GroupThread:
+        """The consumer's own thread."""
+        return self._thread
+
+    def _new_consumer_thread(self) -> GroupThread:
+        return GroupThread(self, loop=self.loop, beacon=self.beacon)
+
+    # Partitions that are paused alone
+
+    def pause_reading(self, partition: Partition) -> None:
+        """Fetch no more of the partition; what was fetched is still delivered."""
+        self._active_partitions.discard(TP(*partition))
+        self._buffered_partitions.add(TP(*partition))
+
+    def hold(self, partition: Partition, cause: str) -> None:
+        """Read no more of the partition in this generation of the group, and say why."""
+        if self.app.held.get(partition) != cause:
+            _LOG.error("%s-%d stands still: %s", *partition, cause)
+        self.app.held[partition] = cause
+        self.pause_reading(partition)
+
+    def release(self, partition: Partition) -> None:
+        """Its cause is gone."""
+        self.app.held.pop(partition, None)
+        self.resume_reading(partition)
+
+    def resume_reading(self, partition: Partition) -> None:
+        """Fetch it again, at once: a reader that waits is woken. One that stands still stays so."""
+        if partition in self.app.held:
+            return
+        tp = TP(*partition)
+        self._buffered_partitions.discard(tp)
+        if tp not in self._paused_partitions:
+            self._active_partitions.add(tp)
+        self._resumed.set()
+        self._thread.wake_reader()
+
+    async def _wait_next_records(self, timeout: float) -> tuple[Any, set[TP]]:  # noqa: ASYNC109  # Faust's name
+        if not self.flow_active:
+            await self.can_resume_flow.wait()
+        active = self._get_active_partitions()
+        if active:
+            return await self._getmany(active_partitions=active, timeout=timeout), active
+        # Faust sleeps a second here; a partition that is resumed must not wait for it.
+        self._resumed.clear()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._resumed.wait(), timeout)
+        return {}, active
+
+    # What is committed, and where reading begins
+
+    async def force_commit(self, topics: Any = None, start_new_transaction: Any = True) -> bool:  # noqa: FBT002
+        """Commit what every window has finished; the arguments are Faust's and mean nothing here."""
+        del topics, start_new_transaction
+        generation = self.app.consumer_generation_id
+        windows = self.app.windows
+        marks = {p: at for w in windows.values() for p, at in w.to_commit().items()}
+        versions = {topic: window.versions() for topic, window in windows.items()}
+        if not marks:
+            return False
+        if not await self._thread.commit_positions(marks, generation):
+            return False
+        self.app.marks.note(marks)
+        if generation == self.app.consumer_generation_id:
+            for topic, seen in versions.items():
+                windows[topic].note_committed(seen)
+        return True
+
+    async def perform_seek(self) -> None:
+        """Begin each partition above what was processed of it, and tell its window."""
+        self._read_offset.clear()
+        await self.starts.begin(self._thread.assignment())
+
+    def read_from(self, partition: TP, offset: int) -> None:
+        """The partition was sought to the offset: what comes from below it is of another log."""
+        self._read_offset[partition] = offset
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Commit before the partitions go (FS#502).
+
+        A failure costs redeliveries, which are harmless, so it only is logged.
+        """
+        try:
+            await self.commit()
+        except Exception:  # noqa: BLE001  # Faust's driver raises anything here; the rebalance goes on
+            _LOG.exception("commit before a rebalance failed")
+        await super().on_partitions_revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Every partition that comes is read, until its window says otherwise."""
+        self._buffered_partitions.clear()
+        self.app.held.clear()
+        self.starts.waiting.clear()
+        await super().on_partitions_assigned(assigned, generation_id)
+
+    async def verify_all_partitions_active(self) -> None:
+        """Faust's own look for what is stuck; ours is the watchdog, which knows what is paused."""
+
+    async def leave_group(self) -> bool:
+        """Hand the partitions to the other members at once; False when there is none."""
+        return await self._thread.leave()
+
+    @property
+    def has_coordinator(self) -> bool:
+        """Whether the broker that coordinates the group answers."""
+        return self._thread.has_coordinator
+
+    # Delivery
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        """Fetch and deliver until stopped.
+
+        Faust's own loop wraps every delivery so that a rebalance can abandon it, which costs four
+        futures per message. Here a delivery that a rebalance overtakes ends in the stream, which
+        skips events of older generations; the read offset of the new generation is left alone.
+        """
+        try:
+            while not (self.should_stop or fetcher.should_stop):
+                await self.sleep(0)
+                await self._deliver_fetched()
+        except self.consumer_stopped_errors:
+            if not self.app.should_stop:
+                raise
+
+    async def _deliver_fetched(self) -> None:
+        delivered = 0
+        async for partition, message in self.getmany(timeout=_FETCH_WAIT_S):
+            delivered += 1
+            if delivered % _YIELD_EVERY == 0:
+                await self.sleep(0)
+            if not await self._deliver(partition, message):
+                return
+
+    async def _deliver(self, partition: TP, message: Any) -> bool:
+        """Hand one message over; False when a rebalance began and the rest must wait."""
+        read = self._read_offset[partition]
+        if read is not None and message.offset < read:
+            self.starts.waiting.add(partition)
+            self.hold(
+                partition, f"offset {message.offset} came after {read}: the log was made anew"
+            )
+        if partition in self.starts.waiting:
+            return True
+        if self.suspend_flow.is_set():
+            return False
+        await self.callback(message)
+        if message.generation_id != self.app.consumer_generation_id:
+            return False
+        self._read_offset[partition] = message.offset
+        return True
+
+
+class DirectTransport(Transport):
+    """aiokafka through the consumer above."""
+
+    Consumer = DirectConsumer

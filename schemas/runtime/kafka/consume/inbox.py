@@ -1,0 +1,258 @@
+"""The one consume loop: Faust delivers records one by one, handlers get them in natural batches.
+
+What arrives while a batch is under way is the next batch. No exception leaves the loop: a batch that
+fails is taken apart until the one record at fault is found, and only that one ends as a defect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+from faust import Stream
+
+from schemas.codec import unknown_schema
+from schemas.failures import Transient
+from schemas.runtime.kafka.consume.ack_window import AckWindow, Partition
+from schemas.runtime.kafka.consume.dead_letters import TooManyDeadLetters
+from schemas.runtime.kafka.consume.faust_app import WorkerApp
+from schemas.runtime.kafka.consume.flow import Bounds, Flow
+from schemas.runtime.kafka.consume.records import Record
+from schemas.runtime.process.retry import retry_until
+from schemas.runtime.process.telemetry import Metrics
+from schemas.times import FULL
+
+_LOG = logging.getLogger(__name__)
+
+EXIT_STUCK = 70
+
+Handler = Callable[[list[Record]], Awaitable[None]]
+"""Works through a batch. It calls ``finish`` on every record sooner or later, on its own. When it
+raises, those that are not finished are handed to it again, in smaller batches."""
+
+OnDefect = Callable[[Record, Exception], Awaitable[None]]
+"""Ends the one record that no handling mends, with a typed outcome; the inbox finishes it then."""
+
+
+class _FaustGroup:
+    def __init__(self, app: WorkerApp) -> None:
+        self._app = app
+
+    def generation(self) -> int:
+        return int(self._app.consumer_generation_id)
+
+
+class _FaustTap:
+    def __init__(self, app: WorkerApp) -> None:
+        self._app = app
+
+    def pause(self, partition: Partition) -> None:
+        self._app.direct_consumer.pause_reading(partition)
+
+    def resume(self, partition: Partition) -> None:
+        self._app.direct_consumer.resume_reading(partition)
+
+    def hold(self, partition: Partition, cause: str) -> None:
+        self._app.direct_consumer.hold(partition, cause)
+
+
+class Inbox:
+    """Feeds one topic to one handler.
+
+    ``batches_under_way`` bounds how many batches are handled at once; 1 keeps partition order, which
+    handlers that book need. ``bounds`` limit what is taken and not finished. ``linger_s`` is waited for
+    more to arrive, where nobody waits for the effect and larger batches cost less. A batch that fails for
+    something that was away is tried again for ``transient_max_s``; then the process ends, as it does for a
+    record that cannot be handled without ``on_defect``.
+    """
+
+    def __init__(
+        self,
+        app: WorkerApp,
+        topic: str,
+        handler: Handler,
+        *,
+        on_defect: OnDefect | None = None,
+        bounds: Bounds | None = None,
+        batch_max: int = 256,
+        batches_under_way: int = 1,
+        linger_s: float = 0.0,
+        transient_max_s: float = FULL.transient_max_ms / 1000,
+    ) -> None:
+        self.topic = topic
+        self._group, self._tap, self._held = _FaustGroup(app), _FaustTap(app), app.held
+        self.window = AckWindow(self._group, self._on_gap, self._on_late_start)
+        self.flow = Flow(self.window, bounds or Bounds(), self._tap)
+        self._handler = handler
+        self._on_defect = on_defect
+        self._batch_max = batch_max
+        self._linger_s = linger_s
+        self._transient_max_s = transient_max_s
+        self._waiting: list[Record] = []
+        self._arrived = asyncio.Event()
+        self._slots = asyncio.Semaphore(batches_under_way)
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._batches = self._records = 0
+        app.windows[topic] = self.window
+        app.on_partitions_revoked.connect(self._on_rebalance, weak=False)
+        app.on_partitions_assigned.connect(self._on_rebalance, weak=False)
+        source = app.topic(
+            topic, key_type=bytes, key_serializer="raw", value_type=bytes, value_serializer="raw"
+        )
+        app.agent(source, name=f"inbox.{topic}")(self._take)  # type: ignore[arg-type]  # noack() is the Stream's
+        app.task(self._pump)
+
+    @property
+    def paused(self) -> dict[Partition, str]:
+        """Partitions that are not read now, with the cause."""
+        held = {p: cause for p, cause in self._held.items() if p[0] == self.topic}
+        return {**self.flow.paused, **held}
+
+    def expose(self, metrics: Metrics) -> None:
+        """Export how many batches were handed over, and how many records in them."""
+        metrics.total("tallygate_inbox_batches_total", lambda: self._batches, self.topic)
+        metrics.total("tallygate_inbox_records_total", lambda: self._records, self.topic)
+
+    def drop_waiting(self) -> None:
+        """Forget what was not handed to the handler yet: whoever owns the partitions reads it again."""
+        for record in self._waiting:
+            self.window.drop(
+                (record.topic, record.partition),
+                record.generation,
+                record.offset,
+                record.size_bytes,
+            )
+        self._waiting.clear()
+        self._arrived.clear()
+
+    async def wait_for_batches(self, deadline_s: float) -> None:
+        """Return when no batch is with the handler, or after so many seconds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(deadline_s):
+                while self._under_way:
+                    await asyncio.wait(self._under_way)
+
+    async def _take(self, stream: Stream[Any]) -> None:
+        """The agent: register each record, put it into the waiting batch."""
+        async for event in stream.noack().events():
+            record = Record(event.message, self._finished, self._hold)
+            partition = record.topic, record.partition
+            # By the record's own generation: the current one changes in another thread.
+            if not self.window.add(
+                partition,
+                record.generation,
+                record.offset,
+                record.size_bytes,
+                time.monotonic(),
+                record.timestamp_ms,
+            ):
+                continue
+            if (newer := unknown_schema(record.value)) is not None:
+                record.hold(str(newer))
+                continue
+            self._waiting.append(record)
+            self._arrived.set()
+            self.flow.after_delivery(partition)
+
+    def _finished(self, record: Record) -> None:
+        partition = record.topic, record.partition
+        self.window.finish(partition, record.generation, record.offset, record.size_bytes)
+        self.flow.after_finish()
+
+    def _hold(self, record: Record, cause: str) -> None:
+        """Its partition stands still at it: whoever can read it begins there."""
+        partition = record.topic, record.partition
+        self.window.block(partition, record.generation, record.offset, record.size_bytes)
+        if record.generation == self._group.generation():
+            self._tap.hold(partition, f"{cause}, at offset {record.offset}")
+
+    async def _pump(self) -> None:
+        """Hand the waiting records to the handler, batch by batch."""
+        while True:
+            await self._arrived.wait()
+            await self._slots.acquire()
+            if self._linger_s:
+                await asyncio.sleep(self._linger_s)
+            batch = self._waiting[: self._batch_max]
+            del self._waiting[: self._batch_max]
+            if not self._waiting:
+                self._arrived.clear()
+            if not batch:
+                # Dropped while the slot was waited for.
+                self._slots.release()
+                continue
+            self._batches += 1
+            self._records += len(batch)
+            task = asyncio.create_task(self._run(batch))
+            self._under_way.add(task)
+            task.add_done_callback(self._under_way.discard)
+
+    async def _run(self, batch: list[Record]) -> None:
+        try:
+            await self._handle(batch)
+        except asyncio.CancelledError:
+            raise
+        except Exception:  # noqa: BLE001  # total: what cannot be contained ends the process
+            _LOG.exception("%s cannot be handled; the process ends and reads again", self.topic)
+            os._exit(EXIT_STUCK)
+        finally:
+            self._slots.release()
+
+    async def _handle(self, batch: list[Record]) -> None:
+        """Hand the batch over; if that fails, its halves, down to the one record at fault."""
+        error = await self._attempt(batch)
+        left = [record for record in batch if not record.is_finished]
+        if error is None or not left:
+            return
+        if len(batch) == 1:
+            await self._end_defect(left[0], error)
+            return
+        middle = (len(left) + 1) // 2
+        await self._handle(left[:middle])
+        if left[middle:]:
+            await self._handle(left[middle:])
+
+    async def _attempt(self, batch: list[Record]) -> Exception | None:
+        """The handler's error, once what was merely away has been waited for."""
+
+        async def handle() -> None:
+            await self._handler([record for record in batch if not record.is_finished])
+
+        try:
+            await retry_until(handle, deadline_s=time.monotonic() + self._transient_max_s)
+        except (Transient, TooManyDeadLetters):
+            raise
+        except asyncio.CancelledError:
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise
+            return RuntimeError("the handler let a cancellation out that was not its own")
+        except Exception as error:  # noqa: BLE001  # total: the boundary around a batch
+            _LOG.error("a batch of %d of %s failed", len(batch), self.topic, exc_info=error)
+            return error
+        return None
+
+    async def _end_defect(self, record: Record, error: Exception) -> None:
+        if self._on_defect is None:
+            raise error
+        _LOG.error("defect in %s-%d at %d", record.topic, record.partition, record.offset)
+        await self._on_defect(record, error)
+        record.finish()
+
+    async def _on_rebalance(self, *_: Any, **__: Any) -> None:
+        self.drop_waiting()
+        self.window.forget_older()
+        self.flow.forget()
+
+    def _on_gap(self, partition: Partition, expected: int, got: int) -> None:
+        """Skipped records are read again after a restart."""
+        _LOG.error("offset gap on %s: expected %d, got %d", partition, expected, got)
+        os._exit(EXIT_STUCK)
+
+    def _on_late_start(self, partition: Partition, expected: int, got: int) -> None:
+        """Retention removed records before they were read, which a restart cannot mend."""
+        _LOG.error("records of %s are gone: expected %d, got %d", partition, expected, got)

@@ -1,0 +1,327 @@
+"""The one producer of a process: idempotent, acknowledged by all replicas, batched by arrival.
+
+At most one batch per partition is under way; what arrives meanwhile is the next batch. One future per
+batch, not per record, because aiokafka's own ``send`` costs several times as much per record. A record
+that the broker refuses fails alone, whatever it travelled with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka.errors import KafkaError, ProducerClosed
+from aiokafka.partitioner import murmur2
+
+from schemas.clock_estimate import Reading
+from schemas.events import RecordRef
+from schemas.failures import Poison, Transient
+from schemas.runtime.kafka.produce_connection import (
+    BATCH_BYTES,
+    Connect,
+    ProducerConnection,
+    kafka_producer,
+)
+from schemas.runtime.kafka.produce_faults import RECORD_BYTES_MAX, Fault, fault_of, size_bytes
+from schemas.runtime.process.retry import retry_until
+from schemas.runtime.process.telemetry import Metrics
+
+_LOG = logging.getLogger(__name__)
+
+_QUEUED_RECORDS_MAX = 50_000
+_QUEUED_BYTES_MAX = 128 * 1024 * 1024
+_START_TIMEOUT_S = 30.0
+_STOP_WITHIN_S = 10.0
+_TOPIC_REFUSED_S = 5.0
+"""How long a topic that takes nothing is not asked again: each refusal costs the producer its sequence."""
+
+_LOG_APPEND_TIME = 1
+
+Headers = Sequence[tuple[str, bytes]]
+OnAppended = Callable[[Reading], None]
+Lane = tuple[str, int]
+"""A partition of a topic."""
+
+
+class ProduceFailed(Transient):
+    """The broker did not acknowledge; the record may or may not be in the log. Transient."""
+
+
+class ProduceRefused(Poison):
+    """The record can never be in the log: too large, invalid, or its topic is not ours to write."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A record on its way to a topic."""
+
+    topic: str
+    key: bytes
+    value: bytes | None
+    headers: Headers = ()
+
+
+@dataclass(slots=True)
+class _Queued:
+    record: Outgoing
+    size_bytes: int
+    delivered: asyncio.Future[RecordRef]
+
+
+@functools.lru_cache(maxsize=65_536)
+def partition_of(key: bytes, partitions: int) -> int:
+    """The partition every Kafka client chooses for the key by default (murmur2)."""
+    return int((murmur2(key) & 0x7FFFFFFF) % partitions)
+
+
+class Producer:
+    """Sends records and hands back futures of where they stand.
+
+    ``send`` never blocks. The future fails with ``ProduceFailed`` when the queue is full or the broker does
+    not acknowledge, and with ``ProduceRefused`` when it never will. aiokafka retries without limit while a
+    broker is away, so callers bound their waits.
+    """
+
+    def __init__(
+        self,
+        brokers: str,
+        client_id: str,
+        *,
+        connect: Connect | None = None,
+        on_appended: OnAppended | None = None,
+    ) -> None:
+        """``connect`` makes the inner producer, for tests; ``on_appended`` is told each append time."""
+        self._on_appended = on_appended
+        self._connection = ProducerConnection(connect or kafka_producer(brokers, client_id))
+        self._queues: dict[Lane, deque[_Queued]] = defaultdict(deque)
+        self._senders: dict[Lane, asyncio.Task[None]] = {}
+        self._partitions: dict[str, int] = {}
+        self._refused_topics: dict[str, tuple[float, str]] = {}
+        self._queued = self._queued_bytes = 0
+        self._requests = self._records = self._bytes = 0
+
+    def expose(self, metrics: Metrics) -> None:
+        """Export how much was sent, what was sent again included."""
+        metrics.total("tallygate_produce_requests_total", lambda: self._requests)
+        metrics.total("tallygate_produced_records_total", lambda: self._records)
+        metrics.total("tallygate_produced_bytes_total", lambda: self._bytes)
+        metrics.total("tallygate_producer_renewals_total", lambda: self._connection.renewals)
+
+    async def start(self, used_topics: Sequence[str]) -> None:
+        """Connect and learn the partition counts; raises ``ProduceFailed`` when a topic is missing."""
+        async with asyncio.timeout(_START_TIMEOUT_S):
+            await self._connection.start()
+            kafka = await self._connection.current()
+            for topic in used_topics:
+                try:
+                    self._partitions[topic] = len(await kafka.partitions_for(topic))
+                except KafkaError as error:
+                    raise ProduceFailed(f"topic {topic}: {error!r}") from error
+
+    async def stop(self) -> None:
+        """Flush what is queued, for at most ten seconds, and disconnect; what is left then fails."""
+        pending = list(self._senders.values())
+        if pending:
+            await asyncio.wait(pending, timeout=_STOP_WITHIN_S)
+        for task in list(self._senders.values()):
+            task.cancel()
+        await self._connection.stop()
+
+    @property
+    def queued(self) -> int:
+        """Records handed in and not yet acknowledged."""
+        return self._queued
+
+    def send(self, record: Outgoing) -> asyncio.Future[RecordRef]:
+        """Queue the record; the future holds where it stands once all replicas have it."""
+        delivered: asyncio.Future[RecordRef] = asyncio.get_running_loop().create_future()
+        size = size_bytes(record.key, record.value, record.headers)
+        if size > RECORD_BYTES_MAX:
+            delivered.set_exception(ProduceRefused(f"{record.topic}: a record of {size} bytes"))
+            return delivered
+        if self._queued >= _QUEUED_RECORDS_MAX or self._queued_bytes + size > _QUEUED_BYTES_MAX:
+            delivered.set_exception(ProduceFailed("the producer's queue is full"))
+            return delivered
+        lane = record.topic, self.partition_for(record.topic, record.key)
+        self._queued += 1
+        self._queued_bytes += size
+        self._queues[lane].append(_Queued(record, size, delivered))
+        if lane not in self._senders:
+            self._senders[lane] = asyncio.create_task(self._drain(lane))
+        return delivered
+
+    def partition_for(self, topic: str, key: bytes) -> int:
+        """The partition of the topic that records with this key go to."""
+        return partition_of(key, self._partitions[topic])
+
+    async def ask_broker(self) -> None:
+        """Returns once a broker has answered, and raises ``ProduceFailed`` when none does; it may
+        take as long as a broker hangs."""
+        kafka = await self._connection.current()
+        if not await kafka.client.force_metadata_update():
+            raise ProduceFailed("no broker answers")
+
+    async def deliver(self, records: Sequence[Outgoing], deadline_s: float) -> None:
+        """Send all of them and return once the broker has every one.
+
+        Those that fail are sent again until the monotonic ``deadline_s``, then ``ProduceFailed``. One that
+        is refused is not sent again: ``ProduceRefused``, once the others are delivered.
+        """
+        left = list(records)
+        refused: list[ProduceRefused] = []
+
+        async def send_left() -> None:
+            results = await asyncio.gather(*map(self.send, left), return_exceptions=True)
+            refused.extend(result for result in results if isinstance(result, ProduceRefused))
+            left[:] = [
+                record
+                for record, result in zip(left, results, strict=True)
+                if not isinstance(result, RecordRef | ProduceRefused)
+            ]
+            if left:
+                raise ProduceFailed(f"{len(left)} records, such as one to {left[0].topic}")
+
+        await retry_until(send_left, ProduceFailed, deadline_s)
+        if refused:
+            raise refused[0]
+
+    async def _drain(self, lane: Lane) -> None:
+        """Send batch after batch of one partition until its queue is empty, whatever becomes of each."""
+        queue = self._queues[lane]
+        batch: list[_Queued] = []
+        try:
+            while queue:
+                batch = _take_batch(queue)
+                await self._send_total(lane, batch)
+        except asyncio.CancelledError:
+            self._settle([*batch, *queue], ProduceFailed("the producer stops"))
+            queue.clear()
+            raise
+        finally:
+            del self._senders[lane]
+
+    async def _send_total(self, lane: Lane, batch: list[_Queued]) -> None:
+        """Send the batch; every one of its futures is settled afterwards."""
+        try:
+            await self._send_batch(lane, batch)
+        except Exception as error:  # noqa: BLE001  # total: a defect must not lose the lane or its futures
+            _LOG.exception("a batch of %d to %s-%d", len(batch), *lane)
+            self._settle(batch, ProduceFailed(f"{lane[0]}-{lane[1]}: {error!r}"))
+
+    async def _send_batch(self, lane: Lane, batch: list[_Queued]) -> None:
+        """Send the batch, in as many pieces as it takes, so that a record at fault fails alone."""
+        topic, partition = lane
+        if reason := self._refusal(topic):
+            self._settle(batch, ProduceRefused(reason))
+            return
+        kafka = await self._connection.current()
+        builder, packed, rest = self._packed(kafka, lane, batch)
+        if packed:
+            self._requests += 1
+            self._records += len(packed)
+            self._bytes += builder.size()
+            sent_s = time.monotonic()
+            try:
+                metadata = await self._connection.send(kafka, builder, topic, partition)
+            except ProducerClosed as error:
+                if kafka is await self._connection.current():
+                    raise
+                # It was replaced before it took the batch.
+                _LOG.info("sent again: %r", error)
+                await self._send_batch(lane, packed)
+            except KafkaError as error:
+                await self._refused(lane, packed, error)
+            else:
+                self._learn(sent_s, metadata)
+                for index, queued in enumerate(packed):
+                    at = RecordRef(topic=topic, partition=partition, offset=metadata.offset + index)
+                    self._settle([queued], at)
+        if rest:
+            await self._send_batch(lane, rest)
+
+    def _learn(self, sent_s: float, metadata: Any) -> None:
+        """Tell when the broker says it appended the batch, where the broker does say."""
+        if self._on_appended is not None and metadata.timestamp_type == _LOG_APPEND_TIME:
+            # The stamp is cut to its millisecond.
+            at_ms = metadata.timestamp + 0.5
+            self._on_appended(Reading(sent_s, time.monotonic(), at_ms))
+
+    async def _refused(self, lane: Lane, batch: list[_Queued], error: KafkaError) -> None:
+        """End the record at fault, send its neighbours; or let callers decide on another try."""
+        topic, partition = lane
+        text = f"{topic}-{partition}: {error!r}"
+        match fault_of(error):
+            case Fault.RECORD if len(batch) > 1:
+                middle = len(batch) // 2
+                await self._send_batch(lane, batch[:middle])
+                await self._send_batch(lane, batch[middle:])
+            case Fault.RECORD:
+                self._settle(batch, ProduceRefused(text))
+            case Fault.TOPIC:
+                self._refused_topics[topic] = time.monotonic() + _TOPIC_REFUSED_S, text
+                self._settle(batch, ProduceRefused(text))
+            case Fault.AWAY:
+                self._settle(batch, ProduceFailed(text))
+
+    def _refusal(self, topic: str) -> str | None:
+        """Why the topic takes nothing for now."""
+        until_s, reason = self._refused_topics.get(topic, (0.0, ""))
+        if until_s > time.monotonic():
+            return reason
+        self._refused_topics.pop(topic, None)
+        return None
+
+    def _packed(
+        self, kafka: Any, lane: Lane, batch: list[_Queued]
+    ) -> tuple[Any, list[_Queued], list[_Queued]]:
+        """A batch of the first records, those, and the rest that did not fit."""
+        builder = kafka.create_batch()
+        packed: list[_Queued] = []
+        for index, queued in enumerate(batch):
+            record = queued.record
+            try:
+                added = builder.append(
+                    timestamp=None, key=record.key, value=record.value, headers=list(record.headers)
+                )
+            except (TypeError, ValueError, UnicodeError) as error:
+                self._settle([queued], ProduceRefused(f"{lane[0]}: no record: {error!r}"))
+                continue
+            if added is None:
+                return _closed(builder), packed, batch[index:]
+            packed.append(queued)
+        return _closed(builder), packed, []
+
+    def _settle(self, batch: Sequence[_Queued], result: RecordRef | Exception) -> None:
+        """Settle futures, which their callers may have given up on; those that are settled stay."""
+        for queued in batch:
+            if queued.size_bytes:
+                self._queued -= 1
+                self._queued_bytes -= queued.size_bytes
+                queued.size_bytes = 0
+            if queued.delivered.done():
+                continue
+            if isinstance(result, RecordRef):
+                queued.delivered.set_result(result)
+            else:
+                queued.delivered.set_exception(result)
+
+
+def _closed(builder: Any) -> Any:
+    builder.close()
+    return builder
+
+
+def _take_batch(queue: deque[_Queued]) -> list[_Queued]:
+    """The next records, up to a batch's size; at least one."""
+    taken = [queue.popleft()]
+    size = taken[0].size_bytes
+    while queue and size + queue[0].size_bytes < BATCH_BYTES // 2:
+        taken.append(queue.popleft())
+        size += taken[-1].size_bytes
+    return taken

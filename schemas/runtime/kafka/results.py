@@ -1,0 +1,82 @@
+"""Results too large for their outcome: records of their own, read back through a reference.
+
+A result is acknowledged by the broker before the ledger is told that its request has ended, so an
+outcome never refers to what is not there. One that nothing refers to is harmless and expires.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import msgspec
+
+from schemas.events import RecordRef, RequestFinished
+from schemas.headers import event_headers
+from schemas.runtime.kafka.produce import Outgoing
+from schemas.runtime.kafka.record_reader import RecordGone
+from schemas.topics import RESULTS
+
+_LOG = logging.getLogger(__name__)
+
+RESULT_INLINE_BYTES_MAX: Final = 4 * 1024
+"""Larger results stay out of outcomes, and so out of the ledger."""
+READ_WITHIN_S: Final = 5.0
+
+
+def is_inline(result: bytes | None, bytes_max: int = RESULT_INLINE_BYTES_MAX) -> bool:
+    """Whether the result travels in its outcome."""
+    return result is None or len(result) <= bytes_max
+
+
+def result_record(finished: RequestFinished, more: Mapping[str, bytes]) -> Outgoing:
+    """The record of the outcome's result: its bytes, and whose they are."""
+    assert finished.result is not None
+    headers = event_headers(
+        "request.result", finished.request_id, "dispatcher", finished.finished_at_ms, more
+    )
+    return Outgoing(RESULTS, finished.org.encode(), finished.result, headers)
+
+
+def referring(finished: RequestFinished, ref: RecordRef) -> RequestFinished:
+    """The outcome with a reference in the place of its result."""
+    digest = _sha256(finished.result or b"")
+    return msgspec.structs.replace(finished, result=None, result_ref=ref, result_sha256=digest)
+
+
+class Records(Protocol):
+    """The log, read by reference."""
+
+    async def read(self, ref: RecordRef, within_s: float) -> bytes | None:
+        """The value of one record; raises ``RecordUnreadable``."""
+
+    async def stop(self) -> None:
+        """Disconnect."""
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """Reads results back."""
+
+    records: Records
+
+    async def restored(self, finished: RequestFinished) -> RequestFinished:
+        """The outcome with its result; without any when that is lost. Raises ``RecordUnreadable``."""
+        if finished.result_ref is None:
+            return finished
+        try:
+            result = await self.records.read(finished.result_ref, READ_WITHIN_S)
+        except RecordGone as error:
+            _LOG.warning("the result of %s is lost: %s", finished.request_id, error)
+            return finished
+        if result is None or _sha256(result) != finished.result_sha256:
+            _LOG.error("the result of %s is not what was kept", finished.request_id)
+            return finished
+        return msgspec.structs.replace(finished, result=result)
+
+
+def _sha256(result: bytes) -> str:
+    return hashlib.sha256(result).hexdigest()

@@ -1,0 +1,72 @@
+"""Large bodies on the bus: put there before their record is produced, fetched by who calls a backend.
+
+The bus is a shortcut. What is not there, because there was no room or it was evicted, stands in the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final
+
+from schemas.claim_check import KEPT_AFTER_DEADLINE_MS
+from schemas.events import RequestAccepted
+from schemas.runtime.valkey.bus import COUNTED, Bus
+from schemas.runtime.valkey.store import StoreError, StoreUnavailable
+
+_LOG = logging.getLogger(__name__)
+
+_BYTES_PER_ORG_MAX: Final = 16 * 1024 * 1024
+_BYTES_MAX: Final = 64 * 1024 * 1024
+_PUT_WITHIN_S: Final = 0.5
+"""A client waits for it; a bus that is slower is done without."""
+
+
+def body_key(request_id: str) -> str:
+    """Where the bus has the body of a request."""
+    return f"body:{request_id}"
+
+
+class Bodies:
+    """The bodies on the bus. Nothing here raises: a bus that is away has no body."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._store = bus.store
+
+    async def put(self, request: RequestAccepted, now_ms: int) -> bool:
+        """Keep the payload until a minute after the deadline; False when there is no room."""
+        ttl_ms = max(0, request.deadline_ms - now_ms) + KEPT_AFTER_DEADLINE_MS
+        command = (
+            "FCALL",
+            "tgbus1_put_body",
+            4,
+            body_key(request.request_id),
+            *COUNTED,
+            request.org,
+            request.payload,
+            ttl_ms,
+            _BYTES_PER_ORG_MAX,
+            _BYTES_MAX,
+        )
+        try:
+            async with asyncio.timeout(_PUT_WITHIN_S):
+                return bool(await self._store.call(*command))
+        except (StoreUnavailable, StoreError, TimeoutError) as error:
+            _LOG.warning("the body of %s is only in the log: %r", request.request_id, error)
+            return False
+
+    async def get(self, request_id: str) -> bytes | None:
+        """The payload, if the bus has it."""
+        try:
+            found: bytes | None = await self._store.call("GET", body_key(request_id))
+        except (StoreUnavailable, StoreError) as error:
+            _LOG.warning("the body of %s has to come from the log: %r", request_id, error)
+            return None
+        return found
+
+    async def drop(self, request_id: str) -> None:
+        """Give its room back; a body that is not dropped expires."""
+        try:
+            await self._store.call("FCALL", "tgbus1_drop_body", 4, body_key(request_id), *COUNTED)
+        except (StoreUnavailable, StoreError) as error:
+            _LOG.warning("the body of %s stays until it expires: %r", request_id, error)
