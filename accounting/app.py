@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from accounting.books import Books, TouchedTables
+from accounting.books import Books, DirtyTables
 from accounting.earlier import EarlierRecords
 from accounting.ledger_start import open_ledger
 from accounting.reconciler import OutcomePositions, Reconciler
@@ -29,7 +29,7 @@ _LINGER_S = 0.05
 def create_app(settings: AccountingSettings) -> Worker:
     """All parts of accounting, wired; nothing runs yet."""
     worker = Worker.create(settings, _SHAPE)
-    touched = TouchedTables()
+    touched = DirtyTables()
     books = Books(
         ledger=worker.ledger,
         producer=worker.producer,

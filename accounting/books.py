@@ -36,7 +36,7 @@ _FOR_AS_LONG_AS_IT_TAKES_S = 7 * 24 * 3_600.0
 
 
 @dataclass(slots=True)
-class TouchedTables:
+class DirtyTables:
     """Which tables changed since their last snapshot: per organization and partition."""
 
     hours: dict[tuple[str, int], set[str]] = field(default_factory=lambda: defaultdict(set))
@@ -57,7 +57,7 @@ class Books:
     dead_letters: DeadLetters
     metrics: Metrics
     clock: Clock
-    touched: TouchedTables
+    touched: DirtyTables
     earlier: EarlierRecords
 
     async def handle(self, batch: list[Record]) -> None:

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from accounting.books import TouchedTables
+from accounting.books import DirtyTables
 from schemas import topics
 from schemas.codec import encode
 from schemas.events import TableSnapshot
@@ -80,7 +80,7 @@ class Snapshots:
     ledger: LedgerClient
     producer: Producer
     clock: Clock
-    touched: TouchedTables
+    touched: DirtyTables
 
     async def run(self) -> None:
         """Publish what changed every ten seconds, for ever."""

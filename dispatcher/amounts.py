@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from dispatcher.work import Ending, Job
+from dispatcher.work import AdmittedRequest, Result
 from schemas.errors import ERRORS, ErrorCode
 from schemas.events import (
     Attempt,
@@ -40,7 +40,7 @@ def actual_of(attempt: Attempt | None, *, requests: int) -> dict[Unit, int]:
     }
 
 
-def token_uses(job: Job, attempts: Sequence[Attempt]) -> tuple[RateUse, ...]:
+def token_uses(job: AdmittedRequest, attempts: Sequence[Attempt]) -> tuple[RateUse, ...]:
     """What all attempts together used of the buckets of tokens, which were charged the bound.
 
     Names every bucket the request may have been charged for; the ledger knows which it was.
@@ -52,7 +52,7 @@ def token_uses(job: Job, attempts: Sequence[Attempt]) -> tuple[RateUse, ...]:
     return tuple(RateUse(key=keys.token_rate_suffix(scope), units=units) for scope in scopes)
 
 
-def ending_again(finished: RequestFinished, *, has_chunks: bool) -> Ending:
+def ending_again(finished: RequestFinished, *, has_chunks: bool) -> Result:
     """How a request ended, from its outcome: its result where that was kept.
 
     ``has_chunks``: all content of a stream is on the bus, since chunks are stored before a request is
@@ -60,17 +60,17 @@ def ending_again(finished: RequestFinished, *, has_chunks: bool) -> Ending:
     """
     if finished.error_code is not None:
         code = ErrorCode(finished.error_code)
-        return Ending(
+        return Result(
             finished.status, code, http_status=finished.http_status, message=finished.error_message
         )
     if has_chunks:
-        return Ending(finished.status)
+        return Result(finished.status)
     if finished.result is not None:
-        return Ending(finished.status, body=finished.result)
-    return Ending("failed", ErrorCode.RESULT_LOST)
+        return Result(finished.status, body=finished.result)
+    return Result("failed", ErrorCode.RESULT_LOST)
 
 
-def presumed(job: Job, number: int) -> Attempt:
+def presumed(job: AdmittedRequest, number: int) -> Attempt:
     """An attempt whose owner vanished: its whole hold, as the ledger booked it, by no known backend.
 
     The same facts as in the outcome of a request that nobody ended, so that a correction fits both:
@@ -94,7 +94,7 @@ def presumed(job: Job, number: int) -> Attempt:
 
 
 def outcome(
-    job: Job, attempts: Sequence[Attempt], ending: Ending, fence: int, now_ms: int
+    job: AdmittedRequest, attempts: Sequence[Attempt], ending: Result, fence: int, now_ms: int
 ) -> RequestFinished:
     """The outcome record of the request."""
     request = job.request
@@ -141,7 +141,7 @@ def _bounded(text: str | None) -> str | None:
     return text and text[:TEXT_CHARS_MAX].encode(errors="replace").decode()
 
 
-def _bookings(job: Job, attempts: Sequence[Attempt]) -> list[Booking]:
+def _bookings(job: AdmittedRequest, attempts: Sequence[Attempt]) -> list[Booking]:
     """What each balance was settled with, all attempts together; the request counts once."""
     totals: dict[str, int] = {"requests": 1 if attempts else 0, "nano_usd": 0, "tokens": 0}
     for attempt in attempts:
@@ -153,7 +153,9 @@ def _bookings(job: Job, attempts: Sequence[Attempt]) -> list[Booking]:
     ]
 
 
-def terminal(job: Job, attempts: Sequence[Attempt], ending: Ending, now_ms: int) -> Terminal:
+def terminal(
+    job: AdmittedRequest, attempts: Sequence[Attempt], ending: Result, now_ms: int
+) -> Terminal:
     """The frame that ends the client's wait."""
     last = attempts[-1] if attempts else None
     code = ending.code

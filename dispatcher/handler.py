@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from dispatcher.attempts.failover import Course, Failover
+from dispatcher.attempts.failover import AttemptHistory, Failover
 from dispatcher.claims.claiming import Claiming
 from dispatcher.claims.leases import Leases
 from dispatcher.settlement.closing import INTERRUPTED, Closing, Unbooked
 from dispatcher.settlement.unreadable import Unreadable
-from dispatcher.work import Job
+from dispatcher.work import AdmittedRequest
 from schemas.codec import UnknownSchema, decode_as, encode
 from schemas.errors import ErrorCode
 from schemas.events import RequestAccepted, RequestAdmitted
@@ -95,7 +95,7 @@ class Dispatching:
         for copy in repeats:
             copy.finish()
 
-    async def _end(self, job: Job, record: Record) -> None:
+    async def _end(self, job: AdmittedRequest, record: Record) -> None:
         """The total boundary around one request: whatever raises, it ends, and only it."""
         try:
             await self._claim_and_run(job, record)
@@ -111,7 +111,7 @@ class Dispatching:
                 await self._end_broken(job, record)
             await self._set_aside(job, record, defect)
 
-    async def _end_broken(self, job: Job, record: Record) -> None:
+    async def _end_broken(self, job: AdmittedRequest, record: Record) -> None:
         try:
             await self.closing.end_broken(job, record)
         except Transient:
@@ -119,7 +119,7 @@ class Dispatching:
         except Exception:  # noqa: BLE001  # total: the reaper is left to end it
             _LOG.exception("request %s has no end of ours", job.request.request_id)
 
-    async def _set_aside(self, job: Job, record: Record, defect: Exception) -> None:
+    async def _set_aside(self, job: AdmittedRequest, record: Record, defect: Exception) -> None:
         """Keep the record for whoever looks into it; its outcome stands already."""
         try:
             record.value = _encoded(job)
@@ -128,7 +128,7 @@ class Dispatching:
         except Exception:  # noqa: BLE001  # total: a letter that cannot be kept must not hold the record
             _LOG.exception("no dead letter of %s", record.ref)
 
-    async def _claim_and_run(self, job: Job, record: Record) -> None:
+    async def _claim_and_run(self, job: AdmittedRequest, record: Record) -> None:
         """Run the request if it is ours to run, else do what its state in the ledger asks for."""
         asked_s = self.clock.monotonic_s()
         match await self.claiming.claim(job, self.closing.is_in_log):
@@ -149,13 +149,13 @@ class Dispatching:
                 await self.closing.end_unrun(job, record, ErrorCode.SERVICE_UNAVAILABLE, "failed")
 
     async def _run_claimed(
-        self, job: Job, record: Record, claim: answers.Fence, after_ms: int
+        self, job: AdmittedRequest, record: Record, claim: answers.Fence, after_ms: int
     ) -> None:
         """Run it to its end. Its claim is renewed also while it waits for a slot."""
         request = job.request
         with self.leases.held(request.org, request.request_id, claim) as running:
             replies = self.closing.answering.replies(job, claim.fence)
-            course = Course.after(job, running.attempt)
+            course = AttemptHistory.after(job, running.attempt)
             running.claimed_after_ms = after_ms
             try:
                 await self.failover.run(job, running, replies, course)
@@ -172,7 +172,7 @@ class Dispatching:
         await self.failover.bodies.drop(job)
 
 
-def _decoded(record: Record) -> Job:
+def _decoded(record: Record) -> AdmittedRequest:
     """The request in a record, which holds its bytes no longer: a body is in memory once.
 
     Raises ``MalformedRecord``, and ``UnknownSchema`` for the request inside as well.
@@ -180,9 +180,9 @@ def _decoded(record: Record) -> Job:
     admitted = decode_as(record.value, RequestAdmitted)
     request = decode_as(admitted.accepted, RequestAccepted)
     record.value = None
-    return Job(msgspec.structs.replace(admitted, accepted=b""), request, record.ref)
+    return AdmittedRequest(msgspec.structs.replace(admitted, accepted=b""), request, record.ref)
 
 
-def _encoded(job: Job) -> bytes:
+def _encoded(job: AdmittedRequest) -> bytes:
     """The record as it was."""
     return encode(msgspec.structs.replace(job.admitted, accepted=encode(job.request)))

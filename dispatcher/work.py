@@ -10,7 +10,7 @@ from schemas.events import RecordRef, RequestAccepted, RequestAdmitted
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class AdmittedRequest:
     """A request to run: what was admitted, and where its records stand."""
 
     admitted: RequestAdmitted
@@ -19,7 +19,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class Result:
     """How the last attempt ended, in the client's terms."""
 
     status: str

@@ -30,13 +30,13 @@ from ingress.http.connections import Connections, connections_max
 from ingress.http.front_server import FrontServer, front_server
 from ingress.leaving import Leaving
 from ingress.public import create_public_app
+from ingress.replies.pending import PendingRequests
 from ingress.replies.silence import Silence
-from ingress.replies.waiters import Waiters
 from ingress.requests.cancellations import Cancellations
 from ingress.requests.claims import Claims
 from ingress.requests.intake import Intake
-from ingress.requests.placement import Placement
-from ingress.requests.recollection import Recollection
+from ingress.requests.lookup import RequestLookup
+from ingress.requests.publisher import RequestPublisher
 from ingress.settings import IngressSettings
 from schemas.runtime.config.feed import ConfigFeed, ConfigUnavailable
 from schemas.runtime.config.report import report_config
@@ -75,7 +75,7 @@ class Ingress:
     ledger_store: StoreConnection
     bus: Bus
     subscription: Subscription
-    waiters: Waiters
+    pending: PendingRequests
     intake: Intake
     refusals: RefusalAudit
     watch: HealthWatch
@@ -90,7 +90,7 @@ class Ingress:
         """Component to ``ok`` or what is wrong with it."""
         is_listening = self.subscription.subscribed and self.bus.store.connected
         has_config = self.config.following or self.config.snapshot.offset >= 0
-        unproduced_s = self.waiters.unproduced_s
+        unproduced_s = self.pending.unproduced_s
         return {
             "kafka": f"no acknowledgement for {unproduced_s:.0f} s"
             if unproduced_s > UNPRODUCED_S
@@ -162,9 +162,9 @@ class Ingress:
     def _background(self) -> Iterator[Coroutine[Any, Any, None]]:
         """What runs beside the requests; a defect in one of them is a pause of that one."""
         forever = {
-            "sweep": self.waiters.sweep_forever,
-            "catch up": self.waiters.catch_up_forever,
-            "silence": Silence(self.waiters, self.intake.ledger, self.intake.recollection).run,
+            "sweep": self.pending.sweep_forever,
+            "catch up": self.pending.catch_up_forever,
+            "silence": Silence(self.pending, self.intake.ledger, self.intake.lookup).run,
             "report": self._report,
             "refusal audit": self.refusals.run,
             "health watch": self.watch.run,
@@ -181,7 +181,7 @@ class Ingress:
 
     def public_app(self) -> Starlette:
         """The application of the public port."""
-        status = StatusRoutes(self.health, self.metrics, lambda: len(self.waiters))
+        status = StatusRoutes(self.health, self.metrics, lambda: len(self.pending))
         return create_public_app(self.intake, status, self.metrics)
 
     def admin_app(self) -> Starlette:
@@ -243,7 +243,7 @@ class Ingress:
     async def _disconnect(self) -> None:
         await self.intake.cancellations.finish()
         await self.refusals.finish()
-        await self.intake.recollection.stop()
+        await self.intake.lookup.stop()
         await self.producer.stop()
         await self.config.stop()
         await self.subscription.stop()
@@ -268,17 +268,17 @@ def create_app(settings: IngressSettings) -> Ingress:
     store = ledger_store(settings.ledger_url, settings.times.ledger)
     store.expose(metrics, "ledger")
     ledger = LedgerClient(store)
-    waiters = Waiters(bus)
+    pending = PendingRequests(bus)
     subscription = Subscription(
         settings.bus_url,
         channel_of(settings.instance_id),
-        waiters.on_message,
-        waiters.on_subscribed,
+        pending.on_message,
+        pending.on_subscribed,
     )
     watch = HealthWatch(
         config, store, bus.store, producer.ask_broker, clock, settings.disk_free_min_bytes
     )
-    intake = _intake(settings, config, producer, waiters, ledger, bus, watch.conditions, clock)
+    intake = _intake(settings, config, producer, pending, ledger, bus, watch.conditions, clock)
     return Ingress(
         settings=settings,
         config=config,
@@ -286,7 +286,7 @@ def create_app(settings: IngressSettings) -> Ingress:
         ledger_store=store,
         bus=bus,
         subscription=subscription,
-        waiters=waiters,
+        pending=pending,
         intake=intake,
         refusals=RefusalAudit(intake.gate.tally, producer, clock),
         watch=watch,
@@ -300,7 +300,7 @@ def _intake(
     settings: IngressSettings,
     config: ConfigFeed,
     producer: Producer,
-    waiters: Waiters,
+    pending: PendingRequests,
     ledger: LedgerClient,
     bus: Bus,
     conditions: Conditions,
@@ -308,15 +308,17 @@ def _intake(
 ) -> Intake:
     cancellations = Cancellations(ledger, bus)
     log, records = OutcomeLookup(settings.kafka_brokers), RecordReader(settings.kafka_brokers)
-    recollection = Recollection(ledger, bus, log, records, clock)
+    lookup = RequestLookup(ledger, bus, log, records, clock)
     return Intake(
         settings=settings,
         config=config,
-        waiters=waiters,
-        placement=Placement(producer, Bodies(bus), ledger, cancellations, clock, settings.jobs_max),
+        pending=pending,
+        publisher=RequestPublisher(
+            producer, Bodies(bus), ledger, cancellations, clock, settings.jobs_max
+        ),
         ledger=ledger,
-        recollection=recollection,
-        claims=Claims(ledger, recollection, settings.idempotency_keys_max),
+        lookup=lookup,
+        claims=Claims(ledger, lookup, settings.idempotency_keys_max),
         cancellations=cancellations,
         clock=clock,
         gate=Gate.create(settings, clock),

@@ -43,7 +43,7 @@ class Leaving:
             return
         _LOG.warning("%d requests run on; they are given up", requests.requests)
         intake.is_open = False
-        intake.waiters.abandon()
+        intake.pending.abandon()
         if not await _until(lambda: not requests.requests, _LAST_WORDS_S):
             self.server.end_requests()
             await _until(lambda: not requests.requests, _LAST_WORDS_S)

@@ -14,11 +14,11 @@ from starlette.routing import Route
 from ingress.apis.catalogue import find_model, model_object, usable_models
 from ingress.apis.orders import chat_order, inference_order
 from ingress.auth.api_key import Caller
-from ingress.endpoints.conversation import Conversation
+from ingress.endpoints.completions import CompletionEndpoint
 from ingress.endpoints.jobs import JobRoutes, JobSubmission
 from ingress.endpoints.status import StatusRoutes
 from ingress.http import paths
-from ingress.http.edge import Edge
+from ingress.http.middleware import RequestMiddleware
 from ingress.http.refusals import Refusal
 from ingress.http.responses import refusal_response
 from ingress.requests.intake import Intake
@@ -29,11 +29,11 @@ from schemas.runtime.process.telemetry import Metrics
 def create_public_app(intake: Intake, status: StatusRoutes, metrics: Metrics) -> Starlette:
     """The application that clients talk to."""
     models = ModelRoutes(intake)
-    chat = Conversation(intake, "chat.completions", chat_order)
-    inference = Conversation(intake, "inference", inference_order)
+    chat = CompletionEndpoint(intake, "chat.completions", chat_order)
+    inference = CompletionEndpoint(intake, "inference", inference_order)
     jobs = JobRoutes(intake)
     edge = Middleware(
-        Edge,
+        RequestMiddleware,
         metrics=metrics,
         clock=intake.clock,
         opening=intake.opening,

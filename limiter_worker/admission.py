@@ -18,21 +18,21 @@ import msgspec
 from limiter_worker.accepted import accepted_of
 from limiter_worker.admitted_terms import decoded_terms
 from limiter_worker.culprits import Culprits
-from limiter_worker.deferral import ASK_AGAIN_MS, Wait, Waiters, again_ms, wait_of
-from limiter_worker.execution import Execution
-from limiter_worker.readiness import standing_of
-from limiter_worker.taken import Decided, Taken
-from limiter_worker.terms import UNAVAILABLE, Defaults, Terms, decline_terms, terms_of
-from limiter_worker.verdicts import (
+from limiter_worker.decisions import (
     Decidable,
     Dispatch,
-    End,
+    Rejection,
     decide,
     end,
     may_be_forgotten,
     may_wait,
     was_produced_too_late,
 )
+from limiter_worker.deferral import ASK_AGAIN_MS, Wait, WaitingCounts, again_ms, wait_of
+from limiter_worker.effects import Effects
+from limiter_worker.limits import UNAVAILABLE, AdmissionRequest, Defaults, decline_terms, terms_of
+from limiter_worker.readiness import standing_of
+from limiter_worker.taken import Decided, Taken
 from schemas.codec import UnknownSchema
 from schemas.errors import ErrorCode
 from schemas.failures import Failure
@@ -70,7 +70,7 @@ class _Open:
     """A request of the batch that still needs its verdict."""
 
     taken: Taken
-    terms: Terms
+    terms: AdmissionRequest
 
     def without_waiting(self) -> _Open:
         """The same, to be refused for good: the ledger keeps that verdict."""
@@ -92,8 +92,8 @@ class Admission:
     """Decides batches of requests."""
 
     ledger: LedgerClient
-    execution: Execution
-    waiters: Waiters
+    execution: Effects
+    waiters: WaitingCounts
     config: ConfigFeed
     culprits: Culprits
     metrics: Metrics
@@ -234,7 +234,9 @@ class Admission:
 
     def _decide(self, request: _Open, verdict: Decidable, work: _Round) -> None:
         decision = self._verdict(request, verdict)
-        if not (request.terms.admit.defer and may_wait(verdict) and isinstance(decision, End)):
+        if not (
+            request.terms.admit.defer and may_wait(verdict) and isinstance(decision, Rejection)
+        ):
             work.decided.append(request.taken.becomes(decision))
         elif isinstance(wait := self._wait(request.taken, decision), Wait):
             work.decided.append(request.taken.becomes(wait))
@@ -252,11 +254,11 @@ class Admission:
         self.execution.replies.offer(request, unanswered.terminal)
         return replace(taken, is_told=True)
 
-    def _verdict(self, request: _Open, answer: Decidable) -> Dispatch | End:
+    def _verdict(self, request: _Open, answer: Decidable) -> Dispatch | Rejection:
         self.metrics.count("tallygate_limit_decisions_total", type(answer).__name__.lower())
         return decide(request.taken.accepted, request.terms, answer)
 
-    def _wait(self, taken: Taken, refusal: End) -> Wait | Left | None:
+    def _wait(self, taken: Taken, refusal: Rejection) -> Wait | Left | None:
         """A wait instead of the refusal, if there is time and room for it: first in a tier, from then on
         in memory, while the record in the tier keeps its offset."""
         now_ms, accepted = self.clock.now_ms(), taken.accepted

@@ -6,17 +6,17 @@ from limiter_worker.admission import Admission, Left
 from limiter_worker.audit_trail import AuditTrail
 from limiter_worker.background import Background
 from limiter_worker.culprits import Culprits
-from limiter_worker.deferral import Waiters
-from limiter_worker.execution import Execution
+from limiter_worker.deferral import WaitingCounts
+from limiter_worker.delay_queue import DelayQueue
+from limiter_worker.effects import Effects
 from limiter_worker.fair_intake import FairIntake
 from limiter_worker.late_config import LateConfig
+from limiter_worker.limits import Defaults
 from limiter_worker.long_ago import LongAgo
 from limiter_worker.reaper import Reaper
 from limiter_worker.replies import ReplySender
 from limiter_worker.settings import LimiterSettings
 from limiter_worker.taken import Taken
-from limiter_worker.terms import Defaults
-from limiter_worker.waiting_room import WaitingRoom
 from schemas import topics
 from schemas.events import RequestFinished
 from schemas.runtime.kafka.consume.flow import Bounds
@@ -52,8 +52,8 @@ class _Limiter:
             worker.ledger, producer, self.replies, worker.dead_letters, metrics, clock
         )
         self.trail = AuditTrail(producer, clock)
-        self.execution = Execution(producer, self.replies, self.trail, self.culprits)
-        self.waiters = Waiters()
+        self.execution = Effects(producer, self.replies, self.trail, self.culprits)
+        self.waiters = WaitingCounts()
         self.admission = Admission(
             ledger=worker.ledger,
             execution=self.execution,
@@ -78,7 +78,7 @@ class _Limiter:
         self.background = Background(
             self.admission, clock, lambda: self.intake.is_behind, self.route
         )
-        self.room = WaitingRoom(self.admission, self.waiters, clock, self.again)
+        self.room = DelayQueue(self.admission, self.waiters, clock, self.again)
         self.reaper = Reaper(worker.ledger, producer, self.replies, metrics, settings.times)
 
     async def _has_ended(self, org: str, request_id: str) -> bool | None:

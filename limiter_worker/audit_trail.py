@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from limiter_worker.follow_ups import audit_of, audit_record
+from limiter_worker.decision_records import audit_of, audit_record
 from limiter_worker.taken import Decided
 from schemas.audit import RefusalTally, Refused
 from schemas.events import AuditRecorded

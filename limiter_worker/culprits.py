@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from limiter_worker.accepted import accepted_of
-from limiter_worker.follow_ups import follow_up
+from limiter_worker.decision_records import follow_up
+from limiter_worker.decisions import Rejection, decide, end
+from limiter_worker.limits import decline_terms
 from limiter_worker.replies import ReplySender
 from limiter_worker.taken import Taken
-from limiter_worker.terms import decline_terms
-from limiter_worker.verdicts import End, decide, end
 from schemas.errors import ErrorCode
 from schemas.failures import Poison, Transient
 from schemas.headers import passed_on
@@ -114,7 +114,7 @@ class Culprits:
             _LOG.exception("no outcome for %s", taken.accepted.request.request_id)
         taken.record.finish()
 
-    async def _end_of(self, taken: Taken) -> End | None:
+    async def _end_of(self, taken: Taken) -> Rejection | None:
         """How the request ends: by this defect, unless it was decided before; what it holds returns.
         ``None`` when it runs or is over: then its end is somebody else's."""
         terms = decline_terms(taken.accepted.request, Decline(why="defect"))
@@ -133,9 +133,9 @@ class Culprits:
         ):
             return None
         decision = decide(taken.accepted, terms, first)
-        return decision if isinstance(decision, End) else None
+        return decision if isinstance(decision, Rejection) else None
 
-    async def _follow(self, taken: Taken, ended: End) -> None:
+    async def _follow(self, taken: Taken, ended: Rejection) -> None:
         self.replies.offer(taken.accepted.request, ended.terminal)
         outcome = follow_up(taken.accepted, ended, passed_on(taken.record.headers))
         try:

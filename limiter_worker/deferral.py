@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from limiter_worker.accepted import Accepted, Deferral
-from limiter_worker.verdicts import End
+from limiter_worker.decisions import Rejection
 from schemas.events import RequestAccepted
 from schemas.topics import DEFERRED_DELAYS_MS
 
@@ -35,7 +35,7 @@ class Wait:
     """What the client would have been told."""
 
 
-def wait_of(accepted: Accepted, refusal: End, now_ms: int) -> Wait | None:
+def wait_of(accepted: Accepted, refusal: Rejection, now_ms: int) -> Wait | None:
     """The wait instead of a refusal by a limit; ``None`` when the deadline comes before its end."""
     request, denial = accepted.request, refusal.outcome.denial
     assert denial is not None, "only limits can be waited for"
@@ -57,7 +57,7 @@ def tier_of(retry_after_ms: int, left_ms: int) -> str | None:
     return next(iter(enough or fitting[-1:]), None)
 
 
-def again_ms(accepted: Accepted, refusal: End, now_ms: int) -> int | None:
+def again_ms(accepted: Accepted, refusal: Rejection, now_ms: int) -> int | None:
     """When to ask again for a request whose record is in a tier already; ``None`` when its deadline
     comes first."""
     denial = refusal.outcome.denial
@@ -67,7 +67,7 @@ def again_ms(accepted: Accepted, refusal: End, now_ms: int) -> int | None:
 
 
 @dataclass(slots=True)
-class Waiters:
+class WaitingCounts:
     """Counts who waits, per organization, as far as this process has heard of them.
 
     The topics are keyed by organization and assigned alike, so one process hears of all its

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from limiter_worker.limits import UNAVAILABLE
 from limiter_worker.readiness import standing_of
 from limiter_worker.taken import Taken
-from limiter_worker.terms import UNAVAILABLE
 from schemas.runtime.config.feed import ConfigFeed
 from schemas.runtime.process.clock import Clock
 

@@ -18,7 +18,7 @@ from schemas.events import Attempt, Booking, RequestFinished
 from schemas.failures import Transient
 from schemas.frames import Frame, Terminal
 from schemas.headers import event_headers
-from schemas.hold_facts import Info
+from schemas.hold_facts import HoldFacts
 from schemas.job_ends import usage_of
 from schemas.ledger import answers, documents
 from schemas.runtime.kafka.produce import Outgoing, Producer
@@ -34,7 +34,7 @@ _ROUNDS_MAX = 64
 _UNKNOWN_BACKEND = "unknown"
 
 
-def outcome_of(entry: answers.ReapEntry, info: Info) -> RequestFinished:
+def outcome_of(entry: answers.ReapEntry, info: HoldFacts) -> RequestFinished:
     """The outcome of a reaped request: nothing was used, or its whole hold is booked as estimate.
 
     Its time is its deadline, so that every reaper makes the same bytes.
@@ -78,7 +78,7 @@ def last_frame(entry: answers.ReapEntry, outcome: RequestFinished) -> Frame:
     return Frame(entry.req, entry.fence, 1, terminal)
 
 
-def _attempt(entry: answers.ReapEntry, info: Info, number: int) -> Attempt:
+def _attempt(entry: answers.ReapEntry, info: HoldFacts, number: int) -> Attempt:
     """An attempt whose real usage nobody saw: what was booked for it, marked as an estimate.
 
     Input is filled first, because the books know tokens only as one sum.
@@ -155,7 +155,7 @@ class Reaper:
         """Tell the client; the outcome's record. ``None`` when none can be made, which is that entry's
         misfortune."""
         try:
-            info = Info.decoded(entry.info)
+            info = HoldFacts.decoded(entry.info)
             outcome = outcome_of(entry, info)
             headers = event_headers(
                 "request.finished",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from limiter_worker.accepted import Accepted
+from limiter_worker.decision_records import Decision, follow_up
+from limiter_worker.decisions import Dispatch, Rejection
 from limiter_worker.deferral import Wait
-from limiter_worker.follow_ups import Decision, follow_up
-from limiter_worker.verdicts import Dispatch, End
 from schemas.headers import passed_on
 from schemas.ledger.documents import Decline
 from schemas.runtime.kafka.consume.records import Record
@@ -34,7 +34,7 @@ class Taken:
         """Whether it may wait as a record among background work: nothing but its bytes is known of it."""
         return self.accepted.request.background and self.decline is None and not self.is_first
 
-    def becomes(self, decision: Dispatch | End | Wait) -> Decided:
+    def becomes(self, decision: Dispatch | Rejection | Wait) -> Decided:
         """The request with its decision."""
         return Decided(self, decision)
 

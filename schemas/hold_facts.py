@@ -8,7 +8,7 @@ import msgspec
 from schemas.events import RecordRef, RequestAccepted
 
 
-class Info(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class HoldFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Facts of a request that its hold does not carry; never its content."""
 
     key_id: str
@@ -29,14 +29,14 @@ class Info(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return msgspec.json.encode(self).decode()
 
     @classmethod
-    def decoded(cls, info: str) -> Info:
+    def decoded(cls, info: str) -> HoldFacts:
         """From the ledger; ``msgspec.DecodeError`` when it is none of ours."""
         return msgspec.json.decode(info, type=cls)
 
 
-def info_of(request: RequestAccepted, parent: RecordRef) -> Info:
+def info_of(request: RequestAccepted, parent: RecordRef) -> HoldFacts:
     """What to keep of the request."""
-    return Info(
+    return HoldFacts(
         key_id=request.key_id,
         project=request.project,
         user=request.user,

@@ -30,7 +30,7 @@ from dispatcher.upstream.completions import Completion, StreamReader, read_body
 from dispatcher.upstream.event_splitter import UpstreamGarbage
 from dispatcher.upstream.upstream_failure import UpstreamFailure
 from dispatcher.upstream.upstreams import Upstreams
-from dispatcher.work import Choice, Ending, Job
+from dispatcher.work import AdmittedRequest, Choice, Result
 from schemas.errors import ErrorCode
 from schemas.events import Attempt
 from schemas.frames import Chunk, Started
@@ -55,7 +55,7 @@ class AttemptResult:
     """How the attempt ended, and what it cost."""
 
     attempt: Attempt
-    ending: Ending
+    ending: Result
     may_try_another: bool
     may_have_spent: bool
     verdict: CallEnd
@@ -65,7 +65,7 @@ class AttemptResult:
 class AttemptRun:
     """Everything one attempt needs."""
 
-    job: Job
+    job: AdmittedRequest
     choice: Choice
     number: int
     replies: ReplyStream

@@ -11,13 +11,13 @@ from dispatcher.abort import Reason
 from dispatcher.backends.breaker import CallEnd
 from dispatcher.upstream.completions import Completion
 from dispatcher.upstream.upstream_failure import UpstreamFailure
-from dispatcher.work import Ending
+from dispatcher.work import Result
 from schemas.errors import ErrorCode
 
-ABORTED: Final[dict[Reason, Ending]] = {
-    "cancelled": Ending("cancelled", ErrorCode.REQUEST_CANCELLED),
-    "stale": Ending("failed", ErrorCode.UPSTREAM_INTERRUPTED),
-    "stopping": Ending("failed", ErrorCode.SERVICE_UNAVAILABLE),
+ABORTED: Final[dict[Reason, Result]] = {
+    "cancelled": Result("cancelled", ErrorCode.REQUEST_CANCELLED),
+    "stale": Result("failed", ErrorCode.UPSTREAM_INTERRUPTED),
+    "stopping": Result("failed", ErrorCode.SERVICE_UNAVAILABLE),
 }
 """What a request that was ended from outside amounts to."""
 
@@ -35,7 +35,7 @@ class AttemptEnd:
     """What is known when the call is over, before it is counted and priced."""
 
     status: str
-    ending: Ending
+    ending: Result
     completion: Completion | None
     """What was read; ``None`` when the backend cannot have worked."""
     may_try_another: bool
@@ -49,7 +49,7 @@ def completed(completion: Completion, body: bytes, reason: Reason | None) -> Att
     is_cancelled = reason == "cancelled"
     return AttemptEnd(
         "cancelled" if is_cancelled else "succeeded",
-        ABORTED["cancelled"] if is_cancelled else Ending("completed", body=body),
+        ABORTED["cancelled"] if is_cancelled else Result("completed", body=body),
         completion,
         may_try_another=False,
         may_have_spent=True,
@@ -61,7 +61,7 @@ def completed(completion: Completion, body: bytes, reason: Reason | None) -> Att
 def failed(failure: UpstreamFailure, read: Completion, *, has_streamed: bool) -> AttemptEnd:
     """The backend failed; once the client has seen a byte nobody else may try."""
     rejected = failure.code is ErrorCode.UPSTREAM_REJECTED
-    ending = Ending(
+    ending = Result(
         "failed",
         failure.code,
         http_status=failure.upstream_status if rejected else None,
@@ -94,7 +94,7 @@ def ended_early(
     is_backends_fault = reason is None and not is_deadline
     return AttemptEnd(
         "cancelled" if reason == "cancelled" else "interrupted",
-        ABORTED[reason] if reason else Ending("failed", ErrorCode.DEADLINE_EXCEEDED),
+        ABORTED[reason] if reason else Result("failed", ErrorCode.DEADLINE_EXCEEDED),
         read if may_have_spent else None,
         may_try_another=is_backends_fault and not has_streamed,
         may_have_spent=may_have_spent,

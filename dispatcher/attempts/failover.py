@@ -25,7 +25,7 @@ from dispatcher.claims.leases import Leases, Running
 from dispatcher.replies import ReplyStream
 from dispatcher.upstream.bodies import BodySource
 from dispatcher.upstream.upstreams import Upstreams
-from dispatcher.work import Ending, Job
+from dispatcher.work import AdmittedRequest, Result
 from schemas.errors import ErrorCode
 from schemas.events import Attempt
 from schemas.ledger import answers, documents
@@ -39,24 +39,24 @@ _LOG = logging.getLogger(__name__)
 
 ATTEMPTS_MAX = 2
 _CONFIG_WITHIN_S: Final = 5.0
-_BROKEN: Final = Ending("failed", ErrorCode.INTERNAL_ERROR)
+_BROKEN: Final = Result("failed", ErrorCode.INTERNAL_ERROR)
 """How a request ends of which nothing better is known."""
 _NO_VERDICT: Final[CallEnd] = "undecided"
 
 
 @dataclass(slots=True)
-class Course:
+class AttemptHistory:
     """What became of a request so far."""
 
     attempts: list[Attempt] = field(default_factory=list)
     current: Attempt | None = None
     """The attempt that ran under the fence that is held now."""
-    ending: Ending = _BROKEN
+    ending: Result = _BROKEN
     has_lost_first: bool = False
     """Whether the first attempt was another process's, which vanished."""
 
     @classmethod
-    def after(cls, job: Job, claim_attempt: int) -> Course:
+    def after(cls, job: AdmittedRequest, claim_attempt: int) -> AttemptHistory:
         """Where a claim begins: a second attempt follows one that was given up and booked whole."""
         if claim_attempt == 1:
             return cls()
@@ -67,7 +67,7 @@ class Course:
         self.attempts.append(result.attempt)
         self.current, self.ending = result.attempt, result.ending
 
-    def broke(self, job: Job) -> None:
+    def broke(self, job: AdmittedRequest) -> None:
         """Nobody can tell what the attempt under the running fence used: its whole hold, then."""
         self.ending = _BROKEN
         if (last := self.current) is not None:
@@ -104,7 +104,9 @@ class Failover:
     clock: Clock
     counter: TokenCounter = field(default_factory=TokenCounter)
 
-    async def run(self, job: Job, running: Running, replies: ReplyStream, course: Course) -> None:
+    async def run(
+        self, job: AdmittedRequest, running: Running, replies: ReplyStream, course: AttemptHistory
+    ) -> None:
         """Attempt after attempt until one ends the request; ``course`` is what became of it so far,
         also when this raises."""
         await self._until_known(job)
@@ -114,7 +116,7 @@ class Failover:
             return
         whole = await self._whole(job, slot)
         if whole is None:
-            course.ending = Ending("failed", ErrorCode.BODY_LOST)
+            course.ending = Result("failed", ErrorCode.BODY_LOST)
             return
         job = whole
         result = await self._call(job, slot, replies, running)
@@ -125,14 +127,14 @@ class Failover:
         if isinstance(second, Slot):
             await self._call_again(job, second, replies, running, course, result)
 
-    async def _until_known(self, job: Job) -> None:
+    async def _until_known(self, job: AdmittedRequest) -> None:
         """What was admitted may name a model or backend that has not reached this process yet; it waits
         alone, and is then judged by what is known."""
         config, offset = self.slots.backends.config, job.admitted.config_offset
         if offset > config.snapshot.offset:
             await config.wait_for(offset, min(_CONFIG_WITHIN_S, max(0.0, self._left_s(job))))
 
-    async def _whole(self, job: Job, slot: Slot) -> Job | None:
+    async def _whole(self, job: AdmittedRequest, slot: Slot) -> AdmittedRequest | None:
         """The job with its body; the slot is given back when nobody has that any more."""
         whole = None
         self.slots.backends.waits(slot)
@@ -145,11 +147,11 @@ class Failover:
 
     async def _call_again(
         self,
-        job: Job,
+        job: AdmittedRequest,
         slot: Slot,
         replies: ReplyStream,
         running: Running,
-        course: Course,
+        course: AttemptHistory,
         first: AttemptResult,
     ) -> None:
         """The second attempt, if the ledger has room for it."""
@@ -173,7 +175,7 @@ class Failover:
             return
         course.ran(await self._call(job, slot, replies, running))
 
-    async def _slot(self, job: Job, running: Running, *tried: str) -> Slot | Ending:
+    async def _slot(self, job: AdmittedRequest, running: Running, *tried: str) -> Slot | Result:
         """A slot for a call, or how the request ends without one."""
         if (early := self._too_late(job, running)) is not None:
             return early
@@ -191,20 +193,20 @@ class Failover:
             return early
         if isinstance(found, NoSlot):
             code = found.code or ErrorCode.DEADLINE_EXCEEDED
-            return Ending("failed", code, retry_after_ms=found.retry_after_ms)
+            return Result("failed", code, retry_after_ms=found.retry_after_ms)
         return found
 
-    def _too_late(self, job: Job, running: Running) -> Ending | None:
+    def _too_late(self, job: AdmittedRequest, running: Running) -> Result | None:
         """How the request ends if it must not be called any more."""
         if running.abort.reason is not None:
             return ABORTED[running.abort.reason]
-        return None if self._left_s(job) > 0 else Ending("failed", ErrorCode.DEADLINE_EXCEEDED)
+        return None if self._left_s(job) > 0 else Result("failed", ErrorCode.DEADLINE_EXCEEDED)
 
-    def _left_s(self, job: Job) -> float:
+    def _left_s(self, job: AdmittedRequest) -> float:
         return (job.request.deadline_ms - self.clock.now_ms()) / 1000
 
     async def _call(
-        self, job: Job, slot: Slot, replies: ReplyStream, running: Running
+        self, job: AdmittedRequest, slot: Slot, replies: ReplyStream, running: Running
     ) -> AttemptResult:
         """One call in its slot, measured."""
 
@@ -246,7 +248,7 @@ class Failover:
         self.metrics.observe("tallygate_attempt_duration_seconds", duration_s, attempt.backend)
 
     async def _next_attempt(
-        self, job: Job, running: Running, first: AttemptResult
+        self, job: AdmittedRequest, running: Running, first: AttemptResult
     ) -> answers.NextAttemptAnswer:
         """The ledger's verdict on a second attempt; when the first cannot have spent, its hold
         moves. Asked until answered, because a verdict that got lost may have moved it already."""
@@ -264,7 +266,9 @@ class Failover:
         )
 
 
-def _broken(job: Job, slot: Slot, number: int, started_at_ms: int, now_ms: int) -> AttemptResult:
+def _broken(
+    job: AdmittedRequest, slot: Slot, number: int, started_at_ms: int, now_ms: int
+) -> AttemptResult:
     attempt = msgspec.structs.replace(
         presumed(job, number),
         backend=slot.choice.backend_id,

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import msgspec
 
 from dispatcher.amounts import actual_of
-from dispatcher.work import Job
+from dispatcher.work import AdmittedRequest
 from schemas.events import Attempt, AttemptAdjusted, Booking
 from schemas.ledger import documents
 
@@ -21,7 +21,7 @@ _CORRECTED: tuple[documents.Unit, ...] = ("nano_usd", "tokens")
 
 
 def corrections(
-    job: Job, booked: Attempt | None, attempt: Attempt | None, fence: int, now_ms: int
+    job: AdmittedRequest, booked: Attempt | None, attempt: Attempt | None, fence: int, now_ms: int
 ) -> tuple[AttemptAdjusted, ...]:
     """The corrections of an attempt that ran under ``fence``: back with what was ``booked`` for it, if
     anything was, and on the books with ``attempt``, if one ran."""
@@ -33,7 +33,9 @@ def corrections(
     )
 
 
-def _adjusted(job: Job, delta: Attempt, revision: int, reason: str, now_ms: int) -> AttemptAdjusted:
+def _adjusted(
+    job: AdmittedRequest, delta: Attempt, revision: int, reason: str, now_ms: int
+) -> AttemptAdjusted:
     request = job.request
     return AttemptAdjusted(
         request_id=request.request_id,
@@ -53,7 +55,7 @@ def _adjusted(job: Job, delta: Attempt, revision: int, reason: str, now_ms: int)
     )
 
 
-def _bookings(job: Job, changes: Sequence[Attempt]) -> list[Booking]:
+def _bookings(job: AdmittedRequest, changes: Sequence[Attempt]) -> list[Booking]:
     """What the changes add to each balance that was held."""
     uses = [actual_of(change, requests=0) for change in changes]
     totals: dict[str, int] = {unit: sum(use[unit] for use in uses) for unit in _CORRECTED}

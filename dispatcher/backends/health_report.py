@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from dispatcher.backends.registry import Backends, Lane
+from dispatcher.backends.registry import Backends, BackendState
 from dispatcher.backends.slots import Slots
 from schemas.ledger.keys import BACKEND_HEALTH
 from schemas.runtime.process.clock import Clock
@@ -60,7 +60,7 @@ class HealthReport:
             self.metrics.set("tallygate_queued_requests", self.slots.waiting)
             await self._report()
 
-    def _tell(self, name: str, lane: Lane) -> None:
+    def _tell(self, name: str, lane: BackendState) -> None:
         _LOG.info("backend %s is %s", name, lane.shown)
         self.metrics.set("tallygate_backend_healthy", float(lane.shown == "healthy"), name)
 
@@ -82,7 +82,7 @@ class HealthReport:
     def _field(self, backend: str) -> str:
         return f"{self.instance_id}|{backend}"
 
-    def _line(self, name: str, lane: Lane) -> bytes:
+    def _line(self, name: str, lane: BackendState) -> bytes:
         return msgspec.json.encode(
             {
                 "state": lane.shown,

@@ -42,7 +42,7 @@ class ModelLane:
 
 
 @dataclass(slots=True)
-class Lane:
+class BackendState:
     """One backend."""
 
     health: Health = field(default_factory=Health)
@@ -58,7 +58,7 @@ class Slot:
     """The right to make one call."""
 
     choice: Choice
-    lane: Lane
+    lane: BackendState
     entry: ModelLane
     model: str
     began_s: float
@@ -80,7 +80,7 @@ class Backends:
     clock: Clock
     slots: int = SLOTS
     """Calls this process makes at once."""
-    lanes: defaultdict[str, Lane] = field(default_factory=lambda: defaultdict(Lane))
+    lanes: defaultdict[str, BackendState] = field(default_factory=lambda: defaultdict(BackendState))
     calls: int = 0
     """Calls under way."""
     retries: int = 0
@@ -229,7 +229,9 @@ class Backends:
         is_only_full = full and choose(model, snapshot, excluded, draw, degraded=degraded)
         return ErrorCode.OVERLOADED if is_only_full else ErrorCode.NO_BACKEND
 
-    def _has_no_slot(self, name: str, backend: Backend, lane: Lane, entry: ModelLane) -> bool:
+    def _has_no_slot(
+        self, name: str, backend: Backend, lane: BackendState, entry: ModelLane
+    ) -> bool:
         return lane.in_flight >= self._room(backend) or (
             entry.in_flight >= entry.limit.slots(self._share(name, backend))
         )

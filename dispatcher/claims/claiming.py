@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
-from dispatcher.work import Job
+from dispatcher.work import AdmittedRequest
 from schemas.events import Hold, RequestAccepted
 from schemas.hold_facts import info_of
 from schemas.ledger import answers, documents, keys
@@ -40,7 +40,7 @@ class Claiming:
     lease_ms: int = FULL.ledger.attempt_lease_ms
 
     async def claim(
-        self, job: Job, has_ended: Callable[[Job], Awaitable[bool]]
+        self, job: AdmittedRequest, has_ended: Callable[[AdmittedRequest], Awaitable[bool]]
     ) -> answers.StartAnswer:
         """The verdict; a claim held by another process is looked at again when its lease ends.
 
@@ -68,7 +68,7 @@ class Claiming:
                 case _:
                     return verdict
 
-    async def withdraw(self, job: Job) -> answers.CancelAnswer:
+    async def withdraw(self, job: AdmittedRequest) -> answers.CancelAnswer:
         """End a request that nobody has begun; what the answer says otherwise stands."""
         request = job.request
         document = documents.Cancel(
@@ -78,7 +78,7 @@ class Claiming:
             lambda: self.ledger.cancel(document), LedgerUnavailable, self._until_s()
         )
 
-    async def look(self, job: Job) -> answers.Look:
+    async def look(self, job: AdmittedRequest) -> answers.Look:
         """What the ledger knows of the request."""
         document = documents.Look(org=job.request.org, req=job.request.request_id)
         return await retry_until(
@@ -100,7 +100,7 @@ def _pause_s(left_ms: int, lease_ms: int) -> float:
     return left_s * random.uniform(1.0, 1.0 + _JITTER)  # noqa: S311  # jitter, no secret
 
 
-def _claim_of(job: Job, owner: str, lease_ms: int, *, readmit: bool) -> documents.Start:
+def _claim_of(job: AdmittedRequest, owner: str, lease_ms: int, *, readmit: bool) -> documents.Start:
     request = job.request
     return documents.Start(
         org=request.org,
@@ -112,7 +112,7 @@ def _claim_of(job: Job, owner: str, lease_ms: int, *, readmit: bool) -> document
     )
 
 
-def _readmission(job: Job) -> documents.Readmission:
+def _readmission(job: AdmittedRequest) -> documents.Readmission:
     """All that admission had left beside the request, for a ledger that was rebuilt without it."""
     request = job.request
     return documents.Readmission(
@@ -131,7 +131,7 @@ def _leases(request: RequestAccepted) -> tuple[documents.Lease, ...]:
     return tuple(documents.Lease(key=keys.lease_suffix(scope)) for scope in scopes)
 
 
-def balances(job: Job) -> tuple[documents.Balance, ...]:
+def balances(job: AdmittedRequest) -> tuple[documents.Balance, ...]:
     """The holds of the request, as the ledger takes them."""
     return tuple(_balance(hold) for hold in job.admitted.holds)
 

@@ -14,7 +14,7 @@ import msgspec
 
 from dispatcher.amounts import ending_again, terminal
 from dispatcher.replies import GRACE_S, ReplyStream, Room
-from dispatcher.work import Ending, Job
+from dispatcher.work import AdmittedRequest, Result
 from schemas.errors import ERRORS, ErrorCode
 from schemas.events import Attempt, RequestFinished
 from schemas.frames import Frame, Terminal
@@ -40,7 +40,7 @@ class Answering:
     clock: Clock
     room: Room = field(default_factory=Room)
 
-    def replies(self, job: Job, fence: int) -> ReplyStream:
+    def replies(self, job: AdmittedRequest, fence: int) -> ReplyStream:
         """The frames of the request under this fence."""
         request = job.request
         return ReplyStream(
@@ -54,7 +54,7 @@ class Answering:
             room=self.room,
         )
 
-    def give_up_at_s(self, job: Job) -> float:
+    def give_up_at_s(self, job: AdmittedRequest) -> float:
         """Monotonic time at which nobody waits for the request's end any more."""
         left_s = max(0, job.request.deadline_ms - self.clock.now_ms()) / 1000
         return self.clock.monotonic_s() + left_s + GRACE_S
@@ -70,7 +70,7 @@ class Answering:
                 await replies.send(_without_body(content))
                 await replies.wait()
 
-    async def repeat(self, job: Job, finished: RequestFinished) -> None:
+    async def repeat(self, job: AdmittedRequest, finished: RequestFinished) -> None:
         """Tell how the request ended, from its outcome, unless its client knows."""
         try:
             finished = await retry_until(
@@ -85,7 +85,9 @@ class Answering:
         ending = ending_again(finished, has_chunks=has_chunks)
         await self._end_after(last, _LAST_FENCE, job, ending, finished.attempts)
 
-    async def end_again(self, job: Job, ending: Ending, *, has_run: bool = True) -> None:
+    async def end_again(
+        self, job: AdmittedRequest, ending: Result, *, has_run: bool = True
+    ) -> None:
         """End a client's wait after frames of an earlier owner, if there was one, unless it was ended
         already."""
         fence = _LAST_FENCE if has_run else 0
@@ -95,8 +97,8 @@ class Answering:
         self,
         last: Frame | None,
         fence: int,
-        job: Job,
-        ending: Ending,
+        job: AdmittedRequest,
+        ending: Result,
         attempts: Sequence[Attempt],
     ) -> None:
         if last is not None and isinstance(last.content, Terminal):
@@ -105,7 +107,7 @@ class Answering:
         replies.seq = last.seq if last else 0
         await self.end(replies, terminal(job, attempts, ending, self.clock.now_ms()))
 
-    async def _last(self, job: Job) -> Frame | None:
+    async def _last(self, job: AdmittedRequest) -> Frame | None:
         """The newest frame that the bus has of the request; none while the bus is away for too long."""
         request_id = job.request.request_id
         try:

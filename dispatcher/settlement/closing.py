@@ -14,14 +14,14 @@ from functools import partial
 from typing import Final, TypeVar
 
 from dispatcher.amounts import outcome, presumed, terminal, token_uses, without_result
-from dispatcher.attempts.failover import Course
+from dispatcher.attempts.failover import AttemptHistory
 from dispatcher.attempts.late_spend import corrections
 from dispatcher.claims.claiming import AS_LONG_AS_IT_TAKES_S, Claiming
 from dispatcher.claims.leases import Running
 from dispatcher.replies import ReplyStream
 from dispatcher.settlement.answering import Answering
 from dispatcher.settlement.recording import Recording
-from dispatcher.work import Ending, Job
+from dispatcher.work import AdmittedRequest, Result
 from schemas.codec import decode_as, encode
 from schemas.errors import ErrorCode
 from schemas.events import Attempt, RequestFinished
@@ -46,7 +46,7 @@ _ANSWER_UNDER_WAY_S: Final = 1.0
 """Whoever finished a request answers it at once; only then is its answer lost."""
 _UNBEGUN: Final = ("", "RESERVED", "CANCELLED")
 """States of a request that nobody runs and nobody else ends."""
-INTERRUPTED: Final = Ending("failed", ErrorCode.UPSTREAM_INTERRUPTED)
+INTERRUPTED: Final = Result("failed", ErrorCode.UPSTREAM_INTERRUPTED)
 """What a request is whose owner vanished, whoever writes that down."""
 
 
@@ -71,7 +71,12 @@ class Closing:
     clock: Clock
 
     async def close(
-        self, job: Job, record: Record, course: Course, replies: ReplyStream, running: Running
+        self,
+        job: AdmittedRequest,
+        record: Record,
+        course: AttemptHistory,
+        replies: ReplyStream,
+        running: Running,
     ) -> None:
         """Book what the attempt under the running fence used, then answer and record."""
         now_ms = self.clock.now_ms()
@@ -102,30 +107,32 @@ class Closing:
         if unbooked is not None:
             raise Unbooked(repr(unbooked)) from unbooked
 
-    async def end_unrun(self, job: Job, record: Record, code: ErrorCode, status: str) -> None:
+    async def end_unrun(
+        self, job: AdmittedRequest, record: Record, code: ErrorCode, status: str
+    ) -> None:
         """An end without an attempt, after admission; the ledger has it. Always the same bytes."""
         now_ms = job.admitted.admitted_at_ms
-        ending = Ending(status, code)
+        ending = Result(status, code)
         finished = outcome(job, [], ending, 0, now_ms)
         await asyncio.gather(
             self.answering.end_again(job, ending, has_run=False),
             self.recording.outcome(record, finished, encode(finished)),
         )
 
-    async def end_expired(self, job: Job, record: Record) -> None:
+    async def end_expired(self, job: AdmittedRequest, record: Record) -> None:
         """Its deadline passed before it ran. Whoever found that out records it: mostly the reaper.
 
         A request that the ledger had forgotten was found out here. It may have ended long ago, so the log
         is asked first.
         """
-        ending = Ending("expired", ErrorCode.DEADLINE_EXCEEDED)
+        ending = Result("expired", ErrorCode.DEADLINE_EXCEEDED)
         known = await self.claiming.look(job)
         if known.state == "REFUSED" and not known.booked and not await self.is_in_log(job):
             finished = outcome(job, [], ending, 0, job.request.deadline_ms)
             await self.recording.outcome(record, finished, encode(finished))
         await self.answering.end_again(job, ending, has_run=False)
 
-    async def end_broken(self, job: Job, record: Record) -> None:
+    async def end_broken(self, job: AdmittedRequest, record: Record) -> None:
         """The end of a request that a defect stopped before it ran: its hold returns, its client is told,
         its outcome recorded, unless somebody else runs or has ended it."""
         # Asked first, because whoever runs it would obey a cancellation.
@@ -135,7 +142,9 @@ class Closing:
         else:
             _LOG.warning("%s is ended elsewhere: %s", job.request.request_id, known.state)
 
-    async def finish_again(self, job: Job, record: Record, kept: answers.Finished) -> None:
+    async def finish_again(
+        self, job: AdmittedRequest, record: Record, kept: answers.Finished
+    ) -> None:
         """It ran before, and perhaps nobody was told: repeat what the ledger kept, or the log has."""
         await asyncio.sleep(_ANSWER_UNDER_WAY_S)
         if kept.outcome:
@@ -149,9 +158,9 @@ class Closing:
 
     async def _finish(
         self,
-        job: Job,
+        job: AdmittedRequest,
         running: Running,
-        course: Course,
+        course: AttemptHistory,
         finished: RequestFinished,
         encoded: bytes,
     ) -> answers.FinishAnswer:
@@ -187,9 +196,9 @@ class Closing:
 
     async def _end_late(
         self,
-        job: Job,
+        job: AdmittedRequest,
         record: Record,
-        course: Course,
+        course: AttemptHistory,
         replies: ReplyStream,
         running: Running,
         standing: RequestFinished | None,
@@ -209,7 +218,9 @@ class Closing:
             self.recording.corrections(record, changes),
         )
 
-    async def _standing(self, job: Job, answer: answers.FinishAnswer) -> RequestFinished | None:
+    async def _standing(
+        self, job: AdmittedRequest, answer: answers.FinishAnswer
+    ) -> RequestFinished | None:
         """The outcome that the ledger has of the request already, as far as it can be read."""
         if not isinstance(answer, answers.Repeated):
             return None
@@ -217,7 +228,7 @@ class Closing:
             return decode_as(answer.outcome, RequestFinished)
         return await self._read_booked(job, answer.booked)
 
-    async def _read_booked(self, job: Job, booked: str) -> RequestFinished | None:
+    async def _read_booked(self, job: AdmittedRequest, booked: str) -> RequestFinished | None:
         """The outcome that stands in the log; none when nobody can read it while its client waits."""
         place = answers.outcome_place(booked)
         if place is None:
@@ -237,11 +248,11 @@ class Closing:
             _LOG.warning("the outcome of %s is not told again: %s", job.request.request_id, error)
             return None
         if encoded is None:
-            await self.answering.end_again(job, Ending("failed", ErrorCode.RESULT_LOST))
+            await self.answering.end_again(job, Result("failed", ErrorCode.RESULT_LOST))
             return None
         return decode_as(encoded, RequestFinished)
 
-    async def is_in_log(self, job: Job) -> bool:
+    async def is_in_log(self, job: AdmittedRequest) -> bool:
         """Whether the request ended before, so long ago that the ledger has forgotten it."""
         request = job.request
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from dispatcher.settlement.closing import Closing
-from dispatcher.work import Job
+from dispatcher.work import AdmittedRequest
 from schemas.codec import UNDECODABLE, decode_as
 from schemas.events import RecordRef, RequestAccepted, RequestAdmitted
-from schemas.hold_facts import Info
+from schemas.hold_facts import HoldFacts
 from schemas.ledger import keys
 from schemas.runtime.kafka.consume.dead_letters import DeadLetters
 from schemas.runtime.kafka.consume.records import Record
@@ -55,7 +55,7 @@ class Unreadable:
         await self.dead_letters.take(record, "decode", error)
         self.metrics.count("tallygate_dead_letters_total", record.topic)
 
-    async def _job_of(self, record: Record) -> Job | None:
+    async def _job_of(self, record: Record) -> AdmittedRequest | None:
         """The request as it was accepted, while its hold waits for somebody to run it."""
         request_id = record.headers.get("request_id", b"")
         if not _ID.fullmatch(request_id):
@@ -67,13 +67,13 @@ class Unreadable:
         state, info = await self.store.call("HMGET", attempt, "state", "info")
         if state != b"RESERVED" or not info:
             return None
-        ref = Info.decoded(info.decode()).parent
+        ref = HoldFacts.decoded(info.decode()).parent
         try:
             request = decode_as(await self.records.read(ref, _WITHIN_S), RequestAccepted)
         except UNDECODABLE as error:
             _LOG.error("%s is not the request of %s: %s", ref, record.ref, error)
             return None
-        return Job(_admitted(request, ref, record.timestamp_ms), request, record.ref)
+        return AdmittedRequest(_admitted(request, ref, record.timestamp_ms), request, record.ref)
 
     async def _org_of(self, request_id: bytes) -> str | None:
         """Whose it is: what is on hold is listed by organization and request."""

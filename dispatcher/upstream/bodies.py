@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 
-from dispatcher.work import Job
+from dispatcher.work import AdmittedRequest
 from schemas.claim_check import is_elsewhere, with_payload
 from schemas.codec import UNDECODABLE, decode_as
 from schemas.events import RequestAccepted
@@ -27,7 +27,7 @@ class BodySource:
     reader: RecordReader
     clock: Clock
 
-    async def whole(self, job: Job) -> Job | None:
+    async def whole(self, job: AdmittedRequest) -> AdmittedRequest | None:
         """The job with its body; ``None`` when nobody has that any more, or not in time."""
         request = job.request
         if not is_elsewhere(request):
@@ -37,12 +37,12 @@ class BodySource:
             payload = await self._from_log(job)
         return replace(job, request=with_payload(request, payload)) if payload else None
 
-    async def drop(self, job: Job) -> None:
+    async def drop(self, job: AdmittedRequest) -> None:
         """The request has ended: its body need not stay on the bus."""
         if job.admitted.payload_elsewhere:
             await self.bodies.drop(job.request.request_id)
 
-    async def _from_log(self, job: Job) -> bytes | None:
+    async def _from_log(self, job: AdmittedRequest) -> bytes | None:
         request, ref = job.request, job.admitted.accepted_ref
         left_s = (request.deadline_ms - self.clock.now_ms()) / 1000
         try:

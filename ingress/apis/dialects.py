@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from ingress.http.answers import cost_usd
+from ingress.http.answer_headers import cost_usd
 from ingress.http.refusals import Refusal, Surface, error_object
 from schemas.errors import ErrorCode
 from schemas.frames import Terminal, Usage

@@ -17,7 +17,7 @@ from schemas.config_state import Snapshot
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class ParsedRequest:
     """A valid request of a caller who may make it."""
 
     model: str
@@ -29,15 +29,19 @@ class Order:
     """Milliseconds the body gives the request; ``None`` leaves it to the headers."""
 
 
-ReadOrder: TypeAlias = Callable[[dict[str, Any], Snapshot, Caller], Order | Refusal]
+RequestParser: TypeAlias = Callable[[dict[str, Any], Snapshot, Caller], ParsedRequest | Refusal]
 
 
-def chat_order(fields: dict[str, Any], snapshot: Snapshot, caller: Caller) -> Order | Refusal:
+def chat_order(
+    fields: dict[str, Any], snapshot: Snapshot, caller: Caller
+) -> ParsedRequest | Refusal:
     """The order in the body of ``/v1/chat/completions``."""
     return _order(fields, snapshot, caller, ChatDialect())
 
 
-def inference_order(fields: dict[str, Any], snapshot: Snapshot, caller: Caller) -> Order | Refusal:
+def inference_order(
+    fields: dict[str, Any], snapshot: Snapshot, caller: Caller
+) -> ParsedRequest | Refusal:
     """The order in the body of ``/v1/inference``."""
     request = read_inference(fields)
     if isinstance(request, Refusal):
@@ -49,7 +53,9 @@ def inference_order(fields: dict[str, Any], snapshot: Snapshot, caller: Caller) 
     return replace(order, client_key=request.client_request_id)
 
 
-def job_order(fields: dict[str, Any], snapshot: Snapshot, caller: Caller) -> Order | Refusal:
+def job_order(
+    fields: dict[str, Any], snapshot: Snapshot, caller: Caller
+) -> ParsedRequest | Refusal:
     """The order in the body of ``/v1/jobs``."""
     request = read_job(fields)
     if isinstance(request, Refusal):
@@ -60,7 +66,7 @@ def job_order(fields: dict[str, Any], snapshot: Snapshot, caller: Caller) -> Ord
 
 def _order(
     chat: dict[str, Any], snapshot: Snapshot, caller: Caller, dialect: Dialect
-) -> Order | Refusal:
+) -> ParsedRequest | Refusal:
     name = model_name(chat)
     if isinstance(name, Refusal):
         return name
@@ -68,4 +74,4 @@ def _order(
     if isinstance(model, Refusal):
         return model
     call = read_call(chat, model)
-    return call if isinstance(call, Refusal) else Order(name, call, dialect)
+    return call if isinstance(call, Refusal) else ParsedRequest(name, call, dialect)

@@ -19,11 +19,11 @@ from ingress.auth.api_key import Caller
 from ingress.http.paths import job_path
 from ingress.http.refusals import Headers, Refusal
 from ingress.http.responses import limit_headers, refusal_response, refuse, respond
-from ingress.requests.claims import Earlier, Fresh, Wish
+from ingress.requests.claims import Acquired, ClaimRequest, Existing
 from ingress.requests.intake import Entered, Intake
 from ingress.requests.job_document import QUEUED, JobFacts, job_document, listed_job, read_facts
-from ingress.requests.recollection import Memory, Open, Unsure
-from ingress.requests.taking import Taken, Way, event_of, take
+from ingress.requests.lookup import Indeterminate, Open, RequestState
+from ingress.requests.validation import ValidatedRequest, Way, event_of, validate
 from schemas.errors import ErrorCode
 from schemas.ids import uuid7_time_ms
 from schemas.ledger import documents
@@ -67,24 +67,26 @@ class JobSubmission:
         self, state: dict[str, Any], entered: Entered, receive: Receive, send: Send
     ) -> Refusal | None:
         try:
-            taken = await take(self._intake, ROUTE, job_order, entered, receive)
-            if isinstance(taken, Taken):
+            taken = await validate(self._intake, ROUTE, job_order, entered, receive)
+            if isinstance(taken, ValidatedRequest):
                 return await self._submit(state, taken, send)
         finally:
             self._intake.leave(entered)
         return taken
 
-    async def _submit(self, state: dict[str, Any], taken: Taken, send: Send) -> Refusal | None:
+    async def _submit(
+        self, state: dict[str, Any], taken: ValidatedRequest, send: Send
+    ) -> Refusal | None:
         """Answer a job that was taken; what comes back is to be refused."""
-        standing: Fresh | Earlier | Refusal = Fresh(state["request_id"], taken.deadline_ms)
+        standing: Acquired | Existing | Refusal = Acquired(state["request_id"], taken.deadline_ms)
         if taken.key is not None:
-            wish = Wish(taken.caller.org, taken.key, state["request_id"], taken.deadline_ms)
+            wish = ClaimRequest(taken.caller.org, taken.key, state["request_id"], taken.deadline_ms)
             standing = await self._intake.claims.claim(wish)
         if isinstance(standing, Refusal):
             return standing
         state["request_id"] = standing.request_id
         facts = JobFacts(taken.order.model, standing.deadline_ms)
-        if isinstance(standing, Earlier):
+        if isinstance(standing, Existing):
             replayed = [(b"idempotent-replayed", b"true")]
             await respond_queued(send, standing.request_id, facts, replayed)
             return None
@@ -92,7 +94,7 @@ class JobSubmission:
         taken = replace(taken, deadline_ms=standing.deadline_ms, received_at_ms=now_ms)
         way = Way(reply_to=None, keep_result=True)
         event, headers = event_of(self._intake, ROUTE, standing.request_id, taken, way)
-        refusal = await self._intake.placement.place_job(event, headers)
+        refusal = await self._intake.publisher.place_job(event, headers)
         if refusal is None:
             await respond_queued(send, standing.request_id, facts, [])
         return refusal
@@ -141,7 +143,7 @@ class JobRoutes:
             if is_cancelled:
                 cancel = self._intake.cancellations.cancel
                 await cancel(caller.org, job_id, facts.deadline_ms)
-            memory = await self._intake.recollection.find(caller.org, job_id, facts.deadline_ms)
+            memory = await self._intake.lookup.find(caller.org, job_id, facts.deadline_ms)
         except LedgerUnavailable:
             return refusal_response(request, _away())
         return _job_response(request, job_id, facts, memory)
@@ -154,8 +156,8 @@ class JobRoutes:
         return None if known.job is None else read_facts(known.job)
 
 
-def _job_response(request: Request, job_id: str, facts: JobFacts, memory: Memory) -> Response:
-    if isinstance(memory, Unsure):
+def _job_response(request: Request, job_id: str, facts: JobFacts, memory: RequestState) -> Response:
+    if isinstance(memory, Indeterminate):
         return refusal_response(request, _away())
     response = _json(job_document(job_id, facts, memory))
     if isinstance(memory, Open):

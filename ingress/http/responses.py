@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Send
 
-from ingress.http.answers import rate_headers, rate_states
+from ingress.http.answer_headers import rate_headers, rate_states
 from ingress.http.paths import surface_of
 from ingress.http.refusals import Headers, Refusal, Surface, refusal_body, retry_headers
 from schemas.errors import ErrorCode

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from ingress.replies.ordering import Position, Verdict, broken_off, judge
+from ingress.replies.frame_order import Position, Verdict, broken_off, sequence
 from schemas.frames import Chunk, Frame, Started, Terminal
 
 BUFFER_BYTES: Final = 256 * 1024
@@ -100,7 +100,7 @@ class Mailbox:
         if self._buffered_bytes >= BUFFER_BYTES:
             self.is_behind = True
             return
-        verdict, self._position = judge(self._position, frame)
+        verdict, self._position = sequence(self._position, frame)
         if verdict is Verdict.RELAY:
             self._put(frame.content)
         elif verdict is Verdict.BREAK:

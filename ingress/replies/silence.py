@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
 
+from ingress.replies.frame_order import broken_off
 from ingress.replies.mailbox import Mailbox
-from ingress.replies.ordering import broken_off
-from ingress.replies.waiters import Waiters
-from ingress.requests.endings import without_frames
-from ingress.requests.recollection import Ended, Recollection
+from ingress.replies.pending import PendingRequests
+from ingress.requests.lookup import Ended, RequestLookup
+from ingress.requests.outcomes import without_frames
 from schemas.errors import ErrorCode
 from schemas.failures import Failure
 from schemas.frames import Terminal
@@ -40,9 +40,9 @@ _UNDER_WAY: Final = frozenset({"", "RESERVED", "RUNNING"})
 class Silence:
     """Looks after silent waits, a bounded number at a time."""
 
-    waiters: Waiters
+    pending: PendingRequests
     ledger: LedgerClient
-    recollection: Recollection
+    lookup: RequestLookup
     _finding: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def run(self) -> None:
@@ -53,7 +53,7 @@ class Silence:
 
     async def ask(self, now_s: float) -> None:
         """Ask for those that are due at ``now_s``; a ledger that is away is asked again later."""
-        silent = list(islice(self.waiters.silent(now_s), _ASKED_AT_ONCE))
+        silent = list(islice(self.pending.silent(now_s), _ASKED_AT_ONCE))
         if not silent:
             return
         for mailbox in silent:
@@ -79,9 +79,7 @@ class Silence:
         """End the wait with what is known of the end; one that is not known yet is asked for again."""
         awaited = mailbox.awaited
         try:
-            memory = await self.recollection.find(
-                awaited.org, awaited.request_id, awaited.deadline_ms
-            )
+            memory = await self.lookup.find(awaited.org, awaited.request_id, awaited.deadline_ms)
         except Failure as failure:
             _LOG.warning("how %s ended cannot be told now: %r", awaited.request_id, failure)
             return

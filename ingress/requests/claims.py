@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from ingress.http.refusals import Refusal, too_many
-from ingress.requests.acceptance import PRODUCE_WITHIN_MS
-from ingress.requests.endings import cost_nothing
+from ingress.requests.accepted import PRODUCE_WITHIN_MS
 from ingress.requests.idempotency import IdempotencyKey
-from ingress.requests.recollection import Ended, NeverRan, Open, Recollection
+from ingress.requests.lookup import Ended, NeverRan, Open, RequestLookup
+from ingress.requests.outcomes import cost_nothing
 from schemas.errors import ErrorCode
 from schemas.frames import Terminal
 from schemas.ledger import answers, documents
@@ -39,7 +39,7 @@ _LOG_EVERY_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class ClaimRequest:
     """A request that wants to be executed under a key."""
 
     org: str
@@ -51,7 +51,7 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
-class Fresh:
+class Acquired:
     """It is to be executed, under this id and deadline."""
 
     request_id: str
@@ -59,7 +59,7 @@ class Fresh:
 
 
 @dataclass(frozen=True, slots=True)
-class Earlier:
+class Existing:
     """It was executed or is being executed under this id."""
 
     request_id: str
@@ -69,7 +69,7 @@ class Earlier:
     """The ledger knows of no attempt: it may be on its way, or have died with its ingress."""
 
 
-Standing: TypeAlias = Fresh | Earlier | Refusal
+ClaimResult: TypeAlias = Acquired | Existing | Refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +77,11 @@ class Claims:
     """Claims keys and gives them back."""
 
     ledger: LedgerClient
-    recollection: Recollection
+    lookup: RequestLookup
     keys_max: int
     """Keys of one organization that are remembered, for a day."""
 
-    async def claim(self, wish: Wish) -> Standing:
+    async def claim(self, wish: ClaimRequest) -> ClaimResult:
         """What the request stands for; a refusal when that cannot be told, or the body differs.
 
         A holder that nobody has seen yet is looked at again, because joining one that never reached
@@ -92,19 +92,19 @@ class Claims:
         until_s, log_at_s, pause_s = began_s + _SEEN_WITHIN_S, began_s + _LOG_FIRST_S, _LOOK_FIRST_S
         while True:
             standing = await self._claim_now(wish)
-            if not (isinstance(standing, Earlier) and standing.is_unseen and wish.may_wait):
+            if not (isinstance(standing, Existing) and standing.is_unseen and wish.may_wait):
                 return standing
             now_s = time.monotonic()
             if now_s >= until_s:
                 return standing
             if now_s >= log_at_s:
                 log_at_s = now_s + _LOG_EVERY_S
-                if await self.recollection.is_decided_from_log(wish.org, standing.request_id):
+                if await self.lookup.is_decided_from_log(wish.org, standing.request_id):
                     return await self._claim_now(wish, joins=True)
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _LOOK_MAX_S)
 
-    async def _claim_now(self, wish: Wish, *, joins: bool = False) -> Standing:
+    async def _claim_now(self, wish: ClaimRequest, *, joins: bool = False) -> ClaimResult:
         deadline_s = time.monotonic() + _CLAIM_WITHIN_S
         try:
             for _ in range(_TRIES_MAX):
@@ -122,7 +122,9 @@ class Claims:
         if cost_nothing(end):
             await self.release(org, key, holder)
 
-    async def _claim_once(self, wish: Wish, deadline_s: float, *, joins: bool) -> Standing | None:
+    async def _claim_once(
+        self, wish: ClaimRequest, deadline_s: float, *, joins: bool
+    ) -> ClaimResult | None:
         """``None`` when the key was found to be held by nothing, and was freed."""
         match await self._ask(wish, deadline_s, joins=joins):
             case answers.Mismatch():
@@ -130,32 +132,32 @@ class Claims:
             case answers.Limited() as limited:
                 return too_many(limited, "idempotency keys were used within a day")
             case answers.Claimed(req=holder, deadline_ms=until_ms) if holder == wish.request_id:
-                return Fresh(holder, until_ms)
+                return Acquired(holder, until_ms)
             case answers.Claimed(req=holder, deadline_ms=until_ms):
                 return await self._taken_over(wish, holder, until_ms)
             case answers.Held(req=holder, deadline_ms=until_ms) if holder == wish.request_id:
                 # The claim went through before, only its answer was lost.
-                return Fresh(holder, until_ms)
+                return Acquired(holder, until_ms)
             case answers.Held(req=holder, state=state, deadline_ms=until_ms):
                 return await self._standing_of(wish, holder, until_ms, is_unseen=not state)
 
-    async def _taken_over(self, wish: Wish, holder: str, deadline_ms: int) -> Standing:
+    async def _taken_over(self, wish: ClaimRequest, holder: str, deadline_ms: int) -> ClaimResult:
         """Of a holder that should have been decided by now: produced again only if the log has none."""
-        end = await self.recollection.end_on_bus(holder)
+        end = await self.lookup.end_on_bus(holder)
         if end is not None:
-            return Earlier(holder, deadline_ms, Ended(end, is_on_bus=True))
-        if await self.recollection.is_decided_from_log(wish.org, holder):
-            return Earlier(holder, deadline_ms, None)
-        return Fresh(holder, deadline_ms)
+            return Existing(holder, deadline_ms, Ended(end, is_on_bus=True))
+        if await self.lookup.is_decided_from_log(wish.org, holder):
+            return Existing(holder, deadline_ms, None)
+        return Acquired(holder, deadline_ms)
 
     async def _standing_of(
-        self, wish: Wish, holder: str, deadline_ms: int, *, is_unseen: bool
-    ) -> Standing | None:
-        match await self.recollection.find(wish.org, holder, deadline_ms):
+        self, wish: ClaimRequest, holder: str, deadline_ms: int, *, is_unseen: bool
+    ) -> ClaimResult | None:
+        match await self.lookup.find(wish.org, holder, deadline_ms):
             case Ended() as ended:
-                return Earlier(holder, deadline_ms, ended)
-            case Open() if not (is_unseen and self.recollection.clock.now_ms() >= deadline_ms):
-                return Earlier(holder, deadline_ms, None, is_unseen)
+                return Existing(holder, deadline_ms, ended)
+            case Open() if not (is_unseen and self.lookup.clock.now_ms() >= deadline_ms):
+                return Existing(holder, deadline_ms, None, is_unseen)
             case Open() | NeverRan():
                 # Past its deadline nothing is admitted: who was not decided by then never runs.
                 await self.release(wish.org, wish.key, holder)
@@ -163,13 +165,15 @@ class Claims:
             case _:
                 return _away()
 
-    async def _ask(self, wish: Wish, deadline_s: float, *, joins: bool) -> answers.ClaimAnswer:
+    async def _ask(
+        self, wish: ClaimRequest, deadline_s: float, *, joins: bool
+    ) -> answers.ClaimAnswer:
         document = documents.Claim(
             org=wish.org,
             req=wish.request_id,
             key_hash=wish.key.key_hash,
             fingerprint=wish.key.fingerprint,
-            produce_by_ms=self.recollection.clock.now_ms() + PRODUCE_WITHIN_MS,
+            produce_by_ms=self.lookup.clock.now_ms() + PRODUCE_WITHIN_MS,
             deadline_ms=wish.deadline_ms,
             limit=self.keys_max,
             joins=joins,

@@ -16,11 +16,11 @@ from ingress.gatekeeper.gate import Gate
 from ingress.health.conditions import UNPRODUCED_S, Conditions
 from ingress.http.refusals import Refusal
 from ingress.http.request_headers import announced_bytes
-from ingress.replies.waiters import Waiters
+from ingress.replies.pending import PendingRequests
 from ingress.requests.cancellations import Cancellations
 from ingress.requests.claims import Claims
-from ingress.requests.placement import Placement
-from ingress.requests.recollection import Recollection
+from ingress.requests.lookup import RequestLookup
+from ingress.requests.publisher import RequestPublisher
 from ingress.settings import IngressSettings
 from schemas.errors import ErrorCode
 from schemas.runtime.config.feed import ConfigFeed
@@ -49,10 +49,10 @@ class Intake:
 
     settings: IngressSettings
     config: ConfigFeed
-    waiters: Waiters
-    placement: Placement
+    pending: PendingRequests
+    publisher: RequestPublisher
     ledger: LedgerClient
-    recollection: Recollection
+    lookup: RequestLookup
     claims: Claims
     cancellations: Cancellations
     clock: Clock
@@ -112,7 +112,7 @@ class Intake:
         for name, how in self.closing().items():
             message = f"The gateway takes no requests now ({name}: {how})."
             return Refusal(ErrorCode.SERVICE_UNAVAILABLE, message)
-        if self.waiters.unproduced_s > UNPRODUCED_S and not is_background:
+        if self.pending.unproduced_s > UNPRODUCED_S and not is_background:
             return Refusal(
                 ErrorCode.OVERLOADED, "The log is behind.", retry_after_ms=_LOG_BEHIND_MS
             )

@@ -7,10 +7,10 @@ from typing import Any, Final
 import msgspec
 
 from ingress.apis.dialects import usage_object
-from ingress.http.answers import cost_usd, refusal_of
+from ingress.http.answer_headers import cost_usd, refusal_of
 from ingress.http.refusals import Refusal, denial_fields
-from ingress.requests.endings import end_by_state, end_in_summary, error_end, status_of
-from ingress.requests.recollection import Ended, NeverRan, Open
+from ingress.requests.lookup import Ended, NeverRan, Open
+from ingress.requests.outcomes import end_by_state, end_in_summary, error_end, status_of
 from schemas.errors import ErrorCode
 from schemas.frames import Terminal
 from schemas.ids import uuid7_time_ms

@@ -15,11 +15,11 @@ from typing import cast
 from limiter_worker.admission import Admission, Left
 from limiter_worker.audit_trail import AuditTrail
 from limiter_worker.culprits import Culprits
-from limiter_worker.deferral import Waiters
-from limiter_worker.execution import Execution
+from limiter_worker.deferral import WaitingCounts
+from limiter_worker.effects import Effects
 from limiter_worker.fair_intake import FairIntake
+from limiter_worker.limits import Defaults
 from limiter_worker.replies import ReplySender
-from limiter_worker.terms import Defaults
 from schemas.codec import decode, encode
 from schemas.config_state import Snapshot
 from schemas.events import Event, RecordRef, RequestAccepted
@@ -158,7 +158,7 @@ class Limiter:
     clock: Clock = field(default_factory=Clock)
     producer: FakeProducer = field(default_factory=FakeProducer)
     bus: FakeBus = field(default_factory=FakeBus)
-    waiters: Waiters = field(default_factory=Waiters)
+    waiters: WaitingCounts = field(default_factory=WaitingCounts)
     defaults: Defaults = _UNLIMITED
     has_room: bool = True
     """Whether one more may begin to wait for a limit."""
@@ -208,7 +208,7 @@ class Parts:
         self.trail = AuditTrail(producer, clock)
         letters = DeadLetters.through(producer)
         self.culprits = Culprits(around.ledger, producer, self.replies, letters, metrics, clock)
-        self.execution = Execution(producer, self.replies, self.trail, self.culprits)
+        self.execution = Effects(producer, self.replies, self.trail, self.culprits)
         self.admission = Admission(
             ledger=around.ledger,
             execution=self.execution,

@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 
 from dispatcher.amounts import outcome
-from dispatcher.work import Ending, Job
+from dispatcher.work import AdmittedRequest, Result
 from schemas.codec import decode_as, encode
 from schemas.errors import ErrorCode
 from schemas.events import RequestAccepted, RequestAdmitted
@@ -310,8 +310,8 @@ async def test_a_defect_does_not_end_what_another_process_runs(
 def _expired(request: RequestAdmitted) -> Outgoing:
     """The outcome of somebody who did not know that it ran."""
     accepted = decode_as(request.accepted, RequestAccepted)
-    job = Job(request, accepted, DISPATCHED_AT)
-    end = Ending("expired", ErrorCode.DEADLINE_EXCEEDED)
+    job = AdmittedRequest(request, accepted, DISPATCHED_AT)
+    end = Result("expired", ErrorCode.DEADLINE_EXCEEDED)
     value = encode(outcome(job, [], end, 0, accepted.deadline_ms))
     headers = event_headers("request.finished", request.request_id, "limiter", 0, {})
     return Outgoing(OUTCOMES, request.org.encode(), value, headers)

@@ -291,7 +291,7 @@ async def test_terms_outlive_their_price_their_budget_and_their_period(
     periods = {"was": (0, now_ms + 600), "is": (now_ms + 600, now_ms + DAY_MS)}
     ids = ["was"]
     monkeypatch.setattr(
-        "limiter_worker.terms.period_at",
+        "limiter_worker.limits.period_at",
         lambda kind, _: Period(f"{kind}-{ids[-1]}", *periods[ids[-1]]),
     )
     record = limiter.record(_request(1))

@@ -50,7 +50,7 @@ class Bus:
 
     def __init__(self, url: str, times: Times = FULL) -> None:
         self._times = times
-        source = resources.files("schemas.runtime").joinpath("bus.lua").read_bytes()
+        source = resources.files(__package__).joinpath("bus.lua").read_bytes()
 
         async def load(send: Send) -> None:
             await send("FUNCTION", "LOAD", "REPLACE", source)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from accounting.books import Books, TouchedTables
+from accounting.books import Books, DirtyTables
 from accounting.earlier import EarlierRecords, LogUnreadable
 from schemas.codec import encode
 from schemas.ledger import answers, documents
@@ -89,7 +89,7 @@ async def test_what_only_the_log_can_decide_is_booked_by_its_word() -> None:
         dead_letters=cast("Any", None),
         metrics=Metrics(),
         clock=Clock(),
-        touched=TouchedTables(),
+        touched=DirtyTables(),
         earlier=cast("EarlierRecords", Log(copied={1, 3})),
     )
 

@@ -12,7 +12,7 @@ from dispatcher.attempts.attempt import AttemptRun
 from dispatcher.attempts.token_counts import TokenCounter
 from dispatcher.replies import ReplyStream
 from dispatcher.upstream.upstreams import Upstreams
-from dispatcher.work import Choice, Job
+from dispatcher.work import AdmittedRequest, Choice
 from schemas.events import RequestAccepted
 from schemas.frames import Chunk, Frame
 from schemas.runtime.process.clock import Clock
@@ -73,7 +73,7 @@ def attempt_run(
         return owns_fence
 
     return AttemptRun(
-        job=Job(admitted(request), request, DISPATCHED_AT),
+        job=AdmittedRequest(admitted(request), request, DISPATCHED_AT),
         choice=choice,
         number=1,
         replies=ReplyStream(cast("Bus", bus), request.request_id, None, 1, False, 0.0),

@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 
 from dispatcher.claims.claiming import Claiming
-from dispatcher.work import Job
+from dispatcher.work import AdmittedRequest
 from schemas.ledger import answers, documents
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.clock import Clock
@@ -39,14 +39,14 @@ async def test_only_what_is_not_over_is_taken_up_again(
     """Of a request that ended nothing is written into the ledger, whose refusal would free its key."""
     ledger = _EmptyLedger()
     claiming = Claiming(cast("LedgerClient", ledger), Clock(), "dispatcher-0")
-    asked: list[Job] = []
+    asked: list[AdmittedRequest] = []
 
-    async def has_ended(job: Job) -> bool:
+    async def has_ended(job: AdmittedRequest) -> bool:
         asked.append(job)
         return is_in_log
 
     request = accepted(deadline_ms=Clock().now_ms() + deadline_in_ms)
-    job = Job(admitted(request), request, DISPATCHED_AT)
+    job = AdmittedRequest(admitted(request), request, DISPATCHED_AT)
     verdict = await claiming.claim(job, has_ended)
 
     assert len(ledger.readmitted) == readmissions

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from accounting.booking import entry_of, measures
 from dispatcher.amounts import actual_of, outcome, presumed
-from dispatcher.attempts.failover import Course
+from dispatcher.attempts.failover import AttemptHistory
 from dispatcher.attempts.late_spend import corrections
-from dispatcher.work import Ending, Job
+from dispatcher.work import AdmittedRequest, Result
 from schemas.events import Attempt, AttemptAdjusted
 from tests.unit.examples import DISPATCHED_AT, NOW_MS, accepted, admitted, attempt
 
@@ -24,9 +24,9 @@ _LATE = st.builds(
 )
 
 
-def _job() -> Job:
+def _job() -> AdmittedRequest:
     request = accepted()
-    return Job(admitted(request), request, DISPATCHED_AT)
+    return AdmittedRequest(admitted(request), request, DISPATCHED_AT)
 
 
 def _corrections(late: Attempt | None) -> tuple[AttemptAdjusted, ...]:
@@ -87,10 +87,10 @@ def test_an_attempt_that_nobody_booked_is_only_added() -> None:
 
 def test_an_attempt_that_was_given_up_is_part_of_the_outcome() -> None:
     """Bookings and what the ledger booked under both fences are equal; the request counts once."""
-    course = Course.after(_job(), 2)
+    course = AttemptHistory.after(_job(), 2)
     course.attempts.append(attempt(2))
     course.current = attempt(2)
-    finished = outcome(_job(), course.attempts, Ending("completed"), _FENCE + 1, NOW_MS)
+    finished = outcome(_job(), course.attempts, Result("completed"), _FENCE + 1, NOW_MS)
 
     assert [a.status for a in finished.attempts] == ["unknown", "succeeded"]
     assert {b.key: b.amount for b in finished.bookings} == {
@@ -101,7 +101,7 @@ def test_an_attempt_that_was_given_up_is_part_of_the_outcome() -> None:
 
 def test_a_fence_under_which_nothing_ran_books_nothing() -> None:
     """The first attempt was booked under its own fence."""
-    course = Course.after(_job(), 1)
+    course = AttemptHistory.after(_job(), 1)
     course.attempts.append(attempt(1))
 
     assert course.actual == {"nano_usd": 0, "tokens": 0, "requests": 1}

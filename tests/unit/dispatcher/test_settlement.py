@@ -17,7 +17,7 @@ from dispatcher.amounts import (
     token_uses,
     used,
 )
-from dispatcher.work import Ending, Job
+from dispatcher.work import AdmittedRequest, Result
 from schemas.errors import ERRORS, ErrorCode
 from schemas.events import Attempt
 from schemas.frames import Usage
@@ -33,7 +33,7 @@ from tests.unit.examples import (
 )
 
 _FENCE = 2**32 + 1
-_COMPLETED = Ending("completed", body=b'{"choices":[]}')
+_COMPLETED = Result("completed", body=b'{"choices":[]}')
 _ATTEMPTS = st.builds(
     attempt,
     input_tokens=st.integers(0, 10**6),
@@ -43,9 +43,9 @@ _ATTEMPTS = st.builds(
 )
 
 
-def _job(**more: Any) -> Job:
+def _job(**more: Any) -> AdmittedRequest:
     request = accepted(**more)
-    return Job(admitted(request), request, DISPATCHED_AT)
+    return AdmittedRequest(admitted(request), request, DISPATCHED_AT)
 
 
 @given(st.lists(_ATTEMPTS, max_size=2))
@@ -85,7 +85,7 @@ def test_what_the_ledger_is_told_is_what_is_booked(run: Attempt) -> None:
 @pytest.mark.parametrize("code", list(ErrorCode))
 def test_an_error_is_answered_as_its_code_says(code: ErrorCode) -> None:
     """Outcome and frame carry the same status, code and message."""
-    ending = Ending("failed", code)
+    ending = Result("failed", code)
     finished = outcome(_job(), [attempt(status="failed")], ending, _FENCE, NOW_MS)
     frame = terminal(_job(), [attempt(status="failed")], ending, NOW_MS)
 
@@ -97,7 +97,7 @@ def test_an_error_is_answered_as_its_code_says(code: ErrorCode) -> None:
 
 def test_a_backends_own_refusal_keeps_its_status_and_message() -> None:
     """A 404 or 422 of the backend reaches the client as such."""
-    ending = Ending(
+    ending = Result(
         "failed", ErrorCode.UPSTREAM_REJECTED, http_status=422, message="no", retry_after_ms=9
     )
     frame = terminal(_job(), [attempt()], ending, NOW_MS)
@@ -115,7 +115,7 @@ def test_a_success_is_200_and_has_no_error() -> None:
 
 def test_without_an_attempt_there_is_neither_backend_nor_usage() -> None:
     """Nothing ran."""
-    frame = terminal(_job(), [], Ending("failed", ErrorCode.NO_BACKEND), NOW_MS)
+    frame = terminal(_job(), [], Result("failed", ErrorCode.NO_BACKEND), NOW_MS)
 
     assert (frame.backend, frame.usage) == (None, None)
 
@@ -128,7 +128,7 @@ def test_without_an_attempt_there_is_neither_backend_nor_usage() -> None:
 )  # fmt: skip
 def test_a_result_is_kept_when_it_is_fetched_later(keep: bool, size: int, kept: bool) -> None:
     """For jobs and keyed requests, up to a bound."""
-    ending = Ending("completed", body=b"x" * size)
+    ending = Result("completed", body=b"x" * size)
     finished = outcome(_job(keep_result=keep), [attempt()], ending, _FENCE, NOW_MS)
 
     assert finished.result == (b"x" * size if kept else None)
@@ -152,7 +152,7 @@ def test_unused_tokens_return_to_the_buckets_of_every_scope() -> None:
     """The buckets were charged the bound; both attempts count as use."""
     request = accepted(project="p1", user="u1")
     both = [attempt(input_tokens=3, output_tokens=4), attempt(input_tokens=5, output_tokens=6)]
-    uses = token_uses(Job(admitted(request), request, DISPATCHED_AT), both)
+    uses = token_uses(AdmittedRequest(admitted(request), request, DISPATCHED_AT), both)
 
     assert {use.key for use in uses} == {
         "r:org/tokens",
@@ -179,7 +179,7 @@ def test_an_answer_that_nobody_kept_is_lost_and_says_so() -> None:
 
 def test_a_failure_is_told_again_as_it_was() -> None:
     """With the status the client would have got."""
-    failed = Ending("failed", ErrorCode.UPSTREAM_REJECTED, http_status=422, message="no")
+    failed = Result("failed", ErrorCode.UPSTREAM_REJECTED, http_status=422, message="no")
     finished = outcome(_job(), [attempt()], failed, _FENCE, NOW_MS)
 
     assert ending_again(finished, has_chunks=False) == failed
@@ -189,4 +189,4 @@ def test_a_stream_whose_chunks_are_all_stored_lacks_only_its_end() -> None:
     """Chunks are stored before a request is closed."""
     finished = outcome(_job(), [attempt()], _COMPLETED, _FENCE, NOW_MS)
 
-    assert ending_again(finished, has_chunks=True) == Ending("completed")
+    assert ending_again(finished, has_chunks=True) == Result("completed")

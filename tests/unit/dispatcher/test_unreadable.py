@@ -12,7 +12,7 @@ import pytest
 
 from dispatcher.settlement.closing import Closing
 from dispatcher.settlement.unreadable import Unreadable
-from dispatcher.work import Job
+from dispatcher.work import AdmittedRequest
 from schemas.codec import encode
 from schemas.events import RecordRef
 from schemas.hold_facts import info_of
@@ -71,11 +71,11 @@ class _Log:
 
 async def _ended(
     store: _Store, named: bytes = _REQUEST.request_id.encode(), in_log: bytes | None = None
-) -> tuple[list[Job], int]:
+) -> tuple[list[AdmittedRequest], int]:
     """Whom it ended, and how many dead letters it wrote."""
-    ended: list[Job] = []
+    ended: list[AdmittedRequest] = []
 
-    async def end_broken(job: Job, record: Record) -> None:
+    async def end_broken(job: AdmittedRequest, record: Record) -> None:
         ended.append(job)
 
     producer = FakeProducer()

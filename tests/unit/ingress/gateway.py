@@ -17,12 +17,12 @@ from ingress.health.conditions import Conditions
 from ingress.health.document import Health
 from ingress.health.fleet import ROLES, Fleet
 from ingress.public import create_public_app
-from ingress.replies.waiters import Waiters
+from ingress.replies.pending import PendingRequests
 from ingress.requests.cancellations import Cancellations
 from ingress.requests.claims import Claims
 from ingress.requests.intake import Intake
-from ingress.requests.placement import Placement
-from ingress.requests.recollection import Recollection
+from ingress.requests.lookup import RequestLookup
+from ingress.requests.publisher import RequestPublisher
 from ingress.settings import IngressSettings
 from schemas.codec import decode_as
 from schemas.config_state import Snapshot
@@ -239,8 +239,8 @@ class Gateway:
     def __init__(self, **settings: Any) -> None:
         self.bus = MemoryBus()
         self.log = MemoryLog(self.bus)
-        self.waiters = Waiters(self.bus)  # type: ignore[arg-type]
-        self.log.deliver = self.waiters.on_message
+        self.pending = PendingRequests(self.bus)  # type: ignore[arg-type]
+        self.log.deliver = self.pending.on_message
         self.metrics = Metrics()
         fields: dict[str, Any] = {
             "TALLYGATE_KAFKA_BROKERS": "memory:1",
@@ -256,7 +256,7 @@ class Gateway:
         clock = FixedClock()
         cancellations = Cancellations(ledger, self.bus)
         self.records = MemoryRecords()
-        recollection = Recollection(ledger, self.bus, self.traces, self.records, clock)
+        lookup = RequestLookup(ledger, self.bus, self.traces, self.records, clock)
         made = IngressSettings(**(fields | settings))
         self.shelf = NoBodies()
         self.gate = Gate.create(made, clock)
@@ -264,11 +264,18 @@ class Gateway:
         self.intake = Intake(
             settings=made,
             config=FakeConfig(),  # type: ignore[arg-type]
-            waiters=self.waiters,
-            placement=Placement(self.log, self.shelf, ledger, cancellations, clock, made.jobs_max),  # type: ignore[arg-type]
+            pending=self.pending,
+            publisher=RequestPublisher(
+                self.log,  # type: ignore[arg-type]
+                self.shelf,  # type: ignore[arg-type]
+                ledger,
+                cancellations,
+                clock,
+                made.jobs_max,
+            ),
             ledger=ledger,
-            recollection=recollection,
-            claims=Claims(ledger, recollection, made.idempotency_keys_max),
+            lookup=lookup,
+            claims=Claims(ledger, lookup, made.idempotency_keys_max),
             cancellations=cancellations,
             clock=clock,
             gate=self.gate,
@@ -290,7 +297,7 @@ class Gateway:
             models_without_backend=(),
             models=2,
         )
-        status = StatusRoutes(self.health, self.metrics, lambda: len(self.waiters))
+        status = StatusRoutes(self.health, self.metrics, lambda: len(self.pending))
         self.app = create_public_app(self.intake, status, self.metrics)
         self.client = httpx.AsyncClient(
             transport=httpx.ASGITransport(self.app),

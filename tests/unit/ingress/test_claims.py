@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import cast
 
-from ingress.requests.claims import Claims, Earlier, Fresh, Wish
+from ingress.requests.claims import Acquired, ClaimRequest, Claims, Existing
 from ingress.requests.idempotency import IdempotencyKey
-from ingress.requests.recollection import Memory, Open, Recollection
+from ingress.requests.lookup import Open, RequestLookup, RequestState
 from schemas.ledger import answers, documents
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.clock import Clock
@@ -41,7 +41,7 @@ class _Recollection:
         self.is_in_log = is_in_log
         self.asked = 0
 
-    async def find(self, org: str, request_id: str, deadline_ms: int) -> Memory:
+    async def find(self, org: str, request_id: str, deadline_ms: int) -> RequestState:
         return Open("queued")
 
     async def is_decided_from_log(self, org: str, request_id: str) -> bool:
@@ -56,20 +56,20 @@ _UNSEEN = answers.Held(req="first", state="", deadline_ms=LATER)
 _RUNNING = answers.Held(req="first", state="RUNNING", deadline_ms=LATER)
 
 
-def _claims(ledger: _Ledger, recollection: _Recollection | None = None) -> Claims:
-    known = recollection or _Recollection()
-    return Claims(cast("LedgerClient", ledger), cast("Recollection", known), 100)
+def _claims(ledger: _Ledger, lookup: _Recollection | None = None) -> Claims:
+    known = lookup or _Recollection()
+    return Claims(cast("LedgerClient", ledger), cast("RequestLookup", known), 100)
 
 
-def _wish(*, may_wait: bool = True) -> Wish:
-    return Wish("acme", IdempotencyKey("hash", "print"), "second", 8_000, may_wait)
+def _wish(*, may_wait: bool = True) -> ClaimRequest:
+    return ClaimRequest("acme", IdempotencyKey("hash", "print"), "second", 8_000, may_wait)
 
 
 async def test_a_holder_that_never_reached_the_log_is_taken_over() -> None:
     """Its ingress died before the broker had it; whoever joined it would wait for nothing."""
     ledger = _Ledger(_UNSEEN, _UNSEEN, answers.Claimed(req="first", deadline_ms=LATER))
 
-    assert await _claims(ledger).claim(_wish()) == Fresh("first", LATER)
+    assert await _claims(ledger).claim(_wish()) == Acquired("first", LATER)
     assert ledger.asked[-1].produce_by_ms >= ledger.asked[0].produce_by_ms
 
 
@@ -77,7 +77,7 @@ async def test_a_holder_on_its_way_is_joined_once_it_runs() -> None:
     """Between its claim and its admission lie milliseconds."""
     ledger = _Ledger(_UNSEEN, _RUNNING)
 
-    assert await _claims(ledger).claim(_wish()) == Earlier("first", LATER, None)
+    assert await _claims(ledger).claim(_wish()) == Existing("first", LATER, None)
 
 
 async def test_who_does_not_wait_hears_at_once_that_it_is_in_flight() -> None:
@@ -85,20 +85,20 @@ async def test_who_does_not_wait_hears_at_once_that_it_is_in_flight() -> None:
     ledger = _Ledger(_UNSEEN)
     standing = await _claims(ledger).claim(_wish(may_wait=False))
 
-    assert standing == Earlier("first", LATER, None, is_unseen=True)
+    assert standing == Existing("first", LATER, None, is_unseen=True)
     assert len(ledger.asked) == 1
 
 
 async def test_a_holder_that_is_parked_in_the_log_is_joined_within_a_moment() -> None:
     """It waits for a limit; the ledger learns that another waits for it too."""
-    ledger, recollection = _Ledger(_UNSEEN), _Recollection(is_in_log=True)
+    ledger, lookup = _Ledger(_UNSEEN), _Recollection(is_in_log=True)
     async with asyncio.timeout(1):
-        standing = await _claims(ledger, recollection).claim(_wish())
+        standing = await _claims(ledger, lookup).claim(_wish())
 
-    assert standing == Earlier("first", LATER, None, is_unseen=True)
+    assert standing == Existing("first", LATER, None, is_unseen=True)
     assert [asked.joins for asked in ledger.asked].count(True) == 1
     assert ledger.asked[-1].joins
-    assert recollection.asked == 1
+    assert lookup.asked == 1
 
 
 async def test_what_is_taken_over_is_not_produced_again_when_the_log_has_it() -> None:
@@ -106,7 +106,7 @@ async def test_what_is_taken_over_is_not_produced_again_when_the_log_has_it() ->
     ledger = _Ledger(answers.Claimed(req="first", deadline_ms=LATER))
     claims = _claims(ledger, _Recollection(is_in_log=True))
 
-    assert await claims.claim(_wish()) == Earlier("first", LATER, None)
+    assert await claims.claim(_wish()) == Existing("first", LATER, None)
 
 
 async def test_a_holder_that_was_not_decided_by_its_deadline_gives_its_key_back() -> None:
@@ -114,5 +114,5 @@ async def test_a_holder_that_was_not_decided_by_its_deadline_gives_its_key_back(
     gone = answers.Held(req="first", state="", deadline_ms=9_000)
     ledger = _Ledger(gone, answers.Claimed(req="second", deadline_ms=LATER))
 
-    assert await _claims(ledger).claim(_wish()) == Fresh("second", LATER)
+    assert await _claims(ledger).claim(_wish()) == Acquired("second", LATER)
     assert ledger.released == ["first"]

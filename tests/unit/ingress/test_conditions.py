@@ -61,7 +61,7 @@ async def test_nothing_new_is_taken_then_and_it_recovers_by_itself(name: str) ->
         gateway.conditions.disk = "1 byte left" if is_so and name == "broker_disk" else None
         behind_s = 5.0 if is_so and name == "config" else 0.0
         gateway.intake.config.behind_s = behind_s  # type: ignore[misc]
-        gateway.waiters.unproduced_s = 2.1 if is_so and name == "log" else 0.0
+        gateway.pending.unproduced_s = 2.1 if is_so and name == "log" else 0.0
 
     make(is_so=True)
     refused = await gateway.chat()
@@ -79,7 +79,7 @@ async def test_nothing_new_is_taken_then_and_it_recovers_by_itself(name: str) ->
 async def test_background_work_may_wait_for_a_log_that_is_behind() -> None:
     """Its promise is given once the broker has it, however long that takes."""
     gateway = Gateway()
-    gateway.waiters.unproduced_s = 2.1
+    gateway.pending.unproduced_s = 2.1
     body = {"model": "echo", "messages": [{"role": "user", "content": "hi"}]}
 
     assert (await gateway.client.post("/v1/jobs", json=body)).status_code == 202

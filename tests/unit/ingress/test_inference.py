@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ingress.apis.dialects import DONE, InferenceDialect
-from ingress.apis.orders import Order, inference_order
+from ingress.apis.orders import ParsedRequest, inference_order
 from ingress.auth.api_key import Caller
 from ingress.http.refusals import Refusal
 from schemas.frames import Terminal, Usage
@@ -19,7 +19,7 @@ CALLER = Caller("k", "acme", None, None, None)
 DIALECT = InferenceDialect(CLIENT_ID, "echo")
 
 
-def _order(**fields: Any) -> Order | Refusal:
+def _order(**fields: Any) -> ParsedRequest | Refusal:
     whole = {"request_id": CLIENT_ID, "model": "echo", "payload": "hi", **fields}
     return inference_order(whole, snapshot(), CALLER)
 
@@ -61,7 +61,7 @@ def test_text_becomes_one_user_message() -> None:
     """Parameters are merged beside it."""
     order = _order(parameters={"max_tokens": 5, "temperature": 0.5}, stream=True)
 
-    assert isinstance(order, Order)
+    assert isinstance(order, ParsedRequest)
     body = json.loads(order.call.payload)
     assert body["messages"] == [{"role": "user", "content": "hi"}]
     assert (body["max_tokens"], body["temperature"], body["stream"]) == (5, 0.5, True)

@@ -252,14 +252,14 @@ async def test_a_slow_request_becomes_a_job_if_its_client_prefers() -> None:
     assert promise.headers["preference-applied"] == "respond-async"
     assert gateway.log.accepted[0].keep_result
     assert (await gateway.client.get(f"/v1/jobs/{job_id}")).json()["status"] == "queued"
-    assert len(gateway.waiters) == 0
+    assert len(gateway.pending) == 0
 
 
 async def test_an_answer_in_time_is_an_answer() -> None:
     """Also when it was given before anybody listened."""
     gateway = Gateway()
     gateway.log.worker = lambda _: (DONE,)
-    reader = asyncio.create_task(gateway.waiters.catch_up_forever())
+    reader = asyncio.create_task(gateway.pending.catch_up_forever())
     answer = await gateway.client.post(
         "/v1/chat/completions", json=CHAT, headers={"prefer": "respond-async, wait=20"}
     )

@@ -10,13 +10,13 @@ import httpx
 import pytest
 
 from ingress.http.refusals import Refusal
-from ingress.requests.claims import Claims, Fresh, Wish
+from ingress.requests.claims import Acquired, ClaimRequest, Claims
 from schemas.codec import encode
 from schemas.errors import ErrorCode
 from schemas.frames import Chunk, Started, Terminal, Usage
 from schemas.ledger.model.attempts import Attempt
 from tests.unit.ingress.gateway import Gateway
-from tests.unit.ingress.test_endings import OUTCOME
+from tests.unit.ingress.test_outcomes import OUTCOME
 
 CHUNKS = (Started("b1", "[]"), Chunk(b"data: 1\n\n"), Terminal(200))
 
@@ -62,7 +62,7 @@ async def test_requests_at_the_same_time_share_the_answer() -> None:
     first = gateway.log.accepted[0]
     gateway.ledger.model.attempts[first.org, first.request_id] = Attempt("RUNNING")
     async with asyncio.timeout(2):
-        while len(gateway.waiters) < 3:  # noqa: ASYNC110  # they look again by themselves
+        while len(gateway.pending) < 3:  # noqa: ASYNC110  # they look again by themselves
             await asyncio.sleep(0.01)
     gateway.log.worker = lambda _: (Terminal(200, body=b"shared"),)
     gateway.log.work(gateway.log.accepted[0])
@@ -71,7 +71,7 @@ async def test_requests_at_the_same_time_share_the_answer() -> None:
 
     assert [answer.content for answer in answers] == [b"shared"] * 3
     assert len(gateway.log.records) == 1
-    assert len(gateway.waiters) == 0
+    assert len(gateway.pending) == 0
 
 
 async def test_a_stream_is_replayed_from_its_frames() -> None:
@@ -79,7 +79,7 @@ async def test_a_stream_is_replayed_from_its_frames() -> None:
     gateway = Gateway()
     gateway.log.worker = lambda _: CHUNKS
     first = await _post(gateway, stream=True)
-    reader = asyncio.create_task(gateway.waiters.catch_up_forever())
+    reader = asyncio.create_task(gateway.pending.catch_up_forever())
     second = await _post(gateway, stream=True)
     reader.cancel()
 
@@ -218,14 +218,14 @@ async def test_what_is_taken_over_is_produced_although_it_will_be_refused(
     gateway = Gateway()
     gateway.log.worker = lambda _: (Terminal(402, error_code=ErrorCode.BUDGET_EXCEEDED),)
 
-    async def claim(_: Claims, wish: Wish) -> Fresh:
-        return Fresh("another" if is_takeover else wish.request_id, wish.deadline_ms)
+    async def claim(_: Claims, wish: ClaimRequest) -> Acquired:
+        return Acquired("another" if is_takeover else wish.request_id, wish.deadline_ms)
 
     async def refuse_all(*_: Any, **__: Any) -> Refusal:
         return Refusal(ErrorCode.BUDGET_EXCEEDED, "spent")
 
     monkeypatch.setattr(Claims, "claim", claim)
-    monkeypatch.setattr("ingress.endpoints.conversation.refuse_before_log", refuse_all)
+    monkeypatch.setattr("ingress.endpoints.completions.refuse_before_log", refuse_all)
     answer = await _post(gateway)
 
     assert answer.status_code == 402

@@ -31,7 +31,7 @@ async def test_the_backends_body_is_relayed_verbatim() -> None:
     assert answer.headers["x-request-id"] == gateway.log.accepted[0].request_id
     assert answer.headers["x-tallygate-backend"] == "b1"
     assert answer.headers["x-tallygate-cost-usd"] == "0.000012000"
-    assert len(gateway.waiters) == 0
+    assert len(gateway.pending) == 0
 
 
 async def test_an_accepted_request_is_produced_once_under_its_organization() -> None:
@@ -97,11 +97,11 @@ async def test_frames_that_were_not_announced_are_read_after_a_resubscription() 
     gateway = Gateway()
     gateway.log.worker = lambda _: CHUNKS
     gateway.log.is_announcing = False
-    reader = asyncio.create_task(gateway.waiters.catch_up_forever())
+    reader = asyncio.create_task(gateway.pending.catch_up_forever())
     asking = asyncio.create_task(gateway.chat(stream=True))
     await gateway.log.arrived.wait()
 
-    gateway.waiters.on_subscribed()
+    gateway.pending.on_subscribed()
     answer = await asking
     reader.cancel()
 
@@ -282,4 +282,4 @@ async def test_a_bug_costs_one_request_its_answer() -> None:
     assert answer.status_code == 500
     assert answer.json()["error"]["code"] == "internal_error"
     assert answer.headers["x-request-id"]
-    assert len(gateway.waiters) == 0
+    assert len(gateway.pending) == 0

@@ -15,7 +15,7 @@ from schemas.frames import Chunk, Frame, Started, Terminal
 from schemas.ledger.model.attempts import Attempt
 from tests.unit.ingress.configuration import NOW_MS
 from tests.unit.ingress.gateway import Gateway
-from tests.unit.ingress.test_endings import OUTCOME
+from tests.unit.ingress.test_outcomes import OUTCOME
 
 REF = RecordRef(topic="t", partition=0, offset=0)
 FINISHED = Attempt("FINISHED", outcome=encode(OUTCOME))
@@ -33,9 +33,9 @@ class _Scene:
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
         self.silence = Silence(
-            gateway.waiters,
+            gateway.pending,
             gateway.ledger,  # type: ignore[arg-type]
-            gateway.intake.recollection,
+            gateway.intake.lookup,
         )
         self.now_s = asyncio.get_running_loop().time()
 
@@ -44,7 +44,7 @@ class _Scene:
         times = Times(self.now_s, self.now_s + 10, self.now_s + 60)
         produced: asyncio.Future[RecordRef] = asyncio.get_running_loop().create_future()
         produced.set_result(REF)
-        return self.gateway.waiters.open(awaited, _never, times, produced)
+        return self.gateway.pending.open(awaited, _never, times, produced)
 
     def is_in(self, state: Attempt) -> None:
         self.gateway.ledger.model.attempts["acme", "r"] = state
@@ -53,7 +53,7 @@ class _Scene:
         """Ask as if so much time had passed since the last time."""
         self.now_s += seconds
         await asyncio.sleep(0)
-        self.gateway.waiters.sweep(self.now_s)
+        self.gateway.pending.sweep(self.now_s)
         await self.silence.ask(self.now_s)
         if reads_bus:
             self._read_streams()
@@ -61,7 +61,7 @@ class _Scene:
 
     def _read_streams(self) -> None:
         """The bus answered, a moment after it was asked."""
-        for mailbox in self.gateway.waiters.silent(float("inf")):
+        for mailbox in self.gateway.pending.silent(float("inf")):
             mailbox.read_s = self.now_s + 0.1
 
 
@@ -114,7 +114,7 @@ async def test_a_stream_whose_end_is_lost_ends_with_a_typed_error(
         mailbox.offer(Frame("r", 1, number, content), is_stored=False)
         await mailbox.take()
     scene.is_in(FINISHED)
-    scene.gateway.waiters.sweep(scene.now_s)
+    scene.gateway.pending.sweep(scene.now_s)
     await scene.after(2.1)
     await scene.after(1.6)
 

@@ -48,7 +48,7 @@ class _Stopping:
         """Let the worker answer."""
         (accepted,) = self.gateway.log.accepted
         frame = BusFrame(accepted.request_id, 1, 1, content)
-        self.gateway.waiters.on_message(encode_frame(frame))
+        self.gateway.pending.on_message(encode_frame(frame))
 
     async def leave(self, patience_s: float) -> None:
         """As at SIGTERM."""
@@ -184,7 +184,7 @@ async def test_a_request_that_comes_to_wait_after_all_were_given_up_is_given_up_
 ) -> None:
     """Nobody would end its wait later."""
     async with _stopping(monkeypatch) as stopping:
-        stopping.gateway.waiters.abandon()
+        stopping.gateway.pending.abandon()
         answer = await stopping.client.post(PATH, json=CHAT)
         await stopping.gateway.intake.cancellations.finish()
 

@@ -10,7 +10,7 @@ import pytest
 
 from limiter_worker import admission, culprits, taken
 from limiter_worker.accepted import Accepted
-from limiter_worker.terms import UNAVAILABLE, Defaults, terms_of
+from limiter_worker.limits import UNAVAILABLE, Defaults, terms_of
 from schemas.config_state import Snapshot
 from schemas.entities import Limits
 from schemas.events import RecordRef, RequestAccepted, RequestAdmitted, RequestFinished

@@ -12,8 +12,8 @@ import pytest
 
 from limiter_worker.accepted import Accepted
 from limiter_worker.audit_trail import AuditTrail
+from limiter_worker.decisions import end
 from limiter_worker.taken import Decided, Taken
-from limiter_worker.verdicts import end
 from schemas.codec import decode_as, encode
 from schemas.errors import ErrorCode
 from schemas.events import AuditRecorded

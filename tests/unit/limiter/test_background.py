@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from limiter_worker.admission import Left
 from limiter_worker.background import Background
-from limiter_worker.terms import Defaults
+from limiter_worker.limits import Defaults
 from schemas.config_state import Snapshot
 from schemas.entities import Key, Organization
 from schemas.events import RequestFinished

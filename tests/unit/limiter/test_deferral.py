@@ -8,18 +8,18 @@ import msgspec
 import pytest
 
 from limiter_worker.accepted import DEFERRAL_HEADER, Accepted, Deferral, accepted_of
-from limiter_worker.deferral import WAITERS_MAX, Wait, Waiters, again_ms, tier_of, wait_of
-from limiter_worker.follow_ups import audit_of, follow_up
-from limiter_worker.terms import Defaults, Terms, terms_of
-from limiter_worker.verdicts import (
+from limiter_worker.decision_records import audit_of, follow_up
+from limiter_worker.decisions import (
     Dispatch,
-    End,
+    Rejection,
     decide,
     end,
     may_wait,
     refuse,
     was_produced_too_late,
 )
+from limiter_worker.deferral import WAITERS_MAX, Wait, WaitingCounts, again_ms, tier_of, wait_of
+from limiter_worker.limits import AdmissionRequest, Defaults, terms_of
 from schemas import topics
 from schemas.audit import Refused
 from schemas.codec import MalformedRecord, decode_as, encode
@@ -47,7 +47,7 @@ def _accepted(**more: Any) -> Accepted:
     return Accepted(request, encode(request), ACCEPTED_AT, _APPENDED_MS)
 
 
-def _refusal(request: Accepted) -> End:
+def _refusal(request: Accepted) -> Rejection:
     return refuse(request, ErrorCode.BUDGET_EXCEEDED, _DENIAL, http_status=429)
 
 
@@ -159,10 +159,10 @@ def test_a_deferred_request_is_not_too_late_for_its_produce_deadline() -> None:
 def test_a_wait_in_vain_names_the_limit() -> None:
     """When the deadline passed meanwhile, the outcome still says for what."""
     terms = terms_of(_accepted(), configuration(), Defaults(100, 200, in_flight=256), NOW_MS, "")
-    assert isinstance(terms, Terms)
+    assert isinstance(terms, AdmissionRequest)
     ending = decide(_read_back(_wait(), NOW_MS + 5), terms, answers.Expired())
 
-    assert isinstance(ending, End)
+    assert isinstance(ending, Rejection)
     assert (ending.outcome.status, ending.outcome.http_status) == ("expired", 504)
     assert (ending.outcome.denial, ending.terminal.retry_after_ms) == (_DENIAL, 700)
     assert ending.outcome.parents == [ACCEPTED_AT]
@@ -202,7 +202,7 @@ def test_the_policy_nearest_to_the_caller_decides(scopes: dict[str, Any], waits:
     config = configuration(**limits)
     terms = terms_of(_accepted(), config, Defaults(100, 200, in_flight=256), NOW_MS, "")
 
-    assert isinstance(terms, Terms)
+    assert isinstance(terms, AdmissionRequest)
     assert terms.admit.defer == waits
 
 
@@ -212,7 +212,7 @@ def _numbered(number: int, org: str = "acme") -> Wait:
 
 def test_an_organization_has_a_bounded_number_of_waiters() -> None:
     """Others have their own, and who waits already keeps the place."""
-    waiters = Waiters()
+    waiters = WaitingCounts()
 
     assert all(waiters.enter(_numbered(n), NOW_MS) for n in range(WAITERS_MAX))
     assert not waiters.enter(_numbered(WAITERS_MAX), NOW_MS)
@@ -222,7 +222,7 @@ def test_an_organization_has_a_bounded_number_of_waiters() -> None:
 
 def test_a_place_is_free_again_once_its_request_is_decided() -> None:
     """However it was decided."""
-    waiters = Waiters()
+    waiters = WaitingCounts()
     for number in range(WAITERS_MAX):
         waiters.enter(_numbered(number), NOW_MS)
     waiters.leave(_numbered(5).event)
@@ -233,7 +233,7 @@ def test_a_place_is_free_again_once_its_request_is_decided() -> None:
 
 def test_who_never_comes_back_loses_the_place() -> None:
     """Another process took the partition over."""
-    waiters = Waiters()
+    waiters = WaitingCounts()
     for number in range(WAITERS_MAX):
         waiters.enter(_numbered(number), NOW_MS)
 
@@ -243,7 +243,7 @@ def test_who_never_comes_back_loses_the_place() -> None:
 
 def test_waiters_of_another_process_count_once_their_records_were_read() -> None:
     """After a takeover."""
-    waiters = Waiters()
+    waiters = WaitingCounts()
     for number in range(WAITERS_MAX):
         waiters.note(_numbered(number).event, NOW_MS + 1_000)
 
@@ -293,7 +293,7 @@ def test_auditors_do_not_hear_of_what_was_granted_or_given_up() -> None:
     """An admission has a record of its own; a cancellation is the client's."""
     request = _accepted()
     terms = terms_of(request, configuration(), Defaults(100, 200, in_flight=256), NOW_MS, "")
-    assert isinstance(terms, Terms)
+    assert isinstance(terms, AdmissionRequest)
     admitted = decide(request, terms, answers.Admitted())
     cancelled = end(request, "cancelled", ErrorCode.REQUEST_CANCELLED)
 

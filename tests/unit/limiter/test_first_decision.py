@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from limiter_worker.terms import UNAVAILABLE
+from limiter_worker.limits import UNAVAILABLE
 from schemas.config_state import Snapshot
 from schemas.entities import Budget, Limits, Model, Quota, Target
 from schemas.events import RequestFinished

@@ -3,8 +3,8 @@ from __future__ import annotations
 import msgspec
 
 from limiter_worker.accepted import Accepted, Deferral, accepted_of
+from limiter_worker.decision_records import follow_up
 from limiter_worker.deferral import Wait
-from limiter_worker.follow_ups import follow_up
 from schemas.claim_check import EMBEDDED_BYTES_MAX, is_elsewhere
 from schemas.codec import decode_as, encode
 from schemas.events import Denial, RequestAccepted

@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accounting.booking import measures
-from ingress.replies.ordering import Position, Verdict, judge
+from ingress.replies.frame_order import Position, Verdict, sequence
 from limiter_worker.reaper import Reaper, outcome_of
 from limiter_worker.replies import ReplySender
 from schemas.codec import encode
 from schemas.events import RecordRef, RequestFinished
 from schemas.failures import Poison
 from schemas.frames import Terminal
-from schemas.hold_facts import Info, info_of
+from schemas.hold_facts import HoldFacts, info_of
 from schemas.ledger import documents
 from schemas.ledger.answers import Fence, GivenUp, Ok, ReapedAttempts, ReapEntry
 from schemas.ledger.documents import Booking
@@ -62,7 +62,7 @@ def _entry(**more: Any) -> ReapEntry:
 
 
 def _outcome_of(entry: ReapEntry) -> RequestFinished:
-    return outcome_of(entry, Info.decoded(entry.info))
+    return outcome_of(entry, HoldFacts.decoded(entry.info))
 
 
 def _given_up(verdict: str, booked: tuple[Booking, ...]) -> GivenUp:
@@ -164,14 +164,14 @@ def test_an_outcome_carries_the_facts_that_were_kept_beside_the_hold() -> None:
 def test_kept_facts_never_contain_the_content() -> None:
     """The ledger is not where prompts are kept."""
     assert "hello" not in _INFO
-    assert Info.decoded(_INFO) == info_of(accepted(), ACCEPTED_AT)
+    assert HoldFacts.decoded(_INFO) == info_of(accepted(), ACCEPTED_AT)
 
 
 @pytest.mark.parametrize("info", ["", "{}", "[]"])
 def test_facts_of_others_are_refused(info: str) -> None:
     """With one exception, which the reaper reports."""
     with pytest.raises(msgspec.DecodeError):
-        Info.decoded(info)
+        HoldFacts.decoded(info)
 
 
 @dataclass
@@ -286,7 +286,7 @@ async def test_the_client_of_a_vanished_owner_hears_the_end(*, streamed: bool) -
     assert frame.content.usage is not None
     assert frame.content.usage.estimated
     relayed = Position(fence, seq=3, has_content=streamed)
-    assert judge(relayed, frame)[0] is Verdict.RELAY
+    assert sequence(relayed, frame)[0] is Verdict.RELAY
 
 
 async def test_the_client_of_a_hold_that_never_ran_hears_its_deadline() -> None:
@@ -299,7 +299,7 @@ async def test_the_client_of_a_hold_that_never_ran_hears_its_deadline() -> None:
     (frame,) = bus.sent
     assert isinstance(frame.content, Terminal)
     assert (frame.content.http_status, frame.content.error_code) == (504, "deadline_exceeded")
-    assert judge(Position(), frame)[0] is Verdict.RELAY
+    assert sequence(Position(), frame)[0] is Verdict.RELAY
 
 
 class _RunLedger:

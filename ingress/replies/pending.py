@@ -18,8 +18,8 @@ from typing import Final
 import msgspec
 from starlette.types import Receive
 
+from ingress.replies.frame_order import Position
 from ingress.replies.mailbox import SILENT_AFTER_S, Awaited, Mailbox, Times
-from ingress.replies.ordering import Position
 from schemas.errors import ErrorCode
 from schemas.events import RecordRef
 from schemas.frames import Frame, Terminal, decode_frame
@@ -56,7 +56,7 @@ class _Wait:
     """Listens for the client's disconnection; only requests that take long get one."""
 
 
-class Waiters:
+class PendingRequests:
     """Opens and closes mailboxes and delivers frames to them."""
 
     def __init__(self, bus: Bus) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ingress.replies.ordering import Position, Verdict, judge
+from ingress.replies.frame_order import Position, Verdict, sequence
 from schemas.frames import Chunk, Frame, Started, Terminal
 
 STARTED = Started("b", "[]")
@@ -22,7 +22,7 @@ def _frame(fence: int, seq: int, content: Started | Chunk | Terminal) -> Frame:
 def _verdicts(*frames: Frame) -> list[Verdict]:
     position, verdicts = Position(), []
     for frame in frames:
-        verdict, position = judge(position, frame)
+        verdict, position = sequence(position, frame)
         verdicts.append(verdict)
     return verdicts
 
@@ -67,7 +67,7 @@ def test_frames_are_judged_by_fence_and_number(
 
 def test_the_cursor_names_the_last_frame_that_was_relayed() -> None:
     """It is where the stream is read on from."""
-    _, position = judge(Position(), _frame(5, 1, STARTED))
-    _, at_gap = judge(position, _frame(5, 3, CHUNK))
+    _, position = sequence(Position(), _frame(5, 1, STARTED))
+    _, at_gap = sequence(position, _frame(5, 3, CHUNK))
 
     assert (Position().cursor, position.cursor, at_gap.cursor) == ("0-0", "5-1", "5-1")

@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 from starlette.types import Send
 
 from ingress.apis.dialects import PING, Dialect, error_event
-from ingress.http.answers import rate_headers, rate_states, refusal_of, terminal_headers
+from ingress.http.answer_headers import rate_headers, rate_states, refusal_of, terminal_headers
 from ingress.http.refusals import Headers
 from ingress.http.responses import refuse
 from ingress.replies.mailbox import Content, Mailbox

@@ -7,7 +7,7 @@ import asyncio
 from starlette.types import Message
 
 from ingress.replies.mailbox import BUFFER_BYTES, Awaited, Content, Mailbox, Times
-from ingress.replies.waiters import Waiters
+from ingress.replies.pending import PendingRequests
 from schemas.events import RecordRef
 from schemas.frames import Chunk, Frame, Started, Terminal, encode_frame
 from tests.unit.ingress.gateway import MemoryBus
@@ -28,13 +28,13 @@ class _Waiting:
         loop = asyncio.get_running_loop()
         opened_s = loop.time() - age_s
         self.bus = MemoryBus()
-        self.waiters = Waiters(self.bus)  # type: ignore[arg-type]
+        self.pending = PendingRequests(self.bus)  # type: ignore[arg-type]
         self.produced: asyncio.Future[RecordRef] = loop.create_future()
         if is_produced:
             self.produced.set_result(REF)
         self.client_left = asyncio.Event()
         times = Times(opened_s, opened_s + 10.0, opened_s + 60.0)
-        self.mailbox = self.waiters.open(AWAITED, self._receive, times, self.produced)
+        self.mailbox = self.pending.open(AWAITED, self._receive, times, self.produced)
 
     async def _receive(self) -> Message:
         await self.client_left.wait()
@@ -42,13 +42,13 @@ class _Waiting:
 
     async def take_after_sweep(self) -> Terminal | None:
         """What the request's task gets once the waits were looked after."""
-        self.waiters.sweep(asyncio.get_running_loop().time())
-        reader = asyncio.create_task(self.waiters.catch_up_forever())
+        self.pending.sweep(asyncio.get_running_loop().time())
+        reader = asyncio.create_task(self.pending.catch_up_forever())
         try:
             return await self.mailbox.take_terminal()
         finally:
             reader.cancel()
-            self.waiters.close(self.mailbox)
+            self.pending.close(self.mailbox)
 
 
 async def test_a_wait_ends_soon_after_its_deadline() -> None:
@@ -100,9 +100,9 @@ async def test_a_stream_with_a_hole_breaks_off() -> None:
 async def test_a_malformed_frame_is_dropped() -> None:
     """And so is one that nobody waits for; the channel goes on."""
     waiting = _Waiting(is_produced=True)
-    waiting.waiters.on_message(b"\xc1")
-    waiting.waiters.on_message(encode_frame(Frame("other", 1, 1, Terminal(200))))
-    waiting.waiters.on_message(encode_frame(Frame("r", 1, 1, Terminal(200, body=b"mine"))))
+    waiting.pending.on_message(b"\xc1")
+    waiting.pending.on_message(encode_frame(Frame("other", 1, 1, Terminal(200))))
+    waiting.pending.on_message(encode_frame(Frame("r", 1, 1, Terminal(200, body=b"mine"))))
 
     terminal = await waiting.take_after_sweep()
 

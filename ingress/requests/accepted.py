@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from ingress.apis.orders import Order
+from ingress.apis.orders import ParsedRequest
 from ingress.auth.api_key import Caller
 from schemas.events import RequestAccepted
 
@@ -31,7 +31,7 @@ class Reception:
     keep_result: bool
 
 
-def accept(order: Order, caller: Caller, reception: Reception) -> RequestAccepted:
+def accept(order: ParsedRequest, caller: Caller, reception: Reception) -> RequestAccepted:
     """The event of an order."""
     return RequestAccepted(
         request_id=reception.request_id,

@@ -44,7 +44,7 @@ class Defaults:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class AdmissionRequest:
     """What admission asks of the ledger for one request."""
 
     admit: Admit
@@ -64,7 +64,7 @@ class _Scope:
 
 def terms_of(
     accepted: Accepted, config: Snapshot, default: Defaults, now_ms: int, info: str
-) -> Terms | Decline:
+) -> AdmissionRequest | Decline:
     """The terms under the configuration in force, or why there are none: its model or organization is
     gone, or the model has no price where a budget applies. ``info`` is handed back at a reaping.
 
@@ -101,10 +101,10 @@ def terms_of(
         waits_for=tuple(unstated) if request.background else (),
         info=info,
     )
-    return Terms(admit, agreed)
+    return AdmissionRequest(admit, agreed)
 
 
-def decline_terms(request: RequestAccepted, decline: Decline) -> Terms:
+def decline_terms(request: RequestAccepted, decline: Decline) -> AdmissionRequest:
     """What is asked of the ledger for a request that the gateway itself refuses: to keep that."""
     admit = Admit(
         org=request.org,
@@ -114,7 +114,7 @@ def decline_terms(request: RequestAccepted, decline: Decline) -> Terms:
         incarnation_ms=request.produce_by_ms,
         decline=decline,
     )
-    return Terms(admit, None)
+    return AdmissionRequest(admit, None)
 
 
 UNAVAILABLE: Final = Decline(why="unavailable", retry_after_ms=2_000)

@@ -16,9 +16,9 @@ from typing import TypeAlias
 
 from limiter_worker.audit_trail import AuditTrail
 from limiter_worker.culprits import Culprits
+from limiter_worker.decisions import Rejection
 from limiter_worker.replies import ReplySender
 from limiter_worker.taken import Decided
-from limiter_worker.verdicts import End
 from schemas.events import RecordRef
 from schemas.failures import Transient
 from schemas.runtime.kafka.produce import Outgoing, Producer
@@ -52,7 +52,7 @@ class _Sending:
 
 
 @dataclass(slots=True)
-class Execution:
+class Effects:
     """What decisions act upon."""
 
     producer: Producer
@@ -72,7 +72,7 @@ class Execution:
             except Exception as error:  # noqa: BLE001  # total: what cannot be encoded ends alone
                 self.culprits.end(each.taken, error)
                 continue
-            if isinstance(each.decision, End):
+            if isinstance(each.decision, Rejection):
                 self.replies.offer(each.accepted.request, each.decision.terminal)
         if not follow_ups:
             return

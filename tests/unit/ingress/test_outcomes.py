@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from ingress.requests.endings import cost_nothing, end_by_state, end_in_outcome, status_of
+from ingress.requests.outcomes import cost_nothing, end_by_state, end_in_outcome, status_of
 from schemas.events import Attempt, Denial, RequestFinished
 from schemas.frames import Terminal, Usage
 

@@ -7,7 +7,7 @@ import asyncio
 import msgspec
 import pytest
 
-from ingress.requests.recollection import Ended, Memory, NeverRan, Open, Unsure
+from ingress.requests.lookup import Ended, Indeterminate, NeverRan, Open, RequestState
 from schemas.codec import encode
 from schemas.events import RecordRef, RequestFinished
 from schemas.frames import Frame, Terminal
@@ -17,13 +17,13 @@ from schemas.runtime.kafka.outcome_lookup import Acceptance, InLog
 from schemas.runtime.kafka.results import referring
 from tests.unit.ingress.configuration import NOW_MS
 from tests.unit.ingress.gateway import Gateway
-from tests.unit.ingress.test_endings import OUTCOME
+from tests.unit.ingress.test_outcomes import OUTCOME
 
 REQUEST = uuid7(NOW_MS - 1_000, bytes(10))
 
 
-async def _found(gateway: Gateway, deadline_ms: int = NOW_MS + 1_000) -> Memory:
-    return await gateway.intake.recollection.find("acme", REQUEST, deadline_ms)
+async def _found(gateway: Gateway, deadline_ms: int = NOW_MS + 1_000) -> RequestState:
+    return await gateway.intake.lookup.find("acme", REQUEST, deadline_ms)
 
 
 def _in_state(state: str, outcome: bytes = b"") -> Gateway:
@@ -106,7 +106,7 @@ async def test_a_request_without_a_trace_is_queued_until_its_deadline() -> None:
     assert await _found(gateway) == Open("queued")
     assert await _found(gateway, NOW_MS) == NeverRan()
     gateway.traces.is_readable = False
-    assert await _found(gateway, NOW_MS) == Unsure()
+    assert await _found(gateway, NOW_MS) == Indeterminate()
 
 
 async def test_what_was_accepted_and_has_no_outcome_is_open_however_late() -> None:
@@ -129,7 +129,7 @@ async def test_look_ups_of_one_organization_leave_readers_to_the_others() -> Non
         return await find(org, request_id, until_ms)
 
     gateway.traces.find_accepted = slow  # type: ignore[method-assign]
-    recollect = gateway.intake.recollection.find
+    recollect = gateway.intake.lookup.find
     loud = [asyncio.create_task(recollect("loud", REQUEST, NOW_MS)) for _ in range(200)]
     await asyncio.sleep(0.1)
     async with asyncio.timeout(1):
@@ -138,7 +138,7 @@ async def test_look_ups_of_one_organization_leave_readers_to_the_others() -> Non
     memories = await asyncio.gather(*loud)
 
     assert quiet == NeverRan()
-    assert 0 < memories.count(Unsure()) < 200
+    assert 0 < memories.count(Indeterminate()) < 200
 
 
 async def test_an_end_that_is_nowhere_any_more_is_lost() -> None:
@@ -216,11 +216,11 @@ async def test_a_log_that_is_away_leaves_it_open_how_a_request_ended() -> None:
     finished.records.is_away = cancelled.records.is_away = True
     memory = await _found(cancelled)
 
-    assert await _found(finished) == Unsure()
+    assert await _found(finished) == Indeterminate()
     assert isinstance(memory, Ended)
     assert memory.terminal.error_code == "request_cancelled"
 
 
 async def test_an_outcome_that_a_newer_version_wrote_is_nothing_to_be_sure_of() -> None:
     """It is there, so it is not absent, and it cannot be told."""
-    assert await _found(_in_state("FINISHED", b"\x00\x00\x00\x03\xe7newer")) == Unsure()
+    assert await _found(_in_state("FINISHED", b"\x00\x00\x00\x03\xe7newer")) == Indeterminate()

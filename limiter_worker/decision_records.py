@@ -10,8 +10,8 @@ from typing import TypeAlias
 import msgspec
 
 from limiter_worker.accepted import DEFERRAL_HEADER, Accepted
+from limiter_worker.decisions import Dispatch, Rejection
 from limiter_worker.deferral import Wait
-from limiter_worker.verdicts import Dispatch, End
 from schemas import topics
 from schemas.audit import Refused
 from schemas.codec import encode
@@ -19,7 +19,7 @@ from schemas.events import AuditRecorded
 from schemas.headers import event_headers
 from schemas.runtime.kafka.produce import Headers, Outgoing
 
-Decision: TypeAlias = Dispatch | End | Wait
+Decision: TypeAlias = Dispatch | Rejection | Wait
 
 _SOURCE = "limiter_worker"
 
@@ -31,7 +31,7 @@ def follow_up(accepted: Accepted, decision: Decision, passed_on: dict[str, bytes
         case Dispatch(event=event):
             headers = _headers("request.admitted", accepted, passed_on)
             return Outgoing(topics.DISPATCH, event.request_id.encode(), encode(event), headers)
-        case End(outcome=outcome):
+        case Rejection(outcome=outcome):
             headers = _headers("request.finished", accepted, passed_on)
             return Outgoing(topics.OUTCOMES, org, encode(outcome), headers)
         case Wait(tier=tier, event=waiting, deferral=deferral):
@@ -45,7 +45,9 @@ def audit_of(accepted: Accepted, decision: Decision) -> AuditRecorded | Refused 
     match decision:
         case Wait():
             return _deferred(accepted, decision)
-        case End(outcome=outcome) if outcome.status == "refused" or outcome.denial is not None:
+        case Rejection(outcome=outcome) if (
+            outcome.status == "refused" or outcome.denial is not None
+        ):
             return Refused(
                 request_id=outcome.request_id,
                 org=outcome.org,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias, assert_never
 
 from limiter_worker.accepted import Accepted
-from limiter_worker.terms import Terms, kind_of_limit
+from limiter_worker.limits import AdmissionRequest, kind_of_limit
 from schemas.clock_estimate import APPEND_MARGIN_MS
 from schemas.errors import ERRORS, ErrorCode
 from schemas.events import Denial, RequestAccepted, RequestAdmitted, RequestFinished
@@ -32,7 +32,7 @@ class Dispatch:
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class Rejection:
     """Over: produce this outcome and tell the client."""
 
     outcome: RequestFinished
@@ -68,7 +68,7 @@ def may_wait(answer: Decidable) -> bool:
     return isinstance(answer, answers.Contended | answers.Limited)
 
 
-def decide(accepted: Accepted, terms: Terms, answer: Decidable) -> Dispatch | End:
+def decide(accepted: Accepted, terms: AdmissionRequest, answer: Decidable) -> Dispatch | Rejection:
     """What the answer means for the request. An admission is made on the terms that were agreed to."""
     match answer:
         case answers.Admitted():
@@ -98,7 +98,7 @@ def decide(accepted: Accepted, terms: Terms, answer: Decidable) -> Dispatch | En
 
 def refuse(
     accepted: Accepted, code: ErrorCode, denial: Denial, http_status: int | None = None
-) -> End:
+) -> Rejection:
     """A refusal by a limit."""
     message = f"{ERRORS[code].title}: {denial.limit_id}"
     return end(accepted, "refused", code, message=message, denial=denial, http_status=http_status)
@@ -113,7 +113,7 @@ def end(
     denial: Denial | None = None,
     http_status: int | None = None,
     retry_after_ms: int | None = None,
-) -> End:
+) -> Rejection:
     """An end before any backend was called."""
     request = accepted.request
     spec = ERRORS[code]
@@ -147,7 +147,7 @@ def end(
         denial=denial,
         retry_after_ms=denial.retry_after_ms if denial else retry_after_ms or spec.retry_after_ms,
     )
-    return End(outcome, terminal)
+    return Rejection(outcome, terminal)
 
 
 _DECLINES: Final[dict[DeclineReason, tuple[str, ErrorCode]]] = {
@@ -163,7 +163,7 @@ _DECLINES: Final[dict[DeclineReason, tuple[str, ErrorCode]]] = {
 """How a request ends against which no limit stands: the gateway itself ended it."""
 
 
-def _expire(accepted: Accepted) -> End:
+def _expire(accepted: Accepted) -> Rejection:
     """The deadline passed; a request that waited for a limit is told which."""
     code = ErrorCode.DEADLINE_EXCEEDED
     if accepted.deferral is None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from limiter_worker.admission import Admission
-from limiter_worker.deferral import Waiters
+from limiter_worker.deferral import WaitingCounts
 from limiter_worker.taken import Taken
 from schemas.runtime.kafka.consume.records import Record
 from schemas.runtime.process.clock import Clock
@@ -29,11 +29,11 @@ _PAUSE_S = 0.1
 
 
 @dataclass(slots=True)
-class WaitingRoom:
+class DelayQueue:
     """Takes batches of the deferred topics and hands on what is due, as bytes as they came."""
 
     admission: Admission
-    waiters: Waiters
+    waiters: WaitingCounts
     clock: Clock
     again: Callable[[Taken], None]
     """Takes a request whose time has come."""

@@ -13,21 +13,28 @@ from typing import Any, Final
 
 from starlette.types import Receive, Scope, Send
 
-from ingress.apis.orders import ReadOrder
+from ingress.apis.orders import RequestParser
 from ingress.endpoints.jobs import respond_queued
 from ingress.gatekeeper.final_verdicts import Asked
-from ingress.http.answers import refusal_of, terminal_headers
+from ingress.http.answer_headers import refusal_of, terminal_headers
 from ingress.http.paths import surface_of
 from ingress.http.refusals import Headers, Refusal
 from ingress.http.responses import limit_headers, refuse, respond
+from ingress.replies.event_stream import StreamAnswer
 from ingress.replies.mailbox import Awaited, Mailbox, Times
-from ingress.replies.stream import StreamAnswer
-from ingress.requests.acceptance import PRODUCE_WITHIN_MS
-from ingress.requests.claims import Earlier, Fresh, Standing, Wish
-from ingress.requests.endings import without_frames
+from ingress.requests.accepted import PRODUCE_WITHIN_MS
+from ingress.requests.claims import Acquired, ClaimRequest, ClaimResult, Existing
 from ingress.requests.intake import Intake
 from ingress.requests.job_document import JobFacts
-from ingress.requests.taking import Taken, Way, asked_of, event_of, refuse_before_log, take
+from ingress.requests.outcomes import without_frames
+from ingress.requests.validation import (
+    ValidatedRequest,
+    Way,
+    asked_of,
+    event_of,
+    refuse_before_log,
+    validate,
+)
 from schemas.errors import ErrorCode
 from schemas.frames import Terminal
 from schemas.runtime.valkey.bus import channel_of
@@ -38,10 +45,10 @@ _SAME_AGAIN: Final[Headers] = [(b"x-should-retry", b"false")]
 _ASYNC_APPLIED: Final[Headers] = [(b"preference-applied", b"respond-async")]
 
 
-class Conversation:
+class CompletionEndpoint:
     """One inference route, as an ASGI application."""
 
-    def __init__(self, intake: Intake, route: str, read_order: ReadOrder) -> None:
+    def __init__(self, intake: Intake, route: str, read_order: RequestParser) -> None:
         self._intake = intake
         self._route = route
         self._read_order = read_order
@@ -55,8 +62,8 @@ class Conversation:
             await refuse(send, entered, surface, state["request_id"], limit_headers(entered))
             return
         try:
-            taken = await take(self._intake, self._route, self._read_order, entered, receive)
-            if isinstance(taken, Taken):
+            taken = await validate(self._intake, self._route, self._read_order, entered, receive)
+            if isinstance(taken, ValidatedRequest):
                 answering = self._answer(state, taken, receive, send)
                 taken = None  # What waits for an answer holds no payload, here neither.
                 taken = await answering
@@ -66,7 +73,7 @@ class Conversation:
             self._intake.leave(entered)
 
     async def _answer(
-        self, state: dict[str, Any], taken: Taken, receive: Receive, send: Send
+        self, state: dict[str, Any], taken: ValidatedRequest, receive: Receive, send: Send
     ) -> Refusal | None:
         """Answer a request that was taken; what comes back is to be refused."""
         standing = await self._standing(state["request_id"], taken)
@@ -74,8 +81,8 @@ class Conversation:
             return standing
         is_takeover = standing.request_id != state["request_id"]
         state["request_id"] = standing.request_id
-        is_ended = isinstance(standing, Earlier) and standing.ended is not None
-        if isinstance(standing, Fresh):
+        is_ended = isinstance(standing, Existing) and standing.ended is not None
+        if isinstance(standing, Acquired):
             if taken.key is not None:
                 # One that was taken over has its time to reach the log before it.
                 now_ms = self._intake.clock.now_ms()
@@ -91,16 +98,18 @@ class Conversation:
         asked = asked_of(self._intake, taken)
         mailbox = await self._open(standing, taken, receive)
         taken = taken.without_payload()
-        exchange = _Exchange(self._intake, taken, mailbox)
-        if isinstance(standing, Fresh):
+        exchange = _ReplyWriter(self._intake, taken, mailbox)
+        if isinstance(standing, Acquired):
             exchange.asked = asked
         try:
             await exchange.relay(send, _replayed(standing))
         finally:
-            self._intake.waiters.close(exchange.mailbox)
+            self._intake.pending.close(exchange.mailbox)
         return None
 
-    async def _refuse(self, fresh: Fresh, taken: Taken, *, is_takeover: bool) -> Refusal | None:
+    async def _refuse(
+        self, fresh: Acquired, taken: ValidatedRequest, *, is_takeover: bool
+    ) -> Refusal | None:
         """What stands against producing it. What was taken over is produced whatever that is: a record of
         its holder that came late gives way to ours, and would have no outcome if there were none."""
         if is_takeover:
@@ -110,15 +119,15 @@ class Conversation:
             self._intake, taken, fresh.request_id, is_background=is_background
         )
 
-    async def _standing(self, request_id: str, taken: Taken) -> Standing:
+    async def _standing(self, request_id: str, taken: ValidatedRequest) -> ClaimResult:
         if taken.key is None:
-            return Fresh(request_id, taken.deadline_ms)
+            return Acquired(request_id, taken.deadline_ms)
         prefers = taken.preference
         wants_to_wait = prefers.wait_s != 0 or prefers.respond_async
         standing = await self._intake.claims.claim(
-            Wish(taken.caller.org, taken.key, request_id, taken.deadline_ms, wants_to_wait)
+            ClaimRequest(taken.caller.org, taken.key, request_id, taken.deadline_ms, wants_to_wait)
         )
-        is_running = isinstance(standing, Earlier) and standing.ended is None
+        is_running = isinstance(standing, Existing) and standing.ended is None
         if is_running and not wants_to_wait:
             return Refusal(
                 ErrorCode.IDEMPOTENCY_IN_FLIGHT,
@@ -126,51 +135,53 @@ class Conversation:
             )
         return standing
 
-    async def _open(self, standing: Fresh | Earlier, taken: Taken, receive: Receive) -> Mailbox:
+    async def _open(
+        self, standing: Acquired | Existing, taken: ValidatedRequest, receive: Receive
+    ) -> Mailbox:
         """The mailbox of the answer; one that has ended already and is not streamed is in it."""
         intake, request_id = self._intake, standing.request_id
         times = self._times(taken)
-        if isinstance(standing, Fresh):
+        if isinstance(standing, Acquired):
             way = Way(self._channel, keep_result=taken.key is not None)
             event, headers = event_of(intake, self._route, request_id, taken, way)
             awaited = _awaited(standing, taken, event.produce_by_ms)
-            await intake.placement.share_body(event)
-            produced = intake.placement.produce(event, headers)
+            await intake.publisher.share_body(event)
+            produced = intake.publisher.produce(event, headers)
             taken.room.release_after(produced)
-            return intake.waiters.open(awaited, receive, times, produced)
+            return intake.pending.open(awaited, receive, times, produced)
         awaited = _awaited(standing, taken)
-        mailbox = intake.waiters.join(awaited, receive, times)
+        mailbox = intake.pending.join(awaited, receive, times)
         ended, is_stream = standing.ended, awaited.is_stream
         if ended is not None and not (is_stream and ended.is_on_bus):
             mailbox.end(without_frames(ended.terminal, is_stream=is_stream))
         return mailbox
 
     async def _answer_or_queue(
-        self, standing: Fresh | Earlier, taken: Taken, receive: Receive, send: Send
+        self, standing: Acquired | Existing, taken: ValidatedRequest, receive: Receive, send: Send
     ) -> Refusal | None:
         """Wait as long as the client prefers, then let it fetch the answer as that of a job."""
         intake, request_id = self._intake, standing.request_id
         facts = JobFacts(taken.order.model, standing.deadline_ms)
-        if isinstance(standing, Fresh):
+        if isinstance(standing, Acquired):
             way = Way(self._channel, keep_result=True)
             event, headers = event_of(intake, self._route, request_id, taken, way)
-            refusal = await intake.placement.place_job(event, headers)
+            refusal = await intake.publisher.place_job(event, headers)
             del event
             taken = taken.without_payload()
             taken.room.release()
         else:
-            refusal = await intake.placement.list_job(taken.caller.org, request_id, facts)
+            refusal = await intake.publisher.list_job(taken.caller.org, request_id, facts)
         if refusal is not None:
             return refusal
         awaited, times = _awaited(standing, taken), self._times(taken)
-        exchange = _Exchange(intake, taken, intake.waiters.join(awaited, receive, times))
+        exchange = _ReplyWriter(intake, taken, intake.pending.join(awaited, receive, times))
         try:
             async with asyncio.timeout(taken.preference.wait_s or 0):
                 terminal = await exchange.mailbox.take_terminal()
         except TimeoutError:
             terminal = None
         finally:
-            intake.waiters.close(exchange.mailbox)
+            intake.pending.close(exchange.mailbox)
         mailbox = exchange.mailbox
         if mailbox.is_client_gone:
             return None
@@ -181,16 +192,16 @@ class Conversation:
             await exchange.write(terminal, send, _replayed(standing))
         return None
 
-    def _times(self, taken: Taken) -> Times:
+    def _times(self, taken: ValidatedRequest) -> Times:
         now_s = asyncio.get_running_loop().time()
         left_ms = taken.deadline_ms - self._intake.clock.now_ms()
         return Times(now_s, now_s + PRODUCE_WITHIN_MS / 1000, now_s + left_ms / 1000)
 
 
-class _Exchange:
+class _ReplyWriter:
     """One answer on its way to one client."""
 
-    def __init__(self, intake: Intake, taken: Taken, mailbox: Mailbox) -> None:
+    def __init__(self, intake: Intake, taken: ValidatedRequest, mailbox: Mailbox) -> None:
         self.mailbox = mailbox
         self.asked: Asked | None = None
         """What was asked, where the gate is to learn how it was answered."""
@@ -248,7 +259,9 @@ class _Exchange:
             )
 
 
-def _awaited(standing: Fresh | Earlier, taken: Taken, incarnation_ms: int | None = None) -> Awaited:
+def _awaited(
+    standing: Acquired | Existing, taken: ValidatedRequest, incarnation_ms: int | None = None
+) -> Awaited:
     return Awaited(
         taken.caller.org,
         standing.request_id,
@@ -258,8 +271,8 @@ def _awaited(standing: Fresh | Earlier, taken: Taken, incarnation_ms: int | None
     )
 
 
-def _replayed(standing: Fresh | Earlier) -> Headers:
-    if not isinstance(standing, Earlier):
+def _replayed(standing: Acquired | Existing) -> Headers:
+    if not isinstance(standing, Existing):
         return []
     ended = standing.ended
     has_failed = ended is not None and ended.terminal.error_code is not None

@@ -8,15 +8,15 @@ import msgspec
 import pytest
 
 from limiter_worker.accepted import Accepted
-from limiter_worker.terms import Defaults, Terms, terms_of
-from limiter_worker.verdicts import (
+from limiter_worker.decisions import (
     Decidable,
     Dispatch,
-    End,
+    Rejection,
     decide,
     end,
     was_produced_too_late,
 )
+from limiter_worker.limits import AdmissionRequest, Defaults, terms_of
 from schemas.codec import encode
 from schemas.entities import Budget, Limits, Quota
 from schemas.errors import ErrorCode
@@ -39,16 +39,16 @@ def _accepted(**more: Any) -> Accepted:
     return Accepted(request, encode(request), ACCEPTED_AT, _APPENDED_MS)
 
 
-def _terms(limits: Limits = _LIMITS) -> Terms:
+def _terms(limits: Limits = _LIMITS) -> AdmissionRequest:
     config = configuration(org=limits)
     terms = terms_of(_accepted(), config, Defaults(100, 200, in_flight=256), NOW_MS, "")
-    assert isinstance(terms, Terms)
+    assert isinstance(terms, AdmissionRequest)
     return terms
 
 
-def _ended(answer: Decidable) -> End:
+def _ended(answer: Decidable) -> Rejection:
     decision = decide(_accepted(), _terms(), answer)
-    assert isinstance(decision, End)
+    assert isinstance(decision, Rejection)
     return decision
 
 
@@ -161,7 +161,7 @@ def test_an_earlier_refusal_stands_after_its_limit_was_removed() -> None:
     """The ledger repeats its first verdict to a redelivery, whatever is configured by then."""
     decision = decide(_accepted(), _terms(Limits()), _BUDGET)
 
-    assert isinstance(decision, End)
+    assert isinstance(decision, Rejection)
     assert decision.outcome == _ended(_BUDGET).outcome
 
 

@@ -43,7 +43,7 @@ class Position:
         return f"{max(self.fence, 0)}-{self.seq}"
 
 
-def judge(position: Position, frame: Frame) -> tuple[Verdict, Position]:
+def sequence(position: Position, frame: Frame) -> tuple[Verdict, Position]:
     """The verdict on a frame, and the position after it."""
     if position.ended or frame.fence < position.fence:
         return Verdict.DROP, position

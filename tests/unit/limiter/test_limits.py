@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from limiter_worker.admitted_terms import decoded_terms
-from limiter_worker.terms import Defaults, Terms, kind_of_limit, terms_of
+from limiter_worker.limits import AdmissionRequest, Defaults, kind_of_limit, terms_of
 from schemas.config_state import Snapshot, pinned_price
 from schemas.entities import Budget, Limits, Model, Quota, Target
 from schemas.events import RequestAccepted
@@ -20,13 +20,13 @@ _UNPRICED = Model(backends=(Target(backend="b1"),))
 _LIMIT = Limits(concurrency=1, tokens_per_min=600, budgets=(Budget("5", "day"),))
 
 
-def _terms(config: Snapshot, request: RequestAccepted | None = None) -> Terms:
+def _terms(config: Snapshot, request: RequestAccepted | None = None) -> AdmissionRequest:
     terms = terms_of(as_read(request or accepted()), config, _DEFAULT, NOW_MS, "info")
-    assert isinstance(terms, Terms)
+    assert isinstance(terms, AdmissionRequest)
     return terms
 
 
-def _limits_of(terms: Terms) -> set[str]:
+def _limits_of(terms: AdmissionRequest) -> set[str]:
     """The ids that a refusal may name."""
     admit = terms.admit
     ids = {rate.id for rate in admit.rates} | {lease.id for lease in admit.leases}
@@ -188,7 +188,7 @@ def test_a_model_without_a_price_is_refused_where_a_budget_applies(
     if answer:
         assert terms == Decline(why="unpriced")
     else:
-        assert isinstance(terms, Terms)
+        assert isinstance(terms, AdmissionRequest)
         assert "nano_usd" not in {balance.unit for balance in terms.admit.balances}
 
 

@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from ingress.http.refusals import Refusal, too_many
-from ingress.requests.acceptance import PRODUCE_WITHIN_MS
+from ingress.requests.accepted import PRODUCE_WITHIN_MS
 from ingress.requests.cancellations import Cancellations
 from ingress.requests.job_document import JobFacts
 from ingress.settings import MIB
@@ -38,7 +38,7 @@ _LIST_WITHIN_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Placement:
+class RequestPublisher:
     """Produces requests and lists jobs, ``jobs_max`` of an organization at most."""
 
     producer: Producer

@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from limiter_worker import execution
+from limiter_worker import effects as execution
+from limiter_worker.decisions import end
 from limiter_worker.taken import Decided, Taken
-from limiter_worker.verdicts import end
 from schemas.errors import ErrorCode
 from schemas.events import RecordRef
 from schemas.runtime.kafka.produce import Outgoing, ProduceFailed

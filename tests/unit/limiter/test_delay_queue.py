@@ -9,9 +9,9 @@ from typing import cast
 
 from limiter_worker.accepted import Accepted
 from limiter_worker.admission import Admission
-from limiter_worker.deferral import Waiters
+from limiter_worker.deferral import WaitingCounts
+from limiter_worker.delay_queue import ASKED_AT_ONCE, DelayQueue
 from limiter_worker.taken import Taken
-from limiter_worker.waiting_room import ASKED_AT_ONCE, WaitingRoom
 from schemas.codec import encode
 from schemas.runtime.kafka.consume.records import Record
 from schemas.runtime.process.clock import Clock
@@ -55,9 +55,9 @@ class _Room:
     admitting: _Admitting = field(default_factory=_Admitting)
 
     def __post_init__(self) -> None:
-        self.room = WaitingRoom(
+        self.room = DelayQueue(
             cast("Admission", self.admitting),
-            Waiters(),
+            WaitingCounts(),
             self.clock,
             self.admitting.again,
         )

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol, TypeAlias
 
-from ingress.requests.endings import end_by_state, end_in_outcome, error_end
+from ingress.requests.outcomes import end_by_state, end_in_outcome, error_end
 from ingress.requests.reader_shares import LookupsWait, ReaderShares
 from schemas.codec import MalformedRecord, UnknownSchema, decode_as
 from schemas.errors import ErrorCode
@@ -74,15 +74,15 @@ class NeverRan:
 
 
 @dataclass(frozen=True, slots=True)
-class Unsure:
+class Indeterminate:
     """The log could not be read in time, or a newer version wrote what stands there."""
 
 
-Memory: TypeAlias = Open | Ended | NeverRan | Unsure
+RequestState: TypeAlias = Open | Ended | NeverRan | Indeterminate
 
 
 @dataclass(frozen=True, slots=True)
-class Recollection:
+class RequestLookup:
     """Asks the bus, the ledger and the log."""
 
     ledger: LedgerClient
@@ -92,7 +92,7 @@ class Recollection:
     clock: Clock
     shares: ReaderShares = field(default_factory=ReaderShares)
 
-    async def find(self, org: str, request_id: str, deadline_ms: int) -> Memory:
+    async def find(self, org: str, request_id: str, deadline_ms: int) -> RequestState:
         """What became of one request. Raises ``LedgerUnavailable``."""
         look = documents.Look(org=org, req=request_id)
         known, end = await asyncio.gather(self.ledger.look(look), self.end_on_bus(request_id))
@@ -105,7 +105,7 @@ class Recollection:
             async with self._reader(org):
                 return await self._in_log(org, request_id, known, deadline_ms)
         except (RecordUnreadable, UnknownSchema, LookupsWait, TimeoutError):
-            return Unsure()
+            return Indeterminate()
 
     async def is_decided_from_log(self, org: str, request_id: str) -> bool:
         """Whether the log has a record of it that came in time, so that it need not be produced again."""
@@ -140,7 +140,7 @@ class Recollection:
             queueing.reschedule(None)  # What is read has bounds of its own.
             yield
 
-    def _told_by_ledger(self, known: answers.Look, deadline_ms: int) -> Memory | None:
+    def _told_by_ledger(self, known: answers.Look, deadline_ms: int) -> RequestState | None:
         """What the ledger says; ``None`` when the log has to be read."""
         if known.outcome:
             outcome = decode_as(known.outcome, RequestFinished)
@@ -156,7 +156,7 @@ class Recollection:
 
     async def _in_log(
         self, org: str, request_id: str, known: answers.Look, deadline_ms: int
-    ) -> Memory:
+    ) -> RequestState:
         if known.outcome:
             return await self._restored(known.outcome)
         place = answers.outcome_place(known.booked)
@@ -168,9 +168,11 @@ class Recollection:
         except (RecordGone, MalformedRecord):
             return Ended(implied or error_end(ErrorCode.RESULT_LOST), is_on_bus=False)
         except RecordUnreadable:
-            return Unsure() if implied is None else Ended(implied, is_on_bus=False)
+            return Indeterminate() if implied is None else Ended(implied, is_on_bus=False)
 
-    async def _search(self, org: str, request_id: str, state: str, deadline_ms: int) -> Memory:
+    async def _search(
+        self, org: str, request_id: str, state: str, deadline_ms: int
+    ) -> RequestState:
         """By the time in the id. A request that was accepted and has no outcome is open, however late."""
         is_accepted, appended_ms = bool(state), None
         if not is_accepted:
@@ -183,7 +185,7 @@ class Recollection:
         if isinstance(outcome, RequestFinished):
             return _ended(await Results(self.records).restored(outcome))
         if isinstance(outcome, Unproved) or not is_accepted:
-            return Unsure()
+            return Indeterminate()
         if state in _RAN and self.clock.now_ms() >= deadline_ms:
             return Ended(error_end(ErrorCode.RESULT_LOST), is_on_bus=False)
         return Open("queued")

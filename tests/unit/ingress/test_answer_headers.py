@@ -7,7 +7,7 @@ import json
 import pytest
 
 from ingress.apis.dialects import ChatDialect
-from ingress.http.answers import (
+from ingress.http.answer_headers import (
     go_duration,
     rate_headers,
     rate_states,

@@ -25,7 +25,7 @@ _CLIENT_GONE: Final = 499
 """In metrics only: the client left before it was answered."""
 
 
-class Edge:
+class RequestMiddleware:
     """Outermost middleware of the public application."""
 
     def __init__(

@@ -12,12 +12,11 @@ from typing import Final
 
 from starlette.types import Receive
 
-from ingress.apis.orders import Order, ReadOrder
+from ingress.apis.orders import ParsedRequest, RequestParser
 from ingress.auth.api_key import Caller
 from ingress.gatekeeper.body_budget import BodyHold
 from ingress.gatekeeper.final_verdicts import Asked
-from ingress.http.json_guard import read_object
-from ingress.http.preference import Preference, preference_of
+from ingress.http.prefer import Preference, preference_of
 from ingress.http.refusals import Refusal
 from ingress.http.request_headers import (
     announced_bytes,
@@ -26,10 +25,11 @@ from ingress.http.request_headers import (
     traceparent_of,
 )
 from ingress.http.responses import read_body
-from ingress.requests.acceptance import Reception, accept, record_headers
+from ingress.http.strict_json import read_object
+from ingress.requests.accepted import Reception, accept, record_headers
 from ingress.requests.idempotency import IdempotencyKey, header_key, idempotency_key
 from ingress.requests.intake import Entered, Intake
-from ingress.requests.placement import PAYLOAD_BYTES_MAX
+from ingress.requests.publisher import PAYLOAD_BYTES_MAX
 from schemas.errors import ErrorCode
 from schemas.events import RequestAccepted
 from schemas.runtime.kafka.produce import Headers
@@ -38,11 +38,11 @@ _SCOUT_LOOK_S: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class ValidatedRequest:
     """A request that passed all checks of ingress."""
 
     caller: Caller
-    order: Order
+    order: ParsedRequest
     received_at_ms: int
     deadline_ms: int
     traceparent: bytes | None
@@ -50,7 +50,7 @@ class Taken:
     preference: Preference
     room: BodyHold
 
-    def without_payload(self) -> Taken:
+    def without_payload(self) -> ValidatedRequest:
         """The same, once its body is in the log: whoever waits for an answer holds none."""
         call = replace(self.order.call, payload=b"")
         return replace(self, order=replace(self.order, call=call))
@@ -61,9 +61,9 @@ class Taken:
         return self.preference.respond_async and not self.order.call.stream
 
 
-async def take(
-    intake: Intake, route: str, read_order: ReadOrder, entered: Entered, receive: Receive
-) -> Taken | Refusal | None:
+async def validate(
+    intake: Intake, route: str, read_order: RequestParser, entered: Entered, receive: Receive
+) -> ValidatedRequest | Refusal | None:
     """Check a request; ``None`` when its client left meanwhile."""
     headers, caller = entered.headers, entered.caller
     refusal = refuse_media(headers)
@@ -97,7 +97,7 @@ async def take(
     # Time runs from here, because a body may take longer to arrive than the log may take to ack.
     now_ms = intake.clock.now_ms()
     name = key or order.client_key
-    return Taken(
+    return ValidatedRequest(
         caller=caller,
         order=order,
         received_at_ms=now_ms,
@@ -127,7 +127,7 @@ class Way:
 
 
 def event_of(
-    intake: Intake, route: str, request_id: str, taken: Taken, way: Way
+    intake: Intake, route: str, request_id: str, taken: ValidatedRequest, way: Way
 ) -> tuple[RequestAccepted, Headers]:
     """The event with which responsibility for the request is taken, and its record's headers."""
     reception = Reception(
@@ -145,7 +145,7 @@ def event_of(
     return accepted, record_headers(accepted, instance_id, taken.traceparent)
 
 
-def asked_of(intake: Intake, taken: Taken) -> Asked:
+def asked_of(intake: Intake, taken: ValidatedRequest) -> Asked:
     """What the request asks of the ledger, as the configuration stands."""
     call, offset = taken.order.call, intake.config.snapshot.offset
     bounds = call.input_tokens_bound, call.output_tokens_bound
@@ -153,7 +153,7 @@ def asked_of(intake: Intake, taken: Taken) -> Asked:
 
 
 async def refuse_before_log(
-    intake: Intake, taken: Taken, request_id: str, *, is_background: bool
+    intake: Intake, taken: ValidatedRequest, request_id: str, *, is_background: bool
 ) -> Refusal | None:
     """What stands against a request that is to be produced; its key is free again then."""
     caller, model, asked = taken.caller, taken.order.model, asked_of(intake, taken)
