@@ -19,7 +19,7 @@ from deploy.embedded.problem import StackError
 from deploy.embedded.process import ProcessSpec
 from deploy.embedded.state import StateFolder
 
-BUS_MEMORY_MB = 192
+BUS_MEMORY_MB = 160
 LEDGER_MEMORY_MB = 512
 LEDGER_MEMORY_VARIABLE = "TALLYGATE_LEDGER_MEMORY_MB"
 _LEDGER_MEMORY_MB_MIN = 16

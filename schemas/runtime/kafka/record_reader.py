@@ -60,9 +60,13 @@ class RecordReader:
         consumer.assign([partition])
         try:
             consumer.seek(partition, ref.offset)
-            record = await consumer.getone(partition)
+            # All of the batch: while some of it is left, aiokafka keeps it in a cycle, a whole body long.
+            fetched = await consumer.getmany(partition, timeout_ms=_READ_WITHIN_S * 1_000)
         finally:
             consumer.unsubscribe()
+        record = next(iter(fetched.get(partition, ())), None)
+        if record is None:
+            raise TimeoutError
         if record.offset != ref.offset:
             raise RecordGone(f"{ref.topic}-{ref.partition}@{ref.offset} is gone")
         value: bytes | None = record.value
