@@ -13,7 +13,7 @@ import asyncio
 import logging
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -29,7 +29,7 @@ from dispatcher.replies import ReplyStream
 from dispatcher.upstream.completions import Completion, StreamReader, read_body
 from dispatcher.upstream.event_splitter import UpstreamGarbage
 from dispatcher.upstream.upstream_failure import UpstreamFailure
-from dispatcher.upstream.upstreams import Upstreams
+from dispatcher.upstream.upstreams import Upstreams, pieces
 from dispatcher.work import AdmittedRequest, Choice, Result
 from schemas.errors import ErrorCode
 from schemas.events import Attempt
@@ -145,14 +145,15 @@ class AttemptRun:
     async def _relay(self, response: aiohttp.ClientResponse) -> AttemptEnd:
         """Relay events as they come; what arrives while a frame is stored joins the next frame."""
         precision_s = min(1.0, self.choice.backend.timeout_s / 20)
-        async for received in response.content.iter_any():
-            if events := self.reader.feed(received):
-                await self._pass_on(events)
-                self.abort.moved_on(self._silent_until_s(), precision_s)
-            if self.reader.output.is_full:
-                await self.counter.fold(self.reader.output)
-            if self.abort.is_drained(len(received)):
-                return self._ended_early(is_deadline=False)
+        async with aclosing(pieces(response)) as body:
+            async for received in body:
+                if events := self.reader.feed(received):
+                    await self._pass_on(events)
+                    self.abort.moved_on(self._silent_until_s(), precision_s)
+                if self.reader.output.is_full:
+                    await self.counter.fold(self.reader.output)
+                if self.abort.is_drained(len(received)):
+                    return self._ended_early(is_deadline=False)
         if self.reader.failed or not self.reader.done:
             raise UpstreamFailure(
                 ErrorCode.UPSTREAM_INTERRUPTED,

@@ -11,7 +11,7 @@ import asyncio
 import functools
 import logging
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -183,6 +183,21 @@ class Upstreams:
                 _LOG.error("%s holds no key that a header can carry; its backends fail", variable)
             raise Uncallable(f"{variable} is unusable")
         return {"authorization": f"Bearer {secret}"}
+
+
+async def pieces(response: aiohttp.ClientResponse) -> AsyncGenerator[bytes, None]:
+    """A body as it comes; of one that breaks off all that had come, and then the error.
+
+    aiohttp raises the error before it hands out what it has read.
+    """
+    content = response.content
+    try:
+        async for received in content.iter_any():
+            yield received
+    except aiohttp.ClientError:
+        if left := b"".join(content._buffer):  # noqa: SLF001
+            yield left
+        raise
 
 
 def base_url(url: str) -> str:

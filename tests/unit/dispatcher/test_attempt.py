@@ -127,6 +127,32 @@ async def test_a_stream_that_breaks_off_is_not_tried_elsewhere(last: bytes) -> N
     assert (result.attempt.output_tokens, result.attempt.estimated) == (1, True)
 
 
+async def test_what_had_come_before_the_break_is_relayed_however_slow_the_stores_are() -> None:
+    """While the first event is noted, the second and the break come together."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(_CHUNK)
+        await asyncio.sleep(0.05)
+        await response.write(_CHUNK)
+        assert request.transport is not None
+        request.transport.close()
+        return response
+
+    async def slowly() -> bool:
+        await asyncio.sleep(0.3)
+        return True
+
+    async with _scene(answer, accepted(stream=True)) as scene:
+        scene.run.note_streamed = slowly
+        result = await scene.run.run()
+
+    assert scene.bus.relayed == _CHUNK + _CHUNK
+    assert result.ending.code is ErrorCode.UPSTREAM_INTERRUPTED
+    assert result.attempt.output_tokens == 2
+
+
 @pytest.mark.parametrize("only", [_ERROR, b""], ids=["error event", "silence"])
 async def test_a_stream_that_breaks_off_before_content_may_be_tried_elsewhere(only: bytes) -> None:
     """Nobody has seen a byte."""
