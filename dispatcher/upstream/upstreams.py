@@ -12,7 +12,7 @@ import functools
 import logging
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
@@ -148,8 +148,8 @@ class Upstreams:
         """A status other than 200, with as much of its body as arrives within the bounds."""
         body = bytearray()
         with suppress(aiohttp.ClientError, TimeoutError, OSError):
-            async with asyncio.timeout(_ERROR_MAX_S):
-                async for part in response.content.iter_any():
+            async with asyncio.timeout(_ERROR_MAX_S), aclosing(pieces(response)) as parts:
+                async for part in parts:
                     body += part
                     if len(body) >= _ERROR_BYTES_MAX:
                         break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator
@@ -93,6 +94,27 @@ async def test_a_refusal_has_a_message_of_bounded_length(body: bytes, message: s
     """The backend's own where it is of the known shape."""
     async with backend(answering(500, body)) as url:
         assert (await _failure(url)).told == message
+
+
+async def test_a_refusal_that_breaks_off_says_what_had_come_of_it() -> None:
+    """The words are all there; only the end of the body is not."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(status=400)
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        await response.write(_REFUSAL)
+        assert request.transport is not None
+        request.transport.close()
+        return response
+
+    async with backend(answer) as url, upstreams() as client:
+        assert client._session is not None
+        async with client._session.post(f"{url}/v1/chat/completions") as response:
+            await asyncio.sleep(0.1)  # Body and break are there before anybody reads.
+            failure = await client._refusal(response, "r1")
+
+    assert failure.told == "because"
 
 
 async def test_a_refused_connection_cannot_have_spent() -> None:
