@@ -17,8 +17,8 @@ import yaml
 from deploy.desired_state.field_problems import Problem, field_problems
 from deploy.embedded.problem import StackError
 from deploy.embedded.seed import KINDS, Entity
-from ingress.admin.api_keys import KeyFields
-from ingress.admin.entities import KIND_OF_PATH
+from ingress.admin.config.api_keys import KeyFields
+from ingress.admin.config.entities import KIND_OF_PATH
 from schemas.config_state import ConfigState
 from schemas.entities import KINDS as ENTITY_TYPES
 from schemas.entities import EntityId

@@ -15,21 +15,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Router
 
-from ingress.admin.audit_routes import AuditRoutes
-from ingress.admin.config_routes import ConfigRoutes
-from ingress.admin.config_writer import ConfigWriter
-from ingress.admin.dead_letter_routes import DeadLetterRoutes
+from ingress.admin.config.config_routes import ConfigRoutes
+from ingress.admin.config.config_writer import ConfigWriter
+from ingress.admin.config.entity_routes import EntityRoutes
+from ingress.admin.config.key_routes import KeyRoutes
 from ingress.admin.deps import AdminDeps
-from ingress.admin.entity_routes import EntityRoutes
-from ingress.admin.guard import LoopbackGuard
-from ingress.admin.key_routes import KeyRoutes
-from ingress.admin.lag_routes import LagRoutes
-from ingress.admin.ledger_routes import LedgerRoutes
-from ingress.admin.reconcile_routes import ReconcileRoutes
-from ingress.admin.refusal import Refusal, problem_response
-from ingress.admin.request_routes import RequestRoutes
-from ingress.admin.status_routes import StatusRoutes
-from ingress.admin.usage_routes import UsageRoutes
+from ingress.admin.finance.ledger_routes import LedgerRoutes
+from ingress.admin.finance.reconcile_routes import ReconcileRoutes
+from ingress.admin.finance.usage_routes import UsageRoutes
+from ingress.admin.fleet.lag_routes import LagRoutes
+from ingress.admin.fleet.status_routes import StatusRoutes
+from ingress.admin.http.guard import LoopbackGuard
+from ingress.admin.http.refusal import Refusal, problem_response
+from ingress.admin.log.audit_routes import AuditRoutes
+from ingress.admin.log.dead_letter_routes import DeadLetterRoutes
+from ingress.admin.log.request_routes import RequestRoutes
 from schemas.errors import ErrorCode
 from schemas.ledger.errors import LedgerUnavailable
 from schemas.runtime.kafka.produce import ProduceFailed

@@ -22,7 +22,7 @@ from deploy.embedded import example_backend, roles
 from deploy.embedded.environment import variables_of
 from deploy.embedded.ports import choose_ports
 from dispatcher.settings import DispatcherSettings
-from ingress.admin.entities import KIND_OF_PATH
+from ingress.admin.config.entities import KIND_OF_PATH
 from ingress.http import paths
 from ingress.settings import IngressSettings
 from limiter_worker.settings import LimiterSettings

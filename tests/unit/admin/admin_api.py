@@ -11,8 +11,8 @@ import pytest
 from pydantic import SecretStr
 from starlette.applications import Starlette
 
-from ingress.admin import config_writer
 from ingress.admin.app import create_admin_app
+from ingress.admin.config import config_writer
 from ingress.admin.deps import AdminDeps
 from ingress.settings import IngressSettings
 from schemas.codec import decode_as

@@ -6,9 +6,9 @@ import re
 
 import msgspec
 
-from ingress.admin import api_keys
-from ingress.admin.entities import fields_of
-from ingress.admin.refusal import Refusal
+from ingress.admin.config import api_keys
+from ingress.admin.config.entities import fields_of
+from ingress.admin.http.refusal import Refusal
 from schemas.entities import Key
 from schemas.ids import api_key_hash, is_api_key
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from starlette.datastructures import QueryParams
 
-from ingress.admin.audit_routes import AuditQuery, Newest, parse_query, view
-from ingress.admin.refusal import Refusal
+from ingress.admin.http.refusal import Refusal
+from ingress.admin.log.audit_routes import AuditQuery, Newest, parse_query, view
 from schemas.events import AuditRecorded
 from tests.unit.examples import NOW_MS, REQUEST_ID
 

@@ -8,7 +8,7 @@ import logging
 
 import pytest
 
-from ingress.admin.audit_trail import record_audit
+from ingress.admin.log.audit_trail import record_audit
 from schemas.codec import decode
 from schemas.events import AuditRecorded, RecordRef
 from schemas.runtime.kafka.produce import Outgoing, ProduceFailed

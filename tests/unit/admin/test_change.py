@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from ingress.admin.change import Change, decide
-from ingress.admin.entities import backend_state, removal, replacement
-from ingress.admin.refusal import Refusal
+from ingress.admin.config.change import Change, decide
+from ingress.admin.config.entities import backend_state, removal, replacement
+from ingress.admin.http.refusal import Refusal
 from schemas.entities import Kind
 from schemas.errors import ErrorCode
 from schemas.events import ConfigEntry

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 from aiokafka import ConsumerRecord, TopicPartition
 
-from ingress.admin.dead_letters import (
+from ingress.admin.log.dead_letters import (
     LetterId,
     can_only_expire,
     detail,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from starlette.datastructures import Headers
 
-from ingress.admin.guard import is_local
-from ingress.admin.propagation import has_reached, read_reports
+from ingress.admin.fleet.propagation import has_reached, read_reports
+from ingress.admin.http.guard import is_local
 
 NOW_MS = 1_000_000
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from ingress.admin.health import read_reports
+from ingress.admin.fleet.health import read_reports
 
 NOW_MS = 1_000_000
 

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from ingress.admin.entities import KIND_OF_PATH
+from ingress.admin.config.entities import KIND_OF_PATH
 from schemas.errors import ERRORS, ErrorCode
 from tests.unit.admin.admin_api import admin_app
 

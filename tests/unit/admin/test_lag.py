@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from aiokafka import TopicPartition
 
-from ingress.admin.lag import lags_of, next_offset
-from ingress.admin.log_positions import Positions
+from ingress.admin.fleet.lag import lags_of, next_offset
+from ingress.admin.log.positions import Positions
 from schemas.topics import DISPATCH
 
 GROUP = "tallygate-dispatcher"

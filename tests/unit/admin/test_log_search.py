@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from aiokafka import ConsumerRecord, TopicPartition
 
-from ingress.admin.log_search import Bounds, LogSearch
+from ingress.admin.log.search import Bounds, LogSearch
 from schemas.runtime.process.clock import Clock
 
 FIRST, SECOND = TopicPartition("t", 0), TopicPartition("t", 1)

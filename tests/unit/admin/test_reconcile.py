@@ -10,9 +10,9 @@ import pytest
 from starlette.datastructures import QueryParams
 
 from accounting.booking import entry_of
-from ingress.admin.reconcile import Reading, Span, Standing, judge, summary
-from ingress.admin.reconcile_routes import parse_span, take_in
-from ingress.admin.refusal import Refusal
+from ingress.admin.finance.reconcile import Reading, Span, Standing, judge, summary
+from ingress.admin.finance.reconcile_routes import parse_span, take_in
+from ingress.admin.http.refusal import Refusal
 from schemas.codec import encode
 from schemas.events import AttemptAdjusted, Booking, RecordRef, RequestFinished, UsageRecorded
 from tests.unit.examples import ACCEPTED_AT, NOW_MS, REQUEST_ID, attempt, finished

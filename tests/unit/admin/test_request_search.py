@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from aiokafka import ConsumerRecord, TopicPartition
 
-from ingress.admin.request_search import found_in, partitions_of
+from ingress.admin.log.request_search import found_in, partitions_of
 from schemas.audit import RefusalTally, Refused
 from schemas.codec import encode
 from schemas.runtime.kafka.produce import partition_of

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ingress.admin.request_routes import timeline_body
-from ingress.admin.request_search import RequestRecords
-from ingress.admin.timeline import Found, Step, assemble, effective_outcome
+from ingress.admin.log.request_routes import timeline_body
+from ingress.admin.log.request_search import RequestRecords
+from ingress.admin.log.timeline import Found, Step, assemble, effective_outcome
 from schemas.audit import RefusalTally, Refused
 from schemas.codec import encode
 from schemas.events import (

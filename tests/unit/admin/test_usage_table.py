@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 import pytest
 from starlette.datastructures import QueryParams
 
-from ingress.admin.refusal import Refusal
-from ingress.admin.usage_routes import parse_query
-from ingress.admin.usage_table import aggregate, cells_of, hours_between
+from ingress.admin.finance.usage_routes import parse_query
+from ingress.admin.finance.usage_table import aggregate, cells_of, hours_between
+from ingress.admin.http.refusal import Refusal
 
 NOON_MS = int(datetime(2026, 11, 21, 12, 30, tzinfo=UTC).timestamp() * 1_000)
 ROW = "key_1\tann\tm\ta\t"

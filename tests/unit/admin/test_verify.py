@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from ingress.admin.ledger_routes import report
-from ingress.admin.verify import Difference, OrgTables, UsageFold, compare, tables_of
+from ingress.admin.finance.ledger_routes import report
+from ingress.admin.finance.verify import Difference, OrgTables, UsageFold, compare, tables_of
 from schemas.events import RecordRef, UsageRecorded
 
 BALANCE = "b:org:acme:month:2026-11"

@@ -58,7 +58,7 @@ def test_a_statement_of_ours_that_repeats_itself_is_cut_short_and_says_how_often
 def test_evidence_is_never_cut() -> None:
     """An audit event that Kafka did not take exists nowhere else."""
     throttle = Throttle(lambda: 1.0)
-    records = [_record("ingress.admin.audit_trail", "x" * 100_000) for _ in range(500)]
+    records = [_record("ingress.admin.log.audit_trail", "x" * 100_000) for _ in range(500)]
     for record in records:
         record.__dict__.update(EVIDENCE)
 

@@ -17,10 +17,15 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ingress.admin.deps import AdminDeps
-from ingress.admin.ledger_tables import find_tables, list_unbooked, open_attempts, read_tables
-from ingress.admin.log_reader import LogReader, read_topic
-from ingress.admin.refusal import Refusal, problem_response
-from ingress.admin.verify import Difference, UsageFold, compare
+from ingress.admin.finance.ledger_tables import (
+    find_tables,
+    list_unbooked,
+    open_attempts,
+    read_tables,
+)
+from ingress.admin.finance.verify import Difference, UsageFold, compare
+from ingress.admin.http.refusal import Refusal, problem_response
+from ingress.admin.log.reader import LogReader, read_topic
 from schemas.codec import UNDECODABLE, decode_as
 from schemas.errors import ErrorCode
 from schemas.events import UsageRecorded

@@ -12,15 +12,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ingress.admin import api_keys
-from ingress.admin.audit_trail import ACTOR
-from ingress.admin.bodies import read_as
-from ingress.admin.change import Change
-from ingress.admin.config_writer import ConfigWriter, Written
+from ingress.admin.config import api_keys
+from ingress.admin.config.change import Change
+from ingress.admin.config.config_writer import ConfigWriter, Written
+from ingress.admin.config.entities import not_found
 from ingress.admin.deps import AdminDeps
-from ingress.admin.entities import not_found
-from ingress.admin.propagation import wait_until_applied
-from ingress.admin.refusal import Refusal, problem_response
+from ingress.admin.fleet.propagation import wait_until_applied
+from ingress.admin.http.bodies import read_as
+from ingress.admin.http.refusal import Refusal, problem_response
+from ingress.admin.log.audit_trail import ACTOR
 from schemas.errors import ErrorCode
 from schemas.ids import KEY_RANDOM_BYTES
 from schemas.runtime.process.clock import random_bytes

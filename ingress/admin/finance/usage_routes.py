@@ -12,16 +12,16 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ingress.admin.bodies import instant, organization
 from ingress.admin.deps import AdminDeps
-from ingress.admin.refusal import Refusal, problem_response
-from ingress.admin.usage_table import (
+from ingress.admin.finance.usage_table import (
     DIMENSIONS,
     Cell,
     aggregate,
     cells_of,
     hours_between,
 )
+from ingress.admin.http.bodies import instant, organization
+from ingress.admin.http.refusal import Refusal, problem_response
 from schemas.errors import ErrorCode
 from schemas.ledger import keys
 

@@ -12,8 +12,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ingress.admin.deps import AdminDeps
-from ingress.admin.lag import GROUP_TOPICS, lags_of, next_offset
-from ingress.admin.log_positions import positions_of, records_at
+from ingress.admin.fleet.lag import GROUP_TOPICS, lags_of, next_offset
+from ingress.admin.log.positions import positions_of, records_at
 
 _COMMITTED_DEADLINE_S = 10.0
 _READ_DEADLINE_S = 3.0

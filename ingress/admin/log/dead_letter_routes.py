@@ -16,9 +16,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ingress.admin.audit_trail import ACTOR, record_audit
-from ingress.admin.bodies import number, read_as
-from ingress.admin.dead_letters import (
+from ingress.admin.deps import AdminDeps
+from ingress.admin.http.bodies import number, read_as
+from ingress.admin.http.refusal import Refusal, problem_response
+from ingress.admin.log.audit_trail import ACTOR, record_audit
+from ingress.admin.log.dead_letters import (
     DEAD_LETTER_TOPICS,
     can_only_expire,
     detail,
@@ -27,9 +29,7 @@ from ingress.admin.dead_letters import (
     retry_of,
     summary,
 )
-from ingress.admin.deps import AdminDeps
-from ingress.admin.log_positions import newest_of, positions_of, records_at
-from ingress.admin.refusal import Refusal, problem_response
+from ingress.admin.log.positions import newest_of, positions_of, records_at
 from schemas.errors import ErrorCode
 from schemas.events import AuditRecorded, RecordRef
 from schemas.ledger.keys import dead_letter_retried

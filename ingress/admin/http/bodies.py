@@ -14,7 +14,7 @@ import msgspec
 from starlette.datastructures import QueryParams
 from starlette.requests import ClientDisconnect, Request
 
-from ingress.admin.refusal import Refusal
+from ingress.admin.http.refusal import Refusal
 from schemas.entities import EntityId
 from schemas.errors import ErrorCode
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from aiokafka import TopicPartition
 
-from ingress.admin.log_positions import Positions
+from ingress.admin.log.positions import Positions
 from schemas.topics import DISPATCH, OUTCOMES, TOPICS
 
 GROUP_TOPICS: Final[Mapping[str, frozenset[str]]] = {

@@ -13,10 +13,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ingress.admin.bodies import instant, number, organization
 from ingress.admin.deps import AdminDeps
-from ingress.admin.log_search import Bounds, search_log
-from ingress.admin.refusal import Refusal, problem_response
+from ingress.admin.http.bodies import instant, number, organization
+from ingress.admin.http.refusal import Refusal, problem_response
+from ingress.admin.log.search import Bounds, search_log
 from schemas.audit import is_about
 from schemas.codec import UNDECODABLE, decode_as
 from schemas.errors import ErrorCode

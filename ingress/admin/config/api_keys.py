@@ -9,9 +9,9 @@ from typing import Annotated, Final
 
 import msgspec
 
-from ingress.admin.change import Edit
-from ingress.admin.entities import not_found
-from ingress.admin.refusal import Refusal
+from ingress.admin.config.change import Edit
+from ingress.admin.config.entities import not_found
+from ingress.admin.http.refusal import Refusal
 from schemas.config_references import Problem
 from schemas.entities import Entity, EntityId, Key, Limits, ModelNames, Name, TimeMs
 from schemas.errors import ErrorCode

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 import msgspec
 
-from ingress.admin import lease
-from ingress.admin.audit_trail import ACTOR, record_audit
-from ingress.admin.change import Change, decide
+from ingress.admin.config import lease
+from ingress.admin.config.change import Change, decide
 from ingress.admin.deps import AdminDeps
-from ingress.admin.log_reader import read_topic
-from ingress.admin.refusal import Refusal
+from ingress.admin.http.refusal import Refusal
+from ingress.admin.log.audit_trail import ACTOR, record_audit
+from ingress.admin.log.reader import read_topic
 from schemas.codec import encode
 from schemas.config_state import ADOPTION
 from schemas.errors import ErrorCode

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import msgspec
 
-from ingress.admin.change import Edit
-from ingress.admin.refusal import Refusal
+from ingress.admin.config.change import Edit
+from ingress.admin.http.refusal import Refusal
 from schemas.config_references import Problem
 from schemas.config_state import parse_entity
 from schemas.entities import Backend, Entity, Kind

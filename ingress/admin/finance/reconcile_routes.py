@@ -13,11 +13,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ingress.admin.bodies import instant
 from ingress.admin.deps import AdminDeps
-from ingress.admin.ledger_tables import find_tables, list_unbooked, read_tables
-from ingress.admin.log_search import Bounds, search_log
-from ingress.admin.reconcile import (
+from ingress.admin.finance.ledger_tables import find_tables, list_unbooked, read_tables
+from ingress.admin.finance.reconcile import (
     HARMLESS,
     Finding,
     Reading,
@@ -26,8 +24,10 @@ from ingress.admin.reconcile import (
     judge,
     summary,
 )
-from ingress.admin.refusal import Refusal, problem_response
-from ingress.admin.verify import balance_differences
+from ingress.admin.finance.verify import balance_differences
+from ingress.admin.http.bodies import instant
+from ingress.admin.http.refusal import Refusal, problem_response
+from ingress.admin.log.search import Bounds, search_log
 from schemas.codec import UNDECODABLE, decode
 from schemas.errors import ErrorCode
 from schemas.events import AttemptAdjusted, RecordRef, RequestFinished, UsageRecorded

@@ -8,15 +8,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ingress.admin import entities
-from ingress.admin.api_keys import KeyFields, fields_change
-from ingress.admin.audit_trail import ACTOR
-from ingress.admin.bodies import if_match, read_as, read_json
-from ingress.admin.change import Change, Edit
-from ingress.admin.config_writer import ConfigWriter, Written
+from ingress.admin.config import entities
+from ingress.admin.config.api_keys import KeyFields, fields_change
+from ingress.admin.config.change import Change, Edit
+from ingress.admin.config.config_writer import ConfigWriter, Written
 from ingress.admin.deps import AdminDeps
-from ingress.admin.health import health_of_backends
-from ingress.admin.refusal import Refusal, problem_response
+from ingress.admin.fleet.health import health_of_backends
+from ingress.admin.http.bodies import if_match, read_as, read_json
+from ingress.admin.http.refusal import Refusal, problem_response
+from ingress.admin.log.audit_trail import ACTOR
 from schemas.entities import Kind
 
 

@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ingress.admin.deps import AdminDeps
-from ingress.admin.propagation import instances_of
+from ingress.admin.fleet.propagation import instances_of
 
 
 @dataclass(frozen=True, slots=True)

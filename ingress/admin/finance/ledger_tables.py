@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from ingress.admin.verify import OrgKeys, OrgTables, tables_of
+from ingress.admin.finance.verify import OrgKeys, OrgTables, tables_of
 from schemas.ledger import calls, keys
 from schemas.ledger.answers import Snapshot, UnbookedAttempt
 from schemas.ledger.documents import Booking, ListUnbooked, TakeSnapshot

@@ -11,11 +11,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ingress.admin.bodies import organization
 from ingress.admin.deps import AdminDeps
-from ingress.admin.refusal import Refusal, problem_response
-from ingress.admin.request_search import RequestRecords, find_request
-from ingress.admin.timeline import Step, assemble, effective_outcome, refused_before_the_log
+from ingress.admin.http.bodies import organization
+from ingress.admin.http.refusal import Refusal, problem_response
+from ingress.admin.log.request_search import RequestRecords, find_request
+from ingress.admin.log.timeline import Step, assemble, effective_outcome, refused_before_the_log
 from schemas.errors import ERRORS, ErrorCode
 from schemas.ids import uuid7_time_ms
 

@@ -14,7 +14,7 @@ from typing import Literal
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
-from ingress.admin.log_positions import free_consumer
+from ingress.admin.log.positions import free_consumer
 from schemas.runtime.process.clock import Clock
 
 _POLL_MS = 200

@@ -14,11 +14,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ingress.admin.bodies import read_as
-from ingress.admin.config_writer import ConfigWriter
+from ingress.admin.config.config_writer import ConfigWriter
 from ingress.admin.deps import AdminDeps
-from ingress.admin.propagation import instances_of
-from ingress.admin.refusal import Refusal, problem_response
+from ingress.admin.fleet.propagation import instances_of
+from ingress.admin.http.bodies import read_as
+from ingress.admin.http.refusal import Refusal, problem_response
 from schemas.errors import ErrorCode
 
 _ADOPTED_WITHIN_S = 5.0

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from aiokafka import ConsumerRecord, TopicPartition
 
 from ingress.admin.deps import AdminDeps
-from ingress.admin.log_search import Bounds, LogSearch, search_log
-from ingress.admin.timeline import Found
+from ingress.admin.log.search import Bounds, LogSearch, search_log
+from ingress.admin.log.timeline import Found
 from schemas.audit import is_about
 from schemas.codec import UNDECODABLE, decode
 from schemas.events import AuditRecorded, RecordRef, RequestAccepted

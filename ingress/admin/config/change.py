@@ -12,8 +12,8 @@ from typing import TypeAlias
 
 import msgspec
 
-from ingress.admin.bodies import is_id
-from ingress.admin.refusal import Refusal
+from ingress.admin.http.bodies import is_id
+from ingress.admin.http.refusal import Refusal
 from schemas.config_references import Problem
 from schemas.config_state import ConfigState
 from schemas.entities import Entity, Kind
