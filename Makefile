@@ -1,5 +1,6 @@
 # The commands of this repository. Everything runs in the environment that `make setup` builds.
-.PHONY: setup up check test test-stack test-apart test-unit bench fuzz isolation torture ageing kill-points moved-clocks lock fmt
+.PHONY: setup up down clean check docs coverage test test-stack test-apart \
+  test-unit test-contract test-integration test-e2e test-chaos bench fuzz isolation torture ageing kill-points moved-clocks lock fmt
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ WITHOUT_STACK := tests/unit tests/contract \
   $(filter-out tests/unit tests/contract tests/e2e tests/chaos,$(patsubst %/,%,$(wildcard tests/*/)))
 
 help:  ## Show the commands
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
 
 setup: $(READY)  ## Build the environment: needs Python 3.11 or newer, make and git
 
@@ -29,6 +30,13 @@ $(READY): requirements.lock pyproject.toml
 
 up: setup  ## Start the whole gateway here, on real Kafka and real Valkey
 	@exec $(BIN)/tallygate up $(ARGS)
+
+down: setup  ## End the gateway that `make up` started here; its state stays
+	@$(BIN)/python -m deploy.embedded.down
+
+clean:  ## Remove the environment, caches and what builds leave; the state of `make up` stays
+	rm -rf $(ENV) build dist .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 check: setup  ## Style, types, architecture
 	$(BIN)/ruff format --check .
@@ -47,8 +55,27 @@ test-stack: setup  ## The tests that share one stack
 test-apart: setup  ## All others
 	$(BIN)/pytest $(PYTEST) $(WITHOUT_STACK) $(OWN_STACK) tests/chaos
 
-test-unit: setup  ## The tests that need no services
-	$(BIN)/pytest tests/unit tests/contract
+test-unit: setup  ## Cores, and shells on parts in memory
+	$(BIN)/pytest $(PYTEST) tests/unit
+
+test-contract: setup  ## Lists, schemas, images: what others rely on
+	$(BIN)/pytest $(PYTEST) tests/contract
+
+test-integration: setup  ## Single parts on real Kafka or real Valkey
+	$(BIN)/pytest $(PYTEST) tests/integration
+
+test-e2e: setup  ## Whole stacks, from outside
+	$(BIN)/pytest $(PYTEST) tests/e2e
+
+test-chaos: setup  ## Kills under load
+	$(BIN)/pytest $(PYTEST) tests/chaos
+
+coverage: setup  ## Branches of the pure cores that unit and contract tests reach; fails below the bound
+	$(BIN)/coverage run --include="$$($(BIN)/python -m tests.cores)" -m pytest $(PYTEST) tests/unit tests/contract
+	$(BIN)/coverage report
+
+docs: setup  ## Make docs/reference anew from the lists of the code
+	$(BIN)/python -m deploy.reference
 
 bench: setup  ## Requests/s, latency, CPU per request and memory, on the whole stack
 	$(BIN)/python -m tests.load.bench $(ARGS)

@@ -15,10 +15,13 @@ class IngressSettings(ProcessSettings):
     """Settings of the ingress process, prefix ``TALLYGATE_``."""
 
     port: int = 8080
+    """Port of the public API."""
     admin_port: int = 8443
+    """Port of the admin API, which listens on loopback alone."""
     key_pepper: SecretStr
     """What API keys are hashed with; the same on every ingress."""
     max_body_bytes: int = Field(default=4 * MIB, ge=1_024, le=4 * MIB)
+    """Bytes of one body; a larger one is answered 413."""
     inflight_max: int = Field(default=4_096, ge=1)
     """Requests that may wait at once; more are answered 503 at the door."""
     body_bytes_max: int = Field(default=64 * MIB, ge=MIB)

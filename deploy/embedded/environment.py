@@ -27,7 +27,7 @@ _BACKEND_KEY: Final = re.compile(r"BACKEND_[A-Za-z0-9_]+_API_KEY")
 _TRUST: Final = re.compile(r"SSL_CERT_FILE|SSL_CERT_DIR")
 _TEST: Final = re.compile(r"TALLYGATE_TEST_[A-Z0-9_]+")
 
-_SETTINGS: Final[Mapping[str, type[BaseSettings]]] = {
+SETTINGS: Final[Mapping[str, type[BaseSettings]]] = {
     "ingress": IngressSettings,
     "limiter_worker": LimiterSettings,
     "dispatcher": DispatcherSettings,
@@ -55,7 +55,7 @@ def for_role(role: str, environment: Mapping[str, str]) -> dict[str, str]:
     patterns = [_SYSTEM, _PYTHON, _TEST]
     if role == "dispatcher":
         patterns += [_BACKEND_KEY, _TRUST]
-    known = variables_of(_SETTINGS[role])
+    known = variables_of(SETTINGS[role])
     own = {name: value for name, value in environment.items() if name in known}
     return _matching(environment, *patterns) | own
 

@@ -56,7 +56,9 @@ class ProcessSettings(BaseSettings):
     )
     """How many of them may come at once."""
     host: str = "127.0.0.1"
+    """Address that the process listens on."""
     log_level: str = "INFO"
+    """``DEBUG``, ``INFO``, ``WARNING`` or ``ERROR``."""
     count_loop: bool = False
     """Whether tasks, timers and futures are counted, for benchmarks."""
     test: bool = False

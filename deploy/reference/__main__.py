@@ -1,0 +1,21 @@
+"""Writes the generated references into a folder: ``python -m deploy.reference [FOLDER]``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from deploy.reference.pages import PAGES
+
+FOLDER = Path("docs/reference")
+
+
+def write(folder: Path) -> None:
+    """Make every page anew; files that no page makes any more are left to whoever reads the diff."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in PAGES.items():
+        (folder / name).write_text(text(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER)

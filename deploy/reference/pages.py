@@ -1,0 +1,170 @@
+"""The generated pages of ``docs/reference``: each is one list of the code, made readable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import Field, fields
+from typing import Any, Final
+
+from pydantic_settings import BaseSettings
+
+from deploy.embedded.environment import SETTINGS
+from deploy.reference.field_docs import field_docs
+from deploy.reference.markdown import code, duration, page, prose, size, table
+from deploy.reference.setting_rows import setting_rows
+from schemas.codec import published_schemas
+from schemas.errors import ERRORS
+from schemas.metrics import METRICS
+from schemas.runtime.process.settings import ProcessSettings, WorkerSettings
+from schemas.times import LedgerTimes, Times
+from schemas.topics import TOPICS, Topic
+
+_OTHER_VARIABLES: Final = (
+    ("`BACKEND_<ID>_API_KEY`", "dispatcher, `tallygate up`", "Key that is sent to backend `<id>`."),
+    ("`BACKEND_ENDPOINTS`", "`tallygate up`", "Backends as `id=url,id=url`, beside `--backend`."),
+    ("`TALLYGATE_ADMIN_URL`", "`tallygate`", "Where the admin API is, when `--url` says nothing."),
+    ("`TALLYGATE_KAFKA_BROKERS`", "`tallygate`", "Brokers, when `--brokers` says nothing."),
+    (
+        "`TALLYGATE_LEDGER_MEMORY_MB`",
+        "`tallygate up`",
+        "`maxmemory` of its ledger; 512, at least 16.",
+    ),
+    (
+        "`XDG_STATE_HOME`",
+        "`tallygate up`",
+        "Its state lies in `tallygate` there, without `--state-dir`.",
+    ),
+    ("`XDG_CACHE_HOME`", "`tallygate up`", "What it fetches once lies in `tallygate` there."),
+)
+
+
+def settings_page() -> str:
+    """What processes read from their environment."""
+    columns = ("variable", "default", "bounds", "meaning")
+    sections: dict[str, type[BaseSettings]] = {
+        "Every process": ProcessSettings,
+        "Every worker": WorkerSettings,
+        **SETTINGS,
+    }
+    parts: list[str] = []
+    for title, settings in sections.items():
+        rows = list(setting_rows(settings))
+        parts += [f"## {title}", table(columns, rows) if rows else "Nothing beyond the above."]
+    return page(
+        "Settings",
+        "the settings classes",
+        "Each process reads its environment once, at its start, and names every problem at once (exit code 2).\n"
+        "Workers are `limiter_worker`, `dispatcher` and `accounting`.",
+        *parts,
+        "## Beside the settings",
+        table(("variable", "read by", "meaning"), _OTHER_VARIABLES),
+    )
+
+
+def errors_page() -> str:
+    """What clients match on."""
+    rows = [
+        (
+            str(spec.status),
+            code(error),
+            code(spec.openai_type),
+            spec.title,
+            "yes" if spec.may_retry else "no",
+            duration(spec.retry_after_ms) if spec.retry_after_ms else "",
+        )
+        for error, spec in sorted(ERRORS.items(), key=lambda each: (each[1].status, each[0]))
+    ]
+    columns = ("status", "code", "type", "title", "retry", "default `retry-after`")
+    return page(
+        "Error codes",
+        "`schemas/errors.py`",
+        "Programs match on the code; titles and messages may change. *Retry: no* sends `x-should-retry: false`,\n"
+        "because the same request cannot succeed later by itself. A limit answers with a hint of its own.",
+        table(columns, rows),
+    )
+
+
+def metrics_page() -> str:
+    """What `/metrics` exports."""
+    rows = [
+        (code(name), spec.kind, ", ".join(map(code, spec.labels)), spec.meaning)
+        for name, spec in METRICS.items()
+    ]
+    return page(
+        "Metrics",
+        "`schemas/metrics.py`",
+        "In Prometheus text form at `/metrics` of every process, each of which exports those that it uses. *Likewise*\n"
+        "and *them* refer to the line before. No label carries a key, a user or an id.",
+        table(("name", "kind", "labels", "meaning"), rows),
+    )
+
+
+def topics_page() -> str:
+    """What lies in Kafka, and how long."""
+    columns = ("topic", "key", "records", "kept", "at most, per partition", "dead letters")
+    return page(
+        "Topics",
+        "`schemas/topics.py`",
+        "`tallygate topics apply` creates them and corrects their settings. A record is Avro: a zero byte, the schema's id\n"
+        "in four bytes (`schemas/avro/ids.json`), the value. Records of one organization stay in order where `org_id` is the key.",
+        table(columns, map(_topic_row, TOPICS)),
+        "## Records",
+        table(("record", "versions"), _record_rows()),
+    )
+
+
+def _topic_row(topic: Topic) -> tuple[str, ...]:
+    kept = "newest of each key" if topic.retention_ms is None else duration(topic.retention_ms)
+    return (
+        code(topic.name) + (" (one partition)" if topic.one_partition else ""),
+        topic.key,
+        ", ".join(map(code, topic.records)) if topic.holds_events else topic.records[0],
+        kept,
+        size(topic.retention_bytes) if topic.retention_bytes else "no bound",
+        code(f"{topic.name}.dlq") if topic.has_dead_letters else "",
+    )
+
+
+def _record_rows() -> list[tuple[str, str]]:
+    versions: dict[str, list[str]] = {}
+    for schema in published_schemas():
+        file = f"../../schemas/avro/{schema.name}.v{schema.version}.avsc"
+        versions.setdefault(schema.name, []).append(
+            f"[v{schema.version}]({file}) id {schema.schema_id}"
+        )
+    return [(code(name), ", ".join(links)) for name, links in sorted(versions.items())]
+
+
+def times_page() -> str:
+    """How long things last."""
+    columns = ("name", "time", "meaning")
+    return page(
+        "Times",
+        "`schemas/times.py`",
+        "After how long something is given up, forgotten or done again. They are constants, not settings; where a setting\n"
+        "may change one, [settings](settings.md) says so.",
+        "## Known to the ledger's functions",
+        table(columns, _time_rows(LedgerTimes)),
+        "## Known to the processes",
+        table(columns, _time_rows(Times)),
+    )
+
+
+def _time_rows(times: type[Any]) -> list[tuple[str, ...]]:
+    docs = field_docs(times)
+    stated: tuple[Field[Any], ...] = fields(times)
+    return [
+        (code(each.name), duration(each.default), prose(docs[each.name]))
+        for each in stated
+        if isinstance(each.default, int)
+    ]
+
+
+PAGES: Final[Mapping[str, Callable[[], str]]] = {
+    "errors.md": errors_page,
+    "metrics.md": metrics_page,
+    "settings.md": settings_page,
+    "times.md": times_page,
+    "topics.md": topics_page,
+}
+"""File name in ``docs/reference`` -> what makes its text."""

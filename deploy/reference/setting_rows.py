@@ -1,0 +1,48 @@
+"""Rows about settings classes: variables, defaults, bounds, meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pydantic import AliasChoices
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings
+
+from deploy.reference.field_docs import field_docs, own_fields
+from deploy.reference.markdown import code, prose
+
+_BOUNDS = (("ge", "from {}"), ("gt", "above {}"), ("le", "to {}"), ("lt", "below {}"))
+
+
+def setting_rows(settings: type[BaseSettings]) -> Iterator[tuple[str, str, str, str]]:
+    """Variable, default, bounds, meaning of each field that the class itself states."""
+    docs = field_docs(settings)
+    for name in own_fields(settings):
+        field = settings.model_fields[name]
+        first, *others = _variables(name, field)
+        also = f"; also {', '.join(map(code, others))}" if others else ""
+        meaning = prose(docs[name])
+        yield code(first) + also, _default(field), _bounds(field), meaning
+
+
+def _variables(name: str, field: FieldInfo) -> list[str]:
+    match field.validation_alias:
+        case AliasChoices(choices=choices):
+            return list(map(str, choices))
+        case _:
+            return [f"TALLYGATE_{name.upper()}"]
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "**required**"
+    return "none" if field.default is None else code(str(field.default))
+
+
+def _bounds(field: FieldInfo) -> str:
+    return " ".join(
+        text.format(getattr(part, name))
+        for part in field.metadata
+        for name, text in _BOUNDS
+        if getattr(part, name, None) is not None
+    )

@@ -1,0 +1,45 @@
+"""The generated references say what the lists of the code say."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic_settings import BaseSettings
+
+from deploy.embedded.environment import SETTINGS
+from deploy.reference.field_docs import field_docs, own_fields
+from deploy.reference.pages import PAGES
+from schemas.runtime.process.settings import ProcessSettings, WorkerSettings
+from schemas.times import LedgerTimes, Times
+from tests.contract.calls_in_code import ROOT
+
+FOLDER = ROOT / "docs" / "reference"
+DESCRIBED = (ProcessSettings, WorkerSettings, *SETTINGS.values(), LedgerTimes, Times)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_reference_is_current(name: str) -> None:
+    """Whoever changes a list makes its page anew."""
+    written = (FOLDER / name).read_text(encoding="utf-8") if (FOLDER / name).exists() else ""
+
+    assert written == PAGES[name](), f"docs/reference/{name} is not current: run make docs"
+
+
+def test_no_generated_page_outlives_its_list() -> None:
+    """What nobody makes any more is taken out."""
+    made = {
+        path.name
+        for path in FOLDER.iterdir()
+        if path.read_text(encoding="utf-8").startswith("<!-- Made by")
+    }
+
+    assert made == set(PAGES)
+
+
+@pytest.mark.parametrize("described", DESCRIBED)
+def test_every_field_says_what_it_means(
+    described: type[BaseSettings | Times | LedgerTimes],
+) -> None:
+    """A setting or time without a text would leave a hole in its page."""
+    fields = set(own_fields(described)) - {"ledger"}
+
+    assert fields == set(field_docs(described)) & fields
