@@ -16,15 +16,14 @@ from functools import partial
 
 from accounting.booking import Entry, entry_of
 from accounting.earlier import EarlierRecords, LogUnreadable
-from schemas import topics
-from schemas.codec import MalformedRecord, decode, encode
-from schemas.events import AttemptAdjusted, RequestFinished, UsageRecorded
-from schemas.headers import event_headers
+from schemas.codec import MalformedRecord, decode
+from schemas.events import AttemptAdjusted, RequestFinished
 from schemas.ledger import answers, documents
 from schemas.ledger.errors import LedgerUnavailable
+from schemas.outgoing import usage_record
 from schemas.runtime.kafka.consume.dead_letters import DeadLetters
 from schemas.runtime.kafka.consume.records import Record
-from schemas.runtime.kafka.produce import Outgoing, Producer
+from schemas.runtime.kafka.produce import Producer
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.retry import retry_until
@@ -108,7 +107,7 @@ class Books:
             for (_, entry), fate in zip(rows, fates, strict=True)
             if fate != "DUPLICATE"
         ]
-        lines = [_outgoing(line) for entry, _ in effective for line in entry.lines]
+        lines = [usage_record(line) for entry, _ in effective for line in entry.lines]
         await self.producer.deliver(lines, deadline_s)
         for entry, fate in effective:
             if fate == "BOOKED":
@@ -143,12 +142,3 @@ def _outcome_in(record: Record) -> RequestFinished | AttemptAdjusted:
     if not isinstance(event, RequestFinished | AttemptAdjusted):
         raise MalformedRecord(f"a {type(event).__name__} is no outcome")
     return event
-
-
-def _outgoing(line: UsageRecorded) -> Outgoing:
-    """The usage line as a record; one that was produced before is equal to it, byte for byte."""
-    more = {"request_id": line.request_id.encode()}
-    headers = event_headers(
-        "usage.recorded", line.usage_id, "accounting", line.finished_at_ms, more
-    )
-    return Outgoing(topics.USAGE_RECORDS, line.org.encode(), encode(line), headers)

@@ -19,9 +19,9 @@ from accounting.earlier import LogUnreadable
 from schemas.codec import decode_as
 from schemas.events import RequestFinished
 from schemas.failures import Transient
-from schemas.headers import event_headers
 from schemas.ledger import answers, documents, keys
-from schemas.runtime.kafka.produce import Outgoing, Producer
+from schemas.outgoing import outcome_record
+from schemas.runtime.kafka.produce import Producer
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.telemetry import Metrics
@@ -184,14 +184,8 @@ class Reconciler:
         if known.booked or not known.outcome:
             return
         finished = decode_as(known.outcome, RequestFinished)
-        headers = event_headers(
-            "request.finished",
-            req,
-            "dispatcher",
-            finished.finished_at_ms,
-            {"request_id": req.encode()},
-        )
-        record = Outgoing(OUTCOMES, org.encode(), known.outcome, headers)
+        # As its dispatcher would have produced it: a copy, not another event.
+        record = outcome_record(finished, "dispatcher", encoded=known.outcome)
         await self.producer.deliver([record], self.clock.monotonic_s() + _PRODUCE_WITHIN_S)
         self.produced_ms[org, req] = self.clock.now_ms()
         self.metrics.count("tallygate_reconciled_outcomes_total")

@@ -11,13 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from accounting.books import DirtyTables
-from schemas import topics
-from schemas.codec import encode
 from schemas.events import TableSnapshot
-from schemas.headers import event_headers
 from schemas.ledger import answers, documents
 from schemas.ledger.errors import LedgerUnavailable
-from schemas.runtime.kafka.produce import Outgoing, ProduceFailed, Producer
+from schemas.outgoing import table_record
+from schemas.runtime.kafka.produce import ProduceFailed, Producer
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.clock import Clock
 
@@ -106,12 +104,6 @@ class Snapshots:
         )
         read = await self.ledger.snapshot(document)
         records = snapshots_of(org, partition, read, self.clock.now_ms())
-        await asyncio.gather(*(self.producer.send(_outgoing(record)) for record in records))
-
-
-def _outgoing(snapshot: TableSnapshot) -> Outgoing:
-    key = key_of(snapshot)
-    headers = event_headers(
-        "usage.table", f"{key}@{snapshot.offset}", "accounting", snapshot.taken_at_ms
-    )
-    return Outgoing(topics.USAGE_TABLES, key.encode(), encode(snapshot), headers)
+        await asyncio.gather(
+            *(self.producer.send(table_record(record, key_of(record))) for record in records)
+        )

@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from limiter_worker.decision_records import audit_of, audit_record
+from limiter_worker.decision_records import audit_of
 from limiter_worker.taken import Decided
 from schemas.audit import RefusalTally, Refused
 from schemas.events import AuditRecorded
 from schemas.failures import Failure
+from schemas.outgoing import audit_record
 from schemas.runtime.kafka.consume.records import Record
 from schemas.runtime.kafka.produce import Producer
 from schemas.runtime.process.clock import Clock
@@ -92,7 +93,7 @@ class AuditTrail:
 
     async def keep(self, events: Sequence[AuditRecorded]) -> None:
         """Returns once they are kept, in one place or the other; it never raises for it."""
-        records = [audit_record(event) for event in events]
+        records = [audit_record(event, "limiter_worker") for event in events]
         deadline_s = self.clock.monotonic_s() + self.deadline_s
         try:
             async with asyncio.timeout(self.deadline_s):

@@ -12,32 +12,24 @@ import msgspec
 from limiter_worker.accepted import DEFERRAL_HEADER, Accepted
 from limiter_worker.decisions import Dispatch, Rejection
 from limiter_worker.deferral import Wait
-from schemas import topics
 from schemas.audit import Refused
-from schemas.codec import encode
 from schemas.events import AuditRecorded
-from schemas.headers import event_headers
-from schemas.runtime.kafka.produce import Headers, Outgoing
+from schemas.outgoing import Outgoing, admitted_record, deferred_record, outcome_record
 
 Decision: TypeAlias = Dispatch | Rejection | Wait
-
-_SOURCE = "limiter_worker"
 
 
 def follow_up(accepted: Accepted, decision: Decision, passed_on: dict[str, bytes]) -> Outgoing:
     """The record that follows from the decision; it carries the headers ``passed_on``."""
-    org = accepted.request.org.encode()
     match decision:
         case Dispatch(event=event):
-            headers = _headers("request.admitted", accepted, passed_on)
-            return Outgoing(topics.DISPATCH, event.request_id.encode(), encode(event), headers)
+            return admitted_record(event, passed_on)
         case Rejection(outcome=outcome):
-            headers = _headers("request.finished", accepted, passed_on)
-            return Outgoing(topics.OUTCOMES, org, encode(outcome), headers)
+            return outcome_record(outcome, "limiter_worker", passed_on)
         case Wait(tier=tier, event=waiting, deferral=deferral):
             more = {**passed_on, DEFERRAL_HEADER: deferral.encoded()}
-            headers = _headers("request.deferred", accepted, more)
-            return Outgoing(tier, org, encode(waiting), headers)
+            at_ms = accepted.appended_at_ms
+            return deferred_record(waiting, tier, deferral.number, at_ms, more)
 
 
 def audit_of(accepted: Accepted, decision: Decision) -> AuditRecorded | Refused | None:
@@ -59,23 +51,6 @@ def audit_of(accepted: Accepted, decision: Decision) -> AuditRecorded | Refused 
             )
         case _:
             return None
-
-
-def audit_record(event: AuditRecorded) -> Outgoing:
-    """The record of an audit event."""
-    headers = event_headers(
-        "audit.recorded",
-        event.audit_id,
-        _SOURCE,
-        event.at_ms,
-        {"request_id": (event.request_id or "").encode()},
-    )
-    return Outgoing(topics.AUDIT, event.org.encode(), encode(event), headers)
-
-
-def _headers(event: str, accepted: Accepted, more: dict[str, bytes]) -> Headers:
-    at_ms = accepted.appended_at_ms
-    return event_headers(event, accepted.request.request_id, _SOURCE, at_ms, more)
 
 
 def _deferred(accepted: Accepted, wait: Wait) -> AuditRecorded:

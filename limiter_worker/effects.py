@@ -21,7 +21,8 @@ from limiter_worker.replies import ReplySender
 from limiter_worker.taken import Decided
 from schemas.events import RecordRef
 from schemas.failures import Transient
-from schemas.runtime.kafka.produce import Outgoing, Producer
+from schemas.outgoing import Outgoing
+from schemas.runtime.kafka.produce import Producer
 
 _LOG = logging.getLogger(__name__)
 

@@ -11,17 +11,15 @@ import logging
 from dataclasses import dataclass
 
 from limiter_worker.replies import ReplySender
-from schemas import topics
-from schemas.codec import encode
 from schemas.errors import ERRORS, ErrorCode
 from schemas.events import Attempt, Booking, RequestFinished
 from schemas.failures import Transient
 from schemas.frames import Frame, Terminal
-from schemas.headers import event_headers
 from schemas.hold_facts import HoldFacts
 from schemas.job_ends import usage_of
 from schemas.ledger import answers, documents
-from schemas.runtime.kafka.produce import Outgoing, Producer
+from schemas.outgoing import Outgoing, outcome_record
+from schemas.runtime.kafka.produce import Producer
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.telemetry import Metrics
 from schemas.times import FULL, Times
@@ -157,14 +155,7 @@ class Reaper:
         try:
             info = HoldFacts.decoded(entry.info)
             outcome = outcome_of(entry, info)
-            headers = event_headers(
-                "request.finished",
-                entry.req,
-                "limiter_worker",
-                outcome.finished_at_ms,
-                {"request_id": entry.req.encode()},
-            )
-            record = Outgoing(topics.OUTCOMES, entry.org.encode(), encode(outcome), headers)
+            record = outcome_record(outcome, "limiter_worker")
             self.replies.put(last_frame(entry, outcome), info.reply_to, kept=info.keep_result)
         except Exception as error:  # noqa: BLE001  # total: one entry must not stop the others
             _LOG.error("reaped %s makes no outcome: %r", entry.req, error)

@@ -10,8 +10,8 @@ from limiter_worker.decisions import Dispatch, Rejection
 from limiter_worker.deferral import Wait
 from schemas.headers import passed_on
 from schemas.ledger.documents import Decline
+from schemas.outgoing import Outgoing
 from schemas.runtime.kafka.consume.records import Record
-from schemas.runtime.kafka.produce import Outgoing
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,37 +1,113 @@
-"""Headers of records: CloudEvents in binary mode, plus what routing needs without decoding.
+"""Headers of records: CloudEvents in binary mode, plus what routing needs without decoding. Pure.
 
-Source: CloudEvents 1.0 Kafka protocol binding. ``ce_id`` is deterministic, so that consumers may
-deduplicate by (source, id).
+The one dialect of all processes: ``ce_`` and the attribute's name, text in UTF-8; times in RFC 3339 and UTC;
+types in reverse DNS; the source names the role and not the replica, and within a source no two events share an
+id. Both are the same however often an event is made, so that consumers may deduplicate by (source, id).
+Source: CloudEvents 1.0.2, Kafka protocol binding 3.2.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
-__all__ = ["event_headers", "passed_on"]
+from schemas import topics
+
+__all__ = [
+    "ACCEPTED",
+    "ADJUSTED",
+    "ADMITTED",
+    "AUDITED",
+    "CONFIGURED",
+    "DEFERRED",
+    "FINISHED",
+    "KINDS",
+    "RESULT",
+    "TABLE",
+    "USAGE",
+    "Kind",
+    "Source",
+    "event_headers",
+    "event_time",
+    "passed_on",
+    "source_of",
+]
+
+Source: TypeAlias = Literal["ingress", "admin", "limiter_worker", "dispatcher", "accounting"]
+"""The role that says so."""
 
 _PASSED_ON: Final = ("request_id", "deadline_ms", "traceparent")
 _SPEC_VERSION: Final = b"1.0"
-_CONTENT_TYPE: Final = b"application/avro"
+_UTC_OFFSET: Final = len("+00:00")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of record: the event it tells of, what its value is, and the topics where it may stand."""
+
+    event: str
+    """What it is about and what happened to that, such as ``request.accepted``."""
+    value: str
+    """Name of its Avro record, as ``TOPICS`` says it."""
+    topics: tuple[str, ...]
+    content_type: bytes = b"application/avro"
+
+    @property
+    def type(self) -> str:
+        """Its CloudEvents type."""
+        return f"dev.tallygate.{self.event}.v1"
+
+    def id_of(self, request_id: str) -> str:
+        """The event's id where it happens to a request once: other events of that request share none."""
+        return f"{request_id}:{self.event.rpartition('.')[2]}"
+
+
+ACCEPTED: Final = Kind("request.accepted", "RequestAccepted", (topics.REQUESTS, topics.BACKGROUND))
+DEFERRED: Final = Kind("request.deferred", "RequestAccepted", tuple(topics.DEFERRED_DELAYS_MS))
+ADMITTED: Final = Kind("request.admitted", "RequestAdmitted", (topics.DISPATCH,))
+FINISHED: Final = Kind("request.finished", "RequestFinished", (topics.OUTCOMES,))
+RESULT: Final = Kind(
+    "request.result", *topics.RESULT_BYTES, (topics.RESULTS,), content_type=b"application/json"
+)
+ADJUSTED: Final = Kind("attempt.adjusted", "AttemptAdjusted", (topics.OUTCOMES,))
+USAGE: Final = Kind("usage.recorded", "UsageRecorded", (topics.USAGE_RECORDS,))
+TABLE: Final = Kind("usage.table", "TableSnapshot", (topics.USAGE_TABLES,))
+AUDITED: Final = Kind("audit.recorded", "AuditRecorded", (topics.AUDIT,))
+CONFIGURED: Final = Kind("config.written", "ConfigEntry", (topics.CONFIG,))
+
+KINDS: Final = (
+    ACCEPTED, DEFERRED, ADMITTED, FINISHED, RESULT, ADJUSTED, USAGE, TABLE, AUDITED, CONFIGURED,
+)  # fmt: skip
+"""Every kind of record that is produced; dead letters keep the headers of what they were."""
 
 
 def event_headers(
-    event: str, event_id: str, source: str, at_ms: int, more: Mapping[str, bytes] | None = None
+    kind: Kind, event_id: str, source: Source, at_ms: int, more: Mapping[str, bytes] | None = None
 ) -> list[tuple[str, bytes]]:
-    """Headers of a record of type ``event`` (such as ``request.accepted``), made at ``at_ms``."""
-    at = datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds")
+    """Headers of a record of that kind, about what happened at ``at_ms``."""
     headers = [
         ("ce_specversion", _SPEC_VERSION),
-        ("ce_type", f"dev.tallygate.{event}.v1".encode()),
-        ("ce_source", f"/tallygate/{source}".encode()),
+        ("ce_type", kind.type.encode()),
+        ("ce_source", source_of(source).encode()),
         ("ce_id", event_id.encode()),
-        ("ce_time", at.encode()),
-        ("content-type", _CONTENT_TYPE),
+        ("ce_time", event_time(at_ms).encode()),
+        ("content-type", kind.content_type),
     ]
     headers.extend((more or {}).items())
     return headers
+
+
+def source_of(role: Source) -> str:
+    """The URI reference that stands for a role."""
+    return f"/tallygate/{role}"
+
+
+def event_time(at_ms: int) -> str:
+    """A time as CloudEvents have it, to the millisecond."""
+    at = datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds")
+    return f"{at[:-_UTC_OFFSET]}Z"
 
 
 def passed_on(headers: Mapping[str, bytes]) -> dict[str, bytes]:

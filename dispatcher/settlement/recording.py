@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,14 +15,13 @@ import msgspec
 
 from dispatcher.amounts import without_result
 from dispatcher.claims.claiming import AS_LONG_AS_IT_TAKES_S
-from schemas import topics
-from schemas.codec import encode
 from schemas.events import AttemptAdjusted, RecordRef, RequestFinished
 from schemas.failures import Failure, Poison, Transient
-from schemas.headers import event_headers, passed_on
+from schemas.headers import passed_on
+from schemas.outgoing import Outgoing, adjustment_record, outcome_record, result_record
 from schemas.runtime.kafka.consume.records import Record
-from schemas.runtime.kafka.produce import Outgoing, ProduceFailed, Producer
-from schemas.runtime.kafka.results import is_inline, referring, result_record
+from schemas.runtime.kafka.produce import ProduceFailed, Producer
+from schemas.runtime.kafka.results import is_inline, referring
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.retry import retry_until
 
@@ -43,25 +42,17 @@ class Recording:
     async def outcome(self, record: Record, finished: RequestFinished, encoded: bytes) -> None:
         """Produce the outcome. One that no broker takes loses its result and its long texts, never
         itself."""
-        headers = event_headers(
-            "request.finished",
-            finished.request_id,
-            "dispatcher",
-            finished.finished_at_ms,
-            passed_on(record.headers),
-        )
-        whole = Outgoing(topics.OUTCOMES, finished.org.encode(), encoded, headers)
+        headers = passed_on(record.headers)
         try:
-            await self._produce([whole])
+            await self._produce([outcome_record(finished, "dispatcher", headers, encoded)])
         except Poison as refused:
             _LOG.error("outcome of %s without its result: %r", finished.request_id, refused)
-            value = encode(without_result(finished))
-            await self._produce([Outgoing(whole.topic, whole.key, value, headers)])
+            await self._produce([outcome_record(without_result(finished), "dispatcher", headers)])
 
     async def corrections(self, record: Record, changes: Sequence[AttemptAdjusted]) -> None:
         """Produce corrections of booked attempts; accounting applies them, to the balances as well."""
         headers = passed_on(record.headers)
-        await self._produce([_adjustment(change, headers) for change in changes])
+        await self._produce([adjustment_record(change, headers) for change in changes])
 
     async def set_result_aside(
         self, record: Record, finished: RequestFinished, *, waits: bool
@@ -92,10 +83,3 @@ class Recording:
     async def _produce(self, records: list[Outgoing]) -> None:
         until_s = self.clock.monotonic_s() + AS_LONG_AS_IT_TAKES_S
         await self.producer.deliver(records, until_s)
-
-
-def _adjustment(event: AttemptAdjusted, more: Mapping[str, bytes]) -> Outgoing:
-    event_id = f"{event.request_id}:{event.delta.attempt}:{event.revision}"
-    at_ms = event.adjusted_at_ms
-    headers = event_headers("attempt.adjusted", event_id, "dispatcher", at_ms, more)
-    return Outgoing(topics.OUTCOMES, event.org.encode(), encode(event), headers)

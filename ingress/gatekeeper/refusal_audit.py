@@ -11,13 +11,11 @@ from typing import Final
 import msgspec
 
 from schemas.audit import RefusalTally
-from schemas.codec import encode
 from schemas.events import AuditRecorded
-from schemas.headers import event_headers
-from schemas.runtime.kafka.produce import Outgoing, ProduceFailed, Producer
+from schemas.outgoing import audit_record
+from schemas.runtime.kafka.produce import ProduceFailed, Producer
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.log_lines import EVIDENCE
-from schemas.topics import AUDIT
 
 _LOG = logging.getLogger(__name__)
 
@@ -64,15 +62,11 @@ class RefusalAudit:
         deadline_s = self.clock.monotonic_s() + _KEPT_WITHIN_S
         try:
             async with asyncio.timeout(_KEPT_WITHIN_S):
-                await self.producer.deliver([_record(event) for event in events], deadline_s)
+                records = [audit_record(event, "ingress") for event in events]
+                await self.producer.deliver(records, deadline_s)
         except (ProduceFailed, TimeoutError) as error:
             _LOG.warning("Kafka did not take %d audit events: %r", len(events), error)
             _write(events)
-
-
-def _record(event: AuditRecorded) -> Outgoing:
-    headers = event_headers("audit.recorded", event.audit_id, "ingress", event.at_ms)
-    return Outgoing(AUDIT, event.org.encode(), encode(event), headers)
 
 
 def _write(events: Sequence[AuditRecorded]) -> None:

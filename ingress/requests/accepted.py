@@ -1,9 +1,8 @@
-"""The event with which ingress takes responsibility for a request, and its headers. Pure."""
+"""The event with which ingress takes responsibility for a request. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final
 
 from ingress.apis.orders import ParsedRequest
@@ -54,23 +53,3 @@ def accept(order: ParsedRequest, caller: Caller, reception: Reception) -> Reques
         idempotency_hash=reception.idempotency_hash,
         keep_result=reception.keep_result,
     )
-
-
-def record_headers(
-    accepted: RequestAccepted, instance_id: str, traceparent: bytes | None
-) -> list[tuple[str, bytes]]:
-    """CloudEvents in binary mode, and what routing needs without decoding the value."""
-    accepted_at = datetime.fromtimestamp(accepted.accepted_at_ms / 1000, UTC)
-    request_id = accepted.request_id.encode()
-    headers = [
-        ("ce_id", request_id),
-        ("ce_source", f"/ingress/{instance_id}".encode()),
-        ("ce_type", b"tallygate.v1.RequestAccepted"),
-        ("ce_specversion", b"1.0"),
-        ("ce_time", accepted_at.isoformat(timespec="milliseconds").encode()),
-        ("request_id", request_id),
-        ("deadline_ms", b"%d" % accepted.deadline_ms),
-    ]
-    if traceparent is not None:
-        headers.append(("traceparent", traceparent))
-    return headers

@@ -18,19 +18,18 @@ from ingress.requests.cancellations import Cancellations
 from ingress.requests.job_document import JobFacts
 from ingress.settings import MIB
 from schemas.claim_check import crosses_once
-from schemas.codec import encode
 from schemas.errors import ErrorCode
 from schemas.events import RecordRef, RequestAccepted
 from schemas.failures import Failure
 from schemas.ids import uuid7_time_ms
 from schemas.ledger import answers, documents
 from schemas.ledger.errors import LedgerUnavailable
-from schemas.runtime.kafka.produce import Headers, Outgoing, Producer
+from schemas.outgoing import Headers, accepted_record
+from schemas.runtime.kafka.produce import Producer
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.retry import retry_until
 from schemas.runtime.valkey.bodies import Bodies
-from schemas.topics import BACKGROUND, REQUESTS
 
 PAYLOAD_BYTES_MAX: Final = 4 * MIB + 64 * 1024
 """Writing numbers out can lengthen a body; this keeps every record below the topic's limit."""
@@ -55,9 +54,7 @@ class RequestPublisher:
 
     def produce(self, accepted: RequestAccepted, headers: Headers) -> asyncio.Future[RecordRef]:
         """Hand the request to the log; the future fails when the broker does not take it."""
-        topic = BACKGROUND if accepted.background else REQUESTS
-        record = Outgoing(topic, accepted.org.encode(), encode(accepted), headers)
-        return self.producer.send(record)
+        return self.producer.send(accepted_record(accepted, headers))
 
     async def place_job(self, accepted: RequestAccepted, headers: Headers) -> Refusal | None:
         """List a job and produce it as background work; ``None`` once both are durable, 503 when one

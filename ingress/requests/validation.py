@@ -26,13 +26,13 @@ from ingress.http.request_headers import (
 )
 from ingress.http.responses import read_body
 from ingress.http.strict_json import read_object
-from ingress.requests.accepted import Reception, accept, record_headers
+from ingress.requests.accepted import Reception, accept
 from ingress.requests.idempotency import IdempotencyKey, header_key, idempotency_key
 from ingress.requests.intake import Entered, Intake
 from ingress.requests.publisher import PAYLOAD_BYTES_MAX
 from schemas.errors import ErrorCode
 from schemas.events import RequestAccepted
-from schemas.runtime.kafka.produce import Headers
+from schemas.outgoing import Headers, accepted_headers
 
 _SCOUT_LOOK_S: Final = 0.02
 
@@ -141,8 +141,7 @@ def event_of(
         keep_result=way.keep_result,
     )
     accepted = accept(taken.order, taken.caller, reception)
-    instance_id = intake.settings.instance_id
-    return accepted, record_headers(accepted, instance_id, taken.traceparent)
+    return accepted, accepted_headers(accepted, taken.traceparent)
 
 
 def asked_of(intake: Intake, taken: ValidatedRequest) -> Asked:

@@ -27,10 +27,11 @@ from schemas.failures import Failure
 from schemas.frames import Frame
 from schemas.ledger import answers, documents
 from schemas.ledger.model.ledger import LedgerModel
+from schemas.outgoing import Outgoing
 from schemas.runtime.config.feed import ConfigFeed
 from schemas.runtime.kafka.consume.dead_letters import DeadLetters
 from schemas.runtime.kafka.consume.records import Record
-from schemas.runtime.kafka.produce import Outgoing, Producer
+from schemas.runtime.kafka.produce import Producer
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.telemetry import Metrics

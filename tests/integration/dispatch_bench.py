@@ -44,11 +44,12 @@ from schemas.failures import Poison
 from schemas.frames import Frame
 from schemas.hold_facts import info_of
 from schemas.ledger import documents, keys
+from schemas.outgoing import Outgoing
 from schemas.runtime.config.feed import ConfigFeed
 from schemas.runtime.kafka.consume.dead_letters import DeadLetters
 from schemas.runtime.kafka.consume.records import Record
 from schemas.runtime.kafka.outcome_lookup import Absent, Ending, OutcomeLookup
-from schemas.runtime.kafka.produce import Outgoing, Producer
+from schemas.runtime.kafka.produce import Producer
 from schemas.runtime.kafka.record_reader import RecordReader, RecordUnreadable
 from schemas.runtime.kafka.results import Results
 from schemas.runtime.ledger.client import LedgerClient, ledger_store

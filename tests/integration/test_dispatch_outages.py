@@ -19,12 +19,10 @@ from schemas.codec import decode_as, encode
 from schemas.errors import ErrorCode
 from schemas.events import RequestAccepted, RequestAdmitted
 from schemas.frames import Chunk, Started, Terminal
-from schemas.headers import event_headers
 from schemas.hold_facts import info_of
 from schemas.ledger import answers, documents, keys
 from schemas.ledger.errors import LedgerFault
-from schemas.runtime.kafka.produce import Outgoing
-from schemas.topics import OUTCOMES
+from schemas.outgoing import Outgoing, outcome_record
 from tests.integration.dispatch_bench import HELD_NANO_USD, Bench, Handed, bench
 from tests.integration.ledger_server import LedgerServer
 from tests.unit.dispatcher.scripted_backend import answering
@@ -312,9 +310,7 @@ def _expired(request: RequestAdmitted) -> Outgoing:
     accepted = decode_as(request.accepted, RequestAccepted)
     job = AdmittedRequest(request, accepted, DISPATCHED_AT)
     end = Result("expired", ErrorCode.DEADLINE_EXCEEDED)
-    value = encode(outcome(job, [], end, 0, accepted.deadline_ms))
-    headers = event_headers("request.finished", request.request_id, "limiter", 0, {})
-    return Outgoing(OUTCOMES, request.org.encode(), value, headers)
+    return outcome_record(outcome(job, [], end, 0, accepted.deadline_ms), "limiter_worker")
 
 
 async def test_an_outcome_that_stands_in_the_log_is_only_corrected(

@@ -11,7 +11,8 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from schemas.events import RecordRef
-from schemas.runtime.kafka.produce import Outgoing, Producer, ProduceRefused
+from schemas.outgoing import Outgoing
+from schemas.runtime.kafka.produce import Producer, ProduceRefused
 from tests.integration.test_embedded_stack import infrastructure
 
 pytestmark = pytest.mark.timeout(120)

@@ -12,7 +12,8 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from schemas.events import RecordRef
-from schemas.runtime.kafka.produce import Outgoing, Producer
+from schemas.outgoing import Outgoing
+from schemas.runtime.kafka.produce import Producer
 from schemas.runtime.kafka.record_reader import RecordGone, RecordReader
 from tests.integration.test_embedded_stack import infrastructure
 

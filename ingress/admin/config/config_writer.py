@@ -17,12 +17,10 @@ from ingress.admin.deps import AdminDeps
 from ingress.admin.http.refusal import Refusal
 from ingress.admin.log.audit_trail import ACTOR, record_audit
 from ingress.admin.log.reader import read_topic
-from schemas.codec import encode
 from schemas.config_state import ADOPTION
 from schemas.errors import ErrorCode
 from schemas.events import AuditRecorded, ConfigEntry, RecordRef
-from schemas.headers import event_headers
-from schemas.runtime.kafka.produce import Outgoing
+from schemas.outgoing import config_record
 from schemas.runtime.process.clock import random_bytes
 from schemas.topics import CONFIG
 
@@ -105,20 +103,12 @@ class ConfigWriter:
         return Written(entry, place.offset)
 
     async def _produce(self, entry: ConfigEntry) -> RecordRef:
-        delivered = self._deps.producer.send(record_of(entry))
+        delivered = self._deps.producer.send(config_record(entry))
         return await asyncio.wait_for(delivered, _PRODUCE_DEADLINE_S)
 
     async def _last_offset(self) -> int:
         async with read_topic(self._deps.settings.kafka_brokers, CONFIG) as log:
             return max((await log.ends()).values(), default=0) - 1
-
-
-def record_of(entry: ConfigEntry) -> Outgoing:
-    """The entry on its way to the config log."""
-    key = f"{entry.kind}/{entry.id}"
-    event_id = f"{key}:{entry.version}"
-    headers = event_headers("config.written", event_id, "ingress", entry.written_at_ms)
-    return Outgoing(CONFIG, key.encode(), encode(entry), headers)
 
 
 def adoption_of(ends_below: int, now_ms: int) -> ConfigEntry:

@@ -12,12 +12,10 @@ from typing import Final, Protocol
 
 import msgspec
 
-from schemas.codec import encode
 from schemas.events import AuditRecorded, RecordRef
-from schemas.headers import event_headers
-from schemas.runtime.kafka.produce import Outgoing, ProduceFailed
+from schemas.outgoing import Outgoing, audit_record
+from schemas.runtime.kafka.produce import ProduceFailed
 from schemas.runtime.process.log_lines import EVIDENCE
-from schemas.topics import AUDIT
 
 _LOG = logging.getLogger(__name__)
 
@@ -37,10 +35,8 @@ async def record_audit(
     sender: Sender, event: AuditRecorded, deadline_s: float = _DEADLINE_S
 ) -> None:
     """Returns once the broker has the event, or the process log."""
-    headers = event_headers("audit.recorded", event.audit_id, "ingress", event.at_ms)
-    outgoing = Outgoing(AUDIT, event.org.encode(), encode(event), headers)
     try:
-        await asyncio.wait_for(sender.send(outgoing), deadline_s)
+        await asyncio.wait_for(sender.send(audit_record(event, "admin")), deadline_s)
     except (ProduceFailed, TimeoutError):
         _LOG.warning(
             "audit event for the log: %s", msgspec.json.encode(event).decode(), extra=EVIDENCE

@@ -33,7 +33,8 @@ from ingress.admin.log.positions import newest_of, positions_of, records_at
 from schemas.errors import ErrorCode
 from schemas.events import AuditRecorded, RecordRef
 from schemas.ledger.keys import dead_letter_retried
-from schemas.runtime.kafka.produce import Outgoing, ProduceFailed, Producer
+from schemas.outgoing import Outgoing
+from schemas.runtime.kafka.produce import ProduceFailed, Producer
 from schemas.topics import TOPICS
 
 _LIMIT_DEFAULT = 10

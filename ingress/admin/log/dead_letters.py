@@ -14,7 +14,7 @@ import msgspec
 from aiokafka import ConsumerRecord, TopicPartition
 
 from schemas.codec import UNDECODABLE, decode
-from schemas.runtime.kafka.produce import Outgoing
+from schemas.outgoing import Outgoing
 from schemas.topics import OUTCOMES, TOPICS, dead_letters_of
 
 _REASON_PREFIX: Final = "__connect.errors."

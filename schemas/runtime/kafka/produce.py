@@ -22,6 +22,7 @@ from aiokafka.partitioner import murmur2
 from schemas.clock_estimate import Reading
 from schemas.events import RecordRef
 from schemas.failures import Poison, Transient
+from schemas.outgoing import Outgoing
 from schemas.runtime.kafka.produce_connection import (
     BATCH_BYTES,
     Connect,
@@ -43,7 +44,6 @@ _TOPIC_REFUSED_S = 5.0
 
 _LOG_APPEND_TIME = 1
 
-Headers = Sequence[tuple[str, bytes]]
 OnAppended = Callable[[Reading], None]
 Lane = tuple[str, int]
 """A partition of a topic."""
@@ -55,16 +55,6 @@ class ProduceFailed(Transient):
 
 class ProduceRefused(Poison):
     """The record can never be in the log: too large, invalid, or its topic is not ours to write."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """A record on its way to a topic."""
-
-    topic: str
-    key: bytes
-    value: bytes | None
-    headers: Headers = ()
 
 
 @dataclass(slots=True)

@@ -8,17 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 import msgspec
 
 from schemas.events import RecordRef, RequestFinished
-from schemas.headers import event_headers
-from schemas.runtime.kafka.produce import Outgoing
 from schemas.runtime.kafka.record_reader import RecordGone
-from schemas.topics import RESULTS
 
 _LOG = logging.getLogger(__name__)
 
@@ -30,15 +26,6 @@ READ_WITHIN_S: Final = 5.0
 def is_inline(result: bytes | None, bytes_max: int = RESULT_INLINE_BYTES_MAX) -> bool:
     """Whether the result travels in its outcome."""
     return result is None or len(result) <= bytes_max
-
-
-def result_record(finished: RequestFinished, more: Mapping[str, bytes]) -> Outgoing:
-    """The record of the outcome's result: its bytes, and whose they are."""
-    assert finished.result is not None
-    headers = event_headers(
-        "request.result", finished.request_id, "dispatcher", finished.finished_at_ms, more
-    )
-    return Outgoing(RESULTS, finished.org.encode(), finished.result, headers)
 
 
 def referring(finished: RequestFinished, ref: RecordRef) -> RequestFinished:

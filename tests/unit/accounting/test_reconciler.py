@@ -7,13 +7,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from accounting.reconciler import Positions, Reconciler, Watermarks, is_missing
 from schemas.codec import encode
 from schemas.events import RequestFinished
 from schemas.ledger import answers, documents
-from schemas.runtime.kafka.produce import Outgoing
+from schemas.outgoing import Outgoing
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.telemetry import Metrics
 from schemas.times import FULL
@@ -65,6 +66,10 @@ def test_an_outcome_is_missing_a_margin_after_it_was_due(
     assert is_missing(entry, produced_ms, passed_ms, MARGIN_MS) is missing
 
 
+def _outcome_of(request_id: str) -> bytes:
+    return encode(msgspec.structs.replace(OUTCOME, request_id=request_id))
+
+
 @dataclass
 class Ledger:
     """Has finished requests of two organizations."""
@@ -78,7 +83,7 @@ class Ledger:
         return answers.Unbooked(entries=tuple(due[document.skip : document.skip + document.limit]))
 
     async def look(self, document: documents.Look) -> answers.Look:
-        return answers.Look(state="FINISHED", outcome=encode(OUTCOME))
+        return answers.Look(state="FINISHED", outcome=_outcome_of(document.req))
 
 
 @dataclass
@@ -133,7 +138,7 @@ async def test_what_is_missing_of_owned_partitions_is_produced_once_as_it_was() 
 
     await reconciler.reconcile()
     await reconciler.reconcile()
-    assert [(r.key, r.value) for r in log.records] == [(MINE.encode(), encode(OUTCOME))]
+    assert [(r.key, r.value) for r in log.records] == [(MINE.encode(), _outcome_of("old"))]
     assert dict(log.records[0].headers)["request_id"] == b"old"
     clock.at_ms += MARGIN_MS
     await reconciler.reconcile()

@@ -18,8 +18,9 @@ from ingress.settings import IngressSettings
 from schemas.codec import decode_as
 from schemas.config_state import ConfigState, Snapshot
 from schemas.events import ConfigEntry, RecordRef
+from schemas.outgoing import Outgoing
 from schemas.runtime.config.feed import ConfigFeed
-from schemas.runtime.kafka.produce import Outgoing, Producer
+from schemas.runtime.kafka.produce import Producer
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.valkey.store import StoreConnection
 from schemas.topics import CONFIG

@@ -11,7 +11,8 @@ import pytest
 from ingress.admin.log.audit_trail import record_audit
 from schemas.codec import decode
 from schemas.events import AuditRecorded, RecordRef
-from schemas.runtime.kafka.produce import Outgoing, ProduceFailed
+from schemas.outgoing import Outgoing
+from schemas.runtime.kafka.produce import ProduceFailed
 from schemas.topics import AUDIT
 
 EVENT = AuditRecorded(

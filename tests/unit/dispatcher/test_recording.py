@@ -12,8 +12,9 @@ import pytest
 from dispatcher.settlement import recording
 from dispatcher.settlement.recording import Recording
 from schemas.events import RecordRef, RequestFinished
+from schemas.outgoing import Outgoing
 from schemas.runtime.kafka.consume.records import Record
-from schemas.runtime.kafka.produce import Outgoing, ProduceFailed, Producer, ProduceRefused
+from schemas.runtime.kafka.produce import ProduceFailed, Producer, ProduceRefused
 from schemas.runtime.process.clock import Clock
 from tests.unit import examples
 

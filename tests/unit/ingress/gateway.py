@@ -32,8 +32,9 @@ from schemas.frames import Chunk, Frame, Started, Terminal, encode_frame
 from schemas.ledger import answers, documents
 from schemas.ledger.errors import LedgerFault
 from schemas.ledger.model.ledger import LedgerModel
+from schemas.outgoing import Outgoing
 from schemas.runtime.kafka.outcome_lookup import Absent, Acceptance, Ending, InLog, Unproved
-from schemas.runtime.kafka.produce import Outgoing, ProduceFailed
+from schemas.runtime.kafka.produce import ProduceFailed
 from schemas.runtime.kafka.record_reader import RecordGone, RecordUnreadable
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.clock import Clock

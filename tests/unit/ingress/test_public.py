@@ -43,8 +43,8 @@ async def test_an_accepted_request_is_produced_once_under_its_organization() -> 
     (record,), (accepted,) = gateway.log.records, gateway.log.accepted
     headers = dict(record.headers)
     assert (record.topic, record.key) == (REQUESTS, b"acme")
-    assert headers["ce_id"] == headers["request_id"] == accepted.request_id.encode()
-    assert headers["ce_type"] == b"tallygate.v1.RequestAccepted"
+    assert headers["request_id"] == accepted.request_id.encode()
+    assert headers["ce_type"] == b"dev.tallygate.request.accepted.v1"
     assert headers["deadline_ms"] == b"%d" % (NOW_MS + 120_000)
     assert (accepted.key_id, accepted.route, accepted.model) == (
         "key_a",

@@ -12,7 +12,8 @@ from ingress.gatekeeper.refusal_audit import RefusalAudit
 from schemas.audit import RefusalTally, Refused
 from schemas.codec import decode_as
 from schemas.events import AuditRecorded
-from schemas.runtime.kafka.produce import Outgoing, ProduceFailed
+from schemas.outgoing import Outgoing
+from schemas.runtime.kafka.produce import ProduceFailed
 from schemas.runtime.process.clock import Clock
 from schemas.topics import AUDIT
 

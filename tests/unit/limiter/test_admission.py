@@ -18,7 +18,7 @@ from schemas.failures import Poison
 from schemas.frames import Terminal
 from schemas.ledger import documents
 from schemas.ledger.errors import LedgerFault, LedgerUnavailable
-from schemas.runtime.kafka.produce import Outgoing
+from schemas.outgoing import Outgoing
 from schemas.runtime.process.clock import Clock
 from schemas.topics import AUDIT, DEFERRED_1S, DISPATCH, OUTCOMES, REQUESTS, dead_letters_of
 from tests.fakes.limiter_parts import FakeConfig, FakeProducer, FakeRecord, Limiter, ModelLedger

@@ -17,7 +17,8 @@ from limiter_worker.taken import Decided, Taken
 from schemas.codec import decode_as, encode
 from schemas.errors import ErrorCode
 from schemas.events import AuditRecorded
-from schemas.runtime.kafka.produce import Outgoing, ProduceFailed, Producer
+from schemas.outgoing import Outgoing
+from schemas.runtime.kafka.produce import ProduceFailed, Producer
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.clock import Clock
 from schemas.topics import AUDIT, OUTCOMES

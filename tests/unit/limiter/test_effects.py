@@ -12,7 +12,8 @@ from limiter_worker.decisions import end
 from limiter_worker.taken import Decided, Taken
 from schemas.errors import ErrorCode
 from schemas.events import RecordRef
-from schemas.runtime.kafka.produce import Outgoing, ProduceFailed
+from schemas.outgoing import Outgoing
+from schemas.runtime.kafka.produce import ProduceFailed
 from tests.fakes.limiter_parts import (
     FakeConfig,
     FakeProducer,

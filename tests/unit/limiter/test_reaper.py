@@ -24,7 +24,8 @@ from schemas.ledger import documents
 from schemas.ledger.answers import Fence, GivenUp, Ok, ReapedAttempts, ReapEntry
 from schemas.ledger.documents import Booking
 from schemas.ledger.model.ledger import LedgerModel
-from schemas.runtime.kafka.produce import Outgoing, Producer
+from schemas.outgoing import Outgoing
+from schemas.runtime.kafka.produce import Producer
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.telemetry import Metrics

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from schemas.headers import event_headers, passed_on
+from schemas.headers import ACCEPTED, event_headers, passed_on
 
 
 def test_a_record_says_what_it_is() -> None:
     """CloudEvents binary mode; the same event gives the same headers."""
     headers = event_headers(
-        "request.accepted", "r1", "ingress", 1_700_000_000_123, {"request_id": b"r1"}
+        ACCEPTED, ACCEPTED.id_of("r1"), "ingress", 1_700_000_000_123, {"request_id": b"r1"}
     )
 
     assert headers == [
         ("ce_specversion", b"1.0"),
         ("ce_type", b"dev.tallygate.request.accepted.v1"),
         ("ce_source", b"/tallygate/ingress"),
-        ("ce_id", b"r1"),
-        ("ce_time", b"2023-11-14T22:13:20.123+00:00"),
+        ("ce_id", b"r1:accepted"),
+        ("ce_time", b"2023-11-14T22:13:20.123Z"),
         ("content-type", b"application/avro"),
         ("request_id", b"r1"),
     ]

@@ -11,8 +11,9 @@ from collections import deque
 from dataclasses import dataclass, replace
 
 from schemas.failures import Defect
+from schemas.outgoing import Outgoing
 from schemas.runtime.kafka.consume.records import Record
-from schemas.runtime.kafka.produce import Outgoing, Producer, ProduceRefused
+from schemas.runtime.kafka.produce import Producer, ProduceRefused
 from schemas.topics import dead_letters_of
 
 _WINDOW_S = 60.0

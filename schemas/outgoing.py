@@ -1,0 +1,147 @@
+"""Records on their way to a topic, one function for each kind: topic, key, value and headers. Pure.
+
+Nobody else puts a record together, so that whatever is in the log can be told from its headers. Times are
+those of the events, so that what is produced again is equal to what was, byte for byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from schemas import headers, topics
+from schemas.codec import encode
+from schemas.events import (
+    AttemptAdjusted,
+    AuditRecorded,
+    ConfigEntry,
+    RequestAccepted,
+    RequestAdmitted,
+    RequestFinished,
+    TableSnapshot,
+    UsageRecorded,
+)
+from schemas.headers import Source, event_headers
+
+__all__ = [
+    "Headers",
+    "Outgoing",
+    "accepted_headers",
+    "accepted_record",
+    "adjustment_record",
+    "admitted_record",
+    "audit_record",
+    "config_record",
+    "deferred_record",
+    "outcome_record",
+    "result_record",
+    "table_record",
+    "usage_record",
+]
+
+
+Headers: TypeAlias = Sequence[tuple[str, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A record on its way to a topic."""
+
+    topic: str
+    key: bytes
+    value: bytes | None
+    headers: Headers = ()
+
+
+def accepted_headers(
+    accepted: RequestAccepted, traceparent: bytes | None
+) -> list[tuple[str, bytes]]:
+    """What the record of an accepted request says beside its value, and all that follow carry on."""
+    kind, request_id = headers.ACCEPTED, accepted.request_id
+    more = {"request_id": request_id.encode(), "deadline_ms": b"%d" % accepted.deadline_ms}
+    if traceparent is not None:
+        more["traceparent"] = traceparent
+    return event_headers(kind, kind.id_of(request_id), "ingress", accepted.accepted_at_ms, more)
+
+
+def accepted_record(accepted: RequestAccepted, said: Headers) -> Outgoing:
+    """A request that ingress took responsibility for, under its ``accepted_headers``."""
+    topic = topics.BACKGROUND if accepted.background else topics.REQUESTS
+    return Outgoing(topic, accepted.org.encode(), encode(accepted), said)
+
+
+def deferred_record(
+    waiting: RequestAccepted, tier: str, number: int, at_ms: int, more: Mapping[str, bytes]
+) -> Outgoing:
+    """A request that waits for its limit in a delay tier, for the ``number``-th time."""
+    event_id = f"{headers.DEFERRED.id_of(waiting.request_id)}:{number}"
+    said = event_headers(headers.DEFERRED, event_id, "limiter_worker", at_ms, more)
+    return Outgoing(tier, waiting.org.encode(), encode(waiting), said)
+
+
+def admitted_record(admitted: RequestAdmitted, more: Mapping[str, bytes]) -> Outgoing:
+    """A request whose worst case is on hold; its key spreads one organization over all partitions."""
+    kind, request_id = headers.ADMITTED, admitted.request_id
+    at_ms = admitted.admitted_at_ms
+    said = event_headers(kind, kind.id_of(request_id), "limiter_worker", at_ms, more)
+    return Outgoing(topics.DISPATCH, request_id.encode(), encode(admitted), said)
+
+
+def outcome_record(
+    finished: RequestFinished,
+    source: Source,
+    more: Mapping[str, bytes] | None = None,
+    encoded: bytes | None = None,
+) -> Outgoing:
+    """How a request ended, by whoever writes it; ``encoded`` where its bytes are made already."""
+    kind, request_id = headers.FINISHED, finished.request_id
+    carried = {"request_id": request_id.encode()} if more is None else more
+    said = event_headers(kind, kind.id_of(request_id), source, finished.finished_at_ms, carried)
+    return Outgoing(topics.OUTCOMES, finished.org.encode(), encoded or encode(finished), said)
+
+
+def result_record(finished: RequestFinished, more: Mapping[str, bytes]) -> Outgoing:
+    """The result of an outcome, which is too large to stand in it."""
+    assert finished.result is not None
+    kind, at_ms = headers.RESULT, finished.finished_at_ms
+    said = event_headers(kind, kind.id_of(finished.request_id), "dispatcher", at_ms, more)
+    return Outgoing(topics.RESULTS, finished.org.encode(), finished.result, said)
+
+
+def adjustment_record(change: AttemptAdjusted, more: Mapping[str, bytes]) -> Outgoing:
+    """A correction of a booked attempt."""
+    event_id = f"{change.request_id}:{change.delta.attempt}:{change.revision}"
+    at_ms = change.adjusted_at_ms
+    said = event_headers(headers.ADJUSTED, event_id, "dispatcher", at_ms, more)
+    return Outgoing(topics.OUTCOMES, change.org.encode(), encode(change), said)
+
+
+def usage_record(line: UsageRecorded) -> Outgoing:
+    """A usage line."""
+    more = {"request_id": line.request_id.encode()}
+    at_ms = line.finished_at_ms
+    said = event_headers(headers.USAGE, line.usage_id, "accounting", at_ms, more)
+    return Outgoing(topics.USAGE_RECORDS, line.org.encode(), encode(line), said)
+
+
+def table_record(snapshot: TableSnapshot, key: str) -> Outgoing:
+    """A table's values at an offset; ``key`` is what a later one replaces."""
+    event_id = f"{key}@{snapshot.offset}"
+    said = event_headers(headers.TABLE, event_id, "accounting", snapshot.taken_at_ms)
+    return Outgoing(topics.USAGE_TABLES, key.encode(), encode(snapshot), said)
+
+
+def audit_record(event: AuditRecorded, source: Source) -> Outgoing:
+    """Something an auditor may ask about."""
+    more = {} if event.request_id is None else {"request_id": event.request_id.encode()}
+    said = event_headers(headers.AUDITED, event.audit_id, source, event.at_ms, more)
+    return Outgoing(topics.AUDIT, event.org.encode(), encode(event), said)
+
+
+def config_record(entry: ConfigEntry) -> Outgoing:
+    """The desired state of an entity."""
+    key = f"{entry.kind}/{entry.id}"
+    at_ms = entry.written_at_ms
+    said = event_headers(headers.CONFIGURED, f"{key}:{entry.version}", "admin", at_ms)
+    return Outgoing(topics.CONFIG, key.encode(), encode(entry), said)
