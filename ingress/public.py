@@ -10,9 +10,9 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from ingress.apis.catalogue import find_model, model_object, usable_models
-from ingress.apis.orders import chat_order, inference_order
 from ingress.auth.api_key import Caller
 from ingress.endpoints.completions import CompletionEndpoint
 from ingress.endpoints.jobs import JobRoutes, JobSubmission
@@ -23,14 +23,13 @@ from ingress.http.refusals import Refusal
 from ingress.http.responses import refusal_response
 from ingress.requests.intake import Intake
 from schemas.errors import ErrorCode
+from schemas.operations import JOBS, OPERATIONS, Operation
 from schemas.runtime.process.telemetry import Metrics
 
 
 def create_public_app(intake: Intake, status: StatusRoutes, metrics: Metrics) -> Starlette:
     """The application that clients talk to."""
     models = ModelRoutes(intake)
-    chat = CompletionEndpoint(intake, "chat.completions", chat_order)
-    inference = CompletionEndpoint(intake, "inference", inference_order)
     jobs = JobRoutes(intake)
     edge = Middleware(
         RequestMiddleware,
@@ -41,10 +40,11 @@ def create_public_app(intake: Intake, status: StatusRoutes, metrics: Metrics) ->
     )
     app = Starlette(
         routes=[
-            Route(paths.CHAT_COMPLETIONS, chat, methods=["POST"]),
-            Route(paths.INFERENCE, inference, methods=["POST"]),
-            Route(paths.JOBS, JobSubmission(intake), methods=["POST"]),
-            Route(paths.JOBS, jobs.list_all),
+            *(
+                Route(row.path, _endpoint(intake, row), methods=["POST"])
+                for row in OPERATIONS.values()
+            ),
+            Route(JOBS.path, jobs.list_all),
             Route(paths.job_path("{job_id}"), jobs.show),
             Route(paths.job_path("{job_id}"), jobs.cancel, methods=["DELETE"]),
             Route(paths.MODELS, models.list_all),
@@ -59,6 +59,13 @@ def create_public_app(intake: Intake, status: StatusRoutes, metrics: Metrics) ->
     )
     app.router.redirect_slashes = False
     return app
+
+
+def _endpoint(intake: Intake, operation: Operation) -> ASGIApp:
+    """What answers a client at once, or with the promise of a result."""
+    if operation.keeps_result:
+        return JobSubmission(intake)
+    return CompletionEndpoint(intake, operation)
 
 
 class ModelRoutes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from ingress.apis.parsed_request import Fields, invalid
 from ingress.auth.api_key import Caller
 from ingress.http.refusals import Refusal
 from schemas.config_state import Snapshot
@@ -38,6 +39,14 @@ def find_model(snapshot: Snapshot, caller: Caller, name: str) -> Model | Refusal
         f"Models this key may use: {listed}{more}.",
         param="model",
     )
+
+
+def asked_model(fields: Fields, snapshot: Snapshot, caller: Caller) -> Model | Refusal:
+    """The model that a body names."""
+    name = fields.get("model")
+    if not isinstance(name, str) or not name:
+        return invalid("model", "must be a non-empty string")
+    return find_model(snapshot, caller, name)
 
 
 def model_object(name: str, created_s: int) -> dict[str, Any]:

@@ -13,11 +13,10 @@ from typing import Any, Final
 
 from starlette.types import Receive, Scope, Send
 
-from ingress.apis.orders import RequestParser
+from ingress.apis.bindings import BINDINGS
 from ingress.endpoints.jobs import respond_queued
 from ingress.gatekeeper.final_verdicts import Asked
 from ingress.http.answer_headers import refusal_of, terminal_headers
-from ingress.http.paths import surface_of
 from ingress.http.refusals import Headers, Refusal
 from ingress.http.responses import limit_headers, refuse, respond
 from ingress.replies.event_stream import StreamAnswer
@@ -37,6 +36,7 @@ from ingress.requests.validation import (
 )
 from schemas.errors import ErrorCode
 from schemas.frames import Terminal
+from schemas.operations import Operation
 from schemas.runtime.valkey.bus import channel_of
 
 _REPLAYED: Final[Headers] = [(b"idempotent-replayed", b"true")]
@@ -46,23 +46,22 @@ _ASYNC_APPLIED: Final[Headers] = [(b"preference-applied", b"respond-async")]
 
 
 class CompletionEndpoint:
-    """One inference route, as an ASGI application."""
+    """One operation, as an ASGI application."""
 
-    def __init__(self, intake: Intake, route: str, read_order: RequestParser) -> None:
+    def __init__(self, intake: Intake, operation: Operation) -> None:
         self._intake = intake
-        self._route = route
-        self._read_order = read_order
+        self._operation = operation
         self._channel = channel_of(intake.settings.instance_id)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        state, surface = scope["state"], surface_of(scope["path"])
+        state, surface = scope["state"], self._operation.surface
         entered = self._intake.enter(scope)
         if isinstance(entered, Refusal):
             await refuse(send, entered, surface, state["request_id"], limit_headers(entered))
             return
         try:
-            taken = await validate(self._intake, self._route, self._read_order, entered, receive)
+            taken = await validate(self._intake, self._operation, entered, receive)
             if isinstance(taken, ValidatedRequest):
                 answering = self._answer(state, taken, receive, send)
                 taken = None  # What waits for an answer holds no payload, here neither.
@@ -98,7 +97,7 @@ class CompletionEndpoint:
         asked = asked_of(self._intake, taken)
         mailbox = await self._open(standing, taken, receive)
         taken = taken.without_payload()
-        exchange = _ReplyWriter(self._intake, taken, mailbox)
+        exchange = _ReplyWriter(self._intake, self._operation, taken, mailbox)
         if isinstance(standing, Acquired):
             exchange.asked = asked
         try:
@@ -143,7 +142,7 @@ class CompletionEndpoint:
         times = self._times(taken)
         if isinstance(standing, Acquired):
             way = Way(self._channel, keep_result=taken.key is not None)
-            event, headers = event_of(intake, self._route, request_id, taken, way)
+            event, headers = event_of(intake, self._operation.name, request_id, taken, way)
             awaited = _awaited(standing, taken, event.produce_by_ms)
             await intake.publisher.share_body(event)
             produced = intake.publisher.produce(event, headers)
@@ -161,10 +160,10 @@ class CompletionEndpoint:
     ) -> Refusal | None:
         """Wait as long as the client prefers, then let it fetch the answer as that of a job."""
         intake, request_id = self._intake, standing.request_id
-        facts = JobFacts(taken.order.model, standing.deadline_ms)
+        facts = JobFacts(taken.parsed.model, standing.deadline_ms)
         if isinstance(standing, Acquired):
             way = Way(self._channel, keep_result=True)
-            event, headers = event_of(intake, self._route, request_id, taken, way)
+            event, headers = event_of(intake, self._operation.name, request_id, taken, way)
             refusal = await intake.publisher.place_job(event, headers)
             del event
             taken = taken.without_payload()
@@ -174,7 +173,8 @@ class CompletionEndpoint:
         if refusal is not None:
             return refusal
         awaited, times = _awaited(standing, taken), self._times(taken)
-        exchange = _ReplyWriter(intake, taken, intake.pending.join(awaited, receive, times))
+        mailbox = intake.pending.join(awaited, receive, times)
+        exchange = _ReplyWriter(intake, self._operation, taken, mailbox)
         try:
             async with asyncio.timeout(taken.preference.wait_s or 0):
                 terminal = await exchange.mailbox.take_terminal()
@@ -182,7 +182,6 @@ class CompletionEndpoint:
             terminal = None
         finally:
             intake.pending.close(exchange.mailbox)
-        mailbox = exchange.mailbox
         if mailbox.is_client_gone:
             return None
         if terminal is None or mailbox.is_abandoned:
@@ -201,8 +200,12 @@ class CompletionEndpoint:
 class _ReplyWriter:
     """One answer on its way to one client."""
 
-    def __init__(self, intake: Intake, taken: ValidatedRequest, mailbox: Mailbox) -> None:
+    def __init__(
+        self, intake: Intake, operation: Operation, taken: ValidatedRequest, mailbox: Mailbox
+    ) -> None:
         self.mailbox = mailbox
+        self._surface = operation.surface
+        self._format = BINDINGS[operation.name].format(taken.parsed)
         self.asked: Asked | None = None
         """What was asked, where the gate is to learn how it was answered."""
         self._intake = intake
@@ -212,10 +215,11 @@ class _ReplyWriter:
     async def relay(self, send: Send, more: Headers) -> None:
         """Relay the answer; when that stops before its end, whoever stopped it, cancel what nobody
         waits for."""
-        mailbox, order = self.mailbox, self._taken.order
+        mailbox = self.mailbox
         try:
-            if order.call.stream:
-                await StreamAnswer(mailbox, order.dialect, send, more).relay(self._settle)
+            if self._taken.parsed.call.stream:
+                answer = StreamAnswer(mailbox, self._format, self._surface, send, more)
+                await answer.relay(self._settle)
             else:
                 terminal = await mailbox.take_terminal()
                 if terminal is not None:
@@ -227,10 +231,10 @@ class _ReplyWriter:
     async def write(self, terminal: Terminal, send: Send, more: Headers) -> None:
         """Write an answer that is not streamed."""
         await self._settle(terminal)
-        dialect, headers = self._taken.order.dialect, [*terminal_headers(terminal), *more]
-        body = refusal_of(terminal) or dialect.body(terminal)
+        headers = [*terminal_headers(terminal), *more]
+        body = refusal_of(terminal) or self._format.body(terminal)
         if isinstance(body, Refusal):
-            await refuse(send, body, dialect.surface, self.mailbox.request_id, headers)
+            await refuse(send, body, self._surface, self.mailbox.request_id, headers)
         else:
             await respond(send, terminal.http_status, b"application/json", body, headers)
 
@@ -249,7 +253,7 @@ class _ReplyWriter:
 
     def _teach_gate(self, asked: Asked, refusal: Refusal | None) -> None:
         caller, config = self._taken.caller, self._intake.config.snapshot
-        self._intake.gate.note(caller, config, self._taken.order.model, asked, refusal)
+        self._intake.gate.note(caller, config, self._taken.parsed.model, asked, refusal)
 
     def _cancel(self) -> None:
         awaited = self.mailbox.awaited
@@ -266,7 +270,7 @@ def _awaited(
         taken.caller.org,
         standing.request_id,
         standing.deadline_ms,
-        taken.order.call.stream,
+        taken.parsed.call.stream,
         incarnation_ms,
     )
 

@@ -14,7 +14,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from ingress.apis.orders import job_order
 from ingress.auth.api_key import Caller
 from ingress.http.paths import job_path
 from ingress.http.refusals import Headers, Refusal
@@ -28,8 +27,8 @@ from schemas.errors import ErrorCode
 from schemas.ids import uuid7_time_ms
 from schemas.ledger import documents
 from schemas.ledger.errors import LedgerUnavailable
+from schemas.operations import JOBS
 
-ROUTE: Final = "jobs"
 _RETRY_AFTER: Final = b"2"
 _LIMIT_DEFAULT: Final = 20
 _LIMIT_MAX: Final = 100
@@ -61,13 +60,13 @@ class JobSubmission:
         else:
             refusal = await self._take_and_submit(state, entered, receive, send)
         if refusal is not None:
-            await refuse(send, refusal, "native", state["request_id"], limit_headers(refusal))
+            await refuse(send, refusal, JOBS.surface, state["request_id"], limit_headers(refusal))
 
     async def _take_and_submit(
         self, state: dict[str, Any], entered: Entered, receive: Receive, send: Send
     ) -> Refusal | None:
         try:
-            taken = await validate(self._intake, ROUTE, job_order, entered, receive)
+            taken = await validate(self._intake, JOBS, entered, receive)
             if isinstance(taken, ValidatedRequest):
                 return await self._submit(state, taken, send)
         finally:
@@ -85,7 +84,7 @@ class JobSubmission:
         if isinstance(standing, Refusal):
             return standing
         state["request_id"] = standing.request_id
-        facts = JobFacts(taken.order.model, standing.deadline_ms)
+        facts = JobFacts(taken.parsed.model, standing.deadline_ms)
         if isinstance(standing, Existing):
             replayed = [(b"idempotent-replayed", b"true")]
             await respond_queued(send, standing.request_id, facts, replayed)
@@ -93,7 +92,7 @@ class JobSubmission:
         now_ms = self._intake.clock.now_ms()
         taken = replace(taken, deadline_ms=standing.deadline_ms, received_at_ms=now_ms)
         way = Way(reply_to=None, keep_result=True)
-        event, headers = event_of(self._intake, ROUTE, standing.request_id, taken, way)
+        event, headers = event_of(self._intake, JOBS.name, standing.request_id, taken, way)
         refusal = await self._intake.publisher.place_job(event, headers)
         if refusal is None:
             await respond_queued(send, standing.request_id, facts, [])

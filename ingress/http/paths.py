@@ -1,46 +1,65 @@
-"""The paths of the public API: which surface each belongs to, and its name in metrics. Pure."""
+"""The paths of the public API: which surface each belongs to, and its name in metrics. Pure.
+
+Those of operations follow from their table; the others stand here.
+"""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
-from ingress.http.refusals import Surface
+from schemas.operations import JOBS, OPERATIONS, Surface
 
-CHAT_COMPLETIONS: Final = "/v1/chat/completions"
-INFERENCE: Final = "/v1/inference"
-JOBS: Final = "/v1/jobs"
 MODELS: Final = "/v1/models"
 HEALTHZ: Final = "/v1/status/healthz"
 READYZ: Final = "/v1/status/readyz"
 STARTUPZ: Final = "/v1/status/startupz"
 METRICS: Final = "/metrics"
 
-_NATIVE: Final = (INFERENCE, "/v1/status", JOBS)
-_ROUTES: Final = {
-    CHAT_COMPLETIONS: "chat.completions",
-    INFERENCE: "inference",
-    JOBS: "jobs",
-    MODELS: "models",
-    HEALTHZ: "status",
-    READYZ: "status",
-    STARTUPZ: "status",
-    METRICS: "metrics",
+_SEGMENTS: Final = 3
+"""Of a path that others stand below, such as that of a job: the empty one, the version, the name."""
+
+
+class _Place(NamedTuple):
+    """What is known of a path."""
+
+    route: str
+    surface: Surface
+
+
+_STATUS: Final = _Place("status", "native")
+_ELSEWHERE: Final = _Place("other", "openai")
+_PLACES: Final = {
+    **{row.path: _Place(row.name, row.surface) for row in OPERATIONS.values()},
+    MODELS: _Place("models", "openai"),
+    HEALTHZ: _STATUS,
+    READYZ: _STATUS,
+    STARTUPZ: _STATUS,
+    METRICS: _Place("metrics", "openai"),
+}
+_PARENTS: Final = {
+    **{path: place for path, place in _PLACES.items() if path.count("/") == _SEGMENTS - 1},
+    "/v1/status": _Place("other", "native"),
 }
 
 
 def route_of(path: str) -> str:
     """The route's name, from a bounded set."""
-    for parent in (MODELS, JOBS):
-        if path.startswith(f"{parent}/"):
-            return _ROUTES[parent]
-    return _ROUTES.get(path, "other")
+    return _place(path).route
 
 
 def surface_of(path: str) -> Surface:
-    """How errors are written under a path."""
-    return "native" if path.startswith(_NATIVE) else "openai"
+    """How errors are written under a path, with a query or without."""
+    return _place(path.partition("?")[0]).surface
+
+
+def _place(path: str) -> _Place:
+    known = _PLACES.get(path)
+    if known is None:
+        parent = "/".join(path.split("/", _SEGMENTS)[:_SEGMENTS])
+        known = _PARENTS.get(parent, _ELSEWHERE)
+    return known
 
 
 def job_path(job_id: str) -> str:
     """Where a job is found."""
-    return f"{JOBS}/{job_id}"
+    return f"{JOBS.path}/{job_id}"

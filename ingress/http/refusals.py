@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, TypeAlias, assert_never
 
 import msgspec
 
@@ -16,8 +16,7 @@ from schemas.errors import ERRORS, ErrorCode
 from schemas.events import Denial
 from schemas.ledger import answers
 from schemas.money import usd
-
-Surface: TypeAlias = Literal["openai", "native"]
+from schemas.operations import Surface
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 
@@ -91,16 +90,31 @@ def retry_headers(refusal: Refusal) -> Headers:
 
 def refusal_body(refusal: Refusal, surface: Surface, request_id: str) -> tuple[bytes, bytes]:
     """Content type and body."""
-    is_denial = refusal.denial is not None and refusal.code in _LIMIT_CODES
-    if surface == "openai":
-        fields: dict[str, Any] = {"error": error_object(refusal)}
-        if is_denial:
-            fields |= denial_fields(refusal)
-        return b"application/json", msgspec.json.encode(fields)
-    if is_denial:
+    match surface:
+        case "openai":
+            return _openai_body(refusal)
+        case "native":
+            return _native_body(refusal, request_id)
+        case _:
+            assert_never(surface)
+
+
+def _openai_body(refusal: Refusal) -> tuple[bytes, bytes]:
+    fields: dict[str, Any] = {"error": error_object(refusal)}
+    if _is_by_limit(refusal):
+        fields |= denial_fields(refusal)
+    return b"application/json", msgspec.json.encode(fields)
+
+
+def _native_body(refusal: Refusal, request_id: str) -> tuple[bytes, bytes]:
+    if _is_by_limit(refusal):
         fields = {"error": refusal.message, **denial_fields(refusal)}
         return b"application/json", msgspec.json.encode(fields)
     return b"application/problem+json", msgspec.json.encode(_problem(refusal, request_id))
+
+
+def _is_by_limit(refusal: Refusal) -> bool:
+    return refusal.denial is not None and refusal.code in _LIMIT_CODES
 
 
 def error_object(refusal: Refusal) -> dict[str, Any]:

@@ -12,8 +12,9 @@ from starlette.types import Receive, Send
 
 from ingress.http.answer_headers import rate_headers, rate_states
 from ingress.http.paths import surface_of
-from ingress.http.refusals import Headers, Refusal, Surface, refusal_body, retry_headers
+from ingress.http.refusals import Headers, Refusal, refusal_body, retry_headers
 from schemas.errors import ErrorCode
+from schemas.operations import Surface
 
 _BODY_WITHIN_S: Final = 30.0
 _BODY_BEGUN_WITHIN_S: Final = 5.0

@@ -12,12 +12,13 @@ from typing import Final, TypeAlias
 
 from starlette.types import Send
 
-from ingress.apis.dialects import PING, Dialect, error_event
+from ingress.apis.answer_format import PING, AnswerFormat, error_event
 from ingress.http.answer_headers import rate_headers, rate_states, refusal_of, terminal_headers
 from ingress.http.refusals import Headers
 from ingress.http.responses import refuse
 from ingress.replies.mailbox import Content, Mailbox
 from schemas.frames import Chunk, Started, Terminal
+from schemas.operations import Surface
 
 BeforeEnd: TypeAlias = Callable[[Terminal], Awaitable[None]]
 """What is to be done before a client hears of the end."""
@@ -32,9 +33,17 @@ _EVENT_STREAM: Final[Headers] = [
 class StreamAnswer:
     """One streamed answer."""
 
-    def __init__(self, mailbox: Mailbox, dialect: Dialect, send: Send, more: Headers) -> None:
+    def __init__(
+        self,
+        mailbox: Mailbox,
+        answer_format: AnswerFormat,
+        surface: Surface,
+        send: Send,
+        more: Headers,
+    ) -> None:
         self._mailbox = mailbox
-        self._dialect = dialect
+        self._format = answer_format
+        self._surface = surface
         self._send = send
         self._more = more
         self._has_headers = False
@@ -57,17 +66,17 @@ class StreamAnswer:
 
     async def _relay(self, contents: list[Content], terminal: Terminal | None) -> None:
         """Everything that has arrived leaves as one piece."""
-        events = [self._dialect.events(c.body) for c in contents if isinstance(c, Chunk)]
+        events = [self._format.events(c.body) for c in contents if isinstance(c, Chunk)]
         refusal = refusal_of(terminal) if terminal is not None else None
         if refusal is not None and terminal is not None:
             if not self._has_headers and not events:
                 headers = [*terminal_headers(terminal), *self._more]
                 request_id = self._mailbox.request_id
-                await refuse(self._send, refusal, self._dialect.surface, request_id, headers)
+                await refuse(self._send, refusal, self._surface, request_id, headers)
                 return
             events.append(error_event(refusal))
         elif terminal is not None:
-            events.append(self._dialect.last_events(terminal))
+            events.append(self._format.last_events(terminal))
         await self._write(b"".join(events), _start_headers(contents), is_last=terminal is not None)
 
     async def _write(

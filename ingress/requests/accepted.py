@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from ingress.apis.orders import ParsedRequest
+from ingress.apis.parsed_request import ParsedRequest
 from ingress.auth.api_key import Caller
 from schemas.events import RequestAccepted
 
@@ -30,8 +30,8 @@ class Reception:
     keep_result: bool
 
 
-def accept(order: ParsedRequest, caller: Caller, reception: Reception) -> RequestAccepted:
-    """The event of an order."""
+def accept(parsed: ParsedRequest, caller: Caller, reception: Reception) -> RequestAccepted:
+    """The event of an parsed."""
     return RequestAccepted(
         request_id=reception.request_id,
         org=caller.org,
@@ -39,12 +39,12 @@ def accept(order: ParsedRequest, caller: Caller, reception: Reception) -> Reques
         key_id=caller.key_id,
         user=caller.user,
         route=reception.route,
-        model=order.model,
-        stream=order.call.stream,
-        include_usage=order.call.include_usage,
-        payload=order.call.payload,
-        input_tokens_bound=order.call.input_tokens_bound,
-        output_tokens_bound=order.call.output_tokens_bound,
+        model=parsed.model,
+        stream=parsed.call.stream,
+        include_usage=parsed.call.include_usage,
+        payload=parsed.call.payload,
+        input_tokens_bound=parsed.call.input_tokens_bound,
+        output_tokens_bound=parsed.call.output_tokens_bound,
         accepted_at_ms=reception.accepted_at_ms,
         deadline_ms=reception.deadline_ms,
         produce_by_ms=reception.accepted_at_ms + PRODUCE_WITHIN_MS,

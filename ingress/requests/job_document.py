@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ingress.apis.dialects import usage_object
+from ingress.apis.answer_format import usage_object
 from ingress.http.answer_headers import cost_usd, refusal_of
 from ingress.http.refusals import Refusal, denial_fields
 from ingress.requests.lookup import Ended, NeverRan, Open

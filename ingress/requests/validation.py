@@ -1,4 +1,4 @@
-"""Takes requests in: who calls, what is ordered, within which time, under which key.
+"""Takes requests in: who calls, what is asked for, within which time, under which key.
 
 Everything is checked before anything is sent anywhere; a refusal leaves no trace in log or ledger.
 """
@@ -12,7 +12,8 @@ from typing import Final
 
 from starlette.types import Receive
 
-from ingress.apis.orders import ParsedRequest, RequestParser
+from ingress.apis.bindings import parse_body
+from ingress.apis.parsed_request import ParsedRequest
 from ingress.auth.api_key import Caller
 from ingress.gatekeeper.body_budget import BodyHold
 from ingress.gatekeeper.final_verdicts import Asked
@@ -32,6 +33,7 @@ from ingress.requests.intake import Entered, Intake
 from ingress.requests.publisher import PAYLOAD_BYTES_MAX
 from schemas.errors import ErrorCode
 from schemas.events import RequestAccepted
+from schemas.operations import Operation
 from schemas.outgoing import Headers, accepted_headers
 
 _SCOUT_LOOK_S: Final = 0.02
@@ -42,7 +44,7 @@ class ValidatedRequest:
     """A request that passed all checks of ingress."""
 
     caller: Caller
-    order: ParsedRequest
+    parsed: ParsedRequest
     received_at_ms: int
     deadline_ms: int
     traceparent: bytes | None
@@ -52,17 +54,17 @@ class ValidatedRequest:
 
     def without_payload(self) -> ValidatedRequest:
         """The same, once its body is in the log: whoever waits for an answer holds none."""
-        call = replace(self.order.call, payload=b"")
-        return replace(self, order=replace(self.order, call=call))
+        call = replace(self.parsed.call, payload=b"")
+        return replace(self, parsed=replace(self.parsed, call=call))
 
     @property
     def is_background(self) -> bool:
         """Whether it runs as a job, whose client does not wait for its answer."""
-        return self.preference.respond_async and not self.order.call.stream
+        return self.preference.respond_async and not self.parsed.call.stream
 
 
 async def validate(
-    intake: Intake, route: str, read_order: RequestParser, entered: Entered, receive: Receive
+    intake: Intake, operation: Operation, entered: Entered, receive: Receive
 ) -> ValidatedRequest | Refusal | None:
     """Check a request; ``None`` when its client left meanwhile."""
     headers, caller = entered.headers, entered.caller
@@ -89,21 +91,21 @@ async def validate(
     fields = read_object(body)
     if isinstance(fields, Refusal):
         return fields
-    order = read_order(fields, intake.config.snapshot, caller)
-    if isinstance(order, Refusal):
-        return order
-    if len(order.call.payload) > PAYLOAD_BYTES_MAX:
+    parsed = parse_body(operation, fields, intake.config.snapshot, caller)
+    if isinstance(parsed, Refusal):
+        return parsed
+    if len(parsed.call.payload) > PAYLOAD_BYTES_MAX:
         return Refusal(ErrorCode.BODY_TOO_LARGE, "The body is too large when written out.")
     # Time runs from here, because a body may take longer to arrive than the log may take to ack.
     now_ms = intake.clock.now_ms()
-    name = key or order.client_key
+    name = key or parsed.client_key
     return ValidatedRequest(
         caller=caller,
-        order=order,
+        parsed=parsed,
         received_at_ms=now_ms,
-        deadline_ms=now_ms + (order.ttl_ms or timeout_ms),
+        deadline_ms=now_ms + (parsed.ttl_ms or timeout_ms),
         traceparent=traceparent_of(headers),
-        key=None if name is None else idempotency_key(name, caller.org, route, fields),
+        key=None if name is None else idempotency_key(name, caller.org, operation.name, fields),
         preference=preference_of(headers),
         room=room,
     )
@@ -140,13 +142,13 @@ def event_of(
         idempotency_hash=taken.key.key_hash if taken.key is not None else None,
         keep_result=way.keep_result,
     )
-    accepted = accept(taken.order, taken.caller, reception)
+    accepted = accept(taken.parsed, taken.caller, reception)
     return accepted, accepted_headers(accepted, taken.traceparent)
 
 
 def asked_of(intake: Intake, taken: ValidatedRequest) -> Asked:
     """What the request asks of the ledger, as the configuration stands."""
-    call, offset = taken.order.call, intake.config.snapshot.offset
+    call, offset = taken.parsed.call, intake.config.snapshot.offset
     bounds = call.input_tokens_bound, call.output_tokens_bound
     return Asked(*bounds, config_offset=offset, received_at_ms=taken.received_at_ms)
 
@@ -155,7 +157,7 @@ async def refuse_before_log(
     intake: Intake, taken: ValidatedRequest, request_id: str, *, is_background: bool
 ) -> Refusal | None:
     """What stands against a request that is to be produced; its key is free again then."""
-    caller, model, asked = taken.caller, taken.order.model, asked_of(intake, taken)
+    caller, model, asked = taken.caller, taken.parsed.model, asked_of(intake, taken)
     while intake.gate.must_wait(caller, intake.config.snapshot, model, asked):
         await asyncio.sleep(_SCOUT_LOOK_S)
         asked = asked_of(intake, taken)

@@ -1,4 +1,4 @@
-"""Decides how the native inference route maps to a chat completion; drops no field silently."""
+"""Decides how the native inference route maps to a chat completion and back; drops no field silently. Pure."""
 
 from __future__ import annotations
 
@@ -6,8 +6,16 @@ import uuid
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+import msgspec
+
+from ingress.apis.answer_format import DONE, AnswerFormat, data_event, usage_object
+from ingress.apis.openai import chat
+from ingress.apis.parsed_request import Fields, ParsedRequest, invalid
+from ingress.auth.api_key import Caller
 from ingress.http.refusals import Refusal
+from schemas.config_state import Snapshot
 from schemas.errors import ErrorCode
+from schemas.frames import Terminal
 
 _KNOWN: Final = frozenset({"request_id", "model", "payload", "parameters", "stream"})
 _RESERVED: Final = ("model", "messages", "stream", "stream_options", "n")
@@ -21,14 +29,84 @@ class InferenceRequest:
     chat: dict[str, Any]
 
 
+def parse(fields: Fields, snapshot: Snapshot, caller: Caller) -> ParsedRequest | Refusal:
+    """The chat completion that a native body stands for, under its client's id."""
+    request = read_inference(fields)
+    if isinstance(request, Refusal):
+        return request
+    parsed = chat.parse(request.chat, snapshot, caller)
+    if isinstance(parsed, Refusal):
+        return in_native_terms(parsed)
+    return replace(parsed, client_key=request.client_request_id)
+
+
+def format_answer(parsed: ParsedRequest) -> AnswerFormat:
+    """The text alone, under the client's id."""
+    assert parsed.client_key is not None
+    return InferenceFormat(parsed.client_key, parsed.model)
+
+
+class _Delta(msgspec.Struct, frozen=True):
+    content: str | None = None
+
+
+class _Choice(msgspec.Struct, frozen=True):
+    message: _Delta = _Delta()
+    delta: _Delta = _Delta()
+
+
+class _Completion(msgspec.Struct, frozen=True):
+    choices: tuple[_Choice, ...] = ()
+
+
+_COMPLETION: Final = msgspec.json.Decoder(_Completion)
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceFormat:
+    """The text of a completion, whose client knows the request by an id of its own."""
+
+    client_request_id: str
+    model: str
+
+    def body(self, terminal: Terminal) -> bytes | Refusal:
+        """The first choice's text, with usage; 502 when the backend's body is no completion."""
+        try:
+            output = _COMPLETION.decode(terminal.body).choices[0].message.content
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, IndexError):
+            return Refusal(ErrorCode.UPSTREAM_ERROR, "The backend's answer is not a completion.")
+        return msgspec.json.encode({**self._summary(terminal), "output": output or ""})
+
+    def events(self, chunks: bytes) -> bytes:
+        """One event for each piece of text."""
+        return b"".join(
+            data_event({"request_id": self.client_request_id, "delta": text})
+            for event in chunks.split(b"\n\n")
+            if (text := _text_of(event))
+        )
+
+    def last_events(self, terminal: Terminal) -> bytes:
+        """The summary, and the end mark."""
+        return data_event(self._summary(terminal)) + DONE
+
+    def _summary(self, terminal: Terminal) -> dict[str, Any]:
+        return {
+            "request_id": self.client_request_id,
+            "model": self.model,
+            "usage": usage_object(terminal.usage),
+            "backend": terminal.backend,
+            "latency_ms": terminal.latency_ms,
+        }
+
+
 def read_inference(fields: dict[str, Any]) -> InferenceRequest | Refusal:
     """The request in ``fields``, or the first field that is wrong."""
     unknown = sorted(fields.keys() - _KNOWN)
     if unknown:
-        return _invalid(unknown[0][:64], "is not a field of this route")
+        return invalid(unknown[0][:64], "is not a field of this route")
     request_id = fields.get("request_id")
     if not isinstance(request_id, str) or not _is_uuid(request_id):
-        return _invalid("request_id", "must be a UUID")
+        return invalid("request_id", "must be a UUID")
     messages = read_messages(fields.get("payload"))
     if isinstance(messages, Refusal):
         return messages
@@ -46,7 +124,7 @@ def read_messages(payload: Any) -> list[Any] | Refusal:
     if isinstance(payload, str) and payload:
         return [{"role": "user", "content": payload}]
     if not isinstance(payload, list) or not payload:
-        return _invalid("payload", "must be a non-empty string or list of messages")
+        return invalid("payload", "must be a non-empty string or list of messages")
     return payload
 
 
@@ -56,10 +134,10 @@ def read_parameters(fields: dict[str, Any]) -> dict[str, Any] | Refusal:
     if parameters is None:
         return {}
     if not isinstance(parameters, dict):
-        return _invalid("parameters", "must be an object")
+        return invalid("parameters", "must be an object")
     for name in _RESERVED:
         if name in parameters:
-            return _invalid(f"parameters.{name}", "is not allowed here")
+            return invalid(f"parameters.{name}", "is not allowed here")
     return parameters
 
 
@@ -75,13 +153,20 @@ def in_native_terms(refusal: Refusal) -> Refusal:
     return replace(refusal, param=native, message=refusal.message.replace(name, native, 1))
 
 
-def _invalid(field: str, what: str) -> Refusal:
-    return Refusal(ErrorCode.INVALID_REQUEST, f"{field} {what}.", param=field)
-
-
 def _is_uuid(text: str) -> bool:
     """The canonical form only; ``uuid.UUID`` also reads braces, URNs and missing hyphens."""
     try:
         return str(uuid.UUID(text)) == text.lower()
     except ValueError:
         return False
+
+
+def _text_of(event: bytes) -> str | None:
+    """The first choice's text in an event; ``None`` for comments, usage and foreign events."""
+    if not event.startswith(b"data:"):
+        return None
+    try:
+        choices = _COMPLETION.decode(event[5:].strip()).choices
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return choices[0].delta.content if choices else None

@@ -7,14 +7,17 @@ are not named here pass through.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 
+from ingress.apis.answer_format import RELAYED, AnswerFormat
+from ingress.apis.catalogue import asked_model
+from ingress.apis.parsed_request import Call, Fields, ParsedRequest, invalid
+from ingress.auth.api_key import Caller
 from ingress.http.refusals import Refusal
+from schemas.config_state import Snapshot
 from schemas.entities import Model
-from schemas.errors import ErrorCode
 
 MESSAGES_MAX: Final = 2_048
 CHOICES_MAX: Final = 8
@@ -28,27 +31,19 @@ _IMAGE_PARTS: Final = frozenset({"image_url", "input_image"})
 _BOUNDED_PARTS: Final = _TEXT_PARTS | _IMAGE_PARTS
 _OUTPUT_FIELDS: Final = ("max_completion_tokens", "max_tokens")
 
-Fields = dict[str, Any]
+
+def parse(fields: Fields, snapshot: Snapshot, caller: Caller) -> ParsedRequest | Refusal:
+    """The chat completion that a body asks for."""
+    model = asked_model(fields, snapshot, caller)
+    if isinstance(model, Refusal):
+        return model
+    call = read_call(fields, model)
+    return call if isinstance(call, Refusal) else ParsedRequest(fields["model"], call)
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A chat completion, ready for a backend. Once it is in the log its payload is let go."""
-
-    payload: bytes
-    stream: bool
-    include_usage: bool
-    """Whether the client asked for the usage chunk of its stream."""
-    input_tokens_bound: int
-    output_tokens_bound: int
-
-
-def model_name(fields: Fields) -> str | Refusal:
-    """The model asked for."""
-    name = fields.get("model")
-    if not isinstance(name, str) or not name:
-        return _invalid("model", "must be a non-empty string")
-    return name
+def format_answer(_: ParsedRequest) -> AnswerFormat:
+    """Verbatim."""
+    return RELAYED
 
 
 def read_call(fields: Fields, model: Model) -> Call | Refusal:
@@ -60,7 +55,7 @@ def read_call(fields: Fields, model: Model) -> Call | Refusal:
         return refusal
     images = _count_images(fields["messages"])
     if images and model.image_tokens is None:
-        return _invalid("messages", "contains images, whose tokens this model does not bound")
+        return invalid("messages", "contains images, whose tokens this model does not bound")
     body, per_choice = _bounded_output(fields, model)
     stream = fields.get("stream") is True
     options = fields.get("stream_options") or {}
@@ -80,39 +75,35 @@ def read_call(fields: Fields, model: Model) -> Call | Refusal:
     )
 
 
-def _invalid(field: str, what: str) -> Refusal:
-    return Refusal(ErrorCode.INVALID_REQUEST, f"{field} {what}.", param=field)
-
-
 def _refuse_fields(fields: Fields) -> Refusal | None:
     """The first field of a wrong type or range; null counts as absent, as SDKs send it so."""
     messages = fields.get("messages")
     if not isinstance(messages, list) or not 1 <= len(messages) <= MESSAGES_MAX:
-        return _invalid("messages", f"must be a list of 1 to {MESSAGES_MAX} messages")
+        return invalid("messages", f"must be a list of 1 to {MESSAGES_MAX} messages")
     if not _is_integer_or_none(fields.get("n"), CHOICES_MAX):
-        return _invalid("n", f"must be an integer from 1 to {CHOICES_MAX}")
+        return invalid("n", f"must be an integer from 1 to {CHOICES_MAX}")
     for name in _OUTPUT_FIELDS:
         if not _is_integer_or_none(fields.get(name), OUTPUT_TOKENS_MAX):
-            return _invalid(name, f"must be an integer from 1 to {OUTPUT_TOKENS_MAX}")
+            return invalid(name, f"must be an integer from 1 to {OUTPUT_TOKENS_MAX}")
     for name in ("tools", "functions"):
         if not isinstance(fields.get(name), list | None):
-            return _invalid(name, "must be a list")
+            return invalid(name, "must be a list")
     return None
 
 
 def _refuse_stream(fields: Fields) -> Refusal | None:
     """Options of a stream, as OpenAI takes them: only together with ``stream``."""
     if not isinstance(fields.get("stream"), bool | None):
-        return _invalid("stream", "must be true or false")
+        return invalid("stream", "must be true or false")
     options = fields.get("stream_options")
     if options is None:
         return None
     if not isinstance(options, dict):
-        return _invalid("stream_options", "must be an object")
+        return invalid("stream_options", "must be an object")
     if fields.get("stream") is not True:
-        return _invalid("stream_options", "may only be given when stream is true")
+        return invalid("stream_options", "may only be given when stream is true")
     if not isinstance(options.get("include_usage"), bool | None):
-        return _invalid("stream_options.include_usage", "must be true or false")
+        return invalid("stream_options.include_usage", "must be true or false")
     return None
 
 
@@ -124,14 +115,14 @@ def _refuse_messages(messages: list[Any]) -> Refusal | None:
     for index, message in enumerate(messages):
         where = f"messages[{index}]"
         if not isinstance(message, dict):
-            return _invalid(where, "must be an object")
+            return invalid(where, "must be an object")
         if not isinstance(message.get("role"), str):
-            return _invalid(f"{where}.role", "must be a string")
+            return invalid(f"{where}.role", "must be a string")
         if message.get("audio") is not None:
-            return _invalid(f"{where}.audio", "is not supported: its tokens have no bound")
+            return invalid(f"{where}.audio", "is not supported: its tokens have no bound")
         content = message.get("content")
         if not isinstance(content, str | list | None):
-            return _invalid(f"{where}.content", "must be a string or a list of parts")
+            return invalid(f"{where}.content", "must be a string or a list of parts")
         refusal = _refuse_parts(f"{where}.content", content) if isinstance(content, list) else None
         if refusal is not None:
             return refusal
@@ -141,10 +132,10 @@ def _refuse_messages(messages: list[Any]) -> Refusal | None:
 def _refuse_parts(where: str, parts: list[Any]) -> Refusal | None:
     for index, part in enumerate(parts):
         if not isinstance(part, dict):
-            return _invalid(f"{where}[{index}]", "must be an object")
+            return invalid(f"{where}[{index}]", "must be an object")
         kind = part.get("type")
         if not isinstance(kind, str) or kind not in _BOUNDED_PARTS:
-            return _invalid(
+            return invalid(
                 f"{where}[{index}].type", "must be text or image_url: other parts have no bound"
             )
     return None

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from ingress.apis.dialects import ChatDialect
+from ingress.apis.answer_format import RELAYED
 from ingress.http.answer_headers import (
     go_duration,
     rate_headers,
@@ -92,7 +92,7 @@ def test_a_stream_ends_with_its_cost_and_the_end_mark() -> None:
     """The cost is a comment, so clients that parse data lines skip it."""
     terminal = Terminal(200, usage=Usage(1, 1, 12_000, estimated=False))
 
-    assert ChatDialect().last_events(terminal) == (
+    assert RELAYED.last_events(terminal) == (
         b": x-tallygate-cost-usd 0.000012000\n\ndata: [DONE]\n\n"
     )
 

@@ -9,16 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ingress.apis.catalogue import asked_model
 from ingress.apis.openai.chat import (
     CHOICES_MAX,
     MESSAGES_MAX,
     OUTPUT_TOKENS_MAX,
-    Call,
-    model_name,
     read_call,
 )
+from ingress.apis.parsed_request import Call
+from ingress.auth.api_key import Caller
 from ingress.http.refusals import Refusal
 from schemas.entities import Model, Target
+from tests.unit.ingress.configuration import snapshot
 
 MODEL = Model(backends=(Target(backend="b"),), default_max_output_tokens=100)
 CAPPED = Model(backends=(Target(backend="b"),), max_output_tokens=50, image_tokens=1_000)
@@ -96,7 +98,7 @@ def test_a_wrong_field_is_named(fields: dict[str, Any], param: str) -> None:
 @pytest.mark.parametrize("name", [None, "", 5, ["m"]])
 def test_a_model_must_be_named(name: object) -> None:
     """By a non-empty string."""
-    refusal = model_name({"model": name})
+    refusal = asked_model({"model": name}, snapshot(), Caller("k", "acme", None, None, None))
 
     assert isinstance(refusal, Refusal)
     assert refusal.param == "model"

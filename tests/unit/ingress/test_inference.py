@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from ingress.apis.dialects import DONE, InferenceDialect
-from ingress.apis.orders import ParsedRequest, inference_order
+from ingress.apis.answer_format import DONE
+from ingress.apis.native.inference import InferenceFormat, parse
+from ingress.apis.parsed_request import ParsedRequest
 from ingress.auth.api_key import Caller
 from ingress.http.refusals import Refusal
 from schemas.frames import Terminal, Usage
@@ -16,12 +17,12 @@ from tests.unit.ingress.configuration import snapshot
 
 CLIENT_ID = "7f2c1c9e-2f5e-4f0e-9a57-0a3d2c1b4e5f"
 CALLER = Caller("k", "acme", None, None, None)
-DIALECT = InferenceDialect(CLIENT_ID, "echo")
+FORMAT = InferenceFormat(CLIENT_ID, "echo")
 
 
-def _order(**fields: Any) -> ParsedRequest | Refusal:
+def _parsed(**fields: Any) -> ParsedRequest | Refusal:
     whole = {"request_id": CLIENT_ID, "model": "echo", "payload": "hi", **fields}
-    return inference_order(whole, snapshot(), CALLER)
+    return parse(whole, snapshot(), CALLER)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +51,7 @@ def test_a_wrong_field_is_named_as_the_client_wrote_it(
     fields: dict[str, Any], status: int, param: str
 ) -> None:
     """Errors speak of payload and parameters, not of the chat completion behind them."""
-    refusal = _order(**fields)
+    refusal = _parsed(**fields)
 
     assert isinstance(refusal, Refusal)
     assert (refusal.status, refusal.param) == (status, param)
@@ -59,13 +60,13 @@ def test_a_wrong_field_is_named_as_the_client_wrote_it(
 
 def test_text_becomes_one_user_message() -> None:
     """Parameters are merged beside it."""
-    order = _order(parameters={"max_tokens": 5, "temperature": 0.5}, stream=True)
+    parsed = _parsed(parameters={"max_tokens": 5, "temperature": 0.5}, stream=True)
 
-    assert isinstance(order, ParsedRequest)
-    body = json.loads(order.call.payload)
+    assert isinstance(parsed, ParsedRequest)
+    body = json.loads(parsed.call.payload)
     assert body["messages"] == [{"role": "user", "content": "hi"}]
     assert (body["max_tokens"], body["temperature"], body["stream"]) == (5, 0.5, True)
-    assert order.call.stream
+    assert parsed.call.stream
 
 
 def test_an_answer_has_the_native_shape() -> None:
@@ -79,7 +80,7 @@ def test_an_answer_has_the_native_shape() -> None:
         usage=Usage(3, 4, None, estimated=False),
     )
 
-    body = DIALECT.body(terminal)
+    body = FORMAT.body(terminal)
 
     assert isinstance(body, bytes)
     assert json.loads(body) == {
@@ -95,7 +96,7 @@ def test_an_answer_has_the_native_shape() -> None:
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"choices": 5}', b"\xff"])
 def test_a_backend_that_answers_nonsense_is_an_upstream_error(body: bytes) -> None:
     """502, not an exception."""
-    refusal = DIALECT.body(Terminal(http_status=200, body=body))
+    refusal = FORMAT.body(Terminal(http_status=200, body=body))
 
     assert isinstance(refusal, Refusal)
     assert refusal.status == 502
@@ -111,10 +112,10 @@ def test_a_stream_is_translated_event_by_event() -> None:
         b'data: {"choices": [], "usage": {"prompt_tokens": 1}}\n\n'
     )
 
-    events = DIALECT.events(chunks).split(b"\n\n")
+    events = FORMAT.events(chunks).split(b"\n\n")
 
     assert [json.loads(e.removeprefix(b"data: ")) for e in events if e] == [
         {"request_id": CLIENT_ID, "delta": "he"},
         {"request_id": CLIENT_ID, "delta": "llo"},
     ]
-    assert DIALECT.last_events(Terminal(http_status=200)).endswith(DONE)
+    assert FORMAT.last_events(Terminal(http_status=200)).endswith(DONE)

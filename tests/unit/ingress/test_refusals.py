@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from ingress.http.refusals import Refusal, Surface, refusal_body, retry_headers
+from ingress.http.refusals import Refusal, refusal_body, retry_headers
 from schemas.errors import ERRORS, ErrorCode
 from schemas.events import Denial
+from schemas.operations import Surface
 
 REQUEST_ID = "018bcfe5-6800-7000-8000-000000000000"
 BUDGET = Denial(

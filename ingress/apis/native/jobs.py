@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from ingress.apis.answer_format import RELAYED, AnswerFormat
 from ingress.apis.native.inference import read_messages, read_parameters
+from ingress.apis.openai import chat
+from ingress.apis.parsed_request import Fields, ParsedRequest, invalid
+from ingress.auth.api_key import Caller
 from ingress.http.refusals import Refusal
-from schemas.errors import ErrorCode
+from schemas.config_state import Snapshot
 
 TTL_S_MAX: Final = 600
 """A hold lives for eleven minutes at most."""
@@ -24,27 +28,35 @@ class JobRequest:
     ttl_ms: int
 
 
+def parse(fields: Fields, snapshot: Snapshot, caller: Caller) -> ParsedRequest | Refusal:
+    """The chat completion that a job stands for, with the time that its body gives it."""
+    job = read_job(fields)
+    if isinstance(job, Refusal):
+        return job
+    parsed = chat.parse(job.chat, snapshot, caller)
+    return parsed if isinstance(parsed, Refusal) else replace(parsed, ttl_ms=job.ttl_ms)
+
+
+def format_answer(_: ParsedRequest) -> AnswerFormat:
+    """What a job's document shows of it: the backend's own body."""
+    return RELAYED
+
+
 def read_job(fields: dict[str, Any]) -> JobRequest | Refusal:
     """The job in ``fields``, or the first field that is wrong."""
     ttl_s = fields.get("ttl_s")
     ttl_s = TTL_S_MAX if ttl_s is None else ttl_s
     if isinstance(ttl_s, bool) or not isinstance(ttl_s, int | float) or not 0 < ttl_s <= TTL_S_MAX:
-        return _invalid("ttl_s", f"must be a positive number of seconds up to {TTL_S_MAX}")
-    if fields.get("stream"):
-        return _invalid("stream", "is not possible for a job")
+        return invalid("ttl_s", f"must be a positive number of seconds up to {TTL_S_MAX}")
     parameters = read_parameters(fields)
     if isinstance(parameters, Refusal):
         return parameters
     chat = {name: value for name, value in fields.items() if name not in _OWN}
     if "payload" in fields:
         if "messages" in fields:
-            return _invalid("payload", "and messages exclude each other")
+            return invalid("payload", "and messages exclude each other")
         messages = read_messages(fields["payload"])
         if isinstance(messages, Refusal):
             return messages
         chat["messages"] = messages
     return JobRequest({**parameters, **chat}, math.ceil(ttl_s * 1000))
-
-
-def _invalid(field: str, what: str) -> Refusal:
-    return Refusal(ErrorCode.INVALID_REQUEST, f"{field} {what}.", param=field)

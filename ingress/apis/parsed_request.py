@@ -1,0 +1,56 @@
+"""What a body asks for, whatever surface it came by: a model, a call of it, and how the answer reads. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
+
+from ingress.apis.answer_format import AnswerFormat
+from ingress.auth.api_key import Caller
+from ingress.http.refusals import Refusal
+from schemas.config_state import Snapshot
+from schemas.errors import ErrorCode
+
+Fields: TypeAlias = dict[str, Any]
+"""The body of a request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call, ready for a backend. Once it is in the log its payload is let go."""
+
+    payload: bytes
+    stream: bool
+    include_usage: bool
+    """Whether the client asked for the usage chunk of its stream."""
+    input_tokens_bound: int
+    output_tokens_bound: int
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedRequest:
+    """A valid request of a caller who may make it."""
+
+    model: str
+    call: Call
+    client_key: str | None = None
+    """An id of the client's own, which makes the request idempotent where no header does."""
+    ttl_ms: int | None = None
+    """Milliseconds the body gives the request; ``None`` leaves it to the headers."""
+
+
+RequestParser: TypeAlias = Callable[[Fields, Snapshot, Caller], ParsedRequest | Refusal]
+"""Gives what the body of a caller asks for, or names the first field that is wrong."""
+
+
+class Binding(NamedTuple):
+    """What ingress does for one operation."""
+
+    parse: RequestParser
+    format: Callable[[ParsedRequest], AnswerFormat]
+
+
+def invalid(field: str, what: str) -> Refusal:
+    """The refusal of a field."""
+    return Refusal(ErrorCode.INVALID_REQUEST, f"{field} {what}.", param=field)

@@ -1,0 +1,77 @@
+"""What the gateway can do for a client: the only list of it, one row for each operation. Pure.
+
+Ingress binds each name to how a body is parsed and its answer is formatted (``ingress.apis.bindings``), the
+dispatcher to how it is asked of a backend, read and counted (``dispatcher.operations.bindings``). Routes, surfaces
+and upstream paths follow from the row; nothing else names them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, Literal, TypeAlias
+
+__all__ = ["JOBS", "OPERATIONS", "Operation", "Surface", "UnitBounds", "UpstreamProtocol"]
+
+Surface: TypeAlias = Literal["openai", "native"]
+"""A family of public routes that share their errors and forms."""
+UpstreamProtocol: TypeAlias = Literal["openai"]
+"""What a backend speaks."""
+UnitBounds: TypeAlias = Literal["input_and_output", "input"]
+"""What bounds the units of a request; one bounded by its input makes no output tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One thing that the gateway does for a client."""
+
+    name: str
+    """The ``route`` of its events, usage lines and metrics; it stays as long as a log holds it."""
+    surface: Surface
+    path: str
+    """Where clients post it."""
+    upstream_paths: Mapping[UpstreamProtocol, str]
+    """Where backends take it, below their URL, by what they speak."""
+    streams: bool
+    """Whether its answer may come as a stream."""
+    bounded_by: UnitBounds
+    keeps_result: bool
+    """Whether its result is always kept, because its client is answered at once and fetches it later."""
+
+
+_CHAT_UPSTREAM: Final[Mapping[UpstreamProtocol, str]] = {"openai": "chat/completions"}
+
+JOBS: Final = Operation(
+    name="jobs",
+    surface="native",
+    path="/v1/jobs",
+    upstream_paths=_CHAT_UPSTREAM,
+    streams=False,
+    bounded_by="input_and_output",
+    keeps_result=True,
+)
+
+_ROWS: Final = (
+    Operation(
+        name="chat.completions",
+        surface="openai",
+        path="/v1/chat/completions",
+        upstream_paths=_CHAT_UPSTREAM,
+        streams=True,
+        bounded_by="input_and_output",
+        keeps_result=False,
+    ),
+    Operation(
+        name="inference",
+        surface="native",
+        path="/v1/inference",
+        upstream_paths=_CHAT_UPSTREAM,
+        streams=True,
+        bounded_by="input_and_output",
+        keeps_result=False,
+    ),
+    JOBS,
+)
+
+OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType({row.name: row for row in _ROWS})

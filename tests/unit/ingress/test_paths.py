@@ -1,0 +1,36 @@
+"""Routes and surfaces of paths, which follow from the table of operations."""
+
+from __future__ import annotations
+
+import pytest
+
+from ingress.http.paths import job_path, route_of, surface_of
+from schemas.operations import OPERATIONS
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_a_path_of_an_operation_is_that_of_its_row(name: str) -> None:
+    """Its name in metrics and its form of errors, with a query or without."""
+    row = OPERATIONS[name]
+
+    assert route_of(row.path) == row.name
+    assert surface_of(row.path) == surface_of(f"{row.path}?limit=3") == row.surface
+
+
+@pytest.mark.parametrize(
+    ("path", "route", "surface"),
+    [
+        ("/v1/models", "models", "openai"),
+        ("/v1/models/meta/llama-3", "models", "openai"),
+        (job_path("018bcfe5"), "jobs", "native"),
+        ("/v1/status/readyz", "status", "native"),
+        ("/v1/status/nothing", "other", "native"),
+        ("/metrics", "metrics", "openai"),
+        ("/v1/nothing", "other", "openai"),
+        ("/" * 10_000, "other", "openai"),
+        ("", "other", "openai"),
+    ],
+)
+def test_other_paths_have_their_own_entries(path: str, route: str, surface: str) -> None:
+    """What stands below a path belongs to it; what nobody knows is told as to OpenAI's clients."""
+    assert (route_of(path), surface_of(path)) == (route, surface)
