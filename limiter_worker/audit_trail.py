@@ -7,7 +7,6 @@ but the offsets of the records concerned, and those for little more than a minut
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -18,13 +17,14 @@ from limiter_worker.taken import Decided
 from schemas.audit import RefusalTally, Refused
 from schemas.events import AuditRecorded
 from schemas.failures import Failure
+from schemas.log_events import LogEvent
 from schemas.outgoing import audit_record
 from schemas.runtime.kafka.consume.records import Record
 from schemas.runtime.kafka.produce import Producer
 from schemas.runtime.process.clock import Clock
-from schemas.runtime.process.log_lines import EVIDENCE
+from schemas.runtime.process.event_log import EventLog
 
-_LOG = logging.getLogger(__name__)
+_LOG = EventLog(__name__)
 
 _DEADLINE_S = 60.0
 """Longer than a broker takes to come back from a restart."""
@@ -100,9 +100,7 @@ class AuditTrail:
                 await self.producer.deliver(records, deadline_s)
         except (Failure, TimeoutError) as error:
             for event in events:
-                _LOG.warning(
-                    "audit event for the log: %s",
-                    msgspec.json.encode(event).decode(),
-                    extra=EVIDENCE,
+                _LOG.event(
+                    LogEvent.AUDIT_EVENT, org=event.org, audit=msgspec.json.encode(event).decode()
                 )
-            _LOG.warning("Kafka did not take %d audit events: %r", len(events), error)
+            _LOG.event(LogEvent.AUDIT_NOT_TAKEN, count=len(events), error=error)

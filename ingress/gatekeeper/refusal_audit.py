@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -12,12 +11,13 @@ import msgspec
 
 from schemas.audit import RefusalTally
 from schemas.events import AuditRecorded
+from schemas.log_events import LogEvent
 from schemas.outgoing import audit_record
 from schemas.runtime.kafka.produce import ProduceFailed, Producer
 from schemas.runtime.process.clock import Clock
-from schemas.runtime.process.log_lines import EVIDENCE
+from schemas.runtime.process.event_log import EventLog
 
-_LOG = logging.getLogger(__name__)
+_LOG = EventLog(__name__)
 
 _PERIOD_S: Final = 1.0
 _KEPT_WITHIN_S: Final = 10.0
@@ -65,12 +65,10 @@ class RefusalAudit:
                 records = [audit_record(event, "ingress") for event in events]
                 await self.producer.deliver(records, deadline_s)
         except (ProduceFailed, TimeoutError) as error:
-            _LOG.warning("Kafka did not take %d audit events: %r", len(events), error)
+            _LOG.event(LogEvent.AUDIT_NOT_TAKEN, count=len(events), error=error)
             _write(events)
 
 
 def _write(events: Sequence[AuditRecorded]) -> None:
     for event in events:
-        _LOG.warning(
-            "audit event for the log: %s", msgspec.json.encode(event).decode(), extra=EVIDENCE
-        )
+        _LOG.event(LogEvent.AUDIT_EVENT, org=event.org, audit=msgspec.json.encode(event).decode())

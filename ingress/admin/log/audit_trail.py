@@ -7,17 +7,17 @@ the process log instead, as the workers do it, so that it can be collected from 
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import Final, Protocol
 
 import msgspec
 
 from schemas.events import AuditRecorded, RecordRef
+from schemas.log_events import LogEvent
 from schemas.outgoing import Outgoing, audit_record
 from schemas.runtime.kafka.produce import ProduceFailed
-from schemas.runtime.process.log_lines import EVIDENCE
+from schemas.runtime.process.event_log import EventLog
 
-_LOG = logging.getLogger(__name__)
+_LOG = EventLog(__name__)
 
 _DEADLINE_S: Final = 5.0
 
@@ -38,6 +38,4 @@ async def record_audit(
     try:
         await asyncio.wait_for(sender.send(audit_record(event, "admin")), deadline_s)
     except (ProduceFailed, TimeoutError):
-        _LOG.warning(
-            "audit event for the log: %s", msgspec.json.encode(event).decode(), extra=EVIDENCE
-        )
+        _LOG.event(LogEvent.AUDIT_EVENT, org=event.org, audit=msgspec.json.encode(event).decode())

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import msgspec
 
 from schemas.config_state import ConfigState
 from schemas.events import ConfigEntry
+from schemas.log_events import LogEvent
+from schemas.runtime.process.event_log import EventLog
 
-_LOG = logging.getLogger(__name__)
+_LOG = EventLog(__name__)
 
 _COPY_NAME = "config.json"
 
@@ -42,12 +43,7 @@ class ConfigCopy:
         except FileNotFoundError:
             return None
         except (OSError, msgspec.DecodeError, ValueError, RecursionError) as error:
-            _LOG.error(
-                "the copy of the configuration in %s cannot be read and is not used (%s); "
-                "it is replaced once the log has been read",
-                self.path,
-                error,
-            )
+            _LOG.event(LogEvent.CONFIG_COPY_UNREADABLE, path=str(self.path), error=error)
             return None
         state = ConfigState()
         for entry in copy.entries:
@@ -67,4 +63,4 @@ class ConfigCopy:
             fresh.write_bytes(msgspec.json.encode(copy))
             fresh.replace(self.path)
         except OSError as error:
-            _LOG.warning("cannot keep a copy of the configuration: %r", error)
+            _LOG.event(LogEvent.CONFIG_COPY_NOT_KEPT, path=str(self.path), error=error)

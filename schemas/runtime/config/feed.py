@@ -9,7 +9,6 @@ Only a record that a newer version wrote holds the feed up: what it says, and wh
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -23,10 +22,12 @@ from schemas.config_references import Identity
 from schemas.config_state import ConfigState, Snapshot
 from schemas.events import ConfigEntry
 from schemas.failures import Transient
+from schemas.log_events import LogEvent
 from schemas.runtime.config.copy import ConfigCopy
+from schemas.runtime.process.event_log import EventLog
 from schemas.topics import CONFIG, MAX_RECORD_BYTES
 
-_LOG = logging.getLogger(__name__)
+_LOG = EventLog(__name__)
 
 _PARTITION = TopicPartition(CONFIG, 0)
 _BOOT_DEADLINE_S = 15.0
@@ -135,10 +136,10 @@ class ConfigFeed:
             try:
                 await self._read()
             except (KafkaError, OSError) as error:
-                _LOG.warning("config log: %r", error)
-            except Exception:  # noqa: BLE001  # else nobody would follow the configuration any more
+                _LOG.event(LogEvent.CONFIG_LOG_AWAY, error=error)
+            except Exception as defect:  # noqa: BLE001  # else nobody would follow the configuration any more
                 # Reading again from the beginning mends all that is in memory.
-                _LOG.exception("config log")
+                _LOG.event(LogEvent.CONFIG_DEFECT, defect=defect)
             self.following = False
             await asyncio.sleep(_RECONNECT_PAUSE_S)
 
@@ -176,7 +177,7 @@ class ConfigFeed:
                 if floor is None:
                     self.note_known((consumer.highwater(_PARTITION) or 0) - 1)
                 elif state.accepted_below >= floor:
-                    _LOG.warning("the shorter config log is accepted; it ended below %d", floor)
+                    _LOG.event(LogEvent.CONFIG_SHORTER_ACCEPTED, expected=floor)
                     self.alarm, floor, self.known_offset = None, None, -1
                 if floor is None and position >= end and (records or not self.is_read):
                     state.offset = max(state.offset, position - 1)
@@ -195,7 +196,7 @@ class ConfigFeed:
             f"the config log ends at offset {end - 1}, below {floor}, which was in force: the earlier "
             "configuration stays; restore the log, or accept it with `tallygate config adopt`"
         )
-        _LOG.error("%s", self.alarm)
+        _LOG.event(LogEvent.CONFIG_SHORTER, offset=end - 1, expected=floor)
         if not self._in_force.is_set() and self._kept is not None:
             await self._adopt(self._kept)
         return floor
@@ -203,7 +204,7 @@ class ConfigFeed:
     async def _wait_for_newer(self, state: ConfigState, offset: int, newer: UnknownSchema) -> None:
         """Keep what the log says before the offset in force, for as long as nobody here can read on."""
         self.alarm = f"{newer}: the configuration before offset {offset} stays"
-        _LOG.error("%s", self.alarm)
+        _LOG.event(LogEvent.CONFIG_NEWER, offset=offset, error=newer)
         state.offset = offset - 1
         kept = self._kept
         if not self._in_force.is_set() and kept is not None and kept.offset > state.offset:
@@ -238,13 +239,14 @@ class ConfigFeed:
                 # The log keeps the newest record of each key, so its key says what it replaces.
                 self._refuse(state, named, f"it is an entry of {entry.kind}/{entry.id}", offset)
             elif (problem := state.apply(entry, offset)) is not None:
-                _LOG.error("config entry refused: %s: %s", problem.where, problem.what)
+                _LOG.event(LogEvent.CONFIG_ENTRY_REFUSED, entity=problem.where, cause=problem.what)
 
     def _refuse(self, state: ConfigState, named: Identity | None, why: str, offset: int) -> None:
         state.offset = offset
         if named is not None:
             state.close(named, why[:1_000], offset)
-        _LOG.error("config entry at offset %d (%s) cannot be read: %s", offset, named, why[:1_000])
+        entity = "/".join(named or ())
+        _LOG.event(LogEvent.CONFIG_ENTRY_REFUSED, offset=offset, entity=entity, cause=why)
 
     async def _adopt(self, state: ConfigState) -> None:
         self.snapshot = await asyncio.to_thread(state.snapshot)
@@ -255,8 +257,8 @@ class ConfigFeed:
         if self._on_change is not None:
             try:
                 self._on_change(self.snapshot)
-            except Exception:  # noqa: BLE001  # a listener's fault is not the configuration's
-                _LOG.exception("a listener of the configuration failed")
+            except Exception as defect:  # noqa: BLE001  # a listener's fault is not the configuration's
+                _LOG.event(LogEvent.CONFIG_LISTENER_DEFECT, defect=defect)
         async with self._advanced:
             self._advanced.notify_all()
 

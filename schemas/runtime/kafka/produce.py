@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
@@ -22,6 +21,7 @@ from aiokafka.partitioner import murmur2
 from schemas.clock_estimate import Reading
 from schemas.events import RecordRef
 from schemas.failures import Poison, Transient
+from schemas.log_events import LogEvent
 from schemas.outgoing import Outgoing
 from schemas.runtime.kafka.produce_connection import (
     BATCH_BYTES,
@@ -30,10 +30,11 @@ from schemas.runtime.kafka.produce_connection import (
     kafka_producer,
 )
 from schemas.runtime.kafka.produce_faults import RECORD_BYTES_MAX, Fault, fault_of, size_bytes
+from schemas.runtime.process.event_log import EventLog
 from schemas.runtime.process.retry import retry_until
 from schemas.runtime.process.telemetry import Metrics
 
-_LOG = logging.getLogger(__name__)
+_LOG = EventLog(__name__)
 
 _QUEUED_RECORDS_MAX = 50_000
 _QUEUED_BYTES_MAX = 128 * 1024 * 1024
@@ -201,7 +202,14 @@ class Producer:
         try:
             await self._send_batch(lane, batch)
         except Exception as error:  # noqa: BLE001  # total: a defect must not lose the lane or its futures
-            _LOG.exception("a batch of %d to %s-%d", len(batch), *lane)
+            topic, partition = lane
+            _LOG.event(
+                LogEvent.PRODUCE_DEFECT,
+                topic=topic,
+                partition=partition,
+                count=len(batch),
+                defect=error,
+            )
             self._settle(batch, ProduceFailed(f"{lane[0]}-{lane[1]}: {error!r}"))
 
     async def _send_batch(self, lane: Lane, batch: list[_Queued]) -> None:
@@ -223,7 +231,7 @@ class Producer:
                 if kafka is await self._connection.current():
                     raise
                 # It was replaced before it took the batch.
-                _LOG.info("sent again: %r", error)
+                _LOG.event(LogEvent.PRODUCED_AGAIN, topic=topic, error=error)
                 await self._send_batch(lane, packed)
             except KafkaError as error:
                 await self._refused(lane, packed, error)

@@ -7,7 +7,6 @@ batch of that partition would be refused for ever. A new producer begins a new s
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -15,10 +14,12 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from schemas import topics
+from schemas.log_events import LogEvent
+from schemas.runtime.process.event_log import EventLog
 
 __all__ = ["Connect", "ProducerConnection", "kafka_producer"]
 
-_LOG = logging.getLogger(__name__)
+_LOG = EventLog(__name__)
 
 BATCH_BYTES = 512 * 1024
 _RETIRE_WITHIN_S = 30.0
@@ -127,10 +128,10 @@ class ProducerConnection:
                 async with asyncio.timeout(_START_WITHIN_S):
                     await kafka.start()
             except (KafkaError, TimeoutError, OSError) as error:
-                _LOG.warning("no new producer yet: %r", error)
+                _LOG.event(LogEvent.PRODUCER_WAITS, error=error)
                 await self._retire(kafka, 1.0)
             else:
-                _LOG.warning("the producer was made new: its sequence was lost")
+                _LOG.event(LogEvent.PRODUCER_RENEWED)
                 return kafka
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _PAUSE_MAX_S)
@@ -141,7 +142,7 @@ class ProducerConnection:
             async with asyncio.timeout(within_s):
                 await kafka.stop()
         except Exception as error:  # noqa: BLE001  # it is given up in any case
-            _LOG.warning("a producer did not stop: %r", error)
+            _LOG.event(LogEvent.PRODUCER_NOT_STOPPED, error=error)
         finally:
             for acknowledged, of in list(self._under_way.items()):
                 if of is kafka:

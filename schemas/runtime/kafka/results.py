@@ -7,16 +7,17 @@ outcome never refers to what is not there. One that nothing refers to is harmles
 from __future__ import annotations
 
 import hashlib
-import logging
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 import msgspec
 
 from schemas.events import RecordRef, RequestFinished
+from schemas.log_events import LogEvent
 from schemas.runtime.kafka.record_reader import RecordGone
+from schemas.runtime.process.event_log import EventLog
 
-_LOG = logging.getLogger(__name__)
+_LOG = EventLog(__name__)
 
 RESULT_INLINE_BYTES_MAX: Final = 4 * 1024
 """Larger results stay out of outcomes, and so out of the ledger."""
@@ -57,10 +58,10 @@ class Results:
         try:
             result = await self.records.read(finished.result_ref, READ_WITHIN_S)
         except RecordGone as error:
-            _LOG.warning("the result of %s is lost: %s", finished.request_id, error)
+            _LOG.event(LogEvent.RESULT_LOST, request_id=finished.request_id, error=error)
             return finished
         if result is None or _sha256(result) != finished.result_sha256:
-            _LOG.error("the result of %s is not what was kept", finished.request_id)
+            _LOG.event(LogEvent.RESULT_DIFFERS, request_id=finished.request_id)
             return finished
         return msgspec.structs.replace(finished, result=result)
 

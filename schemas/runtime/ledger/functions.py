@@ -6,15 +6,16 @@ itself refuses an older one beside a newer, whoever comes first.
 
 from __future__ import annotations
 
-import logging
 from typing import Any, Final
 
 from schemas.ledger.errors import LedgerFull
+from schemas.log_events import LogEvent
 from schemas.runtime.ledger.script import FAMILY, REVISION, revision_of
 from schemas.runtime.ledger.store_errors import error_of
+from schemas.runtime.process.event_log import EventLog
 from schemas.runtime.valkey.store import Send, StoreError
 
-_LOG = logging.getLogger(__name__)
+_LOG = EventLog(__name__)
 
 _COLLIDES: Final = "already exists"
 
@@ -37,7 +38,7 @@ async def _replace(send: Send, source: str, others: list[str]) -> None:
     """Put ours in the place of older ones, at once: nobody finds the store without functions."""
     newest = max(map(revision_of, others), default=0)
     if newest > REVISION:
-        _LOG.error("the ledger has functions of revision %d, this process %d", newest, REVISION)
+        _LOG.event(LogEvent.FUNCTIONS_NEWER, count=newest, expected=REVISION)
         raise StoreError(f"revision {newest} of the functions is newer than our {REVISION}")
     await send("MULTI")
     for name in others:

@@ -6,16 +6,17 @@ While the ledger is away the clock runs on by itself.
 from __future__ import annotations
 
 import asyncio
-import logging
 from dataclasses import dataclass
 from typing import Final
 
 from schemas.clock_estimate import Reading
+from schemas.log_events import LogEvent
 from schemas.runtime.process.clock import Clock
+from schemas.runtime.process.event_log import EventLog
 from schemas.runtime.process.telemetry import Metrics
 from schemas.runtime.valkey.store import StoreConnection, StoreError, StoreUnavailable
 
-_LOG = logging.getLogger(__name__)
+_LOG = EventLog(__name__)
 
 _PERIOD_S: Final = 2.0
 _FIRST_PERIOD_S: Final = 0.1
@@ -51,7 +52,7 @@ class LedgerTime:
                     if readings[-1].error_ms <= _GOOD_ENOUGH_MS:
                         break
         except (StoreUnavailable, StoreError, TimeoutError, ValueError) as error:
-            _LOG.debug("the ledger's time was not read: %r", error)
+            _LOG.event(LogEvent.LEDGER_TIME_UNREAD, error=error)
         if readings:
             self.clock.learn_ledger(min(readings, key=lambda reading: reading.error_ms))
         self._expose()

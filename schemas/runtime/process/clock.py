@@ -7,14 +7,15 @@ that. A broker's clock stamps what is appended; it is compared only through what
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from typing import Final
 
 from schemas.clock_estimate import APPEND_MARGIN_MS, STEP_MS, Estimate, Reading
+from schemas.log_events import LogEvent
+from schemas.runtime.process.event_log import EventLog
 
-_LOG = logging.getLogger(__name__)
+_LOG = EventLog(__name__)
 
 ERROR_MAX_MS: Final = 1_000
 """A process whose time may be further off the ledger's is not ready."""
@@ -117,7 +118,7 @@ def _corrected(known: Estimate | None, reading: Reading, whose: str) -> Estimate
     now = known.corrected(reading)
     step_ms = now.at_ms(reading.after_s) - known.at_ms(reading.after_s)
     if abs(step_ms) >= STEP_MS:
-        _LOG.warning("time of the %s stepped by %.0f ms", whose, step_ms)
+        _LOG.event(LogEvent.CLOCK_STEPPED, step=whose, step_ms=round(step_ms))
     return now
 
 

@@ -11,43 +11,34 @@ import logging
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
 
+from schemas.log_events import LogEvent
 from schemas.printable import printable
-
-EVIDENCE: Final = {"is_evidence": True}
-"""``extra`` of a line that must not be left out."""
+from schemas.runtime.process.event_log import NAMESPACE, Said
 
 _LINES_PER_S: Final = 10
-_TEXT_CHARS_MAX: Final = 16_384
+_FIELD_CHARS_MAX: Final = 4_096
+_TRACEBACK_CHARS_MAX: Final = 16_384
 _REMEMBERED_MAX: Final = 1_000
-_QUIET_LOGGERS: Final = (
-    "aiokafka",
-    "faust",
-    "mode",
-    "httpx",
-    "httpcore",
-    "uvicorn.error",
-    "schemas.runtime.kafka.consume.faust_app",
-    "schemas.runtime.kafka.consume.delivery",
-)
 
 
 def configure_logging(service: str, level: str) -> None:
-    """One JSON object a line. Called once, by the entry point.
+    """One JSON object a line, warnings of libraries included. Called once, by the entry point.
 
-    Chatty libraries stay at WARNING: below it they build debug records on the hot path.
+    Libraries speak from WARNING on: below it they build debug records on the hot path.
     """
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonLines(service))
     handler.addFilter(Throttle())
-    logging.basicConfig(level=level, handlers=[handler], force=True)
-    for name in _QUIET_LOGGERS:
-        logging.getLogger(name).setLevel(logging.WARNING)
+    ours = logging.getLogger(NAMESPACE)
+    ours.setLevel(level)
+    logging.basicConfig(level=max(ours.level, logging.WARNING), handlers=[handler], force=True)
+    logging.captureWarnings(capture=True)
 
 
 class JsonLines(logging.Formatter):
@@ -59,20 +50,23 @@ class JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The line."""
-        is_whole = getattr(record, "is_evidence", False)
-        event = record.getMessage()
+        said = _said(record)
+        is_whole = said.event.value.is_evidence
         line: dict[str, Any] = {
             "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat(),
             "severity": record.levelname,
-            "event": printable(event if is_whole else event[:_TEXT_CHARS_MAX]),
-            "logger": record.name,
-            "service.name": self._service,
+            "event": said.event.name.lower(),
         }
+        for name, value in said.fields.items():
+            line[name] = _fit(value, is_whole=is_whole)
+        line["logger"] = record.name.removeprefix(f"{NAMESPACE}.")
+        line["service.name"] = self._service
         if left_out := getattr(record, "left_out", 0):
             line["left_out"] = left_out
         if record.exc_info:
             # The end of a traceback says what happened.
-            line["exception"] = printable(self.formatException(record.exc_info)[-_TEXT_CHARS_MAX:])
+            trace = self.formatException(record.exc_info)[-_TRACEBACK_CHARS_MAX:]
+            line["exception"] = printable(trace)
         return msgspec.json.encode(line).decode()
 
 
@@ -91,13 +85,13 @@ class Throttle(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record is written."""
-        if getattr(record, "is_evidence", False):
+        event = record.msg.event if isinstance(record.msg, Said) else LogEvent.FOREIGN
+        if event.value.is_evidence:
             return True
         second = int(self._clock_s())
         if second != self._second:
             self._turn(second)
-        is_library = record.name.startswith(_QUIET_LOGGERS)
-        statement = "" if is_library else (record.name, record.levelno, str(record.msg))
+        statement = event if event is LogEvent.FOREIGN else (record.name, event)
         self._said[statement] += 1
         if self._said[statement] > _LINES_PER_S:
             return False
@@ -113,3 +107,19 @@ class Throttle(logging.Filter):
                 more = said - _LINES_PER_S
                 self._left_out[statement] = self._left_out.get(statement, 0) + more
         self._said.clear()
+
+
+def _said(record: logging.LogRecord) -> Said:
+    """What the record says; of a library that is only its text."""
+    if isinstance(record.msg, Said):
+        return record.msg
+    return Said(LogEvent.FOREIGN, {"text": record.getMessage()})
+
+
+def _fit(value: object, *, is_whole: bool) -> object:
+    """The value of a field: numbers as they are, texts bounded and on one line."""
+    if isinstance(value, Mapping):
+        return {name: _fit(each, is_whole=is_whole) for name, each in value.items()}
+    if not isinstance(value, str):
+        return value
+    return printable(value if is_whole else value[:_FIELD_CHARS_MAX])

@@ -5,7 +5,6 @@ Prefix ``TALLYGATE_``; the field's usual names are accepted beside it. All probl
 
 from __future__ import annotations
 
-import logging
 import sys
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,9 +19,11 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from schemas.log_events import LogEvent
+from schemas.runtime.process.event_log import EventLog
 from schemas.times import Times, times_of
 
-_LOG = logging.getLogger(__name__)
+_LOG = EventLog(__name__)
 EXIT_USAGE = 2
 
 
@@ -109,9 +110,9 @@ def _variable(name: str) -> str:
 
 def log_settings(settings: ProcessSettings) -> None:
     """Write what the process was told, without secrets, and what makes it unfit for anything but tests."""
-    _LOG.info("settings: %s", redacted(settings))
+    _LOG.event(LogEvent.SETTINGS, settings=redacted(settings))
     if settings.test_time_scale > 1:
-        _LOG.warning("TEST STACK: all times are divided by %d", settings.test_time_scale)
+        _LOG.event(LogEvent.TIMES_DIVIDED, count=settings.test_time_scale)
 
 
 def redacted(settings: BaseSettings) -> dict[str, Any]:

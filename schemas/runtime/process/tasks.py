@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Awaitable, Callable
 
+from schemas.log_events import LogEvent
+from schemas.runtime.process.event_log import EventLog
 from schemas.runtime.process.telemetry import Metrics
 
 __all__ = ["keep_running"]
 
-_LOG = logging.getLogger(__name__)
+_LOG = EventLog(__name__)
 
 _PAUSE_FIRST_S = 0.1
 _PAUSE_MAX_S = 30.0
@@ -30,14 +31,14 @@ async def keep_running(name: str, work: Callable[[], Awaitable[None]], metrics: 
         began_s = time.monotonic()
         try:
             await work()
-            _LOG.error("%s ended by itself; it is started again", name)
-        except asyncio.CancelledError:
+            _LOG.event(LogEvent.TASK_ENDED, step=name, pause_s=pause_s, cause="it ended by itself")
+        except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
-            _LOG.error("%s let a cancellation out; it is started again", name)
-        except Exception:  # noqa: BLE001  # total: no background work may end the process
-            _LOG.exception("%s failed; it is started again in %.1f s", name, pause_s)
+            _LOG.event(LogEvent.TASK_ENDED, step=name, pause_s=pause_s, error=error)
+        except Exception as defect:  # noqa: BLE001  # total: no background work may end the process
+            _LOG.event(LogEvent.TASK_ENDED, step=name, pause_s=pause_s, defect=defect)
         metrics.count("tallygate_task_failures_total", name)
         if time.monotonic() - began_s > _STEADY_S:
             pause_s = _PAUSE_FIRST_S

@@ -6,7 +6,6 @@ A worker's composition root creates a ``Worker``, adds inboxes and background ta
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
@@ -15,6 +14,7 @@ from typing import Any
 
 from faust.exceptions import ConsumerNotStarted
 
+from schemas.log_events import LogEvent
 from schemas.runtime.config.feed import ConfigFeed
 from schemas.runtime.config.report import report_config
 from schemas.runtime.kafka.consume.dead_letters import DeadLetters
@@ -27,6 +27,7 @@ from schemas.runtime.kafka.produce import Producer
 from schemas.runtime.ledger.client import LedgerClient, ledger_store
 from schemas.runtime.ledger.time_source import LedgerTime
 from schemas.runtime.process.clock import Clock
+from schemas.runtime.process.event_log import EventLog
 from schemas.runtime.process.loop_counts import expose_loop
 from schemas.runtime.process.settings import WorkerSettings
 from schemas.runtime.process.tasks import keep_running
@@ -34,7 +35,7 @@ from schemas.runtime.process.telemetry import DEGRADED, PAUSED, Metrics, StatusP
 from schemas.runtime.valkey.bus import Bus
 from schemas.runtime.valkey.store import StoreConnection, StoreUnavailable
 
-_LOG = logging.getLogger(__name__)
+_LOG = EventLog(__name__)
 
 _STOP_DEADLINE_S = 36.0
 """A supervisor kills after 40 s: 4 for the hand-over, 28 for the longest drain, the rest for what follows."""
@@ -193,13 +194,14 @@ class Worker:
         """
         if not self.app.started or self.has_left:
             return
+        late: TimeoutError | None = None
         try:
             async with asyncio.timeout(_HAND_OVER_WITHIN_S):
                 await self._stop_reading()
                 self.has_left = await self.app.direct_consumer.leave_group()
-        except TimeoutError:
-            _LOG.warning("the partitions could not be handed over in time")
-        _LOG.info("partitions were handed over: %s", self.has_left)
+        except TimeoutError as error:
+            late = error
+        _LOG.event(LogEvent.HANDED_OVER if self.has_left else LogEvent.NOT_HANDED_OVER, error=late)
 
     async def _stop_reading(self) -> None:
         self.app.direct_consumer.stop_flow()

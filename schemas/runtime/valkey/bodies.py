@@ -6,15 +6,16 @@ The bus is a shortcut. What is not there, because there was no room or it was ev
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import Final
 
 from schemas.claim_check import KEPT_AFTER_DEADLINE_MS
 from schemas.events import RequestAccepted
+from schemas.log_events import LogEvent
+from schemas.runtime.process.event_log import EventLog
 from schemas.runtime.valkey.bus import COUNTED, Bus
 from schemas.runtime.valkey.store import StoreError, StoreUnavailable
 
-_LOG = logging.getLogger(__name__)
+_LOG = EventLog(__name__)
 
 _BYTES_PER_ORG_MAX: Final = 16 * 1024 * 1024
 _BYTES_MAX: Final = 64 * 1024 * 1024
@@ -52,7 +53,9 @@ class Bodies:
             async with asyncio.timeout(_PUT_WITHIN_S):
                 return bool(await self._store.call(*command))
         except (StoreUnavailable, StoreError, TimeoutError) as error:
-            _LOG.warning("the body of %s is only in the log: %r", request.request_id, error)
+            _LOG.event(
+                LogEvent.BODY_NOT_ON_BUS, step="put", request_id=request.request_id, error=error
+            )
             return False
 
     async def get(self, request_id: str) -> bytes | None:
@@ -60,7 +63,7 @@ class Bodies:
         try:
             found: bytes | None = await self._store.call("GET", body_key(request_id))
         except (StoreUnavailable, StoreError) as error:
-            _LOG.warning("the body of %s has to come from the log: %r", request_id, error)
+            _LOG.event(LogEvent.BODY_NOT_ON_BUS, step="get", request_id=request_id, error=error)
             return None
         return found
 
@@ -69,4 +72,4 @@ class Bodies:
         try:
             await self._store.call("FCALL", "tgbus1_drop_body", 4, body_key(request_id), *COUNTED)
         except (StoreUnavailable, StoreError) as error:
-            _LOG.warning("the body of %s stays until it expires: %r", request_id, error)
+            _LOG.event(LogEvent.BODY_NOT_ON_BUS, step="drop", request_id=request_id, error=error)

@@ -8,7 +8,6 @@ the figures). Parsing is hiredis.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -19,9 +18,11 @@ from urllib.parse import unquote, urlsplit
 import hiredis
 
 from schemas.failures import Defect, Transient
+from schemas.log_events import LogEvent
+from schemas.runtime.process.event_log import EventLog
 from schemas.runtime.process.telemetry import Metrics
 
-_LOG = logging.getLogger(__name__)
+_LOG = EventLog(__name__)
 
 _PENDING_MAX = 20_000
 _PENDING_BYTES_MAX = 64 * 1024 * 1024
@@ -142,7 +143,7 @@ class _Pipe(asyncio.Protocol):
             for reply in self._replies.take(data):
                 self._resolve(reply)
         except BrokenProtocol as error:
-            _LOG.error("a store broke its protocol: %s", error)
+            _LOG.event(LogEvent.STORE_BROKE_PROTOCOL, error=error)
             if self.transport is not None:
                 self.transport.abort()
             return
@@ -288,7 +289,9 @@ class StoreConnection:
         pipe = self._pipe
         now_s = asyncio.get_running_loop().time()
         if pipe and pipe.pending and now_s - pipe.pending[0].sent_at_s > REPLY_DEADLINE_S:
-            _LOG.warning("store %s:%s does not answer", self._url.hostname, self._url.port)
+            _LOG.event(
+                LogEvent.STORE_SILENT, store=self._url.hostname or "", port=self._url.port or 0
+            )
             if pipe.transport is not None:
                 pipe.transport.abort()
 

@@ -7,7 +7,6 @@ can catch up elsewhere.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable
 from typing import cast
@@ -15,6 +14,8 @@ from urllib.parse import unquote, urlsplit
 
 import hiredis
 
+from schemas.log_events import LogEvent
+from schemas.runtime.process.event_log import EventLog
 from schemas.runtime.valkey.store import (
     BACKOFF_MAX_S,
     CONNECT_DEADLINE_S,
@@ -24,7 +25,7 @@ from schemas.runtime.valkey.store import (
     StoreUnavailable,
 )
 
-_LOG = logging.getLogger(__name__)
+_LOG = EventLog(__name__)
 
 
 class _Listener(asyncio.Protocol):
@@ -45,7 +46,7 @@ class _Listener(asyncio.Protocol):
         try:
             replies = self._replies.take(data)
         except BrokenProtocol as error:
-            _LOG.error("a store broke its protocol: %s", error)
+            _LOG.event(LogEvent.STORE_BROKE_PROTOCOL, channel=self.channel, error=error)
             if self.transport is not None:
                 self.transport.abort()
             return
@@ -59,9 +60,9 @@ class _Listener(asyncio.Protocol):
     def _hand_over(self, body: bytes) -> None:
         try:
             self._on_message(body)
-        except Exception:  # noqa: BLE001  # a boundary around one message
+        except Exception as defect:  # noqa: BLE001  # a boundary around one message
             # Anybody may publish: one message that its reader trips over must not cost the rest.
-            _LOG.exception("a message on %s was not understood", self.channel)
+            _LOG.event(LogEvent.MESSAGE_DEFECT, channel=self.channel, defect=defect)
 
     def write(self, *command: str) -> None:
         """Send the command, unless the connection is lost already."""

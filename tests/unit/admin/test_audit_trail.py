@@ -64,4 +64,4 @@ async def test_without_kafka_the_whole_event_is_in_the_log(
         await record_audit(Broker(answer), EVENT, deadline_s=0.001)
 
     (line,) = caplog.messages
-    assert json.loads(line.partition(": ")[2])["audit_id"] == EVENT.audit_id
+    assert json.loads(line.partition("audit=")[2])["audit_id"] == EVENT.audit_id

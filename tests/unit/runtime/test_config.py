@@ -169,7 +169,7 @@ async def test_a_copy_that_cannot_be_read_is_said_once_and_replaced(
     await feed.stop()
 
     assert set(feed.snapshot.organizations) == {"acme"}
-    assert caplog.text.count("cannot be read and is not used") >= 1
+    assert caplog.text.count("config_copy_unreadable") >= 1
 
 
 _NEWER = b"\x00\x00\x00\xff\xff" + b"x" * 20

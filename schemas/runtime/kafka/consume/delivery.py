@@ -8,18 +8,19 @@ exactly. The consumer itself lives in a thread of its own; ``group_thread`` is t
 from __future__ import annotations
 
 import asyncio
-import logging
 from contextlib import suppress
 from typing import Any
 
 from faust.transport.drivers.aiokafka import Consumer, Transport
 from faust.types import TP
 
+from schemas.log_events import LogEvent
 from schemas.runtime.kafka.consume.ack_window import Partition
 from schemas.runtime.kafka.consume.group_thread import GroupThread
 from schemas.runtime.kafka.consume.starts import Starts
+from schemas.runtime.process.event_log import EventLog
 
-_LOG = logging.getLogger(__name__)
+_LOG = EventLog(__name__)
 _YIELD_EVERY = 100
 _FETCH_WAIT_S = 1.0
 
@@ -54,7 +55,8 @@ class DirectConsumer(Consumer):
     def hold(self, partition: Partition, cause: str) -> None:
         """Read no more of the partition in this generation of the group, and say why."""
         if self.app.held.get(partition) != cause:
-            _LOG.error("%s-%d stands still: %s", *partition, cause)
+            topic, number = partition
+            _LOG.event(LogEvent.PARTITION_HELD, topic=topic, partition=number, cause=cause)
         self.app.held[partition] = cause
         self.pause_reading(partition)
 
@@ -121,8 +123,8 @@ class DirectConsumer(Consumer):
         """
         try:
             await self.commit()
-        except Exception:  # noqa: BLE001  # Faust's driver raises anything here; the rebalance goes on
-            _LOG.exception("commit before a rebalance failed")
+        except Exception as defect:  # noqa: BLE001  # Faust's driver raises anything here; the rebalance goes on
+            _LOG.event(LogEvent.COMMIT_FAILED, defect=defect)
         await super().on_partitions_revoked(revoked)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:

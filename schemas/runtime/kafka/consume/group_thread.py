@@ -7,7 +7,6 @@ from the main thread.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Any
@@ -19,13 +18,15 @@ from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.types import TP
 
+from schemas.log_events import LogEvent
 from schemas.runtime.kafka.consume.ack_window import Partition
 from schemas.runtime.kafka.consume.offsets import Mark, encode_mark
 from schemas.runtime.kafka.consume.starting import Extent
+from schemas.runtime.process.event_log import EventLog
 
 __all__ = ["GroupThread"]
 
-_LOG = logging.getLogger(__name__)
+_LOG = EventLog(__name__)
 _LEAVE_WITHIN_S = 3.0
 _EXTENTS_WITHIN_S = 10.0
 
@@ -101,7 +102,7 @@ class GroupThread(AIOKafkaConsumerThread):
         except KafkaError as error:
             # A rebalance came first, or the broker refuses: it is tried again with the next commit, and
             # whoever owns the partitions then reads again, which is harmless.
-            _LOG.warning("not committed: %r", error)
+            _LOG.event(LogEvent.COMMIT_FAILED, error=error)
             return False
         return True
 

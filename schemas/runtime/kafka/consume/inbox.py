@@ -7,7 +7,6 @@ fails is taken apart until the one record at fault is found, and only that one e
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import time
 from collections.abc import Awaitable, Callable
@@ -18,16 +17,18 @@ from faust import Stream
 
 from schemas.codec import unknown_schema
 from schemas.failures import Transient
+from schemas.log_events import LogEvent
 from schemas.runtime.kafka.consume.ack_window import AckWindow, Partition
 from schemas.runtime.kafka.consume.dead_letters import TooManyDeadLetters
 from schemas.runtime.kafka.consume.faust_app import WorkerApp
 from schemas.runtime.kafka.consume.flow import Bounds, Flow
 from schemas.runtime.kafka.consume.records import Record
+from schemas.runtime.process.event_log import EventLog, place_of, traced
 from schemas.runtime.process.retry import retry_until
 from schemas.runtime.process.telemetry import Metrics
 from schemas.times import FULL
 
-_LOG = logging.getLogger(__name__)
+_LOG = EventLog(__name__)
 
 EXIT_STUCK = 70
 
@@ -197,8 +198,8 @@ class Inbox:
             await self._handle(batch)
         except asyncio.CancelledError:
             raise
-        except Exception:  # noqa: BLE001  # total: what cannot be contained ends the process
-            _LOG.exception("%s cannot be handled; the process ends and reads again", self.topic)
+        except Exception as defect:  # noqa: BLE001  # total: what cannot be contained ends the process
+            _LOG.event(LogEvent.PROCESS_ENDS, topic=self.topic, defect=defect)
             os._exit(EXIT_STUCK)
         finally:
             self._slots.release()
@@ -232,14 +233,16 @@ class Inbox:
                 raise
             return RuntimeError("the handler let a cancellation out that was not its own")
         except Exception as error:  # noqa: BLE001  # total: the boundary around a batch
-            _LOG.error("a batch of %d of %s failed", len(batch), self.topic, exc_info=error)
+            _LOG.event(LogEvent.BATCH_FAILED, topic=self.topic, count=len(batch), defect=error)
             return error
         return None
 
     async def _end_defect(self, record: Record, error: Exception) -> None:
         if self._on_defect is None:
             raise error
-        _LOG.error("defect in %s-%d at %d", record.topic, record.partition, record.offset)
+        _LOG.event(
+            LogEvent.RECORD_DEFECT, **place_of(record), **traced(record.headers), error=error
+        )
         await self._on_defect(record, error)
         record.finish()
 
@@ -250,9 +253,15 @@ class Inbox:
 
     def _on_gap(self, partition: Partition, expected: int, got: int) -> None:
         """Skipped records are read again after a restart."""
-        _LOG.error("offset gap on %s: expected %d, got %d", partition, expected, got)
+        topic, number = partition
+        _LOG.event(
+            LogEvent.OFFSET_GAP, topic=topic, partition=number, offset=got, expected=expected
+        )
         os._exit(EXIT_STUCK)
 
     def _on_late_start(self, partition: Partition, expected: int, got: int) -> None:
         """Retention removed records before they were read, which a restart cannot mend."""
-        _LOG.error("records of %s are gone: expected %d, got %d", partition, expected, got)
+        topic, number = partition
+        _LOG.event(
+            LogEvent.RECORDS_GONE, topic=topic, partition=number, offset=got, expected=expected
+        )

@@ -8,19 +8,20 @@ ledger is not ready, and is written also while the store is full.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
 from schemas.ledger.keys import processed
+from schemas.log_events import LogEvent
 from schemas.runtime.kafka.consume.ack_window import Partition
 from schemas.runtime.kafka.consume.offsets import Mark, decode_mark, encode_mark
+from schemas.runtime.process.event_log import EventLog
 from schemas.runtime.valkey.store import StoreConnection, StoreError, StoreUnavailable
 
 __all__ = ["ProcessedMarks"]
 
-_LOG = logging.getLogger(__name__)
+_LOG = EventLog(__name__)
 
 _READ_WITHIN_S: Final = 3.0
 _WRITE_WITHIN_S: Final = 2.0
@@ -49,7 +50,7 @@ class ProcessedMarks:
             async with asyncio.timeout(_READ_WITHIN_S):
                 found = await asyncio.gather(*calls)
         except (TimeoutError, StoreUnavailable, StoreError) as error:
-            _LOG.warning("marks of what was processed: %r", error)
+            _LOG.event(LogEvent.ROUND_WAITS, step="read marks", error=error)
             return None
         return {p: _mark(reply) for p, reply in zip(partitions, found, strict=True)}
 
@@ -70,7 +71,7 @@ class ProcessedMarks:
             async with asyncio.timeout(_WRITE_WITHIN_S):
                 await asyncio.gather(*calls)
         except (TimeoutError, StoreUnavailable, StoreError) as error:
-            _LOG.warning("%d marks of what was processed wait: %r", len(marks), error)
+            _LOG.event(LogEvent.ROUND_WAITS, step="keep marks", count=len(marks), error=error)
             self._unwritten = marks | self._unwritten
 
 

@@ -6,7 +6,6 @@ What cannot be begun stands still for a stated cause, and is looked at again eve
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
@@ -18,8 +17,6 @@ from schemas.runtime.kafka.consume.offsets import Mark
 from schemas.runtime.kafka.consume.starting import UNSURE, mark_of, start_of
 
 __all__ = ["Starts"]
-
-_LOG = logging.getLogger(__name__)
 
 _AGAIN_S: Final = 2.0
 

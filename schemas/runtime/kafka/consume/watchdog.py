@@ -8,16 +8,17 @@ or time without a broker or a ledger.
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from schemas.log_events import LogEvent
 from schemas.runtime.kafka.consume.inbox import EXIT_STUCK, Inbox
+from schemas.runtime.process.event_log import EventLog
 from schemas.runtime.process.telemetry import Metrics
 
-_LOG = logging.getLogger(__name__)
+_LOG = EventLog(__name__)
 _PERIOD_S = 2.0
 
 
@@ -38,7 +39,7 @@ class Watchdog:
             await asyncio.sleep(_PERIOD_S)
             stuck_s = self.look(time.monotonic())
             if stuck_s > self.stuck_after_s:
-                _LOG.error("stuck: a record is unfinished for %.0f s; ending the process", stuck_s)
+                _LOG.event(LogEvent.PROCESS_STUCK, age_s=round(stuck_s))
                 os._exit(EXIT_STUCK)
 
     def look(self, now_s: float) -> float:

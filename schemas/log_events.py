@@ -1,0 +1,172 @@
+"""The only list of what processes say in their logs: event, level, meaning, and what an operator does.
+
+An event is a fact with fields and no sentence: whoever reads logs by program matches on its name, and
+finds a request in all processes by its id. Its name in a line is the member's in lower case. Pure.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from enum import Enum, unique
+from typing import Final, TypedDict
+
+__all__ = ["EventSpec", "LogEvent", "LogFields"]
+
+
+class LogFields(TypedDict, total=False):
+    """The fields of events, beside ``error``, which is the exception's own text.
+
+    Texts are bounded and without control characters once they stand in a line.
+    """
+
+    request_id: str
+    org: str
+    trace_id: str
+    """Of the W3C trace context that the client sent."""
+    topic: str
+    partition: int
+    offset: int
+    expected: int
+    """The offset, or revision, that should have stood there."""
+    count: int
+    """How many records, marks or calls are meant."""
+    entity: str
+    """Kind and id of a configured entity."""
+    cause: str
+    """Why, where it is no exception."""
+    step: str
+    """Which part of the process; one of a few words that stand in its code."""
+    store: str
+    port: int
+    channel: str
+    path: str
+    """A file."""
+    age_s: float
+    pause_s: float
+    step_ms: int
+    """How far a clock was moved."""
+    settings: dict[str, str]
+    """What the process was told; secrets are masked."""
+    audit: str
+    """An audit event, whole, as JSON."""
+    text: str
+    """What a library said, or a backend where that is asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventSpec:
+    """One event."""
+
+    level: int
+    meaning: str
+    action: str
+    """What an operator does."""
+    is_evidence: bool = False
+    """Whether every line of it is written, and whole."""
+
+
+_NOTHING: Final = "Nothing."
+_PASSES: Final = "Nothing while it passes; if it lasts, see `tallygate doctor`."
+_REPORT: Final = "Report it with its traceback: it is a defect of this program."
+_REQUEST: Final = "See `tallygate requests show` of its id."
+_KAFKA: Final = "See the brokers' logs and disks."
+_STORE: Final = "See the store's log and the network to it."
+_CONFIG: Final = "See `tallygate config` and who wrote the entry last."
+
+
+def _info(meaning: str, action: str = _NOTHING) -> EventSpec:
+    return EventSpec(logging.INFO, meaning, action)
+
+
+def _warning(meaning: str, action: str = _PASSES) -> EventSpec:
+    return EventSpec(logging.WARNING, meaning, action)
+
+
+def _error(meaning: str, action: str = _REPORT) -> EventSpec:
+    return EventSpec(logging.ERROR, meaning, action)
+
+
+def _critical(meaning: str, action: str = _REPORT) -> EventSpec:
+    return EventSpec(logging.CRITICAL, meaning, action)
+
+
+@unique
+class LogEvent(Enum):
+    """What a process may say."""
+
+    FOREIGN = _warning("A library said something; its text is no contract.")
+
+    # A process
+    SETTINGS = _info("What the process was told by its environment, without secrets.")
+    TIMES_DIVIDED = _warning("This is a test stack: all times are divided by the count.", _NOTHING)
+    CANNOT_START = _error("What it needs is away at start; it exits with 69.", _PASSES)
+    TASK_ENDED = _error("Background work ended, and is begun again after the pause.")
+    ROUND_WAITS = _warning("A round of background work met what is away; the next one tries again.")
+    CLOCK_STEPPED = _warning("A measured clock was moved.", "See how its host keeps time.")
+    PROCESS_STUCK = _critical(
+        "A record is unfinished without a cause; the process ends and reads on."
+    )
+    PROCESS_ENDS = _critical("What no boundary contains ends the process, which reads again.")
+    HANDED_OVER = _info("The partitions were given to another member of the group.")
+    NOT_HANDED_OVER = _info("The process stops with its partitions, alone or out of time.")
+
+    # Kafka
+    OFFSET_GAP = _critical("Records were skipped; the process ends and reads them again.")
+    RECORDS_GONE = _error(
+        "Retention removed records before they were read.", "Raise the retention."
+    )
+    PARTITION_HELD = _error("A partition stands still until its cause is gone.", "Mend the cause.")
+    BATCH_FAILED = _error("A batch failed and is taken apart, to find the record at fault.")
+    RECORD_DEFECT = _error("A record cannot be handled and becomes a dead letter.")
+    COMMIT_FAILED = _warning("Offsets were not committed; the next commit has them.")
+    PRODUCER_WAITS = _warning("No new producer can be connected yet.", _KAFKA)
+    PRODUCER_RENEWED = _warning("The broker refused a batch; the producer was made new.", _KAFKA)
+    PRODUCER_NOT_STOPPED = _warning("An old producer did not stop in time and was given up.")
+    PRODUCED_AGAIN = _info("A batch goes to the new producer, because the old one was closed.")
+    PRODUCE_DEFECT = _error("A batch met a defect; its records failed and are produced again.")
+    RESULT_LOST = _warning("The log keeps a result no more; its outcome stands.", _REQUEST)
+    RESULT_DIFFERS = _error("A result in the log is not the one that was kept.", _REQUEST)
+
+    AUDIT_NOT_TAKEN = _warning(
+        "Kafka did not take audit events in time; each follows here.", _KAFKA
+    )
+    AUDIT_EVENT = EventSpec(
+        logging.WARNING,
+        "An audit event that Kafka did not take: this line is all there is of it.",
+        "Collect it for the auditors.",
+        is_evidence=True,
+    )
+
+    # Configuration
+    CONFIG_LOG_AWAY = _warning("The config log cannot be read; the last known copy stays.")
+    CONFIG_DEFECT = _error("Following the config log met a defect; it is read again.")
+    CONFIG_LISTENER_DEFECT = _error("Part of the process could not take a new configuration over.")
+    CONFIG_SHORTER = _error(
+        "The config log ends below what was in force, which stays.",
+        "Restore the log, or accept it with `tallygate config adopt`.",
+    )
+    CONFIG_SHORTER_ACCEPTED = _warning("The shorter config log was accepted.", _NOTHING)
+    CONFIG_NEWER = _error(
+        "A newer version wrote into the config log; what stands before that stays.",
+        "Update this process.",
+    )
+    CONFIG_ENTRY_REFUSED = _error("An entry cannot be used; its entity is closed.", _CONFIG)
+    CONFIG_COPY_UNREADABLE = _error(
+        "The copy on disk is not used; it is replaced once the log is read.", "See the disk."
+    )
+    CONFIG_COPY_NOT_KEPT = _warning(
+        "No copy could be written; the older one stays.", "See the disk."
+    )
+
+    # Stores
+    STORE_SILENT = _warning("A store does not answer; the connection is made new.", _STORE)
+    STORE_BROKE_PROTOCOL = _error(
+        "A store answered what is no answer; it is connected anew.", _STORE
+    )
+    MESSAGE_DEFECT = _error("A message of a channel was not understood, and is dropped.")
+    BODY_NOT_ON_BUS = _warning("The bus did not put, get or drop a large body; the log has it.")
+    FUNCTIONS_NEWER = _error(
+        "The ledger has functions of a newer revision.", "Update this process."
+    )
+    LEDGER_TIME_UNREAD = EventSpec(logging.DEBUG, "The ledger's time was not read.", _PASSES)
