@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.fakes.running_backend import RunningBackend, running_backend
-
-StartBackend = Callable[[str], RunningBackend]
+from tests.support.fakes.running_backend import RunningBackend, StartBackend, running_backend
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from tests.chaos.gathering import gather
 from tests.chaos.load import Load
 from tests.chaos.rig import ROLES, Rig, running_rig
 from tests.chaos.run import CONNECT_S
-from tests.e2e.gateway_client import GatewayClient
+from tests.support.harness.gateway_client import GatewayClient
 
 DIVISOR: Final = 20
 RATE_PER_S: Final = 15.0

@@ -22,7 +22,7 @@ from tests.chaos.evidence import (
     Unit,
     UsageLine,
 )
-from tests.fakes.call_log import Call, most_at_once
+from tests.support.fakes.call_log import Call, most_at_once
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from tests.fakes.call_log import Call
+from tests.support.fakes.call_log import Call
 
 OK = "ok"
 Unit: TypeAlias = Literal["nano_usd", "tokens", "requests", "at_once"]

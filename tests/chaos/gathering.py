@@ -18,7 +18,7 @@ from tests.chaos.evidence import (
     UsageLine,
 )
 from tests.chaos.rig import Rig
-from tests.e2e.kafka_log import KafkaLog, LogRecord
+from tests.support.harness.kafka_log import KafkaLog, LogRecord
 
 LIVENESS_S = 60.0
 _MARKER = re.compile(r"chaos-\d+-[0-9a-f]{16}")

@@ -24,8 +24,8 @@ from typing import Any
 import httpx
 
 from tests.chaos.rig import Rig, running_rig
-from tests.e2e.gateway_client import MODEL, steer
-from tests.e2e.kafka_log import KafkaLog
+from tests.support.harness.gateway_client import MODEL, steer
+from tests.support.harness.kafka_log import KafkaLog
 
 SCALE = 5
 DIES_WITHIN_S = 90.0

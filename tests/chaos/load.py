@@ -19,8 +19,8 @@ from typing import Any
 import aiohttp
 
 from tests.chaos.evidence import OK, ClientRequest, Exchange
-from tests.e2e.conftest import Grant
-from tests.e2e.gateway_client import MODEL, GatewayClient, Reply, steer
+from tests.support.harness.gateway_client import MODEL, GatewayClient, Reply, steer
+from tests.support.harness.grants import Grant
 
 TRIES_MAX = 8
 PAUSE_FIRST_S = 0.5

@@ -22,8 +22,8 @@ import httpx
 from deploy.embedded.process import ProcessSpec, Progress
 from deploy.embedded.stack import Stack, StackOptions
 from deploy.embedded.state import UserFolders
-from tests.fakes.behaviour import PLAIN_MODEL
-from tests.fakes.running_backend import RunningBackend, running_backend
+from tests.support.fakes.behaviour import PLAIN_MODEL
+from tests.support.fakes.running_backend import RunningBackend, running_backend
 
 _NS_PER_MS = 1_000_000
 _ADMIN_DEADLINE_S = 60.0

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from tests.fakes.behaviour import PLAIN_MODEL
+from tests.support.fakes.behaviour import PLAIN_MODEL
 
 _KINDS = ("whole", "stream", "keyed")
 _ANSWER_WITHIN_S = 30.0

@@ -30,7 +30,7 @@ from tests.chaos.evidence import Evidence
 from tests.chaos.gathering import gather
 from tests.chaos.load import Load
 from tests.chaos.rig import Rig, model_body, running_rig
-from tests.e2e.gateway_client import MODEL, GatewayClient
+from tests.support.harness.gateway_client import MODEL, GatewayClient
 
 ORG: Final = "pinned"
 POSTS: Final = 150

@@ -22,11 +22,11 @@ import redis
 from tests.chaos.ceilings import UNLIMITED_RATE, Tenant
 from tests.chaos.check import INPUT_NANO_USD_PER_TOKEN, OUTPUT_NANO_USD_PER_TOKEN
 from tests.chaos.evidence import LedgerState
-from tests.e2e.conftest import Grant
-from tests.e2e.gateway_client import MODEL
-from tests.e2e.running_stack import RunningStack, descendants, running_stack
-from tests.fakes.call_log import Call, read_calls
-from tests.fakes.running_backend import RunningBackend, running_backend
+from tests.support.fakes.call_log import Call, read_calls
+from tests.support.fakes.running_backend import RunningBackend, running_backend
+from tests.support.harness.gateway_client import MODEL
+from tests.support.harness.grants import Grant
+from tests.support.harness.running_stack import RunningStack, descendants, running_stack
 
 WORKERS = ("limiter_worker", "dispatcher", "accounting", "ingress")
 STORES = ("kafka", "ledger", "bus")

@@ -19,7 +19,7 @@ from tests.chaos.evidence import ClientRequest, Evidence
 from tests.chaos.gathering import gather
 from tests.chaos.load import KINDS, Load
 from tests.chaos.rig import Rig, Strike
-from tests.e2e.gateway_client import GatewayClient
+from tests.support.harness.gateway_client import GatewayClient
 
 RATE_PER_S = 50.0
 WARM_UP_S = 3.0

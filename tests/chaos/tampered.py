@@ -26,7 +26,7 @@ from tests.chaos.ceilings import Tenant
 from tests.chaos.copies import read_all
 from tests.chaos.load import Load
 from tests.chaos.rig import Rig, running_rig
-from tests.e2e.gateway_client import GatewayClient
+from tests.support.harness.gateway_client import GatewayClient
 
 REQUESTS_EACH: Final = 5
 SNAPSHOTS: Final = 2

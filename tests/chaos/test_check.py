@@ -20,7 +20,7 @@ from tests.chaos.evidence import (
     Unit,
     UsageLine,
 )
-from tests.fakes.call_log import Call, End, Start
+from tests.support.fakes.call_log import Call, End, Start
 
 COST = 10 * 500 + 4 * 1_500
 USED: dict[Unit, int] = {"nano_usd": 2 * COST, "tokens": 28, "requests": 2, "at_once": 2}

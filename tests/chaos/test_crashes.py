@@ -13,8 +13,8 @@ import pytest
 
 from tests.chaos.rig import Rig, running_rig
 from tests.chaos.run import Report, render, run
-from tests.e2e.gateway_client import MODEL
-from tests.e2e.running_stack import descendants, is_alive, running_stack
+from tests.support.harness.gateway_client import MODEL
+from tests.support.harness.running_stack import descendants, is_alive, running_stack
 
 pytestmark = pytest.mark.timeout(240)
 SECONDS_EACH = 9.0

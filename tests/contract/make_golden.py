@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from schemas.codec import encode, published_schemas
-from tests.contract.samples import SAMPLES
+from tests.support.event_samples import SAMPLES
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

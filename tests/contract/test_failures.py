@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 
-from tests.contract.calls_in_code import parsed_files
+from tests.support.calls_in_code import parsed_files
 
 _PROCESSES = ("ingress/", "limiter_worker/", "dispatcher/", "accounting/", "schemas/")
 

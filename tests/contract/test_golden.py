@@ -7,7 +7,7 @@ import pytest
 
 from schemas.codec import Published, decode, encode, published_schemas
 from tests.contract.make_golden import GOLDEN, golden_path, write_missing
-from tests.contract.samples import SAMPLES
+from tests.support.event_samples import SAMPLES
 
 _PUBLISHED = published_schemas()
 _IDS = [f"{published.name}.v{published.version}" for published in _PUBLISHED]

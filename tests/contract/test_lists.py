@@ -14,7 +14,7 @@ from schemas.errors import ERRORS, ErrorCode
 from schemas.metrics import METRICS, MetricName
 from schemas.runtime.process.telemetry import Metrics
 from schemas.times import LedgerTimes, Times
-from tests.contract.calls_in_code import ROOT, method_calls, parsed_files
+from tests.support.calls_in_code import ROOT, method_calls, parsed_files
 
 _METHOD_OF_KIND = {"counter": "count", "gauge": "set", "histogram": "observe"}
 

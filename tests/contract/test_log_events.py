@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 
 from schemas.log_events import LogEvent, LogFields
-from tests.contract.calls_in_code import method_calls, parsed_files
+from tests.support.calls_in_code import method_calls, parsed_files
 
 _LOGGING = {"schemas/log_events.py", "schemas/runtime/process/event_log.py"} | {
     "schemas/runtime/process/log_lines.py"

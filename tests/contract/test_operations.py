@@ -11,7 +11,7 @@ from ingress.apis.parsed_request import ParsedRequest
 from ingress.auth.api_key import Caller
 from ingress.http.refusals import Refusal
 from schemas.operations import OPERATIONS
-from tests.unit.ingress.configuration import snapshot
+from tests.support.configuration import snapshot
 
 CALLER = Caller("k", "acme", None, None, None)
 _MESSAGES = [{"role": "user", "content": "hi"}]

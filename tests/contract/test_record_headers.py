@@ -38,8 +38,8 @@ from schemas.outgoing import (
     table_record,
     usage_record,
 )
-from tests.contract.calls_in_code import parsed_files
-from tests.contract.samples import SAMPLES
+from tests.support.calls_in_code import parsed_files
+from tests.support.event_samples import SAMPLES
 
 _ACCEPTED = cast("RequestAccepted", SAMPLES["RequestAccepted"])
 _FINISHED = cast("RequestFinished", SAMPLES["RequestFinished"])

@@ -10,7 +10,7 @@ from deploy.reference.field_docs import field_docs, own_fields
 from deploy.reference.pages import PAGES
 from schemas.runtime.process.settings import ProcessSettings, WorkerSettings
 from schemas.times import LedgerTimes, Times
-from tests.contract.calls_in_code import ROOT
+from tests.support.calls_in_code import ROOT
 
 FOLDER = ROOT / "docs" / "reference"
 DESCRIBED = (ProcessSettings, WorkerSettings, *SETTINGS.values(), LedgerTimes, Times)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
@@ -13,57 +12,18 @@ import pytest
 import pytest_asyncio
 import redis
 
-from tests.e2e.gateway_client import MODEL, GatewayClient
-from tests.e2e.kafka_log import KafkaLog
-from tests.e2e.ledger_view import LedgerView
-from tests.e2e.running_stack import RunningStack, running_stack
-from tests.fakes.call_log import Call, read_calls
-from tests.fakes.running_backend import RunningBackend, running_backend
+from tests.support.fakes.running_backend import RunningBackend, running_backend
+from tests.support.harness.gateway_client import CONNECTIONS, MODEL, GatewayClient
+from tests.support.harness.grants import UNLIMITED, Grant, MakeKey
+from tests.support.harness.kafka_log import KafkaLog
+from tests.support.harness.ledger_view import LedgerView
+from tests.support.harness.oracle import Oracle
+from tests.support.harness.running_stack import RunningStack, running_stack
 
-INPUT_NANO_USD_PER_TOKEN = 500
-OUTPUT_NANO_USD_PER_TOKEN = 1_500
 DEFAULT_MAX_OUTPUT_TOKENS = 1_024
-UNLIMITED = {"requests_per_s": 100_000, "burst": 100_000}
-CONNECTIONS = 100
 CLIENT_DEADLINE_S = 60.0
 REPLICAS = {"limiter_worker": 2, "dispatcher": 2}
 """Two of each, so that limits hold across processes in every test."""
-
-
-@dataclass(frozen=True)
-class Grant:
-    """A key that was just made, and who pays for it."""
-
-    org: str
-    key: str
-    key_id: str
-
-
-MakeKey = Callable[..., Grant]
-
-
-class Oracle:
-    """What really happened at the backends, from their own logs."""
-
-    def __init__(self, backends: Iterable[RunningBackend]) -> None:
-        self._logs = tuple(backend.log for backend in backends)
-
-    def calls(self) -> tuple[Call, ...]:
-        """Every call of the session."""
-        return read_calls(*self._logs)
-
-    def calls_of(self, request_ids: Iterable[str]) -> tuple[Call, ...]:
-        """The calls made for these requests, known by the id they carried."""
-        wanted = set(request_ids)
-        return tuple(call for call in self.calls() if call.start.request_id in wanted)
-
-
-def cost_nano_usd(call: Call) -> int:
-    """What a call costs at the price of the test's model; exact, without rounding."""
-    return (
-        call.prompt_tokens * INPUT_NANO_USD_PER_TOKEN
-        + call.completion_tokens * OUTPUT_NANO_USD_PER_TOKEN
-    )
 
 
 @pytest.fixture(scope="session")

@@ -15,10 +15,11 @@ from decimal import Decimal
 import httpx
 import pytest
 
-from tests.e2e.conftest import CONNECTIONS, Grant, MakeKey, Oracle, cost_nano_usd
-from tests.e2e.gateway_client import GatewayClient, Reply, steer
-from tests.e2e.kafka_log import KafkaLog, LogRecord
-from tests.fakes.call_log import Call
+from tests.support.fakes.call_log import Call
+from tests.support.harness.gateway_client import CONNECTIONS, GatewayClient, Reply, steer
+from tests.support.harness.grants import Grant, MakeKey
+from tests.support.harness.kafka_log import KafkaLog, LogRecord
+from tests.support.harness.oracle import Oracle, cost_nano_usd
 
 pytestmark = pytest.mark.timeout(150, func_only=True)
 ORGS = 20

@@ -14,11 +14,12 @@ import httpx
 import pytest
 import redis
 
-from tests.e2e.conftest import Grant, MakeKey, Oracle, cost_nano_usd
-from tests.e2e.gateway_client import GatewayClient, steer
-from tests.e2e.kafka_log import KafkaLog
-from tests.e2e.running_stack import RunningStack, descendants, is_alive
-from tests.fakes.call_log import Call
+from tests.support.fakes.call_log import Call
+from tests.support.harness.gateway_client import GatewayClient, steer
+from tests.support.harness.grants import Grant, MakeKey
+from tests.support.harness.kafka_log import KafkaLog
+from tests.support.harness.oracle import Oracle, cost_nano_usd
+from tests.support.harness.running_stack import RunningStack, descendants, is_alive
 
 pytestmark = pytest.mark.timeout(60, func_only=True)
 MOST_CALLS = 2

@@ -19,9 +19,10 @@ import httpx
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from tests.e2e.conftest import Grant, MakeKey, Oracle
-from tests.e2e.gateway_client import MODEL
-from tests.e2e.running_stack import RunningStack
+from tests.support.harness.gateway_client import MODEL
+from tests.support.harness.grants import Grant, MakeKey
+from tests.support.harness.oracle import Oracle
+from tests.support.harness.running_stack import RunningStack
 
 pytestmark = pytest.mark.timeout(60, func_only=True)
 REQUESTS = "inference.requests.v1"

@@ -7,9 +7,10 @@ from decimal import Decimal
 
 import pytest
 
-from tests.e2e.conftest import OUTPUT_NANO_USD_PER_TOKEN, MakeKey, Oracle, cost_nano_usd
-from tests.e2e.gateway_client import GatewayClient, Reply, steer
-from tests.fakes.call_log import most_at_once
+from tests.support.fakes.call_log import most_at_once
+from tests.support.harness.gateway_client import GatewayClient, Reply, steer
+from tests.support.harness.grants import MakeKey
+from tests.support.harness.oracle import OUTPUT_NANO_USD_PER_TOKEN, Oracle, cost_nano_usd
 
 pytestmark = pytest.mark.timeout(60, func_only=True)
 NANO = Decimal("1e-9")

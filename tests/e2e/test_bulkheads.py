@@ -11,10 +11,11 @@ import httpx
 import pytest
 
 from schemas.runtime.kafka.produce import partition_of
-from tests.e2e.conftest import MakeKey, Oracle
-from tests.e2e.gateway_client import GatewayClient, Reply, steer
-from tests.e2e.ledger_view import LedgerView
-from tests.fakes.running_backend import RunningBackend
+from tests.support.fakes.running_backend import RunningBackend
+from tests.support.harness.gateway_client import GatewayClient, Reply, steer
+from tests.support.harness.grants import MakeKey
+from tests.support.harness.ledger_view import LedgerView
+from tests.support.harness.oracle import Oracle
 
 pytestmark = pytest.mark.timeout(150, func_only=True)
 PARTITIONS = 4

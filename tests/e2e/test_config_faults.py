@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaProducer
 from schemas.codec import encode
 from schemas.events import ConfigEntry
 from schemas.topics import CONFIG
-from tests.e2e.running_stack import RunningStack, descendants, running_stack
+from tests.support.harness.running_stack import RunningStack, descendants, running_stack
 
 pytestmark = pytest.mark.timeout(240)
 

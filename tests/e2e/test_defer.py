@@ -11,11 +11,12 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.conftest import Grant, MakeKey, Oracle
-from tests.e2e.gateway_client import MODEL, GatewayClient, Reply, steer
-from tests.e2e.kafka_log import KafkaLog, LogRecord
-from tests.e2e.ledger_view import LedgerView
-from tests.fakes.call_log import most_at_once
+from tests.support.fakes.call_log import most_at_once
+from tests.support.harness.gateway_client import MODEL, GatewayClient, Reply, steer
+from tests.support.harness.grants import Grant, MakeKey
+from tests.support.harness.kafka_log import KafkaLog, LogRecord
+from tests.support.harness.ledger_view import LedgerView
+from tests.support.harness.oracle import Oracle
 
 pytestmark = pytest.mark.timeout(90, func_only=True)
 NANO = Decimal("1e-9")

@@ -11,11 +11,12 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from tests.e2e.conftest import Grant, MakeKey, Oracle
-from tests.e2e.gateway_client import MODEL, steer
-from tests.e2e.kafka_log import KafkaLog, LogRecord
-from tests.e2e.running_stack import RunningStack
-from tests.fakes.call_log import Call
+from tests.support.fakes.call_log import Call
+from tests.support.harness.gateway_client import MODEL, steer
+from tests.support.harness.grants import Grant, MakeKey
+from tests.support.harness.kafka_log import KafkaLog, LogRecord
+from tests.support.harness.oracle import Oracle
+from tests.support.harness.running_stack import RunningStack
 
 pytestmark = pytest.mark.timeout(60, func_only=True)
 NOTICED_WITHIN_S = 5.0

@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from tests.e2e.conftest import Grant, MakeKey
-from tests.e2e.gateway_client import GatewayClient
-from tests.e2e.running_stack import RunningStack
+from tests.support.harness.gateway_client import GatewayClient
+from tests.support.harness.grants import Grant, MakeKey
+from tests.support.harness.running_stack import RunningStack
 
 pytestmark = pytest.mark.timeout(90, func_only=True)
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: gate\r\n"

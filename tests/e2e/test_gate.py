@@ -9,10 +9,10 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.conftest import UNLIMITED, MakeKey
-from tests.e2e.gateway_client import GatewayClient, Reply
-from tests.e2e.kafka_log import KafkaLog
 from tests.e2e.test_operations import timeline
+from tests.support.harness.gateway_client import GatewayClient, Reply
+from tests.support.harness.grants import UNLIMITED, MakeKey
+from tests.support.harness.kafka_log import KafkaLog
 
 pytestmark = pytest.mark.timeout(90, func_only=True)
 

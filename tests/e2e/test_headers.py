@@ -8,8 +8,9 @@ from decimal import Decimal
 
 import pytest
 
-from tests.e2e.conftest import Grant, MakeKey, Oracle, cost_nano_usd
-from tests.e2e.gateway_client import GatewayClient, Reply, steer
+from tests.support.harness.gateway_client import GatewayClient, Reply, steer
+from tests.support.harness.grants import Grant, MakeKey
+from tests.support.harness.oracle import Oracle, cost_nano_usd
 
 pytestmark = pytest.mark.timeout(60, func_only=True)
 NANO = Decimal("1e-9")

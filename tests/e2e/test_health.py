@@ -14,9 +14,9 @@ import httpx
 import pytest
 import redis
 
-from tests.e2e.conftest import MakeKey
-from tests.e2e.gateway_client import GatewayClient
-from tests.e2e.running_stack import RunningStack, descendants
+from tests.support.harness.gateway_client import GatewayClient
+from tests.support.harness.grants import MakeKey
+from tests.support.harness.running_stack import RunningStack, descendants
 
 pytestmark = pytest.mark.timeout(120, func_only=True)
 

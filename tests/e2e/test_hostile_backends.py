@@ -12,14 +12,15 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.conftest import Grant, MakeKey, Oracle
-from tests.e2e.gateway_client import GatewayClient, Reply, steer
-from tests.e2e.kafka_log import KafkaLog
-from tests.e2e.running_stack import RunningStack, descendants
-from tests.fakes.call_log import Call, read_calls
-from tests.fakes.running_backend import RunningBackend, running_backend
-from tests.fakes.shapes.table import SHAPES
-from tests.fakes.shapes.wire import COMPLETION_TOKENS, PROMPT_TOKENS, SILENCE_S, Shape
+from tests.support.fakes.call_log import Call, read_calls
+from tests.support.fakes.running_backend import RunningBackend, running_backend
+from tests.support.fakes.shapes.table import SHAPES
+from tests.support.fakes.shapes.wire import COMPLETION_TOKENS, PROMPT_TOKENS, SILENCE_S, Shape
+from tests.support.harness.gateway_client import GatewayClient, Reply, steer
+from tests.support.harness.grants import Grant, MakeKey
+from tests.support.harness.kafka_log import KafkaLog
+from tests.support.harness.oracle import Oracle
+from tests.support.harness.running_stack import RunningStack, descendants
 
 _CATCH_UP_S = 30.0
 _AT_ONCE = 4
@@ -33,7 +34,7 @@ _PATH_S = 1.5
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBackend]:
     """The hostile backend, a process of its own."""
     log = tmp_path_factory.mktemp("hostile") / "hostile.jsonl"
-    with running_backend("hostile", log, module="tests.fakes.hostile_backend") as running:
+    with running_backend("hostile", log, module="tests.support.fakes.hostile_backend") as running:
         yield running
 
 

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 
 import pytest
 
-from tests.e2e.conftest import Grant, MakeKey, Oracle
-from tests.e2e.gateway_client import MODEL, GatewayClient, Reply, steer
+from tests.support.harness.gateway_client import MODEL, GatewayClient, Reply, steer
+from tests.support.harness.grants import Grant, MakeKey
+from tests.support.harness.oracle import Oracle
 
 pytestmark = pytest.mark.timeout(60, func_only=True)
 POSTS_AT_ONCE = 30

@@ -13,11 +13,11 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.gateway_client import MODEL, steer
-from tests.e2e.jobs_api import jobs_client
-from tests.e2e.running_stack import RunningStack, descendants, running_stack
-from tests.fakes.call_log import Call, read_calls
-from tests.fakes.running_backend import running_backend
+from tests.support.fakes.call_log import Call, read_calls
+from tests.support.fakes.running_backend import running_backend
+from tests.support.harness.gateway_client import MODEL, steer
+from tests.support.harness.jobs_api import jobs_client
+from tests.support.harness.running_stack import RunningStack, descendants, running_stack
 
 CALLS = 10
 LASTS_MS = 9_000

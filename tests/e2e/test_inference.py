@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Grant, MakeKey, Oracle
-from tests.e2e.gateway_client import MODEL, GatewayClient, steer
+from tests.support.harness.gateway_client import MODEL, GatewayClient, steer
+from tests.support.harness.grants import Grant, MakeKey
+from tests.support.harness.oracle import Oracle
 
 pytestmark = pytest.mark.timeout(60, func_only=True)
 

@@ -16,10 +16,11 @@ import pytest_asyncio
 from schemas.events import RequestFinished
 from schemas.ids import uuid7
 from schemas.runtime.kafka.outcome_lookup import Absent, InLog, OutcomeLookup
-from tests.e2e.conftest import Grant, MakeKey, Oracle
-from tests.e2e.gateway_client import MODEL, steer
-from tests.e2e.jobs_api import DONE_WITHIN_S, chat, jobs_client, until, until_ended
-from tests.e2e.running_stack import RunningStack
+from tests.support.harness.gateway_client import MODEL, steer
+from tests.support.harness.grants import Grant, MakeKey
+from tests.support.harness.jobs_api import DONE_WITHIN_S, chat, jobs_client, until, until_ended
+from tests.support.harness.oracle import Oracle
+from tests.support.harness.running_stack import RunningStack
 
 pytestmark = pytest.mark.timeout(90, func_only=True)
 

@@ -16,9 +16,10 @@ import pytest
 import redis
 from confluent_kafka import Consumer, TopicPartition
 
-from tests.e2e.conftest import Grant, MakeKey, Oracle
-from tests.e2e.gateway_client import MODEL
-from tests.e2e.running_stack import RunningStack, descendants
+from tests.support.harness.gateway_client import MODEL
+from tests.support.harness.grants import Grant, MakeKey
+from tests.support.harness.oracle import Oracle
+from tests.support.harness.running_stack import RunningStack, descendants
 
 pytestmark = pytest.mark.timeout(180, func_only=True)
 MIB = 1024 * 1024

@@ -12,10 +12,11 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from tests.e2e.conftest import Grant, MakeKey, Oracle, cost_nano_usd
-from tests.e2e.gateway_client import GatewayClient, Reply, steer
-from tests.e2e.ledger_view import LedgerView
-from tests.fakes.call_log import Call, most_at_once
+from tests.support.fakes.call_log import Call, most_at_once
+from tests.support.harness.gateway_client import GatewayClient, Reply, steer
+from tests.support.harness.grants import Grant, MakeKey
+from tests.support.harness.ledger_view import LedgerView
+from tests.support.harness.oracle import Oracle, cost_nano_usd
 
 pytestmark = pytest.mark.timeout(120, func_only=True)
 NANO = Decimal("1e-9")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.e2e.running_stack import descendants, running_stack
+from tests.support.harness.running_stack import descendants, running_stack
 
 pytestmark = pytest.mark.timeout(240)
 

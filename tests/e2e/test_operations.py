@@ -14,9 +14,9 @@ import httpx
 import pytest
 from confluent_kafka import Producer
 
-from tests.e2e.conftest import MakeKey
-from tests.e2e.gateway_client import MODEL, GatewayClient
-from tests.e2e.running_stack import TALLYGATE, RunningStack
+from tests.support.harness.gateway_client import MODEL, GatewayClient
+from tests.support.harness.grants import MakeKey
+from tests.support.harness.running_stack import TALLYGATE, RunningStack
 
 pytestmark = pytest.mark.timeout(90, func_only=True)
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.gateway_client import steer
-from tests.e2e.jobs_api import chat, jobs_client, until_ended
-from tests.e2e.running_stack import RunningStack, descendants, is_alive, running_stack
-from tests.fakes.call_log import read_calls
-from tests.fakes.running_backend import running_backend
+from tests.support.fakes.call_log import read_calls
+from tests.support.fakes.running_backend import running_backend
+from tests.support.harness.gateway_client import steer
+from tests.support.harness.jobs_api import chat, jobs_client, until_ended
+from tests.support.harness.running_stack import RunningStack, descendants, is_alive, running_stack
 
 
 def _kill_everything(stack: RunningStack) -> None:

@@ -7,8 +7,9 @@ import time
 
 import pytest
 
-from tests.e2e.conftest import MakeKey, Oracle
-from tests.e2e.gateway_client import GatewayClient
+from tests.support.harness.gateway_client import GatewayClient
+from tests.support.harness.grants import MakeKey
+from tests.support.harness.oracle import Oracle
 
 pytestmark = pytest.mark.timeout(60, func_only=True)
 RATE_PER_S = 5

@@ -23,11 +23,11 @@ from accounting.booking import entry_of
 from schemas.codec import encode
 from schemas.events import Booking, RecordRef, RequestFinished
 from schemas.ids import uuid7
-from tests.e2e.gateway_client import MODEL, GatewayClient
-from tests.e2e.kafka_log import KafkaLog
-from tests.e2e.running_stack import TALLYGATE, RunningStack, running_stack
-from tests.fakes.running_backend import RunningBackend
-from tests.unit.examples import attempt, finished
+from tests.support.events import attempt, finished
+from tests.support.fakes.running_backend import RunningBackend
+from tests.support.harness.gateway_client import MODEL, GatewayClient
+from tests.support.harness.kafka_log import KafkaLog
+from tests.support.harness.running_stack import TALLYGATE, RunningStack, running_stack
 
 pytestmark = pytest.mark.timeout(150, func_only=True)
 BALANCE = "b:org/tokens:seeded"

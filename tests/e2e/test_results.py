@@ -11,9 +11,9 @@ import httpx
 import pytest
 import redis
 
-from tests.e2e.conftest import Grant, MakeKey
-from tests.e2e.gateway_client import MODEL, steer
-from tests.e2e.running_stack import RunningStack
+from tests.support.harness.gateway_client import MODEL, steer
+from tests.support.harness.grants import Grant, MakeKey
+from tests.support.harness.running_stack import RunningStack
 
 pytestmark = pytest.mark.timeout(90, func_only=True)
 DONE_WITHIN_S = 30.0

@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.e2e.conftest import Grant, MakeKey
-from tests.e2e.gateway_client import GatewayClient, Reply
-from tests.fakes.running_backend import RunningBackend, running_backend
+from tests.support.fakes.running_backend import RunningBackend, running_backend
+from tests.support.harness.gateway_client import GatewayClient, Reply
+from tests.support.harness.grants import Grant, MakeKey
 
 pytestmark = pytest.mark.timeout(110, func_only=True)
 MODEL = "routed-1"

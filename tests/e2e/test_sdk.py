@@ -7,9 +7,10 @@ from typing import Any
 import openai
 import pytest
 
-from tests.e2e.conftest import Grant, MakeKey, Oracle
-from tests.e2e.gateway_client import MODEL, steer
-from tests.e2e.running_stack import RunningStack
+from tests.support.harness.gateway_client import MODEL, steer
+from tests.support.harness.grants import Grant, MakeKey
+from tests.support.harness.oracle import Oracle
+from tests.support.harness.running_stack import RunningStack
 
 pytestmark = pytest.mark.timeout(60, func_only=True)
 

@@ -16,12 +16,13 @@ from schemas.codec import encode
 from schemas.events import RequestAccepted
 from schemas.ids import uuid7
 from schemas.runtime.process.clock import random_bytes
-from tests.e2e.conftest import Grant, MakeKey, Oracle
-from tests.e2e.gateway_client import MODEL, GatewayClient, Reply, steer
-from tests.e2e.kafka_log import KafkaLog, LogRecord
-from tests.e2e.ledger_view import LedgerView
-from tests.e2e.running_stack import RunningStack
-from tests.fakes.call_log import most_at_once
+from tests.support.fakes.call_log import most_at_once
+from tests.support.harness.gateway_client import MODEL, GatewayClient, Reply, steer
+from tests.support.harness.grants import Grant, MakeKey
+from tests.support.harness.kafka_log import KafkaLog, LogRecord
+from tests.support.harness.ledger_view import LedgerView
+from tests.support.harness.oracle import Oracle
+from tests.support.harness.running_stack import RunningStack
 
 pytestmark = pytest.mark.timeout(150, func_only=True)
 JOBS = 600

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.running_stack import RunningStack, descendants, is_alive, running_stack
+from tests.support.harness.running_stack import RunningStack, descendants, is_alive, running_stack
 
 pytestmark = pytest.mark.timeout(240)
 USAGE_DEADLINE_S = 20

@@ -11,9 +11,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.e2e.conftest import MakeKey, Oracle
-from tests.e2e.gateway_client import GatewayClient, steer
-from tests.e2e.running_stack import RunningStack, descendants
+from tests.support.harness.gateway_client import GatewayClient, steer
+from tests.support.harness.grants import MakeKey
+from tests.support.harness.oracle import Oracle
+from tests.support.harness.running_stack import RunningStack, descendants
 
 pytestmark = pytest.mark.timeout(120, func_only=True)
 

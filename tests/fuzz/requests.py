@@ -24,7 +24,7 @@ from typing import Final
 import aiohttp
 
 from tests.fuzz.request_bytes import raw_request
-from tests.load.scene import HEALTHY_MODEL, running_scene
+from tests.support.harness.scene import HEALTHY_MODEL, running_scene
 
 _CONNECTIONS: Final = 200
 _HANG_AFTER_S: Final = 25.0

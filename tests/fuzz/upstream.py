@@ -24,10 +24,10 @@ import uvloop
 from dispatcher.attempts.attempt import AttemptResult
 from dispatcher.attempts.token_counts import TokenCounter
 from dispatcher.upstream.upstreams import Upstreams
-from tests.fuzz.mutations import Answer, answer
-from tests.unit.dispatcher.attempt_scene import FakeBus, asking_for, attempt_run
-from tests.unit.dispatcher.scripted_backend import choice_of, upstreams
-from tests.unit.examples import NOW_MS
+from tests.support.attempt_scene import FakeBus, asking_for, attempt_run
+from tests.support.events import NOW_MS
+from tests.support.mutations import Answer, answer
+from tests.support.scripted_backend import choice_of, upstreams
 
 SILENCE_S = 0.5
 LATE_S = 2.0

@@ -59,8 +59,8 @@ from schemas.runtime.valkey.bodies import Bodies
 from schemas.runtime.valkey.bus import Bus
 from schemas.topics import OUTCOMES
 from tests.integration.ledger_server import LedgerServer
-from tests.unit.dispatcher.scripted_backend import Answer, backend
-from tests.unit.examples import ACCEPTED_AT, DISPATCHED_AT, NOW_MS, accepted, admitted
+from tests.support.events import ACCEPTED_AT, DISPATCHED_AT, NOW_MS, accepted, admitted
+from tests.support.scripted_backend import Answer, backend
 
 DEADLINE_MS = 20_000
 HELD_NANO_USD = 5_000_000

@@ -4,110 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
-import os
 import signal
-import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from deploy.embedded.stack import Stack
 from schemas import topics
-from schemas.runtime.kafka.topic_admin import apply_topics
-from tests.integration.ledger_server import free_port
-from tests.integration.test_embedded_stack import infrastructure
+from tests.integration.group import PARTITIONS, Member, log, member
 
 pytestmark = pytest.mark.timeout(180)
-
-_PARTITIONS = 4
-
-
-@dataclass
-class Member:
-    """A running consumer, and the file of what it did."""
-
-    process: subprocess.Popen[bytes]
-    file: Path
-    port: int
-
-    def said(self) -> list[list[str]]:
-        """What it did, line by line, without the time."""
-        return [line.split()[1:] for line in self.file.read_text().splitlines()]
-
-    def begun(self) -> list[tuple[float, str, int]]:
-        """When it began which record of which partition."""
-        lines = [line.split() for line in self.file.read_text().splitlines()]
-        return [(float(line[0]), line[2], int(line[3])) for line in lines if line[1] == "begin"]
-
-    async def until(self, word: str, count: int = 1, deadline_s: float = 40.0) -> None:
-        """Wait until it said so this often."""
-        end_s = time.monotonic() + deadline_s
-        while sum(line[0] == word for line in self.said()) < count:
-            assert self.process.poll() is None, "the member ended"
-            assert time.monotonic() < end_s, f"{word} not said {count} times: {self.said()[-3:]}"
-            await asyncio.sleep(0.05)
-
-    async def readiness(self) -> dict[str, Any]:
-        """The readiness page, with its status."""
-
-        def get() -> dict[str, Any]:
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz") as page:
-                    return {"code": page.status, **json.load(page)}
-            except urllib.error.HTTPError as error:
-                return {"code": error.code, **json.load(error)}
-
-        return await asyncio.to_thread(get)
-
-
-@contextmanager
-def member(stack: Stack, folder: Path, name: str, run: int = 0, **env: str) -> Iterator[Member]:
-    """A member of the group, ended when the block is left."""
-    file, port = folder / f"{name}-{run}.log", free_port()
-    file.touch()
-    settings = {
-        "TALLYGATE_KAFKA_BROKERS": stack.kafka_brokers,
-        "TALLYGATE_LEDGER_URL": stack.ledger_url,
-        "TALLYGATE_BUS_URL": stack.bus_url,
-        "TALLYGATE_DATA_DIR": str(folder / name),
-        "TALLYGATE_INSTANCE_ID": name,
-        "TALLYGATE_HTTP_PORT": str(port),
-    }
-    with (folder / f"{name}.out").open("ab") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.integration.group_member", str(file)],
-            env={**os.environ, **settings, **env},
-            stdout=output,
-            stderr=output,
-        )
-    try:
-        yield Member(process, file, port)
-    finally:
-        process.kill()
-        process.wait()
-
-
-@asynccontextmanager
-async def log(folder: Path) -> AsyncIterator[tuple[Stack, AIOKafkaProducer]]:
-    """A broker with all topics, and a producer on it."""
-    async with infrastructure(folder / "stack") as stack:
-        await apply_topics(stack.kafka_brokers, _PARTITIONS)
-        producer = AIOKafkaProducer(bootstrap_servers=stack.kafka_brokers)
-        await producer.start()
-        try:
-            yield stack, producer
-        finally:
-            await producer.stop()
 
 
 async def _send(producer: AIOKafkaProducer, value: str, partition: int) -> None:
@@ -164,7 +71,7 @@ async def test_a_member_that_leaves_hands_its_partitions_over_before_it_drains(
     async with log(tmp_path) as (stack, producer):
         with member(stack, tmp_path, "a") as first, member(stack, tmp_path, "b") as other:
             await _both_read(producer, first, other)
-            for partition in range(_PARTITIONS):
+            for partition in range(PARTITIONS):
                 await _send(producer, f"slow{partition}:6", partition)
             feed = asyncio.create_task(_feed(producer, seconds=10.0))
             await asyncio.sleep(3.0)
@@ -191,7 +98,7 @@ async def test_a_member_that_is_alone_keeps_its_place(tmp_path: Path) -> None:
     async with log(tmp_path) as (stack, producer):
         with member(stack, tmp_path, "a") as first:
             for number in range(50):
-                await _send(producer, f"n{number}", number % _PARTITIONS)
+                await _send(producer, f"n{number}", number % PARTITIONS)
             await first.until("end", 50)
             first.process.send_signal(signal.SIGTERM)
             assert first.process.wait(20) == 0
@@ -206,7 +113,7 @@ async def test_a_member_that_is_alone_keeps_its_place(tmp_path: Path) -> None:
 async def _both_read(producer: AIOKafkaProducer, *members: Member) -> None:
     """Send until every member was handed something."""
     for number in itertools.count():
-        await _send(producer, "warm", number % _PARTITIONS)
+        await _send(producer, "warm", number % PARTITIONS)
         await asyncio.sleep(0.05)
         if all(each.begun() for each in members):
             break
@@ -218,7 +125,7 @@ async def _feed(producer: AIOKafkaProducer, seconds: float) -> int:
     """A record every ten milliseconds, one partition after the other; how many."""
     end_s = time.monotonic() + seconds
     for number in itertools.count():
-        await _send(producer, f"n{number}", number % _PARTITIONS)
+        await _send(producer, f"n{number}", number % PARTITIONS)
         await asyncio.sleep(0.01)
         if time.monotonic() > end_s:
             return number + 1
@@ -232,7 +139,7 @@ def _fed(feed: asyncio.Task[int]) -> int:
 def _longest_gap(begun: list[tuple[float, str, int]], since: float) -> float:
     """The longest time in which no record of some partition was begun."""
     longest = 0.0
-    for partition in range(_PARTITIONS):
+    for partition in range(PARTITIONS):
         times = sorted(at for at, _, of in begun if of == partition and at > since - 1)
         longest = max(longest, *(b - a for a, b in itertools.pairwise(times)))
     return longest

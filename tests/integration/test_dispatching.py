@@ -26,7 +26,7 @@ from tests.integration.dispatch_bench import (
     bench,
 )
 from tests.integration.ledger_server import LedgerServer, free_port
-from tests.unit.dispatcher.scripted_backend import answering
+from tests.support.scripted_backend import answering
 
 _USAGE = {"prompt_tokens": 12, "completion_tokens": 34}
 _COST = 228_000

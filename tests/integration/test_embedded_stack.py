@@ -8,8 +8,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -17,30 +15,10 @@ import redis.asyncio as redis
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from deploy.embedded.problem import StackError
-from deploy.embedded.process import Progress
-from deploy.embedded.stack import Stack, StackOptions
-from deploy.embedded.state import UserFolders
+from deploy.embedded.stack import Stack
+from tests.support.harness.infrastructure import infrastructure
 
 pytestmark = pytest.mark.timeout(180)
-
-
-@asynccontextmanager
-async def infrastructure(state_dir: Path) -> AsyncIterator[Stack]:
-    """Kafka and both Valkeys on random ports."""
-    options = StackOptions(
-        state_dir=state_dir,
-        cache_dir=UserFolders().cache,
-        environment=dict(os.environ),
-        is_infrastructure_only=True,
-        has_random_ports=True,
-    )
-    lines: list[Progress] = []
-    stack = Stack(options, report=lines.append)
-    try:
-        await stack.start()
-        yield stack
-    finally:
-        await stack.stop()
 
 
 async def topics_of(stack: Stack, create: str | None = None) -> list[str]:
@@ -116,7 +94,7 @@ async def test_killing_the_supervisor_kills_its_children(tmp_path: Path) -> None
     program = textwrap.dedent(f"""
         import asyncio, os
         from pathlib import Path
-        from tests.integration.test_embedded_stack import infrastructure
+        from tests.support.harness.infrastructure import infrastructure
 
         async def main():
             async with infrastructure(Path({str(tmp_path)!r})) as stack:

@@ -13,7 +13,7 @@ from schemas.runtime.valkey.bodies import Bodies, body_key
 from schemas.runtime.valkey.bus import Bus
 from tests.integration.dispatch_bench import bench
 from tests.integration.ledger_server import LedgerServer
-from tests.unit.examples import NOW_MS, accepted
+from tests.support.events import NOW_MS, accepted
 
 _BODY = (
     b'{"choices":[{"message":{"content":"hi"}}],"usage":{"prompt_tokens":1,"completion_tokens":1}}'

@@ -29,9 +29,9 @@ from schemas.ledger import answers, documents
 from schemas.runtime.ledger.client import LedgerClient, ledger_store
 from schemas.runtime.process.clock import Clock
 from schemas.topics import AUDIT, DEFERRED_1S, DISPATCH, OUTCOMES, REQUESTS
-from tests.fakes.limiter_parts import FakeConfig, Limiter
 from tests.integration.ledger_server import LedgerServer
-from tests.unit.examples import accepted, configuration
+from tests.support.events import accepted, configuration
+from tests.support.limiter_parts import FakeConfig, Limiter
 
 DAY_MS = 86_400_000
 WORST_CASE = 1_000 * 2_000 + 500 * 6_000

@@ -16,7 +16,7 @@ from deploy.embedded.stack import Stack
 from schemas import topics
 from schemas.ledger import keys
 from schemas.runtime.kafka.topic_admin import apply_topics
-from tests.integration.test_consuming import Member, log, member
+from tests.integration.group import Member, log, member
 
 pytestmark = pytest.mark.timeout(180)
 

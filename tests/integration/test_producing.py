@@ -13,7 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from schemas.events import RecordRef
 from schemas.outgoing import Outgoing
 from schemas.runtime.kafka.produce import Producer, ProduceRefused
-from tests.integration.test_embedded_stack import infrastructure
+from tests.support.harness.infrastructure import infrastructure
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -15,7 +15,7 @@ from schemas.events import RecordRef
 from schemas.outgoing import Outgoing
 from schemas.runtime.kafka.produce import Producer
 from schemas.runtime.kafka.record_reader import RecordGone, RecordReader
-from tests.integration.test_embedded_stack import infrastructure
+from tests.support.harness.infrastructure import infrastructure
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -11,7 +11,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from schemas.runtime.kafka.topic_admin import PartitionCountChanged, apply_topics
 from schemas.topics import OUTCOMES, REQUESTS, TOPICS
-from tests.integration.test_embedded_stack import infrastructure
+from tests.support.harness.infrastructure import infrastructure
 
 pytestmark = pytest.mark.timeout(180)
 

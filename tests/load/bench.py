@@ -29,14 +29,14 @@ from deploy.embedded.process import Progress
 from deploy.embedded.roles import ROLES
 from deploy.embedded.stack import Stack, StackOptions
 from deploy.embedded.state import UserFolders
-from tests.fakes.behaviour import PLAIN_MODEL
-from tests.fakes.running_backend import RunningBackend, running_backend
 from tests.load.closed import run_closed
 from tests.load.counts import Counts, per_request, read_counts, render_counts
 from tests.load.open import run_open
 from tests.load.options import measure
 from tests.load.report import Report, render_json, render_table
 from tests.load.requests import prepare_mix
+from tests.support.fakes.behaviour import PLAIN_MODEL
+from tests.support.fakes.running_backend import RunningBackend, running_backend
 
 ORG = "bench"
 UNLIMITED = {"requests_per_s": 100_000, "burst": 100_000}

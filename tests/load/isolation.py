@@ -25,7 +25,7 @@ from tests.load.scenarios import (
     sockets,
     stops,
 )
-from tests.load.scene import DISPATCHERS, Scene, running_scene
+from tests.support.harness.scene import DISPATCHERS, Scene, running_scene
 
 REPLICAS = {"ingress": 2, "limiter_worker": 2, "dispatcher": DISPATCHERS, "accounting": 2}
 Run = Callable[[Scene], Awaitable[list[str]]]

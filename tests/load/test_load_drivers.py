@@ -8,7 +8,6 @@ import signal
 
 import pytest
 
-from tests.conftest import StartBackend
 from tests.load.closed import run_closed
 from tests.load.connection import (
     CONNECTION_LOST,
@@ -21,6 +20,7 @@ from tests.load.connection import (
 from tests.load.open import run_open
 from tests.load.report import Latency, Sample, latency, make_report
 from tests.load.requests import prepare, prepare_mix
+from tests.support.fakes.running_backend import StartBackend
 
 pytestmark = pytest.mark.timeout(30)
 MODEL = "fake-1"

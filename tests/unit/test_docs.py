@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.calls_in_code import ROOT
+from tests.support.calls_in_code import ROOT
 
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _FENCE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)

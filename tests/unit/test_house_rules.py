@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.contract.calls_in_code import PACKAGES, ROOT, parsed_files
+from tests.support.calls_in_code import PACKAGES, ROOT, parsed_files
 
 _FILE_LINES_MAX = 400
 _FUNCTION_LINES_MAX = 70

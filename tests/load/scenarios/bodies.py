@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 import redis.asyncio as redis
 
-from tests.load.scene import HEALTHY_MODEL, UNLIMITED, Scene, Tenant
+from tests.support.harness.scene import HEALTHY_MODEL, UNLIMITED, Scene, Tenant
 
 _BODIES = 120
 _BODY_BYTES = 4 * 1024 * 1024 - 4_096

@@ -10,7 +10,7 @@ from tests.load.offer import offer
 from tests.load.process_cost import read_processes
 from tests.load.requests import prepare_mix
 from tests.load.scenarios.neighbours import line
-from tests.load.scene import NARROW_MODEL, Scene
+from tests.support.harness.scene import NARROW_MODEL, Scene
 
 _ORGS = 20
 _OFFERED_PER_S = 800.0

@@ -11,7 +11,7 @@ from tests.load.connection import OK
 from tests.load.offer import offer
 from tests.load.requests import prepare_mix
 from tests.load.scenarios.neighbours import call_for, line
-from tests.load.scene import HEALTHY_MODEL, UNLIMITED, Scene
+from tests.support.harness.scene import HEALTHY_MODEL, UNLIMITED, Scene
 
 _RATE_PER_S = 50.0
 _FILL_BYTES = 1 << 20

@@ -9,7 +9,7 @@ from time import perf_counter
 
 import httpx
 
-from tests.load.scene import Scene
+from tests.support.harness.scene import Scene
 
 _WATCH_S = 14.0
 _RETURN_S = 20.0

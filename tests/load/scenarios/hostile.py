@@ -7,10 +7,10 @@ from collections import defaultdict
 
 import aiohttp
 
-from tests.fakes.hostile_backend import HostileBackend
-from tests.fakes.shapes.table import SHAPES
-from tests.fakes.shapes.wire import SILENCE_S, Shape
-from tests.load.scene import Scene
+from tests.support.fakes.hostile_backend import HostileBackend
+from tests.support.fakes.shapes.table import SHAPES
+from tests.support.fakes.shapes.wire import SILENCE_S, Shape
+from tests.support.harness.scene import Scene
 
 _GOAL_S = 0.1
 _DEADLINE_S = 30

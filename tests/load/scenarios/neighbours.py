@@ -8,11 +8,17 @@ from statistics import median
 
 import aiohttp
 
-from tests.e2e.gateway_client import steer
 from tests.load.connection import PreparedRequest
 from tests.load.offer import Offered, offer, ratio_of_pairs
 from tests.load.requests import prepare_mix
-from tests.load.scene import HANGING_MODEL, HEALTHY_MODEL, NARROW_MODEL, Scene, neighbour_names
+from tests.support.harness.gateway_client import steer
+from tests.support.harness.scene import (
+    HANGING_MODEL,
+    HEALTHY_MODEL,
+    NARROW_MODEL,
+    Scene,
+    neighbour_names,
+)
 
 PAIRS = 3
 _WINDOW_S = 60.0

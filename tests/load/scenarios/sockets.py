@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from tests.load.offer import offer, ratio_of_pairs
 from tests.load.requests import prepare_mix
 from tests.load.scenarios.neighbours import line, p99_ms
-from tests.load.scene import HEALTHY_MODEL, Scene
+from tests.support.harness.scene import HEALTHY_MODEL, Scene
 
 _PAIRS = 3
 _WINDOW_S = 20.0

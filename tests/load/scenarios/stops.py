@@ -8,7 +8,7 @@ from time import perf_counter
 from tests.load.offer import offer
 from tests.load.requests import prepare_mix
 from tests.load.scenarios.neighbours import line
-from tests.load.scene import HEALTHY_MODEL, Scene
+from tests.support.harness.scene import HEALTHY_MODEL, Scene
 
 _RATE_PER_S = 50.0
 _WINDOW_S = 30.0

@@ -11,7 +11,7 @@ from accounting.booking import entry_of, hour_of, measures
 from schemas.codec import encode
 from schemas.events import Attempt, AttemptAdjusted, Booking, RecordRef
 from schemas.ledger import documents
-from tests.unit.examples import ACCEPTED_AT, NOW_MS, REQUEST_ID, attempt, finished
+from tests.support.events import ACCEPTED_AT, NOW_MS, REQUEST_ID, attempt, finished
 
 _REF = RecordRef(topic="inference.outcomes.v1", partition=3, offset=99)
 _COUNT = st.integers(0, 10**6)

@@ -13,7 +13,7 @@ from schemas.ledger import answers, documents
 from schemas.runtime.kafka.consume.records import Record
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.telemetry import Metrics
-from tests.unit.examples import NOW_MS, attempt, finished
+from tests.support.events import NOW_MS, attempt, finished
 
 
 @dataclass

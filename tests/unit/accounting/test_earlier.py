@@ -10,7 +10,7 @@ from accounting.earlier import copies_among, made_at_ms
 from schemas.codec import encode
 from schemas.events import AttemptAdjusted, RequestFinished
 from schemas.ledger.documents import OutcomeRow
-from tests.unit.examples import ACCEPTED_AT, NOW_MS, REQUEST_ID, attempt, finished
+from tests.support.events import ACCEPTED_AT, NOW_MS, REQUEST_ID, attempt, finished
 
 
 @dataclass

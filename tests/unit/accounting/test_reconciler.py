@@ -18,7 +18,7 @@ from schemas.outgoing import Outgoing
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.telemetry import Metrics
 from schemas.times import FULL
-from tests.unit.examples import NOW_MS, attempt, finished
+from tests.support.events import NOW_MS, attempt, finished
 
 MARGIN_MS = FULL.unbooked_margin_ms
 OUTCOME: RequestFinished = finished([attempt()], [])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from accounting.snapshots import key_of, snapshots_of
 from schemas.events import TableSnapshot
 from schemas.ledger.answers import Snapshot
-from tests.unit.examples import NOW_MS
+from tests.support.events import NOW_MS
 
 _READ = Snapshot(
     offsets={3: 99, 4: 7},

@@ -10,7 +10,7 @@ from starlette.datastructures import QueryParams
 from ingress.admin.http.refusal import Refusal
 from ingress.admin.log.audit_routes import AuditQuery, Newest, parse_query, view
 from schemas.events import AuditRecorded
-from tests.unit.examples import NOW_MS, REQUEST_ID
+from tests.support.events import NOW_MS, REQUEST_ID
 
 HOUR_MS = 3_600_000
 

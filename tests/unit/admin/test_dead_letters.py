@@ -18,7 +18,7 @@ from ingress.admin.log.dead_letters import (
 )
 from schemas.codec import encode
 from schemas.topics import OUTCOMES, REQUESTS, dead_letters_of
-from tests.unit.examples import NOW_MS, accepted
+from tests.support.events import NOW_MS, accepted
 
 TOPIC = "inference.requests.v1.dlq"
 REASON = (

@@ -15,7 +15,7 @@ from ingress.admin.finance.reconcile_routes import parse_span, take_in
 from ingress.admin.http.refusal import Refusal
 from schemas.codec import encode
 from schemas.events import AttemptAdjusted, Booking, RecordRef, RequestFinished, UsageRecorded
-from tests.unit.examples import ACCEPTED_AT, NOW_MS, REQUEST_ID, attempt, finished
+from tests.support.events import ACCEPTED_AT, NOW_MS, REQUEST_ID, attempt, finished
 
 USAGE_ID = f"{REQUEST_ID}:1:0"
 SPAN = Span(NOW_MS, NOW_MS + 60_000, NOW_MS - 1_000)

@@ -10,7 +10,7 @@ from schemas.audit import RefusalTally, Refused
 from schemas.codec import encode
 from schemas.runtime.kafka.produce import partition_of
 from schemas.topics import AUDIT, CONFIG, DISPATCH, OUTCOMES, REQUESTS, TOPICS, USAGE_RECORDS
-from tests.unit.examples import NOW_MS, REQUEST_ID, accepted
+from tests.support.events import NOW_MS, REQUEST_ID, accepted
 
 COUNTS = {topic.name: 4 for topic in TOPICS}
 

@@ -18,7 +18,7 @@ from schemas.events import (
     RequestFinished,
     UsageRecorded,
 )
-from tests.unit.examples import (
+from tests.support.events import (
     ACCEPTED_AT,
     DISPATCHED_AT,
     NOW_MS,

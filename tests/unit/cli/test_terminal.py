@@ -14,8 +14,8 @@ from deploy.cli.timeline import timeline_text
 from deploy.embedded.banner import render_progress
 from deploy.embedded.process import Progress
 from deploy.terminal import say
-from tests.contract.calls_in_code import parsed_files
-from tests.unit.cli.test_operations import LETTER, Gateway, run
+from tests.support.calls_in_code import parsed_files
+from tests.unit.cli.scripted_admin import LETTER, Gateway, run
 
 EVIL = "x\x1b[2J\x1b]0;owned\x07\n\N{RIGHT-TO-LEFT OVERRIDE}\x9b31m"
 _MAY_PRINT = {

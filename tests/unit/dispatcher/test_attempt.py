@@ -21,8 +21,9 @@ from schemas.events import RequestAccepted
 from schemas.frames import Frame, Started
 from schemas.runtime.valkey.bus import Bus
 from schemas.runtime.valkey.store import StoreError
-from tests.unit.dispatcher.attempt_scene import CAP, FakeBus, attempt_run
-from tests.unit.dispatcher.scripted_backend import (
+from tests.support.attempt_scene import CAP, FakeBus, attempt_run
+from tests.support.events import NOW_MS, accepted
+from tests.support.scripted_backend import (
     Answer,
     answering,
     backend,
@@ -30,7 +31,6 @@ from tests.unit.dispatcher.scripted_backend import (
     streaming,
     upstreams,
 )
-from tests.unit.examples import NOW_MS, accepted
 
 _USAGE = {"prompt_tokens": 12, "completion_tokens": 34}
 _BODY = json.dumps({"id": "c1", "choices": [{"message": {"content": "hi"}}], "usage": _USAGE})

@@ -12,7 +12,7 @@ from dispatcher.work import AdmittedRequest
 from schemas.ledger import answers, documents
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.clock import Clock
-from tests.unit.examples import DISPATCHED_AT, accepted, admitted
+from tests.support.events import DISPATCHED_AT, accepted, admitted
 
 
 @dataclass

@@ -18,7 +18,7 @@ from schemas.runtime.config.feed import ConfigFeed
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.telemetry import Metrics
 from schemas.runtime.valkey.store import StoreConnection
-from tests.unit.examples import NOW_MS
+from tests.support.events import NOW_MS
 
 _BACKEND = Backend(url="http://127.0.0.1:1/v1")
 

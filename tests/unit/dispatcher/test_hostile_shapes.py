@@ -12,12 +12,12 @@ import pytest
 from dispatcher.attempts.attempt import AttemptResult
 from schemas.errors import ErrorCode
 from schemas.events import RequestAccepted
-from tests.fakes.hostile_backend import HostileBackend
-from tests.fakes.shapes.table import SHAPES
-from tests.fakes.shapes.wire import COMPLETION_TOKENS, PROMPT_TOKENS, SILENCE_S, Shape
-from tests.unit.dispatcher.attempt_scene import FakeBus, asking_for, attempt_run
-from tests.unit.dispatcher.scripted_backend import choice_of, upstreams
-from tests.unit.examples import NOW_MS
+from tests.support.attempt_scene import FakeBus, asking_for, attempt_run
+from tests.support.events import NOW_MS
+from tests.support.fakes.hostile_backend import HostileBackend
+from tests.support.fakes.shapes.table import SHAPES
+from tests.support.fakes.shapes.wire import COMPLETION_TOKENS, PROMPT_TOKENS, SILENCE_S, Shape
+from tests.support.scripted_backend import choice_of, upstreams
 
 _TRIES = 3
 _BUSY_S = 1.0

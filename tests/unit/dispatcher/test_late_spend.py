@@ -13,7 +13,7 @@ from dispatcher.attempts.failover import AttemptHistory
 from dispatcher.attempts.late_spend import corrections
 from dispatcher.work import AdmittedRequest, Result
 from schemas.events import Attempt, AttemptAdjusted
-from tests.unit.examples import DISPATCHED_AT, NOW_MS, accepted, admitted, attempt
+from tests.support.events import DISPATCHED_AT, NOW_MS, accepted, admitted, attempt
 
 _FENCE = 2**32 + 1
 _LATE = st.builds(

@@ -15,7 +15,7 @@ from dispatcher.upstream.upstreams import Upstreams
 from schemas.config_state import Snapshot
 from schemas.entities import Backend
 from schemas.runtime.config.feed import ConfigFeed
-from tests.unit.dispatcher.scripted_backend import answering, backend, upstreams
+from tests.support.scripted_backend import answering, backend, upstreams
 
 
 class _Seen:

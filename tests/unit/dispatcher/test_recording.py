@@ -16,7 +16,7 @@ from schemas.outgoing import Outgoing
 from schemas.runtime.kafka.consume.records import Record
 from schemas.runtime.kafka.produce import ProduceFailed, Producer, ProduceRefused
 from schemas.runtime.process.clock import Clock
-from tests.unit import examples
+from tests.support import events
 
 KIB = 1024
 
@@ -40,7 +40,7 @@ class _Record:
 
 def _kept(monkeypatch: pytest.MonkeyPatch, error: Exception, result: bytes) -> RequestFinished:
     monkeypatch.setattr(recording, "_RESULT_WITHIN_S", 0.05)
-    finished = msgspec.structs.replace(examples.finished([], []), result=result)
+    finished = msgspec.structs.replace(events.finished([], []), result=result)
     recorder = Recording(cast(Producer, _Producer(error)), Clock())
     return asyncio.run(recorder.set_result_aside(cast(Record, _Record()), finished, waits=True))
 

@@ -22,7 +22,7 @@ from schemas.errors import ERRORS, ErrorCode
 from schemas.events import Attempt
 from schemas.frames import Usage
 from schemas.money import TokenCounts
-from tests.unit.examples import (
+from tests.support.events import (
     ACCEPTED_AT,
     DISPATCHED_AT,
     NOW_MS,

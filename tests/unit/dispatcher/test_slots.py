@@ -18,7 +18,7 @@ from schemas.errors import ErrorCode
 from schemas.runtime.config.feed import ConfigFeed
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.telemetry import Metrics
-from tests.unit.examples import accepted
+from tests.support.events import accepted
 
 
 class _Clock(Clock):

@@ -23,8 +23,8 @@ from schemas.runtime.kafka.record_reader import RecordGone, RecordReader
 from schemas.runtime.process.telemetry import Metrics
 from schemas.runtime.valkey.store import StoreConnection, StoreUnavailable
 from schemas.topics import DISPATCH
-from tests.fakes.limiter_parts import FakeProducer, FakeRecord
-from tests.unit.examples import ACCEPTED_AT, accepted
+from tests.support.events import ACCEPTED_AT, accepted
+from tests.support.limiter_parts import FakeProducer, FakeRecord
 
 _REQUEST = accepted(org="a|b")
 

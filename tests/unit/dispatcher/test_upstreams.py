@@ -18,7 +18,7 @@ from dispatcher.upstream.upstream_failure import UpstreamFailure
 from dispatcher.upstream.upstreams import base_url
 from dispatcher.work import Choice
 from schemas.entities import Backend
-from tests.unit.dispatcher.scripted_backend import (
+from tests.support.scripted_backend import (
     answering,
     backend,
     choice_of,

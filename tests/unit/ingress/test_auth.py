@@ -10,7 +10,7 @@ from ingress.apis.catalogue import find_model, usable_models
 from ingress.auth.api_key import Caller, authenticate
 from ingress.http.refusals import Refusal
 from schemas.ids import api_key_hash
-from tests.unit.ingress.configuration import (
+from tests.support.configuration import (
     EXPIRED_SECRET,
     LIMITED_SECRET,
     NOW_MS,

@@ -20,7 +20,7 @@ from ingress.apis.parsed_request import Call
 from ingress.auth.api_key import Caller
 from ingress.http.refusals import Refusal
 from schemas.entities import Model, Target
-from tests.unit.ingress.configuration import snapshot
+from tests.support.configuration import snapshot
 
 MODEL = Model(backends=(Target(backend="b"),), default_max_output_tokens=100)
 CAPPED = Model(backends=(Target(backend="b"),), max_output_tokens=50, image_tokens=1_000)

@@ -6,7 +6,7 @@ import pytest
 
 from ingress.health.conditions import Conditions, ledger_fullness, low_disk
 from ingress.health.fleet import LastSeen, Moment
-from tests.unit.ingress.gateway import Gateway
+from tests.support.gateway import Gateway
 
 NOW_MS = 1_700_000_000_000
 GIB = 1024**3

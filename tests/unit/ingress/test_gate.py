@@ -14,7 +14,7 @@ from schemas.config_state import Snapshot
 from schemas.entities import Budget, Limits, Organization
 from schemas.events import Denial
 from schemas.frames import Terminal
-from tests.unit.ingress.gateway import Gateway
+from tests.support.gateway import Gateway
 
 SPENT = Terminal(
     402,

@@ -13,7 +13,7 @@ from schemas.ledger.keys import BACKEND_HEALTH, BROKER_DISK, CONFIG_APPLIED
 from schemas.runtime.kafka.produce import ProduceFailed
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.valkey.store import StoreUnavailable
-from tests.unit.ingress.gateway import FakeConfig
+from tests.support.gateway import FakeConfig
 
 
 class _Store:

@@ -13,7 +13,7 @@ from ingress.apis.parsed_request import ParsedRequest
 from ingress.auth.api_key import Caller
 from ingress.http.refusals import Refusal
 from schemas.frames import Terminal, Usage
-from tests.unit.ingress.configuration import snapshot
+from tests.support.configuration import snapshot
 
 CLIENT_ID = "7f2c1c9e-2f5e-4f0e-9a57-0a3d2c1b4e5f"
 CALLER = Caller("k", "acme", None, None, None)

@@ -12,8 +12,8 @@ from schemas.events import Denial
 from schemas.frames import Frame, Terminal, Usage
 from schemas.ids import uuid7
 from schemas.ledger.model.attempts import Attempt
-from tests.unit.ingress.configuration import NOW_MS
-from tests.unit.ingress.gateway import Gateway
+from tests.support.configuration import NOW_MS
+from tests.support.gateway import Gateway
 
 CHAT: dict[str, Any] = {"model": "echo", "messages": [{"role": "user", "content": "hi"}]}
 DONE = Terminal(200, body=b'{"id": "c"}', backend="b1", usage=Usage(5, 7, 12_000, estimated=False))

@@ -15,8 +15,8 @@ from schemas.codec import encode
 from schemas.errors import ErrorCode
 from schemas.frames import Chunk, Started, Terminal, Usage
 from schemas.ledger.model.attempts import Attempt
-from tests.unit.ingress.gateway import Gateway
-from tests.unit.ingress.test_outcomes import OUTCOME
+from tests.support.gateway import Gateway
+from tests.support.outcomes import OUTCOME
 
 CHUNKS = (Started("b1", "[]"), Chunk(b"data: 1\n\n"), Terminal(200))
 

@@ -10,8 +10,8 @@ from starlette.types import Message, Scope
 from ingress.endpoints.status import StatusRoutes
 from ingress.public import create_public_app
 from schemas.ledger.model.attempts import Attempt
-from tests.unit.ingress.configuration import SECRET
-from tests.unit.ingress.gateway import Gateway
+from tests.support.configuration import SECRET
+from tests.support.gateway import Gateway
 
 CHAT = {"model": "echo", "messages": [{"role": "user", "content": "hi"}]}
 

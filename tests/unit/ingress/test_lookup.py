@@ -15,9 +15,9 @@ from schemas.ids import uuid7
 from schemas.ledger.model.attempts import Attempt
 from schemas.runtime.kafka.outcome_lookup import Acceptance, InLog
 from schemas.runtime.kafka.results import referring
-from tests.unit.ingress.configuration import NOW_MS
-from tests.unit.ingress.gateway import Gateway
-from tests.unit.ingress.test_outcomes import OUTCOME
+from tests.support.configuration import NOW_MS
+from tests.support.gateway import Gateway
+from tests.support.outcomes import OUTCOME
 
 REQUEST = uuid7(NOW_MS - 1_000, bytes(10))
 

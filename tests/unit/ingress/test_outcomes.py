@@ -6,36 +6,9 @@ import msgspec
 import pytest
 
 from ingress.requests.outcomes import cost_nothing, end_by_state, end_in_outcome, status_of
-from schemas.events import Attempt, Denial, RequestFinished
+from schemas.events import Denial
 from schemas.frames import Terminal, Usage
-
-ATTEMPT = Attempt(
-    attempt=1,
-    backend="b1",
-    status="succeeded",
-    started_at_ms=1,
-    finished_at_ms=2,
-    input_tokens=5,
-    output_tokens=7,
-    cost_nano_usd=12,
-)
-OUTCOME = RequestFinished(
-    request_id="r",
-    org="acme",
-    key_id="k",
-    route="jobs",
-    model="echo",
-    status="completed",
-    http_status=200,
-    accepted_at_ms=1_000,
-    finished_at_ms=1_500,
-    deadline_ms=60_000,
-    fence=1,
-    attempts=[ATTEMPT, msgspec.structs.replace(ATTEMPT, cost_nano_usd=None, estimated=True)],
-    bookings=[],
-    parents=[],
-    result=b"{}",
-)
+from tests.support.outcomes import OUTCOME
 
 
 def test_an_outcome_is_told_like_the_frame_that_ended_it() -> None:

@@ -10,7 +10,7 @@ from ingress.replies.mailbox import BUFFER_BYTES, Awaited, Content, Mailbox, Tim
 from ingress.replies.pending import PendingRequests
 from schemas.events import RecordRef
 from schemas.frames import Chunk, Frame, Started, Terminal, encode_frame
-from tests.unit.ingress.gateway import MemoryBus
+from tests.support.gateway import MemoryBus
 
 REF = RecordRef(topic="t", partition=0, offset=0)
 AWAITED = Awaited("acme", "r", 0, is_stream=True)

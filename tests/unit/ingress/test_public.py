@@ -11,8 +11,8 @@ import pytest
 
 from schemas.frames import Chunk, Started, Terminal, Usage
 from schemas.topics import REQUESTS
-from tests.unit.ingress.configuration import NOW_MS
-from tests.unit.ingress.gateway import Gateway
+from tests.support.configuration import NOW_MS
+from tests.support.gateway import Gateway
 
 USAGE = Usage(5, 7, 12_000, estimated=False)
 DONE = Terminal(200, body=b'{"id": "c"}', backend="b1", latency_ms=3, usage=USAGE)

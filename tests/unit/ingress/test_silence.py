@@ -13,9 +13,9 @@ from schemas.codec import encode
 from schemas.events import RecordRef
 from schemas.frames import Chunk, Frame, Started, Terminal
 from schemas.ledger.model.attempts import Attempt
-from tests.unit.ingress.configuration import NOW_MS
-from tests.unit.ingress.gateway import Gateway
-from tests.unit.ingress.test_outcomes import OUTCOME
+from tests.support.configuration import NOW_MS
+from tests.support.gateway import Gateway
+from tests.support.outcomes import OUTCOME
 
 REF = RecordRef(topic="t", partition=0, offset=0)
 FINISHED = Attempt("FINISHED", outcome=encode(OUTCOME))

@@ -17,8 +17,8 @@ from schemas.events import RecordRef
 from schemas.frames import Chunk, Started, Terminal, encode_frame
 from schemas.frames import Frame as BusFrame
 from schemas.ledger.model.attempts import Attempt
-from tests.unit.ingress.configuration import SECRET
-from tests.unit.ingress.gateway import Gateway
+from tests.support.configuration import SECRET
+from tests.support.gateway import Gateway
 from tests.unit.ingress.raw_http import Served, serving
 
 CHAT = {"model": "echo", "messages": [{"role": "user", "content": "hi"}]}

@@ -21,8 +21,8 @@ from schemas.ledger.errors import LedgerFault, LedgerUnavailable
 from schemas.outgoing import Outgoing
 from schemas.runtime.process.clock import Clock
 from schemas.topics import AUDIT, DEFERRED_1S, DISPATCH, OUTCOMES, REQUESTS, dead_letters_of
-from tests.fakes.limiter_parts import FakeConfig, FakeProducer, FakeRecord, Limiter, ModelLedger
-from tests.unit.examples import accepted, configuration
+from tests.support.events import accepted, configuration
+from tests.support.limiter_parts import FakeConfig, FakeProducer, FakeRecord, Limiter, ModelLedger
 
 _LETTERS = dead_letters_of(REQUESTS)
 

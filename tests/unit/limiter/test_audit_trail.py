@@ -22,8 +22,8 @@ from schemas.runtime.kafka.produce import ProduceFailed, Producer
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.clock import Clock
 from schemas.topics import AUDIT, OUTCOMES
-from tests.fakes.limiter_parts import FakeConfig, FakeProducer, FakeRecord, Limiter, Parts
-from tests.unit.examples import ACCEPTED_AT, NOW_MS, REQUEST_ID, accepted, configuration
+from tests.support.events import ACCEPTED_AT, NOW_MS, REQUEST_ID, accepted, configuration
+from tests.support.limiter_parts import FakeConfig, FakeProducer, FakeRecord, Limiter, Parts
 
 _EVENT = AuditRecorded(
     audit_id="r1:refused", org="acme", action="refused", actor="key_a", at_ms=1, detail="{}"

@@ -14,8 +14,8 @@ from schemas.events import RequestFinished
 from schemas.ledger import documents
 from schemas.runtime.process.clock import Clock
 from schemas.topics import BACKGROUND, DISPATCH, OUTCOMES
-from tests.fakes.limiter_parts import FakeConfig, FakeRecord, Limiter, ModelLedger
-from tests.unit.examples import accepted, configuration
+from tests.support.events import accepted, configuration
+from tests.support.limiter_parts import FakeConfig, FakeRecord, Limiter, ModelLedger
 
 
 class _SetClock(Clock):

@@ -23,7 +23,7 @@ from schemas.errors import ErrorCode
 from schemas.events import PinnedPrice
 from schemas.ledger import answers
 from schemas.ledger.documents import DeclineReason
-from tests.unit.examples import ACCEPTED_AT, NOW_MS, accepted, configuration
+from tests.support.events import ACCEPTED_AT, NOW_MS, accepted, configuration
 
 _LIMITS = Limits(
     tokens_per_min=600,

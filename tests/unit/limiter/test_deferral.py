@@ -28,7 +28,7 @@ from schemas.errors import ErrorCode
 from schemas.events import AuditRecorded, Denial, RecordRef, RequestAccepted
 from schemas.ledger import answers
 from schemas.topics import DEFERRED_1S, DEFERRED_10S, DEFERRED_60S
-from tests.unit.examples import ACCEPTED_AT, NOW_MS, REQUEST_ID, accepted, configuration
+from tests.support.events import ACCEPTED_AT, NOW_MS, REQUEST_ID, accepted, configuration
 
 _APPENDED_MS = NOW_MS + 2
 _TIER_REF = RecordRef(topic=DEFERRED_1S, partition=3, offset=7)

@@ -16,8 +16,8 @@ from schemas.codec import encode
 from schemas.runtime.kafka.consume.records import Record
 from schemas.runtime.process.clock import Clock
 from schemas.topics import DEFERRED_1S
-from tests.fakes.limiter_parts import FakeRecord
-from tests.unit.examples import ACCEPTED_AT, NOW_MS, accepted
+from tests.support.events import ACCEPTED_AT, NOW_MS, accepted
+from tests.support.limiter_parts import FakeRecord
 
 
 class _SetClock(Clock):

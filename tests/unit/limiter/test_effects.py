@@ -14,7 +14,8 @@ from schemas.errors import ErrorCode
 from schemas.events import RecordRef
 from schemas.outgoing import Outgoing
 from schemas.runtime.kafka.produce import ProduceFailed
-from tests.fakes.limiter_parts import (
+from tests.support.events import accepted, configuration
+from tests.support.limiter_parts import (
     FakeConfig,
     FakeProducer,
     FakeRecord,
@@ -22,7 +23,6 @@ from tests.fakes.limiter_parts import (
     ModelLedger,
     Parts,
 )
-from tests.unit.examples import accepted, configuration
 
 
 class _SlowFor(FakeProducer):

@@ -13,8 +13,8 @@ from limiter_worker.fair_intake import BATCH_MAX, FairIntake, Pace
 from limiter_worker.taken import Taken
 from schemas.ledger.errors import LedgerUnavailable
 from schemas.runtime.process.clock import Clock
-from tests.fakes.limiter_parts import FakeConfig, Limiter, ModelLedger, intake_of
-from tests.unit.examples import accepted, configuration
+from tests.support.events import accepted, configuration
+from tests.support.limiter_parts import FakeConfig, Limiter, ModelLedger, intake_of
 
 
 @dataclass

@@ -18,8 +18,8 @@ from schemas.ledger.documents import Admit, Decline, Finish, Reap, Start
 from schemas.ledger.model.attempts import Attempt
 from schemas.runtime.process.clock import Clock
 from schemas.topics import DEFERRED_1S, DISPATCH, OUTCOMES
-from tests.fakes.limiter_parts import FakeConfig, FakeRecord, Limiter, ModelLedger
-from tests.unit.examples import accepted, configuration
+from tests.support.events import accepted, configuration
+from tests.support.limiter_parts import FakeConfig, FakeRecord, Limiter, ModelLedger
 
 _MIDNIGHT_MS = 1_700_006_400_000
 _MINUTE_MS = 60_000

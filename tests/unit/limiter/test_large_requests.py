@@ -9,7 +9,7 @@ from schemas.claim_check import EMBEDDED_BYTES_MAX, is_elsewhere
 from schemas.codec import decode_as, encode
 from schemas.events import Denial, RequestAccepted
 from schemas.topics import DEFERRED_1S
-from tests.unit.examples import ACCEPTED_AT, NOW_MS, accepted
+from tests.support.events import ACCEPTED_AT, NOW_MS, accepted
 
 _DENIAL = Denial(limit_id="x", limit_type="rate_limit", unit="requests", current_usage=1, limit=1)
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 from limiter_worker.late_config import LateConfig
 from limiter_worker.taken import Taken
 from schemas.runtime.process.clock import Clock
-from tests.fakes.limiter_parts import FakeConfig, Limiter, ModelLedger
-from tests.unit.examples import accepted, configuration
+from tests.support.events import accepted, configuration
+from tests.support.limiter_parts import FakeConfig, Limiter, ModelLedger
 
 
 class _SetClock(Clock):

@@ -13,7 +13,7 @@ from schemas.entities import Budget, Limits, Model, Quota, Target
 from schemas.events import RequestAccepted
 from schemas.ledger.documents import Decline
 from schemas.money import TokenCounts, cost_nano_usd
-from tests.unit.examples import NOW_MS, accepted, as_read, configuration, priced_model
+from tests.support.events import NOW_MS, accepted, as_read, configuration, priced_model
 
 _DEFAULT = Defaults(requests_per_s=100, burst=200, in_flight=256)
 _UNPRICED = Model(backends=(Target(backend="b1"),))

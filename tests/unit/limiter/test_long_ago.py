@@ -7,8 +7,8 @@ from limiter_worker.taken import Taken
 from schemas.ids import uuid7
 from schemas.times import FULL
 from schemas.topics import OUTCOMES
-from tests.fakes.limiter_parts import FakeConfig, FakeRecord, Limiter, ModelLedger
-from tests.unit.examples import accepted, configuration
+from tests.support.events import accepted, configuration
+from tests.support.limiter_parts import FakeConfig, FakeRecord, Limiter, ModelLedger
 
 KEPT_MS = FULL.ledger.terminal_kept_ms
 

@@ -10,7 +10,7 @@ import pytest
 from limiter_worker.readiness import standing_of
 from schemas.config_references import Problem
 from schemas.config_state import Snapshot
-from tests.unit.examples import accepted, configuration
+from tests.support.events import accepted, configuration
 
 
 def _config(**more: Any) -> Snapshot:

@@ -31,8 +31,8 @@ from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.telemetry import Metrics
 from schemas.runtime.valkey.bus import Bus
 from schemas.topics import OUTCOMES
-from tests.fakes.limiter_parts import FakeBus, FakeProducer
-from tests.unit.examples import ACCEPTED_AT, NOW_MS, REQUEST_ID, accepted
+from tests.support.events import ACCEPTED_AT, NOW_MS, REQUEST_ID, accepted
+from tests.support.limiter_parts import FakeBus, FakeProducer
 
 _INFO = info_of(accepted(), ACCEPTED_AT).encoded()
 

@@ -13,7 +13,7 @@ from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.telemetry import Metrics
 from schemas.runtime.valkey.bus import Bus
 from schemas.runtime.valkey.store import StoreError, StoreUnavailable
-from tests.unit.examples import accepted
+from tests.support.events import accepted
 
 
 class _SetClock(Clock):

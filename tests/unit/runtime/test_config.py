@@ -15,7 +15,7 @@ from schemas.config_state import ADOPTION, ConfigState, Snapshot
 from schemas.events import ConfigEntry
 from schemas.runtime.config import feed as module
 from schemas.runtime.config.feed import ConfigFeed, ConfigUnavailable
-from tests.unit import examples
+from tests.support import events
 
 
 def _entry(name: str, body: str | None = "{}", version: int = 1) -> ConfigEntry:
@@ -173,7 +173,7 @@ async def test_a_copy_that_cannot_be_read_is_said_once_and_replaced(
 
 
 _NEWER = b"\x00\x00\x00\xff\xff" + b"x" * 20
-_OTHER_EVENT = encode(examples.accepted())
+_OTHER_EVENT = encode(events.accepted())
 _RECORDS: dict[str, tuple[bytes | None, bytes | None]] = {
     "no value": (b"organization/acme", None),
     "empty": (b"organization/acme", b""),

@@ -18,7 +18,7 @@ from schemas.ids import uuid7
 from schemas.runtime.kafka import outcome_lookup
 from schemas.runtime.kafka.outcome_lookup import Absent, InLog, OutcomeLookup, Unproved
 from schemas.topics import BACKGROUND, OUTCOMES, REQUESTS
-from tests.unit.examples import accepted, finished
+from tests.support.events import accepted, finished
 
 T = 1_800_000_000_000
 ID = uuid7(T, bytes(10))

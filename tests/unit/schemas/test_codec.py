@@ -18,8 +18,8 @@ from schemas.codec import (
 )
 from schemas.events import ConfigEntry, Event, RequestAccepted
 from schemas.failures import Transient
-from tests.contract.samples import SAMPLES
-from tests.unit.examples import accepted
+from tests.support.event_samples import SAMPLES
+from tests.support.events import accepted
 
 _NAMES = sorted(SAMPLES)
 

@@ -8,7 +8,7 @@ import pytest
 from schemas.events import Denial, RecordRef, RequestFinished
 from schemas.frames import Usage
 from schemas.job_ends import encode_end, end_of, read_end
-from tests.unit.examples import attempt, finished
+from tests.support.events import attempt, finished
 
 
 def done(result: bytes | None = b"{}", ref: RecordRef | None = None) -> RequestFinished:

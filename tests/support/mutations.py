@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from tests.fakes.shapes.wire import (
+from tests.support.fakes.shapes.wire import (
     CHUNKED,
     DONE,
     LAST,

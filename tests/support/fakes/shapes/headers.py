@@ -6,7 +6,7 @@ import gzip
 import time
 from email.utils import formatdate
 
-from tests.fakes.shapes.wire import (
+from tests.support.fakes.shapes.wire import (
     Shape,
     Wire,
     completion,

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from tests.e2e.gateway_client import MODEL
+from tests.support.harness.gateway_client import MODEL
 
 DONE_WITHIN_S = 30.0
 POLL_S = 0.1

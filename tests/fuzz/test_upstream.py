@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.fuzz.mutations import answer
 from tests.fuzz.upstream import fuzz
+from tests.support.mutations import answer
 
 
 async def test_mutated_answers_end_in_time_with_a_typed_result() -> None:

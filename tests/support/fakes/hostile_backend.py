@@ -1,7 +1,7 @@
 """A backend that answers with exact bytes, by model name, and logs every call: aiohttp's server cannot send
 what a broken one does.
 
-`python -m tests.fakes.hostile_backend --port P --log FILE --name ID`; port 0 takes any. It prints its URL
+`python -m tests.support.fakes.hostile_backend --port P --log FILE --name ID`; port 0 takes any. It prints its URL
 as one line when it is ready. The log's tokens are those "really" spent: 11+7 where work was done.
 `--list` prints the shapes and what is expected of each.
 """
@@ -24,9 +24,15 @@ from typing import Any
 
 import uvloop
 
-from tests.fakes.call_log import CallLogWriter, End, Start
-from tests.fakes.shapes.table import SHAPES
-from tests.fakes.shapes.wire import COMPLETION_TOKENS, PROMPT_TOKENS, Wire, completion, sized
+from tests.support.fakes.call_log import CallLogWriter, End, Start
+from tests.support.fakes.shapes.table import SHAPES
+from tests.support.fakes.shapes.wire import (
+    COMPLETION_TOKENS,
+    PROMPT_TOKENS,
+    Wire,
+    completion,
+    sized,
+)
 
 HOST = "127.0.0.1"
 _HEAD_BYTES_MAX = 64 * 1024

@@ -1,6 +1,6 @@
 """An OpenAI-compatible backend for tests that misbehaves on request and logs every call.
 
-`python -m tests.fakes.backend --port P --log FILE --name ID [--latency-ms N]`; port 0 takes any. It
+`python -m tests.support.fakes.backend --port P --log FILE --name ID [--latency-ms N]`; port 0 takes any. It
 prints its URL as one line when it is ready. Invariant: a call is logged as started before anything
 else happens to it, and as ended before its last byte leaves.
 """
@@ -23,8 +23,8 @@ import msgspec
 import uvloop
 from aiohttp import web
 
-from tests.fakes.behaviour import MODELS, ChatRequest, Plan, parse, plan
-from tests.fakes.call_log import CallLogWriter, End, Start
+from tests.support.fakes.behaviour import MODELS, ChatRequest, Plan, parse, plan
+from tests.support.fakes.call_log import CallLogWriter, End, Start
 
 HOST = "127.0.0.1"
 MAX_BODY_BYTES = 8 << 20

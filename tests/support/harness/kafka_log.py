@@ -17,7 +17,7 @@ from typing import Any
 import fastavro
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
 
-SCHEMAS = Path(__file__).parents[2] / "schemas" / "avro"
+SCHEMAS = Path(__file__).parents[3] / "schemas" / "avro"
 _HEADER = struct.Struct(">bI")
 SILENCE_S = 1.0
 """So long without a record means that the end of the topic was reached."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tests.fakes.shapes.wire import (
+from tests.support.fakes.shapes.wire import (
     CHUNKED,
     STREAM,
     USAGE,

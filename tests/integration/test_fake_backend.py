@@ -10,9 +10,8 @@ import httpx
 import openai
 import pytest
 
-from tests.conftest import StartBackend
-from tests.fakes.call_log import Call, End, Start, most_at_once, read_calls, totals
-from tests.fakes.running_backend import RunningBackend
+from tests.support.fakes.call_log import Call, End, Start, most_at_once, read_calls, totals
+from tests.support.fakes.running_backend import RunningBackend, StartBackend
 
 pytestmark = pytest.mark.timeout(30)
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import aiohttp
 
+CONNECTIONS = 100
 MODEL = "fake-1"
 COST_COMMENT = ": x-tallygate-cost-usd "
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.fakes.shapes.wire import (
+from tests.support.fakes.shapes.wire import (
     CHUNKED,
     DONE,
     LAST,

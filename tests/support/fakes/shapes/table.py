@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.fakes.shapes import framing, headers, odd_bytes, sizes, times
-from tests.fakes.shapes.wire import Shape, named
+from tests.support.fakes.shapes import framing, headers, odd_bytes, sizes, times
+from tests.support.fakes.shapes.wire import Shape, named
 
 SHAPES: Final[dict[str, Shape]] = named(
     (*odd_bytes.SHAPES, *framing.SHAPES, *headers.SHAPES, *sizes.SHAPES, *times.SHAPES)

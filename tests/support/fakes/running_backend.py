@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.fakes.call_log import Call, read_calls
+from tests.support.fakes.call_log import Call, read_calls
 
 STOP_DEADLINE_S = 5.0
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def running_backend(
     *,
     port: int = 0,
     latency_ms: int = 0,
-    module: str = "tests.fakes.backend",
+    module: str = "tests.support.fakes.backend",
 ) -> Iterator[RunningBackend]:
     """A fake backend on a free port (or the one given); ready when this yields."""
     options = ["--port", str(port), "--log", str(log.absolute()), "--name", name]
@@ -63,3 +63,6 @@ def running_backend(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+StartBackend = Callable[[str], RunningBackend]

@@ -19,8 +19,8 @@ from deploy.embedded.process import Progress
 from deploy.embedded.stack import Stack, StackOptions
 from deploy.embedded.state import UserFolders
 from schemas.runtime.kafka.produce import partition_of
-from tests.fakes.behaviour import PLAIN_MODEL
-from tests.fakes.running_backend import RunningBackend, running_backend
+from tests.support.fakes.behaviour import PLAIN_MODEL
+from tests.support.fakes.running_backend import RunningBackend, running_backend
 
 HEALTHY_MODEL = PLAIN_MODEL
 HANGING_MODEL = "fake-hang"

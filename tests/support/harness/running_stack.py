@@ -16,10 +16,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.fakes.running_backend import RunningBackend
+from tests.support.fakes.running_backend import RunningBackend
 
 TALLYGATE = Path(sys.executable).with_name("tallygate")
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 START_DEADLINE_S = 180.0
 STOP_DEADLINE_S = 60.0
 
@@ -61,7 +61,7 @@ def running_stack(
         command += ["--state-dir", str(state_dir)]
         command += [part for upstream in upstreams for part in ("--backend", upstream)]
     else:
-        command = [sys.executable, "-m", "tests.e2e.replicated_stack", str(state_dir)]
+        command = [sys.executable, "-m", "tests.support.harness.replicated_stack", str(state_dir)]
         command += [json.dumps(replicas), *upstreams]
     with story.open("a") as stderr:
         process = subprocess.Popen(

@@ -39,7 +39,7 @@ from schemas.runtime.kafka.record_reader import RecordGone, RecordUnreadable
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.telemetry import Metrics
-from tests.unit.ingress.configuration import NOW_MS, PEPPER, SECRET, snapshot
+from tests.support.configuration import NOW_MS, PEPPER, SECRET, snapshot
 
 Content = Started | Chunk | Terminal
 Worker = Callable[[RequestAccepted], Sequence[Content]]

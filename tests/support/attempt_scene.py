@@ -17,7 +17,7 @@ from schemas.events import RequestAccepted
 from schemas.frames import Chunk, Frame
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.valkey.bus import Bus, Long
-from tests.unit.examples import DISPATCHED_AT, NOW_MS, accepted, admitted
+from tests.support.events import DISPATCHED_AT, NOW_MS, accepted, admitted
 
 CAP = DrainCap(max_s=0.1, max_bytes=10_000)
 

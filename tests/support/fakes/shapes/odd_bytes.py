@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.fakes.shapes.wire import (
+from tests.support.fakes.shapes.wire import (
     DONE,
     LAST,
     STREAM,
