@@ -15,6 +15,7 @@ import os
 import platform
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from deploy.embedded.stack import Stack, StackOptions
 from deploy.embedded.state import UserFolders
 from tests.load.closed import run_closed
 from tests.load.counts import Counts, per_request, read_counts, render_counts
+from tests.load.history import commit_here, history_line
 from tests.load.open import run_open
 from tests.load.options import measure
 from tests.load.report import Report, render_json, render_table
@@ -169,6 +171,9 @@ def main() -> None:
         print(f"{os.cpu_count()} cores, {platform.system()} {platform.release()}, one machine")
         print(render_table(reports))
         print(render_counts(counted))
+        today = time.strftime("%Y-%m-%d", time.gmtime())
+        line = history_line(reports, commit_here(), today, f"{os.cpu_count()} cores")
+        print(f"for docs/bench-history.md:\n{line}")
 
 
 if __name__ == "__main__":

@@ -47,3 +47,27 @@ def test_relative_links_lead_somewhere(document: Path) -> None:
     text = _FENCE.sub("", document.read_text(encoding="utf-8"))
 
     assert [link for link in _LINK.findall(text) if _is_broken(document, link)] == []
+
+
+def _decisions() -> list[Path]:
+    return sorted((ROOT / "docs" / "adr").glob("[0-9]*.md"))
+
+
+def test_decisions_are_numbered_without_gaps_and_indexed() -> None:
+    """The index names each by its number and title."""
+    index = (ROOT / "docs" / "adr" / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \[(\d{4})\]\((\S+)\) \| (.*) \|$", index, re.MULTILINE)
+
+    assert [int(number) for number, _, _ in rows] == list(range(1, len(rows) + 1))
+    assert [name for _, name, _ in rows] == [path.name for path in _decisions()]
+    for (number, _, title), path in zip(rows, _decisions(), strict=True):
+        assert path.read_text(encoding="utf-8").startswith(f"# {number}: {title}\n"), path.name
+
+
+@pytest.mark.parametrize("path", _decisions(), ids=lambda path: path.stem)
+def test_a_decision_says_why_what_and_what_follows(path: Path) -> None:
+    """In this order; figures come last, where there are any."""
+    sections = re.findall(r"^## (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+
+    assert sections[:3] == ["Context", "Decision", "Consequences"]
+    assert sections[3:] in ([], ["Figures"])
