@@ -58,8 +58,8 @@ from schemas.runtime.process.telemetry import Metrics
 from schemas.runtime.valkey.bodies import Bodies
 from schemas.runtime.valkey.bus import Bus
 from schemas.topics import OUTCOMES
-from tests.integration.ledger_server import LedgerServer
 from tests.support.events import ACCEPTED_AT, DISPATCHED_AT, NOW_MS, accepted, admitted
+from tests.support.harness.ledger_server import LedgerServer
 from tests.support.scripted_backend import Answer, backend
 
 DEADLINE_MS = 20_000

@@ -20,8 +20,8 @@ from aiokafka import AIOKafkaProducer
 
 from deploy.embedded.stack import Stack
 from schemas.runtime.kafka.topic_admin import apply_topics
-from tests.integration.ledger_server import free_port
 from tests.support.harness.infrastructure import infrastructure
+from tests.support.harness.ledger_server import free_port
 
 PARTITIONS = 4
 

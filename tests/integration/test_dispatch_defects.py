@@ -23,8 +23,8 @@ from schemas.ledger.errors import LedgerFault
 from schemas.runtime.kafka.consume.records import Record
 from schemas.topics import dead_letters_of
 from tests.integration.dispatch_bench import HELD_NANO_USD, Bench, Handed, bench
-from tests.integration.ledger_server import LedgerServer
 from tests.support.events import DISPATCHED_AT
+from tests.support.harness.ledger_server import LedgerServer
 from tests.support.scripted_backend import answering
 
 _USAGE = {"prompt_tokens": 12, "completion_tokens": 34}

@@ -24,8 +24,8 @@ from schemas.ledger import answers, documents, keys
 from schemas.ledger.errors import LedgerFault
 from schemas.outgoing import Outgoing, outcome_record
 from tests.integration.dispatch_bench import HELD_NANO_USD, Bench, Handed, bench
-from tests.integration.ledger_server import LedgerServer
 from tests.support.events import DISPATCHED_AT
+from tests.support.harness.ledger_server import LedgerServer
 from tests.support.scripted_backend import answering
 
 _USAGE = {"prompt_tokens": 12, "completion_tokens": 34}

@@ -25,7 +25,7 @@ from tests.integration.dispatch_bench import (
     LateConfig,
     bench,
 )
-from tests.integration.ledger_server import LedgerServer, free_port
+from tests.support.harness.ledger_server import LedgerServer, free_port
 from tests.support.scripted_backend import answering
 
 _USAGE = {"prompt_tokens": 12, "completion_tokens": 34}

@@ -12,8 +12,8 @@ from schemas.runtime.valkey import bodies
 from schemas.runtime.valkey.bodies import Bodies, body_key
 from schemas.runtime.valkey.bus import Bus
 from tests.integration.dispatch_bench import bench
-from tests.integration.ledger_server import LedgerServer
 from tests.support.events import NOW_MS, accepted
+from tests.support.harness.ledger_server import LedgerServer
 
 _BODY = (
     b'{"choices":[{"message":{"content":"hi"}}],"usage":{"prompt_tokens":1,"completion_tokens":1}}'

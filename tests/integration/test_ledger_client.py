@@ -31,7 +31,7 @@ from schemas.ledger.documents import (
 from schemas.ledger.errors import LedgerNotReady, LedgerUnavailable
 from schemas.runtime.ledger.client import LedgerClient, ledger_store
 from schemas.runtime.valkey.store import StoreConnection
-from tests.integration.ledger_server import LedgerServer
+from tests.support.harness.ledger_server import LedgerServer
 
 DAY_MS = 86_400_000
 MONTH = keys.balance_suffix("org:acme", "month:2026-11")

@@ -41,7 +41,7 @@ from schemas.ledger.errors import LedgerFull
 from schemas.runtime.ledger.client import LedgerClient, ledger_store
 from schemas.runtime.valkey.reports import report
 from schemas.runtime.valkey.store import StoreConnection
-from tests.integration.ledger_server import LedgerServer
+from tests.support.harness.ledger_server import LedgerServer
 
 DAY_MS = 86_400_000
 MONTH = keys.balance_suffix("org", "month:2026-11")

@@ -13,7 +13,7 @@ import redis
 from schemas.runtime.ledger import script
 from schemas.runtime.ledger.client import LedgerClient, ledger_store
 from schemas.runtime.valkey.store import StoreUnavailable
-from tests.integration.ledger_server import LedgerServer
+from tests.support.harness.ledger_server import LedgerServer
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ from schemas.ledger.documents import (
     Start,
 )
 from schemas.runtime.ledger.client import LedgerClient, ledger_store
-from tests.integration.ledger_server import LedgerServer
+from tests.support.harness.ledger_server import LedgerServer
 
 DAY_MS = 86_400_000
 

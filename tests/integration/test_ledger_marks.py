@@ -23,7 +23,7 @@ from schemas.ledger.documents import (
     Start,
 )
 from schemas.runtime.ledger.script import library
-from tests.integration.ledger_server import LedgerServer
+from tests.support.harness.ledger_server import LedgerServer
 
 A = TypeVar("A")
 

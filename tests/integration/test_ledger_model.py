@@ -31,8 +31,8 @@ from schemas.ledger.model.ledger import LedgerModel
 from schemas.runtime.ledger.script import library
 from tests.integration.ledger_book_rules import BookRules
 from tests.integration.ledger_machine import BASE_MS
-from tests.integration.ledger_server import LedgerServer
 from tests.integration.ledger_state import Store, nonzero
+from tests.support.harness.ledger_server import LedgerServer
 
 
 @pytest.fixture(scope="module")

@@ -29,8 +29,8 @@ from schemas.ledger import answers, documents
 from schemas.runtime.ledger.client import LedgerClient, ledger_store
 from schemas.runtime.process.clock import Clock
 from schemas.topics import AUDIT, DEFERRED_1S, DISPATCH, OUTCOMES, REQUESTS
-from tests.integration.ledger_server import LedgerServer
 from tests.support.events import accepted, configuration
+from tests.support.harness.ledger_server import LedgerServer
 from tests.support.limiter_parts import FakeConfig, Limiter
 
 DAY_MS = 86_400_000

@@ -13,7 +13,7 @@ from dispatcher.replies import ReplyStream
 from schemas.frames import Chunk, Started, Terminal
 from schemas.runtime.valkey import bus as bus_module
 from schemas.runtime.valkey.bus import Bus, stream_of
-from tests.integration.ledger_server import LedgerServer
+from tests.support.harness.ledger_server import LedgerServer
 
 _KIB = 1024
 

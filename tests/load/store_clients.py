@@ -25,7 +25,7 @@ import uvloop
 from schemas.ledger import calls, documents
 from schemas.ledger.calls import Call
 from schemas.runtime.ledger.client import LedgerClient, ledger_store
-from tests.integration.ledger_server import LedgerServer
+from tests.support.harness.ledger_server import LedgerServer
 
 CALLERS = (1, 32)
 TURNS = 5
