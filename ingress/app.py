@@ -1,24 +1,18 @@
 """The composition root of ingress: builds its parts, connects them, serves, and takes them down.
 
-The ports open at once and readiness tells what is missing, so a start without Kafka is visible and
-not a crash loop. Work in the background starts again after a defect. At SIGTERM the public port is
-left in order; the admin port stays until the end.
+The port opens at once and readiness tells what is missing, so a start without Kafka is visible and
+not a crash loop. Work in the background starts again after a defect. At SIGTERM the port is left in order.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import signal
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from aiokafka.errors import KafkaConnectionError
 from starlette.applications import Starlette
-from starlette.types import ASGIApp
 
-from ingress.admin.deps import AdminDeps
 from ingress.endpoints.status import StatusRoutes
 from ingress.gatekeeper.body_budget import BodyBudget
 from ingress.gatekeeper.gate import Gate
@@ -38,7 +32,7 @@ from ingress.requests.intake import Intake
 from ingress.requests.lookup import RequestLookup
 from ingress.requests.publisher import RequestPublisher
 from ingress.settings import IngressSettings
-from schemas.runtime.config.feed import ConfigFeed, ConfigUnavailable
+from schemas.runtime.config.feed import ConfigFeed
 from schemas.runtime.config.report import report_config
 from schemas.runtime.kafka.outcome_lookup import OutcomeLookup
 from schemas.runtime.kafka.produce import Producer
@@ -46,23 +40,18 @@ from schemas.runtime.kafka.record_reader import RecordReader
 from schemas.runtime.ledger.client import LedgerClient, ledger_store
 from schemas.runtime.ledger.time_source import LedgerTime
 from schemas.runtime.process.clock import Clock
+from schemas.runtime.process.connect import connect, read_config
 from schemas.runtime.process.loop_counts import expose_loop
+from schemas.runtime.process.run import told_to_end
 from schemas.runtime.process.tasks import keep_running
 from schemas.runtime.process.telemetry import Metrics
 from schemas.runtime.valkey.bodies import Bodies
 from schemas.runtime.valkey.bus import Bus, channel_of
-from schemas.runtime.valkey.store import StoreConnection, StoreError, StoreUnavailable
+from schemas.runtime.valkey.store import StoreConnection
 from schemas.runtime.valkey.subscription import Subscription
-from schemas.topics import AUDIT, BACKGROUND, CONFIG, REQUESTS
+from schemas.topics import AUDIT, BACKGROUND, REQUESTS
 
-_LOG = logging.getLogger(__name__)
-
-_RECONNECT_PAUSE_S: Final = 1.0
 _TIME_LOOK_S: Final = 0.05
-_ADMIN_CONNECTIONS_MAX: Final = 64
-_LOOPBACK: Final = "127.0.0.1"
-
-_AWAY: Final = (StoreUnavailable, StoreError, KafkaConnectionError)
 
 
 @dataclass(slots=True)
@@ -91,23 +80,18 @@ class Ingress:
         is_listening = self.subscription.subscribed and self.bus.store.connected
         has_config = self.config.following or self.config.snapshot.offset >= 0
         unproduced_s = self.pending.unproduced_s
+        state = self.watch.silences.component
         return {
             "kafka": f"no acknowledgement for {unproduced_s:.0f} s"
             if unproduced_s > UNPRODUCED_S
-            else self._state("kafka", is_connected="kafka" in self.connected),
-            "bus": self._state("bus", is_connected=is_listening),
+            else state("kafka", is_connected="kafka" in self.connected),
+            "bus": state("bus", is_connected=is_listening),
             "config": "ok" if has_config else "nothing read yet",
-            "ledger": self._state("ledger", is_connected=True)
+            "ledger": state("ledger", is_connected=True)
             if self.ledger_store.connected
             else self.ledger_store.trouble,
             "clock": self.clock.component,
         }
-
-    def _state(self, name: str, *, is_connected: bool) -> str:
-        silence_s = self.watch.silence_s(name)
-        if not is_connected:
-            return "not connected"
-        return f"no answer for {silence_s:.0f} s" if silence_s else "ok"
 
     def health(self) -> Health:
         """What the status endpoints tell; nothing is asked for it."""
@@ -132,25 +116,17 @@ class Ingress:
 
     async def run(self) -> int:
         """Serve until SIGTERM or SIGINT, or until the doors cannot be opened. 0 after a signal."""
-        settings = self.settings
-        most = connections_max(settings.connections_max)
-        public = self._server(self.public_app(), settings.host, settings.port, most)
-        self.public = public
-        admin_port = settings.admin_port
-        admin = self._server(self.admin_app(), _LOOPBACK, admin_port, _ADMIN_CONNECTIONS_MAX)
-        told_to_end = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, told_to_end.set)
+        self.public = public = self._server()
+        end = told_to_end()
         doors = asyncio.create_task(self._open_doors())
         background = [asyncio.create_task(work) for work in self._background()]
-        serving = asyncio.gather(public.serve(), admin.serve())
-        told = asyncio.create_task(told_to_end.wait())
+        serving = asyncio.create_task(public.serve())
+        told = asyncio.create_task(end.wait())
         watched: list[asyncio.Future[Any]] = [serving, doors, told]
         await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
         if told.done():
-            await Leaving(self.intake, public, settings.drain_s).run()
-        public.should_exit = admin.should_exit = True
+            await Leaving(self.intake, public, self.settings.drain_s).run()
+        public.should_exit = True
         await serving
         for task in (doors, told, *background):
             task.cancel()
@@ -173,34 +149,26 @@ class Ingress:
         for name, work in forever.items():
             yield keep_running(name, work, self.metrics)
 
-    def _server(self, app: ASGIApp, host: str, port: int, most: int) -> FrontServer:
+    def _server(self) -> FrontServer:
         def count(status: int) -> None:
             self.metrics.count("tallygate_requests_total", "door", str(status))
 
-        return front_server(app, host, port, Connections(most, count), self.clock)
+        settings = self.settings
+        register = Connections(connections_max(settings.connections_max), count)
+        return front_server(self.public_app(), settings.host, settings.port, register, self.clock)
 
     def public_app(self) -> Starlette:
-        """The application of the public port."""
+        """The application of the port."""
         status = StatusRoutes(self.health, self.metrics, lambda: len(self.pending))
         return create_public_app(self.intake, status, self.metrics)
-
-    def admin_app(self) -> Starlette:
-        """The application of the admin port."""
-        # Imported here: the admin API is a program of its own that lives in this process.
-        from ingress.admin.app import create_admin_app  # noqa: PLC0415
-
-        deps = AdminDeps(self.settings, self.config, self.producer, self.ledger_store, self.clock)
-        return create_admin_app(deps)
 
     async def _open_doors(self) -> None:
         """Connect what requests need, then let them in."""
         await asyncio.gather(
             self._connect("bus", self.bus.start),
             self._connect("subscription", self.subscription.start),
-            self._connect(
-                "kafka", lambda: self.producer.start((REQUESTS, BACKGROUND, CONFIG, AUDIT))
-            ),
-            self._read_config(),
+            self._connect("kafka", lambda: self.producer.start((REQUESTS, BACKGROUND, AUDIT))),
+            read_config(self.config),
             self._learn_time(),
         )
         self.intake.open()
@@ -215,25 +183,8 @@ class Ingress:
         )
 
     async def _connect(self, name: str, start: Callable[[], Awaitable[None]]) -> None:
-        """Try until it works; what waiting does not mend, such as a missing topic, is raised."""
-        while True:
-            try:
-                await start()
-            except _AWAY as error:
-                _LOG.warning("%s is not reachable: %r", name, error)
-                await asyncio.sleep(_RECONNECT_PAUSE_S)
-            else:
-                self.connected.add(name)
-                return
-
-    async def _read_config(self) -> None:
-        try:
-            await self.config.start()
-        except ConfigUnavailable as error:
-            # The feed keeps trying by itself; the doors open once it has read something.
-            _LOG.warning("configuration: %s", error)
-            while not self.config.following:  # noqa: ASYNC110  # the feed has no event for it
-                await asyncio.sleep(_RECONNECT_PAUSE_S)
+        await connect(name, start)
+        self.connected.add(name)
 
     async def _learn_time(self) -> None:
         """Ids, deadlines and the ends of keys are in the ledger's time: without it nobody is served."""

@@ -6,20 +6,18 @@ from typing import Final
 
 from pydantic import Field, SecretStr
 
-from schemas.runtime.process.settings import ProcessSettings
+from schemas.runtime.process.settings import DataPlaneSettings
 
 MIB: Final = 1024 * 1024
 
 
-class IngressSettings(ProcessSettings):
+class IngressSettings(DataPlaneSettings):
     """Settings of the ingress process, prefix ``TALLYGATE_``."""
 
     port: int = 8080
     """Port of the public API."""
-    admin_port: int = 8443
-    """Port of the admin API, which listens on loopback alone."""
     key_pepper: SecretStr
-    """What API keys are hashed with; the same on every ingress."""
+    """What API keys are hashed with; the same on every ingress and in the control plane."""
     max_body_bytes: int = Field(default=4 * MIB, ge=1_024, le=4 * MIB)
     """Bytes of one body; a larger one is answered 413."""
     inflight_max: int = Field(default=4_096, ge=1)

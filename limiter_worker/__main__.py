@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from limiter_worker.app import create_app
 from limiter_worker.settings import LimiterSettings
-from schemas.runtime.process.run import run_worker
+from schemas.runtime.process.run import run_process
 
 
 def main() -> None:
     """Run the limiter until it is told to stop."""
-    run_worker("limiter_worker", LimiterSettings, create_app)
+    run_process("limiter_worker", LimiterSettings, create_app)
 
 
 if __name__ == "__main__":

@@ -19,9 +19,9 @@ from limiter_worker.settings import LimiterSettings
 from limiter_worker.taken import Taken
 from schemas import topics
 from schemas.events import RequestFinished
+from schemas.readiness import DEGRADED
 from schemas.runtime.kafka.consume.flow import Bounds
 from schemas.runtime.kafka.outcome_lookup import OutcomeLookup, Unproved
-from schemas.runtime.process.telemetry import DEGRADED
 from schemas.runtime.process.worker import Worker, WorkerShape
 
 _READ = (topics.REQUESTS, topics.BACKGROUND, *topics.DEFERRED_DELAYS_MS)

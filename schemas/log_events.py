@@ -100,6 +100,7 @@ class LogEvent(Enum):
     # A process
     SETTINGS = _info("What the process was told by its environment, without secrets.")
     TIMES_DIVIDED = _warning("This is a test stack: all times are divided by the count.", _NOTHING)
+    NOT_REACHED = _warning("What it needs is away at its start, and is tried again in a second.")
     CANNOT_START = _error("What it needs is away at start; it exits with 69.", _PASSES)
     TASK_ENDED = _error("Background work ended, and is begun again after the pause.")
     ROUND_WAITS = _warning("A round of background work met what is away; the next one tries again.")

@@ -1,6 +1,6 @@
 """What each child of the stack sees of the environment: what it needs, and no neighbour's secret.
 
-Invariants: a backend's key reaches the dispatcher alone, the pepper ingress alone; a variable that is
+Invariants: a backend's key reaches the dispatcher alone, the pepper ingress and the control plane alone; a variable that is
 not known to be needed reaches nobody, a proxy or a cloud credential of the shell least of all. Pure.
 """
 
@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings
 
 from accounting.settings import AccountingSettings
 from dispatcher.settings import DispatcherSettings
+from ingress.admin.settings import AdminSettings
 from ingress.settings import IngressSettings
 from limiter_worker.settings import LimiterSettings
 
@@ -28,6 +29,7 @@ _TRUST: Final = re.compile(r"SSL_CERT_FILE|SSL_CERT_DIR")
 _TEST: Final = re.compile(r"TALLYGATE_TEST_[A-Z0-9_]+")
 
 SETTINGS: Final[Mapping[str, type[BaseSettings]]] = {
+    "admin": AdminSettings,
     "ingress": IngressSettings,
     "limiter_worker": LimiterSettings,
     "dispatcher": DispatcherSettings,
@@ -51,7 +53,7 @@ def for_python(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def for_role(role: str, environment: Mapping[str, str]) -> dict[str, str]:
-    """For one of the four processes: the variables of its own settings, and of what it calls."""
+    """For one of the five processes: the variables of its own settings, and of what it calls."""
     patterns = [_SYSTEM, _PYTHON, _TEST]
     if role == "dispatcher":
         patterns += [_BACKEND_KEY, _TRUST]

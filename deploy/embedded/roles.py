@@ -1,4 +1,4 @@
-"""How the four processes and the example backends are started: their names, order and settings.
+"""How the five processes and the example backends are started: their names, order and settings.
 
 Replica n of a role is `<role>-<n>`; the name is also its instance id, so a restarted replica finds
 its own data folder again.
@@ -16,9 +16,13 @@ from deploy.embedded.probes import is_http_ready
 from deploy.embedded.process import ProcessSpec
 from deploy.embedded.state import StateFolder
 from deploy.embedded.upstreams import Upstream
+from schemas.readiness import STARTUPZ
 
-# The order in which they are stopped: first the door, last the book-keeper.
-ROLES = ("ingress", "limiter_worker", "dispatcher", "accounting")
+# The order in which they are stopped: first the doors, last the book-keeper.
+ROLES = ("admin", "ingress", "limiter_worker", "dispatcher", "accounting")
+# The packages of those that have another name.
+_MODULES = {"admin": "ingress.admin"}
+_PORT_SETTINGS = {"admin": "TALLYGATE_ADMIN_PORT", "ingress": "TALLYGATE_PORT"}
 EXAMPLE_BACKENDS = ("example-a", "example-b")
 
 INFRASTRUCTURE_PORTS = {"kafka": 9092, "controller": 9093, "ledger": 6390, "bus": 6391}
@@ -38,11 +42,10 @@ def replica_names(role: str, replicas: Mapping[str, int]) -> tuple[str, ...]:
 
 
 def preferred_ports(replicas: Mapping[str, int]) -> dict[str, int]:
-    """The ports the replicas of all roles would like to have, by name (`admin:` for ingress)."""
-    ports: dict[str, int] = {}
+    """The ports the replicas of all roles would like to have, by name."""
+    ports = {name: ADMIN_PORT + n for n, name in enumerate(replica_names("admin", replicas))}
     for n, name in enumerate(replica_names("ingress", replicas)):
         ports[name] = INGRESS_PORT + 10 * n
-        ports[f"admin:{name}"] = ADMIN_PORT + n
     for role, first in ROLE_PORTS.items():
         for n, name in enumerate(replica_names(role, replicas)):
             ports[name] = FIRST_WORKER_PORTS.get(name, first + n)
@@ -63,22 +66,21 @@ def role_spec(
     settings = {
         "TALLYGATE_KAFKA_BROKERS": f"{HOST}:{ports['kafka']}",
         "TALLYGATE_LEDGER_URL": f"redis://{HOST}:{ports['ledger']}/0",
-        "TALLYGATE_BUS_URL": f"redis://{HOST}:{ports['bus']}/0",
         "TALLYGATE_DATA_DIR": str(data),
         "TALLYGATE_INSTANCE_ID": name,
+        _PORT_SETTINGS.get(role, "TALLYGATE_HTTP_PORT"): str(ports[name]),
     }
-    if role == "ingress":
-        # Not readiness, which is also about the others: ingress must start while a backend is away.
-        ready_path = "/v1/status/startupz"
-        settings["TALLYGATE_PORT"] = str(ports[name])
-        settings["TALLYGATE_ADMIN_PORT"] = str(ports[f"admin:{name}"])
+    if role != "admin":
+        settings["TALLYGATE_BUS_URL"] = f"redis://{HOST}:{ports['bus']}/0"
+    if role in ("admin", "ingress"):
         settings["TALLYGATE_KEY_PEPPER"] = pepper
+        # Not readiness, which is also about the others: ingress must start while a backend is away.
+        ready_path = STARTUPZ
     else:
         ready_path = "/readyz"
-        settings["TALLYGATE_HTTP_PORT"] = str(ports[name])
     return ProcessSpec(
         name=name,
-        argv=(sys.executable, "-m", role),
+        argv=(sys.executable, "-m", _MODULES.get(role, role)),
         environment={**for_role(role, environment), **settings},
         log_path=folder.path / "logs" / f"{name}.log",
         address=f"http://{HOST}:{ports[name]}",

@@ -1,4 +1,4 @@
-"""The embedded stack: Kafka, two Valkeys, the four processes and two example backends as one thing.
+"""The embedded stack: Kafka, two Valkeys, the five processes and two example backends as one thing.
 
 Invariants: everything started is stopped by `stop`, also after a start that failed half-way; the
 stores outlive the processes that use them; a second stack on the same state folder is refused.
@@ -32,7 +32,7 @@ class StackOptions:
 
     Of `environment` every child gets what it needs (`deploy.embedded.environment`), with the stack's own
     settings on top. `explicit_ports`
-    are by process name (`ingress-0`, `admin:ingress-0`, `kafka`, ...); they are used or refused.
+    are by process name (`ingress-0`, `admin-0`, `kafka`, ...); they are used or refused.
     """
 
     state_dir: Path
@@ -72,7 +72,7 @@ class Stack:
 
     @property
     def admin_url(self) -> str:
-        return f"http://{HOST}:{self.ports['admin:ingress-0']}/admin/v1"
+        return f"http://{HOST}:{self.ports['admin-0']}/admin/v1"
 
     @property
     def kafka_brokers(self) -> str:

@@ -92,7 +92,7 @@ def make_plan(options: UpOptions, folders: UserFolders, environment: Mapping[str
     """Read the options. Raises StackError for what a start could never repair."""
     upstreams = read_upstreams(options.backends, environment.get("BACKEND_ENDPOINTS", ""))
     desired = read_desired_state(options.config) if options.config else ()
-    given = {"ingress-0": options.port, "admin:ingress-0": options.admin_port}
+    given = {"ingress-0": options.port, "admin-0": options.admin_port}
     brings_backends = upstreams or any(entity.kind == "backends" for entity in desired)
     if options.config:
         _check_as_a_whole(options.config, desired, upstreams, has_examples=not brings_backends)
@@ -146,7 +146,7 @@ async def _bring_up(stack: Stack, plan: Plan) -> Facts:
         raise StackError(
             f"the admin API at {stack.admin_url} did not answer",
             f"{type(error).__name__}: {error}",
-            f"read {plan.stack.state_dir / 'logs' / 'ingress-0.log'}",
+            f"read {plan.stack.state_dir / 'logs' / 'admin-0.log'}",
         ) from error
     return Facts(
         api=stack.api_url,

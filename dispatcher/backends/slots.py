@@ -19,8 +19,9 @@ from dispatcher.backends.registry import Backends, Slot
 from dispatcher.backends.scheduling import WAIT_MAX_S, Line, ServedRate, Waiting
 from schemas.errors import ErrorCode
 from schemas.events import RequestAccepted
+from schemas.readiness import DEGRADED
 from schemas.runtime.process.clock import Clock
-from schemas.runtime.process.telemetry import DEGRADED, Metrics
+from schemas.runtime.process.telemetry import Metrics
 
 _LOG = logging.getLogger(__name__)
 

@@ -1,90 +1,154 @@
-"""The admin API as an application: routes below ``/admin/v1``, errors as problem+json.
+"""The composition root of the control plane: builds its parts, connects them, serves, and takes them down.
 
-It owns nothing: the parts it uses are started and stopped by the composition root of ingress.
+The port opens at once and readiness tells what is missing, as in ingress. Nothing of the data plane waits
+for this process: while it is away requests are served, and the configuration stays as it is.
 """
 
 from __future__ import annotations
 
-import logging
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
 
-from aiokafka.errors import KafkaError
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Mount, Router
+from starlette.types import ASGIApp
 
-from ingress.admin.config.config_routes import ConfigRoutes
-from ingress.admin.config.config_writer import ConfigWriter
-from ingress.admin.config.entity_routes import EntityRoutes
-from ingress.admin.config.key_routes import KeyRoutes
 from ingress.admin.deps import AdminDeps
-from ingress.admin.finance.ledger_routes import LedgerRoutes
-from ingress.admin.finance.reconcile_routes import ReconcileRoutes
-from ingress.admin.finance.usage_routes import UsageRoutes
-from ingress.admin.fleet.lag_routes import LagRoutes
-from ingress.admin.fleet.status_routes import StatusRoutes
-from ingress.admin.http.guard import LoopbackGuard
-from ingress.admin.http.refusal import Refusal, problem_response
-from ingress.admin.log.audit_routes import AuditRoutes
-from ingress.admin.log.dead_letter_routes import DeadLetterRoutes
-from ingress.admin.log.request_routes import RequestRoutes
-from schemas.errors import ErrorCode
-from schemas.ledger.errors import LedgerUnavailable
-from schemas.runtime.kafka.produce import ProduceFailed
-from schemas.runtime.valkey.store import StoreUnavailable
+from ingress.admin.http.server import admin_server
+from ingress.admin.routes import create_http_app
+from ingress.admin.settings import AdminSettings
+from schemas.runtime.config.feed import ConfigFeed
+from schemas.runtime.config.report import report_config
+from schemas.runtime.kafka.produce import Producer
+from schemas.runtime.ledger.client import ledger_store
+from schemas.runtime.ledger.time_source import LedgerTime
+from schemas.runtime.process.clock import Clock
+from schemas.runtime.process.connect import connect, read_config
+from schemas.runtime.process.loop_counts import expose_loop
+from schemas.runtime.process.run import told_to_end
+from schemas.runtime.process.silences import Silences
+from schemas.runtime.process.tasks import keep_running
+from schemas.runtime.process.telemetry import Metrics
+from schemas.runtime.valkey.store import StoreConnection
+from schemas.topics import AUDIT, CONFIG
 
-_LOG = logging.getLogger(__name__)
-
-_TRANSIENT = (StoreUnavailable, LedgerUnavailable, ProduceFailed, KafkaError, TimeoutError)
-_METHOD_NOT_ALLOWED = 405
+_ROLE: Final = "admin"
+_LOOK_PERIOD_S: Final = 2.0
 
 
-def create_admin_app(deps: AdminDeps) -> Starlette:
-    """The application; nothing runs before its first request."""
-    writer = ConfigWriter(deps)
-    groups = (
-        StatusRoutes(deps),
-        UsageRoutes(deps),
-        LedgerRoutes(deps),
-        ReconcileRoutes(deps),
-        RequestRoutes(deps),
-        AuditRoutes(deps),
-        DeadLetterRoutes(deps),
-        LagRoutes(deps),
-        ConfigRoutes(deps, writer),
-        KeyRoutes(deps, writer),
-        EntityRoutes(deps, writer),
+@dataclass(slots=True)
+class ControlPlane:
+    """The parts of one admin process."""
+
+    settings: AdminSettings
+    config: ConfigFeed
+    producer: Producer
+    ledger_store: StoreConnection
+    metrics: Metrics
+    clock: Clock
+    ledger_time: LedgerTime
+    silences: Silences
+    connected: set[str] = field(default_factory=set)
+
+    def components(self) -> dict[str, str]:
+        """Readiness: component to ``ok`` or what is wrong with it."""
+        store, state = self.ledger_store, self.silences.component
+        return {
+            "kafka": state("kafka", is_connected="kafka" in self.connected),
+            "ledger": state("ledger", is_connected=True) if store.connected else store.trouble,
+            "config": self.config.component,
+            "clock": self.clock.component,
+        }
+
+    def http_app(self) -> ASGIApp:
+        """The application of the port."""
+        deps = AdminDeps(self.settings, self.config, self.producer, self.ledger_store, self.clock)
+        return create_http_app(deps, self.components, self.metrics)
+
+    async def run(self) -> int:
+        """Serve until SIGTERM or SIGINT, or until what is needed cannot be had. 0 after a signal."""
+        end = told_to_end()
+        server = admin_server(self.http_app(), self.settings.host, self.settings.admin_port)
+        serving = asyncio.create_task(server.serve())
+        needs = asyncio.create_task(self._connect_all())
+        told = asyncio.create_task(end.wait())
+        background = [asyncio.create_task(work) for work in self._background()]
+        watched: list[asyncio.Future[Any]] = [serving, needs, told]
+        await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+        server.should_exit = True
+        await serving
+        for task in (needs, told, *background):
+            task.cancel()
+        await self._disconnect()
+        if needs.done() and not needs.cancelled():
+            needs.result()
+        return 0
+
+    def _background(self) -> Iterator[Coroutine[Any, Any, None]]:
+        """What runs beside the requests; a defect in one of them is a pause of that one."""
+        forever = {
+            "report": self._report,
+            "look": self._look_forever,
+            "ledger time": self.ledger_time.run,
+        }
+        for name, work in forever.items():
+            yield keep_running(name, work, self.metrics)
+
+    async def _connect_all(self) -> None:
+        """Connect what writes need, then stay."""
+        await asyncio.gather(
+            self._connect("kafka", lambda: self.producer.start((CONFIG, AUDIT))),
+            self._connect("ledger", self.ledger_store.start),
+            read_config(self.config),
+        )
+        await asyncio.Event().wait()
+
+    async def _connect(self, name: str, start: Callable[[], Awaitable[None]]) -> None:
+        await connect(name, start)
+        self.connected.add(name)
+
+    async def _report(self) -> None:
+        """Report the configuration in force for ever."""
+        instance = self.settings.instance_id
+        await report_config(self.config, self.ledger_store, self.clock, instance, _ROLE)
+
+    async def _look_forever(self) -> None:
+        """Ask who is needed whether they still answer, so that nobody who asks for readiness waits."""
+        while True:
+            await asyncio.gather(
+                self.silences.ask("kafka", self.producer.ask_broker),
+                self.silences.ask("ledger", lambda: self.ledger_store.call("PING")),
+            )
+            await asyncio.sleep(_LOOK_PERIOD_S)
+
+    async def _disconnect(self) -> None:
+        await self.producer.stop()
+        await self.config.stop()
+        await self.ledger_store.stop()
+
+
+def create_app(settings: AdminSettings) -> ControlPlane:
+    """Build all parts; nothing connects before ``run``. Call it inside the running loop."""
+    clock, metrics = Clock(), Metrics()
+    expose_loop(metrics)
+    producer = Producer(
+        settings.kafka_brokers, settings.instance_id, on_appended=clock.learn_broker
     )
-    routes = [route for group in groups for route in group.routes()]
-    # No redirects: an address that is not quite one is refused like any other that is none.
-    app = Starlette(
-        routes=[Mount("/admin/v1", app=Router(routes, redirect_slashes=False))],
-        middleware=[Middleware(LoopbackGuard)],
-        exception_handlers={
-            HTTPException: _unroutable,
-            **dict.fromkeys(_TRANSIENT, _unavailable),
-            # The ASGI edge: a defect must still be answered in the form clients parse.
-            Exception: _internal_error,
-        },
+    producer.expose(metrics)
+    store = ledger_store(settings.ledger_url, settings.times.ledger)
+    store.expose(metrics, "ledger")
+    config = ConfigFeed(
+        settings.kafka_brokers,
+        settings.data_dir,
+        lambda snapshot: metrics.set("tallygate_config_offset", snapshot.offset),
     )
-    app.router.redirect_slashes = False
-    return app
-
-
-async def _unroutable(request: Request, error: Exception) -> Response:
-    status = error.status_code if isinstance(error, HTTPException) else 404
-    code = ErrorCode.METHOD_NOT_ALLOWED if status == _METHOD_NOT_ALLOWED else ErrorCode.NOT_FOUND
-    return problem_response(Refusal(code, f"{request.method} {request.scope['path']}"))
-
-
-async def _unavailable(request: Request, error: Exception) -> Response:
-    _LOG.warning("%s %s: %r", request.method, request.scope["path"], error)
-    detail = f"a store or broker did not answer in time ({error!r}); a write may have been made"
-    return problem_response(Refusal(ErrorCode.SERVICE_UNAVAILABLE, detail))
-
-
-async def _internal_error(request: Request, error: Exception) -> Response:
-    _LOG.error("%s %s", request.method, request.scope["path"], exc_info=error)
-    return problem_response(Refusal(ErrorCode.INTERNAL_ERROR, "see the log of this ingress"))
+    return ControlPlane(
+        settings=settings,
+        config=config,
+        producer=producer,
+        ledger_store=store,
+        metrics=metrics,
+        clock=clock,
+        ledger_time=LedgerTime(clock, store, metrics),
+        silences=Silences(clock),
+    )

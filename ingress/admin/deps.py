@@ -1,10 +1,10 @@
-"""What the admin API is given by the composition root of ingress."""
+"""What the routes of the control plane are given by its composition root."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ingress.settings import IngressSettings
+from ingress.admin.settings import AdminSettings
 from schemas.runtime.config.feed import ConfigFeed
 from schemas.runtime.kafka.produce import Producer
 from schemas.runtime.process.clock import Clock
@@ -13,9 +13,9 @@ from schemas.runtime.valkey.store import StoreConnection
 
 @dataclass(frozen=True, slots=True)
 class AdminDeps:
-    """The parts of a running ingress that the admin API uses; it starts and stops none of them."""
+    """The parts of the process that routes use; they start and stop none of them."""
 
-    settings: IngressSettings
+    settings: AdminSettings
     config: ConfigFeed
     producer: Producer
     ledger_store: StoreConnection

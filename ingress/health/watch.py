@@ -6,9 +6,9 @@ Every two seconds, each question for itself and for a second at most: one that h
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from ingress.health.conditions import Conditions, ledger_fullness, low_disk
 from ingress.health.fleet import (
@@ -19,18 +19,13 @@ from ingress.health.fleet import (
     models_without_backend,
     workers_of,
 )
-from schemas.failures import Transient
 from schemas.ledger.keys import BACKEND_HEALTH, BROKER_DISK, CONFIG_APPLIED
 from schemas.runtime.config.feed import ConfigFeed
 from schemas.runtime.process.clock import Clock
-from schemas.runtime.valkey.store import StoreConnection, StoreError, text_pairs
+from schemas.runtime.process.silences import Question, Silences
+from schemas.runtime.valkey.store import StoreConnection, text_pairs
 
 PERIOD_S: Final = 2.0
-_ANSWER_WITHIN_S: Final = 1.0
-
-_UNANSWERED: Final = (Transient, StoreError, TimeoutError)
-
-Question = Callable[[], Awaitable[Any]]
 
 
 @dataclass(slots=True)
@@ -45,10 +40,13 @@ class HealthWatch:
     disk_free_min_bytes: int
     conditions: Conditions = field(default_factory=Conditions)
     fleet: Fleet | None = None
-    _unanswered_since_s: dict[str, float] = field(default_factory=dict)
+    silences: Silences = field(init=False)
     _workers: LastSeen = field(default_factory=LastSeen)
     _backends: LastSeen = field(default_factory=LastSeen)
     _disks: LastSeen = field(default_factory=LastSeen)
+
+    def __post_init__(self) -> None:
+        self.silences = Silences(self.clock)
 
     async def run(self) -> None:
         """Watch for ever."""
@@ -56,17 +54,13 @@ class HealthWatch:
             await self.look()
             await asyncio.sleep(PERIOD_S)
 
-    def silence_s(self, name: str) -> float:
-        """For how long ``ledger``, ``bus`` or ``kafka`` has not answered; 0 when it does."""
-        since_s = self._unanswered_since_s.get(name)
-        return 0.0 if since_s is None else self.clock.monotonic_s() - since_s
-
     async def look(self) -> None:
         """Ask everything once."""
+        ask = self.silences.ask
         _, _, ledger = await asyncio.gather(
-            self._ask("kafka", self.ask_kafka),
-            self._ask("bus", lambda: self.bus_store.call("PING")),
-            self._ask("ledger", self._ask_ledger),
+            ask("kafka", self.ask_kafka),
+            ask("bus", lambda: self.bus_store.call("PING")),
+            ask("ledger", self._ask_ledger),
         )
         if ledger is None:
             return
@@ -89,17 +83,6 @@ class HealthWatch:
         )
         applied, health, disks = map(text_pairs, hashes)
         return applied, health, disks, info.decode() if isinstance(info, bytes) else ""
-
-    async def _ask(self, name: str, question: Question) -> Any:
-        """The answer; ``None`` when there was none in time."""
-        try:
-            async with asyncio.timeout(_ANSWER_WITHIN_S):
-                answer = await question()
-        except _UNANSWERED:
-            self._unanswered_since_s.setdefault(name, self.clock.monotonic_s())
-            return None
-        self._unanswered_since_s.pop(name, None)
-        return answer
 
     def _fleet(self, applied: Mapping[str, str], health: Mapping[str, str], now: Moment) -> Fleet:
         snapshot = self.config.snapshot

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Generator
 from typing import Final
 
 import uvicorn
@@ -13,6 +11,7 @@ from starlette.types import ASGIApp
 from ingress.http.connections import Connections
 from ingress.http.front_door import front_door
 from schemas.runtime.process.clock import Clock
+from schemas.runtime.process.http_server import HttpServer
 
 _SHUTDOWN_WITHIN_S: Final = 5
 """For answers on their way, after requests were given their time or given up."""
@@ -20,17 +19,12 @@ _TICKS_PER_SWEEP: Final = 10
 """Uvicorn ticks ten times a second."""
 
 
-class FrontServer(uvicorn.Server):
-    """A server that leaves signals to the process, which has more than a server to take down."""
+class FrontServer(HttpServer):
+    """A server whose connections are looked at once a second."""
 
     def __init__(self, config: uvicorn.Config, register: Connections) -> None:
         super().__init__(config)
         self.register = register
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        """Capture none."""
-        yield
 
     def stop_listening(self) -> None:
         """Accept nobody any more; whoever is connected stays."""

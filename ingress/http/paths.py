@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from schemas import readiness
 from schemas.operations import JOBS, OPERATIONS, Surface
 
 MODELS: Final = "/v1/models"
-HEALTHZ: Final = "/v1/status/healthz"
-READYZ: Final = "/v1/status/readyz"
-STARTUPZ: Final = "/v1/status/startupz"
-METRICS: Final = "/metrics"
+HEALTHZ: Final = readiness.HEALTHZ
+READYZ: Final = readiness.READYZ
+STARTUPZ: Final = readiness.STARTUPZ
+METRICS: Final = readiness.METRICS
 
 _SEGMENTS: Final = 3
 """Of a path that others stand below, such as that of a job: the empty one, the version, the name."""

@@ -23,14 +23,16 @@ from deploy.embedded.environment import variables_of
 from deploy.embedded.ports import choose_ports
 from dispatcher.settings import DispatcherSettings
 from ingress.admin.config.entities import KIND_OF_PATH
-from ingress.http import paths
+from ingress.admin.settings import AdminSettings
 from ingress.settings import IngressSettings
 from limiter_worker.settings import LimiterSettings
 from schemas.config_state import ConfigState
 from schemas.events import ConfigEntry
+from schemas.readiness import READYZ
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.settings import ProcessSettings, WorkerSettings
-from schemas.runtime.process.telemetry import Metrics, StatusPages
+from schemas.runtime.process.status_pages import StatusPages
+from schemas.runtime.process.telemetry import Metrics
 from tests.contract.container_files import (
     COMPOSE_FILE,
     DOCKER,
@@ -41,6 +43,7 @@ from tests.contract.container_files import (
 )
 
 PROCESSES: dict[str, type[ProcessSettings]] = {
+    "admin": AdminSettings,
     "ingress": IngressSettings,
     "limiter": LimiterSettings,
     "dispatcher": DispatcherSettings,
@@ -63,6 +66,8 @@ def process_settings(monkeypatch: pytest.MonkeyPatch, name: str) -> ProcessSetti
 
 def status_port(settings: ProcessSettings) -> int:
     """The port on which the process tells whether it is ready."""
+    if isinstance(settings, AdminSettings):
+        return settings.admin_port
     if isinstance(settings, IngressSettings):
         return settings.port
     assert isinstance(settings, WorkerSettings)
@@ -150,16 +155,14 @@ def test_the_desired_state_is_valid() -> None:
 
 
 def test_the_seeding_container_reaches_the_admin_api(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The admin API listens on loopback only, so its callers share the network of ingress."""
-    seeding, ingress = services()["config-init"], services()["ingress"]
-    settings = process_settings(monkeypatch, "ingress")
-    assert isinstance(settings, IngressSettings)
-    url = f"http://127.0.0.1:{settings.admin_port}"
+    """The admin API answers loopback only, so its callers share the network of the control plane."""
+    seeding, admin = services()["config-init"], services()["admin"]
+    url = f"http://127.0.0.1:{status_port(process_settings(monkeypatch, 'admin'))}"
     source, target, _ = seeding["volumes"][0].split(":")
 
-    assert seeding["network_mode"] == "service:ingress"
+    assert seeding["network_mode"] == "service:admin"
     assert seeding["environment"]["TALLYGATE_ADMIN_URL"] == url
-    assert ingress["environment"]["TALLYGATE_ADMIN_URL"] == url
+    assert admin["environment"]["TALLYGATE_ADMIN_URL"] == url
     assert (COMPOSE_FILE.parent / source).samefile(DOCKER / "tallygate.yaml")
     assert target in seeding["command"]
 
@@ -167,7 +170,7 @@ def test_the_seeding_container_reaches_the_admin_api(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("name", PROCESSES)
 def test_a_health_check_asks_the_process_itself(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """On its own port, under the path that it serves."""
-    path = paths.READYZ if name == "ingress" else "/readyz"
+    path = READYZ if name in ("admin", "ingress") else "/readyz"
     port = status_port(process_settings(monkeypatch, name))
 
     assert asked_url(name) == f"http://127.0.0.1:{port}{path}"
@@ -208,8 +211,9 @@ def test_the_start_order_names_services_that_can_meet_it() -> None:
 
 @pytest.mark.parametrize("name", PROCESSES)
 def test_a_process_starts_after_what_it_needs(name: str) -> None:
-    """Topics exist and both stores answer; a topic is not created by the first who writes to it."""
-    assert set(services()[name]["depends_on"]) == {"topics-init", "ledger", "bus"}
+    """Topics exist and its stores answer; a topic is not created by the first who writes to it."""
+    bus = set() if name == "admin" else {"bus"}
+    assert set(services()[name]["depends_on"]) == {"topics-init", "ledger"} | bus
     assert set(services()["topics-init"]["depends_on"]) == {"kafka"}
 
 
@@ -221,7 +225,10 @@ def test_addresses_are_services_and_their_ports() -> None:
         told = environment(known[name])
         assert f"BROKER://{told['TALLYGATE_KAFKA_BROKERS']}" in advertised
         # 6379 is where Valkey listens unless told otherwise.
-        for store, variable in (("ledger", "TALLYGATE_LEDGER_URL"), ("bus", "TALLYGATE_BUS_URL")):
+        stores = {"ledger": "TALLYGATE_LEDGER_URL"}
+        if name != "admin":
+            stores["bus"] = "TALLYGATE_BUS_URL"
+        for store, variable in stores.items():
             assert urlsplit(told[variable]).netloc == f"{store}:6379"
             assert "--port" not in known[store]["command"]
 
@@ -235,11 +242,12 @@ def test_only_this_machine_reaches_what_is_published(monkeypatch: pytest.MonkeyP
 
 
 def test_no_service_is_given_a_secret_of_another() -> None:
-    """The pepper is for ingress alone, and the key of a backend for the dispatcher."""
+    """The pepper is for who makes keys and who tells them, and the key of a backend for the dispatcher."""
     given = {name: set(service.get("environment", {})) for name, service in services().items()}
     files = [name for name, service in services().items() if "env_file" in service]
 
-    assert [name for name, seen in given.items() if "TALLYGATE_KEY_PEPPER" in seen] == ["ingress"]
+    peppered = {name for name, seen in given.items() if "TALLYGATE_KEY_PEPPER" in seen}
+    assert peppered == {"admin", "ingress"}
     for name, seen in given.items():
         assert name == "dispatcher" or not any(v.endswith("_API_KEY") for v in seen)
     assert files == []
@@ -279,7 +287,7 @@ def test_no_secret_has_a_default() -> None:
     """Whoever starts it gives the pepper; without it compose refuses to start."""
     variables = re.findall(r"\$\{(\w+)(:\?)?", COMPOSE_FILE.read_text(encoding="utf-8"))
 
-    assert variables == [("TALLYGATE_KEY_PEPPER", ":?")]
+    assert set(variables) == {("TALLYGATE_KEY_PEPPER", ":?")}
 
 
 def test_every_service_is_one_we_know() -> None:

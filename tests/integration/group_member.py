@@ -15,7 +15,7 @@ from pathlib import Path
 from schemas import codec, topics
 from schemas.runtime.kafka.consume.flow import Bounds
 from schemas.runtime.kafka.consume.records import Record
-from schemas.runtime.process.run import run_worker
+from schemas.runtime.process.run import run_process
 from schemas.runtime.process.settings import WorkerSettings
 from schemas.runtime.process.worker import Worker, WorkerShape
 
@@ -70,7 +70,7 @@ def main() -> None:
         worker.before_drain.append(member.drain)
         return worker
 
-    run_worker("member", WorkerSettings, create)
+    run_process("member", WorkerSettings, create)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from deploy.cli.output import CommandFailed, Exit
 from schemas.printable import one_line
 
 _PYTHON_MIN = (3, 11)
-_ROLES = ("ingress", "limiter", "dispatcher", "accounting")
+_ROLES = ("admin", "ingress", "limiter", "dispatcher", "accounting")
 
 
 @dataclass(frozen=True)

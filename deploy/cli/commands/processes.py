@@ -1,4 +1,4 @@
-"""``tallygate ingress|limiter|dispatcher|accounting``: runs one process in this one."""
+"""``tallygate admin|ingress|limiter|dispatcher|accounting``: runs one process in this one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from functools import partial
 from deploy.cli.command import Call, Commands
 
 _PACKAGES = {
-    "ingress": ("ingress", "the HTTP door: API and administration"),
+    "admin": ("ingress.admin", "the control plane: what commands speak to"),
+    "ingress": ("ingress", "the HTTP door of the public API"),
     "limiter": ("limiter_worker", "decides limits, quotas and budgets"),
     "dispatcher": ("dispatcher", "calls the backends"),
     "accounting": ("accounting", "books outcomes and writes usage"),

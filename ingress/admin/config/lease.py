@@ -1,4 +1,4 @@
-"""The right to write the configuration: one holder at a time, over all ingress processes.
+"""The right to write the configuration: one holder at a time, over all admin processes.
 
 It lapses by itself, so a writer that dies blocks the others for ten seconds and not for ever. A
 writer bounds its own steps well below that.

@@ -1,12 +1,15 @@
-"""Lets only this machine's own programs speak to the admin API.
+"""Lets only this machine's own programs speak to the admin API, and only what can be done now be tried.
 
-It listens on loopback without a password, so a web page open in a browser here must not reach it:
-names that merely resolve to loopback are refused, and so is whatever another origin sends.
+It has no password, so nobody else may reach it: not another machine, whatever address the port is bound to;
+not a web page open in a browser here, so names that merely resolve to loopback are refused, and so is
+whatever another origin sends. The status pages are for whoever asks.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
+from ipaddress import ip_address
 from typing import Final
 
 from starlette.datastructures import Headers
@@ -14,25 +17,51 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ingress.admin.http.refusal import Refusal, problem_response
 from schemas.errors import ErrorCode
+from schemas.readiness import STATUS_PATHS
 
 _LOOPBACK: Final = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE)
+_READING: Final = frozenset({"GET", "HEAD"})
 
 
-class LoopbackGuard:
-    """Wraps the admin app."""
+class Guard:
+    """Wraps the application. ``missing`` tells what is not there that a write needs."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, missing: Callable[[], Sequence[str]]) -> None:
         self._app = app
+        self._missing = missing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer 403 to what does not come from this machine, pass on the rest."""
-        if scope["type"] == "http" and not is_local(Headers(scope=scope)):
-            refusal = Refusal(
-                ErrorCode.KEY_NOT_ALLOWED, "address the admin API as 127.0.0.1 or localhost"
-            )
+        """Answer 403 to what does not come from this machine, 503 to a write that cannot succeed."""
+        is_guarded = scope["type"] == "http" and scope["path"] not in STATUS_PATHS
+        refusal = self._refusal(scope) if is_guarded else None
+        if refusal is not None:
             await problem_response(refusal)(scope, receive, send)
             return
         await self._app(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> Refusal | None:
+        if not is_own(scope) or not is_local(Headers(scope=scope)):
+            return Refusal(
+                ErrorCode.KEY_NOT_ALLOWED,
+                "address the admin API as 127.0.0.1 or localhost, from the machine or container it runs in",
+            )
+        if scope["method"] not in _READING and (missing := self._missing()):
+            detail = f"nothing can be written now: {'; '.join(missing)}"
+            return Refusal(ErrorCode.SERVICE_UNAVAILABLE, detail)
+        return None
+
+
+def is_own(scope: Scope) -> bool:
+    """Whether the other end of the connection is on this machine."""
+    client = scope.get("client")
+    try:
+        address = ip_address(client[0]) if client else None
+    except ValueError:
+        return False
+    if address is None:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return bool((mapped or address).is_loopback)
 
 
 def is_local(headers: Headers) -> bool:

@@ -144,7 +144,7 @@ class DeadLetterRoutes:
         return claimed is not None
 
     async def _append(self, letter: ConsumerRecord, record: Outgoing) -> RecordRef:
-        """A producer of its own, since that of ingress knows the topics of its requests only."""
+        """A producer of its own, since that of the process knows the topics of its own records only."""
         settings = self.deps.settings
         producer = Producer(settings.kafka_brokers, f"{settings.instance_id}-dlq")
         try:

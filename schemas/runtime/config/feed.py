@@ -23,6 +23,7 @@ from schemas.config_state import ConfigState, Snapshot
 from schemas.events import ConfigEntry
 from schemas.failures import Transient
 from schemas.log_events import LogEvent
+from schemas.readiness import DEGRADED, OK
 from schemas.runtime.config.copy import ConfigCopy
 from schemas.runtime.process.event_log import EventLog
 from schemas.topics import CONFIG, MAX_RECORD_BYTES
@@ -93,6 +94,15 @@ class ConfigFeed:
     def is_read(self) -> bool:
         """Whether the log has been read to its end since the process started."""
         return self._read_to_end.is_set()
+
+    @property
+    def component(self) -> str:
+        """Its state as a component of readiness."""
+        if self.alarm is not None:
+            return f"{DEGRADED}{self.alarm}"
+        if self.is_read:
+            return OK
+        return f"{DEGRADED}from the copy on disk" if self._in_force.is_set() else "nothing read yet"
 
     @property
     def behind_s(self) -> float:

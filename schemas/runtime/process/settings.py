@@ -28,7 +28,7 @@ EXIT_USAGE = 2
 
 
 class ProcessSettings(BaseSettings):
-    """Settings that all four processes share."""
+    """Settings that all five processes share."""
 
     model_config = SettingsConfigDict(env_prefix="TALLYGATE_", frozen=True, extra="ignore")
 
@@ -38,24 +38,10 @@ class ProcessSettings(BaseSettings):
     """Bootstrap brokers, ``host:port,host:port``."""
     ledger_url: str = Field(validation_alias=AliasChoices("TALLYGATE_LEDGER_URL", "REDIS_ADDR"))
     """The ledger store, ``redis://host:port/0``."""
-    bus_url: str
-    """The store that carries replies; a second instance, because it may be lost."""
     data_dir: Path
     """Folder of the last-known-good configuration."""
     instance_id: str
     """Stable name of this replica, such as ``dispatcher-0``."""
-    rate_limit_default_rps: float = Field(
-        default=100.0,
-        gt=0,
-        validation_alias=AliasChoices("TALLYGATE_RATE_LIMIT_DEFAULT_RPS", "RATE_LIMIT_DEFAULT_RPS"),
-    )
-    """Requests per second of organizations and keys that state none."""
-    rate_limit_burst_size: int = Field(
-        default=200,
-        ge=1,
-        validation_alias=AliasChoices("TALLYGATE_RATE_LIMIT_BURST_SIZE", "RATE_LIMIT_BURST_SIZE"),
-    )
-    """How many of them may come at once."""
     host: str = "127.0.0.1"
     """Address that the process listens on."""
     log_level: str = "INFO"
@@ -80,7 +66,26 @@ class ProcessSettings(BaseSettings):
         return times_of(self.test_time_scale)
 
 
-class WorkerSettings(ProcessSettings):
+class DataPlaneSettings(ProcessSettings):
+    """Settings of the four processes that requests go through."""
+
+    bus_url: str
+    """The store that carries replies; a second instance, because it may be lost."""
+    rate_limit_default_rps: float = Field(
+        default=100.0,
+        gt=0,
+        validation_alias=AliasChoices("TALLYGATE_RATE_LIMIT_DEFAULT_RPS", "RATE_LIMIT_DEFAULT_RPS"),
+    )
+    """Requests per second of organizations and keys that state none."""
+    rate_limit_burst_size: int = Field(
+        default=200,
+        ge=1,
+        validation_alias=AliasChoices("TALLYGATE_RATE_LIMIT_BURST_SIZE", "RATE_LIMIT_BURST_SIZE"),
+    )
+    """How many of them may come at once."""
+
+
+class WorkerSettings(DataPlaneSettings):
     """Settings of the three Faust workers."""
 
     http_port: int

@@ -1,25 +1,16 @@
-"""Metrics in a registry of their own, and the worker's status pages."""
+"""Metrics in a registry of their own."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
 from schemas.metrics import METRICS, MetricName
-from schemas.runtime.process.clock import Clock
-
-Check = Callable[[], dict[str, str]]
-"""Component name to ``ok`` or what is wrong with it; what works all the same begins with ``DEGRADED`` or
-``PAUSED``."""
-
-DEGRADED = "degraded: "
-PAUSED = "paused: "
 
 
 class _Totals(Collector):
@@ -91,56 +82,3 @@ class Metrics:
 
 
 PAGE_CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
-
-
-def readiness(components: dict[str, str]) -> str:
-    """``ok``, ``degraded`` (something is wrong, and it can serve) or ``unavailable``."""
-    states = components.values()
-    if all(state == "ok" for state in states):
-        return "ok"
-    return (
-        "degraded"
-        if all(state == "ok" or state.startswith((DEGRADED, PAUSED)) for state in states)
-        else "unavailable"
-    )
-
-
-class StatusPages:
-    """``/livez`` (the loop turns), ``/readyz`` (200 while the process can serve, ``degraded`` when something
-    is wrong all the same) and ``/metrics``."""
-
-    def __init__(self, host: str, port: int, check: Check, metrics: Metrics, clock: Clock) -> None:
-        self._address = host, port
-        self._clock = clock
-        self._check = check
-        self._metrics = metrics
-        self._runner: web.AppRunner | None = None
-
-    async def start(self) -> None:
-        """Listen; ``OSError`` when the port is taken."""
-        app = web.Application()
-        app.router.add_get("/livez", self._livez)
-        app.router.add_get("/readyz", self._readyz)
-        app.router.add_get("/metrics", self._metrics_page)
-        self._runner = web.AppRunner(app, access_log=None)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, *self._address).start()
-
-    async def stop(self) -> None:
-        """Stop listening."""
-        if self._runner is not None:
-            await self._runner.cleanup()
-
-    async def _livez(self, _: web.Request) -> web.Response:
-        return web.json_response({"status": "ok"})
-
-    async def _readyz(self, _: web.Request) -> web.Response:
-        components = self._check()
-        status = readiness(components)
-        return web.json_response(
-            {"status": status, "components": components, "clock": self._clock.facts},
-            status=503 if status == "unavailable" else 200,
-        )
-
-    async def _metrics_page(self, _: web.Request) -> web.Response:
-        return web.Response(body=self._metrics.page(), headers={"content-type": PAGE_CONTENT_TYPE})

@@ -6,7 +6,6 @@ A worker's composition root creates a ``Worker``, adds inboxes and background ta
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from typing import Any
 from faust.exceptions import ConsumerNotStarted
 
 from schemas.log_events import LogEvent
+from schemas.readiness import DEGRADED, PAUSED
 from schemas.runtime.config.feed import ConfigFeed
 from schemas.runtime.config.report import report_config
 from schemas.runtime.kafka.consume.dead_letters import DeadLetters
@@ -29,9 +29,11 @@ from schemas.runtime.ledger.time_source import LedgerTime
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.event_log import EventLog
 from schemas.runtime.process.loop_counts import expose_loop
+from schemas.runtime.process.run import told_to_end
 from schemas.runtime.process.settings import WorkerSettings
+from schemas.runtime.process.status_pages import StatusPages
 from schemas.runtime.process.tasks import keep_running
-from schemas.runtime.process.telemetry import DEGRADED, PAUSED, Metrics, StatusPages
+from schemas.runtime.process.telemetry import Metrics
 from schemas.runtime.valkey.bus import Bus
 from schemas.runtime.valkey.store import StoreConnection, StoreUnavailable
 
@@ -144,10 +146,7 @@ class Worker:
 
     async def run(self) -> int:
         """Run until SIGTERM or SIGINT, or until a part fails. Returns the exit status."""
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
+        stop = told_to_end()
         pages = StatusPages(
             self.settings.host,
             self.settings.http_port,
@@ -236,16 +235,11 @@ class Worker:
             "ledger": "ok" if self.ledger_store.connected else self.ledger_store.trouble,
             "clock": self.clock.component,
             "bus": "ok" if self.bus.store.connected else f"{DEGRADED}not connected",
-            "config": self._config_component(),
+            "config": self.config.component,
             "consumer": "ok" if self._has_joined() else "left" if self.has_left else "joining",
             **paused,
             **{name: state for check in self.checks for name, state in check().items()},
         }
-
-    def _config_component(self) -> str:
-        if self.config.alarm is not None:
-            return f"{DEGRADED}{self.config.alarm}"
-        return "ok" if self.config.is_read else f"{DEGRADED}from the copy on disk"
 
     def _is_reachable(self) -> bool:
         """Whether broker and ledger answer; time without them is no fault of a record."""

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from pydantic import SecretStr
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
-from ingress.admin.app import create_admin_app
 from ingress.admin.config import config_writer
 from ingress.admin.deps import AdminDeps
-from ingress.settings import IngressSettings
+from ingress.admin.routes import create_http_app
+from ingress.admin.settings import AdminSettings
 from schemas.codec import decode_as
 from schemas.config_state import ConfigState, Snapshot
 from schemas.events import ConfigEntry, RecordRef
@@ -22,6 +23,7 @@ from schemas.outgoing import Outgoing
 from schemas.runtime.config.feed import ConfigFeed
 from schemas.runtime.kafka.produce import Producer
 from schemas.runtime.process.clock import Clock
+from schemas.runtime.process.telemetry import Metrics
 from schemas.runtime.valkey.store import StoreConnection
 from schemas.topics import CONFIG
 
@@ -81,7 +83,9 @@ class Log:
         return delivered
 
 
-def admin_app(monkeypatch: pytest.MonkeyPatch) -> tuple[Starlette, Feed]:
+def admin_app(
+    monkeypatch: pytest.MonkeyPatch, components: Mapping[str, str] | None = None
+) -> tuple[ASGIApp, Feed]:
     """The application and its configuration."""
     feed = Feed()
 
@@ -89,12 +93,11 @@ def admin_app(monkeypatch: pytest.MonkeyPatch) -> tuple[Starlette, Feed]:
         return feed.snapshot.offset
 
     monkeypatch.setattr(config_writer.ConfigWriter, "_last_offset", last_offset)
-    settings = IngressSettings(
+    settings = AdminSettings(
         KAFKA_BROKERS="127.0.0.1:1",
         REDIS_ADDR="redis://127.0.0.1:1/0",
-        bus_url="redis://127.0.0.1:1/0",
         data_dir=Path(),
-        instance_id="ingress-0",
+        instance_id="admin-0",
         key_pepper=SecretStr("pepper"),
     )
     deps = AdminDeps(
@@ -104,4 +107,4 @@ def admin_app(monkeypatch: pytest.MonkeyPatch) -> tuple[Starlette, Feed]:
         ledger_store=cast(StoreConnection, Store()),
         clock=Clock(),
     )
-    return create_admin_app(deps), feed
+    return create_http_app(deps, lambda: dict(components or {}), Metrics()), feed

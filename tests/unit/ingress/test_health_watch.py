@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from ingress.health import watch as health_watch
 from ingress.health.watch import HealthWatch
 from schemas.ledger.keys import BACKEND_HEALTH, BROKER_DISK, CONFIG_APPLIED
 from schemas.runtime.kafka.produce import ProduceFailed
+from schemas.runtime.process import silences
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.valkey.store import StoreUnavailable
 from tests.support.gateway import FakeConfig
@@ -53,6 +53,9 @@ class _Watched:
             disk_free_min_bytes=6,
         )
 
+    def silence_s(self, name: str) -> float:
+        return self.watch.silences.silence_s(name)
+
     async def _ask_kafka(self) -> None:
         if self.is_kafka_away:
             raise ProduceFailed("away")
@@ -69,14 +72,14 @@ async def test_a_look_finds_workers_and_conditions() -> None:
     assert fleet.workers["dispatcher"].keys() == {"dispatcher-0"}
     assert fleet.models == 2
     assert conditions.closing(0.0).keys() == {"ledger_memory", "broker_disk"}
-    assert [watched.watch.silence_s(name) for name in ("ledger", "bus", "kafka")] == [0, 0, 0]
+    assert [watched.silence_s(name) for name in ("ledger", "bus", "kafka")] == [0, 0, 0]
 
 
 async def test_a_store_that_hangs_is_told_and_delays_nothing_else(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What was known of it stays, and grows old by itself."""
-    monkeypatch.setattr(health_watch, "_ANSWER_WITHIN_S", 0.05)
+    monkeypatch.setattr(silences, "_ANSWER_WITHIN_S", 0.05)
     watched = _Watched()
     await watched.watch.look()
     before = watched.watch.fleet
@@ -84,8 +87,8 @@ async def test_a_store_that_hangs_is_told_and_delays_nothing_else(
 
     await watched.watch.look()
 
-    assert watched.watch.silence_s("ledger") > 0
-    assert watched.watch.silence_s("bus") == 0
+    assert watched.silence_s("ledger") > 0
+    assert watched.silence_s("bus") == 0
     assert watched.watch.fleet is before
 
 
@@ -101,9 +104,9 @@ async def test_whoever_is_away_is_named_until_it_is_back(name: str) -> None:
 
     make(is_away=True)
     await watched.watch.look()
-    silent = {n for n in ("ledger", "bus", "kafka") if watched.watch.silence_s(n)}
+    silent = {n for n in ("ledger", "bus", "kafka") if watched.silence_s(n)}
     make(is_away=False)
     await watched.watch.look()
 
     assert silent == {name}
-    assert watched.watch.silence_s(name) == 0
+    assert watched.silence_s(name) == 0

@@ -44,11 +44,11 @@ BACKEND_KEYS = {"BACKEND_A_API_KEY", "BACKEND_my_gpu_API_KEY"}
 
 @pytest.mark.parametrize("role", ROLES)
 def test_a_process_gets_its_own_settings_and_no_secret_of_another(role: str) -> None:
-    """Backends' keys are for the dispatcher alone, and the pepper for ingress."""
+    """Backends' keys are for the dispatcher alone, and the pepper for who makes and tells keys."""
     seen = for_role(role, EVERYTHING)
 
     assert set(seen) & set(SECRETS) == (BACKEND_KEYS if role == "dispatcher" else set())
-    assert ("TALLYGATE_KEY_PEPPER" in seen) is (role == "ingress")
+    assert ("TALLYGATE_KEY_PEPPER" in seen) is (role in ("admin", "ingress"))
     assert ("TALLYGATE_INFLIGHT_MAX" in seen) is (role == "ingress")
     assert ("TALLYGATE_CONCURRENCY" in seen) is (role == "dispatcher")
     assert role != "limiter_worker" or "RATE_LIMIT_DEFAULT_RPS" in seen

@@ -1,8 +1,8 @@
-"""Metrics and readiness as they are shown."""
+"""Metrics as they are shown."""
 
 from __future__ import annotations
 
-from schemas.runtime.process.telemetry import Metrics, readiness
+from schemas.runtime.process.telemetry import Metrics
 
 
 def test_a_counter_that_somebody_else_keeps_is_read_when_the_page_is() -> None:
@@ -15,11 +15,3 @@ def test_a_counter_that_somebody_else_keeps_is_read_when_the_page_is() -> None:
     page = metrics.page().decode()
     assert 'tallygate_store_commands_total{kind="ledger"} 7.0' in page
     assert 'tallygate_store_commands_total{kind="bus"} 5.0' in page
-
-
-def test_a_process_that_can_serve_is_ready_though_something_is_wrong() -> None:
-    """A paused partition or a bus that is away leave it useful; a ledger that is away does not."""
-    assert readiness({"ledger": "ok"}) == "ok"
-    assert readiness({"ledger": "ok", "t-3": "paused: 64 MiB under way"}) == "degraded"
-    assert readiness({"ledger": "ok", "bus": "degraded: not connected"}) == "degraded"
-    assert readiness({"ledger": "not connected", "t-3": "paused: x"}) == "unavailable"

@@ -1,0 +1,85 @@
+"""The server of the control plane: uvicorn with bounds on how many connect, what they send, and how slowly.
+
+A connection that does not ask for anything gives up its place after ten seconds; no answer takes longer than
+the longest verification.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from schemas.runtime.process.http_server import HttpServer
+
+__all__ = ["CONNECTIONS_MAX", "admin_server"]
+
+CONNECTIONS_MAX: Final = 64
+_HEAD_BYTES_MAX: Final = 16 * 1024
+_ASKED_WITHIN_S: Final = 10.0
+"""From the connection, or the last answer on it, to the end of a head."""
+_ANSWERED_WITHIN_S: Final = 900.0
+"""From there to the last byte that the client takes."""
+_SHUTDOWN_WITHIN_S: Final = 10
+"""What still runs then is cut off, such as a search of the log; a write of the configuration ends before."""
+_TICKS_PER_SWEEP: Final = 10
+"""Uvicorn ticks ten times a second."""
+
+
+class _Connection(H11Protocol):
+    """One connection; ``since_s`` is when it was made, or the last answer on it was out."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.since_s = self.loop.time()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take the connection in, unless there are too many."""
+        super().connection_made(transport)
+        if len(self.connections) > CONNECTIONS_MAX:
+            transport.abort()
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request."""
+        self.since_s = self.loop.time()
+        super().on_response_complete()
+
+    def end_if_late(self, now_s: float) -> None:
+        """End the connection when its time is over."""
+        is_asking = self.cycle is None or self.cycle.response_complete
+        within_s = _ASKED_WITHIN_S if is_asking else _ANSWERED_WITHIN_S
+        if now_s - self.since_s > within_s:
+            self.transport.abort()
+
+
+class _Server(HttpServer):
+    async def on_tick(self, counter: int) -> bool:
+        """Look at all connections once a second, whatever else uvicorn does then."""
+        if counter % _TICKS_PER_SWEEP == 0:
+            now_s = asyncio.get_running_loop().time()
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, _Connection):
+                    connection.end_if_late(now_s)
+        return await super().on_tick(counter)
+
+
+def admin_server(app: ASGIApp, host: str, port: int) -> HttpServer:
+    """The server of the application; it serves once ``serve`` runs."""
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        http=_Connection,
+        h11_max_incomplete_event_size=_HEAD_BYTES_MAX,
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=_SHUTDOWN_WITHIN_S,
+    )
+    return _Server(config)

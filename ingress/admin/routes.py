@@ -1,0 +1,99 @@
+"""The application of the control plane: the admin API below ``/admin/v1``, status pages, errors as problem+json."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+
+from aiokafka.errors import KafkaError
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount, Router
+from starlette.types import ASGIApp
+
+from ingress.admin.config.config_routes import ConfigRoutes
+from ingress.admin.config.config_writer import ConfigWriter
+from ingress.admin.config.entity_routes import EntityRoutes
+from ingress.admin.config.key_routes import KeyRoutes
+from ingress.admin.deps import AdminDeps
+from ingress.admin.finance.ledger_routes import LedgerRoutes
+from ingress.admin.finance.reconcile_routes import ReconcileRoutes
+from ingress.admin.finance.usage_routes import UsageRoutes
+from ingress.admin.fleet.lag_routes import LagRoutes
+from ingress.admin.fleet.status_routes import StatusRoutes
+from ingress.admin.http.guard import Guard
+from ingress.admin.http.refusal import Refusal, problem_response
+from ingress.admin.http.request_count import RequestCount
+from ingress.admin.http.status_pages import StatusPages
+from ingress.admin.log.audit_routes import AuditRoutes
+from ingress.admin.log.dead_letter_routes import DeadLetterRoutes
+from ingress.admin.log.request_routes import RequestRoutes
+from schemas.errors import ErrorCode
+from schemas.ledger.errors import LedgerUnavailable
+from schemas.readiness import missing
+from schemas.runtime.kafka.produce import ProduceFailed
+from schemas.runtime.process.telemetry import Metrics
+from schemas.runtime.valkey.store import StoreUnavailable
+
+_LOG = logging.getLogger(__name__)
+
+_TRANSIENT = (StoreUnavailable, LedgerUnavailable, ProduceFailed, KafkaError, TimeoutError)
+_METHOD_NOT_ALLOWED = 405
+
+Components = Callable[[], Mapping[str, str]]
+"""Component of readiness to its state."""
+
+
+def create_http_app(deps: AdminDeps, components: Components, metrics: Metrics) -> ASGIApp:
+    """The application; nothing runs before its first request."""
+    writer = ConfigWriter(deps)
+    groups = (
+        StatusRoutes(deps),
+        UsageRoutes(deps),
+        LedgerRoutes(deps),
+        ReconcileRoutes(deps),
+        RequestRoutes(deps),
+        AuditRoutes(deps),
+        DeadLetterRoutes(deps),
+        LagRoutes(deps),
+        ConfigRoutes(deps, writer),
+        KeyRoutes(deps, writer),
+        EntityRoutes(deps, writer),
+    )
+    routes = [route for group in groups for route in group.routes()]
+    # No redirects: an address that is not quite one is refused like any other that is none.
+    app = Starlette(
+        routes=[
+            Mount("/admin/v1", app=Router(routes, redirect_slashes=False)),
+            *StatusPages(components, metrics, deps.clock).routes(),
+        ],
+        middleware=[Middleware(Guard, missing=lambda: missing(components()))],
+        exception_handlers={
+            HTTPException: _unroutable,
+            **dict.fromkeys(_TRANSIENT, _unavailable),
+            # The ASGI edge: a defect must still be answered in the form clients parse.
+            Exception: _internal_error,
+        },
+    )
+    app.router.redirect_slashes = False
+    return RequestCount(app, metrics)
+
+
+async def _unroutable(request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 404
+    code = ErrorCode.METHOD_NOT_ALLOWED if status == _METHOD_NOT_ALLOWED else ErrorCode.NOT_FOUND
+    return problem_response(Refusal(code, f"{request.method} {request.scope['path']}"))
+
+
+async def _unavailable(request: Request, error: Exception) -> Response:
+    _LOG.warning("%s %s: %r", request.method, request.scope["path"], error)
+    detail = f"a store or broker did not answer in time ({error!r}); a write may have been made"
+    return problem_response(Refusal(ErrorCode.SERVICE_UNAVAILABLE, detail))
+
+
+async def _internal_error(request: Request, error: Exception) -> Response:
+    _LOG.error("%s %s", request.method, request.scope["path"], exc_info=error)
+    return problem_response(Refusal(ErrorCode.INTERNAL_ERROR, "see the log of the admin process"))

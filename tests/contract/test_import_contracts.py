@@ -1,0 +1,34 @@
+"""The import contracts of pyproject.toml name everything that they are about."""
+
+from __future__ import annotations
+
+import tomllib
+from typing import Any
+
+from tests.support.calls_in_code import ROOT
+
+CONTROL_PLANE = "ingress.admin"
+
+
+def _contracts() -> list[dict[str, Any]]:
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    found: list[dict[str, Any]] = tomllib.loads(text)["tool"]["importlinter"]["contracts"]
+    return found
+
+
+def _data_plane() -> set[str]:
+    """Every module and room of ingress beside the control plane; entry points import, nobody imports them."""
+    rooms = (path for path in (ROOT / "ingress").iterdir() if not path.name.startswith("__"))
+    return {f"ingress.{room.stem}" for room in rooms} - {CONTROL_PLANE}
+
+
+def test_no_room_of_ingress_is_left_out_of_what_admin_is_kept_from() -> None:
+    """Neither may import the other, and a new room has to be named in both directions."""
+    between = [
+        {frozenset(c["source_modules"]), frozenset(c["forbidden_modules"])}
+        for c in _contracts()
+        if c["type"] == "forbidden"
+        and [CONTROL_PLANE] in (c["source_modules"], c["forbidden_modules"])
+    ]
+
+    assert between == [{frozenset({CONTROL_PLANE}), frozenset(_data_plane())}] * 2

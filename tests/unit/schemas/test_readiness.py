@@ -1,0 +1,20 @@
+"""What follows from the state of a process's components."""
+
+from __future__ import annotations
+
+from schemas.readiness import missing, readiness
+
+
+def test_a_process_that_can_serve_is_ready_though_something_is_wrong() -> None:
+    """A paused partition or a bus that is away leave it useful; a ledger that is away does not."""
+    assert readiness({"ledger": "ok"}) == "ok"
+    assert readiness({"ledger": "ok", "t-3": "paused: 64 MiB under way"}) == "degraded"
+    assert readiness({"ledger": "ok", "bus": "degraded: not connected"}) == "degraded"
+    assert readiness({"ledger": "not connected", "t-3": "paused: x"}) == "unavailable"
+
+
+def test_only_what_keeps_it_from_its_work_is_missing() -> None:
+    """Each with its state, so that nobody has to look further."""
+    states = {"kafka": "not connected", "config": "degraded: from the copy on disk", "ledger": "ok"}
+
+    assert missing(states) == ["kafka: not connected"]
