@@ -65,9 +65,9 @@ class AdminClient:
             return self._http.request(method, path, **options)
         except httpx.HTTPError as error:
             raise CommandFailed(
-                f"the admin API at {self.url} cannot be reached",
-                f"{type(error).__name__}: {error}",
-                "start the gateway with `tallygate up`, or name another with --url",
+                f"the control plane at {self.url} is away",
+                f"{type(error).__name__}: {error}; requests are served without it",
+                "start it with `tallygate admin`, everything with `tallygate up`, or name another with --url",
             ) from error
 
 
