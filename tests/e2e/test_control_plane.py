@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.e2e.running_stack import TALLYGATE, RunningStack, descendants, running_stack
+from tests.support.harness.running_stack import TALLYGATE, RunningStack, descendants, running_stack
 
 pytestmark = pytest.mark.timeout(240)
 RETURN_DEADLINE_S = 40.0
