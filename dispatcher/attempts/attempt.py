@@ -25,8 +25,9 @@ from dispatcher.attempts import attempt_end
 from dispatcher.attempts.attempt_end import AttemptEnd
 from dispatcher.attempts.token_counts import TokenCounter
 from dispatcher.backends.breaker import CallEnd
+from dispatcher.operations.binding import Answer, Binding, StreamReader, nothing_read
+from dispatcher.operations.bindings import BINDINGS
 from dispatcher.replies import ReplyStream
-from dispatcher.upstream.completions import Completion, StreamReader, read_body
 from dispatcher.upstream.event_splitter import UpstreamGarbage
 from dispatcher.upstream.upstream_failure import UpstreamFailure
 from dispatcher.upstream.upstreams import Upstreams, pieces
@@ -35,6 +36,7 @@ from schemas.errors import ErrorCode
 from schemas.events import Attempt
 from schemas.frames import Chunk, Started
 from schemas.money import TokenCounts
+from schemas.operations import OPERATIONS
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.valkey.store import StoreError
 
@@ -80,7 +82,9 @@ class AttemptRun:
     """Whether the client may have seen content, so that nobody else may answer it."""
     is_mute: bool = field(default=False, init=False)
     """Whether a frame was lost, so that none may follow."""
-    reader: StreamReader = field(init=False)
+    binding: Binding = field(init=False)
+    reader: StreamReader | None = field(default=None, init=False)
+    """Of a stream, once it is asked for."""
     deadline_s: float = field(init=False)
     """The request's, in the event loop's time."""
 
@@ -89,7 +93,7 @@ class AttemptRun:
         self.started_at_ms = self.clock.now_ms()
         left_s = (self.job.request.deadline_ms - self.started_at_ms) / 1000
         self.deadline_s = asyncio.get_running_loop().time() + left_s
-        self.reader = StreamReader(relays_usage=self.job.request.include_usage)
+        self.binding = BINDINGS[self.job.request.route]
         end = await self._end()
         return AttemptResult(
             await self._attempt(end),
@@ -127,40 +131,50 @@ class AttemptRun:
         return min(self.deadline_s, silence_s)
 
     async def _call(self) -> AttemptEnd:
-        request = self.job.request
-        call = self.upstreams.chat(self.choice, request.payload, request.request_id)
+        request, choice = self.job.request, self.choice
+        if request.stream and self.binding.stream is not None:
+            self.reader = self.binding.stream(request.include_usage)
+        call = self.upstreams.call(
+            choice,
+            OPERATIONS[request.route],
+            self.binding.encode(request.payload, choice),
+            request.request_id,
+        )
         async with call as response:
             self.abort.answered()
-            if request.stream:
-                return await self._relay(response)
+            if self.reader is not None:
+                return await self._relay(response, self.reader)
             body = await self.upstreams.body(response)
-        completion, body = await self._read(body)
-        return attempt_end.completed(completion, body, self.abort.reason)
+        answer, body = await self._read(body)
+        return attempt_end.completed(answer, body, self.abort.reason)
 
-    async def _read(self, body: bytes) -> tuple[Completion, bytes]:
+    async def _read(self, body: bytes) -> tuple[Answer, bytes]:
         if len(body) <= _READ_AT_ONCE_BYTES_MAX:
-            return read_body(body)
-        return await self.counter.beside_the_loop(read_body, body)
+            return self.binding.read(body)
+        return await self.counter.beside_the_loop(self.binding.read, body)
 
-    async def _relay(self, response: aiohttp.ClientResponse) -> AttemptEnd:
+    def _read_so_far(self) -> Answer:
+        return nothing_read() if self.reader is None else self.reader.answer()
+
+    async def _relay(self, response: aiohttp.ClientResponse, reader: StreamReader) -> AttemptEnd:
         """Relay events as they come; what arrives while a frame is stored joins the next frame."""
         precision_s = min(1.0, self.choice.backend.timeout_s / 20)
         async with aclosing(pieces(response)) as body:
             async for received in body:
-                if events := self.reader.feed(received):
+                if events := reader.feed(received):
                     await self._pass_on(events)
                     self.abort.moved_on(self._silent_until_s(), precision_s)
-                if self.reader.output.is_full:
-                    await self.counter.fold(self.reader.output)
+                if reader.output.is_full:
+                    await self.counter.fold(reader.output)
                 if self.abort.is_drained(len(received)):
                     return self._ended_early(is_deadline=False)
-        if self.reader.failed or not self.reader.done:
+        if reader.failed or not reader.done:
             raise UpstreamFailure(
                 ErrorCode.UPSTREAM_INTERRUPTED,
-                "an error event" if self.reader.failed else "a stream without end",
+                "an error event" if reader.failed else "a stream without end",
                 may_have_spent=True,
             )
-        return attempt_end.completed(self.reader.completion(), b"", self.abort.reason)
+        return attempt_end.completed(reader.answer(), b"", self.abort.reason)
 
     async def _pass_on(self, events: bytes) -> None:
         """Send the events on, the first ones behind a note to the ledger.
@@ -211,26 +225,29 @@ class AttemptRun:
             failure.code,
             failure,
         )
-        read = self.reader.completion()
+        read = self._read_so_far()
         return attempt_end.failed(failure, read, has_streamed=self.has_streamed)
 
     def _ended_early(self, *, is_deadline: bool, may_have_spent: bool = True) -> AttemptEnd:
         return attempt_end.ended_early(
             self.abort.reason,
-            self.reader.completion(),
+            self._read_so_far(),
             is_deadline=is_deadline,
             has_streamed=self.has_streamed,
             may_have_spent=may_have_spent,
         )
 
+    async def _estimate(self, read: Answer) -> TokenCounts:
+        payload = self.job.request.payload
+        return await self.counter.estimate(self.binding.count, payload, read.output)
+
     async def _attempt(self, end: AttemptEnd) -> Attempt:
         """The attempt as booked: the backend's own counts, else exact counts of the text, marked as
         an estimate; nothing when the backend cannot have worked."""
         price = self.job.admitted.price
-        tokens, read = TokenCounts(0, 0), end.completion
+        tokens, read = TokenCounts(0, 0), end.answer
         if read is not None:
-            payload = self.job.request.payload
-            tokens = read.usage or await self.counter.estimate(payload, read.output)
+            tokens = read.usage or await self._estimate(read)
         return Attempt(
             attempt=self.number,
             backend=self.choice.backend_id,

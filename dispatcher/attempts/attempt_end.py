@@ -9,7 +9,7 @@ from typing import Final
 
 from dispatcher.abort import Reason
 from dispatcher.backends.breaker import CallEnd
-from dispatcher.upstream.completions import Completion
+from dispatcher.operations.binding import Answer
 from dispatcher.upstream.upstream_failure import UpstreamFailure
 from dispatcher.work import Result
 from schemas.errors import ErrorCode
@@ -36,7 +36,7 @@ class AttemptEnd:
 
     status: str
     ending: Result
-    completion: Completion | None
+    answer: Answer | None
     """What was read; ``None`` when the backend cannot have worked."""
     may_try_another: bool
     may_have_spent: bool
@@ -44,13 +44,13 @@ class AttemptEnd:
     upstream_status: int | None = None
 
 
-def completed(completion: Completion, body: bytes, reason: Reason | None) -> AttemptEnd:
+def completed(answer: Answer, body: bytes, reason: Reason | None) -> AttemptEnd:
     """The answer came whole; one that was cancelled meanwhile is not told of it."""
     is_cancelled = reason == "cancelled"
     return AttemptEnd(
         "cancelled" if is_cancelled else "succeeded",
         ABORTED["cancelled"] if is_cancelled else Result("completed", body=body),
-        completion,
+        answer,
         may_try_another=False,
         may_have_spent=True,
         verdict="succeeded",
@@ -58,7 +58,7 @@ def completed(completion: Completion, body: bytes, reason: Reason | None) -> Att
     )
 
 
-def failed(failure: UpstreamFailure, read: Completion, *, has_streamed: bool) -> AttemptEnd:
+def failed(failure: UpstreamFailure, read: Answer, *, has_streamed: bool) -> AttemptEnd:
     """The backend failed; once the client has seen a byte nobody else may try."""
     rejected = failure.code is ErrorCode.UPSTREAM_REJECTED
     ending = Result(
@@ -81,7 +81,7 @@ def failed(failure: UpstreamFailure, read: Completion, *, has_streamed: bool) ->
 
 def ended_early(
     reason: Reason | None,
-    read: Completion,
+    read: Answer,
     *,
     is_deadline: bool,
     has_streamed: bool,

@@ -22,6 +22,7 @@ from dispatcher.backends.registry import Slot
 from dispatcher.backends.slots import NoSlot, Slots, Wish
 from dispatcher.claims.claiming import AS_LONG_AS_IT_TAKES_S, balances
 from dispatcher.claims.leases import Leases, Running
+from dispatcher.operations.bindings import can_run
 from dispatcher.replies import ReplyStream
 from dispatcher.upstream.bodies import BodySource
 from dispatcher.upstream.upstreams import Upstreams
@@ -109,6 +110,9 @@ class Failover:
     ) -> None:
         """Attempt after attempt until one ends the request; ``course`` is what became of it so far,
         also when this raises."""
+        if not can_run(job.request):
+            course.ending = _unknown(job)
+            return
         await self._until_known(job)
         slot = await self._slot(job, running)
         if not isinstance(slot, Slot):
@@ -264,6 +268,14 @@ class Failover:
         return await retry_until(
             lambda: self.ledger.next_attempt(document), LedgerUnavailable, until_s
         )
+
+
+def _unknown(job: AdmittedRequest) -> Result:
+    """The end of a request that no process of this version can run; one of a newer version may."""
+    route = job.request.route
+    _LOG.error("%s asks for the unknown operation %r", job.request.request_id, route[:64])
+    message = "The operation is not known to the process that was to run it."
+    return Result("failed", ErrorCode.SERVICE_UNAVAILABLE, message=message)
 
 
 def _broken(

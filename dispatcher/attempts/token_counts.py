@@ -10,15 +10,13 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
-
-import msgspec
-from rs_bpe.bpe import openai
+from typing import Final, TypeVar
 
 from dispatcher.upstream.tally import Tally, rough_tokens
+from dispatcher.upstream.tokenizer import count_text
 from schemas.money import TokenCounts
 
 _LOG = logging.getLogger(__name__)
@@ -29,52 +27,8 @@ _EXACT_TOKENS_MAX: Final = 250_000
 """Of one answer; beyond any model's output exactness is not worth the work."""
 _WAITING_MAX: Final = 16
 _WAIT_MAX_S: Final = 1.0
-_PIECE_CHARS: Final = 64 * 1024
 _S = TypeVar("_S", str, bytes)
 _T = TypeVar("_T")
-
-
-class _Part(msgspec.Struct, frozen=True):
-    text: Any = None
-
-
-class _Message(msgspec.Struct, frozen=True):
-    content: msgspec.Raw = msgspec.Raw(b"null")
-
-
-class _Chat(msgspec.Struct, frozen=True):
-    messages: list[_Message] = []
-
-
-_CHATS = msgspec.json.Decoder(_Chat)
-_CONTENTS = msgspec.json.Decoder(str | list[_Part] | None)
-
-
-@functools.cache
-def _encoding() -> Any:
-    return openai.o200k_base()
-
-
-def count_text(text: str) -> int:
-    """Tokens of the text in o200k_base; a long one is counted in pieces."""
-    count = _encoding().count
-    sound = text if text.isascii() else text.encode("utf-8", "replace").decode()
-    pieces = range(0, len(sound), _PIECE_CHARS)
-    return sum(int(count(sound[start : start + _PIECE_CHARS])) for start in pieces)
-
-
-def count_prompt(payload: bytes) -> int:
-    """Tokens of the texts of a request body's messages."""
-    return count_text("\n".join(_texts(_CHATS.decode(payload))))
-
-
-def _texts(chat: _Chat) -> Iterator[str]:
-    for message in chat.messages:
-        content = _CONTENTS.decode(message.content)
-        if isinstance(content, str):
-            yield content
-        elif content is not None:
-            yield from (part.text for part in content if isinstance(part.text, str))
 
 
 @dataclass(slots=True)
@@ -87,11 +41,13 @@ class TokenCounter:
     )
     _waiting: int = 0
 
-    async def estimate(self, payload: bytes, output: Tally) -> TokenCounts:
-        """Tokens of a request body's texts and of the output produced so far. Never raises."""
+    async def estimate(
+        self, count_input: Callable[[bytes], int], payload: bytes, output: Tally
+    ) -> TokenCounts:
+        """Tokens of the input in a request body and of the output produced so far. Never raises."""
         await self.fold(output)
-        prompt_tokens = await self._counted(count_prompt, payload)
-        return TokenCounts(prompt_tokens, output.tokens)
+        input_tokens = await self._counted(count_input, payload)
+        return TokenCounts(input_tokens, output.tokens)
 
     async def fold(self, output: Tally) -> None:
         """Turn the text of the tally into a count. Never raises."""

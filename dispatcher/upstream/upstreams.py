@@ -18,7 +18,6 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import aiohttp
-import msgspec
 from yarl import URL
 
 from dispatcher.upstream import foreign
@@ -28,10 +27,13 @@ from dispatcher.work import Choice
 from schemas.entities import Backend
 from schemas.errors import ErrorCode
 from schemas.failures import Poison
+from schemas.operations import Operation, UpstreamProtocol
 from schemas.runtime.process.clock import Clock
 
 _LOG = logging.getLogger(__name__)
 
+_PROTOCOL: Final[UpstreamProtocol] = "openai"
+"""What all backends speak."""
 _CONNECT_TIMEOUT_S: Final = 5.0
 _PROBE_TIMEOUT: Final = aiohttp.ClientTimeout(total=2.0)
 _SERVER_ERROR: Final = 500
@@ -39,8 +41,6 @@ _BODY_BYTES_MAX: Final = 16 * 1024 * 1024
 _ERROR_BYTES_MAX: Final = 64 * 1024
 _ERROR_MAX_S: Final = 0.5
 """The status of a refusal says enough; its body may take this long."""
-_FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
-"""Only the name of the model is ours to change; what else a body holds is not even read."""
 _HOST: Final = re.compile(r"[A-Za-z0-9._:%-]{1,253}")
 
 
@@ -82,10 +82,10 @@ class Upstreams:
             await self._session.close()
 
     @asynccontextmanager
-    async def chat(
-        self, choice: Choice, payload: bytes, request_id: str
+    async def call(
+        self, choice: Choice, operation: Operation, body: bytes, request_id: str
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """The backend's answer to a chat completion, status 200 checked, body not yet read.
+        """The backend's answer to a call of the operation, status 200 checked, body not yet read.
 
         Raises ``UpstreamFailure``, also for a connection that breaks while the body is read inside the
         block.
@@ -94,12 +94,13 @@ class Upstreams:
         answered = False
         try:
             async with self._session.post(
-                target(choice.backend.url, "chat/completions"),
-                data=_for_backend(payload, choice),
+                target(choice.backend.url, operation.upstream_paths[_PROTOCOL]),
+                data=body,
                 headers=self._headers(choice, request_id),
                 allow_redirects=False,
             ) as response:
                 answered = True
+                del body  # A stream lasts for minutes, and need not hold what was sent.
                 if response.status != 200:  # noqa: PLR2004  # HTTP OK
                     raise await self._refusal(response, request_id)
                 yield response
@@ -112,7 +113,7 @@ class Upstreams:
             raise UpstreamFailure(code, type(error).__name__, may_have_spent=True) from error
 
     async def body(self, response: aiohttp.ClientResponse) -> bytes:
-        """The whole body; ``UpstreamFailure`` when it is larger than any completion."""
+        """The whole body; ``UpstreamFailure`` when it is larger than any answer may be."""
         parts: list[bytes] = []
         size = 0
         async for part in response.content.iter_any():
@@ -218,12 +219,3 @@ def target(url: str, path: str) -> URL:
     if target.scheme not in {"http", "https"} or not _HOST.fullmatch(host) or not target.port:
         raise Uncallable("no URL of a server")
     return target
-
-
-def _for_backend(payload: bytes, choice: Choice) -> bytes:
-    """The body, with the backend's own name of the model where it has one."""
-    if choice.upstream_model is None:
-        return payload
-    body = _FIELDS.decode(payload)
-    body["model"] = msgspec.Raw(msgspec.json.encode(choice.upstream_model))
-    return msgspec.json.encode(body)

@@ -74,11 +74,11 @@ def _of_ledger(role: str) -> None:
 
 
 def _of_dispatcher() -> None:
-    chat, deliver = Upstreams.chat, Producer.deliver
+    call, deliver = Upstreams.call, Producer.deliver
 
     def calling(*args: Any, **more: Any) -> Any:
         asyncio.get_running_loop().call_later(MID_CALL_S, _die, "in the middle of the call")
-        return chat(*args, **more)
+        return call(*args, **more)
 
     async def delivering(self: Producer, records: Any, *more: Any) -> None:
         while _is_due(_BEFORE_OUTCOME):  # noqa: ASYNC110  # another process made the file
@@ -87,7 +87,7 @@ def _of_dispatcher() -> None:
         if any(record.topic == topics.OUTCOMES for record in records):
             _die("after the outcome, before the offset")
 
-    for owner, name, method in ((Upstreams, "chat", calling), (Producer, "deliver", delivering)):
+    for owner, name, method in ((Upstreams, "call", calling), (Producer, "deliver", delivering)):
         setattr(owner, name, method)
     for kind, step in ((Chunk, "after the first frame"), (Terminal, _BEFORE_OUTCOME)):
         _after(Bus, "send", step, lambda _, __, frame, *___, k=kind: isinstance(frame.content, k))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+import ast
+from collections.abc import Iterator
+from typing import Any, get_args
 
 import pytest
 
+from dispatcher.operations import bindings as dispatching
 from ingress.apis.bindings import BINDINGS, parse_body
 from ingress.apis.parsed_request import ParsedRequest
 from ingress.auth.api_key import Caller
 from ingress.http.refusals import Refusal
-from schemas.operations import OPERATIONS
+from schemas.operations import OPERATIONS, UpstreamProtocol
+from tests.support.calls_in_code import parsed_files
 from tests.support.configuration import snapshot
 
 CALLER = Caller("k", "acme", None, None, None)
@@ -27,9 +31,24 @@ BODIES: dict[str, dict[str, Any]] = {
 """The least that each operation takes."""
 
 
-def test_every_operation_is_bound_in_ingress() -> None:
+def test_every_operation_is_bound_on_both_sides() -> None:
     """And nothing else is."""
-    assert BINDINGS.keys() == BODIES.keys() == OPERATIONS.keys()
+    assert BINDINGS.keys() == dispatching.BINDINGS.keys() == OPERATIONS.keys() == BODIES.keys()
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_the_dispatcher_reads_streams_of_what_streams(name: str) -> None:
+    """A job is a chat completion, so that a binding may be able to do more than its row says."""
+    assert dispatching.BINDINGS[name].stream is not None or not OPERATIONS[name].streams
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_every_operation_has_a_path_at_every_kind_of_backend(name: str) -> None:
+    """Below a backend's URL, so without a slash in front."""
+    paths = OPERATIONS[name].upstream_paths
+
+    assert paths.keys() == set(get_args(UpstreamProtocol))
+    assert all(path and not path.startswith("/") for path in paths.values())
 
 
 def test_names_and_paths_are_each_their_own() -> None:
@@ -61,3 +80,52 @@ def test_an_operation_streams_only_if_its_row_says_so(name: str) -> None:
     else:
         assert isinstance(parsed, Refusal)
         assert (parsed.status, parsed.param) == (400, "stream")
+
+
+_MAY_NAME = {
+    "schemas/operations.py",
+    "ingress/apis/bindings.py",
+    "dispatcher/operations/bindings.py",
+    "deploy/embedded/banner.py",
+    "deploy/embedded/example_backend.py",
+}
+"""The row, the two bindings, and those that speak HTTP themselves: a client and a backend."""
+_ANOTHER_MEANING = {
+    ("schemas/ledger/keys.py", "jobs"),
+    ("schemas/runtime/ledger/script.py", "jobs"),
+}
+"""The ledger's list of jobs, and its function that reads it."""
+
+
+def _texts(tree: ast.AST) -> Iterator[str]:
+    """The strings of a module, also in f-strings, without its docstrings."""
+    prose = {
+        id(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose:
+            yield node.value
+
+
+def _names_operation(text: str) -> bool:
+    return any(
+        text == row.name
+        or row.path in text
+        or any(text == path or f"/{path}" in text for path in row.upstream_paths.values())
+        for row in OPERATIONS.values()
+    )
+
+
+def test_an_operation_is_named_in_its_row_and_its_bindings_only() -> None:
+    """Everything else takes names and paths from the row."""
+    naming = {
+        (path, text)
+        for path, tree in parsed_files()
+        if path not in _MAY_NAME
+        for text in _texts(tree)
+        if _names_operation(text)
+    }
+
+    assert naming == _ANOTHER_MEANING

@@ -22,7 +22,7 @@ Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 async def backend(answer: Answer) -> AsyncIterator[str]:
     """Serves ``answer`` on a free port; yields the base URL."""
     app = web.Application()
-    app.router.add_post("/v1/chat/completions", answer)
+    app.router.add_post("/v1/{operation:.+}", answer)
     app.router.add_get("/v1/models", answer)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()

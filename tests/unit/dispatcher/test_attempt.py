@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -16,9 +16,12 @@ from aiohttp import web
 from dispatcher.abort import Abort, DrainCap, Reason
 from dispatcher.attempts.attempt import AttemptResult, AttemptRun
 from dispatcher.backends.breaker import CallEnd
+from dispatcher.operations import chat
+from dispatcher.operations.bindings import BINDINGS
 from schemas.errors import ErrorCode
 from schemas.events import RequestAccepted
 from schemas.frames import Frame, Started
+from schemas.operations import OPERATIONS
 from schemas.runtime.valkey.bus import Bus
 from schemas.runtime.valkey.store import StoreError
 from tests.support.attempt_scene import CAP, FakeBus, attempt_run
@@ -84,6 +87,22 @@ async def test_a_whole_answer_is_booked_with_the_backends_own_counts() -> None:
     assert (attempt.price_version, attempt.cost_nano_usd) == ("echo@4", 228_000)
     assert not result.may_try_another
     assert scene.bus.events == []
+
+
+@pytest.mark.parametrize("route", [name for name in OPERATIONS if BINDINGS[name] is chat.BINDING])
+async def test_a_backend_is_asked_where_the_row_says_and_under_its_own_name(route: str) -> None:
+    """Whatever the public path was."""
+    seen: list[tuple[str, str]] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        seen.append((request.path, (await request.json())["model"]))
+        return web.Response(text=_BODY)
+
+    async with backend(answer) as url, upstreams() as client:
+        choice = replace(choice_of(url), upstream_model="echo-2")
+        await attempt_run(client, choice, accepted(route=route), FakeBus()).run()
+
+    assert seen == [(f"/v1/{OPERATIONS[route].upstream_paths['openai']}", "echo-2")]
 
 
 async def test_an_answer_without_counts_is_estimated_and_says_so() -> None:

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from dispatcher.attempts.token_counts import TokenCounter, count_text
+from dispatcher.attempts.token_counts import TokenCounter
+from dispatcher.operations.chat import count_input
 from dispatcher.upstream.tally import Tally, rough_tokens
+from dispatcher.upstream.tokenizer import count_text
 from schemas.money import TokenCounts
 
 
@@ -23,7 +25,7 @@ async def _estimate(
 ) -> TokenCounts:
     tally = Tally()
     tally.add(output)
-    return await (counter or TokenCounter()).estimate(payload, tally)
+    return await (counter or TokenCounter()).estimate(count_input, payload, tally)
 
 
 @pytest.mark.parametrize(("text", "tokens"), [("", 0), ("hello", 1), ("hello world", 2)])

@@ -18,6 +18,7 @@ from dispatcher.upstream.upstream_failure import UpstreamFailure
 from dispatcher.upstream.upstreams import base_url
 from dispatcher.work import Choice
 from schemas.entities import Backend
+from schemas.operations import OPERATIONS
 from tests.support.scripted_backend import (
     answering,
     backend,
@@ -27,6 +28,7 @@ from tests.support.scripted_backend import (
     upstreams,
 )
 
+CHAT = OPERATIONS["chat.completions"]
 _REFUSAL = json.dumps({"error": {"message": "because"}}).encode()
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n"
 
@@ -35,7 +37,7 @@ async def _failure(url: str) -> UpstreamFailure:
     """How a call of the URL fails."""
     async with upstreams() as client:
         with pytest.raises(UpstreamFailure) as caught:
-            async with client.chat(choice_of(url), b"{}", "r1") as response:
+            async with client.call(choice_of(url), CHAT, b"{}", "r1") as response:
                 await client.body(response)
     return caught.value
 
@@ -139,7 +141,7 @@ async def test_a_connection_that_is_never_made_cannot_have_spent() -> None:
         await client._session.close()
         client._session = aiohttp.ClientSession(connector=_NeverConnects())
         with pytest.raises(UpstreamFailure) as caught:
-            async with client.chat(choice_of("http://127.0.0.1:9"), b"{}", "r1"):
+            async with client.call(choice_of("http://127.0.0.1:9"), CHAT, b"{}", "r1"):
                 pass
 
     assert (caught.value.code, caught.value.may_have_spent) == ("no_backend_available", False)
@@ -190,7 +192,7 @@ async def test_a_backend_gets_its_own_key_and_none_of_the_clients_headers() -> N
     seen: list[tuple[dict[str, str], bytes]] = []
     async with _recording(seen) as url, upstreams({"BACKEND_B1_API_KEY": "s3cret"}) as client:
         choice = choice_of(url, api_key_env="BACKEND_B1_API_KEY")
-        async with client.chat(choice, b'{"model": "echo" }', "r1") as response:
+        async with client.call(choice, CHAT, b'{"model": "echo" }', "r1") as response:
             assert await client.body(response) == b"{}"
     ((headers, body),) = seen
 
@@ -207,21 +209,10 @@ async def test_a_backend_without_a_key_gets_no_authorization() -> None:
     seen: list[tuple[dict[str, str], bytes]] = []
     async with _recording(seen) as url, upstreams() as client:
         for more in ({}, {"api_key_env": "BACKEND_B1_API_KEY"}):
-            async with client.chat(choice_of(url, **more), b"{}", "r1"):
+            async with client.call(choice_of(url, **more), CHAT, b"{}", "r1"):
                 pass
 
     assert ["authorization" in headers for headers, _ in seen] == [False, False]
-
-
-async def test_a_backend_is_asked_under_its_own_name_of_the_model() -> None:
-    """Everything else of the body stays."""
-    seen: list[tuple[dict[str, str], bytes]] = []
-    async with _recording(seen) as url, upstreams() as client:
-        choice = Choice("b1", Backend(url=url), "echo-2")
-        async with client.chat(choice, b'{"model":"echo","n":1}', "r1"):
-            pass
-
-    assert json.loads(seen[0][1]) == {"model": "echo-2", "n": 1}
 
 
 @pytest.mark.parametrize(
@@ -265,7 +256,7 @@ async def test_a_key_that_ends_in_a_newline_is_used_without_it(value: str) -> No
     async with (
         _recording(seen) as url,
         upstreams({"BACKEND_B1_API_KEY": value}) as client,
-        client.chat(choice_of(url, api_key_env="BACKEND_B1_API_KEY"), b"{}", "r1"),
+        client.call(choice_of(url, api_key_env="BACKEND_B1_API_KEY"), CHAT, b"{}", "r1"),
     ):
         pass
 
@@ -280,14 +271,14 @@ async def test_a_key_that_no_header_can_carry_fails_its_backend_only(
     async with backend(answering(200, b"{}")) as url, upstreams(keys) as client:
         for variable in (*keys, *keys):
             with pytest.raises(UpstreamFailure) as caught:
-                async with client.chat(choice_of(url, api_key_env=variable), b"{}", "r1"):
+                async with client.call(choice_of(url, api_key_env=variable), CHAT, b"{}", "r1"):
                     pass
             assert (caught.value.code, caught.value.may_have_spent) == (
                 "no_backend_available",
                 False,
             )
             assert await client.fault(Backend(url=url, api_key_env=variable)) is not None
-        async with client.chat(choice_of(url), b"{}", "r1") as response:
+        async with client.call(choice_of(url), CHAT, b"{}", "r1") as response:
             assert response.status == 200
 
     said = [record.getMessage() for record in caplog.records]
@@ -303,24 +294,8 @@ async def test_a_url_that_cannot_be_called_is_no_backend(url: str) -> None:
     broken = Choice("b1", cast("Backend", SimpleNamespace(url=url, api_key_env=None)), None)
     async with upstreams() as client:
         with pytest.raises(UpstreamFailure) as caught:
-            async with client.chat(broken, b"{}", "r1"):
+            async with client.call(broken, CHAT, b"{}", "r1"):
                 pass
 
     assert (caught.value.code, caught.value.retryable) == ("no_backend_available", True)
     assert not caught.value.may_have_spent
-
-
-async def test_renaming_the_model_keeps_every_other_byte() -> None:
-    """Numbers beyond 64 bits too."""
-    seen: list[tuple[dict[str, str], bytes]] = []
-    body = b'{"seed": 1152921504606846977123456789, "model": "echo","x":{"a": [1.10]}}'
-    async with (
-        _recording(seen) as url,
-        upstreams() as client,
-        client.chat(Choice("b1", Backend(url=url), "echo-2"), body, "r1"),
-    ):
-        pass
-
-    assert b"1152921504606846977123456789" in seen[0][1]
-    assert b'{"a": [1.10]}' in seen[0][1]
-    assert json.loads(seen[0][1])["model"] == "echo-2"

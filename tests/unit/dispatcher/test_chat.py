@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dispatcher.upstream.completions import Completion, StreamReader, read_body
+from dispatcher.operations.binding import Answer
+from dispatcher.operations.chat import ChatStream, read_body
 from dispatcher.upstream.event_splitter import EVENT_BYTES_MAX, UpstreamGarbage
 from schemas.money import TokenCounts
 
@@ -55,9 +56,9 @@ def test_a_whole_answer_is_read() -> None:
     ]
     body = json.dumps({"id": "c1", "choices": choices, "usage": _USAGE, "x": {"unknown": 1}})
 
-    completion, relayed = read_body(body.encode())
-    assert (completion.provider_id, completion.usage) == ("c1", TokenCounts(9, 7, 4, 3))
-    assert (completion.output.take(), relayed) == ("ab", body.encode())
+    answer, relayed = read_body(body.encode())
+    assert (answer.provider_id, answer.usage) == ("c1", TokenCounts(9, 7, 4, 3))
+    assert (answer.output.take(), relayed) == ("ab", body.encode())
 
 
 @pytest.mark.parametrize(
@@ -127,11 +128,11 @@ def test_an_answer_of_another_shape_is_garbage(body: bytes) -> None:
 
 def test_a_stream_is_read_while_it_is_relayed() -> None:
     """Text, usage, id and its proper end."""
-    reader = StreamReader(relays_usage=True)
+    reader = ChatStream(relays_usage=True)
     reader.feed(_STREAM)
 
-    read = reader.completion()
-    assert read == Completion("c1", TokenCounts(9, 7, 4, 3), reader.output)
+    read = reader.answer()
+    assert read == Answer("c1", TokenCounts(9, 7, 4, 3), reader.output)
     assert read.output.take() == "hello ✓"
     assert (reader.done, reader.failed) == (True, False)
 
@@ -141,9 +142,9 @@ def test_how_a_stream_is_cut_into_pieces_does_not_matter(
     cuts: list[int], relays_usage: bool
 ) -> None:
     """Also not inside a character, a line end or a blank line."""
-    whole = StreamReader(relays_usage=relays_usage)
+    whole = ChatStream(relays_usage=relays_usage)
     relayed_whole = whole.feed(_STREAM)
-    pieces = StreamReader(relays_usage=relays_usage)
+    pieces = ChatStream(relays_usage=relays_usage)
     places = [0, *sorted(cuts), len(_STREAM)]
     relayed = b"".join(pieces.feed(_STREAM[start:end]) for start, end in itertools.pairwise(places))
 
@@ -153,7 +154,7 @@ def test_how_a_stream_is_cut_into_pieces_does_not_matter(
 
 def test_only_whole_events_leave() -> None:
     """What is not complete waits for its blank line."""
-    reader = StreamReader(relays_usage=True)
+    reader = ChatStream(relays_usage=True)
     first, rest = _delta("he")[:-1], _delta("he")[-1:]
 
     assert reader.feed(first) == b""
@@ -162,7 +163,7 @@ def test_only_whole_events_leave() -> None:
 
 def test_the_usage_chunk_is_removed_for_clients_that_did_not_ask() -> None:
     """And so is ``"usage": null`` of the other chunks; usage is known all the same."""
-    reader = StreamReader(relays_usage=False)
+    reader = ChatStream(relays_usage=False)
     relayed = reader.feed(_STREAM)
 
     assert b"usage" not in relayed
@@ -176,22 +177,20 @@ def test_the_usage_chunk_is_removed_for_clients_that_did_not_ask() -> None:
 
 def test_the_usage_chunk_is_relayed_to_clients_that_asked() -> None:
     """As the backend sent it."""
-    assert _event(id="c1", choices=[], usage=_USAGE) in StreamReader(relays_usage=True).feed(
-        _STREAM
-    )
+    assert _event(id="c1", choices=[], usage=_USAGE) in ChatStream(relays_usage=True).feed(_STREAM)
 
 
 def test_text_that_looks_like_usage_is_left_alone() -> None:
     """Inside a JSON string its quotes are escaped."""
     text = ', "usage": null'
-    relayed = StreamReader(relays_usage=False).feed(_delta(text))
+    relayed = ChatStream(relays_usage=False).feed(_delta(text))
 
     assert json.loads(relayed.removeprefix(b"data: "))["choices"][0]["delta"]["content"] == text
 
 
 def test_an_event_of_several_lines_becomes_one() -> None:
     """As the standard joins them."""
-    reader = StreamReader(relays_usage=True)
+    reader = ChatStream(relays_usage=True)
 
     assert (
         reader.feed(b'event: x\ndata: {"choices":\ndata: []}\n\n') == b'data: {"choices": []}\n\n'
@@ -200,7 +199,7 @@ def test_an_event_of_several_lines_becomes_one() -> None:
 
 def test_an_error_event_is_noted_and_not_relayed() -> None:
     """The client gets an error of ours, in its own place."""
-    reader = StreamReader(relays_usage=True)
+    reader = ChatStream(relays_usage=True)
 
     assert reader.feed(_event(error={"message": "boom"})) == b""
     assert reader.failed
@@ -212,7 +211,7 @@ def test_an_error_event_is_noted_and_not_relayed() -> None:
 def test_a_stream_of_another_shape_is_garbage(received: bytes) -> None:
     """Not JSON, or an event without end."""
     with pytest.raises(UpstreamGarbage):
-        StreamReader(relays_usage=True).feed(received)
+        ChatStream(relays_usage=True).feed(received)
 
 
 _ODD = b"caf\xe9 \xf0\x9f\x98"
@@ -222,15 +221,15 @@ _REPAIRED = "caf\ufffd \ufffd"
 def test_odd_bytes_in_a_text_are_relayed_as_replacement_characters() -> None:
     """They are only relayed, so they do not fail the call; usage is the backend's own."""
     body = b'{"id":"c\xff","choices":[{"message":{"content":"' + _ODD + b'"}}],"usage":'
-    completion, relayed = read_body(body + json.dumps(_USAGE).encode() + b"}")
+    answer, relayed = read_body(body + json.dumps(_USAGE).encode() + b"}")
 
     assert json.loads(relayed)["choices"][0]["message"]["content"] == _REPAIRED
-    assert completion.usage == TokenCounts(9, 7, 4, 3)
+    assert answer.usage == TokenCounts(9, 7, 4, 3)
 
 
 def test_odd_bytes_in_a_stream_are_relayed_as_replacement_characters() -> None:
     """In the event that has them; its neighbours stay as they are."""
-    reader = StreamReader(relays_usage=True)
+    reader = ChatStream(relays_usage=True)
     relayed = reader.feed(_delta("ok") + _delta("@").replace(b"@", _ODD))
 
     assert relayed.startswith(_delta("ok"))
@@ -251,14 +250,14 @@ def test_an_id_is_kept_within_bounds(sent: str | None, kept: str | None) -> None
 
 def test_a_lone_carriage_return_does_not_tear_an_event() -> None:
     """A client may take it for a line end; in JSON it is a blank."""
-    reader = StreamReader(relays_usage=True)
+    reader = ChatStream(relays_usage=True)
 
     assert reader.feed(b'data: {"a":1,\r"b":2}\n\n') == b'data: {"a":1, "b":2}\n\n'
 
 
 def test_reading_a_long_event_in_small_pieces_takes_linear_time() -> None:
     """Bytes that are copied once per piece would take minutes here."""
-    reader = StreamReader(relays_usage=True)
+    reader = ChatStream(relays_usage=True)
     event = _delta("x" * 2_000_000)
     began_s = time.monotonic()
     for start in range(0, len(event), 16):
@@ -301,7 +300,7 @@ _PIECES = st.lists(
 @given(_PIECES)
 def test_whatever_arrives_is_read_or_garbage(pieces: list[bytes]) -> None:
     """No other exception leaves the reader of a stream, nor that of a body."""
-    reader = StreamReader(relays_usage=False)
+    reader = ChatStream(relays_usage=False)
     with suppress(UpstreamGarbage):
         for piece in pieces:
             reader.feed(piece)

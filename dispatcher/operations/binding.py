@@ -1,0 +1,56 @@
+"""What the dispatcher does for one operation: encode its call, read its answer, count its input. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from dispatcher.upstream.tally import Tally
+from dispatcher.work import Choice
+from schemas.money import TokenCounts
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What was read of a whole answer, or of a stream so far."""
+
+    provider_id: str | None
+    usage: TokenCounts | None
+    """The backend's own counts; ``None`` when it sent none or impossible ones."""
+    output: Tally
+    """The output, for counting where the backend did not."""
+
+
+class StreamReader(Protocol):
+    """A stream on its way: takes what arrives, says what to relay."""
+
+    done: bool
+    """The backend said that the stream is complete."""
+    failed: bool
+    """The backend sent an error event."""
+    output: Tally
+
+    def feed(self, received: bytes) -> bytes:
+        """Whole events to relay out of what has arrived so far. Raises ``UpstreamGarbage``."""
+
+    def answer(self) -> Answer:
+        """What the stream amounted to, whole or not."""
+
+
+class Binding(NamedTuple):
+    """An operation, as backends are asked for it."""
+
+    encode: Callable[[bytes, Choice], bytes]
+    """The body for the chosen backend, of the one in the log."""
+    read: Callable[[bytes], tuple[Answer, bytes]]
+    """A whole answer, and the body to relay. Raises ``UpstreamGarbage`` when it is none."""
+    count: Callable[[bytes], int]
+    """Tokens of the input in a body, where the backend counts none; raises for what it cannot read."""
+    stream: Callable[[bool], StreamReader] | None = None
+    """A reader of its streams, told whether the client asked for usage; ``None`` where it makes none."""
+
+
+def nothing_read() -> Answer:
+    """Of an answer that did not come."""
+    return Answer(None, None, Tally())

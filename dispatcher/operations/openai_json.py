@@ -1,0 +1,96 @@
+"""What all operations of the OpenAI protocol have in common: the model's name in a body, usage and errors in an
+answer. Pure.
+
+Every way in which an answer can be unreadable is one exception, ``UpstreamGarbage``.
+"""
+
+from __future__ import annotations
+
+from typing import Final, TypeVar
+
+import msgspec
+
+from dispatcher.upstream.event_splitter import UpstreamGarbage
+from dispatcher.work import Choice
+from schemas.money import TokenCounts
+
+ABSENT: Final = msgspec.Raw(b"null")
+"""Where a field does not stand."""
+
+_TOKENS_MAX: Final = 10**9
+"""Beyond any context window; larger counts are a backend's defect and would not fit a record."""
+_USAGE_BYTES_MAX: Final = 16 * 1024
+_NULL: Final = memoryview(ABSENT)
+_FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+"""Only the name of the model is ours to change; what else a body holds is not even read."""
+_T = TypeVar("_T")
+
+
+class _PromptDetails(msgspec.Struct, frozen=True):
+    cached_tokens: int | None = None
+
+
+class _CompletionDetails(msgspec.Struct, frozen=True):
+    reasoning_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct, frozen=True):
+    prompt_tokens: int
+    completion_tokens: int = 0
+    prompt_tokens_details: _PromptDetails | None = None
+    completion_tokens_details: _CompletionDetails | None = None
+
+
+_USAGES: Final = msgspec.json.Decoder(_Usage)
+
+
+def encode(payload: bytes, choice: Choice) -> bytes:
+    """The body, with the backend's own name of the model where it has one."""
+    if choice.upstream_model is None:
+        return payload
+    body = _FIELDS.decode(payload)
+    body["model"] = msgspec.Raw(msgspec.json.encode(choice.upstream_model))
+    return msgspec.json.encode(body)
+
+
+def read_json(decoder: msgspec.json.Decoder[_T], sent: bytes, objects_max: int) -> tuple[_T, bytes]:
+    """The JSON object, and its bytes as valid UTF-8. Raises ``UpstreamGarbage`` for anything else."""
+    if len(sent) > objects_max and sent.count(b"{") > objects_max:
+        raise UpstreamGarbage(f"more than {objects_max} objects")
+    if not sent.isascii():
+        sent = _as_utf8(sent)
+    try:
+        return decoder.decode(sent), sent
+    except (ValueError, RecursionError) as error:
+        # Of msgspec, of UTF-8, of the stack: their texts may quote the answer, their kinds do not.
+        raise UpstreamGarbage(f"no JSON of this shape ({type(error).__name__})") from error
+
+
+def _as_utf8(sent: bytes) -> bytes:
+    """What is only relayed must not fail a call: an odd byte becomes U+FFFD."""
+    try:
+        sent.decode()
+    except UnicodeDecodeError:
+        return sent.decode(errors="replace").encode()
+    return sent
+
+
+def is_there(raw: msgspec.Raw) -> bool:
+    """Whether a field stands in an answer, and not as null."""
+    return raw is not ABSENT and memoryview(raw) != _NULL
+
+
+def counts(sent: msgspec.Raw) -> TokenCounts | None:
+    """The backend's counts; an answer is not lost because its counts are garbled."""
+    if not is_there(sent) or memoryview(sent).nbytes > _USAGE_BYTES_MAX:
+        return None
+    try:
+        usage = _USAGES.decode(sent)
+    except (ValueError, RecursionError):
+        return None
+    cached = usage.prompt_tokens_details and usage.prompt_tokens_details.cached_tokens
+    reasoning = usage.completion_tokens_details and usage.completion_tokens_details.reasoning_tokens
+    found = TokenCounts(usage.prompt_tokens, usage.completion_tokens, cached or 0, reasoning or 0)
+    negative = min(found.output_tokens, found.cached_tokens, found.reasoning_tokens) < 0
+    too_many = max(found.input_tokens, found.output_tokens, found.reasoning_tokens) > _TOKENS_MAX
+    return None if negative or too_many or found.cached_tokens > found.input_tokens else found
