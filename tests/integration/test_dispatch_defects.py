@@ -4,10 +4,8 @@ do not notice."""
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, cast
 
 import msgspec
@@ -23,28 +21,14 @@ from schemas.ledger.errors import LedgerFault
 from schemas.runtime.kafka.consume.records import Record
 from schemas.topics import dead_letters_of
 from tests.integration.dispatch_bench import HELD_NANO_USD, Bench, Handed, bench
+from tests.integration.well_answered import COST_NANO_USD, WELL
 from tests.support.events import DISPATCHED_AT
 from tests.support.harness.ledger_server import LedgerServer
-from tests.support.scripted_backend import answering
 
-_USAGE = {"prompt_tokens": 12, "completion_tokens": 34}
-_COST = 228_000
-_WELL = answering(
-    200, json.dumps({"choices": [{"message": {"content": "hi"}}], "usage": _USAGE}).encode()
-)
 _CULPRIT = "018bcfe5-6800-7000-8000-000000000bad"
 _NEIGHBOURS = [f"018bcfe5-6800-7000-8000-00000000000{number}" for number in range(5)]
 
 Fault = Callable[[Bench, pytest.MonkeyPatch], None]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LedgerServer]:
-    """One store for ledger and bus."""
-    running = LedgerServer(Path(tmp_path_factory.mktemp("defects")))
-    running.start()
-    yield running
-    running.kill()
 
 
 def _breaks(
@@ -115,7 +99,7 @@ async def _all(scene: Bench) -> dict[str, tuple[RequestAdmitted, float]]:
         (_claim, "internal_error", 0),
         (_queue, "internal_error", 0),
         (_attempt, "internal_error", HELD_NANO_USD),
-        (_answer, None, _COST),
+        (_answer, None, COST_NANO_USD),
     ],
     ids=["claim", "queue", "attempt", "answer"],
 )
@@ -129,7 +113,7 @@ async def test_a_defect_ends_one_request_and_returns_its_hold(
 ) -> None:
     """Within a second: one outcome, one end for its client, its id in the log; neighbours complete."""
     caplog.set_level(logging.ERROR)
-    async with bench(server, only=_WELL) as scene:
+    async with bench(server, only=WELL) as scene:
         fault(scene, monkeypatch)
         ended = await _all(scene)
         outcomes = {outcome.request_id: outcome for outcome in scene.log.outcomes}
@@ -143,20 +127,20 @@ async def test_a_defect_ends_one_request_and_returns_its_hold(
         assert _CULPRIT in caplog.text
         assert {outcomes[name].status for name in _NEIGHBOURS} == {"completed"}
         for name in _NEIGHBOURS:
-            assert await scene.balance(ended[name][0], "nano_usd") == (_COST, 0)
+            assert await scene.balance(ended[name][0], "nano_usd") == (COST_NANO_USD, 0)
 
 
 async def test_what_the_ledger_refuses_to_close_is_in_the_log_and_set_aside(
     server: LedgerServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The client has its answer, the outcome its real cost, an operator the record."""
-    async with bench(server, only=_WELL) as scene:
+    async with bench(server, only=WELL) as scene:
         _finish(scene, monkeypatch)
         request, _ = (await _all(scene))[_CULPRIT]
         (outcome,) = [o for o in scene.log.outcomes if o.request_id == _CULPRIT]
         letters = [r for r in scene.log.records if r.topic == dead_letters_of(DISPATCHED_AT.topic)]
 
-        assert (outcome.status, outcome.attempts[0].cost_nano_usd) == ("completed", _COST)
+        assert (outcome.status, outcome.attempts[0].cost_nano_usd) == ("completed", COST_NANO_USD)
         assert [letter.value for letter in letters] == [encode(request)]
         (frame,) = await scene.frames(request)
         assert isinstance(frame.content, Terminal)
@@ -165,7 +149,7 @@ async def test_what_the_ledger_refuses_to_close_is_in_the_log_and_set_aside(
 
 async def test_a_record_that_cannot_be_read_is_set_aside_alone(server: LedgerServer) -> None:
     """Its neighbours in the same batch run."""
-    async with bench(server, only=_WELL) as scene:
+    async with bench(server, only=WELL) as scene:
         request = await scene.admit()
         broken = await scene.hand_over(request)
         broken.value = b"\x00\x00"
@@ -181,7 +165,7 @@ async def test_a_record_that_cannot_be_read_ends_the_request_that_its_header_nam
     server: LedgerServer,
 ) -> None:
     """At once: its client is told, its hold returns, and the record is kept."""
-    async with bench(server, only=_WELL) as scene:
+    async with bench(server, only=WELL) as scene:
         request = await scene.admit(org="a|b*c")
         scene.requests.records[request.accepted_ref.offset] = request.accepted
         broken = await _broken(scene, request)
@@ -200,7 +184,7 @@ async def test_a_record_that_cannot_be_read_ends_the_request_that_its_header_nam
 
 async def test_a_record_that_cannot_be_read_ends_nothing_that_runs(server: LedgerServer) -> None:
     """Another copy was readable."""
-    async with bench(server, only=_WELL) as scene:
+    async with bench(server, only=WELL) as scene:
         request = await scene.admit()
         scene.requests.records[request.accepted_ref.offset] = request.accepted
         outcome = await scene.dispatch(request)
@@ -216,7 +200,7 @@ async def test_a_record_that_cannot_be_read_ends_nothing_that_runs(server: Ledge
 )
 async def test_a_record_that_names_nobody_is_only_kept(server: LedgerServer, named: bytes) -> None:
     """Anybody could have written the header."""
-    async with bench(server, only=_WELL) as scene:
+    async with bench(server, only=WELL) as scene:
         request = await scene.admit()
         broken = Handed(b"garbage", headers={"request_id": named})
         await scene.dispatching.handle([cast("Record", broken)])
@@ -231,7 +215,7 @@ async def test_an_admission_of_a_newer_version_waits_for_it(
     server: LedgerServer, *, inside: bool
 ) -> None:
     """No outcome, no letter, and its hold stays."""
-    async with bench(server, only=_WELL) as scene:
+    async with bench(server, only=WELL) as scene:
         request = await scene.admit()
         newer = b"\x00\x00\x00\x03\xe7newer"
         value = encode(msgspec.structs.replace(request, accepted=newer)) if inside else newer
@@ -281,7 +265,7 @@ async def test_an_outcome_that_no_broker_takes_loses_its_result_and_not_itself(
     server: LedgerServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same end and the same money, without the answer."""
-    async with bench(server, only=_WELL) as scene:
+    async with bench(server, only=WELL) as scene:
         real = scene.log.deliver
 
         async def deliver(records: Any, deadline_s: float) -> None:
@@ -295,4 +279,4 @@ async def test_an_outcome_that_no_broker_takes_loses_its_result_and_not_itself(
         outcome = await scene.dispatch(request)
 
         assert (outcome.status, outcome.result) == ("completed", None)
-        assert outcome.attempts[0].cost_nano_usd == _COST
+        assert outcome.attempts[0].cost_nano_usd == COST_NANO_USD

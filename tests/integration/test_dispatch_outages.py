@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -24,16 +23,10 @@ from schemas.ledger import answers, documents, keys
 from schemas.ledger.errors import LedgerFault
 from schemas.outgoing import Outgoing, outcome_record
 from tests.integration.dispatch_bench import HELD_NANO_USD, Bench, Handed, bench
+from tests.integration.well_answered import COST_NANO_USD, END, WELL
 from tests.support.events import DISPATCHED_AT
 from tests.support.harness.ledger_server import LedgerServer
-from tests.support.scripted_backend import answering
 
-_USAGE = {"prompt_tokens": 12, "completion_tokens": 34}
-_COST = 228_000
-_WELL = answering(
-    200, json.dumps({"choices": [{"message": {"content": "hi"}}], "usage": _USAGE}).encode()
-)
-_END = b'data: {"choices":[],"usage":' + json.dumps(_USAGE).encode() + b"}\n\ndata: [DONE]\n\n"
 _SILENCE_S = 0.6
 """The backend's own limit, shorter than any outage here."""
 _CHUNKS = 20
@@ -75,7 +68,7 @@ class Stream:
             await response.write(event)
             await asyncio.sleep(_PAUSE_S)
             self.under_way.set()
-        await response.write(_END)
+        await response.write(END)
         return response
 
 
@@ -119,7 +112,7 @@ async def _streamed(scene: Bench, stream: Stream, request: RequestAdmitted) -> N
     assert isinstance(frames[0].content, Started)
     assert isinstance(frames[-1].content, Terminal)
     assert (await _relayed(scene, request)).startswith(b"".join(stream.events))
-    assert await scene.balance(request, "nano_usd") == (_COST, 0)
+    assert await scene.balance(request, "nano_usd") == (COST_NANO_USD, 0)
     lane = scene.backends.lanes["only"].models["echo"]
     assert lane.breaker.state(time.monotonic()) == "closed"
 
@@ -188,7 +181,7 @@ async def test_the_end_of_an_answer_waits_for_the_bus(
     ledger: LedgerServer, bus: LedgerServer
 ) -> None:
     """Its record is not let go before its client is told."""
-    async with bench(ledger, bus_server=bus, only=_WELL) as scene:
+    async with bench(ledger, bus_server=bus, only=WELL) as scene:
         request = await scene.admit()
         await asyncio.to_thread(bus.kill)
         record = await scene.hand_over(request)
@@ -207,7 +200,7 @@ async def test_a_claim_waits_for_the_ledger_beyond_the_deadline(
     ledger: LedgerServer, bus: LedgerServer
 ) -> None:
     """Whether it holds only the ledger can say: nothing is let go, and nothing is called any more."""
-    async with bench(ledger, bus_server=bus, only=_WELL) as scene:
+    async with bench(ledger, bus_server=bus, only=WELL) as scene:
         request = await scene.admit()
         accepted = decode_as(request.accepted, RequestAccepted)
         soon = msgspec.structs.replace(accepted, deadline_ms=time.time_ns() // 1_000_000 + 300)
@@ -262,7 +255,7 @@ async def test_what_the_ledger_forgot_ends_as_the_log_says(
     ledger: LedgerServer, bus: LedgerServer, is_known: bool
 ) -> None:
     """Past its deadline: an outcome where there is none, and no second one where there is."""
-    async with bench(ledger, bus_server=bus, only=_WELL) as scene:
+    async with bench(ledger, bus_server=bus, only=WELL) as scene:
         request = await scene.admit()
         accepted = decode_as(request.accepted, RequestAccepted)
         if is_known:
@@ -282,7 +275,7 @@ async def test_a_defect_does_not_end_what_another_process_runs(
     ledger: LedgerServer, bus: LedgerServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody else decides how it ends."""
-    async with bench(ledger, bus_server=bus, only=_WELL) as scene:
+    async with bench(ledger, bus_server=bus, only=WELL) as scene:
         request = await scene.admit()
         start = documents.Start(
             org=request.org, req=request.request_id, owner="dispatcher-1/x", lease_ms=10_000
@@ -327,7 +320,7 @@ async def test_an_outcome_that_stands_in_the_log_is_only_corrected(
         await asyncio.wait_for(record.finished.wait(), 10)
 
         assert [o.status for o in scene.log.outcomes] == ["expired"]
-        assert [c.delta.cost_nano_usd for c in scene.log.corrections] == [_COST]
+        assert [c.delta.cost_nano_usd for c in scene.log.corrections] == [COST_NANO_USD]
         (told,) = (
             f.content for f in await scene.frames(request) if isinstance(f.content, Terminal)
         )

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import cast
 
 import pytest
@@ -25,24 +22,9 @@ from tests.integration.dispatch_bench import (
     LateConfig,
     bench,
 )
+from tests.integration.well_answered import BODY, CHUNK, COST_NANO_USD, END, WELL
 from tests.support.harness.ledger_server import LedgerServer, free_port
 from tests.support.scripted_backend import answering
-
-_USAGE = {"prompt_tokens": 12, "completion_tokens": 34}
-_COST = 228_000
-_BODY = json.dumps({"choices": [{"message": {"content": "hi"}}], "usage": _USAGE}).encode()
-_CHUNK = b'data: {"choices":[{"delta":{"content":"hello"}}]}\n\n'
-_END = b'data: {"choices":[],"usage":' + json.dumps(_USAGE).encode() + b"}\n\ndata: [DONE]\n\n"
-_WELL = answering(200, _BODY)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LedgerServer]:
-    """One store for ledger and bus."""
-    running = LedgerServer(Path(tmp_path_factory.mktemp("dispatch")))
-    running.start()
-    yield running
-    running.kill()
 
 
 class Gate:
@@ -57,13 +39,13 @@ class Gate:
         if not self._is_stream:
             self.reached.set()
             await self.opened.wait()
-            return web.Response(body=_BODY)
+            return web.Response(body=BODY)
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(request)
-        await response.write(_CHUNK)
+        await response.write(CHUNK)
         self.reached.set()
         await self.opened.wait()
-        await response.write(_CHUNK + _END)
+        await response.write(CHUNK + END)
         return response
 
 
@@ -95,7 +77,7 @@ async def test_a_refused_connection_moves_the_hold_to_the_next_backend(
 ) -> None:
     """There is room for one hold only, and the request succeeds all the same."""
     nobody = f"http://127.0.0.1:{free_port()}"
-    async with bench(server, first=nobody, second=_WELL) as scene:
+    async with bench(server, first=nobody, second=WELL) as scene:
         request = await scene.admit(limit=HELD_NANO_USD)
         outcome = await scene.dispatch(request)
 
@@ -103,7 +85,7 @@ async def test_a_refused_connection_moves_the_hold_to_the_next_backend(
             ("first", "failed"),
             ("second", "succeeded"),
         ]
-        assert await scene.balance(request, "nano_usd") == (_COST, 0)
+        assert await scene.balance(request, "nano_usd") == (COST_NANO_USD, 0)
         assert await scene.balance(request, "requests") == (1, 0)
 
 
@@ -112,7 +94,7 @@ async def test_a_second_attempt_needs_a_second_hold_when_the_first_may_have_spen
 ) -> None:
     """Without room for it the first failure is the answer, and what it cost is booked."""
     garbage = answering(200, b"<html>")
-    async with bench(server, first=garbage, second=_WELL) as scene:
+    async with bench(server, first=garbage, second=WELL) as scene:
         request = await scene.admit(limit=HELD_NANO_USD)
         outcome = await scene.dispatch(request)
 
@@ -125,7 +107,7 @@ async def test_what_was_admitted_under_a_newer_configuration_waits_for_it(
     server: LedgerServer,
 ) -> None:
     """Its model may be one that this process does not know yet."""
-    async with bench(server, first=_WELL) as scene:
+    async with bench(server, first=WELL) as scene:
         config = cast("LateConfig", scene.backends.config)
         known = config.snapshot
         config.snapshot, config.awaited = Snapshot(offset=CONFIG_OFFSET - 1), known
@@ -137,7 +119,7 @@ async def test_what_was_admitted_under_a_newer_configuration_waits_for_it(
 async def test_a_backend_that_hangs_is_left_for_another(server: LedgerServer) -> None:
     """After its own timeout, since nothing was streamed yet."""
     gate = Gate()
-    async with bench(server, timeout_s=0.3, first=gate.answer, second=_WELL) as scene:
+    async with bench(server, timeout_s=0.3, first=gate.answer, second=WELL) as scene:
         request = await scene.admit()
         outcome = await scene.dispatch(request)
         gate.opened.set()
@@ -232,10 +214,13 @@ async def test_a_claim_that_was_lost_is_corrected_to_the_real_use(server: Ledger
         assert booked == (HELD_NANO_USD, HELD_NANO_USD)
         assert await scene.balance(request, "nano_usd") == (HELD_NANO_USD, HELD_NANO_USD)
         await scene.book()
-        assert await scene.balance(request, "nano_usd") == (_COST, HELD_NANO_USD)
+        assert await scene.balance(request, "nano_usd") == (COST_NANO_USD, HELD_NANO_USD)
         assert await scene.balance(request, "requests") == (1, 0)
         assert scene.log.outcomes == []
-        assert [c.delta.cost_nano_usd for c in scene.log.corrections] == [-HELD_NANO_USD, _COST]
+        assert [c.delta.cost_nano_usd for c in scene.log.corrections] == [
+            -HELD_NANO_USD,
+            COST_NANO_USD,
+        ]
         assert not any(isinstance(f.content, Terminal) for f in await scene.frames(request))
 
 
@@ -254,7 +239,10 @@ async def test_a_stream_whose_claim_was_lost_ends_with_a_typed_error(server: Led
 
         assert isinstance(verdict, answers.Unknown)
         assert scene.log.outcomes == []
-        assert [c.delta.cost_nano_usd for c in scene.log.corrections] == [-HELD_NANO_USD, _COST]
+        assert [c.delta.cost_nano_usd for c in scene.log.corrections] == [
+            -HELD_NANO_USD,
+            COST_NANO_USD,
+        ]
         assert isinstance(frames[-1].content, Terminal)
         assert frames[-1].content.error_code == "upstream_interrupted"
         assert [frame.seq for frame in frames] == list(range(1, len(frames) + 1))
@@ -264,7 +252,7 @@ async def test_whoever_takes_over_records_the_attempt_that_was_given_up(
     server: LedgerServer,
 ) -> None:
     """What the outcome books is what the ledger has settled."""
-    async with bench(server, only=_WELL) as scene:
+    async with bench(server, only=WELL) as scene:
         request = await scene.admit()
         vanished = await scene.ledger.start(
             documents.Start(
@@ -281,7 +269,11 @@ async def test_whoever_takes_over_records_the_attempt_that_was_given_up(
             for unit in ("nano_usd", "tokens", "requests")
         }
         assert {b.unit: b.amount for b in outcome.bookings} == settled
-        assert settled == {"nano_usd": HELD_NANO_USD + _COST, "tokens": 1_546, "requests": 1}
+        assert settled == {
+            "nano_usd": HELD_NANO_USD + COST_NANO_USD,
+            "tokens": 1_546,
+            "requests": 1,
+        }
 
 
 async def test_what_still_runs_when_the_process_stops_ends_with_a_typed_error(
@@ -321,7 +313,7 @@ async def test_what_was_spent_is_booked_when_the_ledger_comes_back(server: Ledge
 
         assert not was_finished
         assert [o.status for o in scene.log.outcomes] == ["completed"]
-        assert await scene.balance(request, "nano_usd") == (_COST, 0)
+        assert await scene.balance(request, "nano_usd") == (COST_NANO_USD, 0)
         assert isinstance((await scene.frames(request))[-1].content, Terminal)
 
 
@@ -338,77 +330,3 @@ async def _until_chunk(scene: Bench, request: RequestAdmitted) -> None:
     async with asyncio.timeout(5):
         while not any(isinstance(f.content, Chunk) for f in await scene.frames(request)):  # noqa: ASYNC110  # another process's stream
             await asyncio.sleep(0.01)
-
-
-_LARGE = json.dumps({"choices": [{"message": {"content": "x" * 50_000}}], "usage": _USAGE}).encode()
-
-
-async def test_a_large_result_that_is_kept_stands_beside_its_outcome(server: LedgerServer) -> None:
-    """Acknowledged before the ledger is told, which keeps a reference in its place."""
-    async with bench(server, first=answering(200, _LARGE)) as scene:
-        request = await scene.admit(keep_result=True)
-        outcome = await scene.dispatch(request)
-        kept = await scene.ledger.look(documents.Look(org=request.org, req=request.request_id))
-
-        (result, record) = scene.log.records
-        (told,) = (
-            f.content for f in await scene.frames(request) if isinstance(f.content, Terminal)
-        )
-        assert (result.topic, record.topic) == ("inference.results.v1", "inference.outcomes.v1")
-        assert (result.value, outcome.result) == (told.body, None)
-        assert outcome.result_ref is not None
-        assert (outcome.result_ref.topic, outcome.result_ref.offset) == (result.topic, 0)
-        assert len(kept.outcome) < 2_000
-
-
-async def test_a_small_result_travels_in_its_outcome_and_an_unkept_one_nowhere(
-    server: LedgerServer,
-) -> None:
-    """No record more than before."""
-    for keeps in (True, False):
-        async with bench(server, first=_WELL) as scene:
-            outcome = await scene.dispatch(await scene.admit(keep_result=keeps))
-
-            assert (outcome.result is not None, outcome.result_ref) == (keeps, None)
-            assert len(scene.log.records) == 1
-
-
-async def test_a_result_that_no_broker_takes_costs_itself_only(server: LedgerServer) -> None:
-    """The client has its answer, the books are right, and a later lookup says that it is lost."""
-    async with bench(server, first=answering(200, _LARGE)) as scene:
-        scene.log.refuses = "inference.results.v1"
-        request = await scene.admit(keep_result=True)
-        outcome = await scene.dispatch(request)
-
-        assert (outcome.status, outcome.result, outcome.result_ref) == ("completed", None, None)
-        assert await scene.balance(request, "nano_usd") == (_COST, 0)
-
-
-@pytest.mark.parametrize("body", [_BODY, _LARGE])
-@pytest.mark.parametrize("is_booked", [True, False])
-async def test_a_redelivered_request_is_answered_again_from_where_its_result_stands(
-    server: LedgerServer, body: bytes, is_booked: bool
-) -> None:
-    """From the ledger until it is booked, then from the log; its frames were lost."""
-    async with bench(server, first=answering(200, body)) as scene:
-        request = await scene.admit(keep_result=True)
-        await scene.dispatch(request)
-        (before,) = (
-            f.content for f in await scene.frames(request) if isinstance(f.content, Terminal)
-        )
-        if is_booked:
-            row = documents.OutcomeRow(
-                offset=len(scene.log.records) - 1,
-                at_ms=0,
-                req=request.request_id,
-                deadline_ms=0,
-            )
-            await scene.ledger.book(documents.Book(org=request.org, partition=0, rows=(row,)))
-        await scene.bus.store.call("FLUSHDB")
-        again = await scene.hand_over(request)
-        await asyncio.wait_for(again.finished.wait(), 15)
-
-        (told,) = (
-            f.content for f in await scene.frames(request) if isinstance(f.content, Terminal)
-        )
-        assert (told.http_status, told.body) == (200, before.body)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from aiohttp import web
 
@@ -18,15 +15,6 @@ from tests.support.harness.ledger_server import LedgerServer
 _BODY = (
     b'{"choices":[{"message":{"content":"hi"}}],"usage":{"prompt_tokens":1,"completion_tokens":1}}'
 )
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LedgerServer]:
-    """One store for ledger and bus."""
-    running = LedgerServer(Path(tmp_path_factory.mktemp("bodies")))
-    running.start()
-    yield running
-    running.kill()
 
 
 class _Backend:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,15 +13,6 @@ from schemas.runtime.ledger import script
 from schemas.runtime.ledger.client import LedgerClient, ledger_store
 from schemas.runtime.valkey.store import StoreUnavailable
 from tests.support.harness.ledger_server import LedgerServer
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LedgerServer]:
-    """A store of this module's own."""
-    server = LedgerServer(Path(tmp_path_factory.mktemp("ledger")) / "data")
-    server.start()
-    yield server
-    server.kill()
 
 
 @pytest.fixture

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
@@ -29,15 +28,6 @@ from schemas.runtime.ledger.client import LedgerClient, ledger_store
 from tests.support.harness.ledger_server import LedgerServer
 
 DAY_MS = 86_400_000
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LedgerServer]:
-    """A server for this module."""
-    running = LedgerServer(Path(tmp_path_factory.mktemp("ledger")) / "data")
-    running.start()
-    yield running
-    running.kill()
 
 
 @pytest_asyncio.fixture

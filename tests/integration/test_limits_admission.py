@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -37,15 +37,6 @@ DAY_MS = 86_400_000
 WORST_CASE = 1_000 * 2_000 + 500 * 6_000
 """Nano-USD that one request of the examples holds."""
 ORG_BUDGET = "{acme}:b:org/nano_usd:total"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LedgerServer]:
-    """A running server."""
-    server = LedgerServer(tmp_path_factory.mktemp("limits") / "ledger")
-    server.start()
-    yield server
-    server.kill()
 
 
 @pytest_asyncio.fixture

@@ -50,6 +50,16 @@ def test_no_file_is_too_long() -> None:
     assert {path: n for path, n in lengths.items() if n > _FILE_LINES_MAX} == {}
 
 
+def test_no_test_file_is_too_long() -> None:
+    """Tests are read as documentation, one subject a file."""
+    lengths = {
+        str(path.relative_to(ROOT)): path.read_text().count("\n")
+        for path in (ROOT / "tests").rglob("*.py")
+    }
+
+    assert {path: n for path, n in lengths.items() if n > _FILE_LINES_MAX} == {}
+
+
 def test_no_function_is_too_long() -> None:
     """Docstring included."""
     too_long = {

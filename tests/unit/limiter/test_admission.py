@@ -11,20 +11,24 @@ import pytest
 from limiter_worker import admission, culprits, taken
 from limiter_worker.accepted import Accepted
 from limiter_worker.limits import UNAVAILABLE, Defaults, terms_of
-from schemas.config_state import Snapshot
 from schemas.entities import Limits
-from schemas.events import RecordRef, RequestAccepted, RequestAdmitted, RequestFinished
+from schemas.events import RecordRef, RequestFinished
 from schemas.failures import Poison
 from schemas.frames import Terminal
 from schemas.ledger import documents
 from schemas.ledger.errors import LedgerFault, LedgerUnavailable
 from schemas.outgoing import Outgoing
 from schemas.runtime.process.clock import Clock
-from schemas.topics import AUDIT, DEFERRED_1S, DISPATCH, OUTCOMES, REQUESTS, dead_letters_of
-from tests.support.events import accepted, configuration
-from tests.support.limiter_parts import FakeConfig, FakeProducer, FakeRecord, Limiter, ModelLedger
-
-_LETTERS = dead_letters_of(REQUESTS)
+from schemas.topics import AUDIT, DEFERRED_1S, DISPATCH, OUTCOMES
+from tests.support.events import configuration
+from tests.support.limiter_parts import FakeProducer, FakeRecord, Limiter, ModelLedger
+from tests.unit.limiter.admission_scene import (
+    LETTERS,
+    dispatched_ids,
+    new_limiter,
+    new_request,
+    statuses,
+)
 
 
 class _TooLarge(Poison):
@@ -42,37 +46,14 @@ class _Picky(FakeProducer):
         return super().send(record)
 
 
-def _limiter(config: Snapshot | None = None, **more: Any) -> tuple[Limiter, ModelLedger]:
-    ledger = ModelLedger()
-    return Limiter(ledger.as_client(), FakeConfig(config or configuration()), **more), ledger
-
-
-def _request(number: int, **more: Any) -> RequestAccepted:
-    now_ms = Clock().now_ms()
-    times = {"accepted_at_ms": now_ms, "deadline_ms": now_ms + 60_000}
-    return accepted(request_id=f"r{number}", **({"produce_by_ms": now_ms + 60_000} | times | more))
-
-
-def _dispatched(limiter: Limiter) -> list[str]:
-    events = limiter.producer.events(DISPATCH)
-    return [event.request_id for event in events if isinstance(event, RequestAdmitted)]
-
-
-def _outcomes(limiter: Limiter) -> dict[str, tuple[str, int]]:
-    events = limiter.producer.events(OUTCOMES)
-    return {
-        e.request_id: (e.status, e.http_status) for e in events if isinstance(e, RequestFinished)
-    }
-
-
 def _assert_only_the_second_failed(limiter: Limiter, records: list[FakeRecord]) -> None:
     """Outcome, reply and dead letter for it; its neighbours run; every offset goes."""
-    assert _dispatched(limiter) == ["r0", "r2"]
-    assert _outcomes(limiter) == {"r1": ("failed", 500)}
+    assert dispatched_ids(limiter) == ["r0", "r2"]
+    assert statuses(limiter) == {"r1": ("failed", 500)}
     (frame,) = limiter.bus.sent
     assert isinstance(frame.content, Terminal)
     assert (frame.request_id, frame.content.error_code) == ("r1", "internal_error")
-    (letter,) = [r for r in limiter.producer.produced if r.topic == _LETTERS]
+    (letter,) = [r for r in limiter.producer.produced if r.topic == LETTERS]
     assert letter.value == records[1].value
     assert [record.finished for record in records] == [1, 1, 1]
 
@@ -88,8 +69,8 @@ async def test_a_request_whose_limits_cannot_be_found_fails_alone(
         return terms_of(accepted, *more)
 
     monkeypatch.setattr(admission, "terms_of", fail)
-    limiter, ledger = _limiter()
-    records = [limiter.record(_request(number)) for number in range(3)]
+    limiter, ledger = new_limiter()
+    records = [limiter.record(new_request(number)) for number in range(3)]
     await limiter.handle(*records)
 
     _assert_only_the_second_failed(limiter, records)
@@ -98,9 +79,9 @@ async def test_a_request_whose_limits_cannot_be_found_fails_alone(
 
 async def test_a_request_that_the_ledger_rejects_fails_alone() -> None:
     """The others of its round trip have their answers."""
-    limiter, ledger = _limiter()
+    limiter, ledger = new_limiter()
     ledger.failures["r1"] = LedgerFault("ERR user_function")
-    records = [limiter.record(_request(number)) for number in range(3)]
+    records = [limiter.record(new_request(number)) for number in range(3)]
     await limiter.handle(*records)
 
     _assert_only_the_second_failed(limiter, records)
@@ -122,8 +103,8 @@ async def test_what_an_admitted_request_holds_returns_when_it_cannot_go_on(
 
     if where != "producer":
         monkeypatch.setattr(module, where, fail)
-    limiter, ledger = _limiter(producer=_Picky())
-    records = [limiter.record(_request(number)) for number in range(3)]
+    limiter, ledger = new_limiter(producer=_Picky())
+    records = [limiter.record(new_request(number)) for number in range(3)]
     await limiter.handle(*records)
 
     _assert_only_the_second_failed(limiter, records)
@@ -142,7 +123,7 @@ async def test_a_batch_that_fails_as_a_whole_is_taken_apart(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Whoever is at fault pays; the halves without it pass."""
-    limiter, ledger = _limiter()
+    limiter, ledger = new_limiter()
     admit_many = ledger.admit_many
 
     class _Breaks(ModelLedger):
@@ -153,7 +134,7 @@ async def test_a_batch_that_fails_as_a_whole_is_taken_apart(
 
     breaks = _Breaks(model=ledger.model)
     limiter.ledger = breaks.as_client()
-    records = [limiter.record(_request(number)) for number in range(3)]
+    records = [limiter.record(new_request(number)) for number in range(3)]
     await limiter.handle(*records)
 
     _assert_only_the_second_failed(limiter, records)
@@ -168,37 +149,37 @@ async def test_a_defect_that_strikes_the_failed_outcome_too_leaves_nothing_unfin
         raise ZeroDivisionError
 
     monkeypatch.setattr(culprits, "follow_up", fail)
-    limiter, ledger = _limiter()
+    limiter, ledger = new_limiter()
     ledger.failures["r1"] = LedgerFault("ERR")
-    record = limiter.record(_request(1))
+    record = limiter.record(new_request(1))
     await limiter.handle(record)
 
     assert record.finished == 1
-    assert [r.topic for r in limiter.producer.produced] == [_LETTERS]
+    assert [r.topic for r in limiter.producer.produced] == [LETTERS]
     assert ledger.state_of("r1") == "REFUSED"
 
 
 async def test_a_request_that_ran_meanwhile_gets_no_second_outcome() -> None:
     """A defect on its redelivery costs a dead letter only."""
-    limiter, ledger = _limiter()
-    record = limiter.record(_request(1))
+    limiter, ledger = new_limiter()
+    record = limiter.record(new_request(1))
     await limiter.handle(record)
     start = documents.Start(org="acme", req="r1", owner="d", lease_ms=15_000)
     ledger.model.start(start, Clock().now_ms() * 1_000)
     ledger.failures["r1"] = LedgerFault("ERR")
     await limiter.handle(record)
 
-    assert _outcomes(limiter) == {}
-    assert [r.topic for r in limiter.producer.produced] == [DISPATCH, _LETTERS]
+    assert statuses(limiter) == {}
+    assert [r.topic for r in limiter.producer.produced] == [DISPATCH, LETTERS]
 
 
 async def test_what_the_ledger_does_not_answer_for_is_left() -> None:
     """The rest of the batch goes on; past its deadline it hears 503, but nothing ends without a
     decision that its copies hear too."""
-    limiter, ledger = _limiter()
+    limiter, ledger = new_limiter()
     ledger.failures = {f"r{number}": LedgerUnavailable("away") for number in (1, 2)}
     over_ms = Clock().now_ms() - 1
-    batch = [_request(0), _request(1), _request(2, deadline_ms=over_ms)]
+    batch = [new_request(0), new_request(1), new_request(2, deadline_ms=over_ms)]
     parts = limiter.parts()
     records = [limiter.record(request) for request in batch]
     left = await parts.admission.admit(parts.admission.take([r.as_record() for r in records]))
@@ -209,7 +190,7 @@ async def test_what_the_ledger_does_not_answer_for_is_left() -> None:
         ("r1", "ledger"),
         ("r2", "ledger"),
     ]
-    assert (_dispatched(limiter), _outcomes(limiter)) == (["r0"], {})
+    assert (dispatched_ids(limiter), statuses(limiter)) == (["r0"], {})
     (frame,) = limiter.bus.sent
     assert isinstance(frame.content, Terminal)
     assert (frame.request_id, frame.content.http_status) == ("r2", 503)
@@ -218,13 +199,13 @@ async def test_what_the_ledger_does_not_answer_for_is_left() -> None:
     ledger.failures = {}
     assert await parts.admission.admit([each.taken for each in left]) == []
     await parts.settled()
-    assert _outcomes(limiter) == {"r2": ("expired", 504)}
+    assert statuses(limiter) == {"r2": ("expired", 504)}
 
 
 async def test_a_request_whose_limits_are_not_here_is_not_asked_for() -> None:
     """It is left, whatever the ledger would say."""
-    limiter, ledger = _limiter()
-    await limiter.handle(limiter.record(_request(1, config_offset=8)))
+    limiter, ledger = new_limiter()
+    await limiter.handle(limiter.record(new_request(1, config_offset=8)))
 
     assert [each.why for each in limiter.left] == ["config"]
     assert (ledger.rounds, limiter.producer.produced) == ([], [])
@@ -233,10 +214,12 @@ async def test_a_request_whose_limits_are_not_here_is_not_asked_for() -> None:
 async def test_what_names_a_closed_entity_hears_503_at_once() -> None:
     """Through the ledger, so that no other limiter admits it; a job waits."""
     closed = replace(configuration(), closed=frozenset({("key", "key_a")}))
-    limiter, ledger = _limiter(closed)
-    await limiter.handle(limiter.record(_request(1)), limiter.record(_request(2, background=True)))
+    limiter, ledger = new_limiter(closed)
+    await limiter.handle(
+        limiter.record(new_request(1)), limiter.record(new_request(2, background=True))
+    )
 
-    assert _outcomes(limiter) == {"r1": ("refused", 503)}
+    assert statuses(limiter) == {"r1": ("refused", 503)}
     assert ledger.state_of("r1") == "REFUSED"
     assert [each.why for each in limiter.left] == ["config"]
 
@@ -244,16 +227,16 @@ async def test_what_names_a_closed_entity_hears_503_at_once() -> None:
 async def test_a_key_that_was_deleted_is_refused_for_good() -> None:
     """401, not 503: waiting would not help."""
     gone = replace(configuration(), keys={}, versions={("key", "key_a"): 2})
-    limiter, _ = _limiter(gone)
-    await limiter.handle(limiter.record(_request(1)))
+    limiter, _ = new_limiter(gone)
+    await limiter.handle(limiter.record(new_request(1)))
 
-    assert _outcomes(limiter) == {"r1": ("refused", 401)}
+    assert statuses(limiter) == {"r1": ("refused", 401)}
 
 
 async def test_a_deferred_request_is_written_once_however_often_it_is_asked_for() -> None:
     """One record in the tier and one audit event; then it waits in memory, its record unfinished."""
-    limiter, _ = _limiter(configuration(org=Limits(concurrency=1, on_limit="defer")))
-    await limiter.handle(*(limiter.record(_request(n)) for n in range(2)))
+    limiter, _ = new_limiter(configuration(org=Limits(concurrency=1, on_limit="defer")))
+    await limiter.handle(*(limiter.record(new_request(n)) for n in range(2)))
     (waiting,) = [r for r in limiter.producer.produced if r.topic == DEFERRED_1S]
     back, before_ms = limiter.delivered(waiting), Clock().now_ms()
     for _ in range(3):
@@ -269,8 +252,8 @@ async def test_a_deferred_request_is_written_once_however_often_it_is_asked_for(
 async def test_only_a_job_of_which_nothing_else_is_known_is_parked_as_its_record() -> None:
     """Bytes do not say that it was declined, or that the log knows no end of it: it would be asked for
     in a circle."""
-    limiter, _ = _limiter()
-    records = [limiter.record(_request(n, background=n > 0)).as_record() for n in range(2)]
+    limiter, _ = new_limiter()
+    records = [limiter.record(new_request(n, background=n > 0)).as_record() for n in range(2)]
     interactive, job = limiter.parts().admission.take(records)
 
     assert job.may_be_parked
@@ -280,11 +263,11 @@ async def test_only_a_job_of_which_nothing_else_is_known_is_parked_as_its_record
 
 async def test_without_room_a_refusal_is_final_instead_of_a_wait() -> None:
     """What waits in memory is bounded for all organizations together; the client hears when to retry."""
-    limiter, _ = _limiter(configuration(org=Limits(concurrency=1, on_limit="defer")))
+    limiter, _ = new_limiter(configuration(org=Limits(concurrency=1, on_limit="defer")))
     limiter.has_room = False
-    await limiter.handle(*(limiter.record(_request(n)) for n in range(2)))
+    await limiter.handle(*(limiter.record(new_request(n)) for n in range(2)))
 
-    assert _outcomes(limiter) == {"r1": ("refused", 429)}
+    assert statuses(limiter) == {"r1": ("refused", 429)}
 
 
 _TWO = Defaults(1e6, 1_000_000, in_flight=2)
@@ -292,8 +275,8 @@ _TWO = Defaults(1e6, 1_000_000, in_flight=2)
 
 async def test_the_default_lease_refuses_interactive_requests_with_facts() -> None:
     """429, by name and number, and when to come back; no rate token is spent for it."""
-    limiter, ledger = _limiter(defaults=_TWO)
-    await limiter.handle(*(limiter.record(_request(number)) for number in range(3)))
+    limiter, ledger = new_limiter(defaults=_TWO)
+    await limiter.handle(*(limiter.record(new_request(number)) for number in range(3)))
 
     (outcome,) = limiter.producer.events(OUTCOMES)
     assert isinstance(outcome, RequestFinished)
@@ -307,21 +290,21 @@ async def test_the_default_lease_refuses_interactive_requests_with_facts() -> No
 
 async def test_the_default_lease_lets_background_work_wait() -> None:
     """Nothing is kept of it: it is asked again, and admitted when a place is free."""
-    limiter, ledger = _limiter(defaults=_TWO)
-    await limiter.handle(*(limiter.record(_request(n, background=True)) for n in range(3)))
+    limiter, ledger = new_limiter(defaults=_TWO)
+    await limiter.handle(*(limiter.record(new_request(n, background=True)) for n in range(3)))
 
     assert [each.why for each in limiter.left] == ["limit"]
-    assert _dispatched(limiter) == ["r0", "r1"]
-    assert (_outcomes(limiter), ledger.state_of("r2")) == ({}, "")
+    assert dispatched_ids(limiter) == ["r0", "r1"]
+    assert (statuses(limiter), ledger.state_of("r2")) == ({}, "")
 
 
 async def test_a_limit_that_an_operator_set_refuses_background_work_too() -> None:
     """As before."""
-    limiter, _ = _limiter(configuration(org=Limits(concurrency=1)))
-    await limiter.handle(*(limiter.record(_request(n, background=True)) for n in range(2)))
+    limiter, _ = new_limiter(configuration(org=Limits(concurrency=1)))
+    await limiter.handle(*(limiter.record(new_request(n, background=True)) for n in range(2)))
 
     assert limiter.left == []
-    assert _outcomes(limiter) == {"r1": ("refused", 429)}
+    assert statuses(limiter) == {"r1": ("refused", 429)}
 
 
 @pytest.mark.parametrize(
@@ -330,78 +313,17 @@ async def test_a_limit_that_an_operator_set_refuses_background_work_too() -> Non
 )
 async def test_a_shed_request_hears_503_and_when_to_come_back(why: Any, code: str) -> None:
     """Through the ledger, so that no redelivery admits it; nothing is held."""
-    limiter, ledger = _limiter()
+    limiter, ledger = new_limiter()
     parts = limiter.parts()
-    record = limiter.record(_request(1))
+    record = limiter.record(new_request(1))
     (request,) = parts.admission.take([record.as_record()])
     shed = documents.Decline(why=why, retry_after_ms=1_700)
     await parts.admission.admit([replace(request, decline=shed)])
     await parts.settled()
     await limiter.handle(record)
 
-    assert _outcomes(limiter) == {"r1": ("refused", 503)}
+    assert statuses(limiter) == {"r1": ("refused", 503)}
     for frame in limiter.bus.sent:
         assert isinstance(frame.content, Terminal)
         assert (frame.content.error_code, frame.content.retry_after_ms) == (code, 1_700)
-    assert (_dispatched(limiter), ledger.state_of("r1")) == ([], "REFUSED")
-
-
-async def test_bytes_that_are_no_request_are_dead_lettered_beside_the_batch() -> None:
-    """Its neighbours are admitted."""
-    limiter, _ = _limiter()
-    garbage = FakeRecord(b"\x01\x00\x00\x00\x63garbage", 7)
-    await limiter.handle(garbage, limiter.record(_request(0)))
-
-    assert _dispatched(limiter) == ["r0"]
-    assert garbage.finished == 1
-    assert [r.value for r in limiter.producer.produced if r.topic == _LETTERS] == [garbage.value]
-
-
-async def test_a_request_that_a_newer_version_wrote_waits_for_it() -> None:
-    """It is no dead letter, and its neighbours are admitted."""
-    limiter, _ = _limiter()
-    newer = FakeRecord(b"\x00\x00\x00\x00\x63newer", 7)
-    await limiter.handle(newer, limiter.record(_request(0)))
-
-    assert _dispatched(limiter) == ["r0"]
-    assert (newer.finished, newer.held) == (
-        0,
-        "unknown_schema: id 99 is published by a newer version",
-    )
-    assert [r for r in limiter.producer.produced if r.topic == _LETTERS] == []
-
-
-@pytest.mark.parametrize("late_ms", [1_000, 15 * 60_000, 24 * 3_600_000])
-async def test_a_first_delivery_gets_its_outcome_however_late_it_is(late_ms: int) -> None:
-    """The limiter was away: the request expired, and whoever asks for it is told so."""
-    limiter, _ = _limiter()
-    deadline_ms = limiter.clock.now_ms() - late_ms
-    record = limiter.record(_request(0, deadline_ms=deadline_ms))
-    await limiter.handle(record)
-
-    assert {status for status, _ in _outcomes(limiter).values()} == {"expired"}
-    assert (_dispatched(limiter), record.finished) == ([], 1)
-
-
-async def test_a_record_that_breaks_its_handler_ends_as_a_failed_request() -> None:
-    """The boundary of last resort: outcome, reply and dead letter, before its offset goes."""
-    limiter, _ = _limiter()
-    record = limiter.record(_request(0))
-    parts = limiter.parts()
-    await parts.culprits.end_record(record.as_record(), ValueError("odd"))
-    await parts.settled()
-
-    assert _outcomes(limiter) == {"r0": ("failed", 500)}
-    assert len(limiter.bus.sent) == 1
-    assert [r.value for r in limiter.producer.produced if r.topic == _LETTERS] == [record.value]
-    assert record.finished == 1
-
-
-async def test_bytes_that_break_the_handler_are_dead_lettered_as_any_others() -> None:
-    """Whose request it is cannot be told."""
-    limiter, _ = _limiter()
-    garbage = FakeRecord(b"\x01garbage", 7)
-    await limiter.parts().culprits.end_record(garbage.as_record(), ValueError("odd"))
-
-    assert [r.value for r in limiter.producer.produced if r.topic == _LETTERS] == [garbage.value]
-    assert (garbage.finished, _outcomes(limiter)) == (1, {})
+    assert (dispatched_ids(limiter), ledger.state_of("r1")) == ([], "REFUSED")
