@@ -238,7 +238,7 @@ async def test_an_unknown_operation_ends_its_request_at_once(
     server: LedgerServer, asked: dict[str, Any]
 ) -> None:
     """503: a newer ingress may know it. No backend is called, its hold returns, its neighbour runs."""
-    async with bench(server, only=_WELL) as scene:
+    async with bench(server, only=WELL) as scene:
         request = await scene.admit(**asked)
         outcome = await scene.dispatch(request)
         neighbour = await scene.admit(request_id=_NEIGHBOURS[0])
@@ -251,7 +251,7 @@ async def test_an_unknown_operation_ends_its_request_at_once(
         assert isinstance(frame.content, Terminal)
         assert frame.content.http_status == 503
         assert [each.status for each in scene.log.outcomes] == ["failed", "completed"]
-        assert await scene.balance(request, "nano_usd") == (_COST, 0)
+        assert await scene.balance(request, "nano_usd") == (COST_NANO_USD, 0)
 
 
 async def _broken(scene: Bench, request: RequestAdmitted) -> Handed:
