@@ -28,7 +28,7 @@ from tests.support.harness.gateway_client import MODEL
 from tests.support.harness.grants import Grant
 from tests.support.harness.running_stack import RunningStack, descendants, running_stack
 
-WORKERS = ("limiter_worker", "dispatcher", "accounting", "ingress")
+WORKERS = ("limiter_worker", "dispatcher", "accounting", "ingress", "admin")
 STORES = ("kafka", "ledger", "bus")
 ROLES = (*WORKERS, *STORES)
 ORGS = 4
@@ -131,7 +131,11 @@ class Rig:
         return int(known["ports"][name])
 
 
-_MARKS = {"kafka": " kafka.Kafka ", **{role: f" -m {role}" for role in WORKERS}}
+_MARKS = {
+    "kafka": " kafka.Kafka ",
+    **{role: f" -m {role} " for role in WORKERS},
+    "admin": " -m ingress.admin ",
+}
 
 
 @contextmanager
