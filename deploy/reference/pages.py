@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import Field, fields
 from typing import Any, Final
@@ -9,12 +10,14 @@ from typing import Any, Final
 from pydantic_settings import BaseSettings
 
 from deploy.embedded.environment import SETTINGS
-from deploy.reference.field_docs import field_docs
+from deploy.reference.field_docs import field_docs, own_fields
 from deploy.reference.markdown import code, duration, page, prose, size, table
 from deploy.reference.setting_rows import setting_rows
 from schemas.codec import published_schemas
 from schemas.errors import ERRORS
+from schemas.log_events import LogEvent, LogFields
 from schemas.metrics import METRICS
+from schemas.operations import OPERATIONS
 from schemas.runtime.process.settings import ProcessSettings, WorkerSettings
 from schemas.times import LedgerTimes, Times
 from schemas.topics import TOPICS, Topic
@@ -160,9 +163,68 @@ def _time_rows(times: type[Any]) -> list[tuple[str, ...]]:
     ]
 
 
+def operations_page() -> str:
+    """What clients can ask for."""
+    rows = [
+        (
+            code(name),
+            code(f"POST {row.path}"),
+            row.surface,
+            ", ".join(f"{spoken}: {code(path)}" for spoken, path in row.upstream_paths.items()),
+            "yes" if row.streams else "no",
+            row.bounded_by.replace("_", " "),
+            "yes" if row.keeps_result else "with a key",
+        )
+        for name, row in OPERATIONS.items()
+    ]
+    columns = (
+        "operation",
+        "route",
+        "errors as",
+        "asked of a backend",
+        "streams",
+        "bounded by",
+        "result kept",
+    )
+    return page(
+        "Operations",
+        "`schemas/operations.py`",
+        "What the gateway does for a client. The name is the `route` of events, usage lines and metrics. *Errors as*: the\n"
+        "form of an error, OpenAI's object or the same with problem fields beside it.",
+        table(columns, rows),
+    )
+
+
+def log_events_page() -> str:
+    """What processes say in their logs."""
+    rows = [
+        (code(event.name.lower()), logging.getLevelName(spec.level), spec.meaning, spec.action)
+        for event in LogEvent
+        for spec in (event.value,)
+    ]
+    return page(
+        "Log events",
+        "`schemas/log_events.py`",
+        "Each line of a log is one event of this list with fields. Search for a request by its id: `request_id` stands in the\n"
+        "lines of every process that had it.",
+        table(("event", "level", "meaning", "what to do"), rows),
+        "## Fields",
+        table(
+            ("field", "meaning"), [(code(n), prose(d)) for n, d in field_docs(LogFields).items()]
+        ),
+    )
+
+
+def _field_rows() -> list[tuple[str, str]]:
+    docs = field_docs(LogFields)
+    return [(code(name), prose(docs.get(name, ""))) for name in own_fields(LogFields)]
+
+
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "errors.md": errors_page,
+    "log-events.md": log_events_page,
     "metrics.md": metrics_page,
+    "operations.md": operations_page,
     "settings.md": settings_page,
     "times.md": times_page,
     "topics.md": topics_page,
