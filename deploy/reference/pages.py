@@ -18,7 +18,6 @@ from schemas.errors import ERRORS
 from schemas.log_events import LogEvent, LogFields
 from schemas.metrics import METRICS
 from schemas.operations import OPERATIONS
-from schemas.runtime.process.settings import ProcessSettings, WorkerSettings
 from schemas.times import LedgerTimes, Times
 from schemas.topics import TOPICS, Topic
 
@@ -44,24 +43,29 @@ _OTHER_VARIABLES: Final = (
 def settings_page() -> str:
     """What processes read from their environment."""
     columns = ("variable", "default", "bounds", "meaning")
-    sections: dict[str, type[BaseSettings]] = {
-        "Every process": ProcessSettings,
-        "Every worker": WorkerSettings,
-        **SETTINGS,
-    }
     parts: list[str] = []
-    for title, settings in sections.items():
-        rows = list(setting_rows(settings))
-        parts += [f"## {title}", table(columns, rows) if rows else "Nothing beyond the above."]
+    for stated, roles in _settings_and_roles().items():
+        rows = list(setting_rows(stated))
+        title = "Every process" if len(roles) == len(SETTINGS) else ", ".join(roles)
+        parts += [f"## {title}", table(columns, rows)] if rows else []
     return page(
         "Settings",
         "the settings classes",
-        "Each process reads its environment once, at its start, and names every problem at once (exit code 2).\n"
-        "Workers are `limiter_worker`, `dispatcher` and `accounting`.",
+        "Each process reads its environment once, at its start, and names every problem at once (exit code 2).",
         *parts,
         "## Beside the settings",
         table(("variable", "read by", "meaning"), _OTHER_VARIABLES),
     )
+
+
+def _settings_and_roles() -> dict[type[BaseSettings], list[str]]:
+    """Each class that states settings, those that most share first, and the roles that read them."""
+    found: dict[type[BaseSettings], list[str]] = {}
+    for role, settings in SETTINGS.items():
+        for each in settings.__mro__:
+            if issubclass(each, BaseSettings) and own_fields(each):
+                found.setdefault(each, []).append(role)
+    return dict(sorted(found.items(), key=lambda one: -len(one[1])))
 
 
 def errors_page() -> str:

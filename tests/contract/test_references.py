@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic_settings import BaseSettings
 
-from deploy.embedded.environment import SETTINGS
+from deploy.embedded.environment import SETTINGS, variables_of
 from deploy.reference.field_docs import field_docs, own_fields
 from deploy.reference.pages import PAGES
 from schemas.runtime.process.settings import ProcessSettings, WorkerSettings
@@ -22,6 +22,14 @@ def test_the_reference_is_current(name: str) -> None:
     written = (FOLDER / name).read_text(encoding="utf-8") if (FOLDER / name).exists() else ""
 
     assert written == PAGES[name](), f"docs/reference/{name} is not current: run make docs"
+
+
+@pytest.mark.parametrize("role", SETTINGS)
+def test_no_variable_of_a_role_is_missing(role: str) -> None:
+    """Whatever class states it."""
+    text = PAGES["settings.md"]()
+
+    assert [name for name in variables_of(SETTINGS[role]) if f"`{name}`" not in text] == []
 
 
 def test_no_generated_page_outlives_its_list() -> None:

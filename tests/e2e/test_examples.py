@@ -67,7 +67,10 @@ def test_sync(run: Run, oracle: Oracle) -> None:
 
 def test_stream(run: Run) -> None:
     """The chunks make the text, and the usage follows."""
-    assert run("stream.py") == "one two three four\ntokens: 4 in, 4 out\n"
+    text, usage = run("stream.py").splitlines()
+
+    assert text.startswith("one two three four")
+    assert usage.endswith(f" in, {len(text.split())} out")
 
 
 def test_job(run: Run) -> None:
@@ -76,7 +79,7 @@ def test_job(run: Run) -> None:
 
     assert job.endswith(": queued")
     assert ended.endswith(": completed")
-    assert text == "take your time"
+    assert text.startswith("take your time")
 
 
 def test_idempotent_retry(run: Run, oracle: Oracle) -> None:
