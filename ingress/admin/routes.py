@@ -31,6 +31,8 @@ from ingress.admin.http.status_pages import StatusPages
 from ingress.admin.log.audit_routes import AuditRoutes
 from ingress.admin.log.dead_letter_routes import DeadLetterRoutes
 from ingress.admin.log.request_routes import RequestRoutes
+from ingress.admin.log.scan_routes import ScanRoutes
+from ingress.admin.log.scans import Scans, ScanUnavailable
 from schemas.errors import ErrorCode
 from schemas.ledger.errors import LedgerUnavailable
 from schemas.readiness import missing
@@ -40,7 +42,14 @@ from schemas.runtime.valkey.store import StoreUnavailable
 
 _LOG = logging.getLogger(__name__)
 
-_TRANSIENT = (StoreUnavailable, LedgerUnavailable, ProduceFailed, KafkaError, TimeoutError)
+_TRANSIENT = (
+    ScanUnavailable,
+    StoreUnavailable,
+    LedgerUnavailable,
+    ProduceFailed,
+    KafkaError,
+    TimeoutError,
+)
 _METHOD_NOT_ALLOWED = 405
 
 Components = Callable[[], Mapping[str, str]]
@@ -49,11 +58,12 @@ Components = Callable[[], Mapping[str, str]]
 
 def create_http_app(deps: AdminDeps, components: Components, metrics: Metrics) -> ASGIApp:
     """The application; nothing runs before its first request."""
-    writer = ConfigWriter(deps)
+    writer, scans = ConfigWriter(deps), Scans(deps.clock)
     groups = (
         StatusRoutes(deps),
+        ScanRoutes(scans),
         UsageRoutes(deps),
-        LedgerRoutes(deps),
+        LedgerRoutes(deps, scans),
         ReconcileRoutes(deps),
         RequestRoutes(deps),
         AuditRoutes(deps),

@@ -10,13 +10,14 @@ import asyncio
 from dataclasses import dataclass
 
 import msgspec
+from aiokafka import TopicPartition
 
 from ingress.admin.config import lease
 from ingress.admin.config.change import Change, decide
 from ingress.admin.deps import AdminDeps
 from ingress.admin.http.refusal import Refusal
 from ingress.admin.log.audit_trail import ACTOR, record_audit
-from ingress.admin.log.reader import read_topic
+from ingress.admin.log.positions import free_consumer
 from schemas.config_state import ADOPTION
 from schemas.errors import ErrorCode
 from schemas.events import AuditRecorded, ConfigEntry, RecordRef
@@ -107,8 +108,10 @@ class ConfigWriter:
         return await asyncio.wait_for(delivered, _PRODUCE_DEADLINE_S)
 
     async def _last_offset(self) -> int:
-        async with read_topic(self._deps.settings.kafka_brokers, CONFIG) as log:
-            return max((await log.ends()).values(), default=0) - 1
+        partition = TopicPartition(CONFIG, 0)
+        async with free_consumer(self._deps.settings.kafka_brokers) as consumer:
+            ends = await consumer.end_offsets([partition])
+        return int(ends[partition]) - 1
 
 
 def adoption_of(ends_below: int, now_ms: int) -> ConfigEntry:

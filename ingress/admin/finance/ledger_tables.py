@@ -1,28 +1,33 @@
-"""Reads the tables of the ledger, all of them, to verify it; it scans the store."""
+"""Reads the tables of the ledger, all of them, to verify it; it scans the store in small steps.
+
+The store serves one command at a time, also those of clients that wait: a step is a few tables.
+"""
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeAlias
+from typing import Final, TypeAlias, TypeVar, cast
 
 import msgspec
 
 from ingress.admin.finance.verify import OrgKeys, OrgTables, tables_of
 from schemas.ledger import calls, keys
-from schemas.ledger.answers import Snapshot, UnbookedAttempt
+from schemas.ledger.answers import Snapshot, Unbooked, UnbookedAttempt
 from schemas.ledger.documents import Booking, ListUnbooked, TakeSnapshot
-from schemas.runtime.valkey.store import StoreConnection
+from schemas.runtime.valkey.cold_store import ColdStore, ask
 
-_TABLES = "{*}:[btu]:*"
-_KEYS_PER_SCAN = 2_000
-_OPEN_MAX = 50_000
-_ATTEMPTS_AT_ONCE = 500
-_OPEN_STATES = (b"RESERVED", b"RUNNING")
+_TABLES: Final = "{*}:[btu]:*"
+_KEYS_PER_SCAN: Final = 500
+_TABLES_PER_STEP: Final = 16
+_BALANCES_PER_STEP: Final = 50
+_ATTEMPTS_PER_STEP: Final = 100
+_OPEN_MAX: Final = 50_000
+_OPEN_STATES: Final = (b"RESERVED", b"RUNNING")
 
 Holds: TypeAlias = tuple[Booking, ...]
+T = TypeVar("T")
 
 
 class _Held(msgspec.Struct, frozen=True):
@@ -32,25 +37,28 @@ class _Held(msgspec.Struct, frozen=True):
 
 
 # Not strict, because large integers stand there as decimal strings.
-_HOLDS = msgspec.json.Decoder(_Held, strict=False)
+_HOLDS: Final = msgspec.json.Decoder(_Held, strict=False)
 
 
-async def find_tables(store: StoreConnection, oldest_hour: str) -> dict[str, OrgKeys]:
+def steps(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """The items, so many at a time."""
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+async def find_tables(store: ColdStore, oldest_hour: str) -> dict[str, OrgKeys]:
     """The balances and the usage hours, from ``oldest_hour`` on, of every organization."""
-    names: set[str] = set()
-    cursor = b"0"
-    while True:
-        cursor, found = await store.call("SCAN", cursor, "MATCH", _TABLES, "COUNT", _KEYS_PER_SCAN)
-        names |= {name.decode(errors="replace") for name in found}
-        if cursor == b"0":
-            return tables_of(names, oldest_hour)
+    names = {
+        name.decode(errors="replace")
+        async for name in store.scan_iter(match=_TABLES, count=_KEYS_PER_SCAN)
+    }
+    return tables_of(names, oldest_hour)
 
 
-async def read_tables(store: StoreConnection, found: Mapping[str, OrgKeys]) -> dict[str, OrgTables]:
-    """The tables of every organization, each at one instant of its own.
+async def read_tables(store: ColdStore, found: Mapping[str, OrgKeys]) -> dict[str, OrgTables]:
+    """The tables of these organizations: a balance and its total at one instant, each hour at its own.
 
     Holds are read before and after them: those that changed meanwhile are left out.
-    Raises ``StoreUnavailable``, and ``LedgerNotReady`` while the ledger is rebuilt.
+    Raises ``LedgerNotReady`` while the ledger is rebuilt.
     """
     before = await _read_holds(store)
     tables = {org: await _read(store, org, wanted) for org, wanted in found.items()}
@@ -65,35 +73,56 @@ async def read_tables(store: StoreConnection, found: Mapping[str, OrgKeys]) -> d
     }
 
 
-async def _read(store: StoreConnection, org: str, wanted: OrgKeys) -> OrgTables:
-    document = TakeSnapshot(org=org, hours=wanted.hours, balances=wanted.balances)
-    call = calls.snapshot(document)
-    snapshot: Snapshot = call.decode(await store.call(*call.command))
+async def _read(store: ColdStore, org: str, wanted: OrgKeys) -> OrgTables:
+    balances: dict[str, Mapping[str, int]] = {}
+    totals: dict[str, Mapping[str, int]] = {}
+    # Asked at least once: its answer says whether the ledger may be believed at all.
+    for some in list(steps(wanted.balances, _BALANCES_PER_STEP)) or [()]:
+        document = TakeSnapshot(org=org, hours=(), balances=tuple(some))
+        snapshot: Snapshot = await ask(store, calls.snapshot(document))
+        balances |= snapshot.balances
+        totals |= snapshot.totals
+    return OrgTables(balances=balances, totals=totals, usage=await _usage(store, org, wanted.hours))
+
+
+async def _usage(store: ColdStore, org: str, hours: Sequence[str]) -> Counter[str]:
+    """By measure, all of these hours."""
     usage: Counter[str] = Counter()
-    for table in snapshot.usage.values():
-        for cell, amount in table.items():
-            usage[cell.rpartition("\t")[2]] += amount
-    return OrgTables(balances=snapshot.balances, totals=snapshot.totals, usage=usage)
+    for some in steps(hours, _TABLES_PER_STEP):
+        async with store.pipeline(transaction=False) as pipeline:
+            for hour in some:
+                pipeline.hgetall(keys.of_org(org, keys.usage_suffix(hour)))
+            for table in await pipeline.execute():
+                for cell, amount in table.items():
+                    usage[cell.rpartition(b"\t")[2].decode()] += int(amount)
+    return usage
 
 
-async def _read_holds(store: StoreConnection) -> dict[str, dict[str, Holds]] | None:
+async def _read_holds(store: ColdStore) -> dict[str, dict[str, Holds]] | None:
     """What each open attempt holds, by organization and request; ``None`` of more than can be read."""
     members: list[bytes] = []
     for queue in (keys.EXPIRING, keys.INFLIGHT):
-        members += await store.call("ZRANGE", queue, 0, _OPEN_MAX)
+        members += cast("list[bytes]", await store.zrange(queue, 0, _OPEN_MAX))
     if len(members) > _OPEN_MAX:
         return None
     open_attempts = [member.decode().rpartition("|")[::2] for member in members]
     held: dict[str, dict[str, Holds]] = defaultdict(dict)
-    for start in range(0, len(open_attempts), _ATTEMPTS_AT_ONCE):
-        asked = open_attempts[start : start + _ATTEMPTS_AT_ONCE]
-        replies = await asyncio.gather(
-            *(store.call("HMGET", keys.attempt(*one), "state", "holds") for one in asked)
-        )
-        for (org, request), (state, holds) in zip(asked, replies, strict=True):
+    for asked in steps(open_attempts, _ATTEMPTS_PER_STEP):
+        found = await attempt_fields(store, asked, ("state", "holds"))
+        for (org, request), (state, holds) in zip(asked, found, strict=True):
             if state in _OPEN_STATES and holds:
                 held[org][request] = _HOLDS.decode(holds).balances
     return held
+
+
+async def attempt_fields(
+    store: ColdStore, requests: Sequence[tuple[str, str]], fields: Sequence[str]
+) -> list[list[bytes | None]]:
+    """Fields of the attempts of these requests (organization, id); ``None`` where one has none."""
+    async with store.pipeline(transaction=False) as pipeline:
+        for request in requests:
+            pipeline.hmget(keys.attempt(*request), *fields)
+        return await pipeline.execute()
 
 
 def _sums(held: Mapping[str, Holds]) -> Counter[str]:
@@ -104,14 +133,15 @@ def _sums(held: Mapping[str, Holds]) -> Counter[str]:
     return sums
 
 
-async def list_unbooked(store: StoreConnection, until_ms: int, limit: int) -> list[UnbookedAttempt]:
+async def list_unbooked(store: ColdStore, until_ms: int, limit: int) -> list[UnbookedAttempt]:
     """What was finished until then and is not booked, the oldest first."""
-    call = calls.unbooked(ListUnbooked(until_ms=until_ms, limit=limit))
-    return list(call.decode(await store.call(*call.command)).entries)
+    found: Unbooked = await ask(store, calls.unbooked(ListUnbooked(until_ms=until_ms, limit=limit)))
+    return list(found.entries)
 
 
-async def open_attempts(store: StoreConnection) -> dict[str, int]:
+async def open_attempts(store: ColdStore) -> dict[str, int]:
     """How many attempts hold an amount and are not over: waiting to start, and running."""
-    reserved = store.call("ZCARD", keys.EXPIRING)
-    running = store.call("ZCARD", keys.INFLIGHT)
-    return {"reserved": await reserved, "running": await running}
+    return {
+        "reserved": await store.zcard(keys.EXPIRING),
+        "running": await store.zcard(keys.INFLIGHT),
+    }

@@ -14,7 +14,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ingress.admin.deps import AdminDeps
-from ingress.admin.finance.ledger_tables import find_tables, list_unbooked, read_tables
+from ingress.admin.finance.ledger_tables import (
+    attempt_fields,
+    find_tables,
+    list_unbooked,
+    read_tables,
+    steps,
+)
 from ingress.admin.finance.reconcile import (
     HARMLESS,
     Finding,
@@ -33,6 +39,7 @@ from schemas.errors import ErrorCode
 from schemas.events import AttemptAdjusted, RecordRef, RequestFinished, UsageRecorded
 from schemas.ledger import keys
 from schemas.runtime.kafka.topic_admin import list_topics
+from schemas.runtime.valkey.cold_store import ColdStore, open_cold_store
 from schemas.topics import OUTCOMES, USAGE_RECORDS
 
 _PARAMETERS: Final = {"from", "to"}
@@ -41,7 +48,7 @@ _BOUNDS: Final = Bounds(deadline_s=40.0, records_max=200_000)
 _EARLIER_MS: Final = 15 * 60_000
 """So much earlier reading begins, for what is appended late and for clocks that differ."""
 _LISTED_MAX: Final = 1_000
-_AT_ONCE: Final = 500
+_ATTEMPTS_PER_STEP: Final = 100
 _BALANCES_WITHIN_S: Final = 5.0
 _PAUSE_S: Final = 0.25
 _NO_HOURS: Final = "9999"
@@ -66,12 +73,14 @@ class ReconcileRoutes:
         reading = Reading(span)
         gave_up = {OUTCOMES: await self._read(OUTCOMES, reading)}
         # What is processed has its lines in the log, so it is asked for before these are read.
-        processed = await self._processed(reading)
+        async with open_cold_store(self.deps.settings.ledger_url) as store:
+            processed = await _processed(store, reading)
         gave_up[USAGE_RECORDS] = await self._read(USAGE_RECORDS, reading)
         reading.is_complete = not any(gave_up.values())
-        findings, waiting = judge(reading, processed, await self._known(reading))
-        findings += await self._balances()
-        unbooked = await list_unbooked(self.deps.ledger_store, min(now_ms, span.end), _LISTED_MAX)
+        async with open_cold_store(self.deps.settings.ledger_url) as store:
+            findings, waiting = judge(reading, processed, await _known(store, reading))
+            findings += await self._balances(store)
+            unbooked = await list_unbooked(store, min(now_ms, span.end), _LISTED_MAX)
         findings += [
             Finding("settled_not_booked", e.org, e.req, e.req, f"finished at {e.finished_ms}")
             for e in unbooked
@@ -113,39 +122,9 @@ class ReconcileRoutes:
                     take_in(reading, record)
         return search.gave_up
 
-    async def _processed(self, reading: Reading) -> dict[int, int]:
-        store = self.deps.ledger_store
-        partitions = sorted({outcome.place[0] for outcome in reading.outcomes.values()})
-        replies = await asyncio.gather(
-            *(
-                store.call("HGET", keys.processed(OUTCOMES, number), "offset")
-                for number in partitions
-            )
-        )
-        return {
-            number: int(offset)
-            for number, offset in zip(partitions, replies, strict=True)
-            if offset is not None
-        }
-
-    async def _known(self, reading: Reading) -> dict[str, Standing]:
-        wanted = [(o.org, o.request_id) for o in reading.outcomes.values() if not o.is_correction]
-        known: dict[str, Standing] = {}
-        for start in range(0, len(wanted), _AT_ONCE):
-            asked = wanted[start : start + _AT_ONCE]
-            replies = await asyncio.gather(
-                *(
-                    self.deps.ledger_store.call("HMGET", keys.attempt(*one), "state", "booked")
-                    for one in asked
-                )
-            )
-            for (_, request_id), (state, booked) in zip(asked, replies, strict=True):
-                known[request_id] = Standing((state or b"").decode(), (booked or b"").decode())
-        return known
-
-    async def _balances(self) -> list[Finding]:
+    async def _balances(self, store: ColdStore) -> list[Finding]:
         """Balances whose fields nothing speaks for; read again for a while, since accounting is behind."""
-        store, clock = self.deps.ledger_store, self.deps.clock
+        clock = self.deps.clock
         give_up_s = clock.monotonic_s() + _BALANCES_WITHIN_S
         while True:
             tables = await read_tables(store, await find_tables(store, _NO_HOURS))
@@ -163,6 +142,26 @@ class ReconcileRoutes:
             )
             for d in differences
         ]
+
+
+async def _processed(store: ColdStore, reading: Reading) -> dict[int, int]:
+    """How far accounting is in each partition of the outcomes that were read."""
+    done: dict[int, int] = {}
+    for number in sorted({outcome.place[0] for outcome in reading.outcomes.values()}):
+        offset = await store.hget(keys.processed(OUTCOMES, number), "offset")
+        if offset is not None:
+            done[number] = int(offset)
+    return done
+
+
+async def _known(store: ColdStore, reading: Reading) -> dict[str, Standing]:
+    wanted = [(o.org, o.request_id) for o in reading.outcomes.values() if not o.is_correction]
+    known: dict[str, Standing] = {}
+    for asked in steps(wanted, _ATTEMPTS_PER_STEP):
+        found = await attempt_fields(store, asked, ("state", "booked"))
+        for (_, request_id), (state, booked) in zip(asked, found, strict=True):
+            known[request_id] = Standing((state or b"").decode(), (booked or b"").decode())
+    return known
 
 
 def parse_span(params: QueryParams, now_ms: int) -> Span | Refusal:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from typing import Any, Final, TypeAlias
 
 from schemas.events import UsageRecorded
 
@@ -24,7 +25,9 @@ COMPARED = (
     "cost_nano_usd",
     "unpriced",
 )
-
+COMPARED_SPAN: Final = timedelta(days=38)
+"""Whole days before today. Tables leave the store forty days after their hour; nearly all of that is compared."""
+LISTED_MAX: Final = 1_000
 
 FIELDS = ("settled", "over", "late")
 """The fields of a balance that its total has as well."""
@@ -61,33 +64,6 @@ class Difference:
         return self.ledger - self.log
 
 
-@dataclass(slots=True)
-class UsageFold:
-    """Sums of the usage log by organization; a line counts once, however often it was written."""
-
-    oldest_hour_ms: int
-    """Lines of attempts that ended earlier are left out, as they left the usage tables."""
-    sums: dict[str, dict[str, int]] = field(default_factory=dict)
-    malformed: int = 0
-    """Records of the usage log that are no usage lines."""
-    _seen: set[str] = field(default_factory=set)
-
-    def add(self, lines: Iterable[UsageRecorded]) -> None:
-        """Take lines in."""
-        for line in lines:
-            if line.usage_id in self._seen or line.finished_at_ms < self.oldest_hour_ms:
-                continue
-            self._seen.add(line.usage_id)
-            sums = self.sums.setdefault(line.org, dict.fromkeys(COMPARED, 0))
-            for measure, amount in measures_of(line).items():
-                sums[measure] += amount
-
-    @property
-    def lines(self) -> int:
-        """Distinct lines taken in."""
-        return len(self._seen)
-
-
 def measures_of(line: UsageRecorded) -> dict[str, int]:
     """What one usage line adds; a correction adds amounts, but no request and no attempt."""
     is_original = line.revision == 0
@@ -118,6 +94,15 @@ def compare(
             if ledger != logged
         ]
     return sorted(differences, key=lambda d: d.org)
+
+
+def report(differences: list[Difference]) -> dict[str, Any]:
+    """The verdict: ``difference`` is the sum of all without their signs, 0 when they agree."""
+    return {
+        "difference": sum(abs(d.difference) for d in differences),
+        "differences": [asdict(d) | {"difference": d.difference} for d in differences[:LISTED_MAX]],
+        "differences_total": len(differences),
+    }
 
 
 def balance_differences(tables: Mapping[str, OrgTables]) -> list[Difference]:

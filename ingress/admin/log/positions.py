@@ -11,9 +11,11 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from schemas.runtime.kafka.topic_admin import list_topics
 from schemas.runtime.process.clock import Clock
-from schemas.topics import MAX_RECORD_BYTES
 
 _POLL_MS = 200
+_FETCH_BYTES = 2 * 1024 * 1024
+"""Of all partitions in one answer of a broker; a batch that is larger comes alone."""
+_PARTITION_FETCH_BYTES = 256 * 1024
 _POSITIONS_DEADLINE_S = 10.0
 
 
@@ -37,7 +39,8 @@ async def free_consumer(brokers: str) -> AsyncIterator[AIOKafkaConsumer]:
         bootstrap_servers=brokers,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
-        max_partition_fetch_bytes=MAX_RECORD_BYTES,
+        fetch_max_bytes=_FETCH_BYTES,
+        max_partition_fetch_bytes=_PARTITION_FETCH_BYTES,
     )
     try:
         await consumer.start()

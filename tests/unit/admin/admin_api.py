@@ -96,7 +96,7 @@ def admin_app(
     settings = AdminSettings(
         KAFKA_BROKERS="127.0.0.1:1",
         REDIS_ADDR="redis://127.0.0.1:1/0",
-        data_dir=Path(),
+        data_dir=Path("/nonexistent"),
         instance_id="admin-0",
         key_pepper=SecretStr("pepper"),
     )

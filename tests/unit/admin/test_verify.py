@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import msgspec
 import pytest
 
-from ingress.admin.finance.ledger_routes import report
-from ingress.admin.finance.verify import Difference, OrgTables, UsageFold, compare, tables_of
+from ingress.admin.finance.checkpoint import DAY_MS, open_checkpoint
+from ingress.admin.finance.verify import Difference, OrgTables, compare, report, tables_of
 from schemas.events import RecordRef, UsageRecorded
 
 BALANCE = "b:org:acme:month:2026-11"
@@ -21,8 +25,8 @@ LINE = UsageRecorded(
     model="m",
     backend="a",
     status="succeeded",
-    started_at_ms=90,
-    finished_at_ms=100,
+    started_at_ms=DAY_MS + 90,
+    finished_at_ms=DAY_MS + 100,
     input_tokens=7,
     output_tokens=5,
     cached_tokens=2,
@@ -45,10 +49,17 @@ SETTLED = {BALANCE: {"settled": 12_000}}
 TABLES = {"acme": OrgTables(SETTLED, SETTLED, USAGE)}
 
 
-def folded(*lines: UsageRecorded) -> UsageFold:
-    fold = UsageFold(oldest_hour_ms=50)
-    fold.add(lines)
-    return fold
+@dataclass
+class Folded:
+    sums: dict[str, dict[str, int]]
+
+
+def folded(*lines: UsageRecorded) -> Folded:
+    """What verification makes of a usage log of these lines."""
+    with TemporaryDirectory() as folder, open_checkpoint(Path(folder), DAY_MS) as checkpoint:
+        for line in lines:
+            checkpoint.add(line)
+        return Folded(checkpoint.sums())
 
 
 def test_equal_sums_have_no_difference() -> None:
@@ -136,7 +147,7 @@ def test_an_attempt_without_a_price_is_counted_as_such() -> None:
 
 def test_lines_older_than_the_tables_are_left_out() -> None:
     """Tables leave the store after forty days; the log stays longer."""
-    assert folded(msgspec.structs.replace(LINE, finished_at_ms=49)).sums == {}
+    assert folded(msgspec.structs.replace(LINE, finished_at_ms=DAY_MS - 1)).sums == {}
 
 
 def test_differences_of_opposite_sign_do_not_cancel() -> None:
