@@ -119,37 +119,12 @@ async def reaches(store: StoreConnection, *, connected: bool) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_five_hundred_racing_requests_take_exactly_the_budget(ledger: LedgerClient) -> None:
-    """A budget for 100 admits 100 of 500 concurrent requests, and the rest could fit later."""
-    racing = (ledger.admit(request(f"r{n}", budget(10, limit=1_000))) for n in range(500))
-    verdicts = await asyncio.gather(*racing)
-    assert sum(isinstance(verdict, answers.Admitted) for verdict in verdicts) == 100
-    assert sum(isinstance(verdict, answers.Contended) for verdict in verdicts) == 400
-    snapshot = await ledger.snapshot(TakeSnapshot(org="acme", balances=(MONTH,)))
-    assert snapshot.balances[MONTH] == {"reserved": 1_000}
-
-
 async def test_a_batch_and_single_calls_see_one_order(ledger: LedgerClient) -> None:
     """Two batches that race for one budget share it without a gap."""
     batches = [[request(f"{b}-{n}", budget(10, limit=500)) for n in range(40)] for b in "ab"]
     verdicts = await asyncio.gather(*(ledger.admit_many(batch) for batch in batches))
     admitted = [v for batch in verdicts for v in batch if isinstance(v, answers.Admitted)]
     assert len(admitted) == 50
-
-
-async def test_money_beyond_fourteen_digits_stays_exact(ledger: LedgerClient) -> None:
-    """An amount near 2^53 comes back to the last digit, in balances and in answers."""
-    amount = 2**53 - 7
-    assert isinstance(await ledger.admit(request("r1", budget(amount))), answers.Admitted)
-    refused = await ledger.admit(request("r2", budget(3, limit=amount + 1)))
-    assert isinstance(refused, answers.Contended)
-    assert (refused.usage, refused.limit) == (amount, amount + 1)
-    fence = await ledger.start(claim("r1"))
-    assert isinstance(fence, answers.Fence)
-    spent = Finish(org="acme", req="r1", fence=fence.fence, actual={"nano_usd": amount})
-    assert await ledger.finish(spent, b"outcome") == answers.Ok()
-    snapshot = await ledger.snapshot(TakeSnapshot(org="acme", balances=(MONTH,)))
-    assert snapshot.balances[MONTH]["settled"] == amount
 
 
 async def test_the_retry_hint_of_a_rate_is_honest(ledger: LedgerClient) -> None:
@@ -161,18 +136,6 @@ async def test_the_retry_hint_of_a_rate_is_honest(ledger: LedgerClient) -> None:
     assert 0 < limited.retry_after_ms <= 100
     await asyncio.sleep(limited.retry_after_ms / 1000)
     assert isinstance(await ledger.admit(request("r3", rates=(rate,))), answers.Admitted)
-
-
-async def test_outcome_bytes_come_back_as_they_went(ledger: LedgerClient) -> None:
-    """A binary outcome is returned to whoever starts or finishes the request again."""
-    outcome = bytes(range(256))
-    await ledger.admit(request("r1"))
-    fence = await ledger.start(claim("r1"))
-    assert isinstance(fence, answers.Fence)
-    done = Finish(org="acme", req="r1", fence=fence.fence)
-    assert await ledger.finish(done, outcome) == answers.Ok()
-    assert await ledger.finish(done, b"other") == answers.Repeated(outcome=outcome)
-    assert await ledger.start(claim("r1")) == answers.Finished(outcome=outcome)
 
 
 async def test_a_store_without_functions_is_unavailable_and_not_a_defect(

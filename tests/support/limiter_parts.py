@@ -36,7 +36,9 @@ from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.telemetry import Metrics
 from schemas.runtime.valkey.bus import Bus
+from schemas.runtime.valkey.store import StoreConnection
 from schemas.topics import REQUESTS
+from tests.support.model_store import ModelStore
 
 _UNLIMITED = Defaults(1e6, 1_000_000, in_flight=1_000_000)
 
@@ -94,38 +96,30 @@ class FakeProducer:
         return [decode(r.value or b"") for r in self.produced if r.topic == topic]
 
 
-@dataclass(slots=True)
-class ModelLedger:
-    """The ledger's model in place of a store; calls on some requests can be made to fail."""
+class ModelLedger(LedgerClient):
+    """The real client on the ledger's model; calls on some requests can be made to fail."""
 
-    clock: Clock = field(default_factory=Clock)
-    model: LedgerModel = field(default_factory=lambda: LedgerModel(epoch=1))
-    failures: dict[str, Failure] = field(default_factory=dict)
-    rounds: list[list[str]] = field(default_factory=list)
-    """The requests of each round trip of admission."""
+    def __init__(self, clock: Clock | None = None, model: LedgerModel | None = None) -> None:
+        self.clock = clock or Clock()
+        self.model = model or LedgerModel(epoch=1)
+        self.failures: dict[str, Failure] = {}
+        self.rounds: list[list[str]] = []
+        """The requests of each round trip of admission."""
+        self.store = ModelStore(self.clock, self.model)
+        super().__init__(cast("StoreConnection", self.store))
 
     async def admit_many(
         self, batch: Sequence[documents.Admit]
     ) -> list[answers.AdmitAnswer | Failure]:
-        await asyncio.sleep(0)
         self.rounds.append([document.req for document in batch])
+        found = await super().admit_many([doc for doc in batch if doc.req not in self.failures])
+        decided = iter(found)
         return [
-            self.failures.get(doc.req) or self.model.admit(doc, self._now_us()) for doc in batch
+            self.failures[doc.req] if doc.req in self.failures else next(decided) for doc in batch
         ]
 
-    async def admit(self, document: documents.Admit) -> answers.AdmitAnswer:
-        return self.model.admit(document, self._now_us())
-
     def state_of(self, request_id: str, org: str = "acme") -> str:
-        attempt = self.model.attempts.get((org, request_id))
-        return attempt.state if attempt else ""
-
-    def _now_us(self) -> int:
-        return self.clock.now_ms() * 1_000
-
-    def as_client(self) -> LedgerClient:
-        """For the code under test."""
-        return cast("LedgerClient", self)
+        return self.store.state_of(request_id, org)
 
 
 @dataclass(slots=True)

@@ -16,7 +16,7 @@ LETTERS = dead_letters_of(REQUESTS)
 
 def new_limiter(config: Snapshot | None = None, **more: Any) -> tuple[Limiter, ModelLedger]:
     ledger = ModelLedger()
-    return Limiter(ledger.as_client(), FakeConfig(config or configuration()), **more), ledger
+    return Limiter(ledger, FakeConfig(config or configuration()), **more), ledger
 
 
 def new_request(number: int, **more: Any) -> RequestAccepted:

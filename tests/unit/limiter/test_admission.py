@@ -132,8 +132,7 @@ async def test_a_batch_that_fails_as_a_whole_is_taken_apart(
                 raise RuntimeError("nobody expects it")
             return await admit_many(batch)
 
-    breaks = _Breaks(model=ledger.model)
-    limiter.ledger = breaks.as_client()
+    limiter.ledger = _Breaks(model=ledger.model)
     records = [limiter.record(new_request(number)) for number in range(3)]
     await limiter.handle(*records)
 

@@ -47,7 +47,7 @@ class _Room:
         self.clock = _SetClock()
         self.ledger = ModelLedger(clock=self.clock)
         config = FakeConfig(_organizations("acme", "loud", "quiet"))
-        self.limiter = Limiter(self.ledger.as_client(), config, clock=self.clock)
+        self.limiter = Limiter(self.ledger, config, clock=self.clock)
         self.limiter.defaults = Defaults(1e6, 1_000_000, in_flight=in_flight)
         self.parts = self.limiter.parts()
         self.routed: list[Left] = []

@@ -53,15 +53,13 @@ class _FailsOnce(FakeProducer):
 
 
 def _parts(producer: FakeProducer) -> Parts:
-    ledger = ModelLedger().as_client()
+    ledger = ModelLedger()
     return Limiter(ledger, FakeConfig(configuration()), producer=producer).parts()
 
 
 def _ended(parts: Parts, record: FakeRecord, **more: object) -> Decided:
     record.value = (
-        Limiter(ModelLedger().as_client(), FakeConfig(configuration()))
-        .record(accepted(**more))
-        .value
+        Limiter(ModelLedger(), FakeConfig(configuration())).record(accepted(**more)).value
     )
     (taken,) = parts.admission.take([record.as_record()])
     assert isinstance(taken, Taken)

@@ -30,7 +30,7 @@ def _intake(clock: _SetClock) -> FairIntake:
 
 
 def _push(intake: FairIntake, count: int, **more: object) -> None:
-    limiter = Limiter(ModelLedger().as_client(), FakeConfig(configuration()))
+    limiter = Limiter(ModelLedger(), FakeConfig(configuration()))
     for number in range(count):
         request = accepted(request_id=f"{more.get('org', 'acme')}-{number}", **more)
         (taken,) = limiter.parts().admission.take([limiter.record(request).as_record()])
@@ -129,7 +129,7 @@ async def test_requests_without_an_answer_are_asked_again() -> None:
     """And end once, when the ledger is back."""
     ledger = ModelLedger()
     ledger.failures = {f"r{n}": LedgerUnavailable("away") for n in range(3)}
-    limiter = Limiter(ledger.as_client(), FakeConfig(configuration()))
+    limiter = Limiter(ledger, FakeConfig(configuration()))
     now_ms = Clock().now_ms()
     times = {"deadline_ms": now_ms + 60_000, "produce_by_ms": now_ms + 60_000}
     records = [limiter.record(accepted(request_id=f"r{n}", **times)) for n in range(3)]

@@ -43,9 +43,7 @@ class _Desk:
     def __init__(self, config: Snapshot | None = None) -> None:
         self.clock = _SetClock()
         self.ledger = ModelLedger(self.clock)
-        self.limiter = Limiter(
-            self.ledger.as_client(), FakeConfig(config or _configured()), clock=self.clock
-        )
+        self.limiter = Limiter(self.ledger, FakeConfig(config or _configured()), clock=self.clock)
 
     def request(self, request_id: str = "r1", **more: Any) -> FakeRecord:
         fields = {
@@ -317,9 +315,9 @@ async def test_a_period_that_never_comes_is_an_end_through_the_ledger() -> None:
     desk = _Desk()
     record = desk.request()
     rolls = _Rolls(desk.clock, desk.ledger.model)
-    desk.limiter.ledger = rolls.as_client()
+    desk.limiter.ledger = rolls
     first = await desk.decide(record)
-    desk.limiter.ledger = desk.ledger.as_client()
+    desk.limiter.ledger = desk.ledger
 
     (outcome,) = desk.limiter.producer.events(OUTCOMES)
     assert isinstance(outcome, RequestFinished)

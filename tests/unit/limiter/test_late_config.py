@@ -24,7 +24,7 @@ class _Late:
     def __init__(self) -> None:
         self.clock, self.config = _SetClock(), FakeConfig(configuration())
         self.handed: list[Taken] = []
-        limiter = Limiter(ModelLedger().as_client(), self.config)
+        limiter = Limiter(ModelLedger(), self.config)
         self._limiter = limiter
         self.room = LateConfig(limiter.parts().admission.config, self.clock, self.handed.append)
 

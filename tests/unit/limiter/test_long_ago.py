@@ -17,7 +17,7 @@ class _Scene:
     """A limiter, the room, and a log that answers as told."""
 
     def __init__(self, has_ended: bool | None) -> None:
-        self.limiter = Limiter(ModelLedger().as_client(), FakeConfig(configuration()))
+        self.limiter = Limiter(ModelLedger(), FakeConfig(configuration()))
         self.has_ended = has_ended
         self.asked: list[str] = []
         self.handed: list[Taken] = []

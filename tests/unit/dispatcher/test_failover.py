@@ -1,0 +1,104 @@
+"""Failover on the ledger's model: when a second attempt is made, and what each attempt is booked at."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from schemas.errors import ErrorCode
+from schemas.ledger import documents
+from tests.support.scripted_backend import answering
+from tests.unit.dispatcher.dispatch_scene import HELD_NANO_USD, dispatch_scene
+
+_BODY = b'{"choices":[{"message":{"content":"hi"}}],"usage":{"prompt_tokens":12,"completion_tokens":34}}'
+_WELL = answering(200, _BODY)
+_UNAVAILABLE = answering(503, b"{}")
+_COST_NANO_USD = 228_000
+
+
+async def _breaks_off(request: web.Request) -> web.StreamResponse:
+    """Takes the request and says nothing: what it spent nobody knows."""
+    assert request.transport is not None
+    await request.read()
+    request.transport.abort()
+    return web.Response()
+
+
+async def test_a_backend_that_refuses_leaves_its_hold_to_the_next() -> None:
+    """It cannot have spent, so room for one hold is enough."""
+    async with dispatch_scene(first=_UNAVAILABLE, second=_WELL) as scene:
+        job = await scene.admitted(limit=HELD_NANO_USD)
+        history = await scene.end(job)
+
+    assert [(each.backend, each.status) for each in history.attempts] == [
+        ("first", "failed"),
+        ("second", "succeeded"),
+    ]
+    assert scene.balance() == (_COST_NANO_USD, 0)
+    assert scene.bus.end.body == _BODY
+
+
+async def test_a_backend_that_may_have_spent_needs_a_second_hold() -> None:
+    """Where there is no room for it, there is no second attempt, and the first is paid for."""
+    async with dispatch_scene(first=_breaks_off, second=_WELL) as scene:
+        job = await scene.admitted(limit=HELD_NANO_USD)
+        history = await scene.end(job)
+
+    assert [each.backend for each in history.attempts] == ["first"]
+    assert scene.bus.end.error_code is not None
+    settled, held = scene.balance()
+    assert (0 < settled <= HELD_NANO_USD, held) == (True, 0)
+
+
+async def test_with_room_both_attempts_are_paid_for() -> None:
+    """The first at its estimate, the second at its real use."""
+    async with dispatch_scene(first=_breaks_off, second=_WELL) as scene:
+        job = await scene.admitted()
+        history = await scene.end(job)
+
+    first, second = history.attempts
+    assert (first.estimated, second.cost_nano_usd) == (True, _COST_NANO_USD)
+    assert scene.balance() == ((first.cost_nano_usd or 0) + _COST_NANO_USD, 0)
+
+
+async def test_a_verdict_that_was_lost_moves_the_hold_once() -> None:
+    """Asked again, the ledger gives the same fence."""
+    async with dispatch_scene(first=_UNAVAILABLE, second=_WELL) as scene:
+        scene.store.loses = {"tg1_next_attempt"}
+        job = await scene.admitted(limit=HELD_NANO_USD)
+        history = await scene.end(job)
+
+    assert scene.store.called.count("tg1_next_attempt") == 2
+    assert len(history.attempts) == 2
+    assert scene.balance() == (_COST_NANO_USD, 0)
+
+
+async def test_a_cancelled_request_is_not_tried_again() -> None:
+    """The ledger says so when it is asked for the second attempt."""
+    cancelling: list[Callable[[], Awaitable[object]]] = []
+
+    async def cancels(asked: web.Request) -> web.StreamResponse:
+        await cancelling[0]()
+        return await _UNAVAILABLE(asked)
+
+    async with dispatch_scene(first=cancels, second=_WELL) as scene:
+        job = await scene.admitted()
+        cancel = documents.Cancel(
+            org=job.request.org, req=job.request.request_id, deadline_ms=job.request.deadline_ms
+        )
+        cancelling.append(lambda: scene.store.client().cancel(cancel))
+        history = await scene.end(job)
+
+    assert [each.backend for each in history.attempts] == ["first"]
+    assert scene.bus.end.error_code == ErrorCode.REQUEST_CANCELLED
+
+
+async def test_two_attempts_are_the_most() -> None:
+    """A third backend is not asked."""
+    async with dispatch_scene(first=_UNAVAILABLE, second=_UNAVAILABLE, third=_UNAVAILABLE) as scene:
+        job = await scene.admitted()
+        history = await scene.end(job)
+
+    assert len(history.attempts) == 2
+    assert scene.balance() == (0, 0)
