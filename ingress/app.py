@@ -14,23 +14,21 @@ from typing import Any, Final
 from starlette.applications import Starlette
 
 from ingress.endpoints.status import StatusRoutes
-from ingress.gatekeeper.body_budget import BodyBudget
-from ingress.gatekeeper.gate import Gate
+from ingress.gatekeeper.gatekeeper import UNPRODUCED_S, Gatekeeper
 from ingress.gatekeeper.refusal_audit import RefusalAudit
-from ingress.health.conditions import UNPRODUCED_S, Conditions
 from ingress.health.document import Health
 from ingress.health.watch import HealthWatch
 from ingress.http.connections import Connections, connections_max
 from ingress.http.front_server import FrontServer, front_server
 from ingress.leaving import Leaving
-from ingress.public import create_public_app
 from ingress.replies.pending import PendingRequests
-from ingress.replies.silence import Silence
+from ingress.requests.begin import RequestStarter
 from ingress.requests.cancellations import Cancellations
 from ingress.requests.claims import Claims
-from ingress.requests.intake import Intake
+from ingress.requests.job_list import JobList
 from ingress.requests.lookup import RequestLookup
-from ingress.requests.publisher import RequestPublisher
+from ingress.requests.silence import Silence
+from ingress.routes import PublicParts, create_public_app
 from ingress.settings import IngressSettings
 from schemas.runtime.config.feed import ConfigFeed
 from schemas.runtime.config.report import report_config
@@ -65,15 +63,15 @@ class Ingress:
     bus: Bus
     subscription: Subscription
     pending: PendingRequests
-    intake: Intake
+    public: PublicParts
     refusals: RefusalAudit
     watch: HealthWatch
     metrics: Metrics
     clock: Clock
     ledger_time: LedgerTime
     connected: set[str] = field(default_factory=set)
-    public: FrontServer | None = None
-    """The server of the public port, once it runs."""
+    server: FrontServer | None = None
+    """Of the public port, once it runs."""
 
     def components(self) -> dict[str, str]:
         """Component to ``ok`` or what is wrong with it."""
@@ -98,35 +96,36 @@ class Ingress:
         return Health(
             components=self.components(),
             bounds=self._bounds(),
-            closing=self.intake.closing(),
+            closing=self.public.gatekeeper.closing(),
             fleet=self.watch.fleet,
             now_s=self.clock.monotonic_s(),
-            is_leaving=self.intake.is_leaving,
+            is_leaving=self.public.gatekeeper.is_leaving,
             clock=self.clock.facts,
         )
 
     def _bounds(self) -> dict[str, str]:
         """Bounds at which some requests are refused now."""
-        bounds = self.intake.gate.shares.bounds_reached() | self.intake.bodies.bounds_reached()
-        if self.public is not None and self.public.register.is_full:
-            bounds["connections_max"] = f"{len(self.public.register)} connections"
+        bounds = self.public.gatekeeper.bounds_reached()
+        if self.server is not None and self.server.register.is_full:
+            bounds["connections_max"] = f"{len(self.server.register)} connections"
         if self.config.alarm is not None:
             bounds["config"] = self.config.alarm
         return bounds
 
     async def run(self) -> int:
         """Serve until SIGTERM or SIGINT, or until the doors cannot be opened. 0 after a signal."""
-        self.public = public = self._server()
+        self.server = server = self._server()
         end = told_to_end()
         doors = asyncio.create_task(self._open_doors())
         background = [asyncio.create_task(work) for work in self._background()]
-        serving = asyncio.create_task(public.serve())
+        serving = asyncio.create_task(server.serve())
         told = asyncio.create_task(end.wait())
         watched: list[asyncio.Future[Any]] = [serving, doors, told]
         await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
         if told.done():
-            await Leaving(self.intake, public, self.settings.drain_s).run()
-        public.should_exit = True
+            keeper, drain_s = self.public.gatekeeper, self.settings.drain_s
+            await Leaving(keeper, self.pending, server, drain_s).run()
+        server.should_exit = True
         await serving
         for task in (doors, told, *background):
             task.cancel()
@@ -140,7 +139,7 @@ class Ingress:
         forever = {
             "sweep": self.pending.sweep_forever,
             "catch up": self.pending.catch_up_forever,
-            "silence": Silence(self.pending, self.intake.ledger, self.intake.lookup).run,
+            "silence": Silence(self.pending, self.public.ledger, self.public.lookup).run,
             "report": self._report,
             "refusal audit": self.refusals.run,
             "health watch": self.watch.run,
@@ -160,7 +159,7 @@ class Ingress:
     def public_app(self) -> Starlette:
         """The application of the port."""
         status = StatusRoutes(self.health, self.metrics, lambda: len(self.pending))
-        return create_public_app(self.intake, status, self.metrics)
+        return create_public_app(self.public, status, self.metrics)
 
     async def _open_doors(self) -> None:
         """Connect what requests need, then let them in."""
@@ -171,7 +170,7 @@ class Ingress:
             read_config(self.config),
             self._learn_time(),
         )
-        self.intake.open()
+        self.public.gatekeeper.open()
         await asyncio.Event().wait()
 
     async def _report(self) -> None:
@@ -192,9 +191,9 @@ class Ingress:
             await asyncio.sleep(_TIME_LOOK_S)
 
     async def _disconnect(self) -> None:
-        await self.intake.cancellations.finish()
+        await self.public.starter.cancellations.finish()
         await self.refusals.finish()
-        await self.intake.lookup.stop()
+        await self.public.lookup.stop()
         await self.producer.stop()
         await self.config.stop()
         await self.subscription.stop()
@@ -229,7 +228,9 @@ def create_app(settings: IngressSettings) -> Ingress:
     watch = HealthWatch(
         config, store, bus.store, producer.ask_broker, clock, settings.disk_free_min_bytes
     )
-    intake = _intake(settings, config, producer, pending, ledger, bus, watch.conditions, clock)
+    gatekeeper = Gatekeeper.create(
+        settings, config, clock, watch.conditions, lambda: pending.unproduced_s
+    )
     return Ingress(
         settings=settings,
         config=config,
@@ -238,8 +239,8 @@ def create_app(settings: IngressSettings) -> Ingress:
         bus=bus,
         subscription=subscription,
         pending=pending,
-        intake=intake,
-        refusals=RefusalAudit(intake.gate.tally, producer, clock),
+        public=_public_parts(settings, gatekeeper, producer, pending, ledger, bus, clock),
+        refusals=RefusalAudit(gatekeeper.tally, producer, clock),
         watch=watch,
         metrics=metrics,
         clock=clock,
@@ -247,32 +248,25 @@ def create_app(settings: IngressSettings) -> Ingress:
     )
 
 
-def _intake(
+def _public_parts(
     settings: IngressSettings,
-    config: ConfigFeed,
+    gatekeeper: Gatekeeper,
     producer: Producer,
     pending: PendingRequests,
     ledger: LedgerClient,
     bus: Bus,
-    conditions: Conditions,
     clock: Clock,
-) -> Intake:
-    cancellations = Cancellations(ledger, bus)
+) -> PublicParts:
     log, records = OutcomeLookup(settings.kafka_brokers), RecordReader(settings.kafka_brokers)
     lookup = RequestLookup(ledger, bus, log, records, clock)
-    return Intake(
-        settings=settings,
-        config=config,
-        pending=pending,
-        publisher=RequestPublisher(
-            producer, Bodies(bus), ledger, cancellations, clock, settings.jobs_max
-        ),
-        ledger=ledger,
-        lookup=lookup,
+    starter = RequestStarter(
+        gatekeeper=gatekeeper,
         claims=Claims(ledger, lookup, settings.idempotency_keys_max),
-        cancellations=cancellations,
-        clock=clock,
-        gate=Gate.create(settings, clock),
-        conditions=conditions,
-        bodies=BodyBudget(settings.body_bytes_max),
+        jobs=JobList(ledger, settings.jobs_max),
+        producer=producer,
+        bodies=Bodies(bus),
+        pending=pending,
+        cancellations=Cancellations(ledger, bus),
+        reply_to=channel_of(settings.instance_id),
     )
+    return PublicParts(gatekeeper, starter, ledger, lookup, settings.deadlines_s)

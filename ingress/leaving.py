@@ -14,8 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from ingress.gatekeeper.gatekeeper import Gatekeeper
 from ingress.http.front_server import FrontServer
-from ingress.requests.intake import Intake
+from ingress.replies.pending import PendingRequests
 
 _LOG = logging.getLogger(__name__)
 
@@ -29,21 +30,22 @@ _LOOK_S: Final = 0.02
 class Leaving:
     """Takes the public server down; everything else still works meanwhile."""
 
-    intake: Intake
+    gatekeeper: Gatekeeper
+    pending: PendingRequests
     server: FrontServer
     patience_s: float
 
     async def run(self) -> None:
         """Returns once nothing is under way, or everything was given up."""
-        intake, requests = self.intake, self.intake.gate.shares
-        intake.is_leaving = True
+        gatekeeper, requests = self.gatekeeper, self.gatekeeper.shares
+        gatekeeper.is_leaving = True
         self.server.stop_listening()
         await _until(lambda: not self.server.has_connections(), _LINGER_S)
         if await _until(lambda: not requests.requests, self.patience_s - _LINGER_S):
             return
         _LOG.warning("%d requests run on; they are given up", requests.requests)
-        intake.is_open = False
-        intake.pending.abandon()
+        gatekeeper.is_open = False
+        self.pending.abandon()
         if not await _until(lambda: not requests.requests, _LAST_WORDS_S):
             self.server.end_requests()
             await _until(lambda: not requests.requests, _LAST_WORDS_S)

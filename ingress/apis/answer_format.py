@@ -1,6 +1,9 @@
-"""How an outcome reads on a surface: the body of a success, the events of a stream. Pure.
+"""How an outcome reads: the body of a success, the events of a stream, the headers of either. Pure.
 
-Backends speak chat completions and the like; the OpenAI surface relays them verbatim, others translate.
+Backends speak chat completions and the like; the OpenAI surface relays them verbatim, others translate. Headers
+tell rate limits, cost and backend, from what the workers replied. Sources: OpenAI's ``x-ratelimit-*`` headers;
+draft-ietf-httpapi-ratelimit-headers (a draft, therefore beside them, and only for requests: it has no unit for
+tokens).
 """
 
 from __future__ import annotations
@@ -10,12 +13,17 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from ingress.http.answer_headers import cost_usd
-from ingress.http.refusals import Refusal, error_object
+from ingress.http.refusals import Headers, Refusal, error_object
+from schemas.errors import ErrorCode
+from schemas.events import Denial
 from schemas.frames import Terminal, Usage
+from schemas.money import usd
 
 PING: Final = b": ping\n\n"
 DONE: Final = b"data: [DONE]\n\n"
+_MS_PER_S: Final = 1_000
+_REQUESTS: Final = "requests_per_s"
+_TOKENS: Final = "tokens_per_min"
 
 
 class AnswerFormat(Protocol):
@@ -71,3 +79,101 @@ def usage_object(usage: Usage | None) -> dict[str, int] | None:
         "completion_tokens": usage.output_tokens,
         "total_tokens": usage.input_tokens + usage.output_tokens,
     }
+
+
+class RateState(msgspec.Struct, frozen=True):
+    """A bucket after its charge; full again after ``reset_ms``."""
+
+    id: str
+    limit: int
+    remaining: int
+    reset_ms: int
+
+
+_CODES: Final = {code.value: code for code in ErrorCode}
+_RATE_STATES: Final = msgspec.json.Decoder(tuple[RateState, ...])
+
+
+def refusal_of(terminal: Terminal) -> Refusal | None:
+    """What went wrong; ``None`` for a success."""
+    if terminal.error_code is None:
+        return None
+    code = _known_code(terminal.error_code)
+    return Refusal(
+        code,
+        terminal.error_message or "The request could not be completed.",
+        status_override=terminal.http_status,
+        denial=terminal.denial,
+        retry_after_ms=terminal.retry_after_ms,
+    )
+
+
+def _known_code(code: str) -> ErrorCode:
+    """A worker of a newer version may know codes that are unknown here."""
+    return _CODES.get(code, ErrorCode.INTERNAL_ERROR)
+
+
+def limit_headers(refusal: Refusal) -> Headers:
+    """The rate headers of a refusal that a rate caused."""
+    return rate_headers(rate_states("[]", refusal.denial))
+
+
+def terminal_headers(terminal: Terminal) -> Headers:
+    """Headers that a finished request's answer carries besides those of its status."""
+    headers = rate_headers(rate_states(terminal.rate_status, terminal.denial))
+    if terminal.backend is not None:
+        headers.append((b"x-tallygate-backend", terminal.backend.encode()))
+    cost = cost_usd(terminal.usage)
+    if cost is not None:
+        headers.append((b"x-tallygate-cost-usd", cost.encode()))
+    return headers
+
+
+def cost_usd(usage: Usage | None) -> str | None:
+    """The cost in USD; ``None`` where there is no price."""
+    if usage is None or usage.cost_nano_usd is None:
+        return None
+    return usd(usage.cost_nano_usd)
+
+
+def rate_states(rate_status: str, denial: Denial | None = None) -> tuple[RateState, ...]:
+    """The buckets a worker reported, or the one that refused."""
+    if denial is not None and denial.limit_id.endswith((_REQUESTS, _TOKENS)):
+        empty = RateState(denial.limit_id, denial.limit, 0, denial.retry_after_ms or 0)
+        return (empty,)
+    return () if rate_status == "[]" else _RATE_STATES.decode(rate_status)
+
+
+def rate_headers(states: tuple[RateState, ...]) -> Headers:
+    """The six ``x-ratelimit-*`` headers and ``RateLimit``; of several limits, the tightest."""
+    headers: Headers = []
+    for suffix, unit in ((_REQUESTS, b"requests"), (_TOKENS, b"tokens")):
+        tightest = min(
+            (state for state in states if state.id.endswith(suffix)),
+            key=lambda state: state.remaining,
+            default=None,
+        )
+        if tightest is None:
+            continue
+        reset = go_duration(tightest.reset_ms).encode()
+        headers.append((b"x-ratelimit-limit-" + unit, b"%d" % tightest.limit))
+        headers.append((b"x-ratelimit-remaining-" + unit, b"%d" % tightest.remaining))
+        headers.append((b"x-ratelimit-reset-" + unit, reset))
+        if suffix == _REQUESTS:
+            seconds = -(-tightest.reset_ms // _MS_PER_S)
+            headers.append((b"ratelimit-policy", b'"requests";q=%d' % tightest.limit))
+            headers.append((b"ratelimit", b'"requests";r=%d;t=%d' % (tightest.remaining, seconds)))
+    return headers
+
+
+def go_duration(duration_ms: int) -> str:
+    """The duration as Go writes it: ``120ms``, ``1.5s``, ``6m0s``, ``1h0m0s``."""
+    if duration_ms < _MS_PER_S:
+        return f"{duration_ms}ms" if duration_ms > 0 else "0s"
+    minutes, rest_ms = divmod(duration_ms, 60_000)
+    whole_s, thousandths = divmod(rest_ms, _MS_PER_S)
+    fraction = f".{thousandths:03d}".rstrip("0") if thousandths else ""
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes}m{whole_s}{fraction}s"
+    return f"{minutes}m{whole_s}{fraction}s" if minutes else f"{whole_s}{fraction}s"

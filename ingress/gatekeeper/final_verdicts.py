@@ -65,40 +65,40 @@ class _Verdict:
 class FinalVerdicts:
     """The verdicts in force; the one not asked for longest makes room."""
 
-    _verdicts: OrderedDict[Who, _Verdict] = field(default_factory=OrderedDict)
+    known: OrderedDict[Who, _Verdict] = field(default_factory=OrderedDict)
 
     def is_refused(self, who: Who, asked: Asked, now_s: float) -> bool:
         """Whether ``refusal_of`` would refuse."""
-        verdict = self._verdicts.get(who)
+        verdict = self.known.get(who)
         return verdict is not None and verdict.covers(asked) and verdict.holds(asked, now_s)
 
     def refusal_of(self, who: Who, asked: Asked, now_s: float) -> Refusal | None:
         """The refusal that the request would meet; ``None`` when it shall ask for itself."""
-        verdict = self._verdicts.get(who)
+        verdict = self.known.get(who)
         if verdict is None or not verdict.covers(asked):
             return None
         if verdict.holds(asked, now_s):
             return verdict.refusal
         # This one asks again; those that come while it does are answered as before.
         verdict.asked_at_s = now_s
-        self._verdicts.move_to_end(who)
+        self.known.move_to_end(who)
         return None
 
     def note(self, who: Who, asked: Asked, refusal: Refusal | None, now_s: float) -> None:
         """What the ledger said to a request; ``None`` when it was not refused."""
-        known = self._verdicts.get(who)
+        known = self.known.get(who)
         is_known = known is not None and known.covers(asked)
         if refusal is None and is_known:
-            del self._verdicts[who]
+            del self.known[who]
         if refusal is None or not is_final(refusal):
             return
         if known is not None and is_known:
             # What is spent for less is spent for this; the other way round it would be a guess.
             asked = known.asked
-        self._verdicts[who] = _Verdict(refusal, asked, now_s)
-        self._verdicts.move_to_end(who)
-        if len(self._verdicts) > _ENTRIES_MAX:
-            self._verdicts.popitem(last=False)
+        self.known[who] = _Verdict(refusal, asked, now_s)
+        self.known.move_to_end(who)
+        if len(self.known) > _ENTRIES_MAX:
+            self.known.popitem(last=False)
 
 
 def is_final(refusal: Refusal | None) -> bool:

@@ -22,25 +22,25 @@ _ENTRIES_MAX: Final = 10_000
 class Scouts:
     """Until when the others wait, by key and model; for five seconds after that nobody does."""
 
-    _free_at_s: OrderedDict[Who, float] = field(default_factory=OrderedDict)
+    free_at_s: OrderedDict[Who, float] = field(default_factory=OrderedDict)
 
     def may_go(self, who: Who, now_s: float) -> bool:
         """Whether a large request goes now; the first one does, as the scout."""
-        free_at_s = self._free_at_s.get(who)
+        free_at_s = self.free_at_s.get(who)
         if free_at_s is not None and now_s < free_at_s + WELL_FOR_S:
             return now_s >= free_at_s
-        self._free_at_s[who] = now_s + SCOUTS_FOR_S
-        self._free_at_s.move_to_end(who)
-        if len(self._free_at_s) > _ENTRIES_MAX:
-            self._free_at_s.popitem(last=False)
+        self.free_at_s[who] = now_s + SCOUTS_FOR_S
+        self.free_at_s.move_to_end(who)
+        if len(self.free_at_s) > _ENTRIES_MAX:
+            self.free_at_s.popitem(last=False)
         return True
 
     def note(self, who: Who, now_s: float, *, is_spent: bool) -> None:
         """How a request was answered; after a final verdict the next one is a scout again."""
-        free_at_s = self._free_at_s.get(who)
+        free_at_s = self.free_at_s.get(who)
         if free_at_s is None:
             return
         if is_spent:
-            del self._free_at_s[who]
+            del self.free_at_s[who]
         else:
-            self._free_at_s[who] = min(free_at_s, now_s)
+            self.free_at_s[who] = min(free_at_s, now_s)

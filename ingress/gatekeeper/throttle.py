@@ -66,16 +66,16 @@ class _Window:
 class Throttle:
     """Windows of those that met OVERLOADED lately."""
 
-    _windows: OrderedDict[Whose, _Window] = field(default_factory=OrderedDict)
+    windows: OrderedDict[Whose, _Window] = field(default_factory=OrderedDict)
 
     def refusal_of(self, whose: Whose, now_s: float, draw: float) -> Refusal | None:
         """A refusal for the share of requests that is too much; ``draw`` is uniform in [0, 1)."""
-        window = self._windows.get(whose)
+        window = self.windows.get(whose)
         if window is None:
             return None
         window.forget(now_s)
         if not window.answered:
-            del self._windows[whose]
+            del self.windows[whose]
             return None
         if draw >= window.refused_share():
             return None
@@ -86,15 +86,15 @@ class Throttle:
     def note(self, whose: Whose, refusal: Refusal | None, now_s: float) -> None:
         """How a request was answered; ``None`` when it was no refusal."""
         is_overloaded = refusal is not None and refusal.code is ErrorCode.OVERLOADED
-        window = self._windows.get(whose)
+        window = self.windows.get(whose)
         if window is None:
             if not is_overloaded:
                 return
-            window = self._windows[whose] = _Window(_RETRY_DEFAULT_MS)
-            if len(self._windows) > _ENTRIES_MAX:
-                self._windows.popitem(last=False)
+            window = self.windows[whose] = _Window(_RETRY_DEFAULT_MS)
+            if len(self.windows) > _ENTRIES_MAX:
+                self.windows.popitem(last=False)
         if refusal is not None and is_overloaded:
             hint_ms = refusal.retry_after_ms or _RETRY_DEFAULT_MS
             window.retry_after_ms = min(max(hint_ms, _RETRY_MIN_MS), _RETRY_MAX_MS)
-            self._windows.move_to_end(whose)
+            self.windows.move_to_end(whose)
         window.add(now_s, is_served=not is_overloaded)

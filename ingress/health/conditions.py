@@ -1,4 +1,4 @@
-"""Conditions under which ingress takes no new requests, because what stands behind it is nearly full. Pure.
+"""Decides when what stands behind ingress is too full for new requests: the ledger, a broker's disk. Pure.
 
 What is not known is not full: a store that does not answer refuses by itself.
 """
@@ -6,37 +6,13 @@ What is not known is not full: a store that does not answer refuses by itself.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from ingress.health.fleet import LastSeen, Moment
 
 LEDGER_FULL: Final = 0.8
-CONFIG_BEHIND_S: Final = 5.0
-UNPRODUCED_S: Final = 2.0
 _DISK_KNOWN_FOR_S: Final = 30.0
 _DISK_FIELDS: Final = 3
-
-
-@dataclass(slots=True)
-class Conditions:
-    """What was found last; running requests finish whatever it says."""
-
-    ledger: str | None = None
-    """How full the ledger is, when it is too full."""
-    disk: str | None = None
-    """Which broker's disk is low, and how much is left of it."""
-
-    def closing(self, config_behind_s: float) -> dict[str, str]:
-        """What keeps every new request out now, by name."""
-        found = {}
-        if self.ledger is not None:
-            found["ledger_memory"] = self.ledger
-        if self.disk is not None:
-            found["broker_disk"] = self.disk
-        if config_behind_s >= CONFIG_BEHIND_S:
-            found["config"] = f"{config_behind_s:.0f} s behind the end of the log"
-        return found
 
 
 def ledger_fullness(info: str) -> str | None:

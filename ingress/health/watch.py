@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from ingress.health.conditions import Conditions, ledger_fullness, low_disk
+from ingress.gatekeeper.gatekeeper import Conditions
+from ingress.health.conditions import ledger_fullness, low_disk
 from ingress.health.fleet import (
     Fleet,
     LastSeen,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from http import HTTPStatus
-from typing import Final
+from typing import Final, Protocol
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ingress.http.paths import route_of, surface_of
+from ingress.http.paths import PLACES, Place, place_of
 from ingress.http.refusals import Refusal
 from ingress.http.responses import refuse
 from schemas.errors import ErrorCode
@@ -25,21 +25,22 @@ _CLIENT_GONE: Final = 499
 """In metrics only: the client left before it was answered."""
 
 
+class Doors(Protocol):
+    """Whether this process takes requests."""
+
+    is_leaving: bool
+    """It was told to end: answers tell their clients to connect elsewhere."""
+
+    def opening(self) -> Awaitable[None] | None:
+        """What to wait for in a process that has just begun."""
+
+
 class RequestMiddleware:
     """Outermost middleware of the public application."""
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        *,
-        metrics: Metrics,
-        clock: Clock,
-        opening: Callable[[], Awaitable[None] | None],
-        is_leaving: Callable[[], bool],
-    ) -> None:
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, clock: Clock, doors: Doors) -> None:
         self._app = app
-        self._opening = opening
-        self._is_leaving = is_leaving
+        self._doors = doors
         self._metrics = metrics
         self._clock = clock
 
@@ -49,6 +50,7 @@ class RequestMiddleware:
             await self._app(scope, receive, send)
             return
         started_s = self._clock.monotonic_s()
+        place = PLACES.get(scope["path"]) or place_of(scope["path"])
         state = scope.setdefault("state", {})
         # Routes replace it where the answer is that of an earlier request.
         state["request_id"] = uuid7(self._clock.now_ms(), random_bytes(UUID7_RANDOM_BYTES))
@@ -62,34 +64,32 @@ class RequestMiddleware:
                     *message.get("headers", ()),
                     (b"x-request-id", state["request_id"].encode()),
                 ]
-                if self._is_leaving():
+                if self._doors.is_leaving:
                     message["headers"].append((b"connection", b"close"))
             await send(message)
 
         try:
-            is_status = route_of(scope["path"]) in _ALWAYS_ANSWERED
-            if not is_status and (opening := self._opening()) is not None:
+            is_status = place.route in _ALWAYS_ANSWERED
+            if not is_status and (opening := self._doors.opening()) is not None:
                 await opening
             await self._app(scope, receive, send_with_id)
         except asyncio.CancelledError:
-            if status != _CLIENT_GONE or not self._is_leaving():
+            if status != _CLIENT_GONE or not self._doors.is_leaving:
                 raise
             # The process gave it up before its answer began; the task ends with that answer.
             refusal = Refusal(ErrorCode.SERVICE_UNAVAILABLE, "This ingress is being stopped.")
-            surface = surface_of(scope["path"])
-            await refuse(send_with_id, refusal, surface, state["request_id"], [])
+            await refuse(send_with_id, refusal, place.surface, state["request_id"], [])
         except Exception:  # A bug must cost one request its answer, not the process its life.
             _LOG.exception("request %s failed", state["request_id"])
             if status != _CLIENT_GONE:
                 raise  # The answer has begun; the server can only break the connection off.
             refusal = Refusal(ErrorCode.INTERNAL_ERROR, "Something went wrong here.")
-            surface = surface_of(scope["path"])
-            await refuse(send_with_id, refusal, surface, state["request_id"], [])
+            await refuse(send_with_id, refusal, place.surface, state["request_id"], [])
         finally:
-            self._measure(scope["path"], status, started_s, state["request_id"])
+            self._measure(place, status, started_s, state["request_id"])
 
-    def _measure(self, path: str, status: int, started_s: float, request_id: str) -> None:
-        route = route_of(path)
+    def _measure(self, place: Place, status: int, started_s: float, request_id: str) -> None:
+        route = place.route
         elapsed_s = self._clock.monotonic_s() - started_s
         self._metrics.count("tallygate_requests_total", route, str(status))
         self._metrics.observe("tallygate_request_duration_seconds", elapsed_s, route)

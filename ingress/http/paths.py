@@ -20,45 +20,46 @@ _SEGMENTS: Final = 3
 """Of a path that others stand below, such as that of a job: the empty one, the version, the name."""
 
 
-class _Place(NamedTuple):
+class Place(NamedTuple):
     """What is known of a path."""
 
     route: str
     surface: Surface
 
 
-_STATUS: Final = _Place("status", "native")
-_ELSEWHERE: Final = _Place("other", "openai")
-_PLACES: Final = {
-    **{row.path: _Place(row.name, row.surface) for row in OPERATIONS.values()},
-    MODELS: _Place("models", "openai"),
+_STATUS: Final = Place("status", "native")
+_ELSEWHERE: Final = Place("other", "openai")
+PLACES: Final = {
+    **{row.path: Place(row.name, row.surface) for row in OPERATIONS.values()},
+    MODELS: Place("models", "openai"),
     HEALTHZ: _STATUS,
     READYZ: _STATUS,
     STARTUPZ: _STATUS,
-    METRICS: _Place("metrics", "openai"),
+    METRICS: Place("metrics", "openai"),
 }
 _PARENTS: Final = {
-    **{path: place for path, place in _PLACES.items() if path.count("/") == _SEGMENTS - 1},
-    "/v1/status": _Place("other", "native"),
+    **{path: place for path, place in PLACES.items() if path.count("/") == _SEGMENTS - 1},
+    "/v1/status": Place("other", "native"),
 }
 
 
-def route_of(path: str) -> str:
-    """The route's name, from a bounded set."""
-    return _place(path).route
-
-
-def surface_of(path: str) -> Surface:
-    """How errors are written under a path, with a query or without."""
-    return _place(path.partition("?")[0]).surface
-
-
-def _place(path: str) -> _Place:
-    known = _PLACES.get(path)
+def place_of(path: str) -> Place:
+    """What is known of any path."""
+    known = PLACES.get(path)
     if known is None:
         parent = "/".join(path.split("/", _SEGMENTS)[:_SEGMENTS])
         known = _PARENTS.get(parent, _ELSEWHERE)
     return known
+
+
+def route_of(path: str) -> str:
+    """The route's name, from a bounded set."""
+    return place_of(path).route
+
+
+def surface_of(path: str) -> Surface:
+    """How errors are written under a path, with a query or without."""
+    return place_of(path.partition("?")[0]).surface
 
 
 def job_path(job_id: str) -> str:

@@ -42,6 +42,8 @@ class Refusal:
     status_override: int | None = None
     denial: Denial | None = None
     retry_after_ms: int | None = None
+    request_id: str | None = None
+    """What is refused, where it stands for another request than the one that came."""
 
     @property
     def status(self) -> int:

@@ -12,8 +12,15 @@ from typing import Final, TypeAlias
 
 from starlette.types import Send
 
-from ingress.apis.answer_format import PING, AnswerFormat, error_event
-from ingress.http.answer_headers import rate_headers, rate_states, refusal_of, terminal_headers
+from ingress.apis.answer_format import (
+    PING,
+    AnswerFormat,
+    error_event,
+    rate_headers,
+    rate_states,
+    refusal_of,
+    terminal_headers,
+)
 from ingress.http.refusals import Headers
 from ingress.http.responses import refuse
 from ingress.replies.mailbox import Content, Mailbox

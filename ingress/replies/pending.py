@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
-from starlette.types import Receive
 
 from ingress.replies.frame_order import Position
 from ingress.replies.mailbox import SILENT_AFTER_S, Awaited, Mailbox, Times
@@ -42,11 +41,14 @@ _ABANDON_AFTER_S: Final = 30.0
 _READS_AT_ONCE: Final = 256
 _FRAMES_PER_READ: Final = 256
 
+ClientGone: TypeAlias = Callable[[], Awaitable[object]]
+"""Returns once the client is gone."""
+
 
 @dataclass(slots=True)
 class _Wait:
     mailbox: Mailbox
-    receive: Receive
+    gone: ClientGone
     task: asyncio.Task[None] | None
     poll_every_s: float
     poll_at_s: float
@@ -75,27 +77,27 @@ class PendingRequests:
     def open(
         self,
         awaited: Awaited,
-        receive: Receive,
+        gone: ClientGone,
         times: Times,
         produced: asyncio.Future[RecordRef],
     ) -> Mailbox:
         """The mailbox of a request whose body was read; the calling task must ``close`` it."""
-        mailbox = self._wait(awaited, receive, times, _STALLED_AFTER_S)
+        mailbox = self._wait(awaited, gone, times, _STALLED_AFTER_S)
         produced.add_done_callback(lambda future: _note_produced(mailbox, future))
         return mailbox
 
-    def join(self, awaited: Awaited, receive: Receive, times: Times) -> Mailbox:
+    def join(self, awaited: Awaited, gone: ClientGone, times: Times) -> Mailbox:
         """A mailbox for all frames, from the first on, of a request that was taken in before."""
-        mailbox = self._wait(awaited, receive, times, _JOINED_POLL_S)
+        mailbox = self._wait(awaited, gone, times, _JOINED_POLL_S)
         mailbox.is_produced = True
         mailbox.ask_for_stream()
         return mailbox
 
-    def _wait(self, awaited: Awaited, receive: Receive, times: Times, poll_s: float) -> Mailbox:
+    def _wait(self, awaited: Awaited, gone: ClientGone, times: Times, poll_s: float) -> Mailbox:
         mailbox = Mailbox(awaited, times, self._ask_for_stream)
         poll_at_s = times.opened_s + poll_s
         task = asyncio.current_task()
-        wait = _Wait(mailbox, receive, task, poll_s, poll_at_s, mailbox.position)
+        wait = _Wait(mailbox, gone, task, poll_s, poll_at_s, mailbox.position)
         self._waits.setdefault(awaited.request_id, []).append(wait)
         if self._is_abandoned:
             _abandon(mailbox)
@@ -229,8 +231,7 @@ def _note_produced(mailbox: Mailbox, produced: asyncio.Future[RecordRef]) -> Non
 
 
 async def _watch_client(wait: _Wait) -> None:
-    while (await wait.receive())["type"] != "http.disconnect":
-        pass
+    await wait.gone()
     wait.mailbox.leave()
 
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from ingress.http.refusals import Refusal, too_many
-from ingress.requests.accepted import PRODUCE_WITHIN_MS
 from ingress.requests.idempotency import IdempotencyKey
 from ingress.requests.lookup import Ended, NeverRan, Open, RequestLookup
 from ingress.requests.outcomes import cost_nothing
+from ingress.requests.validation import PRODUCE_WITHIN_MS
 from schemas.errors import ErrorCode
 from schemas.frames import Terminal
 from schemas.ledger import answers, documents
@@ -81,7 +81,7 @@ class Claims:
     keys_max: int
     """Keys of one organization that are remembered, for a day."""
 
-    async def claim(self, wish: ClaimRequest) -> ClaimResult:
+    async def claim(self, wanted: ClaimRequest) -> ClaimResult:
         """What the request stands for; a refusal when that cannot be told, or the body differs.
 
         A holder that nobody has seen yet is looked at again, because joining one that never reached
@@ -91,26 +91,26 @@ class Claims:
         began_s = time.monotonic()
         until_s, log_at_s, pause_s = began_s + _SEEN_WITHIN_S, began_s + _LOG_FIRST_S, _LOOK_FIRST_S
         while True:
-            standing = await self._claim_now(wish)
-            if not (isinstance(standing, Existing) and standing.is_unseen and wish.may_wait):
-                return standing
+            result = await self._claim_now(wanted)
+            if not (isinstance(result, Existing) and result.is_unseen and wanted.may_wait):
+                return result
             now_s = time.monotonic()
             if now_s >= until_s:
-                return standing
+                return result
             if now_s >= log_at_s:
                 log_at_s = now_s + _LOG_EVERY_S
-                if await self.lookup.is_decided_from_log(wish.org, standing.request_id):
-                    return await self._claim_now(wish, joins=True)
+                if await self.lookup.is_decided_from_log(wanted.org, result.request_id):
+                    return await self._claim_now(wanted, joins=True)
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _LOOK_MAX_S)
 
-    async def _claim_now(self, wish: ClaimRequest, *, joins: bool = False) -> ClaimResult:
+    async def _claim_now(self, wanted: ClaimRequest, *, joins: bool = False) -> ClaimResult:
         deadline_s = time.monotonic() + _CLAIM_WITHIN_S
         try:
             for _ in range(_TRIES_MAX):
-                standing = await self._claim_once(wish, deadline_s, joins=joins)
-                if standing is not None:
-                    return standing
+                result = await self._claim_once(wanted, deadline_s, joins=joins)
+                if result is not None:
+                    return result
         except LedgerUnavailable:
             return _away()
         return Refusal(ErrorCode.IDEMPOTENCY_IN_FLIGHT, "Others are using this idempotency key.")
@@ -123,58 +123,58 @@ class Claims:
             await self.release(org, key, holder)
 
     async def _claim_once(
-        self, wish: ClaimRequest, deadline_s: float, *, joins: bool
+        self, wanted: ClaimRequest, deadline_s: float, *, joins: bool
     ) -> ClaimResult | None:
         """``None`` when the key was found to be held by nothing, and was freed."""
-        match await self._ask(wish, deadline_s, joins=joins):
+        match await self._ask(wanted, deadline_s, joins=joins):
             case answers.Mismatch():
                 return _reused()
             case answers.Limited() as limited:
                 return too_many(limited, "idempotency keys were used within a day")
-            case answers.Claimed(req=holder, deadline_ms=until_ms) if holder == wish.request_id:
+            case answers.Claimed(req=holder, deadline_ms=until_ms) if holder == wanted.request_id:
                 return Acquired(holder, until_ms)
             case answers.Claimed(req=holder, deadline_ms=until_ms):
-                return await self._taken_over(wish, holder, until_ms)
-            case answers.Held(req=holder, deadline_ms=until_ms) if holder == wish.request_id:
+                return await self._take_over(wanted, holder, until_ms)
+            case answers.Held(req=holder, deadline_ms=until_ms) if holder == wanted.request_id:
                 # The claim went through before, only its answer was lost.
                 return Acquired(holder, until_ms)
             case answers.Held(req=holder, state=state, deadline_ms=until_ms):
-                return await self._standing_of(wish, holder, until_ms, is_unseen=not state)
+                return await self._existing(wanted, holder, until_ms, is_unseen=not state)
 
-    async def _taken_over(self, wish: ClaimRequest, holder: str, deadline_ms: int) -> ClaimResult:
+    async def _take_over(self, wanted: ClaimRequest, holder: str, deadline_ms: int) -> ClaimResult:
         """Of a holder that should have been decided by now: produced again only if the log has none."""
         end = await self.lookup.end_on_bus(holder)
         if end is not None:
             return Existing(holder, deadline_ms, Ended(end, is_on_bus=True))
-        if await self.lookup.is_decided_from_log(wish.org, holder):
+        if await self.lookup.is_decided_from_log(wanted.org, holder):
             return Existing(holder, deadline_ms, None)
         return Acquired(holder, deadline_ms)
 
-    async def _standing_of(
-        self, wish: ClaimRequest, holder: str, deadline_ms: int, *, is_unseen: bool
+    async def _existing(
+        self, wanted: ClaimRequest, holder: str, deadline_ms: int, *, is_unseen: bool
     ) -> ClaimResult | None:
-        match await self.lookup.find(wish.org, holder, deadline_ms):
+        match await self.lookup.find(wanted.org, holder, deadline_ms):
             case Ended() as ended:
                 return Existing(holder, deadline_ms, ended)
             case Open() if not (is_unseen and self.lookup.clock.now_ms() >= deadline_ms):
                 return Existing(holder, deadline_ms, None, is_unseen)
             case Open() | NeverRan():
                 # Past its deadline nothing is admitted: who was not decided by then never runs.
-                await self.release(wish.org, wish.key, holder)
+                await self.release(wanted.org, wanted.key, holder)
                 return None
             case _:
                 return _away()
 
     async def _ask(
-        self, wish: ClaimRequest, deadline_s: float, *, joins: bool
+        self, wanted: ClaimRequest, deadline_s: float, *, joins: bool
     ) -> answers.ClaimAnswer:
         document = documents.Claim(
-            org=wish.org,
-            req=wish.request_id,
-            key_hash=wish.key.key_hash,
-            fingerprint=wish.key.fingerprint,
+            org=wanted.org,
+            req=wanted.request_id,
+            key_hash=wanted.key.key_hash,
+            fingerprint=wanted.key.fingerprint,
             produce_by_ms=self.lookup.clock.now_ms() + PRODUCE_WITHIN_MS,
-            deadline_ms=wish.deadline_ms,
+            deadline_ms=wanted.deadline_ms,
             limit=self.keys_max,
             joins=joins,
         )

@@ -6,8 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ingress.apis.answer_format import usage_object
-from ingress.http.answer_headers import cost_usd, refusal_of
+from ingress.apis.answer_format import cost_usd, refusal_of, usage_object
 from ingress.http.refusals import Refusal, denial_fields
 from ingress.requests.lookup import Ended, NeverRan, Open
 from ingress.requests.outcomes import end_by_state, end_in_summary, error_end, status_of
@@ -18,6 +17,8 @@ from schemas.job_ends import read_end
 from schemas.ledger import answers
 
 QUEUED: Final = Open("queued")
+RETRY_AFTER: Final = b"2"
+"""Seconds after which to ask again for a job that is open."""
 
 
 class JobFacts(msgspec.Struct, frozen=True, array_like=True):
@@ -35,7 +36,7 @@ def read_facts(info: str) -> JobFacts | None:
         return None
 
 
-def job_document(job_id: str, facts: JobFacts, memory: Open | Ended | NeverRan) -> dict[str, Any]:
+def job_document(job_id: str, facts: JobFacts, found: Open | Ended | NeverRan) -> dict[str, Any]:
     """The job with everything known of it; times in Unix seconds."""
     job: dict[str, Any] = {
         "id": job_id,
@@ -45,7 +46,7 @@ def job_document(job_id: str, facts: JobFacts, memory: Open | Ended | NeverRan) 
         "expires_at": facts.deadline_ms // 1000,
         "model": facts.model,
     }
-    match memory:
+    match found:
         case Open(status=status):
             return job | {"status": status}
         case Ended(terminal=terminal):

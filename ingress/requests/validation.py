@@ -1,48 +1,55 @@
-"""Takes requests in: who calls, what is asked for, within which time, under which key.
+"""Validates requests: what is asked for, within which time, under which key. Pure.
 
-Everything is checked before anything is sent anywhere; a refusal leaves no trace in log or ledger.
+Headers and bytes in, a value out: whatever surface they came by, and before anything is sent anywhere. A
+refusal leaves no trace in log or ledger.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
-from starlette.types import Receive
-
-from ingress.apis.bindings import parse_body
-from ingress.apis.parsed_request import ParsedRequest
+from ingress.apis.parsed_request import ParsedRequest, RequestParser, invalid
 from ingress.auth.api_key import Caller
-from ingress.gatekeeper.body_budget import BodyHold
 from ingress.gatekeeper.final_verdicts import Asked
-from ingress.http.prefer import Preference, preference_of
 from ingress.http.refusals import Refusal
-from ingress.http.request_headers import (
-    announced_bytes,
+from ingress.http.request import (
+    Preference,
     deadline_ms_of,
+    header_key,
+    preference_of,
+    read_object,
     refuse_media,
     traceparent_of,
 )
-from ingress.http.responses import read_body
-from ingress.http.strict_json import read_object
-from ingress.requests.accepted import Reception, accept
-from ingress.requests.idempotency import IdempotencyKey, header_key, idempotency_key
-from ingress.requests.intake import Entered, Intake
-from ingress.requests.publisher import PAYLOAD_BYTES_MAX
+from ingress.requests.idempotency import IdempotencyKey, idempotency_key
+from schemas.config_state import Snapshot
 from schemas.errors import ErrorCode
 from schemas.events import RequestAccepted
 from schemas.operations import Operation
-from schemas.outgoing import Headers, accepted_headers
 
-_SCOUT_LOOK_S: Final = 0.02
+PRODUCE_WITHIN_MS: Final = 10_000
+"""Without an acknowledgement by then the client is told 503; a record appended later never runs."""
+PAYLOAD_BYTES_MAX: Final = 4 * 1024 * 1024 + 64 * 1024
+"""Writing numbers out can lengthen a body; this keeps every record below the topic's limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What a client says beside the body: how long it has, its key, what it prefers, its trace."""
+
+    timeout_ms: int
+    key: str | None
+    preference: Preference
+    traceparent: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
 class ValidatedRequest:
-    """A request that passed all checks of ingress."""
+    """A request that passed all checks of ingress; nothing was sent anywhere yet."""
 
+    operation: Operation
     caller: Caller
     parsed: ParsedRequest
     received_at_ms: int
@@ -50,118 +57,105 @@ class ValidatedRequest:
     traceparent: bytes | None
     key: IdempotencyKey | None
     preference: Preference
-    room: BodyHold
-
-    def without_payload(self) -> ValidatedRequest:
-        """The same, once its body is in the log: whoever waits for an answer holds none."""
-        call = replace(self.parsed.call, payload=b"")
-        return replace(self, parsed=replace(self.parsed, call=call))
 
     @property
     def is_background(self) -> bool:
         """Whether it runs as a job, whose client does not wait for its answer."""
+        if self.operation.keeps_result:
+            return True
         return self.preference.respond_async and not self.parsed.call.stream
 
+    @property
+    def may_join(self) -> bool:
+        """Whether its client waits when the holder of its key is still running."""
+        return self.is_background or self.preference.respond_async or self.preference.wait_s != 0
 
-async def validate(
-    intake: Intake, operation: Operation, entered: Entered, receive: Receive
-) -> ValidatedRequest | Refusal | None:
-    """Check a request; ``None`` when its client left meanwhile."""
-    headers, caller = entered.headers, entered.caller
+
+def read_circumstances(
+    headers: Mapping[bytes, bytes], default_s: float, max_s: float
+) -> Circumstances | Refusal:
+    """What the headers say; ``default_s`` and ``max_s`` bound the deadline."""
     refusal = refuse_media(headers)
     if refusal is not None:
         return refusal
-    settings = intake.settings
-    timeout_ms = deadline_ms_of(headers, *settings.deadlines_s)
+    timeout_ms = deadline_ms_of(headers, default_s, max_s)
     if isinstance(timeout_ms, Refusal):
         return timeout_ms
     key = header_key(headers)
     if isinstance(key, Refusal):
         return key
-    room = await intake.bodies.take(caller.org, _most_bytes(headers, settings.max_body_bytes))
-    if isinstance(room, Refusal):
-        return room
-    entered.room = room
-    body = await read_body(receive, headers, settings.max_body_bytes)
-    if body is None or isinstance(body, Refusal):
-        return body
-    room.shrink(len(body))
-    if announced_bytes(headers) is None:
-        intake.gate.count_body(caller, len(body))
+    return Circumstances(timeout_ms, key, preference_of(headers), traceparent_of(headers))
+
+
+def validate(
+    operation: Operation,
+    parse: RequestParser,
+    caller: Caller,
+    said: Circumstances,
+    body: bytes,
+    snapshot: Snapshot,
+    now_ms: int,
+) -> ValidatedRequest | Refusal:
+    """Check a body that was read at ``now_ms``, when its time begins: it may take longer to arrive than
+    the log may take to acknowledge it."""
     fields = read_object(body)
     if isinstance(fields, Refusal):
         return fields
-    parsed = parse_body(operation, fields, intake.config.snapshot, caller)
+    if fields.get("stream") and not operation.streams:
+        return invalid("stream", f"is not possible on {operation.path}")
+    parsed = parse(fields, snapshot, caller)
     if isinstance(parsed, Refusal):
         return parsed
     if len(parsed.call.payload) > PAYLOAD_BYTES_MAX:
         return Refusal(ErrorCode.BODY_TOO_LARGE, "The body is too large when written out.")
-    # Time runs from here, because a body may take longer to arrive than the log may take to ack.
-    now_ms = intake.clock.now_ms()
-    name = key or parsed.client_key
+    key = said.key or parsed.client_key
     return ValidatedRequest(
+        operation=operation,
         caller=caller,
         parsed=parsed,
         received_at_ms=now_ms,
-        deadline_ms=now_ms + (parsed.ttl_ms or timeout_ms),
-        traceparent=traceparent_of(headers),
-        key=None if name is None else idempotency_key(name, caller.org, operation.name, fields),
-        preference=preference_of(headers),
-        room=room,
+        deadline_ms=now_ms + (parsed.ttl_ms or said.timeout_ms),
+        traceparent=said.traceparent,
+        key=None if key is None else idempotency_key(key, caller.org, operation.name, fields),
+        preference=said.preference,
     )
 
 
-def _most_bytes(headers: Mapping[bytes, bytes], max_bytes: int) -> int:
-    """How large the body may get: as announced, or as any may when it comes in chunks. One that is
-    announced as too large is refused anyway."""
-    announced = announced_bytes(headers)
-    if announced is None:
-        return max_bytes if b"transfer-encoding" in headers else 0
-    return announced if announced <= max_bytes else 0
-
-
-@dataclass(frozen=True, slots=True)
-class Way:
-    """How an answer travels: to which channel, and whether it is kept to be fetched."""
-
-    reply_to: str | None
-    keep_result: bool
-
-
-def event_of(
-    intake: Intake, route: str, request_id: str, taken: ValidatedRequest, way: Way
-) -> tuple[RequestAccepted, Headers]:
-    """The event with which responsibility for the request is taken, and its record's headers."""
-    reception = Reception(
+def accepted_event(
+    request: ValidatedRequest, request_id: str, config_offset: int, reply_to: str | None
+) -> RequestAccepted:
+    """The event with which responsibility for the request is taken; its answer goes to ``reply_to``."""
+    caller, call = request.caller, request.parsed.call
+    return RequestAccepted(
         request_id=request_id,
-        route=route,
-        accepted_at_ms=taken.received_at_ms,
-        deadline_ms=taken.deadline_ms,
-        config_offset=intake.config.snapshot.offset,
-        reply_to=way.reply_to,
-        idempotency_hash=taken.key.key_hash if taken.key is not None else None,
-        keep_result=way.keep_result,
+        org=caller.org,
+        project=caller.project,
+        key_id=caller.key_id,
+        user=caller.user,
+        route=request.operation.name,
+        model=request.parsed.model,
+        stream=call.stream,
+        include_usage=call.include_usage,
+        payload=call.payload,
+        input_tokens_bound=call.input_tokens_bound,
+        output_tokens_bound=call.output_tokens_bound,
+        accepted_at_ms=request.received_at_ms,
+        deadline_ms=request.deadline_ms,
+        produce_by_ms=request.received_at_ms + PRODUCE_WITHIN_MS,
+        config_offset=config_offset,
+        reply_to=reply_to,
+        idempotency_hash=None if request.key is None else request.key.key_hash,
+        keep_result=request.key is not None or request.is_background,
+        background=request.is_background,
     )
-    accepted = accept(taken.parsed, taken.caller, reception)
-    return accepted, accepted_headers(accepted, taken.traceparent)
 
 
-def asked_of(intake: Intake, taken: ValidatedRequest) -> Asked:
+def asked_of(request: ValidatedRequest, config_offset: int) -> Asked:
     """What the request asks of the ledger, as the configuration stands."""
-    call, offset = taken.parsed.call, intake.config.snapshot.offset
-    bounds = call.input_tokens_bound, call.output_tokens_bound
-    return Asked(*bounds, config_offset=offset, received_at_ms=taken.received_at_ms)
-
-
-async def refuse_before_log(
-    intake: Intake, taken: ValidatedRequest, request_id: str, *, is_background: bool
-) -> Refusal | None:
-    """What stands against a request that is to be produced; its key is free again then."""
-    caller, model, asked = taken.caller, taken.parsed.model, asked_of(intake, taken)
-    while intake.gate.must_wait(caller, intake.config.snapshot, model, asked):
-        await asyncio.sleep(_SCOUT_LOOK_S)
-        asked = asked_of(intake, taken)
-    refusal = intake.gate.refuse(caller, model, asked, request_id, is_background=is_background)
-    if refusal is not None and taken.key is not None:
-        await intake.claims.release(taken.caller.org, taken.key, request_id)
-    return refusal
+    call = request.parsed.call
+    return Asked(
+        call.input_tokens_bound,
+        call.output_tokens_bound,
+        config_offset=config_offset,
+        received_at_ms=request.received_at_ms,
+    )

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import ast
+import json
 from collections.abc import Iterator
 from typing import Any, get_args
 
 import pytest
 
 from dispatcher.operations import bindings as dispatching
-from ingress.apis.bindings import BINDINGS, parse_body
+from ingress.apis.bindings import BINDINGS
 from ingress.apis.parsed_request import ParsedRequest
 from ingress.auth.api_key import Caller
 from ingress.http.refusals import Refusal
+from ingress.http.request import Preference
+from ingress.requests.validation import Circumstances, validate
 from schemas.operations import OPERATIONS, UpstreamProtocol
 from tests.support.calls_in_code import parsed_files
 from tests.support.configuration import snapshot
@@ -29,6 +32,14 @@ BODIES: dict[str, dict[str, Any]] = {
     "jobs": {"model": "echo", "messages": _MESSAGES},
 }
 """The least that each operation takes."""
+
+
+def _parsed(name: str, body: dict[str, Any]) -> ParsedRequest | Refusal:
+    said = Circumstances(timeout_ms=1_000, key=None, preference=Preference(), traceparent=None)
+    encoded = json.dumps(body).encode()
+    parse = BINDINGS[name].parse
+    checked = validate(OPERATIONS[name], parse, CALLER, said, encoded, snapshot(), 0)
+    return checked if isinstance(checked, Refusal) else checked.parsed
 
 
 def test_every_operation_is_bound_on_both_sides() -> None:
@@ -60,7 +71,7 @@ def test_names_and_paths_are_each_their_own() -> None:
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_tokens_are_bound_as_the_row_says(name: str) -> None:
     """What is bound by its input makes no output."""
-    parsed = parse_body(OPERATIONS[name], BODIES[name], snapshot(), CALLER)
+    parsed = _parsed(name, BODIES[name])
 
     assert isinstance(parsed, ParsedRequest)
     assert parsed.call.input_tokens_bound > 0
@@ -72,7 +83,7 @@ def test_tokens_are_bound_as_the_row_says(name: str) -> None:
 def test_an_operation_streams_only_if_its_row_says_so(name: str) -> None:
     """400 that names the field, else a call that streams."""
     row = OPERATIONS[name]
-    parsed = parse_body(row, {**BODIES[name], "stream": True}, snapshot(), CALLER)
+    parsed = _parsed(name, {**BODIES[name], "stream": True})
 
     if row.streams:
         assert isinstance(parsed, ParsedRequest)

@@ -11,18 +11,16 @@ import httpx
 from pydantic import SecretStr
 
 from ingress.endpoints.status import StatusRoutes
-from ingress.gatekeeper.body_budget import BodyBudget
-from ingress.gatekeeper.gate import Gate
-from ingress.health.conditions import Conditions
+from ingress.gatekeeper.gatekeeper import Conditions, Gatekeeper
 from ingress.health.document import Health
 from ingress.health.fleet import ROLES, Fleet
-from ingress.public import create_public_app
 from ingress.replies.pending import PendingRequests
+from ingress.requests.begin import RequestStarter
 from ingress.requests.cancellations import Cancellations
 from ingress.requests.claims import Claims
-from ingress.requests.intake import Intake
+from ingress.requests.job_list import JobList
 from ingress.requests.lookup import RequestLookup
-from ingress.requests.publisher import RequestPublisher
+from ingress.routes import PublicParts, create_public_app
 from ingress.settings import IngressSettings
 from schemas.codec import decode_as
 from schemas.config_state import Snapshot
@@ -255,35 +253,32 @@ class Gateway:
         ledger: LedgerClient = self.ledger  # type: ignore[assignment]
         self.traces = MemoryTraces()
         clock = FixedClock()
-        cancellations = Cancellations(ledger, self.bus)
+        self.cancellations = Cancellations(ledger, self.bus)
         self.records = MemoryRecords()
-        lookup = RequestLookup(ledger, self.bus, self.traces, self.records, clock)
+        self.lookup = RequestLookup(ledger, self.bus, self.traces, self.records, clock)
         made = IngressSettings(**(fields | settings))
         self.shelf = NoBodies()
-        self.gate = Gate.create(made, clock)
         self.conditions = Conditions()
-        self.intake = Intake(
-            settings=made,
-            config=FakeConfig(),  # type: ignore[arg-type]
-            pending=self.pending,
-            publisher=RequestPublisher(
-                self.log,  # type: ignore[arg-type]
-                self.shelf,  # type: ignore[arg-type]
-                ledger,
-                cancellations,
-                clock,
-                made.jobs_max,
-            ),
-            ledger=ledger,
-            lookup=lookup,
-            claims=Claims(ledger, lookup, made.idempotency_keys_max),
-            cancellations=cancellations,
-            clock=clock,
-            gate=self.gate,
-            conditions=self.conditions,
-            bodies=BodyBudget(made.body_bytes_max),
-            is_open=True,
+        self.config = FakeConfig()
+        self.gatekeeper = Gatekeeper.create(
+            made,
+            self.config,  # type: ignore[arg-type]
+            clock,
+            self.conditions,
+            lambda: self.pending.unproduced_s,
         )
+        self.gatekeeper.is_open = True
+        starter = RequestStarter(
+            gatekeeper=self.gatekeeper,
+            claims=Claims(ledger, self.lookup, made.idempotency_keys_max),
+            jobs=JobList(ledger, made.jobs_max),
+            producer=self.log,  # type: ignore[arg-type]
+            bodies=self.shelf,  # type: ignore[arg-type]
+            pending=self.pending,
+            cancellations=self.cancellations,
+            reply_to="ing:ingress-0",
+        )
+        self.public = PublicParts(self.gatekeeper, starter, ledger, self.lookup, made.deadlines_s)
         self.components = {
             "kafka": "ok",
             "bus": "ok",
@@ -299,7 +294,7 @@ class Gateway:
             models=2,
         )
         status = StatusRoutes(self.health, self.metrics, lambda: len(self.pending))
-        self.app = create_public_app(self.intake, status, self.metrics)
+        self.app = create_public_app(self.public, status, self.metrics)
         self.client = httpx.AsyncClient(
             transport=httpx.ASGITransport(self.app),
             base_url="http://gateway",
@@ -308,14 +303,14 @@ class Gateway:
 
     def health(self) -> Health:
         """Of the components and the fleet as the test has set them."""
-        bounds, closing = self.gate.shares.bounds_reached(), self.intake.closing()
+        bounds, closing = self.gatekeeper.shares.bounds_reached(), self.gatekeeper.closing()
         return Health(
             components=self.components,
             bounds=bounds,
             closing=closing,
             fleet=self.fleet,
             now_s=0.0,
-            is_leaving=self.intake.is_leaving,
+            is_leaving=self.gatekeeper.is_leaving,
         )
 
     async def chat(self, **fields: Any) -> httpx.Response:

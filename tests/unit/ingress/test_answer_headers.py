@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from ingress.apis.answer_format import RELAYED
-from ingress.http.answer_headers import (
+from ingress.apis.answer_format import (
+    RELAYED,
     go_duration,
     rate_headers,
     rate_states,

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from ingress.gatekeeper import body_budget
-from ingress.gatekeeper.body_budget import BodyBudget, BodyHold
+from ingress.gatekeeper import bodies
+from ingress.gatekeeper.bodies import BodyBudget, BodyHold
 from ingress.http.refusals import Refusal
 
 _MIB = 1024 * 1024
@@ -13,7 +13,7 @@ _MIB = 1024 * 1024
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(body_budget, "WAIT_S", 0.05)
+    monkeypatch.setattr(bodies, "WAIT_S", 0.05)
 
 
 async def _taken(budget: BodyBudget, org: str, size: int) -> BodyHold:
@@ -112,7 +112,7 @@ async def test_many_that_give_up_at_once_while_room_comes_back_leave_nothing_beh
     budget = BodyBudget(4 * _MIB)
     taken = [await _taken(budget, "x", 4 * _MIB)]
     waiting = [asyncio.create_task(budget.take(org, 4 * _MIB)) for org in "abcdabcdabcd"]
-    await asyncio.sleep(body_budget.WAIT_S)
+    await asyncio.sleep(bodies.WAIT_S)
     taken[0].release()
     answers = await asyncio.gather(*waiting)
     for hold in answers:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ingress.health.conditions import Conditions, ledger_fullness, low_disk
+from ingress.gatekeeper.gatekeeper import Conditions
+from ingress.health.conditions import ledger_fullness, low_disk
 from ingress.health.fleet import LastSeen, Moment
 from tests.support.gateway import Gateway
 
@@ -60,7 +61,7 @@ async def test_nothing_new_is_taken_then_and_it_recovers_by_itself(name: str) ->
         gateway.conditions.ledger = "81%" if is_so and name == "ledger_memory" else None
         gateway.conditions.disk = "1 byte left" if is_so and name == "broker_disk" else None
         behind_s = 5.0 if is_so and name == "config" else 0.0
-        gateway.intake.config.behind_s = behind_s  # type: ignore[misc]
+        gateway.config.behind_s = behind_s
         gateway.pending.unproduced_s = 2.1 if is_so and name == "log" else 0.0
 
     make(is_so=True)

@@ -34,12 +34,12 @@ SHED = Terminal(503, error_code="server_is_overloaded", retry_after_ms=700)
 def _limited(gateway: Gateway, **limits: Any) -> None:
     """Give the organization of the test configuration limits of its own."""
     organizations = {"acme": Organization(limits=Limits(**limits))}
-    config = gateway.intake.config
+    config = gateway.config
     config.snapshot = replace(config.snapshot, organizations=MappingProxyType(organizations))
 
 
 def _with_offset(gateway: Gateway, offset: int) -> Snapshot:
-    return replace(gateway.intake.config.snapshot, offset=offset)
+    return replace(gateway.config.snapshot, offset=offset)
 
 
 async def test_an_organization_at_its_share_is_told_so_and_does_not_reach_the_log() -> None:
@@ -102,7 +102,7 @@ async def test_a_raised_budget_is_seen_at_once() -> None:
     await gateway.chat()
     gateway.log.worker = lambda _: (Terminal(200, body=b"{}"),)
 
-    gateway.intake.config.snapshot = _with_offset(gateway, 8)
+    gateway.config.snapshot = _with_offset(gateway, 8)
 
     assert (await gateway.chat()).status_code == 200
 
@@ -127,7 +127,7 @@ async def test_a_refused_key_is_free_for_the_next_try() -> None:
     await gateway.chat()
     refused = await gateway.chat()
     gateway.log.worker = lambda _: (Terminal(200, body=b"{}"),)
-    gateway.intake.config.snapshot = _with_offset(gateway, 8)
+    gateway.config.snapshot = _with_offset(gateway, 8)
 
     assert refused.status_code == 402
     assert (await gateway.chat()).status_code == 200
@@ -196,7 +196,7 @@ async def test_every_refusal_of_the_gate_is_kept_for_the_auditors() -> None:
     await gateway.chat()
     refused = [await gateway.chat() for _ in range(2)]
 
-    (event,) = gateway.gate.tally.take()
+    (event,) = gateway.gatekeeper.tally.take()
 
     detail = msgspec.json.decode(event.detail)
     assert (event.org, event.actor, detail["code"]) == ("acme", "key_a", "BUDGET_EXCEEDED")

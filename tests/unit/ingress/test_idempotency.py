@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ingress.http.refusals import Refusal
-from ingress.requests.idempotency import header_key, idempotency_key
+from ingress.http.request import header_key
+from ingress.requests.idempotency import idempotency_key
 
 BODY = {"model": "echo", "messages": [{"role": "user", "content": "hi"}]}
 

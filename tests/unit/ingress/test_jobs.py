@@ -219,7 +219,7 @@ async def test_no_job_is_promised_that_the_log_does_not_have() -> None:
     gateway = Gateway()
     gateway.log.is_away = True
     answer = await _submit(gateway)
-    await gateway.intake.cancellations.finish()
+    await gateway.cancellations.finish()
 
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
     scope = ("acme", answer.headers["x-request-id"])

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from ingress.http.refusals import Refusal
-from ingress.http.strict_json import SEPARATORS_MAX, read_object
+from ingress.http.request import SEPARATORS_MAX, read_object
 from schemas.errors import ErrorCode
 
 _BYTES = 4 * 1024 * 1024

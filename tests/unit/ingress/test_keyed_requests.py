@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from ingress.gatekeeper.gatekeeper import Gatekeeper
 from ingress.http.refusals import Refusal
 from ingress.requests.claims import Acquired, ClaimRequest, Claims
 from schemas.codec import encode
@@ -145,7 +146,7 @@ async def test_a_request_that_cannot_be_queued_is_cancelled_and_gives_its_key_ba
     gateway = Gateway()
     gateway.log.is_away = True
     first = await _post(gateway)
-    await gateway.intake.cancellations.finish()
+    await gateway.cancellations.finish()
     gateway.log.is_away = False
     second = await _post(gateway)
 
@@ -218,14 +219,14 @@ async def test_what_is_taken_over_is_produced_although_it_will_be_refused(
     gateway = Gateway()
     gateway.log.worker = lambda _: (Terminal(402, error_code=ErrorCode.BUDGET_EXCEEDED),)
 
-    async def claim(_: Claims, wish: ClaimRequest) -> Acquired:
-        return Acquired("another" if is_takeover else wish.request_id, wish.deadline_ms)
+    async def claim(_: Claims, wanted: ClaimRequest) -> Acquired:
+        return Acquired("another" if is_takeover else wanted.request_id, wanted.deadline_ms)
 
-    async def refuse_all(*_: Any, **__: Any) -> Refusal:
+    def refuse_all(*_: Any, **__: Any) -> Refusal:
         return Refusal(ErrorCode.BUDGET_EXCEEDED, "spent")
 
     monkeypatch.setattr(Claims, "claim", claim)
-    monkeypatch.setattr("ingress.endpoints.completions.refuse_before_log", refuse_all)
+    monkeypatch.setattr(Gatekeeper, "refuse", refuse_all)
     answer = await _post(gateway)
 
     assert answer.status_code == 402

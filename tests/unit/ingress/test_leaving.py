@@ -8,7 +8,7 @@ import json
 from starlette.types import Message, Scope
 
 from ingress.endpoints.status import StatusRoutes
-from ingress.public import create_public_app
+from ingress.routes import create_public_app
 from schemas.ledger.model.attempts import Attempt
 from tests.support.configuration import SECRET
 from tests.support.gateway import Gateway
@@ -43,7 +43,7 @@ async def _leave(gateway: Gateway, *headers: tuple[bytes, bytes], stream: bool =
         raise AssertionError("nobody is there to be answered")
 
     status = StatusRoutes(gateway.health, gateway.metrics, lambda: 0)
-    app = create_public_app(gateway.intake, status, gateway.metrics)
+    app = create_public_app(gateway.public, status, gateway.metrics)
     asking = asyncio.create_task(app(scope, receive, send))
     await gateway.log.arrived.wait()
     (accepted,) = gateway.log.accepted
@@ -51,7 +51,7 @@ async def _leave(gateway: Gateway, *headers: tuple[bytes, bytes], stream: bool =
     gateway.ledger.model.attempts["acme", accepted.request_id] = running
     gateway.pending.sweep(asyncio.get_running_loop().time() + 0.2)
     await asking
-    await gateway.intake.cancellations.finish()
+    await gateway.cancellations.finish()
 
 
 async def test_a_request_that_nobody_waits_for_is_cancelled() -> None:
@@ -89,7 +89,7 @@ async def test_an_answer_that_breaks_off_cancels_what_nobody_waits_for() -> None
     await gateway.log.arrived.wait()
     asking.cancel()
     await asyncio.gather(asking, return_exceptions=True)
-    await gateway.intake.cancellations.finish()
+    await gateway.cancellations.finish()
 
     (accepted,) = gateway.log.accepted
     assert gateway.ledger.model.attempts["acme", accepted.request_id].state == "CANCELLED"

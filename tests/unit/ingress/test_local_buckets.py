@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ingress.gatekeeper.local_buckets import Bucket, LocalBuckets
+from ingress.gatekeeper.local_limits import Bucket, LocalBuckets
 
 BUCKET = Bucket(per_s=10, burst=5)
 

@@ -23,7 +23,7 @@ REQUEST = uuid7(NOW_MS - 1_000, bytes(10))
 
 
 async def _found(gateway: Gateway, deadline_ms: int = NOW_MS + 1_000) -> RequestState:
-    return await gateway.intake.lookup.find("acme", REQUEST, deadline_ms)
+    return await gateway.lookup.find("acme", REQUEST, deadline_ms)
 
 
 def _in_state(state: str, outcome: bytes = b"") -> Gateway:
@@ -129,7 +129,7 @@ async def test_look_ups_of_one_organization_leave_readers_to_the_others() -> Non
         return await find(org, request_id, until_ms)
 
     gateway.traces.find_accepted = slow  # type: ignore[method-assign]
-    recollect = gateway.intake.lookup.find
+    recollect = gateway.lookup.find
     loud = [asyncio.create_task(recollect("loud", REQUEST, NOW_MS)) for _ in range(200)]
     await asyncio.sleep(0.1)
     async with asyncio.timeout(1):

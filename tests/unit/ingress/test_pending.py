@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-from starlette.types import Message
-
 from ingress.replies.mailbox import BUFFER_BYTES, Awaited, Content, Mailbox, Times
 from ingress.replies.pending import PendingRequests
 from schemas.events import RecordRef
@@ -34,11 +32,7 @@ class _Waiting:
             self.produced.set_result(REF)
         self.client_left = asyncio.Event()
         times = Times(opened_s, opened_s + 10.0, opened_s + 60.0)
-        self.mailbox = self.pending.open(AWAITED, self._receive, times, self.produced)
-
-    async def _receive(self) -> Message:
-        await self.client_left.wait()
-        return {"type": "http.disconnect"}
+        self.mailbox = self.pending.open(AWAITED, self.client_left.wait, times, self.produced)
 
     async def take_after_sweep(self) -> Terminal | None:
         """What the request's task gets once the waits were looked after."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ingress.http.prefer import Preference, preference_of
+from ingress.http.request import Preference, preference_of
 
 
 @pytest.mark.parametrize(

@@ -137,10 +137,10 @@ async def test_a_full_gateway_refuses_at_the_door() -> None:
 async def test_who_comes_while_the_process_starts_waits_for_its_doors() -> None:
     """A balancer sends requests as soon as the port is there; health does not wait."""
     gateway = Gateway()
-    gateway.intake.is_open = False
+    gateway.gatekeeper.is_open = False
     early = asyncio.create_task(gateway.chat())
     health = await gateway.client.get("/v1/status/healthz")
-    gateway.intake.open()
+    gateway.gatekeeper.open()
 
     assert health.status_code == 200
     assert (await early).status_code == 200
@@ -150,9 +150,9 @@ async def test_nothing_is_accepted_before_everything_is_connected(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A configuration that was not read knows no key, and must not answer 401."""
-    monkeypatch.setattr("ingress.requests.intake._OPENS_WITHIN_S", 0.05)
+    monkeypatch.setattr("ingress.gatekeeper.gatekeeper._OPENS_WITHIN_S", 0.05)
     gateway = Gateway()
-    gateway.intake.is_open = False
+    gateway.gatekeeper.is_open = False
 
     assert (await gateway.chat()).status_code == 503
     assert (await gateway.client.get("/v1/models")).status_code == 503

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ingress.http.refusals import Refusal
-from ingress.http.request_headers import deadline_ms_of, refuse_media, traceparent_of
+from ingress.http.request import deadline_ms_of, refuse_media, traceparent_of
 
 TRACE = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ingress.gatekeeper.shares import Shares
+from ingress.gatekeeper.local_limits import Shares
 
 
 def _enter(shares: Shares, org: str, number: int) -> int:

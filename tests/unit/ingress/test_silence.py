@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from ingress.replies.mailbox import Awaited, Mailbox, Times
-from ingress.replies.silence import Silence
+from ingress.requests.silence import Silence
 from schemas.codec import encode
 from schemas.events import RecordRef
 from schemas.frames import Chunk, Frame, Started, Terminal
@@ -35,7 +35,7 @@ class _Scene:
         self.silence = Silence(
             gateway.pending,
             gateway.ledger,  # type: ignore[arg-type]
-            gateway.intake.lookup,
+            gateway.lookup,
         )
         self.now_s = asyncio.get_running_loop().time()
 

@@ -52,7 +52,8 @@ class _Stopping:
 
     async def leave(self, patience_s: float) -> None:
         """As at SIGTERM."""
-        await Leaving(self.gateway.intake, self.served.server, patience_s).run()
+        gateway = self.gateway
+        await Leaving(gateway.gatekeeper, gateway.pending, self.served.server, patience_s).run()
 
 
 @asynccontextmanager
@@ -122,7 +123,7 @@ async def test_what_runs_longer_than_the_patience_ends_with_a_typed_error(
         asking = await stopping.begin(key=key)
         await stopping.leave(0.2)
         answer = await asking
-        await stopping.gateway.intake.cancellations.finish()
+        await stopping.gateway.cancellations.finish()
 
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "service_unavailable")
     assert int(answer.headers["retry-after"]) >= 1
@@ -173,7 +174,7 @@ async def test_what_does_not_even_wait_for_an_answer_is_told_as_well(
         await asyncio.sleep(0.1)
         await stopping.leave(0.2)
         answer = await asking
-        await stopping.gateway.intake.cancellations.finish()
+        await stopping.gateway.cancellations.finish()
 
     assert (answer.status_code, _code(answer)) == (503, "service_unavailable")
     assert int(answer.headers["retry-after"]) >= 1
@@ -186,7 +187,7 @@ async def test_a_request_that_comes_to_wait_after_all_were_given_up_is_given_up_
     async with _stopping(monkeypatch) as stopping:
         stopping.gateway.pending.abandon()
         answer = await stopping.client.post(PATH, json=CHAT)
-        await stopping.gateway.intake.cancellations.finish()
+        await stopping.gateway.cancellations.finish()
 
     (accepted,) = stopping.gateway.log.accepted
     cancelled = stopping.gateway.ledger.model.attempts["acme", accepted.request_id]

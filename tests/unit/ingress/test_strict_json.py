@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ingress.http.refusals import Refusal
-from ingress.http.strict_json import DEPTH_MAX, INTEGER_MAX, read_object
+from ingress.http.request import DEPTH_MAX, INTEGER_MAX, read_object
 
 
 def _nested(depth: int) -> bytes:

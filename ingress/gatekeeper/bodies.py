@@ -1,4 +1,5 @@
-"""How many bytes of bodies ingress holds at once, and whose turn it is when they are all taken.
+"""Bodies: how many bytes of them ingress holds at once, whose turn it is when they are all taken, and
+within which bounds of size and time one is read.
 
 A body counts from before it is read until the broker has its record. Small ones pass while there is
 room at all; large ones leave some of it to them, wait a moment in a queue that takes organizations in
@@ -9,11 +10,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from starlette.types import Receive
+
 from ingress.http.refusals import Refusal
+from ingress.http.request import announced_bytes
 from schemas.errors import ErrorCode
 
 SMALL_BYTES_MAX: Final = 64 * 1024
@@ -26,6 +30,10 @@ _FOR_SMALL: Final = 8
 _FLOW_BYTES_PER_S: Final = 16 * 1024 * 1024
 """About what one process takes in, parses and hands to the log; what retry hints count with."""
 _RETRY_MS: Final = (500, 30_000)
+_BODY_WITHIN_S: Final = 30.0
+_BODY_BEGUN_WITHIN_S: Final = 5.0
+_BODY_BYTES_PER_S_MIN: Final = 8 * 1024
+"""Every so many bytes earn a body another second, from the first five up to the thirtieth."""
 
 
 class BodyHold:
@@ -182,3 +190,54 @@ class BodyBudget:
         wait_ms = min(most_ms, max(least_ms, 1_000 * ahead_bytes // _FLOW_BYTES_PER_S))
         message = "The gateway holds as many bodies as it can."
         return Refusal(ErrorCode.OVERLOADED, message, retry_after_ms=wait_ms)
+
+
+def most_bytes(headers: Mapping[bytes, bytes], max_bytes: int) -> int:
+    """How large the body may get: as announced, or as any may when it comes in chunks. One that is
+    announced as too large is refused anyway."""
+    announced = announced_bytes(headers)
+    if announced is None:
+        return max_bytes if b"transfer-encoding" in headers else 0
+    return announced if announced <= max_bytes else 0
+
+
+async def read_body(
+    receive: Receive, headers: Mapping[bytes, bytes], max_bytes: int
+) -> bytes | Refusal | None:
+    """The request's body; ``None`` when the client left before it was complete.
+
+    Size is counted as it arrives, because a chunked body announces none.
+    """
+    announced = headers.get(b"content-length", b"")
+    if announced.isdigit() and _exceeds(announced, max_bytes):
+        return _too_large(max_bytes)
+    parts: list[bytes] = []
+    size = 0
+    begun_s = asyncio.get_running_loop().time()
+    try:
+        async with asyncio.timeout_at(begun_s + _BODY_BEGUN_WITHIN_S) as time_left:
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return None
+                part = message.get("body", b"")
+                size += len(part)
+                if size > max_bytes:
+                    return _too_large(max_bytes)
+                parts.append(part)
+                if not message.get("more_body", False):
+                    return b"".join(parts)
+                earned_s = _BODY_BEGUN_WITHIN_S + size / _BODY_BYTES_PER_S_MIN
+                time_left.reschedule(begun_s + min(_BODY_WITHIN_S, earned_s))
+    except TimeoutError:
+        message_text = f"The body came too slowly: {size} bytes of it arrived."
+        return Refusal(ErrorCode.BODY_TOO_SLOW, message_text)
+
+
+def _exceeds(digits: bytes, limit: int) -> bool:
+    """Compares lengths first, because reading a very long number takes quadratic time."""
+    return len(digits) > len(str(limit)) + 1 or int(digits) > limit
+
+
+def _too_large(max_bytes: int) -> Refusal:
+    return Refusal(ErrorCode.BODY_TOO_LARGE, f"The body is larger than {max_bytes} bytes.")

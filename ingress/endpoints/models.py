@@ -1,0 +1,47 @@
+"""Models: those a key may use, as OpenAI lists them."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from ingress.apis.catalogue import find_model, model_object, usable_models
+from ingress.auth.api_key import Caller
+from ingress.gatekeeper.gatekeeper import Gatekeeper
+from ingress.http.refusals import Refusal
+from ingress.http.responses import refusal_response
+
+
+class ModelRoutes:
+    """The models a key may use."""
+
+    def __init__(self, gatekeeper: Gatekeeper) -> None:
+        self._gatekeeper = gatekeeper
+
+    async def list_all(self, request: Request) -> Response:
+        """All of them."""
+        caller = self._caller(request)
+        if isinstance(caller, Refusal):
+            return refusal_response(request, caller)
+        names = usable_models(self._gatekeeper.config.snapshot, caller)
+        listed = [model_object(name, self._created_s(name)) for name in names]
+        return JSONResponse({"object": "list", "data": listed})
+
+    async def show(self, request: Request) -> Response:
+        """One of them."""
+        caller = self._caller(request)
+        if isinstance(caller, Refusal):
+            return refusal_response(request, caller)
+        name = request.path_params["name"]
+        model = find_model(self._gatekeeper.config.snapshot, caller, name)
+        if isinstance(model, Refusal):
+            return refusal_response(request, model)
+        return JSONResponse(model_object(name, self._created_s(name)))
+
+    def _caller(self, request: Request) -> Caller | Refusal:
+        return self._gatekeeper.caller(dict(request.scope["headers"]))
+
+    def _created_s(self, name: str) -> int:
+        """When the model's entry was last written."""
+        entry = self._gatekeeper.config.entry("model", name)
+        return 0 if entry is None else entry.written_at_ms // 1000

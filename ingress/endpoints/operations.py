@@ -1,0 +1,182 @@
+"""Answers the operations: validates what came, begins it, and tells its client how it ended.
+
+One endpoint for each row of the table of operations. A client that prefers not to wait, or whose operation
+keeps its result, is answered with the promise of a job.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Final
+
+import msgspec
+from starlette.types import Receive, Scope, Send
+
+from ingress.apis.answer_format import AnswerFormat, limit_headers, refusal_of, terminal_headers
+from ingress.apis.bindings import BINDINGS
+from ingress.gatekeeper.gatekeeper import Entered, Gatekeeper
+from ingress.http.paths import job_path
+from ingress.http.refusals import Headers, Refusal
+from ingress.http.responses import refuse, respond
+from ingress.replies.event_stream import StreamAnswer
+from ingress.replies.mailbox import Mailbox
+from ingress.requests.begin import BegunRequest, RequestStarter
+from ingress.requests.job_document import QUEUED, RETRY_AFTER, JobFacts, job_document
+from ingress.requests.validation import ValidatedRequest, read_circumstances, validate
+from schemas.frames import Terminal
+from schemas.operations import Operation
+
+_REPLAYED: Final[Headers] = [(b"idempotent-replayed", b"true")]
+_SAME_AGAIN: Final[Headers] = [(b"x-should-retry", b"false")]
+"""A failure that is remembered under its key stays the answer, whatever its status suggests."""
+_ASYNC_APPLIED: Final[Headers] = [(b"preference-applied", b"respond-async")]
+
+
+class OperationEndpoint:
+    """One operation, as an ASGI application."""
+
+    def __init__(
+        self,
+        operation: Operation,
+        gatekeeper: Gatekeeper,
+        starter: RequestStarter,
+        deadlines_s: tuple[float, float],
+    ) -> None:
+        self._operation = operation
+        self._binding = BINDINGS[operation.name]
+        self._gatekeeper = gatekeeper
+        self._starter = starter
+        self._deadlines_s = deadlines_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        state, headers = scope["state"], dict(scope["headers"])
+        # What is kept anyway may wait for a log that is behind.
+        entered = self._gatekeeper.enter(
+            headers, state["request_id"], is_background=self._operation.keeps_result
+        )
+        if isinstance(entered, Refusal):
+            await self._refuse(entered, state, send)
+            return
+        try:
+            refusal = await self._answer(state, headers, entered, receive, send)
+            if refusal is not None:
+                await self._refuse(refusal, state, send)
+        finally:
+            self._gatekeeper.leave(entered)
+
+    async def _answer(
+        self,
+        state: dict[str, Any],
+        headers: Mapping[bytes, bytes],
+        entered: Entered,
+        receive: Receive,
+        send: Send,
+    ) -> Refusal | None:
+        """Answer a request that was let in; what comes back is to be refused."""
+        request = await self._validate(headers, entered, receive)
+        if not isinstance(request, ValidatedRequest):
+            return request
+        assert entered.room is not None
+        gone = partial(_until_gone, receive)
+        begun = await self._starter.begin(request, state["request_id"], entered.room, gone)
+        if isinstance(begun, Refusal):
+            state["request_id"] = begun.request_id or state["request_id"]
+            return begun
+        state["request_id"] = begun.request_id
+        answer_format, preference = self._binding.format(request.parsed), request.preference
+        is_stream, is_background = request.parsed.call.stream, request.is_background
+        del request  # What waits for an answer holds no payload.
+        with begun:
+            if begun.mailbox is None:
+                await _promise(begun, send, _replay_headers(begun))
+            elif is_stream:
+                replayed = _replay_headers(begun)
+                stream = StreamAnswer(
+                    begun.mailbox, answer_format, self._operation.surface, send, replayed
+                )
+                await stream.relay(begun.settle)
+            elif is_background:
+                wait_s = preference.wait_s or 0
+                await self._write_or_promise(begun, begun.mailbox, answer_format, wait_s, send)
+            else:
+                terminal = await begun.mailbox.take_terminal()
+                if terminal is not None:
+                    await self._write(begun, terminal, answer_format, send)
+        return None
+
+    async def _validate(
+        self, headers: Mapping[bytes, bytes], entered: Entered, receive: Receive
+    ) -> ValidatedRequest | Refusal | None:
+        """Read and check a request; ``None`` when its client left meanwhile."""
+        said = read_circumstances(headers, *self._deadlines_s)
+        if isinstance(said, Refusal):
+            return said
+        keeper = self._gatekeeper
+        body = await keeper.read_body(entered, headers, receive)
+        if body is None or isinstance(body, Refusal):
+            return body
+        snapshot, now_ms = keeper.config.snapshot, keeper.clock.now_ms()
+        parse, caller = self._binding.parse, entered.caller
+        return validate(self._operation, parse, caller, said, body, snapshot, now_ms)
+
+    async def _write_or_promise(
+        self,
+        begun: BegunRequest,
+        mailbox: Mailbox,
+        answer_format: AnswerFormat,
+        wait_s: int,
+        send: Send,
+    ) -> None:
+        """Wait as long as the client prefers, then let it fetch the answer as that of a job."""
+        try:
+            async with asyncio.timeout(wait_s):
+                terminal = await mailbox.take_terminal()
+        except TimeoutError:
+            terminal = None
+        if mailbox.is_client_gone:
+            return
+        if terminal is None or mailbox.is_abandoned:
+            await _promise(begun, send, [*_replay_headers(begun), *_ASYNC_APPLIED])
+        else:
+            await self._write(begun, terminal, answer_format, send)
+
+    async def _write(
+        self, begun: BegunRequest, terminal: Terminal, answer_format: AnswerFormat, send: Send
+    ) -> None:
+        """Write an answer that is not streamed."""
+        await begun.settle(terminal)
+        headers = [*terminal_headers(terminal), *_replay_headers(begun)]
+        body = refusal_of(terminal) or answer_format.body(terminal)
+        if isinstance(body, Refusal):
+            await refuse(send, body, self._operation.surface, begun.request_id, headers)
+        else:
+            await respond(send, terminal.http_status, b"application/json", body, headers)
+
+    async def _refuse(self, refusal: Refusal, state: dict[str, Any], send: Send) -> None:
+        surface, request_id = self._operation.surface, state["request_id"]
+        await refuse(send, refusal, surface, request_id, limit_headers(refusal))
+
+
+async def _promise(begun: BegunRequest, send: Send, more: Headers) -> None:
+    """202: the request runs as a job, found at ``Location``."""
+    job_id, facts = begun.request_id, JobFacts(begun.model, begun.deadline_ms)
+    headers = [(b"location", job_path(job_id).encode()), (b"retry-after", RETRY_AFTER), *more]
+    body = msgspec.json.encode(job_document(job_id, facts, QUEUED))
+    await respond(send, 202, b"application/json", body, headers)
+
+
+def _replay_headers(begun: BegunRequest) -> Headers:
+    """What tells a client that its answer is that of an earlier request."""
+    if begun.earlier is None:
+        return []
+    ended, is_promised = begun.earlier.ended, begun.mailbox is None
+    has_failed = ended is not None and ended.terminal.error_code is not None
+    return [*_REPLAYED, *_SAME_AGAIN] if has_failed and not is_promised else _REPLAYED
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,268 @@
+"""The gatekeeper: whether ingress is open, who calls, and what is refused before the log.
+
+A flood costs its own organization and not the log. Before the body is read: whether anything new is taken at
+all, a local bucket of requests and of bytes, a share of ingress per organization. Before the log: what a final
+verdict already answers, and what the throttle holds back. All of it are look-ups in memory; every refusal of a
+known caller is told to the auditors.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+from starlette.types import Receive
+
+from ingress.auth.api_key import Caller, authenticate
+from ingress.gatekeeper.bodies import BodyBudget, BodyHold, most_bytes, read_body
+from ingress.gatekeeper.final_verdicts import Asked, FinalVerdicts, is_final
+from ingress.gatekeeper.local_limits import LocalLimits, Shares, limits_of_owners
+from ingress.gatekeeper.scouts import LARGE_BYTES, Scouts
+from ingress.gatekeeper.throttle import Throttle
+from ingress.http.refusals import Refusal
+from ingress.http.request import announced_bytes
+from ingress.settings import IngressSettings
+from schemas.audit import RefusalTally, Refused
+from schemas.errors import ErrorCode
+from schemas.runtime.config.feed import ConfigFeed
+from schemas.runtime.process.clock import Clock
+
+UNPRODUCED_S: Final = 2.0
+"""How old an unacknowledged request may be until the log counts as behind."""
+CONFIG_BEHIND_S: Final = 5.0
+_LOG_BEHIND_MS: Final = 2_000
+_OPENS_WITHIN_S: Final = 5.0
+"""A process that was just started is connected within moments."""
+
+
+@dataclass(slots=True)
+class Conditions:
+    """What stands behind ingress, as it was found last; running requests finish whatever it says."""
+
+    ledger: str | None = None
+    """How full the ledger is, when it is too full."""
+    disk: str | None = None
+    """Which broker's disk is low, and how much is left of it."""
+
+    def closing(self, config_behind_s: float) -> dict[str, str]:
+        """What keeps every new request out now, by name."""
+        found = {}
+        if self.ledger is not None:
+            found["ledger_memory"] = self.ledger
+        if self.disk is not None:
+            found["broker_disk"] = self.disk
+        if config_behind_s >= CONFIG_BEHIND_S:
+            found["config"] = f"{config_behind_s:.0f} s behind the end of the log"
+        return found
+
+
+@dataclass(slots=True)
+class Entered:
+    """A request inside the gate: whose it is, and since when (monotonic)."""
+
+    caller: Caller
+    at_s: float
+    room: BodyHold | None = None
+    """What its body takes of the room for bodies, once that was given."""
+
+
+@dataclass(slots=True)
+class Gatekeeper:
+    """Opens, lets in, refuses, counts, and learns from answers."""
+
+    config: ConfigFeed
+    clock: Clock
+    conditions: Conditions
+    unproduced_s: Callable[[], float]
+    """Age of the oldest request that the broker has not acknowledged."""
+    pepper: bytes = field(repr=False)
+    """What API keys are hashed with."""
+    limits: LocalLimits
+    shares: Shares
+    bodies: BodyBudget
+    body_bytes_max: int
+    """Of one body."""
+    tally: RefusalTally = field(default_factory=RefusalTally)
+    throttle: Throttle = field(default_factory=Throttle)
+    verdicts: FinalVerdicts = field(default_factory=FinalVerdicts)
+    scouts: Scouts = field(default_factory=Scouts)
+    is_open: bool = False
+    """False until everything is connected, since an unread configuration knows no key; and again once
+    this process gave up what it was doing."""
+    is_leaving: bool = False
+    """Whether the process was told to end: answers tell their clients to connect elsewhere."""
+    _opened: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @classmethod
+    def create(
+        cls,
+        settings: IngressSettings,
+        config: ConfigFeed,
+        clock: Clock,
+        conditions: Conditions,
+        unproduced_s: Callable[[], float],
+    ) -> Gatekeeper:
+        """The gatekeeper of one ingress; its doors are closed."""
+        limits = LocalLimits(
+            settings.rate_limit_default_rps,
+            settings.rate_limit_burst_size,
+            settings.key_bytes_per_s,
+        )
+        return cls(
+            config=config,
+            clock=clock,
+            conditions=conditions,
+            unproduced_s=unproduced_s,
+            pepper=settings.key_pepper.get_secret_value().encode(),
+            limits=limits,
+            shares=Shares(settings.inflight_max, settings.org_share),
+            bodies=BodyBudget(settings.body_bytes_max),
+            body_bytes_max=settings.max_body_bytes,
+        )
+
+    def open(self) -> None:
+        """Everything is connected: let requests in."""
+        self.is_open = True
+        self._opened.set()
+
+    def opening(self) -> Awaitable[None] | None:
+        """What to wait for in a process that has just begun, because a balancer sends requests as soon
+        as its port is there; ``None`` once the doors have been open."""
+        return None if self.is_open or self._opened.is_set() else self._until_open()
+
+    async def _until_open(self) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._opened.wait(), _OPENS_WITHIN_S)
+
+    def closing(self) -> dict[str, str]:
+        """What keeps every new request out now, by name."""
+        return self.conditions.closing(self.config.behind_s)
+
+    def bounds_reached(self) -> dict[str, str]:
+        """Bounds at which some requests are refused now, and how they are reached."""
+        return self.shares.bounds_reached() | self.bodies.bounds_reached()
+
+    def caller(self, headers: Mapping[bytes, bytes]) -> Caller | Refusal:
+        """Who calls, if anybody can be served; 401 without a valid key."""
+        if not self.is_open:
+            return Refusal(
+                ErrorCode.SERVICE_UNAVAILABLE, "The gateway is starting or being stopped."
+            )
+        return authenticate(headers, self.config.snapshot, self.pepper, self.clock.now_ms())
+
+    def enter(
+        self, headers: Mapping[bytes, bytes], request_id: str, *, is_background: bool = False
+    ) -> Entered | Refusal:
+        """Who calls, once they were let in; they must ``leave``. Background work may wait for the log."""
+        caller = self.caller(headers)
+        if isinstance(caller, Refusal):
+            return caller
+        now_s, body_bytes = self.clock.monotonic_s(), announced_bytes(headers) or 0
+        refusal = (
+            self._refuse_everybody(is_background=is_background)
+            or self.limits.refuse(caller, self.config.snapshot, body_bytes, now_s)
+            or self.shares.enter(caller.org)
+        )
+        if refusal is not None:
+            self._tell(caller, request_id, refusal)
+            return refusal
+        return Entered(caller, now_s)
+
+    def leave(self, entered: Entered) -> None:
+        """The request has been answered, or its client is gone."""
+        held_ms = (self.clock.monotonic_s() - entered.at_s) * 1_000
+        self.shares.leave(entered.caller.org, held_ms)
+        if entered.room is not None:
+            entered.room.release()
+
+    async def read_body(
+        self, entered: Entered, headers: Mapping[bytes, bytes], receive: Receive
+    ) -> bytes | Refusal | None:
+        """The body, within the room for bodies; ``None`` when its client left before it was complete."""
+        caller, max_bytes = entered.caller, self.body_bytes_max
+        room = await self.bodies.take(caller.org, most_bytes(headers, max_bytes))
+        if isinstance(room, Refusal):
+            return room
+        entered.room = room
+        body = await read_body(receive, headers, max_bytes)
+        if isinstance(body, bytes):
+            room.shrink(len(body))
+            if announced_bytes(headers) is None:
+                self.limits.count_body(caller, len(body), self.clock.monotonic_s())
+        return body
+
+    def refuse(
+        self, caller: Caller, model: str, asked: Asked, request_id: str, *, is_background: bool
+    ) -> Refusal | None:
+        """What stands against a request that was read and shall go into the log.
+
+        Background work is never held back by the throttle.
+        """
+        refusal = None
+        if self.verdicts.known:
+            now_s = self.clock.monotonic_s()
+            refusal = self.verdicts.refusal_of((caller.key_id, model), asked, now_s)
+        if refusal is None and self.throttle.windows and not is_background:
+            now_s = self.clock.monotonic_s()
+            draw = random.random()  # noqa: S311  # a share of requests, no secret
+            refusal = self.throttle.refusal_of((caller.org, model), now_s, draw)
+        if refusal is not None:
+            self._tell(caller, request_id, refusal, model)
+        return refusal
+
+    def must_wait(self, caller: Caller, model: str, asked: Asked) -> bool:
+        """Whether another one is just finding out what would become of this large request."""
+        if asked.input_tokens_bound <= LARGE_BYTES or not self._has_ceiling(caller):
+            return False
+        now_s, who = self.clock.monotonic_s(), (caller.key_id, model)
+        if self.verdicts.is_refused(who, asked, now_s):
+            return False
+        return not self.scouts.may_go(who, now_s)
+
+    def note(self, caller: Caller, model: str, asked: Asked, refusal: Refusal | None) -> None:
+        """How an interactive request that went into the log was answered."""
+        if refusal is None and not (
+            self.verdicts.known or self.scouts.free_at_s or self.throttle.windows
+        ):
+            return  # A success, where nothing else is known, teaches nothing.
+        now_s, who = self.clock.monotonic_s(), (caller.key_id, model)
+        self.verdicts.note(who, asked, refusal, now_s)
+        self.scouts.note(who, now_s, is_spent=is_final(refusal))
+        self.throttle.note((caller.org, model), refusal, now_s)
+        if refusal is not None and refusal.denial is not None:
+            self.limits.learn(caller, self.config.snapshot, refusal.denial, now_s)
+
+    def _refuse_everybody(self, *, is_background: bool) -> Refusal | None:
+        """Why nothing new is taken now, from anybody."""
+        for name, how in self.closing().items():
+            message = f"The gateway takes no requests now ({name}: {how})."
+            return Refusal(ErrorCode.SERVICE_UNAVAILABLE, message)
+        if self.unproduced_s() > UNPRODUCED_S and not is_background:
+            return Refusal(
+                ErrorCode.OVERLOADED, "The log is behind.", retry_after_ms=_LOG_BEHIND_MS
+            )
+        return None
+
+    def _has_ceiling(self, caller: Caller) -> bool:
+        owners = limits_of_owners(caller, self.config.snapshot)
+        return any(limits.budgets or limits.quotas for limits in owners)
+
+    def _tell(
+        self, caller: Caller, request_id: str, refusal: Refusal, model: str | None = None
+    ) -> None:
+        """A request was refused here: the auditors shall know."""
+        self.tally.add(
+            Refused(
+                request_id=request_id,
+                org=caller.org,
+                actor=caller.key_id,
+                code=refusal.code,
+                at_ms=self.clock.now_ms(),
+                denial=refusal.denial,
+                model=model,
+            )
+        )

@@ -1,0 +1,89 @@
+"""The routes of the public application, and its errors of routing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from ingress.endpoints.jobs import JobRoutes
+from ingress.endpoints.models import ModelRoutes
+from ingress.endpoints.operations import OperationEndpoint
+from ingress.endpoints.status import StatusRoutes
+from ingress.gatekeeper.gatekeeper import Gatekeeper
+from ingress.http import paths
+from ingress.http.middleware import RequestMiddleware
+from ingress.http.refusals import Refusal
+from ingress.http.responses import refusal_response
+from ingress.requests.begin import RequestStarter
+from ingress.requests.lookup import RequestLookup
+from schemas.errors import ErrorCode
+from schemas.operations import JOBS, OPERATIONS
+from schemas.runtime.ledger.client import LedgerClient
+from schemas.runtime.process.telemetry import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class PublicParts:
+    """What the public routes are made of."""
+
+    gatekeeper: Gatekeeper
+    starter: RequestStarter
+    ledger: LedgerClient
+    lookup: RequestLookup
+    deadlines_s: tuple[float, float]
+    """How long a request has: where it says nothing, and at most."""
+
+
+def create_public_app(parts: PublicParts, status: StatusRoutes, metrics: Metrics) -> Starlette:
+    """The application that clients talk to."""
+    keeper, starter = parts.gatekeeper, parts.starter
+    models = ModelRoutes(keeper)
+    jobs = JobRoutes(keeper, parts.ledger, parts.lookup, starter.cancellations)
+    app = Starlette(
+        routes=[
+            *(
+                Route(
+                    operation.path,
+                    OperationEndpoint(operation, keeper, starter, parts.deadlines_s),
+                    methods=["POST"],
+                )
+                for operation in OPERATIONS.values()
+            ),
+            Route(JOBS.path, jobs.list_all),
+            Route(paths.job_path("{job_id}"), jobs.show),
+            Route(paths.job_path("{job_id}"), jobs.cancel, methods=["DELETE"]),
+            Route(paths.MODELS, models.list_all),
+            Route(f"{paths.MODELS}/{{name:path}}", models.show),
+            Route(paths.HEALTHZ, status.healthz),
+            Route(paths.READYZ, status.readyz),
+            Route(paths.STARTUPZ, status.startupz),
+            Route(paths.METRICS, status.metrics),
+        ],
+        middleware=[
+            Middleware(RequestMiddleware, metrics=metrics, clock=keeper.clock, doors=keeper)
+        ],
+        exception_handlers={HTTPException: _refuse_route},
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+async def _refuse_route(request: Request, error: Exception) -> Response:
+    """404 and 405 of the router."""
+    assert isinstance(error, HTTPException)
+    method, path = request.method, request.scope["path"]
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        message = f"{method} is not allowed on {path}."
+        refusal = Refusal(ErrorCode.METHOD_NOT_ALLOWED, message)
+    else:
+        refusal = Refusal(ErrorCode.NOT_FOUND, f"There is nothing at {path}.")
+    response = refusal_response(request, refusal)
+    response.headers.update(error.headers or {})
+    return response
