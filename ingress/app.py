@@ -21,7 +21,8 @@ from ingress.health.watch import HealthWatch
 from ingress.http.connections import Connections, connections_max
 from ingress.http.front_server import FrontServer, front_server
 from ingress.leaving import Leaving
-from ingress.replies.pending import PendingRequests
+from ingress.replies.mailbox import PendingRequests
+from ingress.replies.upkeep import Upkeep
 from ingress.requests.begin import RequestStarter
 from ingress.requests.cancellations import Cancellations
 from ingress.requests.claims import Claims
@@ -136,9 +137,10 @@ class Ingress:
 
     def _background(self) -> Iterator[Coroutine[Any, Any, None]]:
         """What runs beside the requests; a defect in one of them is a pause of that one."""
+        upkeep = Upkeep(self.pending, self.bus)
         forever = {
-            "sweep": self.pending.sweep_forever,
-            "catch up": self.pending.catch_up_forever,
+            "sweep": upkeep.sweep_forever,
+            "catch up": upkeep.catch_up_forever,
             "silence": Silence(self.pending, self.public.ledger, self.public.lookup).run,
             "report": self._report,
             "refusal audit": self.refusals.run,
@@ -218,7 +220,7 @@ def create_app(settings: IngressSettings) -> Ingress:
     store = ledger_store(settings.ledger_url, settings.times.ledger)
     store.expose(metrics, "ledger")
     ledger = LedgerClient(store)
-    pending = PendingRequests(bus)
+    pending = PendingRequests()
     subscription = Subscription(
         settings.bus_url,
         channel_of(settings.instance_id),

@@ -16,7 +16,7 @@ from typing import Final
 
 from ingress.gatekeeper.gatekeeper import Gatekeeper
 from ingress.http.front_server import FrontServer
-from ingress.replies.pending import PendingRequests
+from ingress.replies.mailbox import PendingRequests
 
 _LOG = logging.getLogger(__name__)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from ingress.apis.catalogue import find_model, model_object, usable_models
-from ingress.auth.api_key import Caller
+from ingress.auth.api_key import Caller, find_model, usable_models
 from ingress.gatekeeper.gatekeeper import Gatekeeper
 from ingress.http.refusals import Refusal
 from ingress.http.responses import refusal_response
@@ -24,7 +25,7 @@ class ModelRoutes:
         if isinstance(caller, Refusal):
             return refusal_response(request, caller)
         names = usable_models(self._gatekeeper.config.snapshot, caller)
-        listed = [model_object(name, self._created_s(name)) for name in names]
+        listed = [_model_object(name, self._created_s(name)) for name in names]
         return JSONResponse({"object": "list", "data": listed})
 
     async def show(self, request: Request) -> Response:
@@ -36,7 +37,7 @@ class ModelRoutes:
         model = find_model(self._gatekeeper.config.snapshot, caller, name)
         if isinstance(model, Refusal):
             return refusal_response(request, model)
-        return JSONResponse(model_object(name, self._created_s(name)))
+        return JSONResponse(_model_object(name, self._created_s(name)))
 
     def _caller(self, request: Request) -> Caller | Refusal:
         return self._gatekeeper.caller(dict(request.scope["headers"]))
@@ -45,3 +46,8 @@ class ModelRoutes:
         """When the model's entry was last written."""
         entry = self._gatekeeper.config.entry("model", name)
         return 0 if entry is None else entry.written_at_ms // 1000
+
+
+def _model_object(name: str, created_s: int) -> dict[str, Any]:
+    """The model as OpenAI's ``model`` object."""
+    return {"id": name, "object": "model", "created": created_s, "owned_by": "tallygate"}

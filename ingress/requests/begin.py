@@ -17,8 +17,8 @@ from ingress.gatekeeper.bodies import BodyHold
 from ingress.gatekeeper.final_verdicts import Asked
 from ingress.gatekeeper.gatekeeper import Gatekeeper
 from ingress.http.refusals import Refusal
-from ingress.replies.mailbox import Awaited, Mailbox, Times
-from ingress.replies.pending import ClientGone, PendingRequests
+from ingress.replies.awaited import Awaited, Times
+from ingress.replies.mailbox import ClientGone, Mailbox, PendingRequests
 from ingress.requests.cancellations import Cancellations
 from ingress.requests.claims import Acquired, ClaimRequest, ClaimResult, Claims, Existing
 from ingress.requests.job_document import JobFacts

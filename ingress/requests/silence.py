@@ -15,8 +15,7 @@ from itertools import islice
 from typing import Final
 
 from ingress.replies.frame_order import broken_off
-from ingress.replies.mailbox import Mailbox
-from ingress.replies.pending import PendingRequests
+from ingress.replies.mailbox import Mailbox, PendingRequests
 from ingress.requests.lookup import Ended, RequestLookup
 from ingress.requests.outcomes import without_frames
 from schemas.errors import ErrorCode
@@ -79,18 +78,18 @@ class Silence:
         """End the wait with what is known of the end; one that is not known yet is asked for again."""
         awaited = mailbox.awaited
         try:
-            memory = await self.lookup.find(awaited.org, awaited.request_id, awaited.deadline_ms)
+            found = await self.lookup.find(awaited.org, awaited.request_id, awaited.deadline_ms)
         except Failure as failure:
             _LOG.warning("how %s ended cannot be told now: %r", awaited.request_id, failure)
             return
-        if not isinstance(memory, Ended) or not mailbox.is_silent:
+        if not isinstance(found, Ended) or not mailbox.is_silent:
             return
-        if memory.is_on_bus:
+        if found.is_on_bus:
             mailbox.ask_for_stream()
             return
-        end = _end_of(mailbox, memory)
+        end = _end_of(mailbox, found)
         # While the bus is away, an answer that only it has is not lost yet.
-        if not _is_loss(memory, end) or mailbox.read_s > (mailbox.ended_s or 0.0):
+        if not _is_loss(found, end) or mailbox.read_s > (mailbox.ended_s or 0.0):
             _LOG.warning("the end of %s was found and not heard", awaited.request_id)
             mailbox.end(end)
 

@@ -14,7 +14,8 @@ from ingress.endpoints.status import StatusRoutes
 from ingress.gatekeeper.gatekeeper import Conditions, Gatekeeper
 from ingress.health.document import Health
 from ingress.health.fleet import ROLES, Fleet
-from ingress.replies.pending import PendingRequests
+from ingress.replies.mailbox import PendingRequests
+from ingress.replies.upkeep import Upkeep
 from ingress.requests.begin import RequestStarter
 from ingress.requests.cancellations import Cancellations
 from ingress.requests.claims import Claims
@@ -238,7 +239,8 @@ class Gateway:
     def __init__(self, **settings: Any) -> None:
         self.bus = MemoryBus()
         self.log = MemoryLog(self.bus)
-        self.pending = PendingRequests(self.bus)  # type: ignore[arg-type]
+        self.pending = PendingRequests()
+        self.upkeep = Upkeep(self.pending, self.bus)  # type: ignore[arg-type]
         self.log.deliver = self.pending.on_message
         self.metrics = Metrics()
         fields: dict[str, Any] = {

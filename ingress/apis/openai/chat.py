@@ -12,9 +12,8 @@ from typing import Any, Final
 import msgspec
 
 from ingress.apis.answer_format import RELAYED, AnswerFormat
-from ingress.apis.catalogue import asked_model
 from ingress.apis.parsed_request import Call, Fields, ParsedRequest, invalid
-from ingress.auth.api_key import Caller
+from ingress.auth.api_key import Caller, asked_model
 from ingress.http.refusals import Refusal
 from schemas.config_state import Snapshot
 from schemas.entities import Model

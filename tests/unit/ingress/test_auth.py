@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from ingress.apis.catalogue import find_model, usable_models
-from ingress.auth.api_key import Caller, authenticate
+from ingress.auth.api_key import Caller, authenticate, find_model, usable_models
 from ingress.http.refusals import Refusal
 from schemas.ids import api_key_hash
 from tests.support.configuration import (

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingress.apis.catalogue import asked_model
 from ingress.apis.openai.chat import (
     CHOICES_MAX,
     MESSAGES_MAX,
@@ -17,7 +16,7 @@ from ingress.apis.openai.chat import (
     read_call,
 )
 from ingress.apis.parsed_request import Call
-from ingress.auth.api_key import Caller
+from ingress.auth.api_key import Caller, asked_model
 from ingress.http.refusals import Refusal
 from schemas.entities import Model, Target
 from tests.support.configuration import snapshot

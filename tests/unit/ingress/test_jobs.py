@@ -259,7 +259,7 @@ async def test_an_answer_in_time_is_an_answer() -> None:
     """Also when it was given before anybody listened."""
     gateway = Gateway()
     gateway.log.worker = lambda _: (DONE,)
-    reader = asyncio.create_task(gateway.pending.catch_up_forever())
+    reader = asyncio.create_task(gateway.upkeep.catch_up_forever())
     answer = await gateway.client.post(
         "/v1/chat/completions", json=CHAT, headers={"prefer": "respond-async, wait=20"}
     )

@@ -80,7 +80,7 @@ async def test_a_stream_is_replayed_from_its_frames() -> None:
     gateway = Gateway()
     gateway.log.worker = lambda _: CHUNKS
     first = await _post(gateway, stream=True)
-    reader = asyncio.create_task(gateway.pending.catch_up_forever())
+    reader = asyncio.create_task(gateway.upkeep.catch_up_forever())
     second = await _post(gateway, stream=True)
     reader.cancel()
 

@@ -49,7 +49,7 @@ async def _leave(gateway: Gateway, *headers: tuple[bytes, bytes], stream: bool =
     (accepted,) = gateway.log.accepted
     running = Attempt("RUNNING", owner="dispatcher-0/ab")
     gateway.ledger.model.attempts["acme", accepted.request_id] = running
-    gateway.pending.sweep(asyncio.get_running_loop().time() + 0.2)
+    gateway.upkeep.sweep(asyncio.get_running_loop().time() + 0.2)
     await asking
     await gateway.cancellations.finish()
 

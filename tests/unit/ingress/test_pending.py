@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from ingress.replies.mailbox import BUFFER_BYTES, Awaited, Content, Mailbox, Times
-from ingress.replies.pending import PendingRequests
+from ingress.replies.awaited import Awaited, Times
+from ingress.replies.mailbox import BUFFER_BYTES, Content, Mailbox, PendingRequests
+from ingress.replies.upkeep import Upkeep
 from schemas.events import RecordRef
 from schemas.frames import Chunk, Frame, Started, Terminal, encode_frame
 from tests.support.gateway import MemoryBus
@@ -26,7 +27,8 @@ class _Waiting:
         loop = asyncio.get_running_loop()
         opened_s = loop.time() - age_s
         self.bus = MemoryBus()
-        self.pending = PendingRequests(self.bus)  # type: ignore[arg-type]
+        self.pending = PendingRequests()
+        self.upkeep = Upkeep(self.pending, self.bus)  # type: ignore[arg-type]
         self.produced: asyncio.Future[RecordRef] = loop.create_future()
         if is_produced:
             self.produced.set_result(REF)
@@ -36,8 +38,8 @@ class _Waiting:
 
     async def take_after_sweep(self) -> Terminal | None:
         """What the request's task gets once the waits were looked after."""
-        self.pending.sweep(asyncio.get_running_loop().time())
-        reader = asyncio.create_task(self.pending.catch_up_forever())
+        self.upkeep.sweep(asyncio.get_running_loop().time())
+        reader = asyncio.create_task(self.upkeep.catch_up_forever())
         try:
             return await self.mailbox.take_terminal()
         finally:

@@ -97,7 +97,7 @@ async def test_frames_that_were_not_announced_are_read_after_a_resubscription() 
     gateway = Gateway()
     gateway.log.worker = lambda _: CHUNKS
     gateway.log.is_announcing = False
-    reader = asyncio.create_task(gateway.pending.catch_up_forever())
+    reader = asyncio.create_task(gateway.upkeep.catch_up_forever())
     asking = asyncio.create_task(gateway.chat(stream=True))
     await gateway.log.arrived.wait()
 

@@ -7,7 +7,8 @@ import asyncio
 import msgspec
 import pytest
 
-from ingress.replies.mailbox import Awaited, Mailbox, Times
+from ingress.replies.awaited import Awaited, Times
+from ingress.replies.mailbox import Mailbox
 from ingress.requests.silence import Silence
 from schemas.codec import encode
 from schemas.events import RecordRef
@@ -53,7 +54,7 @@ class _Scene:
         """Ask as if so much time had passed since the last time."""
         self.now_s += seconds
         await asyncio.sleep(0)
-        self.gateway.pending.sweep(self.now_s)
+        self.gateway.upkeep.sweep(self.now_s)
         await self.silence.ask(self.now_s)
         if reads_bus:
             self._read_streams()
@@ -114,7 +115,7 @@ async def test_a_stream_whose_end_is_lost_ends_with_a_typed_error(
         mailbox.offer(Frame("r", 1, number, content), is_stored=False)
         await mailbox.take()
     scene.is_in(FINISHED)
-    scene.gateway.pending.sweep(scene.now_s)
+    scene.gateway.upkeep.sweep(scene.now_s)
     await scene.after(2.1)
     await scene.after(1.6)
 
