@@ -63,6 +63,15 @@ _ROWS: Final = (
         keeps_result=False,
     ),
     Operation(
+        name="embeddings",
+        surface="openai",
+        path="/v1/embeddings",
+        upstream_paths={"openai": "embeddings"},
+        streams=False,
+        bounded_by="input",
+        keeps_result=False,
+    ),
+    Operation(
         name="inference",
         surface="native",
         path="/v1/inference",

@@ -7,7 +7,11 @@ by hand. `python -m deploy.embedded.example_backend [--host H] --port P --name N
 from __future__ import annotations
 
 import argparse
+import base64
+import functools
+import hashlib
 import json
+import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +24,7 @@ from deploy.embedded.ports import HOST
 
 MODEL = "echo-1"
 MAX_BODY_BYTES = 8 << 20
+DIMENSIONS = 8
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,44 @@ def echo(texts: list[str], max_tokens: int | None) -> Echo:
     )
 
 
+async def _embeddings(call_log: Path | None, http: web.Request) -> web.Response:
+    try:
+        answer = embed(json.loads(await http.read()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return _refuse(f"{type(error).__name__}: {error}")
+    if call_log is not None:
+        _note(call_log, http, answer["usage"])
+    return web.json_response(answer)
+
+
+def embed(body: Any) -> dict[str, Any]:
+    """Vectors that depend on their input and nothing else; a word or a number is a token."""
+    given = body["input"]
+    is_one = isinstance(given, str) or isinstance(given[0], int)
+    inputs = [given] if is_one else given
+    dimensions = body.get("dimensions") or DIMENSIONS
+    vectors = [vector(each, dimensions) for each in inputs]
+    tokens = sum(len(each.split() if isinstance(each, str) else each) for each in inputs)
+    data = [
+        {"object": "embedding", "index": index, "embedding": _encoded(floats, body)}
+        for index, floats in enumerate(vectors)
+    ]
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+    return {"object": "list", "data": data, "model": body.get("model", MODEL), "usage": usage}
+
+
+def vector(given: str | list[int], dimensions: int) -> list[float]:
+    """Numbers from -1 to 1 that a float of 32 bits holds exactly."""
+    seed = hashlib.shake_256(json.dumps(given).encode()).digest(dimensions)
+    return [byte / 128 - 1 for byte in seed]
+
+
+def _encoded(floats: list[float], body: Any) -> list[float] | str:
+    if body.get("encoding_format") != "base64":
+        return floats
+    return base64.b64encode(struct.pack(f"<{len(floats)}f", *floats)).decode()
+
+
 def create_app(name: str, clock: Callable[[], float], call_log: Path | None) -> web.Application:
     """The server. `clock` gives Unix seconds; `call_log` gets one JSON line per call."""
     app = web.Application(client_max_size=MAX_BODY_BYTES)
@@ -92,7 +135,7 @@ def create_app(name: str, clock: Callable[[], float], call_log: Path | None) -> 
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             return _refuse(f"{type(error).__name__}: {error}")
         if call_log is not None:
-            _note(call_log, http, spoken)
+            _note(call_log, http, spoken.usage)
         head = {"id": f"{shape.id_prefix}-{name}-{calls}", "created": int(clock())}
         head["model"] = body.get("model", MODEL)
         if body.get("stream"):
@@ -115,6 +158,7 @@ def create_app(name: str, clock: Callable[[], float], call_log: Path | None) -> 
     app.router.add_get("/v1/models", models)
     app.router.add_post("/v1/chat/completions", chat)
     app.router.add_post("/v1/completions", completions)
+    app.router.add_post("/v1/embeddings", functools.partial(_embeddings, call_log))
     return app
 
 
@@ -163,8 +207,8 @@ def _refuse(message: str) -> web.Response:
     return web.json_response({"error": error}, status=400)
 
 
-def _note(call_log: Path, http: web.Request, spoken: Echo) -> None:
-    line = {"path": http.path, "usage": spoken.usage, "headers": dict(http.headers)}
+def _note(call_log: Path, http: web.Request, usage: dict[str, int]) -> None:
+    line = {"path": http.path, "usage": usage, "headers": dict(http.headers)}
     with call_log.open("a", encoding="utf-8") as out:
         out.write(json.dumps(line) + "\n")
 

@@ -24,6 +24,7 @@ CALLER = Caller("k", "acme", None, None, None)
 _MESSAGES = [{"role": "user", "content": "hi"}]
 BODIES: dict[str, dict[str, Any]] = {
     "chat.completions": {"model": "echo", "messages": _MESSAGES},
+    "embeddings": {"model": "echo", "input": "hi"},
     "inference": {
         "request_id": "7f2c1c9e-2f5e-4f0e-9a57-0a3d2c1b4e5f",
         "model": "echo",

@@ -23,6 +23,7 @@ import msgspec
 import uvloop
 from aiohttp import web
 
+from tests.support.fakes import embeddings
 from tests.support.fakes.behaviour import MODELS, ChatRequest, Plan, parse, plan
 from tests.support.fakes.call_log import CallLogWriter, End, Start
 
@@ -79,7 +80,18 @@ class FakeBackend:
             # The client is gone when the handler was cancelled or a write failed.
             self._end(call_id, spent, client_closed=client_closed)
 
-    def _start(self, http: web.Request, request: ChatRequest) -> str:
+    async def embed(self, http: web.Request) -> web.StreamResponse:
+        """One embeddings call, between its two log lines."""
+        try:
+            request = embeddings.parse(await http.read())
+        except msgspec.DecodeError as error:
+            return _json(400, _error(str(error), "invalid_request_error"))
+        call_id = self._start(http, request)
+        spent = Spent(status=200, prompt_tokens=request.prompt_tokens)
+        self._end(call_id, spent, client_closed=False)
+        return _json(200, embeddings.answer(request))
+
+    def _start(self, http: web.Request, request: ChatRequest | embeddings.Request) -> str:
         self._calls += 1
         call_id = f"{self._name}-{os.getpid()}-{self._calls}"
         self._log.append(
@@ -135,6 +147,7 @@ def create_app(backend: FakeBackend) -> web.Application:
     """The server's routes."""
     app = web.Application(client_max_size=MAX_BODY_BYTES)
     app.router.add_post("/v1/chat/completions", backend.chat)
+    app.router.add_post("/v1/embeddings", backend.embed)
     app.router.add_get("/v1/models", backend.models)
     return app
 

@@ -1,0 +1,60 @@
+"""Embeddings: reads their usage, and counts the tokens of their input. Pure.
+
+What a backend sent is relayed as it is; the vectors are not even read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Final
+
+import msgspec
+
+from dispatcher.operations import openai_json
+from dispatcher.operations.binding import Answer, Binding
+from dispatcher.operations.openai_json import ABSENT, counts, is_there, read_json
+from dispatcher.upstream import foreign
+from dispatcher.upstream.event_splitter import UpstreamGarbage
+from dispatcher.upstream.tally import Tally
+from dispatcher.upstream.tokenizer import count_text
+
+_OBJECTS_MAX: Final = 100_000
+"""There is one for each input, and a few for the whole."""
+
+
+class _Body(msgspec.Struct, frozen=True):
+    id: str | None = None
+    usage: msgspec.Raw = ABSENT
+    error: msgspec.Raw = ABSENT
+
+
+class _Asked(msgspec.Struct, frozen=True):
+    input: Any = ()
+
+
+_BODIES: Final = msgspec.json.Decoder(_Body)
+_ASKED: Final = msgspec.json.Decoder(_Asked)
+
+
+def read_body(body: bytes) -> tuple[Answer, bytes]:
+    """A whole JSON answer, and the body to relay; whatever it says, no output was made."""
+    parsed, body = read_json(_BODIES, body, _OBJECTS_MAX)
+    if is_there(parsed.error):
+        raise UpstreamGarbage("an error with status 200")
+    found = counts(parsed.usage)
+    usage = found and replace(found, output_tokens=0, reasoning_tokens=0)
+    return Answer(foreign.provider_id(parsed.id), usage, Tally()), body
+
+
+def count_input(payload: bytes) -> int:
+    """Tokens of the texts in a request body, and those that stand in it as numbers."""
+    return _tokens(_ASKED.decode(payload).input)
+
+
+def _tokens(given: Any) -> int:
+    if isinstance(given, str):
+        return count_text(given)
+    return 1 if isinstance(given, int) else sum(map(_tokens, given))
+
+
+BINDING: Final = Binding(openai_json.encode, read_body, count_input)

@@ -1,0 +1,88 @@
+"""Decides what an embeddings call asks for: the body for the backend and the proved bound of its input. Pure.
+
+There is no output to bound. A text has no more tokens than bytes, and one that is given as a number takes at least
+two, so the length of the body bounds them. Fields that are not named here pass through.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from ingress.apis.answer_format import RELAYED, AnswerFormat
+from ingress.apis.parsed_request import Call, Fields, ParsedRequest, invalid
+from ingress.auth.api_key import Caller, asked_model
+from ingress.http.refusals import Refusal
+from schemas.config_state import Snapshot
+
+INPUTS_MAX: Final = 2_048
+_TOKENS_PER_INPUT: Final = 16
+"""What a model puts around each of them."""
+_TOKENS_FIXED: Final = 64
+_ENCODINGS: Final = (None, "float", "base64")
+
+
+def parse(fields: Fields, snapshot: Snapshot, caller: Caller) -> ParsedRequest | Refusal:
+    """The embeddings that a body asks for."""
+    model = asked_model(fields, snapshot, caller)
+    if isinstance(model, Refusal):
+        return model
+    inputs = count_inputs(fields.get("input"))
+    if isinstance(inputs, Refusal):
+        return inputs
+    refusal = _refuse_options(fields)
+    if refusal is not None:
+        return refusal
+    payload = msgspec.json.encode(fields)
+    call = Call(
+        payload=payload,
+        stream=False,
+        include_usage=False,
+        input_tokens_bound=len(payload) + inputs * _TOKENS_PER_INPUT + _TOKENS_FIXED,
+        output_tokens_bound=0,
+    )
+    return ParsedRequest(fields["model"], call)
+
+
+def format_answer(_: ParsedRequest) -> AnswerFormat:
+    """Verbatim."""
+    return RELAYED
+
+
+def count_inputs(given: Any) -> int | Refusal:
+    """How many texts or lists of tokens there are, or the first that is neither."""
+    if _is_text(given) or _is_tokens(given):
+        return 1
+    if not isinstance(given, list) or not 1 <= len(given) <= INPUTS_MAX:
+        what = f"must be a non-empty text or list of tokens, or a list of 1 to {INPUTS_MAX} such"
+        return invalid("input", what)
+    is_input = _is_text if isinstance(given[0], str) else _is_tokens
+    for index, each in enumerate(given):
+        if not is_input(each):
+            what = "must be a non-empty text or list of tokens, and of one kind with the others"
+            return invalid(f"input[{index}]", what)
+    return len(given)
+
+
+def _is_text(given: Any) -> bool:
+    return isinstance(given, str) and bool(given)
+
+
+def _is_tokens(given: Any) -> bool:
+    is_list = isinstance(given, list) and bool(given)
+    return is_list and all(type(token) is int and token >= 0 for token in given)
+
+
+def _refuse_options(fields: Fields) -> Refusal | None:
+    """The first option of a wrong type or range; null counts as absent, as SDKs send it so."""
+    if fields.get("encoding_format") not in _ENCODINGS:
+        return invalid("encoding_format", "must be float or base64")
+    dimensions = fields.get("dimensions")
+    if dimensions is not None and (type(dimensions) is not int or dimensions < 1):
+        return invalid("dimensions", "must be a positive integer")
+    if not isinstance(fields.get("user"), str | None):
+        return invalid("user", "must be a string")
+    if not isinstance(fields.get("stream"), bool | None):
+        return invalid("stream", "must be false where it is given")
+    return None
