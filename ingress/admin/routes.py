@@ -28,6 +28,7 @@ from ingress.admin.http.guard import Guard
 from ingress.admin.http.refusal import Refusal, problem_response
 from ingress.admin.http.request_count import RequestCount
 from ingress.admin.http.status_pages import StatusPages
+from ingress.admin.http.turns import Turns
 from ingress.admin.log.audit_routes import AuditRoutes
 from ingress.admin.log.dead_letter_routes import DeadLetterRoutes
 from ingress.admin.log.request_routes import RequestRoutes
@@ -59,21 +60,24 @@ Components = Callable[[], Mapping[str, str]]
 def create_http_app(deps: AdminDeps, components: Components, metrics: Metrics) -> ASGIApp:
     """The application; nothing runs before its first request."""
     writer, scans = ConfigWriter(deps), Scans(deps.clock)
-    groups = (
-        StatusRoutes(deps),
-        ScanRoutes(scans),
+    searches = (
         UsageRoutes(deps),
-        LedgerRoutes(deps, scans),
-        ReconcileRoutes(deps),
         RequestRoutes(deps),
         AuditRoutes(deps),
         DeadLetterRoutes(deps),
         LagRoutes(deps),
+    )
+    others = (
+        StatusRoutes(deps),
+        ScanRoutes(scans),
+        LedgerRoutes(deps, scans),
+        ReconcileRoutes(deps),
         ConfigRoutes(deps, writer),
         KeyRoutes(deps, writer),
         EntityRoutes(deps, writer),
     )
-    routes = [route for group in groups for route in group.routes()]
+    routes = Turns().of(route for group in searches for route in group.routes())
+    routes += [route for group in others for route in group.routes()]
     # No redirects: an address that is not quite one is refused like any other that is none.
     app = Starlette(
         routes=[
