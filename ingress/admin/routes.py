@@ -62,6 +62,7 @@ def create_http_app(deps: AdminDeps, components: Components, metrics: Metrics) -
     writer, scans = ConfigWriter(deps), Scans(deps.clock)
     searches = (
         UsageRoutes(deps),
+        ReconcileRoutes(deps),
         RequestRoutes(deps),
         AuditRoutes(deps),
         DeadLetterRoutes(deps),
@@ -71,7 +72,6 @@ def create_http_app(deps: AdminDeps, components: Components, metrics: Metrics) -
         StatusRoutes(deps),
         ScanRoutes(scans),
         LedgerRoutes(deps, scans),
-        ReconcileRoutes(deps),
         ConfigRoutes(deps, writer),
         KeyRoutes(deps, writer),
         EntityRoutes(deps, writer),
