@@ -8,7 +8,6 @@ skipped outcome is lost money.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,16 +19,18 @@ from schemas.codec import MalformedRecord, decode
 from schemas.events import AttemptAdjusted, RequestFinished
 from schemas.ledger import answers, documents
 from schemas.ledger.errors import LedgerUnavailable
+from schemas.log_events import LogEvent
 from schemas.outgoing import usage_record
 from schemas.runtime.kafka.consume.dead_letters import DeadLetters
 from schemas.runtime.kafka.consume.records import Record
 from schemas.runtime.kafka.produce import Producer
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.clock import Clock
+from schemas.runtime.process.event_log import EventLog
 from schemas.runtime.process.retry import retry_until
 from schemas.runtime.process.telemetry import Metrics
 
-_LOG = logging.getLogger(__name__)
+_LOG = EventLog(__name__)
 
 _FOR_AS_LONG_AS_IT_TAKES_S = 7 * 24 * 3_600.0
 
@@ -123,7 +124,7 @@ class Books:
         copies = await retry_until(
             partial(self.earlier.copies, partition, wanted), LogUnreadable, deadline_s
         )
-        _LOG.info("%s rows of partition %s were looked up in the log", len(rows), partition)
+        _LOG.event(LogEvent.ROWS_LOOKED_UP, partition=partition, count=len(rows))
         return [
             (record, entry.decided(is_first=entry.row.offset not in copies))
             for record, entry in rows

@@ -6,17 +6,17 @@ It stays closed (NOT_READY) until it is rebuilt.
 
 from __future__ import annotations
 
-import logging
-
 from aiokafka import AIOKafkaConsumer
 
 from schemas.ledger import answers
 from schemas.ledger.keys import META
+from schemas.log_events import LogEvent
 from schemas.runtime.ledger.client import LedgerClient
+from schemas.runtime.process.event_log import EventLog
 from schemas.runtime.valkey.store import StoreConnection
 from schemas.topics import OUTCOMES
 
-_LOG = logging.getLogger(__name__)
+_LOG = EventLog(__name__)
 
 
 async def open_ledger(
@@ -26,7 +26,7 @@ async def open_ledger(
     if await store.call("EXISTS", META):
         return await ledger.init()
     if await _outcomes_exist(brokers):
-        _LOG.error("the ledger is empty but %s is not: it stays closed until rebuilt", OUTCOMES)
+        _LOG.event(LogEvent.LEDGER_LOST, topic=OUTCOMES)
         return None
     return await ledger.init()
 

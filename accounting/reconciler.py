@@ -8,7 +8,6 @@ booking skips it.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
@@ -20,16 +19,18 @@ from schemas.codec import decode_as
 from schemas.events import RequestFinished
 from schemas.failures import Transient
 from schemas.ledger import answers, documents, keys
+from schemas.log_events import LogEvent
 from schemas.outgoing import outcome_record
 from schemas.runtime.kafka.produce import Producer
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.clock import Clock
+from schemas.runtime.process.event_log import EventLog
 from schemas.runtime.process.telemetry import Metrics
 from schemas.runtime.valkey.store import StoreConnection
 from schemas.times import Times
 from schemas.topics import OUTCOMES
 
-_LOG = logging.getLogger(__name__)
+_LOG = EventLog(__name__)
 
 _PAGE = 1_000
 _REPAIRS_PER_ROUND = 256
@@ -132,10 +133,10 @@ class Reconciler:
             await asyncio.sleep(self.times.reconcile_period_ms / 1_000)
             try:
                 await self.reconcile()
-            except Exception as error:  # noqa: BLE001  # total: it goes on whatever a round meets
-                _LOG.warning(
-                    "reconciling waits: %r", error, exc_info=not isinstance(error, Transient)
-                )
+            except Transient as error:
+                _LOG.event(LogEvent.ROUND_WAITS, step="reconcile", error=error)
+            except Exception as defect:  # noqa: BLE001  # total: it goes on whatever a round meets
+                _LOG.event(LogEvent.ROUND_DEFECT, step="reconcile", defect=defect)
 
     async def reconcile(self) -> None:
         """Produce what is missing of the partitions that are owned."""
@@ -189,4 +190,4 @@ class Reconciler:
         await self.producer.deliver([record], self.clock.monotonic_s() + _PRODUCE_WITHIN_S)
         self.produced_ms[org, req] = self.clock.now_ms()
         self.metrics.count("tallygate_reconciled_outcomes_total")
-        _LOG.warning("outcome of %s of %s was settled and not in the log: produced again", req, org)
+        _LOG.event(LogEvent.OUTCOME_PRODUCED_AGAIN, request_id=req, org=org)

@@ -6,7 +6,6 @@ A stale copy in the topic is harmless: whoever rebuilds folds the outcomes after
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -14,12 +13,14 @@ from accounting.books import DirtyTables
 from schemas.events import TableSnapshot
 from schemas.ledger import answers, documents
 from schemas.ledger.errors import LedgerUnavailable
+from schemas.log_events import LogEvent
 from schemas.outgoing import table_record
 from schemas.runtime.kafka.produce import ProduceFailed, Producer
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.clock import Clock
+from schemas.runtime.process.event_log import EventLog
 
-_LOG = logging.getLogger(__name__)
+_LOG = EventLog(__name__)
 
 _PERIOD_S = 10.0
 _NOTHING_BOOKED = -1
@@ -94,7 +95,7 @@ class Snapshots:
             try:
                 await self._publish(*lane, hours, balances)
             except (LedgerUnavailable, ProduceFailed) as error:
-                _LOG.warning("snapshot of %s waits: %r", lane[0], error)
+                _LOG.event(LogEvent.ROUND_WAITS, step="snapshot", org=lane[0], error=error)
                 self.touched.hours[lane] |= hours
                 self.touched.balances[lane] |= balances
 

@@ -8,7 +8,6 @@ on its own terms. A request that cannot be decided ends alone.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
@@ -40,14 +39,16 @@ from schemas.hold_facts import info_of
 from schemas.ledger import answers
 from schemas.ledger.documents import Decline
 from schemas.ledger.errors import LedgerUnavailable
+from schemas.log_events import LogEvent
 from schemas.runtime.config.feed import ConfigFeed
 from schemas.runtime.kafka.consume.records import Record
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.clock import Clock
+from schemas.runtime.process.event_log import EventLog
 from schemas.runtime.process.telemetry import Metrics
 from schemas.times import FULL
 
-_LOG = logging.getLogger(__name__)
+_LOG = EventLog(__name__)
 
 _ROLLS_MAX = 5
 
@@ -133,7 +134,7 @@ class Admission:
             if len(batch) == 1:
                 self.culprits.end(batch[0], error)
                 return []
-            _LOG.exception("a batch of %d failed and is taken apart", len(batch))
+            _LOG.event(LogEvent.BATCH_FAILED, count=len(batch), defect=error)
         open_ones = [taken for taken in batch if not taken.record.is_finished]
         half = (len(open_ones) + 1) // 2
         return [*await self.admit(open_ones[:half]), *await self.admit(open_ones[half:])]

@@ -6,7 +6,6 @@ It gets an outcome and a reply at once; its record is kept as a dead letter; wha
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,15 +22,17 @@ from schemas.headers import passed_on
 from schemas.ledger import answers
 from schemas.ledger.documents import Decline
 from schemas.ledger.errors import LedgerFault, LedgerUnavailable
+from schemas.log_events import LogEvent
 from schemas.runtime.kafka.consume.dead_letters import DeadLetters, TooManyDeadLetters
 from schemas.runtime.kafka.consume.records import Record
 from schemas.runtime.kafka.produce import Producer
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.clock import Clock
+from schemas.runtime.process.event_log import EventLog, of_request, place_of, traced
 from schemas.runtime.process.retry import retry_until
 from schemas.runtime.process.telemetry import Metrics
 
-_LOG = logging.getLogger(__name__)
+_LOG = EventLog(__name__)
 
 _WAITS_S = 3_600.0
 """For broker or ledger; then the record is left to be read again."""
@@ -51,11 +52,11 @@ class Culprits:
 
     def end(self, taken: Taken, error: Exception) -> None:
         """Begin to end the request."""
-        _LOG.error(
-            "request %s cannot be decided and fails: %r",
-            taken.accepted.request.request_id,
-            error,
-            exc_info=error,
+        _LOG.event(
+            LogEvent.REQUEST_DEFECT,
+            **place_of(taken.record),
+            **of_request(taken.accepted.request, taken.record.headers),
+            defect=error,
         )
         self._begin(self._end(taken, error))
 
@@ -90,10 +91,14 @@ class Culprits:
             await self.dead_letters.take(record, "decode", error)
         except Poison as reason:
             # As large as records get: it stays where it is, and only there.
-            _LOG.error("no dead letter for %s: %r", record.ref, reason)
+            _LOG.event(
+                LogEvent.NO_DEAD_LETTER, **place_of(record), **traced(record.headers), error=reason
+            )
             record.finish()
-        except Exception:  # noqa: BLE001  # total: the record stays unfinished, and the watchdog sees it
-            _LOG.exception("no dead letter for %s", record.ref)
+        except Exception as defect:  # noqa: BLE001  # total: the record stays unfinished, and the watchdog sees it
+            _LOG.event(
+                LogEvent.NO_DEAD_LETTER, **place_of(record), **traced(record.headers), defect=defect
+            )
         else:
             self.metrics.count("tallygate_dead_letters_total", record.topic)
             record.finish()
@@ -108,10 +113,10 @@ class Culprits:
             finally:
                 await self._bury(taken, error)
         except Transient as away:
-            _LOG.error("request %s is read again: %r", taken.accepted.request.request_id, away)
+            _LOG.event(LogEvent.READ_AGAIN, **of_request(taken.accepted.request), error=away)
             return
-        except Exception:  # noqa: BLE001  # total: what fails even here must not come again for ever
-            _LOG.exception("no outcome for %s", taken.accepted.request.request_id)
+        except Exception as defect:  # noqa: BLE001  # total: what fails even here must not come again for ever
+            _LOG.event(LogEvent.NO_OUTCOME, **of_request(taken.accepted.request), defect=defect)
         taken.record.finish()
 
     async def _end_of(self, taken: Taken) -> Rejection | None:
@@ -125,7 +130,7 @@ class Culprits:
             )
         except LedgerFault as error:
             # Nobody else gets a decision on it either, and what it holds is voided by the reaper.
-            _LOG.error("no decision on %s: %r", taken.accepted.request.request_id, error)
+            _LOG.event(LogEvent.NO_DECISION, **of_request(taken.accepted.request), error=error)
             return end(taken.accepted, "failed", ErrorCode.INTERNAL_ERROR)
         first = answer.answer if isinstance(answer, answers.Duplicate) else answer
         if first is None or isinstance(
@@ -141,7 +146,7 @@ class Culprits:
         try:
             await self.producer.deliver([outcome], self.clock.monotonic_s() + _WAITS_S)
         except Poison as error:
-            _LOG.error("no outcome for %s: %r", taken.accepted.request.request_id, error)
+            _LOG.event(LogEvent.NO_OUTCOME, **of_request(taken.accepted.request), error=error)
 
     async def _bury(self, taken: Taken, error: Exception) -> None:
         record = taken.record
@@ -149,6 +154,11 @@ class Culprits:
             await self.dead_letters.take(record, "admit", error)
         except (TooManyDeadLetters, Poison) as reason:
             # Its outcome tells what became of it; a flood of one tenant's must not stop the rest.
-            _LOG.error("no dead letter for %s: %r", taken.accepted.request.request_id, reason)
+            _LOG.event(
+                LogEvent.NO_DEAD_LETTER,
+                **place_of(record),
+                **of_request(taken.accepted.request),
+                error=reason,
+            )
         else:
             self.metrics.count("tallygate_dead_letters_total", record.topic)

@@ -7,7 +7,6 @@ the others. The batch waits for its follow-ups too, but not longer than a round 
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,10 +20,12 @@ from limiter_worker.replies import ReplySender
 from limiter_worker.taken import Decided
 from schemas.events import RecordRef
 from schemas.failures import Transient
+from schemas.log_events import LogEvent
 from schemas.outgoing import Outgoing
 from schemas.runtime.kafka.produce import Producer
+from schemas.runtime.process.event_log import EventLog
 
-_LOG = logging.getLogger(__name__)
+_LOG = EventLog(__name__)
 
 _BATCH_WAITS_S = 1.0
 _UNACKNOWLEDGED_MAX_BYTES = 64 * 1024 * 1024
@@ -105,7 +106,7 @@ class Effects:
         pause_s = _PAUSE_FIRST_S
         await sending.done
         while sending.again:
-            _LOG.warning("%d follow-ups are sent again", len(sending.again))
+            _LOG.event(LogEvent.FOLLOW_UPS_AGAIN, count=len(sending.again))
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311  # jitter
             pause_s = min(2 * pause_s, _PAUSE_MAX_S)
             sending = self._send(sending.again)

@@ -7,7 +7,6 @@ writes the outcome owes the client its end: it goes out beside, under a fence ab
 from __future__ import annotations
 
 import asyncio
-import logging
 from dataclasses import dataclass
 
 from limiter_worker.replies import ReplySender
@@ -18,13 +17,15 @@ from schemas.frames import Frame, Terminal
 from schemas.hold_facts import HoldFacts
 from schemas.job_ends import usage_of
 from schemas.ledger import answers, documents
+from schemas.log_events import LogEvent
 from schemas.outgoing import Outgoing, outcome_record
 from schemas.runtime.kafka.produce import Producer
 from schemas.runtime.ledger.client import LedgerClient
+from schemas.runtime.process.event_log import EventLog
 from schemas.runtime.process.telemetry import Metrics
 from schemas.times import FULL, Times
 
-_LOG = logging.getLogger(__name__)
+_LOG = EventLog(__name__)
 
 _ENTRIES_MAX = 256
 _ROUNDS_MAX = 64
@@ -119,8 +120,10 @@ class Reaper:
                 for _ in range(_ROUNDS_MAX):
                     if not await self.reap():
                         break
-            except Exception as error:  # noqa: BLE001  # total: reaping goes on whatever a round meets
-                _LOG.warning("reaping waits: %r", error, exc_info=not isinstance(error, Transient))
+            except Transient as error:
+                _LOG.event(LogEvent.ROUND_WAITS, step="reap", error=error)
+            except Exception as defect:  # noqa: BLE001  # total: reaping goes on whatever a round meets
+                _LOG.event(LogEvent.ROUND_DEFECT, step="reap", defect=defect)
             await asyncio.sleep(self.times.reap_period_ms / 1000)
 
     async def reap(self) -> bool:
@@ -139,7 +142,9 @@ class Reaper:
         kept = []
         for (entry, _), result in zip(sent, results, strict=True):
             if isinstance(result, BaseException):
-                _LOG.warning("the outcome of reaped %s is not kept: %r", entry.req, result)
+                _LOG.event(
+                    LogEvent.OUTCOME_WAITS, request_id=entry.req, org=entry.org, error=result
+                )
             else:
                 kept.append(entry)
                 self.metrics.count("tallygate_reaped_attempts_total", entry.verdict.lower())
@@ -158,6 +163,6 @@ class Reaper:
             record = outcome_record(outcome, "limiter_worker")
             self.replies.put(last_frame(entry, outcome), info.reply_to, kept=info.keep_result)
         except Exception as error:  # noqa: BLE001  # total: one entry must not stop the others
-            _LOG.error("reaped %s makes no outcome: %r", entry.req, error)
+            _LOG.event(LogEvent.NO_OUTCOME, request_id=entry.req, org=entry.org, error=error)
             return None
         return record

@@ -7,7 +7,6 @@ stands in the log, and ingress finds it there.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
@@ -15,13 +14,15 @@ from dataclasses import dataclass, field
 from schemas.claim_check import is_elsewhere
 from schemas.events import RequestAccepted
 from schemas.frames import Frame, Terminal
+from schemas.log_events import LogEvent
 from schemas.runtime.process.clock import Clock
+from schemas.runtime.process.event_log import EventLog
 from schemas.runtime.process.telemetry import Metrics
 from schemas.runtime.valkey.bodies import Bodies
 from schemas.runtime.valkey.bus import Bus
 from schemas.runtime.valkey.store import StoreError, StoreUnavailable
 
-_LOG = logging.getLogger(__name__)
+_LOG = EventLog(__name__)
 
 REPLIES_MAX = 8_192
 _BYTES_MAX = 8 * 1024 * 1024
@@ -111,7 +112,7 @@ class ReplySender:
                 self._drop(reply.frame.request_id, repr(result))
             elif isinstance(result, BaseException):
                 # A frame that cannot be encoded is this reply's fault alone.
-                _LOG.error("reply", exc_info=result)
+                _LOG.event(LogEvent.REPLY_DEFECT, request_id=reply.frame.request_id, defect=result)
                 self._drop(reply.frame.request_id, repr(result))
         self._waiting.extendleft(reversed(again))
         if not self._waiting:
@@ -128,7 +129,7 @@ class ReplySender:
 
     def _drop(self, request_id: str, reason: str) -> None:
         self.metrics.count("tallygate_replies_dropped_total")
-        _LOG.warning("no reply for %s: %s", request_id, reason)
+        _LOG.event(LogEvent.REPLY_DROPPED, request_id=request_id, cause=reason)
 
 
 def _text_bytes(frame: Frame) -> int:

@@ -103,6 +103,7 @@ class LogEvent(Enum):
     NOT_REACHED = _warning("What it needs is away at its start, and is tried again in a second.")
     CANNOT_START = _error("What it needs is away at start; it exits with 69.", _PASSES)
     TASK_ENDED = _error("Background work ended, and is begun again after the pause.")
+    ROUND_DEFECT = _error("A round of background work met a defect; the next one begins anew.")
     ROUND_WAITS = _warning("A round of background work met what is away; the next one tries again.")
     CLOCK_STEPPED = _warning("A measured clock was moved.", "See how its host keeps time.")
     PROCESS_STUCK = _critical(
@@ -138,6 +139,25 @@ class LogEvent(Enum):
         "Collect it for the auditors.",
         is_evidence=True,
     )
+
+    # Requests on their way
+    REQUEST_DEFECT = _error("A defect met one request, which ends alone.")
+    NO_DEAD_LETTER = _error("A record at fault is no dead letter.", "Look at it where it stands.")
+    READ_AGAIN = _error("A request cannot be ended now; its record is read again.", _PASSES)
+    NO_OUTCOME = _error("A request got no outcome here; what it holds is reaped.", _REQUEST)
+    NO_DECISION = _error("The ledger cannot decide on a request, which fails.", _REQUEST)
+    FOLLOW_UPS_AGAIN = _warning("Records of decisions were not acknowledged; they are sent again.")
+    OUTCOME_WAITS = _warning("The outcome of a reaped request is made again by the next round.")
+    REPLY_DROPPED = _warning("A client gets no reply from here, but what ledger or log know.")
+    REPLY_DEFECT = _error("A reply cannot be encoded and is dropped.")
+
+    # Books
+    ROWS_LOOKED_UP = _info("Old outcomes were looked up in the log, so that each is booked once.")
+    LEDGER_LOST = _error(
+        "The ledger is empty and the log is not: nothing is admitted.",
+        "Restore the ledger's append-only file.",
+    )
+    OUTCOME_PRODUCED_AGAIN = _warning("What was settled was not in the log: produced again.")
 
     # Configuration
     CONFIG_LOG_AWAY = _warning("The config log cannot be read; the last known copy stays.")

@@ -13,7 +13,7 @@ _LOGGING = {"schemas/log_events.py", "schemas/runtime/process/event_log.py"} | {
 }
 """The only files that know the library."""
 _EXCEPTIONS = {"error", "defect"}
-_OF_A_RECORD = {"place_of", "traced"}
+_OF_A_RECORD = {"place_of", "traced", "of_request"}
 _PROCESSES = ("schemas/",)
 
 

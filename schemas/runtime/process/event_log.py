@@ -11,7 +11,7 @@ from typing import Final, Protocol, TypedDict, Unpack
 
 from schemas.log_events import LogEvent, LogFields
 
-__all__ = ["NAMESPACE", "EventLog", "Said", "place_of", "trace_id_of", "traced"]
+__all__ = ["NAMESPACE", "EventLog", "Said", "of_request", "place_of", "trace_id_of", "traced"]
 
 NAMESPACE: Final = "tallygate"
 """Our loggers are below this one; all others are foreign."""
@@ -30,6 +30,19 @@ class Traced(TypedDict, total=False):
 
     request_id: str
     trace_id: str
+
+
+class Whose(Traced, total=False):
+    """Whose request it is."""
+
+    org: str
+
+
+class _Request(Protocol):
+    @property
+    def request_id(self) -> str: ...
+    @property
+    def org(self) -> str: ...
 
 
 class _Placed(Protocol):
@@ -83,6 +96,14 @@ class EventLog:
 def place_of(at: _Placed) -> Place:
     """Fields: where the record stands."""
     return {"topic": at.topic, "partition": at.partition, "offset": at.offset}
+
+
+def of_request(request: _Request, headers: Mapping[str, bytes] | None = None) -> Whose:
+    """Fields: the request and its organization, and its trace where the record's headers are at hand."""
+    whose: Whose = {"request_id": request.request_id, "org": request.org}
+    if trace_id := trace_id_of((headers or {}).get("traceparent")):
+        whose["trace_id"] = trace_id
+    return whose
 
 
 def traced(headers: Mapping[str, bytes]) -> Traced:
