@@ -7,7 +7,6 @@ process is gone. Whatever raises ends its own request within milliseconds. The o
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -25,13 +24,15 @@ from schemas.errors import ErrorCode
 from schemas.events import RequestAccepted, RequestAdmitted
 from schemas.failures import Transient
 from schemas.ledger import answers
+from schemas.log_events import LogEvent
 from schemas.runtime.kafka.consume.dead_letters import DeadLetters
 from schemas.runtime.kafka.consume.inbox import EXIT_STUCK
 from schemas.runtime.kafka.consume.records import Record
 from schemas.runtime.process.clock import Clock
+from schemas.runtime.process.event_log import EventLog, of_request, place_of
 from schemas.runtime.process.telemetry import Metrics
 
-_LOG = logging.getLogger(__name__)
+_LOG = EventLog(__name__)
 
 
 @dataclass(slots=True)
@@ -70,7 +71,7 @@ class Dispatching:
         hour without ledger or broker. The records stay where they are, for a process that can."""
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            _LOG.critical("the process ends: %r", error, exc_info=error)
+            _LOG.event(LogEvent.PROCESS_ENDS, defect=error)
             os._exit(EXIT_STUCK)
 
     async def _run(self, record: Record) -> None:
@@ -106,7 +107,12 @@ class Dispatching:
             # For an hour nobody could say how it ended: the record stays for a process that can.
             raise
         except Exception as defect:  # noqa: BLE001  # total: one request
-            _LOG.exception("request %s ended by a defect", job.request.request_id)
+            _LOG.event(
+                LogEvent.REQUEST_DEFECT,
+                **place_of(record),
+                **of_request(job.request, record.headers),
+                defect=defect,
+            )
             if not isinstance(defect, Unbooked):
                 await self._end_broken(job, record)
             await self._set_aside(job, record, defect)
@@ -116,8 +122,13 @@ class Dispatching:
             await self.closing.end_broken(job, record)
         except Transient:
             raise
-        except Exception:  # noqa: BLE001  # total: the reaper is left to end it
-            _LOG.exception("request %s has no end of ours", job.request.request_id)
+        except Exception as defect:  # noqa: BLE001  # total: the reaper is left to end it
+            _LOG.event(
+                LogEvent.NO_OUTCOME,
+                **place_of(record),
+                **of_request(job.request, record.headers),
+                defect=defect,
+            )
 
     async def _set_aside(self, job: AdmittedRequest, record: Record, defect: Exception) -> None:
         """Keep the record for whoever looks into it; its outcome stands already."""
@@ -125,8 +136,13 @@ class Dispatching:
             record.value = _encoded(job)
             await self.dead_letters.take(record, "dispatch", defect)
             self.metrics.count("tallygate_dead_letters_total", record.topic)
-        except Exception:  # noqa: BLE001  # total: a letter that cannot be kept must not hold the record
-            _LOG.exception("no dead letter of %s", record.ref)
+        except Exception as error:  # noqa: BLE001  # total: a letter that cannot be kept must not hold the record
+            _LOG.event(
+                LogEvent.NO_DEAD_LETTER,
+                **place_of(record),
+                **of_request(job.request, record.headers),
+                defect=error,
+            )
 
     async def _claim_and_run(self, job: AdmittedRequest, record: Record) -> None:
         """Run the request if it is ours to run, else do what its state in the ledger asks for."""
@@ -159,14 +175,24 @@ class Dispatching:
             running.claimed_after_ms = after_ms
             try:
                 await self.failover.run(job, running, replies, course)
-            except Exception:  # noqa: BLE001  # total: what became of it so far is booked
-                _LOG.exception("request %s broke", request.request_id)
+            except Exception as defect:  # noqa: BLE001  # total: what became of it so far is booked
+                _LOG.event(
+                    LogEvent.REQUEST_DEFECT,
+                    **place_of(record),
+                    **of_request(request, record.headers),
+                    defect=defect,
+                )
             try:
                 await self.closing.close(job, record, course, replies, running)
             except (Transient, Unbooked):
                 raise
-            except Exception:  # noqa: BLE001  # total: without what it stumbled over
-                _LOG.exception("request %s cannot be closed as it is", request.request_id)
+            except Exception as defect:  # noqa: BLE001  # total: without what it stumbled over
+                _LOG.event(
+                    LogEvent.REQUEST_DEFECT,
+                    **place_of(record),
+                    **of_request(request, record.headers),
+                    defect=defect,
+                )
                 course.broke(job)
                 await self.closing.close(job, record, course, replies, running)
         await self.failover.bodies.drop(job)

@@ -8,18 +8,19 @@ again with every new connection; one that is there already is refused by its num
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
 from schemas.frames import Chunk, Frame, Started, Terminal
+from schemas.log_events import LogEvent
+from schemas.runtime.process.event_log import EventLog, of_request
 from schemas.runtime.process.retry import retry_until
 from schemas.runtime.valkey.bus import Bus, Long
 from schemas.runtime.valkey.store import StoreUnavailable
 
-_LOG = logging.getLogger(__name__)
+_LOG = EventLog(__name__)
 
 _SHORT_BYTES_MAX: Final = 256 * 1024
 """Streams up to that are not counted."""
@@ -160,7 +161,7 @@ class ReplyStream:
         try:
             await retry_until(self._store, StoreUnavailable, until_s)
         except Exception as error:  # noqa: BLE001  # total: frames are lost, never the process
-            _LOG.error("frames of %s are lost: %r", self.request_id, error)
+            _LOG.event(LogEvent.FRAMES_LOST, **of_request(self), error=error)
             self._lose()
         finally:
             self._sender = None

@@ -31,6 +31,16 @@ class LogFields(TypedDict, total=False):
     """The offset, or revision, that should have stood there."""
     count: int
     """How many records, marks or calls are meant."""
+    backend: str
+    attempt: int
+    fence: int
+    code: str
+    """An error code."""
+    state: str
+    """Of a backend, or of a request in the ledger."""
+    size_bytes: int
+    variable: str
+    """The name of an environment variable, never its value."""
     entity: str
     """Kind and id of a configured entity."""
     cause: str
@@ -72,6 +82,7 @@ _REPORT: Final = "Report it with its traceback: it is a defect of this program."
 _REQUEST: Final = "See `tallygate requests show` of its id."
 _KAFKA: Final = "See the brokers' logs and disks."
 _STORE: Final = "See the store's log and the network to it."
+_BACKEND: Final = "See `tallygate backends` and the backend's own log."
 _CONFIG: Final = "See `tallygate config` and who wrote the entry last."
 
 
@@ -149,7 +160,30 @@ class LogEvent(Enum):
     FOLLOW_UPS_AGAIN = _warning("Records of decisions were not acknowledged; they are sent again.")
     OUTCOME_WAITS = _warning("The outcome of a reaped request is made again by the next round.")
     REPLY_DROPPED = _warning("A client gets no reply from here, but what ledger or log know.")
+    NOT_ANSWERED = _error("An answer cannot be sent; its client is told that it is lost.")
+    NOT_TOLD_AGAIN = _warning("A client that asks again is told nothing: it cannot be read now.")
+    FRAMES_UNKNOWN = _warning("The bus does not tell which frames a client has.")
+    FRAMES_LOST = _error(
+        "Frames do not get to the bus; their client hears that some are lost.", _STORE
+    )
+    BODY_LOST = _error("A request's body is nowhere any more; it ends as body_lost.", _REQUEST)
+    RESULT_NOT_KEPT = _error("An outcome is kept without its result or its texts.", _REQUEST)
+    ENDED_ELSEWHERE = _warning("A request that failed here was ended by another process.", _NOTHING)
+    ATTEMPT_LATE = _warning("An attempt ended after its lease; its real use is booked.", _NOTHING)
+    ATTEMPT_DEFECT = _error("A defect ended one attempt, which may have spent.")
+    TOKENS_ROUGH = _warning("The tokenizer failed: an answer is counted by its bytes.", _REPORT)
     REPLY_DEFECT = _error("A reply cannot be encoded and is dropped.")
+
+    # Backends
+    ATTEMPT_FAILED = _info("A backend failed a call; another may be tried.", _BACKEND)
+    BACKEND_STATE = _info("What is told of a backend changed.", _BACKEND)
+    BACKEND_SAID = _info(
+        "What a backend said when it refused; only where that is asked for.", _BACKEND
+    )
+    PROBE_FAILED = _warning("A backend gave no sign of life.", _BACKEND)
+    KEY_UNUSABLE = _error(
+        "A variable holds no key that a header can carry; its backends fail.", "Set the variable."
+    )
 
     # Books
     ROWS_LOOKED_UP = _info("Old outcomes were looked up in the log, so that each is booked once.")

@@ -10,7 +10,6 @@ ledger or the bus is no silence of the backend's.
 from __future__ import annotations
 
 import asyncio
-import logging
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
@@ -35,12 +34,14 @@ from dispatcher.work import AdmittedRequest, Choice, Result
 from schemas.errors import ErrorCode
 from schemas.events import Attempt
 from schemas.frames import Chunk, Started
+from schemas.log_events import LogEvent
 from schemas.money import TokenCounts
 from schemas.operations import OPERATIONS
 from schemas.runtime.process.clock import Clock
+from schemas.runtime.process.event_log import EventLog, of_request
 from schemas.runtime.valkey.store import StoreError
 
-_LOG = logging.getLogger(__name__)
+_LOG = EventLog(__name__)
 
 _READ_AT_ONCE_BYTES_MAX: Final = 256 * 1024
 """Larger bodies are read beside the event loop."""
@@ -122,7 +123,12 @@ class AttemptRun:
         except Exception as error:  # noqa: BLE001  # nobody can list what odd bytes raise; they end this attempt only
             *_, (frame, line) = traceback.walk_tb(error.__traceback__)
             what = f"{type(error).__name__} at {frame.f_code.co_filename}:{line}"
-            _LOG.error("%s ended by a defect: %s", self.job.request.request_id, what)
+            _LOG.event(
+                LogEvent.ATTEMPT_DEFECT,
+                **of_request(self.job.request),
+                attempt=self.number,
+                cause=what,
+            )
             return self._failed(_unreadable(what))
 
     def _silent_until_s(self) -> float:
@@ -212,18 +218,19 @@ class AttemptRun:
                 with self._excused():
                     self.is_mute = not await self.replies.wait()
         except StoreError as error:
-            _LOG.error("the bus refused a frame of %s: %s", self.job.request.request_id, error)
+            _LOG.event(LogEvent.FRAMES_LOST, **of_request(self.job.request), error=error)
             self.is_mute = True
 
     def _failed(self, failure: UpstreamFailure) -> AttemptEnd:
         if self.abort.reason is not None:
             return self._ended_early(is_deadline=False, may_have_spent=failure.may_have_spent)
-        _LOG.info(
-            "%s failed at %s: %s, %s",
-            self.job.request.request_id,
-            self.choice.backend_id,
-            failure.code,
-            failure,
+        _LOG.event(
+            LogEvent.ATTEMPT_FAILED,
+            **of_request(self.job.request),
+            attempt=self.number,
+            backend=self.choice.backend_id,
+            code=failure.code,
+            cause=str(failure),
         )
         read = self._read_so_far()
         return attempt_end.failed(failure, read, has_streamed=self.has_streamed)

@@ -6,7 +6,6 @@ asked for its hold, so that a hold is never taken for a call that cannot be made
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -31,12 +30,14 @@ from schemas.errors import ErrorCode
 from schemas.events import Attempt
 from schemas.ledger import answers, documents
 from schemas.ledger.errors import LedgerUnavailable
+from schemas.log_events import LogEvent
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.clock import Clock
+from schemas.runtime.process.event_log import EventLog, of_request
 from schemas.runtime.process.retry import retry_until
 from schemas.runtime.process.telemetry import Metrics
 
-_LOG = logging.getLogger(__name__)
+_LOG = EventLog(__name__)
 
 ATTEMPTS_MAX = 2
 _CONFIG_WITHIN_S: Final = 5.0
@@ -238,8 +239,13 @@ class Failover:
         try:
             result = await run.run()
             verdict = result.verdict
-        except Exception:  # noqa: BLE001  # total: what it used is unknown then, so all it held
-            _LOG.exception("%s: attempt %d broke", job.request.request_id, running.attempt)
+        except Exception as defect:  # noqa: BLE001  # total: what it used is unknown then, so all it held
+            _LOG.event(
+                LogEvent.ATTEMPT_DEFECT,
+                **of_request(job.request),
+                attempt=running.attempt,
+                defect=defect,
+            )
             result = _broken(job, slot, running.attempt, started_at_ms, self.clock.now_ms())
         finally:
             self.slots.give_back(slot, verdict)

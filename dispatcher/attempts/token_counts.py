@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,9 +16,11 @@ from typing import Final, TypeVar
 
 from dispatcher.upstream.tally import Tally, rough_tokens
 from dispatcher.upstream.tokenizer import count_text
+from schemas.log_events import LogEvent
 from schemas.money import TokenCounts
+from schemas.runtime.process.event_log import EventLog
 
-_LOG = logging.getLogger(__name__)
+_LOG = EventLog(__name__)
 
 _AT_ONCE_MAX: Final = 4 * 1024
 """Characters or bytes that are counted in the loop: less than half a millisecond at the worst."""
@@ -82,5 +83,5 @@ def _soundly(count: Callable[[_S], int], of: _S) -> int:
     try:
         return count(of)
     except BaseException as error:  # noqa: BLE001  # a tokenizer's panic is no Exception, and costs an estimate only
-        _LOG.warning("%d bytes counted roughly: %s", len(of), type(error).__name__)
+        _LOG.event(LogEvent.TOKENS_ROUGH, size_bytes=len(of), cause=type(error).__name__)
         return rough_tokens(len(of))

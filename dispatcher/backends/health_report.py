@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from dataclasses import dataclass, field
 
 import msgspec
@@ -11,12 +10,14 @@ import msgspec
 from dispatcher.backends.registry import Backends, BackendState
 from dispatcher.backends.slots import Slots
 from schemas.ledger.keys import BACKEND_HEALTH
+from schemas.log_events import LogEvent
 from schemas.runtime.process.clock import Clock
+from schemas.runtime.process.event_log import EventLog
 from schemas.runtime.process.telemetry import Metrics
 from schemas.runtime.valkey.reports import report
 from schemas.runtime.valkey.store import Argument, StoreConnection, StoreError, StoreUnavailable
 
-_LOG = logging.getLogger(__name__)
+_LOG = EventLog(__name__)
 
 _PERIOD_S = 2.0
 _LOOK_S = 0.25
@@ -47,8 +48,8 @@ class HealthReport:
         while True:
             try:
                 await self._look(is_due=looks % _LOOKS_PER_REPORT == 0)
-            except Exception:  # noqa: BLE001  # total: one report that fails must not be the last.
-                _LOG.exception("health not reported")
+            except Exception as defect:  # noqa: BLE001  # total: one report that fails must not be the last.
+                _LOG.event(LogEvent.ROUND_DEFECT, step="report health", defect=defect)
             looks += 1
             await asyncio.sleep(_LOOK_S)
 
@@ -61,7 +62,7 @@ class HealthReport:
             await self._report()
 
     def _tell(self, name: str, lane: BackendState) -> None:
-        _LOG.info("backend %s is %s", name, lane.shown)
+        _LOG.event(LogEvent.BACKEND_STATE, backend=name, state=lane.shown)
         self.metrics.set("tallygate_backend_healthy", float(lane.shown == "healthy"), name)
 
     async def _report(self) -> None:
@@ -77,7 +78,7 @@ class HealthReport:
             if gone:
                 await self.store.call("HDEL", BACKEND_HEALTH, *gone)
         except (StoreUnavailable, StoreError) as error:
-            _LOG.warning("health not reported: %r", error)
+            _LOG.event(LogEvent.ROUND_WAITS, step="report health", error=error)
 
     def _field(self, backend: str) -> str:
         return f"{self.instance_id}|{backend}"

@@ -7,16 +7,17 @@ backend is or sends ends the rounds.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from dispatcher.backends.registry import Backends
 from dispatcher.upstream.upstreams import Upstreams
 from schemas.entities import Backend
+from schemas.log_events import LogEvent
 from schemas.runtime.config.feed import ConfigFeed
+from schemas.runtime.process.event_log import EventLog
 
-_LOG = logging.getLogger(__name__)
+_LOG = EventLog(__name__)
 
 _PERIOD_S = 5.0
 _JITTER_S = 1.0
@@ -57,4 +58,4 @@ class Prober:
             self._faults.pop(name, None)
         elif self._faults.get(name) != fault:
             self._faults[name] = fault
-            _LOG.warning("backend %s gave no sign of life: %s", name, fault)
+            _LOG.event(LogEvent.PROBE_FAILED, backend=name, cause=fault)

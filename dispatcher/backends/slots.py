@@ -8,7 +8,6 @@ who has waited for too long. The decisions are ``scheduling``'s and ``backends``
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -19,11 +18,13 @@ from dispatcher.backends.registry import Backends, Slot
 from dispatcher.backends.scheduling import WAIT_MAX_S, Line, ServedRate, Waiting
 from schemas.errors import ErrorCode
 from schemas.events import RequestAccepted
+from schemas.log_events import LogEvent
 from schemas.readiness import DEGRADED
 from schemas.runtime.process.clock import Clock
-from schemas.runtime.process.telemetry import Metrics
+from schemas.runtime.process.event_log import EventLog
+from schemas.runtime.process.telemetry import DEGRADED, Metrics
 
-_LOG = logging.getLogger(__name__)
+_LOG = EventLog(__name__)
 
 TICK_S = 0.1
 RETRY_WAIT_S = 2.0
@@ -156,8 +157,8 @@ class Slots:
     def _serve_all(self) -> None:
         try:
             self._serve()
-        except Exception:  # noqa: BLE001  # total: it is not the fault of whoever gave a slot back
-            _LOG.exception("no slot could be given on")
+        except Exception as defect:  # noqa: BLE001  # total: it is not the fault of whoever gave a slot back
+            _LOG.event(LogEvent.ROUND_DEFECT, step="serve lines", defect=defect)
 
     def _serve(self) -> None:
         """Give what is free to whose turn it is, line by line, until a whole round finds nothing."""
@@ -209,8 +210,8 @@ class Slots:
                 self._sweep(line)
                 if not line:
                     self._close(key)
-        except Exception:  # noqa: BLE001  # total: the other waits are looked after next time
-            _LOG.exception("the slots could not be looked after")
+        except Exception as defect:  # noqa: BLE001  # total: the other waits are looked after next time
+            _LOG.event(LogEvent.ROUND_DEFECT, step="sweep lines", defect=defect)
         self._serve_all()
         if self.backends.calls or self._lines:
             self._watch()

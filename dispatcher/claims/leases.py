@@ -6,7 +6,6 @@ Whatever ends a request from outside goes through here: a cancellation, a lost c
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,10 +13,12 @@ from dataclasses import dataclass, field
 from dispatcher.abort import Abort, DrainCap, Reason
 from schemas.failures import Failure
 from schemas.ledger import answers, documents
+from schemas.log_events import LogEvent
 from schemas.runtime.ledger.client import LedgerClient
+from schemas.runtime.process.event_log import EventLog
 from schemas.times import FULL, Times
 
-_LOG = logging.getLogger(__name__)
+_LOG = EventLog(__name__)
 
 
 @dataclass(slots=True)
@@ -90,8 +91,8 @@ class Leases:
             await asyncio.sleep(self.times.lease_renewal_ms / 1000)
             try:
                 await self._renew()
-            except Exception:  # noqa: BLE001  # total: the next renewal must come
-                _LOG.exception("leases not renewed")
+            except Exception as defect:  # noqa: BLE001  # total: the next renewal must come
+                _LOG.event(LogEvent.ROUND_DEFECT, step="renew leases", defect=defect)
 
     async def _renew(self) -> None:
         attempts = list(self.running.values())
@@ -101,7 +102,9 @@ class Leases:
         replies = await self.ledger.renew_many(renewals)
         failures = [reply for reply in replies if isinstance(reply, Failure)]
         if failures:
-            _LOG.warning("%d leases not renewed: %r", len(failures), failures[0])
+            _LOG.event(
+                LogEvent.ROUND_WAITS, step="renew leases", count=len(failures), error=failures[0]
+            )
         for attempt, renewal, reply in zip(attempts, renewals, replies, strict=True):
             if isinstance(reply, Failure):
                 continue

@@ -4,7 +4,6 @@ frames an earlier owner left. A bus that is away is waited for until nobody asks
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,14 +17,16 @@ from dispatcher.work import AdmittedRequest, Result
 from schemas.errors import ERRORS, ErrorCode
 from schemas.events import Attempt, RequestFinished
 from schemas.frames import Frame, Terminal
+from schemas.log_events import LogEvent
 from schemas.runtime.kafka.record_reader import RecordUnreadable
 from schemas.runtime.kafka.results import Results
 from schemas.runtime.process.clock import Clock
+from schemas.runtime.process.event_log import EventLog, of_request
 from schemas.runtime.process.retry import retry_until
 from schemas.runtime.valkey.bus import Bus
 from schemas.runtime.valkey.store import StoreError, StoreUnavailable
 
-_LOG = logging.getLogger(__name__)
+_LOG = EventLog(__name__)
 
 _LAST_FENCE: Final = 2**62
 """Above those of all attempts: the client may have seen frames that the bus has lost since."""
@@ -64,8 +65,8 @@ class Answering:
         try:
             await replies.send(_without_body(content) if replies.is_torn else content)
             await replies.wait()
-        except Exception:  # noqa: BLE001  # total: the outcome must reach the log all the same
-            _LOG.exception("no answer for %s", replies.request_id)
+        except Exception as defect:  # noqa: BLE001  # total: the outcome must reach the log all the same
+            _LOG.event(LogEvent.NOT_ANSWERED, **of_request(replies), defect=defect)
             with suppress(StoreError):
                 await replies.send(_without_body(content))
                 await replies.wait()
@@ -78,7 +79,7 @@ class Answering:
             )
         except RecordUnreadable as error:
             # Whoever asks later may find it: nothing is said that would not be true then.
-            _LOG.warning("the result of %s is not told again: %s", finished.request_id, error)
+            _LOG.event(LogEvent.NOT_TOLD_AGAIN, **of_request(finished), error=error)
             return
         last = await self._last(job)
         has_chunks = last is not None and last.fence == finished.fence and last.seq > 0
@@ -115,7 +116,7 @@ class Answering:
                 lambda: self.bus.last(request_id), StoreUnavailable, self.give_up_at_s(job)
             )
         except (StoreUnavailable, StoreError, msgspec.DecodeError) as error:
-            _LOG.warning("the frames of %s are not known: %r", request_id, error)
+            _LOG.event(LogEvent.FRAMES_UNKNOWN, **of_request(job.request), error=error)
             return None
 
 

@@ -7,7 +7,6 @@ however long it is away.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -29,16 +28,18 @@ from schemas.failures import Defect, Transient
 from schemas.job_ends import encode_end, end_of
 from schemas.ledger import answers, documents
 from schemas.ledger.errors import LedgerUnavailable
+from schemas.log_events import LogEvent
 from schemas.runtime.kafka.consume.records import Record
 from schemas.runtime.kafka.outcome_lookup import OutcomeLookup, Unproved
 from schemas.runtime.kafka.record_reader import RecordGone, RecordUnreadable
 from schemas.runtime.kafka.results import READ_WITHIN_S, is_inline
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.clock import Clock
+from schemas.runtime.process.event_log import EventLog, of_request
 from schemas.runtime.process.retry import retry_until
 from schemas.runtime.process.telemetry import Metrics
 
-_LOG = logging.getLogger(__name__)
+_LOG = EventLog(__name__)
 
 T = TypeVar("T")
 
@@ -140,7 +141,7 @@ class Closing:
         if known.state in _UNBEGUN and isinstance(await self.claiming.withdraw(job), answers.Ok):
             await self.end_unrun(job, record, ErrorCode.INTERNAL_ERROR, "failed")
         else:
-            _LOG.warning("%s is ended elsewhere: %s", job.request.request_id, known.state)
+            _LOG.event(LogEvent.ENDED_ELSEWHERE, **of_request(job.request), state=known.state)
 
     async def finish_again(
         self, job: AdmittedRequest, record: Record, kept: answers.Finished
@@ -205,7 +206,7 @@ class Closing:
     ) -> None:
         """Somebody else ended this attempt by its hold: what it really used is corrected. A client that
         has seen frames of it gets no others."""
-        _LOG.warning("request %s ended after fence %d was lost", replies.request_id, running.fence)
+        _LOG.event(LogEvent.ATTEMPT_LATE, **of_request(job.request), fence=running.fence)
         self.metrics.count("tallygate_late_attempts_total")
         replies.drop()
         whole = presumed(job, running.attempt)
@@ -245,7 +246,7 @@ class Closing:
             encoded = await retry_until(read, RecordUnreadable, self.answering.give_up_at_s(job))
         except RecordUnreadable as error:
             # Whoever asks later may find it: nothing is said that would not be true then.
-            _LOG.warning("the outcome of %s is not told again: %s", job.request.request_id, error)
+            _LOG.event(LogEvent.NOT_TOLD_AGAIN, **of_request(job.request), error=error)
             return None
         if encoded is None:
             await self.answering.end_again(job, Result("failed", ErrorCode.RESULT_LOST))
@@ -277,6 +278,6 @@ def _is_presumed(attempt: Attempt, presumed: Attempt) -> bool:
 def _encoded(finished: RequestFinished) -> bytes:
     try:
         return encode(finished)
-    except Exception:  # noqa: BLE001  # total: odd texts cost themselves, not the outcome
-        _LOG.exception("outcome of %s without its texts", finished.request_id)
+    except Exception as defect:  # noqa: BLE001  # total: odd texts cost themselves, not the outcome
+        _LOG.event(LogEvent.RESULT_NOT_KEPT, **of_request(finished), defect=defect)
         return encode(without_result(finished))

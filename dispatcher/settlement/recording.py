@@ -6,7 +6,6 @@ What was spent is written down however long that takes; only the watchdog ends s
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -18,14 +17,16 @@ from dispatcher.claims.claiming import AS_LONG_AS_IT_TAKES_S
 from schemas.events import AttemptAdjusted, RecordRef, RequestFinished
 from schemas.failures import Failure, Poison, Transient
 from schemas.headers import passed_on
+from schemas.log_events import LogEvent
 from schemas.outgoing import Outgoing, adjustment_record, outcome_record, result_record
 from schemas.runtime.kafka.consume.records import Record
 from schemas.runtime.kafka.produce import ProduceFailed, Producer
 from schemas.runtime.kafka.results import is_inline, referring
 from schemas.runtime.process.clock import Clock
+from schemas.runtime.process.event_log import EventLog, of_request
 from schemas.runtime.process.retry import retry_until
 
-_LOG = logging.getLogger(__name__)
+_LOG = EventLog(__name__)
 
 _RESULT_WITHIN_S: Final = 10.0
 _INLINE_AT_NEED_BYTES_MAX: Final = 64 * 1024
@@ -46,7 +47,7 @@ class Recording:
         try:
             await self._produce([outcome_record(finished, "dispatcher", headers, encoded)])
         except Poison as refused:
-            _LOG.error("outcome of %s without its result: %r", finished.request_id, refused)
+            _LOG.event(LogEvent.RESULT_NOT_KEPT, **of_request(finished), error=refused)
             await self._produce([outcome_record(without_result(finished), "dispatcher", headers)])
 
     async def corrections(self, record: Record, changes: Sequence[AttemptAdjusted]) -> None:
@@ -69,7 +70,7 @@ class Recording:
                 finished.result, _INLINE_AT_NEED_BYTES_MAX
             ):
                 return finished
-            _LOG.error("the result of %s is not kept: %r", finished.request_id, refused)
+            _LOG.event(LogEvent.RESULT_NOT_KEPT, **of_request(finished), error=refused)
             return msgspec.structs.replace(finished, result=None)
         return referring(finished, ref)
 

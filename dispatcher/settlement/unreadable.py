@@ -6,7 +6,6 @@ Otherwise its client would wait for its deadline, and its hold with it.
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,15 +16,17 @@ from schemas.codec import UNDECODABLE, decode_as
 from schemas.events import RecordRef, RequestAccepted, RequestAdmitted
 from schemas.hold_facts import HoldFacts
 from schemas.ledger import keys
+from schemas.log_events import LogEvent
 from schemas.runtime.kafka.consume.dead_letters import DeadLetters
 from schemas.runtime.kafka.consume.records import Record
 from schemas.runtime.kafka.record_reader import RecordReader
+from schemas.runtime.process.event_log import EventLog, place_of, traced
 from schemas.runtime.process.telemetry import Metrics
 from schemas.runtime.valkey.store import StoreConnection
 
 __all__ = ["Unreadable"]
 
-_LOG = logging.getLogger(__name__)
+_LOG = EventLog(__name__)
 
 _WITHIN_S: Final = 10.0
 """Then the reaper is left to end it."""
@@ -50,8 +51,10 @@ class Unreadable:
             async with asyncio.timeout(_WITHIN_S):
                 if (job := await self._job_of(record)) is not None:
                     await self.closing.end_broken(job, record)
-        except Exception:  # noqa: BLE001  # total: the record must be kept whatever is amiss beside it
-            _LOG.exception("%s: the reaper is left to end its request", record.ref)
+        except Exception as defect:  # noqa: BLE001  # total: the record must be kept whatever is amiss beside it
+            _LOG.event(
+                LogEvent.NO_OUTCOME, **place_of(record), **traced(record.headers), defect=defect
+            )
         await self.dead_letters.take(record, "decode", error)
         self.metrics.count("tallygate_dead_letters_total", record.topic)
 
@@ -71,7 +74,7 @@ class Unreadable:
         try:
             request = decode_as(await self.records.read(ref, _WITHIN_S), RequestAccepted)
         except UNDECODABLE as error:
-            _LOG.error("%s is not the request of %s: %s", ref, record.ref, error)
+            _LOG.event(LogEvent.NO_OUTCOME, **place_of(ref), **traced(record.headers), error=error)
             return None
         return AdmittedRequest(_admitted(request, ref, record.timestamp_ms), request, record.ref)
 

@@ -5,18 +5,19 @@ So a body is in memory only while its call runs, however many wait for their tur
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, replace
 
 from dispatcher.work import AdmittedRequest
 from schemas.claim_check import is_elsewhere, with_payload
 from schemas.codec import UNDECODABLE, decode_as
 from schemas.events import RequestAccepted
+from schemas.log_events import LogEvent
 from schemas.runtime.kafka.record_reader import RecordReader, RecordUnreadable
 from schemas.runtime.process.clock import Clock
+from schemas.runtime.process.event_log import EventLog, of_request, place_of
 from schemas.runtime.valkey.bodies import Bodies
 
-_LOG = logging.getLogger(__name__)
+_LOG = EventLog(__name__)
 
 
 @dataclass(slots=True)
@@ -48,9 +49,14 @@ class BodySource:
         try:
             accepted = decode_as(await self.reader.read(ref, max(0.0, left_s)), RequestAccepted)
         except (RecordUnreadable, *UNDECODABLE) as error:
-            _LOG.error("the body of %s is lost: %s", request.request_id, error)
+            _LOG.event(LogEvent.BODY_LOST, **of_request(request), **place_of(ref), error=error)
             return None
         if accepted.request_id != request.request_id:
-            _LOG.error("the body of %s is lost: another record is at %s", request.request_id, ref)
+            _LOG.event(
+                LogEvent.BODY_LOST,
+                **of_request(request),
+                **place_of(ref),
+                cause="it is another record",
+            )
             return None
         return accepted.payload

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
@@ -27,10 +26,12 @@ from dispatcher.work import Choice
 from schemas.entities import Backend
 from schemas.errors import ErrorCode
 from schemas.failures import Poison
+from schemas.log_events import LogEvent
 from schemas.operations import Operation, UpstreamProtocol
 from schemas.runtime.process.clock import Clock
+from schemas.runtime.process.event_log import EventLog
 
-_LOG = logging.getLogger(__name__)
+_LOG = EventLog(__name__)
 
 _PROTOCOL: Final[UpstreamProtocol] = "openai"
 """What all backends speak."""
@@ -161,7 +162,7 @@ class Upstreams:
             self.clock.now_ms(),
         )
         if self.logs_texts:
-            _LOG.info("a backend said of %s: %s", request_id, failure.told)
+            _LOG.event(LogEvent.BACKEND_SAID, request_id=request_id, text=failure.told or "")
         return failure
 
     def _headers(self, choice: Choice, request_id: str) -> dict[str, str]:
@@ -181,7 +182,7 @@ class Upstreams:
         if secret is None:
             if variable not in self._told:
                 self._told.add(variable)
-                _LOG.error("%s holds no key that a header can carry; its backends fail", variable)
+                _LOG.event(LogEvent.KEY_UNUSABLE, variable=variable)
             raise Uncallable(f"{variable} is unusable")
         return {"authorization": f"Bearer {secret}"}
 

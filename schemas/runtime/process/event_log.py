@@ -11,7 +11,16 @@ from typing import Final, Protocol, TypedDict, Unpack
 
 from schemas.log_events import LogEvent, LogFields
 
-__all__ = ["NAMESPACE", "EventLog", "Said", "of_request", "place_of", "trace_id_of", "traced"]
+__all__ = [
+    "NAMESPACE",
+    "EventLog",
+    "Said",
+    "of_request",
+    "place_of",
+    "text_of",
+    "trace_id_of",
+    "traced",
+]
 
 NAMESPACE: Final = "tallygate"
 """Our loggers are below this one; all others are foreign."""
@@ -55,7 +64,10 @@ class _Placed(Protocol):
 
 
 class Said:
-    """An event that happened, with its fields. As a text: the event, then each field."""
+    """An event that happened, with its fields. As a text: the event, then each field.
+
+    Nothing is made a text before it is written, where a text that cannot be made does no harm.
+    """
 
     __slots__ = ("event", "fields")
 
@@ -64,7 +76,7 @@ class Said:
         self.fields = fields
 
     def __str__(self) -> str:
-        fields = (f"{name}={value}" for name, value in self.fields.items())
+        fields = (f"{name}={text_of(value)}" for name, value in self.fields.items())
         return " ".join((self.event.name.lower(), *fields))
 
 
@@ -89,8 +101,13 @@ class EventLog:
         if not self._logger.isEnabledFor(level):
             return
         cause = error if defect is None else defect
-        said: Mapping[str, object] = fields if cause is None else {**fields, "error": repr(cause)}
+        said: Mapping[str, object] = fields if cause is None else {**fields, "error": cause}
         self._logger.log(level, Said(event, said), exc_info=defect)
+
+
+def text_of(value: object) -> object:
+    """An exception as it says itself; anything else as it is."""
+    return repr(value) if isinstance(value, BaseException) else value
 
 
 def place_of(at: _Placed) -> Place:

@@ -19,7 +19,7 @@ import msgspec
 
 from schemas.log_events import LogEvent
 from schemas.printable import printable
-from schemas.runtime.process.event_log import NAMESPACE, Said
+from schemas.runtime.process.event_log import NAMESPACE, Said, text_of
 
 _LINES_PER_S: Final = 10
 _FIELD_CHARS_MAX: Final = 4_096
@@ -58,7 +58,7 @@ class JsonLines(logging.Formatter):
             "event": said.event.name.lower(),
         }
         for name, value in said.fields.items():
-            line[name] = _fit(value, is_whole=is_whole)
+            line[name] = _fit(text_of(value), is_whole=is_whole)
         line["logger"] = record.name.removeprefix(f"{NAMESPACE}.")
         line["service.name"] = self._service
         if left_out := getattr(record, "left_out", 0):

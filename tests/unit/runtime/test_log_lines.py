@@ -186,3 +186,20 @@ def test_a_level_that_is_off_says_nothing(capsys: pytest.CaptureFixture[str]) ->
     EventLog("ingress.app").event(LogEvent.STORE_SILENT)
 
     assert capsys.readouterr().out == ""
+
+
+class _Unspeakable(Exception):
+    def __repr__(self) -> str:
+        raise ValueError
+
+
+@pytest.mark.usefixtures("own_root")
+def test_an_error_that_has_no_text_does_no_harm(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who logs stands in a boundary that must hold."""
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+    configure_logging("ingress", "INFO")
+    EventLog("ingress.app").event(LogEvent.STORE_SILENT, error=_Unspeakable())
+
+    assert capsys.readouterr().out == ""
