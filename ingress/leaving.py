@@ -9,7 +9,6 @@ waiting for an answer by then, as it reads a body or looks for its key, is cut s
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -17,8 +16,10 @@ from typing import Final
 from ingress.gatekeeper.gatekeeper import Gatekeeper
 from ingress.http.front_server import FrontServer
 from ingress.replies.mailbox import PendingRequests
+from schemas.log_events import LogEvent
+from schemas.runtime.process.event_log import EventLog
 
-_LOG = logging.getLogger(__name__)
+_LOG = EventLog(__name__)
 
 _LINGER_S: Final = 1.0
 """Long enough for clients that keep connections to send the next request and be told."""
@@ -43,7 +44,7 @@ class Leaving:
         await _until(lambda: not self.server.has_connections(), _LINGER_S)
         if await _until(lambda: not requests.requests, self.patience_s - _LINGER_S):
             return
-        _LOG.warning("%d requests run on; they are given up", requests.requests)
+        _LOG.event(LogEvent.GIVEN_UP, count=requests.requests)
         gatekeeper.is_open = False
         self.pending.abandon()
         if not await _until(lambda: not requests.requests, _LAST_WORDS_S):

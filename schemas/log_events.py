@@ -21,26 +21,43 @@ class LogFields(TypedDict, total=False):
     """
 
     request_id: str
+    """The id that the client gets as ``x-request-id``."""
     org: str
+    """The organization's id."""
     trace_id: str
     """Of the W3C trace context that the client sent."""
     topic: str
+    """Topic of the record or partition."""
     partition: int
+    """Its number."""
     offset: int
+    """Where the record stands, or what was found there."""
     expected: int
-    """The offset, or revision, that should have stood there."""
+    """The offset, or revision, that should have been found."""
     count: int
-    """How many records, marks or calls are meant."""
+    """How many records, calls or marks are meant; or the revision, or scale, itself."""
+    size_bytes: int
+    """How large it is."""
     backend: str
+    """The backend's id."""
     attempt: int
+    """Which call for the request, from 1."""
     fence: int
+    """The fence of its owner."""
     code: str
     """An error code."""
     state: str
     """Of a backend, or of a request in the ledger."""
-    size_bytes: int
+    status: int
+    """HTTP status of the answer."""
+    route: str
+    """Public route, as in metrics; or the operation that a record names."""
+    method: str
+    """HTTP method of the call."""
+    path: str
+    """Of a file, or of a call."""
     variable: str
-    """The name of an environment variable, never its value."""
+    """Name of an environment variable, never its value."""
     entity: str
     """Kind and id of a configured entity."""
     cause: str
@@ -48,12 +65,15 @@ class LogFields(TypedDict, total=False):
     step: str
     """Which part of the process; one of a few words that stand in its code."""
     store: str
+    """Host of a store."""
     port: int
+    """Its port."""
     channel: str
-    path: str
-    """A file."""
+    """Channel of the bus."""
     age_s: float
+    """For how long it has been unfinished."""
     pause_s: float
+    """When it is tried again."""
     step_ms: int
     """How far a clock was moved."""
     settings: dict[str, str]
@@ -124,6 +144,8 @@ class LogEvent(Enum):
     HANDED_OVER = _info("The partitions were given to another member of the group.")
     NOT_HANDED_OVER = _info("The process stops with its partitions, alone or out of time.")
 
+    CALL_UNAVAILABLE = _warning("An operator's call met what is away, and was answered so.")
+
     # Kafka
     OFFSET_GAP = _critical("Records were skipped; the process ends and reads them again.")
     RECORDS_GONE = _error(
@@ -166,12 +188,24 @@ class LogEvent(Enum):
     FRAMES_LOST = _error(
         "Frames do not get to the bus; their client hears that some are lost.", _STORE
     )
+    OPERATION_UNKNOWN = _error("A newer version accepted a request.", "Update this process.")
     BODY_LOST = _error("A request's body is nowhere any more; it ends as body_lost.", _REQUEST)
     RESULT_NOT_KEPT = _error("An outcome is kept without its result or its texts.", _REQUEST)
     ENDED_ELSEWHERE = _warning("A request that failed here was ended by another process.", _NOTHING)
     ATTEMPT_LATE = _warning("An attempt ended after its lease; its real use is booked.", _NOTHING)
     ATTEMPT_DEFECT = _error("A defect ended one attempt, which may have spent.")
     TOKENS_ROUGH = _warning("The tokenizer failed: an answer is counted by its bytes.", _REPORT)
+    ANSWERED_5XX = _error("A request was answered with a status of 500 or above.", _REQUEST)
+    GIVEN_UP = _warning("The process stops and gives up requests that run on.", _NOTHING)
+    WAIT_DEFECT = _error("A defect met one waiting request; its neighbours go on.")
+    FRAME_MALFORMED = _error("A message on the bus is no frame, and is dropped.")
+    END_UNKNOWN = _warning("How a silent request ended cannot be told now; it is asked again.")
+    END_NOT_HEARD = _warning("A request's end was found in ledger or log, and not heard.", _STORE)
+    KEY_NOT_RELEASED = _warning("An idempotency key stays claimed until its claim lapses.")
+    CANCEL_NOT_HEARD = _warning(
+        "No dispatcher heard of a cancellation; it sees it later.", _NOTHING
+    )
+    NOT_CANCELLED = _warning("A request whose client left runs on to its end.", _NOTHING)
     REPLY_DEFECT = _error("A reply cannot be encoded and is dropped.")
 
     # Backends
@@ -207,6 +241,7 @@ class LogEvent(Enum):
         "Update this process.",
     )
     CONFIG_ENTRY_REFUSED = _error("An entry cannot be used; its entity is closed.", _CONFIG)
+    LEASE_NOT_RELEASED = _warning("The configuration's lease was not given back; it lapses.")
     CONFIG_COPY_UNREADABLE = _error(
         "The copy on disk is not used; it is replaced once the log is read.", "See the disk."
     )

@@ -213,15 +213,23 @@ def log_events_page() -> str:
         "lines of every process that had it.",
         table(("event", "level", "meaning", "what to do"), rows),
         "## Fields",
-        table(
-            ("field", "meaning"), [(code(n), prose(d)) for n, d in field_docs(LogFields).items()]
-        ),
+        table(("field", "meaning"), _field_rows()),
     )
 
 
 def _field_rows() -> list[tuple[str, str]]:
-    docs = field_docs(LogFields)
-    return [(code(name), prose(docs.get(name, ""))) for name in own_fields(LogFields)]
+    of_every_line = (
+        ("error", "What went wrong, as its exception says it."),
+        ("exception", "The traceback of a defect."),
+        (
+            "left_out",
+            "How many lines of this event and module were not written: beyond ten a second.",
+        ),
+        ("logger", "The module that says it, or the library."),
+        ("service.name", "The process."),
+    )
+    rows = (*of_every_line, *field_docs(LogFields).items())
+    return [(code(name), prose(doc)) for name, doc in rows]
 
 
 PAGES: Final[Mapping[str, Callable[[], str]]] = {

@@ -278,8 +278,7 @@ class Failover:
 
 def _unknown(job: AdmittedRequest) -> Result:
     """The end of a request that no process of this version can run; one of a newer version may."""
-    route = job.request.route
-    _LOG.error("%s asks for the unknown operation %r", job.request.request_id, route[:64])
+    _LOG.event(LogEvent.OPERATION_UNKNOWN, **of_request(job.request), route=job.request.route)
     message = "The operation is not known to the process that was to run it."
     return Result("failed", ErrorCode.SERVICE_UNAVAILABLE, message=message)
 

@@ -22,7 +22,7 @@ from schemas.log_events import LogEvent
 from schemas.readiness import DEGRADED
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.event_log import EventLog
-from schemas.runtime.process.telemetry import DEGRADED, Metrics
+from schemas.runtime.process.telemetry import Metrics
 
 _LOG = EventLog(__name__)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 
 from aiokafka.errors import KafkaError
@@ -36,12 +35,14 @@ from ingress.admin.log.scan_routes import ScanRoutes
 from ingress.admin.log.scans import Scans, ScanUnavailable
 from schemas.errors import ErrorCode
 from schemas.ledger.errors import LedgerUnavailable
+from schemas.log_events import LogEvent
 from schemas.readiness import missing
 from schemas.runtime.kafka.produce import ProduceFailed
+from schemas.runtime.process.event_log import EventLog
 from schemas.runtime.process.telemetry import Metrics
 from schemas.runtime.valkey.store import StoreUnavailable
 
-_LOG = logging.getLogger(__name__)
+_LOG = EventLog(__name__)
 
 _TRANSIENT = (
     ScanUnavailable,
@@ -103,11 +104,15 @@ async def _unroutable(request: Request, error: Exception) -> Response:
 
 
 async def _unavailable(request: Request, error: Exception) -> Response:
-    _LOG.warning("%s %s: %r", request.method, request.scope["path"], error)
+    _LOG.event(
+        LogEvent.CALL_UNAVAILABLE, method=request.method, path=request.scope["path"], error=error
+    )
     detail = f"a store or broker did not answer in time ({error!r}); a write may have been made"
     return problem_response(Refusal(ErrorCode.SERVICE_UNAVAILABLE, detail))
 
 
 async def _internal_error(request: Request, error: Exception) -> Response:
-    _LOG.error("%s %s", request.method, request.scope["path"], exc_info=error)
+    _LOG.event(
+        LogEvent.REQUEST_DEFECT, method=request.method, path=request.scope["path"], defect=error
+    )
     return problem_response(Refusal(ErrorCode.INTERNAL_ERROR, "see the log of the admin process"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable
 from http import HTTPStatus
 from typing import Final, Protocol
@@ -12,13 +11,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ingress.http.paths import PLACES, Place, place_of
 from ingress.http.refusals import Refusal
+from ingress.http.request import traceparent_of
 from ingress.http.responses import refuse
 from schemas.errors import ErrorCode
 from schemas.ids import UUID7_RANDOM_BYTES, uuid7
+from schemas.log_events import LogEvent
 from schemas.runtime.process.clock import Clock, random_bytes
+from schemas.runtime.process.event_log import EventLog, traced
 from schemas.runtime.process.telemetry import Metrics
 
-_LOG = logging.getLogger(__name__)
+_LOG = EventLog(__name__)
 
 _ALWAYS_ANSWERED: Final = frozenset({"status", "metrics"})
 _CLIENT_GONE: Final = 499
@@ -79,19 +81,28 @@ class RequestMiddleware:
             # The process gave it up before its answer began; the task ends with that answer.
             refusal = Refusal(ErrorCode.SERVICE_UNAVAILABLE, "This ingress is being stopped.")
             await refuse(send_with_id, refusal, place.surface, state["request_id"], [])
-        except Exception:  # A bug must cost one request its answer, not the process its life.
-            _LOG.exception("request %s failed", state["request_id"])
+        except Exception as defect:
+            # A bug must cost one request its answer, not the process its life.
+            whose = _headers_to_tell(scope)
+            _LOG.event(LogEvent.REQUEST_DEFECT, **traced(whose), defect=defect)
             if status != _CLIENT_GONE:
                 raise  # The answer has begun; the server can only break the connection off.
             refusal = Refusal(ErrorCode.INTERNAL_ERROR, "Something went wrong here.")
             await refuse(send_with_id, refusal, place.surface, state["request_id"], [])
         finally:
-            self._measure(place, status, started_s, state["request_id"])
+            self._measure(scope, place, status, started_s)
 
-    def _measure(self, place: Place, status: int, started_s: float, request_id: str) -> None:
+    def _measure(self, scope: Scope, place: Place, status: int, started_s: float) -> None:
         route = place.route
         elapsed_s = self._clock.monotonic_s() - started_s
         self._metrics.count("tallygate_requests_total", route, str(status))
         self._metrics.observe("tallygate_request_duration_seconds", elapsed_s, route)
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR and route != "status":
-            _LOG.error("answered %d on %s to request %s", status, route, request_id)
+            whose = _headers_to_tell(scope)
+            _LOG.event(LogEvent.ANSWERED_5XX, **traced(whose), status=status, route=route)
+
+
+def _headers_to_tell(scope: Scope) -> dict[str, bytes]:
+    """What names the request in the log: its id, and the trace that its client sent."""
+    traceparent = traceparent_of(dict(scope["headers"])) or b""
+    return {"request_id": scope["state"]["request_id"].encode(), "traceparent": traceparent}

@@ -7,7 +7,6 @@ is room. All waits of the tasks end, because ``Upkeep`` puts an end into every m
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -21,8 +20,10 @@ from ingress.replies.frame_order import Position, Verdict, broken_off, sequence
 from schemas.errors import ErrorCode
 from schemas.events import RecordRef
 from schemas.frames import Chunk, Frame, Started, Terminal, decode_frame
+from schemas.log_events import LogEvent
+from schemas.runtime.process.event_log import EventLog, of_request
 
-_LOG = logging.getLogger(__name__)
+_LOG = EventLog(__name__)
 
 BUFFER_BYTES: Final = 256 * 1024
 
@@ -109,8 +110,8 @@ class Mailbox:
         """``offer`` it; a frame that cannot be taken in ends its own request and no other."""
         try:
             self.offer(frame, is_stored=is_stored)
-        except Exception:  # noqa: BLE001  # the frames of all requests come this way
-            _LOG.exception("a frame of %s could not be taken in", self.request_id)
+        except Exception as defect:  # noqa: BLE001  # the frames of all requests come this way
+            _LOG.event(LogEvent.WAIT_DEFECT, **of_request(self.awaited), defect=defect)
             self.end_with(500, ErrorCode.INTERNAL_ERROR, "Something went wrong here.")
 
     def note_produced(self, produced: asyncio.Future[RecordRef]) -> None:
@@ -263,7 +264,7 @@ class PendingRequests:
         try:
             frame = decode_frame(message)
         except msgspec.DecodeError as error:
-            _LOG.error("a frame on the channel is malformed: %s", error)
+            _LOG.event(LogEvent.FRAME_MALFORMED, error=error)
             return
         for wait in self.waits.get(frame.request_id, ()):
             wait.mailbox.take_in(frame, is_stored=False)

@@ -7,7 +7,6 @@ has made no progress for half a second. One sweep, not a timer for each request,
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,10 +17,12 @@ import msgspec
 
 from ingress.replies.mailbox import SILENT_AFTER_S, Mailbox, PendingRequests, Wait
 from schemas.errors import ErrorCode
+from schemas.log_events import LogEvent
+from schemas.runtime.process.event_log import EventLog, of_request
 from schemas.runtime.valkey.bus import Bus
 from schemas.runtime.valkey.store import StoreError, StoreUnavailable
 
-_LOG = logging.getLogger(__name__)
+_LOG = EventLog(__name__)
 
 PING_AFTER_S: Final = 15.0
 _SWEEP_PERIOD_S: Final = 0.1
@@ -54,8 +55,8 @@ class Upkeep:
         for wait in list(self.pending):
             try:
                 self._sweep(wait, now_s)
-            except Exception:  # noqa: BLE001  # a defect for one ends no other's deadline
-                _LOG.exception("the wait for %s was not looked after", wait.mailbox.request_id)
+            except Exception as defect:  # noqa: BLE001  # a defect for one ends no other's deadline
+                _LOG.event(LogEvent.WAIT_DEFECT, **of_request(wait.mailbox.awaited), defect=defect)
             if not wait.mailbox.is_produced:
                 oldest_s = min(oldest_s, wait.mailbox.times.opened_s)
         self.pending.unproduced_s = now_s - oldest_s
@@ -93,11 +94,13 @@ class Upkeep:
             )
 
     async def _catch_up(self, waits: Iterable[Wait]) -> None:
-        reads = [self._read(wait.mailbox) for wait in waits]
-        for failure in await asyncio.gather(*reads, return_exceptions=True):
-            if isinstance(failure, Exception):
+        mailboxes = [wait.mailbox for wait in waits]
+        reads = (self._read(mailbox) for mailbox in mailboxes)
+        results = await asyncio.gather(*reads, return_exceptions=True)
+        for mailbox, result in zip(mailboxes, results, strict=True):
+            if isinstance(result, Exception):
                 # A defect for one request; the sweep asks for its stream again.
-                _LOG.error("a stream could not be read", exc_info=failure)
+                _LOG.event(LogEvent.WAIT_DEFECT, **of_request(mailbox.awaited), defect=result)
 
     async def _read(self, mailbox: Mailbox) -> None:
         # A bus that does not answer now is asked again by the sweep.

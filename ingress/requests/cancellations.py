@@ -7,17 +7,18 @@ fails costs nothing but work: the hold returns when the request ends or expires.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from typing import Final, Protocol
 
 from schemas.ledger import answers, documents
 from schemas.ledger.errors import LedgerUnavailable
+from schemas.log_events import LogEvent
 from schemas.runtime.ledger.client import LedgerClient
+from schemas.runtime.process.event_log import EventLog
 from schemas.runtime.process.retry import retry_until
 from schemas.runtime.valkey.store import StoreError, StoreUnavailable
 
-_LOG = logging.getLogger(__name__)
+_LOG = EventLog(__name__)
 
 CANCEL_WITHIN_S: Final = 2.0
 _AT_ONCE: Final = 8_192
@@ -59,14 +60,14 @@ class Cancellations:
                 await self._doorbell.tell_cancelled(answer.owner, request_id)
             except (StoreUnavailable, StoreError) as error:
                 # The flag in the ledger stays; the owner sees it when it renews its lease.
-                _LOG.warning("nobody was told that %s is cancelled: %r", request_id, error)
+                _LOG.event(LogEvent.CANCEL_NOT_HEARD, request_id=request_id, org=org, error=error)
         return answer
 
     def begin(self, org: str, request_id: str, deadline_ms: int, incarnation_ms: int) -> None:
         """Cancel in the background what this process produced and gave up: another that produced the
         same request again goes on."""
         if len(self._tasks) >= _AT_ONCE:
-            _LOG.warning("too many cancellations; %s runs on", request_id)
+            _LOG.event(LogEvent.NOT_CANCELLED, request_id=request_id, org=org, cause="too many")
             return
         task = asyncio.create_task(
             self._cancel_quietly(org, request_id, deadline_ms, incarnation_ms)
@@ -86,4 +87,4 @@ class Cancellations:
             async with asyncio.timeout(2 * CANCEL_WITHIN_S):
                 await self.cancel(org, request_id, deadline_ms, incarnation_ms)
         except (LedgerUnavailable, TimeoutError) as error:
-            _LOG.warning("request %s was not cancelled: %r", request_id, error)
+            _LOG.event(LogEvent.NOT_CANCELLED, request_id=request_id, org=org, error=error)

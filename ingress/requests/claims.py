@@ -7,7 +7,6 @@ with a key is taken, because it might be a second execution.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -21,10 +20,12 @@ from schemas.errors import ErrorCode
 from schemas.frames import Terminal
 from schemas.ledger import answers, documents
 from schemas.ledger.errors import LedgerUnavailable
+from schemas.log_events import LogEvent
 from schemas.runtime.ledger.client import LedgerClient
+from schemas.runtime.process.event_log import EventLog
 from schemas.runtime.process.retry import retry_until
 
-_LOG = logging.getLogger(__name__)
+_LOG = EventLog(__name__)
 
 _CLAIM_WITHIN_S: Final = 5.0
 _RELEASE_WITHIN_S: Final = 2.0
@@ -194,7 +195,7 @@ class Claims:
         try:
             await retry_until(ask, LedgerUnavailable, time.monotonic() + _RELEASE_WITHIN_S)
         except LedgerUnavailable as error:
-            _LOG.warning("the idempotency key of %s stays claimed: %r", holder, error)
+            _LOG.event(LogEvent.KEY_NOT_RELEASED, request_id=holder, org=org, error=error)
 
 
 def _away() -> Refusal:

@@ -9,7 +9,6 @@ is kept, and else a typed error.
 from __future__ import annotations
 
 import asyncio
-import logging
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
@@ -22,9 +21,11 @@ from schemas.errors import ErrorCode
 from schemas.failures import Failure
 from schemas.frames import Terminal
 from schemas.ledger import answers, documents
+from schemas.log_events import LogEvent
 from schemas.runtime.ledger.client import LedgerClient
+from schemas.runtime.process.event_log import EventLog, of_request
 
-_LOG = logging.getLogger(__name__)
+_LOG = EventLog(__name__)
 
 _PERIOD_S: Final = 0.25
 _AGAIN_S: Final = 5.0
@@ -80,7 +81,7 @@ class Silence:
         try:
             found = await self.lookup.find(awaited.org, awaited.request_id, awaited.deadline_ms)
         except Failure as failure:
-            _LOG.warning("how %s ended cannot be told now: %r", awaited.request_id, failure)
+            _LOG.event(LogEvent.END_UNKNOWN, **of_request(awaited), error=failure)
             return
         if not isinstance(found, Ended) or not mailbox.is_silent:
             return
@@ -90,7 +91,7 @@ class Silence:
         end = _end_of(mailbox, found)
         # While the bus is away, an answer that only it has is not lost yet.
         if not _is_loss(found, end) or mailbox.read_s > (mailbox.ended_s or 0.0):
-            _LOG.warning("the end of %s was found and not heard", awaited.request_id)
+            _LOG.event(LogEvent.END_NOT_HEARD, **of_request(awaited))
             mailbox.end(end)
 
 

@@ -19,6 +19,7 @@ from schemas.failures import Poison
 from schemas.frames import Terminal
 from schemas.ledger.errors import LedgerFault
 from schemas.runtime.kafka.consume.records import Record
+from schemas.runtime.process.event_log import EventLog
 from schemas.topics import dead_letters_of
 from tests.integration.dispatch_bench import HELD_NANO_USD, Bench, Handed, bench
 from tests.integration.well_answered import COST_NANO_USD, WELL
@@ -274,7 +275,7 @@ async def test_an_outcome_that_no_broker_takes_loses_its_result_and_not_itself(
             await real(records, deadline_s)
 
         monkeypatch.setattr(scene.log, "deliver", deliver)
-        monkeypatch.setattr(closing_module, "_LOG", logging.getLogger("quiet"))
+        monkeypatch.setattr(closing_module, "_LOG", EventLog("quiet"))
         request = await scene.admit(keep_result=True, org="o" * 200)
         outcome = await scene.dispatch(request)
 

@@ -7,12 +7,13 @@ writer bounds its own steps well below that.
 from __future__ import annotations
 
 import asyncio
-import logging
 
 from schemas.ledger.keys import CONFIG_LEASE
+from schemas.log_events import LogEvent
+from schemas.runtime.process.event_log import EventLog
 from schemas.runtime.valkey.store import StoreConnection, StoreError, StoreUnavailable
 
-_LOG = logging.getLogger(__name__)
+_LOG = EventLog(__name__)
 
 _LEASE_MS = 10_000
 _POLL_S = 0.02
@@ -40,4 +41,4 @@ async def release(store: StoreConnection, token: str) -> None:
     try:
         await store.call("EVAL", _RELEASE, 1, CONFIG_LEASE, token)
     except (StoreUnavailable, StoreError) as error:
-        _LOG.warning("the configuration lease was not given back: %r", error)
+        _LOG.event(LogEvent.LEASE_NOT_RELEASED, error=error)
