@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings
 from deploy.embedded.environment import SETTINGS
 from deploy.reference.field_docs import field_docs, own_fields
 from deploy.reference.markdown import code, duration, page, prose, size, table
+from deploy.reference.openapi import openapi_page
 from deploy.reference.setting_rows import setting_rows
 from schemas.codec import published_schemas
 from schemas.errors import ERRORS
@@ -236,6 +237,7 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "errors.md": errors_page,
     "log-events.md": log_events_page,
     "metrics.md": metrics_page,
+    "openapi.yaml": openapi_page,
     "operations.md": operations_page,
     "settings.md": settings_page,
     "times.md": times_page,
