@@ -12,6 +12,7 @@ import pytest
 
 from schemas.config_state import Snapshot
 from schemas.entities import Budget, Limits, Organization
+from schemas.errors import ErrorCode
 from schemas.events import Denial
 from schemas.frames import Terminal
 from tests.support.gateway import Gateway
@@ -167,6 +168,28 @@ async def test_bytes_above_a_keys_rate_are_refused_before_they_are_read() -> Non
 
     assert (first.status_code, second.status_code) == (200, 429)
     assert 500 < int(second.headers["retry-after-ms"]) < 2_000
+
+
+async def test_whoever_floods_is_told_when_the_ledger_has_room_again() -> None:
+    """As the ledger itself said it, not as the wider bucket here would have it."""
+    gateway = Gateway()
+    _limited(gateway, requests_per_s=1, burst=1)
+    denial = Denial(
+        limit_id="org:requests_per_s",
+        limit_type="rate_limit",
+        unit="requests",
+        current_usage=1,
+        limit=1,
+        retry_after_ms=4_000,
+    )
+    limited = Terminal(429, error_code=ErrorCode.RATE_LIMIT_EXCEEDED, denial=denial)
+    gateway.log.worker = lambda _: (limited,)
+
+    answers = [await gateway.chat() for _ in range(3)]
+
+    assert [answer.status_code for answer in answers] == [429] * 3
+    assert len(gateway.log.records) == 2
+    assert 3_500 < int(answers[2].headers["retry-after-ms"]) <= 5_000
 
 
 @pytest.mark.parametrize("is_job", [False, True], ids=["interactive", "job"])
