@@ -1,5 +1,5 @@
 # The commands of this repository. Everything runs in the environment that `make setup` builds.
-.PHONY: setup up down clean check docs coverage test test-stack test-apart \
+.PHONY: log-reading setup up down clean check docs coverage test test-stack test-apart \
   test-unit test-contract test-integration test-e2e test-chaos bench fuzz isolation torture ageing kill-points moved-clocks lock fmt
 .DEFAULT_GOAL := help
 
@@ -82,6 +82,9 @@ bench: setup  ## Requests/s, latency, CPU per request and memory, on the whole s
 
 isolation: setup  ## What loud, long, hostile and broken neighbours do to the others; ARGS names scenarios
 	$(BIN)/python -m tests.load.isolation $(ARGS)
+
+log-reading: setup  ## ledger verify and requests show on a log of a million usage lines, and what clients feel of it
+	$(BIN)/python -m tests.load.log_reading $(ARGS)
 
 torture: setup  ## Kills of everything in random order while budgets, quotas and concurrency bind, five seeds
 	$(BIN)/python -m tests.chaos.torture --seed 1 2 3 4 5 $(ARGS)
