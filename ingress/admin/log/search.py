@@ -1,7 +1,7 @@
 """Searches partitions of the log from a time on, outside any consumer group.
 
 A search ends at what was the end when it began, after ``until_ms``, or at its bounds; whoever reads its
-findings can tell which of them it was.
+findings can tell which of them it was. It holds no more than one answer of the broker at a time.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Final, Literal, TypeAlias
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
@@ -20,14 +20,19 @@ from schemas.runtime.process.clock import Clock
 _POLL_MS = 200
 _RECORDS_PER_POLL = 500
 _OPEN_DEADLINE_S = 10.0
+TO_THE_END_MS: Final = 2**53
+"""An end of a span that leaves out nothing."""
+
+GaveUp: TypeAlias = Literal["time", "records", "bytes"]
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How long a search may take, and how many records it may look at."""
+    """How long a search may take, and how much it may look at: records, and bytes of their values."""
 
     deadline_s: float = 10.0
     records_max: int = 500_000
+    bytes_max: int = 512 * 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -45,7 +50,9 @@ class LogSearch:
     """Partitions still to be read, and the offset after the last record wanted."""
     records: int = 0
     """How many have been looked at."""
-    gave_up: Literal["time", "records"] | None = None
+    bytes: int = 0
+    """How long their values were."""
+    gave_up: GaveUp | None = None
 
     async def batches(self) -> AsyncIterator[list[ConsumerRecord]]:
         """Records in batches; the loop turns between them, since requests are served beside it."""
@@ -55,6 +62,7 @@ class LogSearch:
             )
             wanted = [r for rs in found.values() for r in rs if r.timestamp <= self.until_ms]
             self.records += len(wanted)
+            self.bytes += sum(len(record.value or b"") for record in wanted)
             yield wanted
             for partition, records in found.items():
                 if records and records[-1].timestamp > self.until_ms:
@@ -63,6 +71,16 @@ class LogSearch:
                 if await self.consumer.position(partition) >= end:
                     self.leave(partition)
             await asyncio.sleep(0)
+
+    @property
+    def bounds_left(self) -> Bounds:
+        """What a search that goes on with this one's findings may still take."""
+        return replace(
+            self.bounds,
+            deadline_s=max(0.0, self.give_up_s - self.clock.monotonic_s()),
+            records_max=self.bounds.records_max - self.records,
+            bytes_max=self.bounds.bytes_max - self.bytes,
+        )
 
     def end_at(self, until_ms: int) -> None:
         """Nothing is wanted any more that happened later."""
@@ -78,6 +96,8 @@ class LogSearch:
             self.gave_up = "time"
         elif self.records >= self.bounds.records_max:
             self.gave_up = "records"
+        elif self.bytes >= self.bounds.bytes_max:
+            self.gave_up = "bytes"
         return self.gave_up is not None
 
 
@@ -91,15 +111,28 @@ async def search_log(
 ) -> AsyncIterator[LogSearch]:
     """A search of what was appended within ``span_ms`` (from, until; Unix milliseconds of the ledger).
 
-    It is read where the broker, whose clock may be another, may have put it.
     Raises ``KafkaError`` when no broker answers and ``TimeoutError`` when one does not answer in time.
+    """
+    async with free_consumer(brokers) as consumer:
+        yield await begin_search(consumer, partitions, span_ms, clock, bounds)
+
+
+async def begin_search(
+    consumer: AIOKafkaConsumer,
+    partitions: Collection[TopicPartition],
+    span_ms: tuple[int, int],
+    clock: Clock,
+    bounds: Bounds,
+) -> LogSearch:
+    """A search with a consumer that has ended its last one.
+
+    It is read where the broker, whose clock may be another, may have put it.
     """
     give_up_s = clock.monotonic_s() + bounds.deadline_s
     from_ms, until_ms = clock.appended_span_ms(*span_ms)
-    async with free_consumer(brokers) as consumer:
-        async with asyncio.timeout(_OPEN_DEADLINE_S):
-            ends = await _seek(consumer, partitions, from_ms)
-        yield LogSearch(consumer, clock, bounds, give_up_s, from_ms, until_ms, ends)
+    async with asyncio.timeout(_OPEN_DEADLINE_S):
+        ends = await _seek(consumer, partitions, from_ms)
+    return LogSearch(consumer, clock, bounds, give_up_s, from_ms, until_ms, ends)
 
 
 async def _seek(
@@ -109,6 +142,7 @@ async def _seek(
     starts = await consumer.offsets_for_times(dict.fromkeys(partitions, max(0, from_ms)))
     ends: dict[TopicPartition, int] = await consumer.end_offsets(list(partitions))
     wanted = {p: end for p, end in ends.items() if starts[p] and starts[p].offset < end}
+    consumer.unsubscribe()
     consumer.assign(list(wanted))
     for partition in wanted:
         consumer.seek(partition, starts[partition].offset)

@@ -9,6 +9,7 @@ from aiokafka import ConsumerRecord, TopicPartition
 from ingress.admin.log.search import Bounds, LogSearch
 from schemas.runtime.process.clock import Clock
 
+RECORD_BYTES = 10
 FIRST, SECOND = TopicPartition("t", 0), TopicPartition("t", 1)
 
 
@@ -29,7 +30,7 @@ class Log:
             stop = min(start + 2, self._ends[partition])
             self.positions[partition] = stop
             found[partition] = [
-                ConsumerRecord(*partition, n, n, 1, None, b"", None, 0, 0, ())
+                ConsumerRecord(*partition, n, n, 1, None, bytes(RECORD_BYTES), None, 0, 0, ())
                 for n in range(start, stop)
             ]
         return found
@@ -53,9 +54,12 @@ class SteppingClock(Clock):
 
 
 def search_of(
-    ends: dict[TopicPartition, int], until_ms: int = 10**6, records_max: int = 10**6
+    ends: dict[TopicPartition, int],
+    until_ms: int = 10**6,
+    records_max: int = 10**6,
+    bytes_max: int = 10**9,
 ) -> LogSearch:
-    bounds = Bounds(deadline_s=100, records_max=records_max)
+    bounds = Bounds(deadline_s=100, records_max=records_max, bytes_max=bytes_max)
     return LogSearch(Log(ends), SteppingClock(), bounds, 100.0, 0, until_ms, dict(ends))
 
 
@@ -93,6 +97,25 @@ async def test_a_search_gives_up_at_its_bounds_and_says_by_which() -> None:
     assert by_records.gave_up == "records"
     assert 0 < len(await read(by_time)) <= 200
     assert by_time.gave_up == "time"
+
+
+async def test_a_search_gives_up_by_bytes() -> None:
+    """Large bodies are few records."""
+    search = search_of({FIRST: 10**9}, until_ms=10**9, bytes_max=RECORD_BYTES * 7)
+
+    assert len(await read(search)) == 8
+    assert (search.gave_up, search.bytes) == ("bytes", RECORD_BYTES * 8)
+
+
+async def test_a_search_that_goes_on_has_what_the_first_one_left() -> None:
+    """Together they keep the bounds of one."""
+    search = search_of({FIRST: 4}, records_max=10)
+    await read(search)
+
+    left = search.bounds_left
+    assert left.records_max == 6
+    assert left.bytes_max == search.bounds.bytes_max - 4 * RECORD_BYTES
+    assert left.deadline_s < 100
 
 
 async def test_a_partition_that_is_left_is_not_read_on() -> None:

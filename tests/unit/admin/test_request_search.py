@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from aiokafka import ConsumerRecord, TopicPartition
 
-from ingress.admin.log.request_search import found_in, partitions_of
+from ingress.admin.log.request_search import found_in, owed_by, partitions_of
 from schemas.audit import RefusalTally, Refused
 from schemas.codec import encode
 from schemas.runtime.kafka.produce import partition_of
 from schemas.topics import AUDIT, CONFIG, DISPATCH, OUTCOMES, REQUESTS, TOPICS, USAGE_RECORDS
-from tests.support.events import NOW_MS, REQUEST_ID, accepted
+from tests.support.events import NOW_MS, REQUEST_ID, accepted, attempt, finished
+from tests.unit.admin.test_verify import LINE
 
 COUNTS = {topic.name: 4 for topic in TOPICS}
 
@@ -80,3 +82,25 @@ def test_an_audit_event_that_lists_the_request_is_found() -> None:
 
     assert found_in(record(encode(event)), REQUEST_ID) is not None
     assert found_in(record(encode(event)), "018bcfe5-6800-7000-8000-00000000fffe") is None
+
+
+def test_what_a_request_must_have_in_the_log_is_looked_for_until_it_is_found() -> None:
+    """An outcome after an outage, a usage line of accounting that was away."""
+    outcome = finished([attempt(1), attempt(2)], [])
+    lines = [msgspec.structs.replace(LINE, attempt=number) for number in (1, 2)]
+
+    assert owed_by([accepted()]) == {OUTCOMES, USAGE_RECORDS}
+    assert owed_by([accepted(), outcome]) == {USAGE_RECORDS}
+    assert owed_by([accepted(), outcome, lines[0]]) == {USAGE_RECORDS}
+    assert owed_by([accepted(), outcome, *lines]) == set()
+    assert owed_by([accepted(), finished([], [])]) == set()
+
+
+def test_nothing_is_owed_by_what_is_not_or_no_longer_in_the_log() -> None:
+    """Nobody heard of it, ingress refused it, or only its usage lines are still kept."""
+    tally = RefusalTally()
+    tally.add(Refused(REQUEST_ID, "acme", "key_a", "RATE_LIMIT_EXCEEDED", NOW_MS))
+
+    assert owed_by([]) == set()
+    assert owed_by(tally.take()) == set()
+    assert owed_by([LINE]) == set()
