@@ -63,7 +63,6 @@ def create_http_app(deps: AdminDeps, components: Components, metrics: Metrics) -
     writer, scans = ConfigWriter(deps), Scans(deps.clock)
     searches = (
         UsageRoutes(deps),
-        ReconcileRoutes(deps),
         RequestRoutes(deps),
         AuditRoutes(deps),
         DeadLetterRoutes(deps),
@@ -73,6 +72,7 @@ def create_http_app(deps: AdminDeps, components: Components, metrics: Metrics) -
         StatusRoutes(deps),
         ScanRoutes(scans),
         LedgerRoutes(deps, scans),
+        ReconcileRoutes(deps, scans),
         ConfigRoutes(deps, writer),
         KeyRoutes(deps, writer),
         EntityRoutes(deps, writer),

@@ -26,11 +26,13 @@ def main() -> None:
     # What is imported takes as long as many a scan, so it comes after.
     from aiokafka.errors import KafkaError  # noqa: PLC0415
 
+    from ingress.admin.finance.reconciliation import ReconcileJob, reconcile  # noqa: PLC0415
     from ingress.admin.finance.verification import VerifyJob, verify  # noqa: PLC0415
     from schemas.failures import Transient  # noqa: PLC0415
 
     kinds: dict[str, tuple[type[Any], Callable[..., Awaitable[Any]]]] = {
         "ledger-verify": (VerifyJob, verify),
+        "reconcile": (ReconcileJob, reconcile),
     }
     job_type, scan = kinds[sys.argv[1]]
     job = msgspec.json.decode(sys.stdin.buffer.readline(), type=job_type)

@@ -7,15 +7,16 @@ records, and one whose retention passed the checkpoint are told by that, and eve
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Final
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
 from ingress.admin.finance.checkpoint import Checkpoint, Place, digest_of
+from ingress.admin.log.scans import Tell
 from schemas.codec import UNDECODABLE, decode_as
 from schemas.events import UsageRecorded
 from schemas.failures import Transient
@@ -28,9 +29,6 @@ _FETCH_BYTES: Final = 1024 * 1024
 """Of all partitions in one answer of the broker; a larger batch comes alone."""
 _PARTITION_FETCH_BYTES: Final = 256 * 1024
 _COMMIT_EVERY: Final = 50_000
-
-Tell: TypeAlias = Callable[[int, int], None]
-"""Is told how many records were read of how many."""
 
 
 class LogReplaced(Transient):

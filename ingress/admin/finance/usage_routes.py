@@ -13,10 +13,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ingress.admin.deps import AdminDeps
+from ingress.admin.finance.ledger_tables import steps
 from ingress.admin.finance.usage_table import (
     DIMENSIONS,
     Cell,
-    aggregate,
+    Rows,
     cells_of,
     hours_between,
 )
@@ -29,6 +30,8 @@ _PARAMETERS = {"from", "to", "by", "org"}
 _DEFAULT_SPAN = timedelta(hours=24)
 _SPAN_MAX = timedelta(days=40)
 _HOUR = timedelta(hours=1)
+# The store answers others between two steps.
+_HOURS_PER_STEP = 24
 _TICK = timedelta(microseconds=1)
 
 
@@ -87,16 +90,20 @@ class UsageRoutes:
         query = parse_query(request.query_params, self.deps.clock.now_ms())
         if isinstance(query, Refusal):
             return problem_response(query)
-        cells: list[Cell] = []
+        rows, total = Rows(query.by), Rows(())
+        hours = hours_between(query.start, query.end)
         for org in self._organizations() if query.org is None else [query.org]:
-            cells += await self._read(org, hours_between(query.start, query.end))
-        totals = aggregate(cells, ())
+            for some in steps(hours, _HOURS_PER_STEP):
+                cells = await self._read(org, some)
+                rows.add(cells)
+                total.add(cells)
+        totals = total.listed()
         return JSONResponse(
             {
                 "from": query.start.isoformat(),
                 "to": query.end.isoformat(),
                 "by": list(query.by),
-                "rows": aggregate(cells, query.by),
+                "rows": rows.listed(),
                 "total": totals[0] if totals else None,
             }
         )

@@ -56,16 +56,37 @@ def cells_of(org: str, hour: str, table: Mapping[str, int]) -> list[Cell]:
     return cells
 
 
+class Rows:
+    """One row per combination of these ``DIMENSIONS``, in their order, with all measures.
+
+    Only the rows are kept, however many cells are added.
+    """
+
+    def __init__(self, by: Sequence[str]) -> None:
+        self._by = by
+        self._sums: dict[tuple[str, ...], dict[str, int]] = defaultdict(
+            lambda: dict.fromkeys(MEASURES, 0)
+        )
+
+    def add(self, cells: Iterable[Cell]) -> None:
+        """Add the cells to their rows."""
+        for cell in cells:
+            row = self._sums[tuple(getattr(cell, dimension) for dimension in self._by)]
+            row[cell.measure] = row.get(cell.measure, 0) + cell.amount
+
+    def listed(self) -> list[dict[str, Any]]:
+        """The rows, in the order of their dimensions."""
+        return [
+            {**dict(zip(self._by, group, strict=True)), **_with_cost(row)}
+            for group, row in sorted(self._sums.items())
+        ]
+
+
 def aggregate(cells: Iterable[Cell], by: Sequence[str]) -> list[dict[str, Any]]:
-    """One row per combination of these ``DIMENSIONS``, in their order, with all measures."""
-    sums: dict[tuple[str, ...], dict[str, int]] = defaultdict(lambda: dict.fromkeys(MEASURES, 0))
-    for cell in cells:
-        row = sums[tuple(getattr(cell, dimension) for dimension in by)]
-        row[cell.measure] = row.get(cell.measure, 0) + cell.amount
-    return [
-        {**dict(zip(by, group, strict=True)), **_with_cost(row)}
-        for group, row in sorted(sums.items())
-    ]
+    """The rows of these cells."""
+    rows = Rows(by)
+    rows.add(cells)
+    return rows.listed()
 
 
 def hours_between(start: datetime, end: datetime) -> list[str]:

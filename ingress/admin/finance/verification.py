@@ -28,8 +28,9 @@ from ingress.admin.finance.ledger_tables import (
     read_tables,
     steps,
 )
-from ingress.admin.finance.usage_log import LogReplaced, Tell, UsageLog, open_usage_log
+from ingress.admin.finance.usage_log import LogReplaced, UsageLog, open_usage_log
 from ingress.admin.finance.verify import LISTED_MAX, Difference, OrgKeys, compare, report
+from ingress.admin.log.scans import Tell
 from schemas.runtime.valkey.cold_store import ColdStore, open_cold_store
 
 _PAUSE_FIRST_S: Final = 0.25

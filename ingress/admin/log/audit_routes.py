@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from ingress.admin.deps import AdminDeps
 from ingress.admin.http.bodies import instant, number, organization
+from ingress.admin.http.presence import while_present
 from ingress.admin.http.refusal import Refusal, problem_response
 from ingress.admin.log.search import Bounds, search_log
 from schemas.audit import is_about
@@ -139,11 +140,14 @@ class AuditRoutes:
         query = parse_query(request.query_params, self.deps.clock.now_ms())
         if isinstance(query, Refusal):
             return problem_response(query)
+        return await while_present(request, self._answer(query))
+
+    async def _answer(self, query: AuditQuery) -> Response:
         newest = Newest(query.limit)
         partitions = await self._partitions(query.org)
-        span_ms = query.from_ms, query.to_ms + _LATENESS_MS
-        brokers = self.deps.settings.kafka_brokers
-        async with search_log(brokers, partitions, span_ms, self.deps.clock, Bounds()) as search:
+        brokers, clock = self.deps.settings.kafka_brokers, self.deps.clock
+        span_ms = clock.appended_span_ms(query.from_ms, query.to_ms + _LATENESS_MS)
+        async with search_log(brokers, partitions, span_ms, clock, Bounds()) as search:
             async for batch in search.batches():
                 for record in batch:
                     event = _event(record.value)

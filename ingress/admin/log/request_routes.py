@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+from uuid import UUID
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -13,6 +14,7 @@ from starlette.routing import Route
 
 from ingress.admin.deps import AdminDeps
 from ingress.admin.http.bodies import organization
+from ingress.admin.http.presence import while_present
 from ingress.admin.http.refusal import Refusal, problem_response
 from ingress.admin.log.request_search import RequestRecords, find_request
 from ingress.admin.log.timeline import Step, assemble, effective_outcome, refused_before_the_log
@@ -40,14 +42,22 @@ class RequestRoutes:
             return problem_response(org)
         try:
             made_at_ms = uuid7_time_ms(request_id)
+            # In the form in which it stands in records.
+            request_id = str(UUID(request_id))
         except ValueError:
             detail = "a request's id is the UUIDv7 in the x-request-id header of its answer"
             return problem_response(Refusal(ErrorCode.INVALID_REQUEST, detail))
+        with_payload = request.query_params.get("payload") == "true"
+        work = self._answer(request_id, made_at_ms, org, with_payload=with_payload)
+        return await while_present(request, work)
+
+    async def _answer(
+        self, request_id: str, made_at_ms: int, org: str | None, *, with_payload: bool
+    ) -> Response:
         async with asyncio.timeout(_ANSWER_DEADLINE_S):
             records = await find_request(self.deps, request_id, made_at_ms, org)
         if not records.found:
             return problem_response(_nothing(request_id, records))
-        with_payload = request.query_params.get("payload") == "true"
         return JSONResponse(timeline_body(request_id, records, with_payload=with_payload))
 
 

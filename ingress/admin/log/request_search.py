@@ -120,9 +120,9 @@ class _Hunt:
             return
         wanted = partitions_of(self.request_id, self.org, self.counts)
         partitions = {partition for partition in wanted if partition.topic in topics}
-        search = await begin_search(
-            self.consumer, partitions, span_ms, self.deps.clock, self.bounds
-        )
+        clock = self.deps.clock
+        appended_ms = clock.appended_span_ms(*span_ms)
+        search = await begin_search(self.consumer, partitions, appended_ms, clock, self.bounds)
         async for batch in search.batches():
             news = [f for record in batch if (f := found_in(record, self.request_id)) is not None]
             self.found += news

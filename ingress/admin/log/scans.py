@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -23,6 +23,9 @@ COMMAND: Final = (sys.executable, "-m", "ingress.admin.scan")
 """What runs a scan; its kind follows."""
 _WAITING_MAX: Final = 8
 _LINE_BYTES_MAX: Final = 16 * 1024 * 1024
+
+Tell: TypeAlias = Callable[[int, int], None]
+"""Is told how many records were read of how many."""
 
 
 class ScanUnavailable(Transient):

@@ -105,34 +105,30 @@ class LogSearch:
 async def search_log(
     brokers: str,
     partitions: Collection[TopicPartition],
-    span_ms: tuple[int, int],
+    appended_ms: tuple[int, int],
     clock: Clock,
     bounds: Bounds,
 ) -> AsyncIterator[LogSearch]:
-    """A search of what was appended within ``span_ms`` (from, until; Unix milliseconds of the ledger).
+    """A search of what was appended from the one time until the other, Unix milliseconds of the broker's clock.
 
-    Raises ``KafkaError`` when no broker answers and ``TimeoutError`` when one does not answer in time.
+    ``Clock.appended_span_ms`` says where a span of the ledger's time may have been appended. Raises ``KafkaError`` when no broker answers and ``TimeoutError`` when one does not answer in time.
     """
     async with free_consumer(brokers) as consumer:
-        yield await begin_search(consumer, partitions, span_ms, clock, bounds)
+        yield await begin_search(consumer, partitions, appended_ms, clock, bounds)
 
 
 async def begin_search(
     consumer: AIOKafkaConsumer,
     partitions: Collection[TopicPartition],
-    span_ms: tuple[int, int],
+    appended_ms: tuple[int, int],
     clock: Clock,
     bounds: Bounds,
 ) -> LogSearch:
-    """A search with a consumer that has ended its last one.
-
-    It is read where the broker, whose clock may be another, may have put it.
-    """
+    """A search with a consumer that has ended its last one."""
     give_up_s = clock.monotonic_s() + bounds.deadline_s
-    from_ms, until_ms = clock.appended_span_ms(*span_ms)
     async with asyncio.timeout(_OPEN_DEADLINE_S):
-        ends = await _seek(consumer, partitions, from_ms)
-    return LogSearch(consumer, clock, bounds, give_up_s, from_ms, until_ms, ends)
+        ends = await _seek(consumer, partitions, appended_ms[0])
+    return LogSearch(consumer, clock, bounds, give_up_s, *appended_ms, ends)
 
 
 async def _seek(

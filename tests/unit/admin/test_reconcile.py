@@ -11,7 +11,8 @@ from starlette.datastructures import QueryParams
 
 from accounting.booking import entry_of
 from ingress.admin.finance.reconcile import Reading, Span, Standing, judge, summary
-from ingress.admin.finance.reconcile_routes import parse_span, take_in
+from ingress.admin.finance.reconcile_routes import parse_span
+from ingress.admin.finance.reconciliation import take_in
 from ingress.admin.http.refusal import Refusal
 from schemas.codec import encode
 from schemas.events import AttemptAdjusted, Booking, RecordRef, RequestFinished, UsageRecorded
