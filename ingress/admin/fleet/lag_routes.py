@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from ingress.admin.deps import AdminDeps
 from ingress.admin.fleet.lag import GROUP_TOPICS, lags_of, next_offset
-from ingress.admin.log.positions import positions_of, records_at
+from ingress.admin.log.positions import positions_of, times_at
 
 _COMMITTED_DEADLINE_S = 10.0
 _READ_DEADLINE_S = 3.0
@@ -42,11 +42,10 @@ class LagRoutes:
             if partition.topic in topics
             and (offset := next_offset(committed[group].get(partition), at)) < at.end
         }
-        oldest = await records_at(brokers, offsets, self.deps.clock, _READ_DEADLINE_S)
+        oldest = await times_at(brokers, offsets, self.deps.clock, _READ_DEADLINE_S)
         clock = self.deps.clock
         since_ms = {
-            partition: clock.happened_ms(record.timestamp) or record.timestamp
-            for partition, record in oldest.items()
+            partition: clock.happened_ms(at_ms) or at_ms for partition, at_ms in oldest.items()
         }
         lags = lags_of(committed, positions, since_ms, clock.now_ms())
         return JSONResponse({"items": [asdict(lag) for lag in lags]})

@@ -73,13 +73,14 @@ class DeadLetterRoutes:
             return problem_response(limit)
         brokers = self.deps.settings.kafka_brokers
         positions = await positions_of(brokers, DEAD_LETTER_TOPICS)
-        newest = await newest_of(brokers, positions, limit, self.deps.clock, _READ_DEADLINE_S)
+        clock = self.deps.clock
+        newest = await newest_of(brokers, positions, limit, clock, _READ_DEADLINE_S, summary)
         items = [
             {
                 "topic": topic,
                 "dead_letters": name,
                 "count": sum(at.records for p, at in positions.items() if p.topic == name),
-                "newest": [summary(letter) for letter in newest if letter.topic == name][:limit],
+                "newest": [letter for of, letter in newest if of == name][:limit],
             }
             for name, topic in DEAD_LETTER_TOPICS.items()
         ]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from operator import itemgetter
+from typing import TypeVar
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
@@ -16,7 +18,10 @@ _POLL_MS = 200
 _FETCH_BYTES = 2 * 1024 * 1024
 """Of all partitions in one answer of a broker; a batch that is larger comes alone."""
 _PARTITION_FETCH_BYTES = 256 * 1024
+_RECORDS_PER_POLL = 100
 _POSITIONS_DEADLINE_S = 10.0
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +72,20 @@ async def records_at(
     brokers: str, offsets: Mapping[TopicPartition, int], clock: Clock, deadline_s: float
 ) -> dict[TopicPartition, ConsumerRecord]:
     """The first record at or after the offset of each partition, as far as found in time."""
-    found = await _read(brokers, offsets, dict.fromkeys(offsets, 1), clock, deadline_s)
+    wanted = dict.fromkeys(offsets, 1)
+    found = await _read(brokers, offsets, wanted, clock, deadline_s, lambda record: record)
     return {partition: records[0] for partition, records in found.items()}
+
+
+async def times_at(
+    brokers: str, offsets: Mapping[TopicPartition, int], clock: Clock, deadline_s: float
+) -> dict[TopicPartition, int]:
+    """When the first record at or after the offset of each partition was appended, as far as found in time."""
+    wanted = dict.fromkeys(offsets, 1)
+    found = await _read(
+        brokers, offsets, wanted, clock, deadline_s, lambda record: record.timestamp
+    )
+    return {partition: times_ms[0] for partition, times_ms in found.items()}
 
 
 async def newest_of(
@@ -77,14 +94,21 @@ async def newest_of(
     count: int,
     clock: Clock,
     deadline_s: float,
-) -> list[ConsumerRecord]:
-    """The newest ``count`` records of each partition, as far as found in time, newest first."""
+    view: Callable[[ConsumerRecord], T],
+) -> list[tuple[str, T]]:
+    """Topic and view of the newest ``count`` records of each partition, as far as found in time, newest first.
+
+    Views are what is kept of them; records may be large.
+    """
     filled = {p: at for p, at in positions.items() if at.records > 0}
     starts = {p: max(at.begin, at.end - count) for p, at in filled.items()}
     wanted = {p: at.end - starts[p] for p, at in filled.items()}
-    found = await _read(brokers, starts, wanted, clock, deadline_s)
-    records = [record for records in found.values() for record in records]
-    return sorted(records, key=lambda record: record.timestamp, reverse=True)
+    found = await _read(
+        brokers, starts, wanted, clock, deadline_s, lambda record: (record.timestamp, view(record))
+    )
+    newest = [(at_ms, p.topic, seen) for p, records in found.items() for at_ms, seen in records]
+    newest.sort(key=itemgetter(0), reverse=True)
+    return [(topic, seen) for _, topic, seen in newest]
 
 
 async def _read(
@@ -93,20 +117,26 @@ async def _read(
     wanted: Mapping[TopicPartition, int],
     clock: Clock,
     deadline_s: float,
-) -> dict[TopicPartition, list[ConsumerRecord]]:
-    """So many records of each partition from its offset on, or fewer at the deadline."""
+    view: Callable[[ConsumerRecord], T],
+) -> dict[TopicPartition, list[T]]:
+    """Views of so many records of each partition from its offset on, or of fewer at the deadline."""
     if not offsets:
         return {}
     give_up_s = clock.monotonic_s() + deadline_s
-    found: dict[TopicPartition, list[ConsumerRecord]] = {}
+    found: dict[TopicPartition, list[T]] = {}
     missing = set(offsets)
     async with free_consumer(brokers) as consumer:
         consumer.assign(list(offsets))
         for partition, offset in offsets.items():
             consumer.seek(partition, offset)
         while missing and clock.monotonic_s() < give_up_s:
-            batches = await consumer.getmany(*missing, timeout_ms=_POLL_MS)
+            batches = await consumer.getmany(
+                *missing, timeout_ms=_POLL_MS, max_records=_RECORDS_PER_POLL
+            )
             for partition, records in batches.items():
-                found.setdefault(partition, []).extend(records)
-            missing -= {p for p, records in found.items() if len(records) >= wanted[p]}
-    return {p: records[: wanted[p]] for p, records in found.items()}
+                found.setdefault(partition, []).extend(map(view, records))
+            done = {p for p, views in found.items() if len(views) >= wanted[p]}
+            # What is left is fetched no more.
+            consumer.pause(*(missing & done))
+            missing -= done
+    return {p: views[: wanted[p]] for p, views in found.items()}
