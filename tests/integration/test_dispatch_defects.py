@@ -230,27 +230,17 @@ async def test_an_admission_of_a_newer_version_waits_for_it(
         assert await scene.balance(request, "nano_usd") == (0, HELD_NANO_USD)
 
 
-@pytest.mark.parametrize(
-    "asked",
-    [{"route": "audio.dreams"}, {"route": ""}, {"route": "jobs", "stream": True}],
-    ids=["newer", "none", "a stream of what makes none"],
-)
-async def test_an_unknown_operation_ends_its_request_at_once(
-    server: LedgerServer, asked: dict[str, Any]
-) -> None:
-    """503: a newer ingress may know it. No backend is called, its hold returns, its neighbour runs."""
+async def test_an_unknown_operation_ends_its_own_request_only(server: LedgerServer) -> None:
+    """503 at once: a newer ingress may know it. Its hold returns, and its neighbour runs."""
     async with bench(server, only=WELL) as scene:
-        request = await scene.admit(**asked)
+        request = await scene.admit(route="audio.dreams")
         outcome = await scene.dispatch(request)
         neighbour = await scene.admit(request_id=_NEIGHBOURS[0])
         await asyncio.wait_for((await scene.hand_over(neighbour)).finished.wait(), 5)
 
-        assert (outcome.status, outcome.http_status) == ("failed", 503)
-        assert (outcome.route, outcome.attempts) == (asked["route"], [])
-        assert "operation" in (outcome.error_message or "")
+        assert (outcome.status, outcome.http_status, outcome.attempts) == ("failed", 503, [])
         (frame,) = await scene.frames(request)
         assert isinstance(frame.content, Terminal)
-        assert frame.content.http_status == 503
         assert [each.status for each in scene.log.outcomes] == ["failed", "completed"]
         assert await scene.balance(request, "nano_usd") == (COST_NANO_USD, 0)
 

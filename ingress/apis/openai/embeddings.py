@@ -28,7 +28,7 @@ def parse(fields: Fields, snapshot: Snapshot, caller: Caller) -> ParsedRequest |
     model = asked_model(fields, snapshot, caller)
     if isinstance(model, Refusal):
         return model
-    inputs = count_inputs(fields.get("input"))
+    inputs = _count_inputs(fields.get("input"))
     if isinstance(inputs, Refusal):
         return inputs
     refusal = _refuse_options(fields)
@@ -50,7 +50,7 @@ def format_answer(_: ParsedRequest) -> AnswerFormat:
     return RELAYED
 
 
-def count_inputs(given: Any) -> int | Refusal:
+def _count_inputs(given: Any) -> int | Refusal:
     """How many texts or lists of tokens there are, or the first that is neither."""
     if _is_text(given) or _is_tokens(given):
         return 1

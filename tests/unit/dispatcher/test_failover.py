@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
+import pytest
 from aiohttp import web
 
 from schemas.errors import ErrorCode
@@ -102,3 +104,23 @@ async def test_two_attempts_are_the_most() -> None:
 
     assert len(history.attempts) == 2
     assert scene.balance() == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [{"route": "audio.dreams"}, {"route": ""}, {"route": "jobs", "stream": True}],
+    ids=["newer", "none", "a stream of what makes none"],
+)
+async def test_an_unknown_operation_ends_its_request_at_once(asked: dict[str, Any]) -> None:
+    """503, since a newer process may know it; no backend is called, and the hold returns."""
+    async with dispatch_scene(first=_WELL) as scene:
+        job = await scene.admitted(**asked)
+        history = await scene.end(job)
+
+    assert history.attempts == []
+    assert scene.balance() == (0, 0)
+    assert (scene.bus.end.http_status, scene.bus.end.error_code) == (503, "service_unavailable")
+    assert "operation" in (scene.bus.end.error_message or "")
+    assert [(each.route, each.status) for each in scene.log.outcomes] == [
+        (asked["route"], "failed")
+    ]
