@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import msgspec
 
+from schemas.attribution import attribution_of
 from schemas.events import Attempt, AttemptAdjusted, RecordRef, RequestFinished, UsageRecorded
 from schemas.job_ends import encode_end, end_of
 from schemas.ledger import documents
-
-_ABSENT = "-"
-"""Stands in a table row where a request has no user."""
+from schemas.usage import UsageRow, hour_of, measures_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,34 +60,15 @@ def _ends(event: RequestFinished | AttemptAdjusted) -> str | None:
     return encode_end(end_of(event))
 
 
-def hour_of(at_ms: int) -> str:
-    """The UTC hour that contains the time, as in table keys: ``2026-11-21T12``."""
-    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%dT%H")
-
-
 def _usage(
     event: RequestFinished | AttemptAdjusted, attempt: Attempt, revision: int
 ) -> documents.UsageLine:
-    row = "\t".join((event.key_id, event.user or _ABSENT, event.model, attempt.backend))
+    row = UsageRow.of(event.key_id, event.user, event.model, attempt.backend)
     return documents.UsageLine(
-        hour=hour_of(attempt.finished_at_ms), row=row, measures=measures(attempt, revision)
+        hour=hour_of(attempt.finished_at_ms),
+        row=row.encoded(),
+        measures=measures_of(attempt, revision),
     )
-
-
-def measures(attempt: Attempt, revision: int) -> dict[str, int]:
-    """What one line adds to its table row; a correction adds no request and no attempt."""
-    original = revision == 0
-    counted = {
-        "requests": int(original and attempt.attempt == 1),
-        "attempts": int(original),
-        "input_tokens": attempt.input_tokens,
-        "output_tokens": attempt.output_tokens,
-        "cached_tokens": attempt.cached_tokens,
-        "reasoning_tokens": attempt.reasoning_tokens,
-        "cost_nano_usd": attempt.cost_nano_usd or 0,
-        "unpriced": int(original and attempt.cost_nano_usd is None),
-    }
-    return {name: amount for name, amount in counted.items() if amount}
 
 
 def _line(
@@ -97,15 +76,9 @@ def _line(
 ) -> UsageRecorded:
     return UsageRecorded(
         usage_id=f"{event.request_id}:{attempt.attempt}:{revision}",
-        request_id=event.request_id,
-        org=event.org,
-        project=event.project,
-        key_id=event.key_id,
-        user=event.user,
+        **attribution_of(event),
         attempt=attempt.attempt,
         revision=revision,
-        route=event.route,
-        model=event.model,
         backend=attempt.backend,
         status=attempt.status,
         started_at_ms=attempt.started_at_ms,

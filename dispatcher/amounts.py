@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from dispatcher.work import AdmittedRequest, Result
+from schemas.attribution import attribution_of
 from schemas.errors import ERRORS, ErrorCode
 from schemas.events import (
     Attempt,
@@ -19,11 +20,11 @@ from schemas.job_ends import usage_of
 from schemas.ledger import keys
 from schemas.ledger.documents import RateUse, Unit
 from schemas.money import TokenCounts, cost_nano_usd
+from schemas.written_off import written_off
 
 RESULT_BYTES_MAX = 4 * 1024 * 1024
 """What is kept of an answer; a longer one is given once and lost."""
 TEXT_CHARS_MAX = 200
-UNKNOWN_BACKEND = "unknown"
 
 
 def used(price: PinnedPrice | None, tokens: TokenCounts) -> int | None:
@@ -73,23 +74,17 @@ def ending_again(finished: RequestFinished, *, has_chunks: bool) -> Result:
 def presumed(job: AdmittedRequest, number: int) -> Attempt:
     """An attempt whose owner vanished: its whole hold, as the ledger booked it, by no known backend.
 
-    The same facts as in the outcome of a request that nobody ended, so that a correction fits both:
-    input is filled first, because the ledger knows tokens only as one sum.
+    As the reaper writes it, so that a correction fits both.
     """
     request = job.request
     booked = {hold.unit: hold.amount for hold in job.admitted.holds}
-    tokens = booked.get("tokens", 0)
-    input_tokens = min(tokens, request.input_tokens_bound)
-    return Attempt(
-        attempt=number,
-        backend=UNKNOWN_BACKEND,
-        status="unknown",
-        started_at_ms=request.accepted_at_ms,
-        finished_at_ms=request.deadline_ms,
-        input_tokens=input_tokens,
-        output_tokens=tokens - input_tokens,
-        estimated=True,
-        cost_nano_usd=booked.get("nano_usd"),
+    return written_off(
+        number,
+        booked,
+        is_priced="nano_usd" in booked,
+        input_tokens_bound=request.input_tokens_bound,
+        accepted_at_ms=request.accepted_at_ms,
+        deadline_ms=request.deadline_ms,
     )
 
 
@@ -100,13 +95,7 @@ def outcome(
     request = job.request
     keeps = request.keep_result and len(ending.body) <= RESULT_BYTES_MAX
     return RequestFinished(
-        request_id=request.request_id,
-        org=request.org,
-        project=request.project,
-        key_id=request.key_id,
-        user=request.user,
-        route=request.route,
-        model=request.model,
+        **attribution_of(request),
         status=ending.status,
         http_status=ending.answered_status,
         error_code=ending.code,

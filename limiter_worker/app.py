@@ -24,7 +24,7 @@ from schemas.runtime.kafka.consume.flow import Bounds
 from schemas.runtime.kafka.outcome_lookup import OutcomeLookup, Unproved
 from schemas.runtime.process.worker import Worker, WorkerShape
 
-_READ = (topics.REQUESTS, topics.BACKGROUND, *topics.DEFERRED_DELAYS_MS)
+_READ = topics.READ_BY["limiter_worker"]
 _SHAPE = WorkerShape(
     role="limiter_worker",
     produces=(

@@ -10,6 +10,7 @@ from typing import Final, TypeAlias, assert_never
 
 from limiter_worker.accepted import Accepted
 from limiter_worker.limits import AdmissionRequest, kind_of_limit
+from schemas.attribution import attribution_of
 from schemas.clock_estimate import APPEND_MARGIN_MS
 from schemas.errors import ERRORS, ErrorCode
 from schemas.events import Denial, RequestAccepted, RequestAdmitted, RequestFinished
@@ -120,13 +121,7 @@ def end(
     answered = http_status or spec.status
     told = message or spec.title
     outcome = RequestFinished(
-        request_id=request.request_id,
-        org=request.org,
-        project=request.project,
-        key_id=request.key_id,
-        user=request.user,
-        route=request.route,
-        model=request.model,
+        **attribution_of(request),
         status=status,
         http_status=answered,
         error_code=code,

@@ -24,13 +24,13 @@ from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.event_log import EventLog
 from schemas.runtime.process.telemetry import Metrics
 from schemas.times import FULL, Times
+from schemas.written_off import written_off
 
 _LOG = EventLog(__name__)
 
 _ENTRIES_MAX = 256
 _ROUNDS_MAX = 64
 """In a row, before the others of the process have their turn for a period."""
-_UNKNOWN_BACKEND = "unknown"
 
 
 def outcome_of(entry: answers.ReapEntry, info: HoldFacts) -> RequestFinished:
@@ -45,13 +45,7 @@ def outcome_of(entry: answers.ReapEntry, info: HoldFacts) -> RequestFinished:
     booked = [] if voided else list(entry.holds)
     booked += list(entry.first.booked) if entry.first is not None else []
     return RequestFinished(
-        request_id=entry.req,
-        org=entry.org,
-        project=info.project,
-        key_id=info.key_id,
-        user=info.user,
-        route=info.route,
-        model=info.model,
+        **info.attribution(entry.org, entry.req),
         status="expired" if voided else "failed",
         http_status=ERRORS[code].status,
         error_code=code,
@@ -78,28 +72,19 @@ def last_frame(entry: answers.ReapEntry, outcome: RequestFinished) -> Frame:
 
 
 def _attempt(entry: answers.ReapEntry, info: HoldFacts, number: int) -> Attempt:
-    """An attempt whose real usage nobody saw: what was booked for it, marked as an estimate.
-
-    Input is filled first, because the books know tokens only as one sum.
-    """
+    """An attempt whose real usage nobody saw: what was booked for it, marked as an estimate."""
     booked, status = entry.holds, "unknown"
     if entry.first is not None and number == entry.first.attempt:
         booked = entry.first.booked
         status = entry.first.verdict.lower()
-    amounts = {b.unit: b.amount for b in booked}
-    is_priced = any(b.unit == "nano_usd" for b in entry.holds)
-    tokens = amounts.get("tokens", 0)
-    input_tokens = min(tokens, info.input_tokens_bound)
-    return Attempt(
-        attempt=number,
-        backend=_UNKNOWN_BACKEND,
+    return written_off(
+        number,
+        {b.unit: b.amount for b in booked},
+        is_priced=any(b.unit == "nano_usd" for b in entry.holds),
+        input_tokens_bound=info.input_tokens_bound,
+        accepted_at_ms=entry.accepted_ms,
+        deadline_ms=entry.deadline_ms,
         status=status,
-        started_at_ms=entry.accepted_ms,
-        finished_at_ms=entry.deadline_ms,
-        input_tokens=input_tokens,
-        output_tokens=tokens - input_tokens,
-        estimated=True,
-        cost_nano_usd=amounts.get("nano_usd", 0) if is_priced else None,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import msgspec
 
+from schemas.attribution import Attribution
 from schemas.events import RecordRef, RequestAccepted
 
 
@@ -27,6 +28,18 @@ class HoldFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def encoded(self) -> str:
         """As kept in the ledger."""
         return msgspec.json.encode(self).decode()
+
+    def attribution(self, org: str, request_id: str) -> Attribution:
+        """Whose request it is; the ledger names organization and request beside the facts."""
+        return Attribution(
+            request_id=request_id,
+            org=org,
+            project=self.project,
+            key_id=self.key_id,
+            user=self.user,
+            route=self.route,
+            model=self.model,
+        )
 
     @classmethod
     def decoded(cls, info: str) -> HoldFacts:

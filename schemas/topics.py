@@ -5,6 +5,7 @@ Names carry their version; a changed meaning is a new topic. Source: design.md s
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -19,6 +20,7 @@ __all__ = [
     "DISPATCH",
     "MAX_RECORD_BYTES",
     "OUTCOMES",
+    "READ_BY",
     "REQUESTS",
     "RESULTS",
     "TOPICS",
@@ -26,6 +28,7 @@ __all__ = [
     "USAGE_TABLES",
     "Topic",
     "dead_letters_of",
+    "group_of",
 ]
 
 ORIGINAL_BYTES: Final = ("original bytes",)
@@ -102,6 +105,19 @@ DEFERRED_60S: Final = "inference.deferred-60s.v1"
 DEFERRED_DELAYS_MS: Final = {DEFERRED_1S: 1_000, DEFERRED_10S: 10_000, DEFERRED_60S: 60_000}
 """How long a request waits in each tier, the shortest first. One delay per topic keeps each of its
 partitions in the order of time."""
+
+
+READ_BY: Final[Mapping[str, tuple[str, ...]]] = {
+    "limiter_worker": (REQUESTS, BACKGROUND, *DEFERRED_DELAYS_MS),
+    "dispatcher": (DISPATCH,),
+    "accounting": (OUTCOMES,),
+}
+"""What the workers of each role read; no topic is read by two."""
+
+
+def group_of(role: str) -> str:
+    """The consumer group of a role's workers."""
+    return f"tallygate-{role}"
 
 
 def dead_letters_of(topic: str) -> str:

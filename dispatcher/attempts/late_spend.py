@@ -14,6 +14,7 @@ import msgspec
 
 from dispatcher.amounts import actual_of
 from dispatcher.work import AdmittedRequest
+from schemas.attribution import attribution_of
 from schemas.events import Attempt, AttemptAdjusted, Booking
 from schemas.ledger import documents
 
@@ -38,13 +39,7 @@ def _adjusted(
 ) -> AttemptAdjusted:
     request = job.request
     return AttemptAdjusted(
-        request_id=request.request_id,
-        org=request.org,
-        project=request.project,
-        key_id=request.key_id,
-        user=request.user,
-        route=request.route,
-        model=request.model,
+        **attribution_of(request),
         revision=revision,
         delta=delta,
         bookings=_bookings(job, [delta]),

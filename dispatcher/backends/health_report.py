@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-import msgspec
-
 from dispatcher.backends.registry import Backends, BackendState
 from dispatcher.backends.slots import Slots
 from schemas.ledger.keys import BACKEND_HEALTH
 from schemas.log_events import LogEvent
+from schemas.reports import REPORT_EVERY_S, BackendReport, backend_field
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.event_log import EventLog
 from schemas.runtime.process.telemetry import Metrics
@@ -19,11 +18,9 @@ from schemas.runtime.valkey.store import Argument, StoreConnection, StoreError, 
 
 _LOG = EventLog(__name__)
 
-_PERIOD_S = 2.0
 _LOOK_S = 0.25
 _MODELS_SHOWN = 32
-_MODELS_SHOWN = 32
-_LOOKS_PER_REPORT = round(_PERIOD_S / _LOOK_S)
+_LOOKS_PER_REPORT = round(REPORT_EVERY_S / _LOOK_S)
 
 
 @dataclass(slots=True)
@@ -81,20 +78,18 @@ class HealthReport:
             _LOG.event(LogEvent.ROUND_WAITS, step="report health", error=error)
 
     def _field(self, backend: str) -> str:
-        return f"{self.instance_id}|{backend}"
+        return backend_field(self.instance_id, backend)
 
     def _line(self, name: str, lane: BackendState) -> bytes:
-        return msgspec.json.encode(
-            {
-                "state": lane.shown,
-                "since_ms": lane.since_ms,
-                "inflight": lane.in_flight,
-                "limit": self.backends.slots_of(name),
-                "open_models": self.backends.broken_models(name),
-                "queued": self._queued(name),
-                "at_ms": self.clock.now_ms(),
-            }
-        )
+        return BackendReport(
+            state=lane.shown,
+            since_ms=lane.since_ms,
+            inflight=lane.in_flight,
+            limit=self.backends.slots_of(name),
+            open_models=tuple(self.backends.broken_models(name)),
+            queued=self._queued(name),
+            at_ms=self.clock.now_ms(),
+        ).line()
 
     def _queued(self, backend: str) -> dict[str, int]:
         """What waits for slots of the backend, by model; the first few."""

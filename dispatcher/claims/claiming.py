@@ -17,6 +17,7 @@ from schemas.events import Hold, RequestAccepted
 from schemas.hold_facts import info_of
 from schemas.ledger import answers, documents, keys
 from schemas.ledger.errors import LedgerUnavailable
+from schemas.ledger.owners import owner_of
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.clock import Clock, random_bytes
 from schemas.runtime.process.retry import retry_until
@@ -51,7 +52,7 @@ class Claiming:
         Raises ``LedgerUnavailable`` when the ledger stayed away for an hour.
         """
         readmit = False
-        owner = f"{self.instance_id}/{random_bytes(6).hex()}"
+        owner = owner_of(self.instance_id, random_bytes(6))
         while True:
             verdict = await self._start(_claim_of(job, owner, self.lease_ms, readmit=readmit))
             match verdict:

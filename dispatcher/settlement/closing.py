@@ -28,6 +28,7 @@ from schemas.failures import Defect, Transient
 from schemas.job_ends import encode_end, end_of
 from schemas.ledger import answers, documents
 from schemas.ledger.errors import LedgerUnavailable
+from schemas.ledger.states import UNBEGUN
 from schemas.log_events import LogEvent
 from schemas.runtime.kafka.consume.records import Record
 from schemas.runtime.kafka.outcome_lookup import OutcomeLookup, Unproved
@@ -45,8 +46,6 @@ T = TypeVar("T")
 
 _ANSWER_UNDER_WAY_S: Final = 1.0
 """Whoever finished a request answers it at once; only then is its answer lost."""
-_UNBEGUN: Final = ("", "RESERVED", "CANCELLED")
-"""States of a request that nobody runs and nobody else ends."""
 INTERRUPTED: Final = Result("failed", ErrorCode.UPSTREAM_INTERRUPTED)
 """What a request is whose owner vanished, whoever writes that down."""
 
@@ -138,7 +137,7 @@ class Closing:
         its outcome recorded, unless somebody else runs or has ended it."""
         # Asked first, because whoever runs it would obey a cancellation.
         known = await self.claiming.look(job)
-        if known.state in _UNBEGUN and isinstance(await self.claiming.withdraw(job), answers.Ok):
+        if known.state in UNBEGUN and isinstance(await self.claiming.withdraw(job), answers.Ok):
             await self.end_unrun(job, record, ErrorCode.INTERNAL_ERROR, "failed")
         else:
             _LOG.event(LogEvent.ENDED_ELSEWHERE, **of_request(job.request), state=known.state)

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ingress.health.fleet import MISSING_AFTER_S, ROLES, Fleet
+from ingress.health.fleet import ROLES, Fleet
+from schemas.reports import FRESH_FOR_S
 
 NEEDED: Final = frozenset({"kafka", "bus", "config", "clock"})
 """Components without which no request can be served."""
@@ -82,7 +83,7 @@ class Health:
         if fleet is None:
             return [*why, f"workers: {_NOT_READ}"]
         why += [
-            f"{role}: no report for {MISSING_AFTER_S:.0f} s"
+            f"{role}: no report for {FRESH_FOR_S:.0f} s"
             for role in _NEEDED_ROLES
             if not fleet.is_reporting(role, self.now_s)
         ]
@@ -106,13 +107,13 @@ class Health:
 
     def _is_role_amiss(self, fleet: Fleet, role: str) -> bool:
         ages_s = fleet.ages_s(role, self.now_s).values()
-        return not ages_s or any(age_s > MISSING_AFTER_S for age_s in ages_s)
+        return not ages_s or any(age_s > FRESH_FOR_S for age_s in ages_s)
 
     def _workers(self, fleet: Fleet, role: str) -> dict[str, dict[str, Any]]:
         ages_s = fleet.ages_s(role, self.now_s)
         return {
             name: {
-                "state": "missing" if age_s > MISSING_AFTER_S else "ok",
+                "state": "missing" if age_s > FRESH_FOR_S else "ok",
                 "age_s": round(age_s, 1),
             }
             for name, age_s in list(ages_s.items())[:_LISTED_MAX]

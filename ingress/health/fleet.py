@@ -10,26 +10,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
-import msgspec
-
 from schemas.config_state import Snapshot
+from schemas.reports import (
+    FRESH_FOR_S,
+    read_backend_field,
+    read_backend_report,
+    read_config_report,
+)
+from schemas.topics import READ_BY
 
-ROLES: Final = ("limiter_worker", "dispatcher", "accounting")
-MISSING_AFTER_S: Final = 10.0
+ROLES: Final = tuple(READ_BY)
 _FORGOTTEN_AFTER_S: Final = 600.0
 _DOWN: Final = frozenset({"unhealthy", "open"})
 
 BackendState: TypeAlias = Literal["healthy", "degraded", "down", "drained", "unknown"]
-
-
-class _Report(msgspec.Struct):
-    """What a dispatcher says of a backend, as far as it matters here."""
-
-    state: str
-    at_ms: int
-
-
-_REPORT: Final = msgspec.json.Decoder(_Report)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,39 +75,35 @@ class Fleet:
 
     def is_reporting(self, role: str, now_s: float) -> bool:
         """Whether any instance of the role has reported lately."""
-        return any(age_s <= MISSING_AFTER_S for age_s in self.ages_s(role, now_s).values())
+        return any(age_s <= FRESH_FOR_S for age_s in self.ages_s(role, now_s).values())
 
 
 def workers_of(
     applied: Mapping[str, str], seen: LastSeen, now: Moment
 ) -> dict[str, dict[str, float]]:
-    """Workers from the lines ``<role> <offset> <unix ms>``; those gone for long are left out."""
+    """Workers from the lines that they wrote; those gone for long are left out."""
     workers: dict[str, dict[str, float]] = {role: {} for role in ROLES}
     for name, line in sorted(applied.items()):
-        role, _, rest = line.partition(" ")
-        written_ms = rest.rpartition(" ")[2]
-        if role not in workers or not written_ms.isdigit():
+        report = read_config_report(line)
+        if report is None or report.role not in workers:
             continue
-        age_s = seen.age_s(name, line, int(written_ms[:15]), now)
+        age_s = seen.age_s(name, line, report.at_ms, now)
         if age_s < _FORGOTTEN_AFTER_S:
-            workers[role][name] = age_s
+            workers[report.role][name] = age_s
     return workers
 
 
 def backends_of(
     snapshot: Snapshot, health: Mapping[str, str], seen: LastSeen, now: Moment
 ) -> dict[str, BackendState]:
-    """Every configured backend, from the fresh lines ``<dispatcher>|<backend>`` to JSON."""
+    """Every configured backend, from what dispatchers said lately."""
     said: dict[str, list[str]] = {}
     for name, line in health.items():
-        backend = name.partition("|")[2]
-        if backend not in snapshot.backends:
+        _, backend = read_backend_field(name)
+        report = read_backend_report(line) if backend in snapshot.backends else None
+        if report is None:
             continue
-        try:
-            report = _REPORT.decode(line)
-        except msgspec.DecodeError:
-            continue
-        if seen.age_s(name, line, report.at_ms, now) <= MISSING_AFTER_S:
+        if seen.age_s(name, line, report.at_ms, now) <= FRESH_FOR_S:
             said.setdefault(backend, []).append(report.state)
     return {
         name: "drained" if backend.state == "drained" else backend_state(said.get(name, ()))

@@ -21,6 +21,7 @@ from schemas.errors import ErrorCode
 from schemas.events import RequestFinished
 from schemas.frames import Frame, Terminal
 from schemas.ledger import answers, documents
+from schemas.ledger.states import RAN
 from schemas.runtime.kafka.outcome_lookup import Absent, Acceptance, Ending, InLog, Unproved
 from schemas.runtime.kafka.record_reader import RecordGone, RecordUnreadable
 from schemas.runtime.kafka.results import READ_WITHIN_S, Records, Results
@@ -30,7 +31,6 @@ from schemas.runtime.valkey.store import StoreError, StoreUnavailable
 
 _READER_WITHIN_S: Final = 5.0
 """Until a reader is free; only the organization's own look-ups can keep it waiting."""
-_RAN: Final = frozenset({"FINISHED", "BOOKED"})
 
 
 class LastFrames(Protocol):
@@ -186,7 +186,7 @@ class RequestLookup:
             return _ended(await Results(self.records).restored(outcome))
         if isinstance(outcome, Unproved) or not is_accepted:
             return Indeterminate()
-        if state in _RAN and self.clock.now_ms() >= deadline_ms:
+        if state in RAN and self.clock.now_ms() >= deadline_ms:
             return Ended(error_end(ErrorCode.RESULT_LOST), is_on_bus=False)
         return Open("queued")
 

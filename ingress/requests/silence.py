@@ -21,6 +21,7 @@ from schemas.errors import ErrorCode
 from schemas.failures import Failure
 from schemas.frames import Terminal
 from schemas.ledger import answers, documents
+from schemas.ledger.states import UNDER_WAY
 from schemas.log_events import LogEvent
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.event_log import EventLog, of_request
@@ -33,7 +34,6 @@ _GRACE_S: Final = 1.5
 """How long after an end was found its frame may still come."""
 _ASKED_AT_ONCE: Final = 128
 _FOUND_AT_ONCE: Final = 64
-_UNDER_WAY: Final = frozenset({"", "RESERVED", "RUNNING"})
 
 
 @dataclass(slots=True)
@@ -100,7 +100,7 @@ def _look_of(mailbox: Mailbox) -> documents.Look:
 
 
 def _has_ended(look: answers.Look) -> bool:
-    return look.state not in _UNDER_WAY
+    return look.state not in UNDER_WAY
 
 
 def _end_of(mailbox: Mailbox, ended: Ended) -> Terminal:

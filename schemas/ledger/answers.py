@@ -12,6 +12,7 @@ import msgspec
 
 from schemas.events import RecordRef
 from schemas.ledger.documents import Booking, DeclineReason
+from schemas.ledger.states import State
 from schemas.topics import OUTCOMES
 
 RowFate: TypeAlias = Literal["BOOKED", "SEEN", "DUPLICATE"]
@@ -132,7 +133,7 @@ class Duplicate(Answer, frozen=True, kw_only=True):
     """
 
     answer: Admitted | Limited | Refused | Contended | Declined | Expired | Cancelled | None = None
-    state: str = ""
+    state: State = ""
     terms: str = ""
 
 
@@ -200,7 +201,7 @@ class Held(Answer, frozen=True, kw_only=True):
     """The key is that of `req`, whose attempt is in `state` (empty: the ledger knows of none)."""
 
     req: str
-    state: str
+    state: State
     deadline_ms: int
 
 
@@ -213,7 +214,7 @@ class JobEntry(msgspec.Struct, frozen=True, kw_only=True):
 
     req: str
     info: str
-    state: str
+    state: State
     ends: str | None = None
 
 
@@ -230,7 +231,7 @@ class Look(Answer, frozen=True, kw_only=True):
     Once that is booked it is empty, and stands at ``booked``.
     """
 
-    state: str
+    state: State
     job: str | None = None
     outcome: bytes = b""
     booked: str = ""

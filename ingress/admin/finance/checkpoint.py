@@ -4,7 +4,7 @@ It is made from ``usage.records.v1`` alone; nothing that is under test is a sour
 keeps it, because the three change together or not at all, and because ids need room that is no memory.
 
 Bounds. Sums are per organization and UTC day, ids per line, and both leave together when their day is no
-longer compared (``verify.COMPARED_SPAN``). So a copy of a line is known for as long as the line counts,
+longer compared (``verify.MEASURES_SPAN``). So a copy of a line is known for as long as the line counts,
 whenever it was appended, which is what a reading from the beginning would say; and the file has at most
 the lines of that span, some 60 bytes each. Memory is the page cache and what was not committed yet.
 
@@ -23,9 +23,9 @@ from typing import Final
 
 import msgspec
 
-from ingress.admin.finance.verify import COMPARED, measures_of
 from schemas.events import UsageRecorded
 from schemas.failures import Poison, Transient
+from schemas.usage import MEASURES, amounts_of
 
 FILE_NAME: Final = "verified-usage.sqlite3"
 VERSION: Final = 1
@@ -40,7 +40,7 @@ _TAKEN: Final = (
     sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM,
     sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM,
 )  # fmt: skip
-_SUMS: Final = ("lines", *COMPARED)
+_SUMS: Final = ("lines", *MEASURES)
 _TABLES: Final = ("place", "sums", "seen", "malformed", "fact")
 _LAYOUT: Final = f"""
 CREATE TABLE place (partition INTEGER PRIMARY KEY, next_offset INTEGER, witness BLOB);
@@ -107,7 +107,7 @@ class Checkpoint:
             return
         sums = self._added.setdefault((line.org, day), [0] * len(_SUMS))
         sums[0] += 1
-        for number, amount in enumerate(measures_of(line).values(), 1):
+        for number, amount in enumerate(amounts_of(line, line.revision), 1):
             sums[number] += amount
 
     def add_malformed(self, appended_at_ms: int) -> None:
@@ -135,7 +135,7 @@ class Checkpoint:
         """By organization and measure, of all days that are compared."""
         self._flush()
         return {
-            org: dict(zip(COMPARED, sums, strict=True)) for org, _, *sums in self.file.execute(_SUM)
+            org: dict(zip(MEASURES, sums, strict=True)) for org, _, *sums in self.file.execute(_SUM)
         }
 
     @property

@@ -13,10 +13,11 @@ from typing import Final, TypeAlias, TypeVar, cast
 import msgspec
 
 from ingress.admin.finance.verify import OrgKeys, OrgTables, tables_of
-from schemas.ledger import calls, keys
+from schemas.ledger import calls, keys, states
 from schemas.ledger.answers import Snapshot, Unbooked, UnbookedAttempt
 from schemas.ledger.documents import Booking, ListUnbooked, TakeSnapshot
 from schemas.runtime.valkey.cold_store import ColdStore, ask
+from schemas.usage import read_cell
 
 _TABLES: Final = "{*}:[btu]:*"
 _KEYS_PER_SCAN: Final = 500
@@ -24,7 +25,7 @@ _TABLES_PER_STEP: Final = 16
 _BALANCES_PER_STEP: Final = 50
 _ATTEMPTS_PER_STEP: Final = 100
 _OPEN_MAX: Final = 50_000
-_OPEN_STATES: Final = (b"RESERVED", b"RUNNING")
+_OPEN_STATES: Final = frozenset(state.encode() for state in states.OPEN)
 
 Holds: TypeAlias = tuple[Booking, ...]
 T = TypeVar("T")
@@ -94,7 +95,7 @@ async def _usage(store: ColdStore, org: str, hours: Sequence[str]) -> Counter[st
                 pipeline.hgetall(keys.of_org(org, keys.usage_suffix(hour)))
             for table in await pipeline.execute():
                 for cell, amount in table.items():
-                    usage[cell.rpartition(b"\t")[2].decode()] += int(amount)
+                    usage[read_cell(cell.decode())[1]] += int(amount)
     return usage
 
 

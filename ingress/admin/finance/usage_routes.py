@@ -19,12 +19,12 @@ from ingress.admin.finance.usage_table import (
     Cell,
     Rows,
     cells_of,
-    hours_between,
 )
 from ingress.admin.http.bodies import instant, organization
 from ingress.admin.http.refusal import Refusal, problem_response
 from schemas.errors import ErrorCode
 from schemas.ledger import keys
+from schemas.usage import hours_between
 
 _PARAMETERS = {"from", "to", "by", "org"}
 _DEFAULT_SPAN = timedelta(hours=24)

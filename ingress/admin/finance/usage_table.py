@@ -8,23 +8,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Any, Final
 
 from schemas.money import usd
+from schemas.usage import MEASURES, read_cell
 
 DIMENSIONS: Final = ("org", "key", "user", "model", "backend", "hour")
-MEASURES: Final = (
-    "requests",
-    "attempts",
-    "input_tokens",
-    "output_tokens",
-    "cached_tokens",
-    "reasoning_tokens",
-    "cost_nano_usd",
-    "unpriced",
-)
-_FIELD_PARTS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +31,14 @@ class Cell:
 
 
 def cells_of(org: str, hour: str, table: Mapping[str, int]) -> list[Cell]:
-    r"""The cells of one table, whose fields are ``key\tuser\tmodel\tbackend\tmeasure``.
-
-    Raises ``ValueError`` on a field of another shape.
-    """
+    """The cells of one table. Raises ``ValueError`` on a field of another shape."""
     cells = []
     for field, amount in table.items():
-        parts = field.split("\t")
-        if len(parts) != _FIELD_PARTS:
-            raise ValueError(f"usage table {org} {hour} has a field {field!r}")
-        key, user, model, backend, measure = parts
-        cells.append(Cell(org, hour, key, user, model, backend, measure, amount))
+        try:
+            row, measure = read_cell(field)
+        except ValueError as error:
+            raise ValueError(f"usage table {org} {hour} has a field {field!r}") from error
+        cells.append(Cell(org, hour, *row, measure, amount))
     return cells
 
 
@@ -87,16 +73,6 @@ def aggregate(cells: Iterable[Cell], by: Sequence[str]) -> list[dict[str, Any]]:
     rows = Rows(by)
     rows.add(cells)
     return rows.listed()
-
-
-def hours_between(start: datetime, end: datetime) -> list[str]:
-    """The names of the UTC hours that overlap [start, end), such as ``2026-11-21T12``."""
-    hour = start.replace(minute=0, second=0, microsecond=0)
-    hours = []
-    while hour < end:
-        hours.append(hour.strftime("%Y-%m-%dT%H"))
-        hour += timedelta(hours=1)
-    return hours
 
 
 def _with_cost(row: dict[str, int]) -> dict[str, Any]:

@@ -13,18 +13,8 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any, Final, TypeAlias
 
-from schemas.events import UsageRecorded
+from schemas.usage import MEASURES
 
-COMPARED = (
-    "requests",
-    "attempts",
-    "input_tokens",
-    "output_tokens",
-    "cached_tokens",
-    "reasoning_tokens",
-    "cost_nano_usd",
-    "unpriced",
-)
 COMPARED_SPAN: Final = timedelta(days=38)
 """Whole days before today. Tables leave the store forty days after their hour; nearly all of that is compared."""
 LISTED_MAX: Final = 1_000
@@ -64,21 +54,6 @@ class Difference:
         return self.ledger - self.log
 
 
-def measures_of(line: UsageRecorded) -> dict[str, int]:
-    """What one usage line adds; a correction adds amounts, but no request and no attempt."""
-    is_original = line.revision == 0
-    return {
-        "requests": int(is_original and line.attempt == 1),
-        "attempts": int(is_original),
-        "input_tokens": line.input_tokens,
-        "output_tokens": line.output_tokens,
-        "cached_tokens": line.cached_tokens,
-        "reasoning_tokens": line.reasoning_tokens,
-        "cost_nano_usd": line.cost_nano_usd or 0,
-        "unpriced": int(is_original and line.cost_nano_usd is None),
-    }
-
-
 def compare(
     tables: Mapping[str, OrgTables], log: Mapping[str, Mapping[str, int]]
 ) -> list[Difference]:
@@ -87,7 +62,7 @@ def compare(
     differences = balance_differences(tables)
     for org in tables.keys() | log.keys():
         usage, folded = tables.get(org, empty).usage, log.get(org, {})
-        pairs = ((measure, usage.get(measure, 0), folded.get(measure, 0)) for measure in COMPARED)
+        pairs = ((measure, usage.get(measure, 0), folded.get(measure, 0)) for measure in MEASURES)
         differences += [
             Difference(org, "usage", measure, ledger, logged)
             for measure, ledger, logged in pairs

@@ -5,37 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
 from schemas.ledger.keys import BACKEND_HEALTH
-from schemas.runtime.config.report import LIVE_WITHIN_S
+from schemas.reports import FRESH_FOR_S, read_backend_field, read_backend_report
 from schemas.runtime.valkey.store import StoreConnection, StoreError, StoreUnavailable, text_pairs
 
-
-class Report(msgspec.Struct, frozen=True):
-    """What one dispatcher says of one backend; times are Unix milliseconds."""
-
-    state: str
-    since_ms: int
-    at_ms: int
-    inflight: int = 0
+_SHOWN = ("state", "since_ms", "at_ms", "inflight")
 
 
 def read_reports(reports: Mapping[str, str], now_ms: int) -> dict[str, list[dict[str, Any]]]:
-    """Backend to its fresh reports, from the fields ``<instance>|<backend>``.
+    """Backend to its fresh reports, by the fields of the store.
 
     Old ones are of dispatchers that ended; what cannot be read is left out.
     """
     health: dict[str, list[dict[str, Any]]] = {}
     for name, text in sorted(reports.items()):
-        instance, _, backend = name.partition("|")
-        try:
-            report = msgspec.json.decode(text, type=Report)
-        except (msgspec.ValidationError, msgspec.DecodeError):
-            continue
-        if now_ms - report.at_ms <= LIVE_WITHIN_S * 1_000:
-            line = {"instance": instance, **msgspec.to_builtins(report)}
-            health.setdefault(backend, []).append(line)
+        instance, backend = read_backend_field(name)
+        report = read_backend_report(text)
+        if report is not None and now_ms - report.at_ms <= FRESH_FOR_S * 1_000:
+            shown = {field: getattr(report, field) for field in _SHOWN}
+            health.setdefault(backend, []).append({"instance": instance, **shown})
     return health
 
 

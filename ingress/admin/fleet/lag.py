@@ -9,14 +9,10 @@ from typing import Final
 from aiokafka import TopicPartition
 
 from ingress.admin.log.positions import Positions
-from schemas.topics import DISPATCH, OUTCOMES, TOPICS
+from schemas.topics import READ_BY, group_of
 
 GROUP_TOPICS: Final[Mapping[str, frozenset[str]]] = {
-    "tallygate-limiter_worker": frozenset(
-        topic.name for topic in TOPICS if topic.records == ("RequestAccepted",)
-    ),
-    "tallygate-dispatcher": frozenset({DISPATCH}),
-    "tallygate-accounting": frozenset({OUTCOMES}),
+    group_of(role): frozenset(topics) for role, topics in READ_BY.items()
 }
 """Consumer groups, and what each of them reads."""
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from schemas.ledger.keys import CONFIG_APPLIED
-from schemas.runtime.config.report import LIVE_WITHIN_S
+from schemas.reports import FRESH_FOR_S, read_config_report
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.valkey.store import StoreConnection, text_pairs
 
@@ -26,21 +26,20 @@ class Instance:
     @property
     def is_live(self) -> bool:
         """Whether it reported lately; a process that ended is not waited for."""
-        return self.age_ms <= LIVE_WITHIN_S * 1_000
+        return self.age_ms <= FRESH_FOR_S * 1_000
 
 
 def read_reports(reports: Mapping[str, str], now_ms: int) -> list[Instance]:
-    """Instances from the lines ``<role> <offset> <unix ms>`` that they wrote, by name.
+    """Instances from the lines that they wrote, by name.
 
     A line that cannot be read is no report: its writer counts as one that never reported.
     """
     instances = []
     for name, line in sorted(reports.items()):
-        try:
-            role, offset, reported_at_ms = line.split()
-            instances.append(Instance(name, role, int(offset), now_ms - int(reported_at_ms)))
-        except ValueError:
-            continue
+        report = read_config_report(line)
+        if report is not None:
+            age_ms = now_ms - report.at_ms
+            instances.append(Instance(name, report.role, report.offset, age_ms))
     return instances
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from schemas.ledger import answers
 from schemas.ledger.documents import Booking, Rate
 from schemas.ledger.model.limits import Refusal
+from schemas.ledger.states import State
 
 _LISTS = ("holds", "leases", "rates")
 
@@ -15,7 +16,7 @@ _LISTS = ("holds", "leases", "rates")
 class Attempt:
     """One attempt hash."""
 
-    state: str
+    state: State
     deadline_ms: int = 0
     accepted_ms: int = 0
     info: str = ""

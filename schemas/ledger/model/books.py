@@ -11,12 +11,12 @@ from schemas.ledger import answers, documents
 from schemas.ledger.model.attempts import Attempt
 from schemas.ledger.model.jobs import Jobs
 from schemas.ledger.model.limits import Limits, Scope
+from schemas.ledger.states import OPEN, SETTLED
 from schemas.times import FULL
+from schemas.usage import cell
 
 MARK_MS = FULL.ledger.terminal_kept_ms
 _FORGOTTEN_PER_CALL = 16
-_LIVE = ("RESERVED", "RUNNING")
-_SETTLED = ("RESERVED", "RUNNING", "FINISHED", "UNKNOWN")
 _BOOKED = ("", "BOOKED")
 
 Attempts: TypeAlias = MutableMapping[Scope, Attempt]
@@ -83,7 +83,7 @@ class Books:
             return None
         if row.is_first is False:
             return "DUPLICATE"
-        is_late = row.ref is not None or attempt.state not in _SETTLED
+        is_late = row.ref is not None or attempt.state not in SETTLED
         attempts[scope] = attempt
         self._set_mark(doc, row, attempt, jobs)
         self._add(doc.org, row, limits, is_late=is_late)
@@ -93,9 +93,9 @@ class Books:
         self, doc: documents.Book, row: documents.OutcomeRow, attempt: Attempt, jobs: Jobs
     ) -> None:
         attempt.booked[row.ref or ""] = (doc.partition, row.offset)
-        if attempt.state in _LIVE or (row.ref is not None and attempt.state):
+        if attempt.state in OPEN or (row.ref is not None and attempt.state):
             return
-        if attempt.state not in _SETTLED and row.ran:
+        if attempt.state not in SETTLED and row.ran:
             attempt.ran = True
         attempt.state = attempt.state or "BOOKED"
         if row.ref is None and jobs.info(doc.org, row.req) is not None:
@@ -114,7 +114,7 @@ class Books:
     def _add(self, org: str, row: documents.OutcomeRow, limits: Limits, *, is_late: bool) -> None:
         for line in row.usage:
             for measure, amount in line.measures.items():
-                self.usage[org, line.hour][f"{line.row}\t{measure}"] += amount
+                self.usage[org, line.hour][cell(line.row, measure)] += amount
         for booking in row.bookings:
             total = limits.totals[org, booking.key]
             total["settled"] += booking.amount
@@ -133,7 +133,7 @@ class Books:
                 break
             del listed[0]
             known = attempts.get(scope)
-            if known and known.state not in _LIVE and jobs.info(*scope) is None:
+            if known and known.state not in OPEN and jobs.info(*scope) is None:
                 del attempts[scope]
             self.forgot[partition] = max(self.forgot.get(partition, 0), due_ms)
 

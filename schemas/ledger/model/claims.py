@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from schemas.ledger import answers, documents
+from schemas.ledger.states import NEVER_RAN, State
 from schemas.times import FULL, HOUR_MS
 
 CLAIM_KEPT_MS = FULL.ledger.claim_kept_ms
 _TERMINAL_KEPT_MS = FULL.ledger.terminal_kept_ms
-_NEVER_RAN = ("REFUSED", "CANCELLED", "VOIDED", "BOOKED")
 
 KeyScope: TypeAlias = tuple[str, str]
 """Organization and hash of the key."""
@@ -32,7 +32,7 @@ class Claim:
 class Holder:
     """What the ledger knows of the attempt of a key's holder."""
 
-    state: str
+    state: State
     ran: bool
     forgot_ms: int
     """Up to which time in the log marks were forgotten."""
@@ -43,7 +43,7 @@ class Holder:
 
     def frees(self, held: Claim, now_ms: int) -> bool:
         """Whether it did not run and never will."""
-        if self.state and (self.ran or self.state not in _NEVER_RAN):
+        if self.state and (self.ran or self.state not in NEVER_RAN):
             return False
         if not self.state and now_ms < held.deadline_ms:
             return False

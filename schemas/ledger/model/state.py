@@ -11,6 +11,7 @@ from schemas.ledger.model.books import Books
 from schemas.ledger.model.claims import Claims
 from schemas.ledger.model.jobs import Jobs
 from schemas.ledger.model.limits import NOTHING_SPENT, Limits, Refusal, Scope
+from schemas.ledger.states import State
 from schemas.times import FULL
 
 EPOCH_FENCES = 2**32
@@ -48,7 +49,7 @@ class LedgerState:
     def _next_fence(self, attempt: Attempt) -> int:
         return self.epoch * EPOCH_FENCES + attempt.fence % EPOCH_FENCES + 1
 
-    def _withdraw(self, scope: Scope, state: str, now_us: int) -> None:
+    def _withdraw(self, scope: Scope, state: State, now_us: int) -> None:
         attempt = self.attempts[scope]
         self.limits.settle(scope[0], attempt.holds, NOTHING_SPENT)
         unused = [documents.RateUse(key=rate.key, units=0) for rate in attempt.rates]

@@ -5,26 +5,24 @@ from __future__ import annotations
 import asyncio
 
 from schemas.ledger.keys import CONFIG_APPLIED
+from schemas.reports import REPORT_EVERY_S, ConfigReport
 from schemas.runtime.config.feed import ConfigFeed
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.valkey.reports import report
 from schemas.runtime.valkey.store import StoreConnection, StoreError, StoreUnavailable
 
-REPORT_PERIOD_S = 2.0
-LIVE_WITHIN_S = 10.0
-
 
 async def report_config(
     config: ConfigFeed, store: StoreConnection, clock: Clock, instance_id: str, role: str
 ) -> None:
-    """Write ``<role> <offset> <unix ms>`` under the instance, at every change and every two seconds."""
+    """Write it under the instance, at every change and every two seconds."""
     reported = -2
     while True:
         offset = config.snapshot.offset
         try:
-            line = f"{role} {offset} {clock.now_ms()}"
+            line = ConfigReport(role, offset, clock.now_ms()).line()
             await report(store, CONFIG_APPLIED, instance_id, line)
             reported = offset
         except (StoreUnavailable, StoreError):
-            await asyncio.sleep(REPORT_PERIOD_S)
-        await config.wait_for(reported + 1, REPORT_PERIOD_S)
+            await asyncio.sleep(REPORT_EVERY_S)
+        await config.wait_for(reported + 1, REPORT_EVERY_S)

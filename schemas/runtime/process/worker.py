@@ -36,6 +36,7 @@ from schemas.runtime.process.tasks import keep_running
 from schemas.runtime.process.telemetry import Metrics
 from schemas.runtime.valkey.bus import Bus
 from schemas.runtime.valkey.store import StoreConnection, StoreUnavailable
+from schemas.topics import group_of
 
 _LOG = EventLog(__name__)
 
@@ -99,7 +100,7 @@ class Worker:
             settings=settings,
             shape=shape,
             app=create_faust_app(
-                group=f"tallygate-{shape.role}",
+                group=group_of(shape.role),
                 brokers=settings.kafka_brokers,
                 instance_id=settings.instance_id,
                 session_timeout_s=settings.session_timeout_s,

@@ -11,6 +11,7 @@ from importlib import resources
 from typing import Final
 
 from schemas.frames import Frame, Terminal, decode_frame, encode_frame
+from schemas.ledger.owners import instance_of
 from schemas.runtime.valkey.store import Send, StoreConnection
 from schemas.times import FULL, Times
 
@@ -107,8 +108,7 @@ class Bus:
 
     async def tell_cancelled(self, owner: str, request_id: str) -> None:
         """Ring the owner of a running attempt; one that does not hear it learns from its lease."""
-        instance_id = owner.partition("/")[0]
-        await self.store.call("PUBLISH", cancel_channel_of(instance_id), request_id)
+        await self.store.call("PUBLISH", cancel_channel_of(instance_of(owner)), request_id)
 
 
 def _bounds(frame: Frame, long: Long) -> tuple[str | int, ...]:

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accounting.booking import entry_of, hour_of, measures
+from accounting.booking import entry_of
 from schemas.codec import encode
 from schemas.events import Attempt, AttemptAdjusted, Booking, RecordRef
 from schemas.ledger import documents
+from schemas.usage import hour_of, measures_of
 from tests.support.events import ACCEPTED_AT, NOW_MS, REQUEST_ID, attempt, finished
 
 _REF = RecordRef(topic="inference.outcomes.v1", partition=3, offset=99)
@@ -145,7 +146,7 @@ def test_what_counts_once_counts_with_the_first_line(
     """A request with its first attempt, an attempt with its original line."""
     tokens = {"input_tokens": 12, "output_tokens": 34}
 
-    assert measures(line, revision) == tokens | counted
+    assert measures_of(line, revision) == tokens | counted
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ import pytest
 from starlette.datastructures import QueryParams
 
 from ingress.admin.finance.usage_routes import parse_query
-from ingress.admin.finance.usage_table import aggregate, cells_of, hours_between
+from ingress.admin.finance.usage_table import aggregate, cells_of
 from ingress.admin.http.refusal import Refusal
+from schemas.usage import hours_between
 
 NOON_MS = int(datetime(2026, 11, 21, 12, 30, tzinfo=UTC).timestamp() * 1_000)
 ROW = "key_1\tann\tm\ta\t"

@@ -7,12 +7,13 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accounting.booking import entry_of, measures
+from accounting.booking import entry_of
 from dispatcher.amounts import actual_of, outcome, presumed
 from dispatcher.attempts.failover import AttemptHistory
 from dispatcher.attempts.late_spend import corrections
 from dispatcher.work import AdmittedRequest, Result
 from schemas.events import Attempt, AttemptAdjusted
+from schemas.usage import measures_of
 from tests.support.events import DISPATCHED_AT, NOW_MS, accepted, admitted, attempt
 
 _FENCE = 2**32 + 1
@@ -56,10 +57,10 @@ def test_estimate_and_correction_add_up_to_the_real_use(late: Attempt) -> None:
         for hold in _job().admitted.holds
         if hold.key in held
     }
-    booked = Counter(measures(presumed(_job(), 1), 0))
+    booked = Counter(measures_of(presumed(_job(), 1), 0))
     for record in fixed:
-        booked.update(measures(record.delta, record.revision))
-    assert {k: v for k, v in booked.items() if v} == measures(late, 0)
+        booked.update(measures_of(record.delta, record.revision))
+    assert {k: v for k, v in booked.items() if v} == measures_of(late, 0)
 
 
 def test_the_estimate_is_taken_back_where_it_was_booked() -> None:

@@ -13,6 +13,7 @@ from schemas.events import RecordRef, RequestFinished
 from schemas.frames import Frame, Terminal
 from schemas.ids import uuid7
 from schemas.ledger.model.attempts import Attempt
+from schemas.ledger.states import State
 from schemas.runtime.kafka.outcome_lookup import Acceptance, InLog
 from schemas.runtime.kafka.results import referring
 from tests.support.configuration import NOW_MS
@@ -26,7 +27,7 @@ async def _found(gateway: Gateway, deadline_ms: int = NOW_MS + 1_000) -> Request
     return await gateway.lookup.find("acme", REQUEST, deadline_ms)
 
 
-def _in_state(state: str, outcome: bytes = b"") -> Gateway:
+def _in_state(state: State, outcome: bytes = b"") -> Gateway:
     gateway = Gateway()
     gateway.ledger.model.attempts["acme", REQUEST] = Attempt(state, outcome=outcome)
     return gateway
@@ -41,7 +42,7 @@ def _with_outcome(gateway: Gateway, outcome: RequestFinished = OUTCOME) -> Gatew
     ("state", "memory"),
     [("RESERVED", Open("queued")), ("RUNNING", Open("running")), ("REFUSED", Open("queued"))],
 )
-async def test_what_has_not_ended_is_open(state: str, memory: Open) -> None:
+async def test_what_has_not_ended_is_open(state: State, memory: Open) -> None:
     """A refusal that is not in the log yet is on its way there."""
     assert await _found(_in_state(state)) == memory
 
@@ -76,7 +77,7 @@ async def test_the_ledger_keeps_the_outcome_of_a_finished_request() -> None:
 
 
 @pytest.mark.parametrize("state", ["REFUSED", "BOOKED"])
-async def test_the_log_tells_what_the_others_forgot(state: str) -> None:
+async def test_the_log_tells_what_the_others_forgot(state: State) -> None:
     """A refusal's frames are gone within a minute."""
     memory = await _found(_with_outcome(_in_state(state)))
 
@@ -91,7 +92,7 @@ async def test_the_log_tells_what_the_others_forgot(state: str) -> None:
         ("UNKNOWN", "upstream_interrupted"),
     ],
 )
-async def test_some_states_are_an_end(state: str, code: str) -> None:
+async def test_some_states_are_an_end(state: State, code: str) -> None:
     """Even while their outcome is not written."""
     memory = await _found(_in_state(state))
 
@@ -154,7 +155,7 @@ RESULT = RecordRef(topic="inference.results.v1", partition=3, offset=2)
 LARGE = b"x" * 5_000
 
 
-def _booked(state: str = "FINISHED") -> Gateway:
+def _booked(state: State = "FINISHED") -> Gateway:
     """The ledger knows where the outcome stands."""
     gateway = _in_state(state)
     gateway.ledger.model.attempts["acme", REQUEST].booked[""] = (3, 17)

@@ -24,6 +24,7 @@ from schemas.ledger.documents import (
     Start,
 )
 from schemas.ledger.model.ledger import LedgerModel
+from schemas.ledger.states import State
 
 MONTH = "b:org:acme:month"
 T0_MS = 1_000_000
@@ -47,7 +48,7 @@ def usd(amount: int, limit: int | None = 100) -> Balance:
     )
 
 
-def duplicate(answer: Any, state: str = "REFUSED") -> answers.Duplicate:
+def duplicate(answer: Any, state: State = "REFUSED") -> answers.Duplicate:
     """What the copy of a request hears that was answered so."""
     return answers.Duplicate(answer=answer, state=state)
 

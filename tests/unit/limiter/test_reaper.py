@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accounting.booking import measures
 from ingress.replies.frame_order import Position, Verdict, sequence
 from limiter_worker.reaper import Reaper, outcome_of
 from limiter_worker.replies import ReplySender
@@ -31,6 +30,7 @@ from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.telemetry import Metrics
 from schemas.runtime.valkey.bus import Bus
 from schemas.topics import OUTCOMES
+from schemas.usage import measures_of
 from tests.support.events import ACCEPTED_AT, NOW_MS, REQUEST_ID, accepted
 from tests.support.limiter_parts import FakeBus, FakeProducer
 
@@ -79,7 +79,7 @@ def _sums(outcome: RequestFinished) -> tuple[dict[str, int], dict[str, int]]:
     for booking in outcome.bookings:
         booked[booking.unit] += booking.amount
     for attempt in outcome.attempts:
-        measured = measures(attempt, 0)
+        measured = measures_of(attempt, 0)
         lines["nano_usd"] += measured.get("cost_nano_usd", 0)
         lines["tokens"] += measured.get("input_tokens", 0) + measured.get("output_tokens", 0)
     return booked, lines

@@ -1,0 +1,91 @@
+"""What processes report of themselves in the ledger store: the lines, and how long they are fresh. Pure.
+
+Hashes ``CONFIG_APPLIED`` (field: instance) and ``BACKEND_HEALTH`` (field: ``<dispatcher>|<backend>``).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+import msgspec
+
+__all__ = [
+    "FRESH_FOR_S",
+    "REPORT_EVERY_S",
+    "BackendReport",
+    "ConfigReport",
+    "backend_field",
+    "read_backend_field",
+    "read_backend_report",
+    "read_config_report",
+]
+
+REPORT_EVERY_S: Final = 2.0
+"""At every change, and this often without one."""
+FRESH_FOR_S: Final = 10.0
+"""Whoever has reported nothing for longer is not there any more: several reports may get lost."""
+
+_APPLIED: Final = re.compile(r"(?P<role>[a-z_]+) (?P<offset>-?[0-9]{1,15}) (?P<at_ms>[0-9]{1,15})")
+
+
+class ConfigReport(NamedTuple):
+    """How far one process has applied the configuration."""
+
+    role: str
+    offset: int
+    """Of the newest entry that is in force; below 0 when none is."""
+    at_ms: int
+
+    def line(self) -> str:
+        """As it stands in the store."""
+        return f"{self.role} {self.offset} {self.at_ms}"
+
+
+def read_config_report(line: str) -> ConfigReport | None:
+    """The report in a line; ``None`` when it is none: its writer counts as one that never reported."""
+    said = _APPLIED.fullmatch(line)
+    return said and ConfigReport(said["role"], int(said["offset"]), int(said["at_ms"]))
+
+
+class BackendReport(msgspec.Struct, frozen=True, kw_only=True):
+    """How one dispatcher sees one backend."""
+
+    state: str
+    since_ms: int
+    """When the state began."""
+    inflight: int
+    """Calls under way."""
+    limit: int = 0
+    """Calls that may be under way at once, as they are counted now."""
+    open_models: tuple[str, ...] = ()
+    """Models whose breaker is open there."""
+    queued: dict[str, int] = {}
+    """What waits for it, by model; the first few."""
+    at_ms: int
+
+    def line(self) -> bytes:
+        """As it stands in the store."""
+        return msgspec.json.encode(self)
+
+
+def backend_field(instance: str, backend: str) -> str:
+    """The field of a dispatcher's report of a backend."""
+    return f"{instance}|{backend}"
+
+
+def read_backend_field(field: str) -> tuple[str, str]:
+    """Dispatcher and backend of a field."""
+    instance, _, backend = field.partition("|")
+    return instance, backend
+
+
+_BACKEND_REPORT: Final = msgspec.json.Decoder(BackendReport)
+
+
+def read_backend_report(line: str) -> BackendReport | None:
+    """The report in a line; ``None`` when it is none of ours."""
+    try:
+        return _BACKEND_REPORT.decode(line)
+    except msgspec.DecodeError:
+        return None
