@@ -20,6 +20,7 @@ from schemas.job_ends import usage_of
 from schemas.ledger import keys
 from schemas.ledger.documents import RateUse, Unit
 from schemas.money import TokenCounts, cost_nano_usd
+from schemas.rates import rates_of
 from schemas.written_off import written_off
 
 RESULT_BYTES_MAX = 4 * 1024 * 1024
@@ -158,5 +159,5 @@ def terminal(
         backend=last.backend if last else None,
         latency_ms=now_ms - job.request.accepted_at_ms,
         usage=usage_of(attempts),
-        rate_status=job.admitted.rate_status,
+        rates=rates_of(job.admitted),
     )

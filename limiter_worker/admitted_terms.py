@@ -51,7 +51,7 @@ class AdmittedTerms(msgspec.Struct, frozen=True, array_like=True):
             admitted_at_ms=self.admitted_at_ms,
             holds=[_hold(*hold) for hold in self.holds],
             price=None if self.price is None else _price(*self.price),
-            rate_status=msgspec.json.encode(answer.remaining).decode(),
+            rates=list(answer.remaining),
             config_offset=self.config_offset,
         )
 

@@ -20,6 +20,7 @@ __all__ = [
     "Event",
     "Hold",
     "PinnedPrice",
+    "RateStatus",
     "RecordRef",
     "RequestAccepted",
     "RequestAdmitted",
@@ -63,6 +64,15 @@ class Booking(msgspec.Struct, frozen=True, kw_only=True):
     key: str
     unit: str
     amount: int
+
+
+class RateStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A bucket after its charge; full again after ``reset_ms``."""
+
+    id: str
+    limit: int
+    remaining: int
+    reset_ms: int
 
 
 class Denial(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,9 +142,10 @@ class RequestAdmitted(msgspec.Struct, frozen=True, kw_only=True):
     admitted_at_ms: int
     holds: list[Hold]
     price: PinnedPrice | None = None
-    rate_status: str
+    rate_status: str = "[]"
     config_offset: int
     payload_elsewhere: bool = False
+    rates: list[RateStatus] | None = None
 
 
 class RequestFinished(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
-from schemas.events import Denial
+from schemas.events import Denial, RateStatus
 
 __all__ = ["Chunk", "Frame", "Started", "Terminal", "Usage", "decode_frame", "encode_frame"]
 
@@ -27,7 +27,8 @@ class Started(msgspec.Struct, frozen=True, array_like=True, tag="s"):
     """The backend answered 200 to a stream: headers may go out now."""
 
     backend: str
-    rate_status: str
+    rates: tuple[RateStatus, ...]
+    """The buckets that its request was charged for."""
 
 
 class Chunk(msgspec.Struct, frozen=True, array_like=True, tag="c"):
@@ -48,7 +49,7 @@ class Terminal(msgspec.Struct, frozen=True, array_like=True, tag="t"):
     backend: str | None = None
     latency_ms: int = 0
     usage: Usage | None = None
-    rate_status: str = "[]"
+    rates: tuple[RateStatus, ...] = ()
 
 
 class Frame(msgspec.Struct, frozen=True, array_like=True):

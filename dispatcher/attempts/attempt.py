@@ -37,6 +37,7 @@ from schemas.frames import Chunk, Started
 from schemas.log_events import LogEvent
 from schemas.money import TokenCounts
 from schemas.operations import OPERATIONS
+from schemas.rates import rates_of
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.event_log import EventLog, of_request
 from schemas.runtime.valkey.store import StoreError
@@ -193,7 +194,7 @@ class AttemptRun:
                 if not await self.note_streamed():
                     self.abort.end("stale")
             self.has_streamed = True
-            await self._send(Started(self.choice.backend_id, self.job.admitted.rate_status))
+            await self._send(Started(self.choice.backend_id, rates_of(self.job.admitted)))
         await self._send(Chunk(events))
 
     @contextmanager

@@ -101,6 +101,6 @@ def _admitted(request: RequestAccepted, ref: RecordRef, at_ms: int) -> RequestAd
         accepted_ref=ref,
         admitted_at_ms=at_ms,
         holds=[],
-        rate_status="[]",
+        rates=[],
         config_offset=request.config_offset,
     )

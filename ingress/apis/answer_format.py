@@ -15,7 +15,7 @@ import msgspec
 
 from ingress.http.refusals import Headers, Refusal, error_object
 from schemas.errors import ErrorCode
-from schemas.events import Denial
+from schemas.events import Denial, RateStatus
 from schemas.frames import Terminal, Usage
 from schemas.money import usd
 
@@ -81,17 +81,7 @@ def usage_object(usage: Usage | None) -> dict[str, int] | None:
     }
 
 
-class RateState(msgspec.Struct, frozen=True):
-    """A bucket after its charge; full again after ``reset_ms``."""
-
-    id: str
-    limit: int
-    remaining: int
-    reset_ms: int
-
-
 _CODES: Final = {code.value: code for code in ErrorCode}
-_RATE_STATES: Final = msgspec.json.Decoder(tuple[RateState, ...])
 
 
 def refusal_of(terminal: Terminal) -> Refusal | None:
@@ -115,12 +105,12 @@ def _known_code(code: str) -> ErrorCode:
 
 def limit_headers(refusal: Refusal) -> Headers:
     """The rate headers of a refusal that a rate caused."""
-    return rate_headers(rate_states("[]", refusal.denial))
+    return rate_headers(rates_shown((), refusal.denial))
 
 
 def terminal_headers(terminal: Terminal) -> Headers:
     """Headers that a finished request's answer carries besides those of its status."""
-    headers = rate_headers(rate_states(terminal.rate_status, terminal.denial))
+    headers = rate_headers(rates_shown(terminal.rates, terminal.denial))
     if terminal.backend is not None:
         headers.append((b"x-tallygate-backend", terminal.backend.encode()))
     cost = cost_usd(terminal.usage)
@@ -136,21 +126,25 @@ def cost_usd(usage: Usage | None) -> str | None:
     return usd(usage.cost_nano_usd)
 
 
-def rate_states(rate_status: str, denial: Denial | None = None) -> tuple[RateState, ...]:
+def rates_shown(
+    rates: tuple[RateStatus, ...], denial: Denial | None = None
+) -> tuple[RateStatus, ...]:
     """The buckets a worker reported, or the one that refused."""
     if denial is not None and denial.limit_id.endswith((_REQUESTS, _TOKENS)):
-        empty = RateState(denial.limit_id, denial.limit, 0, denial.retry_after_ms or 0)
+        empty = RateStatus(
+            id=denial.limit_id, limit=denial.limit, remaining=0, reset_ms=denial.retry_after_ms or 0
+        )
         return (empty,)
-    return () if rate_status == "[]" else _RATE_STATES.decode(rate_status)
+    return rates
 
 
-def rate_headers(states: tuple[RateState, ...]) -> Headers:
+def rate_headers(rates: tuple[RateStatus, ...]) -> Headers:
     """The six ``x-ratelimit-*`` headers and ``RateLimit``; of several limits, the tightest."""
     headers: Headers = []
     for suffix, unit in ((_REQUESTS, b"requests"), (_TOKENS, b"tokens")):
         tightest = min(
-            (state for state in states if state.id.endswith(suffix)),
-            key=lambda state: state.remaining,
+            (rate for rate in rates if rate.id.endswith(suffix)),
+            key=lambda rate: rate.remaining,
             default=None,
         )
         if tightest is None:

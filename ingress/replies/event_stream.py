@@ -17,7 +17,6 @@ from ingress.apis.answer_format import (
     AnswerFormat,
     error_event,
     rate_headers,
-    rate_states,
     refusal_of,
     terminal_headers,
 )
@@ -101,7 +100,7 @@ def _start_headers(contents: list[Content]) -> Headers:
     """What the backend's first sign of life, or an end without one, tells for the headers."""
     for content in contents:
         if isinstance(content, Started):
-            limits = rate_headers(rate_states(content.rate_status))
+            limits = rate_headers(content.rates)
             return [*limits, (b"x-tallygate-backend", content.backend.encode())]
         if isinstance(content, Terminal):
             return terminal_headers(content)

@@ -10,21 +10,12 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from schemas.events import RecordRef
+from schemas.events import RateStatus, RecordRef
 from schemas.ledger.documents import Booking, DeclineReason
 from schemas.ledger.states import State
 from schemas.topics import OUTCOMES
 
 RowFate: TypeAlias = Literal["BOOKED", "SEEN", "DUPLICATE"]
-
-
-class RateStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """A bucket after its charge; full again after `reset_ms`."""
-
-    id: str
-    limit: int
-    remaining: int
-    reset_ms: int
 
 
 class GivenUp(msgspec.Struct, frozen=True, kw_only=True):

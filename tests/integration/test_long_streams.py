@@ -78,7 +78,7 @@ async def test_streams_that_are_kept_for_a_day_have_their_share_and_results_have
 ) -> None:
     for number in range(20):
         stream = _stream(bus, f"keyed-{number}", "loud", kept=True)
-        await stream.send(Started("backend", "[]"))
+        await stream.send(Started("backend", ()))
         await _send(stream, 9)
         await stream.send(Terminal(http_status=200))
     assert [frame.seq for frame in await bus.read("keyed-0", "0-0")] == list(range(1, 12))

@@ -17,6 +17,7 @@ from schemas.events import (
     Event,
     Hold,
     PinnedPrice,
+    RateStatus,
     RecordRef,
     RequestAccepted,
     RequestAdmitted,
@@ -97,6 +98,7 @@ _EVENTS: Final[tuple[Event, ...]] = (
         rate_status='[{"id":"org:requests_per_s"}]',
         config_offset=7,
         payload_elsewhere=True,
+        rates=[RateStatus(id="org:requests_per_s", limit=200, remaining=199, reset_ms=10)],
     ),
     RequestFinished(
         request_id=_ID,

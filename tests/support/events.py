@@ -79,7 +79,7 @@ def admitted(request: RequestAccepted, record: bytes = b"", **more: Any) -> Requ
             hold("b:key/key_a/requests:2023-11-14", "requests", 1),
         ],
         "price": PRICE,
-        "rate_status": "[]",
+        "rates": [],
         "config_offset": 7,
     }
     return RequestAdmitted(**(fields | more))

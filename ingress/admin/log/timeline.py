@@ -27,6 +27,7 @@ from schemas.events import (
     RequestFinished,
     UsageRecorded,
 )
+from schemas.rates import rates_of
 from schemas.topics import BACKGROUND, REQUESTS
 
 _ORDER: Final = (
@@ -169,7 +170,7 @@ def _admitted(event: RequestAdmitted) -> dict[str, Any]:
     return {
         "holds": msgspec.to_builtins(event.holds),
         "price": msgspec.to_builtins(event.price),
-        "rate_status": _json(event.rate_status),
+        "rate_status": msgspec.to_builtins(rates_of(event)),
         "config_offset": event.config_offset,
         "decided_on": _place(event.accepted_ref),
     }

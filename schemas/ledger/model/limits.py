@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from schemas.events import RateStatus
 from schemas.ledger import answers, documents
 from schemas.ledger.documents import Balance, Booking, Lease, Rate, RateUse, Unit
 from schemas.times import FULL
@@ -131,12 +132,12 @@ class Limits:
             retry_after_ms=math.ceil(wait_us / 1000),
         )
 
-    def charge(self, org: str, rate: Rate, now_us: int) -> answers.RateStatus:
+    def charge(self, org: str, rate: Rate, now_us: int) -> RateStatus:
         """Takes the cost out of a bucket that was asked before."""
         ahead = self._ahead_us(org, rate.key, now_us) + flow_us(rate.cost, rate)
         self.buckets[org, rate.key] = now_us + ahead
         used = math.ceil(ahead * rate.rate_milli_per_s / 10**9)
-        return answers.RateStatus(
+        return RateStatus(
             id=rate.id,
             limit=rate.burst,
             remaining=max(0, rate.burst - used),

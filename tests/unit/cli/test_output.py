@@ -64,7 +64,7 @@ def test_a_record_inside_a_record_is_decoded_too() -> None:
         accepted_ref=RecordRef(topic="t", partition=0, offset=1),
         admitted_at_ms=1,
         holds=[],
-        rate_status="[]",
+        rates=[],
         config_offset=0,
     )
 

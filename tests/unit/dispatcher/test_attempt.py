@@ -118,7 +118,7 @@ async def test_a_stream_is_noted_then_started_then_relayed() -> None:
     answer = streaming(_CHUNK, _CHUNK, _USAGE_CHUNK, _DONE)
     result, scene = await _result(answer, stream=True, include_usage=True)
 
-    assert scene.bus.events[:2] == ["noted", Started("b1", "[]")]
+    assert scene.bus.events[:2] == ["noted", Started("b1", ())]
     assert scene.bus.relayed == _CHUNK + _CHUNK + _USAGE_CHUNK
     assert scene.bus.events.count("noted") == 1
     assert (result.ending.status, result.attempt.output_tokens) == ("completed", 34)

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from ingress.apis.answer_format import (
     RELAYED,
     go_duration,
     rate_headers,
-    rate_states,
+    rates_shown,
     refusal_of,
     terminal_headers,
 )
 from schemas.errors import ErrorCode
-from schemas.events import Denial
+from schemas.events import Denial, RateStatus
 from schemas.frames import Terminal, Usage
 
-STATUS = json.dumps(
-    [
-        {"id": "org:a:requests_per_s", "limit": 200, "remaining": 150, "reset_ms": 500},
-        {"id": "key:k:requests_per_s", "limit": 20, "remaining": 3, "reset_ms": 1_700},
-        {"id": "org:a:tokens_per_min", "limit": 6_000, "remaining": 0, "reset_ms": 60_000},
-    ]
+RATES = (
+    RateStatus(id="org:a:requests_per_s", limit=200, remaining=150, reset_ms=500),
+    RateStatus(id="key:k:requests_per_s", limit=20, remaining=3, reset_ms=1_700),
+    RateStatus(id="org:a:tokens_per_min", limit=6_000, remaining=0, reset_ms=60_000),
 )
 
 
@@ -47,7 +43,7 @@ def test_durations_read_as_in_go(duration_ms: int, text: str) -> None:
 
 def test_the_tightest_of_several_limits_is_shown() -> None:
     """The one with the least left, for requests and for tokens."""
-    assert dict(rate_headers(rate_states(STATUS))) == {
+    assert dict(rate_headers(RATES)) == {
         b"x-ratelimit-limit-requests": b"20",
         b"x-ratelimit-remaining-requests": b"3",
         b"x-ratelimit-reset-requests": b"1.7s",
@@ -70,7 +66,7 @@ def test_a_rate_that_refused_is_shown_as_empty() -> None:
         retry_after_ms=50,
     )
 
-    headers = dict(rate_headers(rate_states("[]", denial)))
+    headers = dict(rate_headers(rates_shown((), denial)))
 
     assert headers[b"x-ratelimit-remaining-requests"] == b"0"
     assert headers[b"x-ratelimit-reset-requests"] == b"50ms"

@@ -7,7 +7,7 @@ import pytest
 from ingress.replies.frame_order import Position, Verdict, sequence
 from schemas.frames import Chunk, Frame, Started, Terminal
 
-STARTED = Started("b", "[]")
+STARTED = Started("b", ())
 CHUNK = Chunk(b"data: x\n\n")
 OK = Terminal(http_status=200)
 FAILED = Terminal(http_status=502, error_code="upstream_interrupted")

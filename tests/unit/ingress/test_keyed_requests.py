@@ -19,7 +19,7 @@ from schemas.ledger.model.attempts import Attempt
 from tests.support.gateway import Gateway
 from tests.support.outcomes import OUTCOME
 
-CHUNKS = (Started("b1", "[]"), Chunk(b"data: 1\n\n"), Terminal(200))
+CHUNKS = (Started("b1", ()), Chunk(b"data: 1\n\n"), Terminal(200))
 
 
 async def _post(gateway: Gateway, content: str = "hi", **fields: Any) -> httpx.Response:

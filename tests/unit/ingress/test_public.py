@@ -9,6 +9,8 @@ import uuid
 import httpx
 import pytest
 
+from ingress.apis import answer_format
+from schemas.events import RateStatus
 from schemas.frames import Chunk, Started, Terminal, Usage
 from schemas.topics import REQUESTS
 from tests.support.configuration import NOW_MS
@@ -16,7 +18,8 @@ from tests.support.gateway import Gateway
 
 USAGE = Usage(5, 7, 12_000, estimated=False)
 DONE = Terminal(200, body=b'{"id": "c"}', backend="b1", latency_ms=3, usage=USAGE)
-CHUNKS = (Started("b1", "[]"), Chunk(b"data: 1\n\n"), Chunk(b"data: 2\n\n"), Terminal(200))
+CHUNKS = (Started("b1", ()), Chunk(b"data: 1\n\n"), Chunk(b"data: 2\n\n"), Terminal(200))
+_RATE = RateStatus(id="org:requests_per_s", limit=20, remaining=3, reset_ms=1_700)
 JSON = {"content-type": "application/json"}
 
 
@@ -272,10 +275,11 @@ async def test_answers_are_counted_by_route_and_status() -> None:
     assert 'tallygate_requests_total{route="other",status="404"} 1.0' in page
 
 
-async def test_a_bug_costs_one_request_its_answer() -> None:
+async def test_a_bug_costs_one_request_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """500 with an id, and the next request is served."""
     gateway = Gateway()
-    gateway.log.worker = lambda _: (Terminal(200, rate_status="not json"),)
+    monkeypatch.setattr(answer_format, "go_duration", lambda _: 1 // 0)
+    gateway.log.worker = lambda _: (Terminal(200, rates=(_RATE,)),)
 
     answer = await gateway.chat()
 

@@ -102,7 +102,7 @@ async def test_a_frame_that_comes_within_the_grace_is_the_answer(scene: _Scene) 
     ("frames", "code"),
     [
         ((), "result_lost"),
-        ((Started("b", "[]"), Chunk(b"data: 1\n\n")), "upstream_interrupted"),
+        ((Started("b", ()), Chunk(b"data: 1\n\n")), "upstream_interrupted"),
     ],
     ids=["nothing was relayed", "cut"],
 )

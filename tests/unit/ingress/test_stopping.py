@@ -134,7 +134,7 @@ async def test_what_runs_longer_than_the_patience_ends_with_a_typed_error(
 async def test_a_stream_that_is_given_up_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """By an error event, and a proper end of the answer."""
     async with _stopping(monkeypatch) as stopping:
-        stopping.gateway.log.worker = lambda _: (Started("b1", "[]"), Chunk(b"data: 1\n\n"))
+        stopping.gateway.log.worker = lambda _: (Started("b1", ()), Chunk(b"data: 1\n\n"))
         asking = await stopping.begin(stream=True)
         await stopping.leave(0.2)
         answer = await asking

@@ -85,7 +85,7 @@ async def test_a_stalled_wait_reads_its_stream() -> None:
 async def test_a_stream_with_a_hole_breaks_off() -> None:
     """A stream grows at its end only, so what is missing never comes."""
     waiting = _Waiting(is_produced=True, age_s=1.0)
-    waiting.bus.streams["r"] = _frames(Started("b", "[]"), BIG, Terminal(200))[::2]
+    waiting.bus.streams["r"] = _frames(Started("b", ()), BIG, Terminal(200))[::2]
 
     terminal = await waiting.take_after_sweep()
 
@@ -126,7 +126,7 @@ async def test_a_slow_client_leaves_frames_in_the_stream() -> None:
 async def test_frames_of_a_newer_attempt_replace_an_empty_older_one() -> None:
     """The first dispatcher died before it sent content."""
     mailbox = Mailbox(AWAITED, Times(0, 10, 60), lambda _: None)
-    mailbox.offer(Frame("r", 1, 1, Started("b1", "[]")), is_stored=False)
-    mailbox.offer(Frame("r", 2, 1, Started("b2", "[]")), is_stored=False)
+    mailbox.offer(Frame("r", 1, 1, Started("b1", ())), is_stored=False)
+    mailbox.offer(Frame("r", 2, 1, Started("b2", ())), is_stored=False)
 
-    assert await mailbox.take() == [Started("b1", "[]"), Started("b2", "[]")]
+    assert await mailbox.take() == [Started("b1", ()), Started("b2", ())]

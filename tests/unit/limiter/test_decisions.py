@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 import pytest
 
 from limiter_worker.accepted import Accepted
@@ -20,7 +19,7 @@ from limiter_worker.limits import AdmissionRequest, Defaults, terms_of
 from schemas.codec import encode
 from schemas.entities import Budget, Limits, Quota
 from schemas.errors import ErrorCode
-from schemas.events import PinnedPrice
+from schemas.events import PinnedPrice, RateStatus
 from schemas.ledger import answers
 from schemas.ledger.documents import DeclineReason
 from tests.support.events import ACCEPTED_AT, NOW_MS, accepted, configuration
@@ -113,7 +112,7 @@ def test_admission_embeds_the_accepted_record_verbatim() -> None:
     """With the price and the holds that the ledger agreed to."""
     accepted_ = _accepted()
     terms = _terms()
-    left = answers.RateStatus(id="org:requests_per_s", limit=200, remaining=199, reset_ms=10)
+    left = RateStatus(id="org:requests_per_s", limit=200, remaining=199, reset_ms=10)
     decision = decide(accepted_, terms, answers.Admitted(remaining=(left,)))
 
     assert isinstance(decision, Dispatch)
@@ -124,7 +123,7 @@ def test_admission_embeds_the_accepted_record_verbatim() -> None:
     assert [(h.key, h.amount, h.limit) for h in event.holds] == [
         (b.key, b.amount, b.limit) for b in terms.admit.balances
     ]
-    assert msgspec.json.decode(event.rate_status)[0]["remaining"] == 199
+    assert event.rates == [left]
 
 
 def test_a_period_without_end_is_written_as_zero() -> None:

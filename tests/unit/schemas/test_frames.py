@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from schemas.events import Denial
+from schemas.events import Denial, RateStatus
 from schemas.frames import Chunk, Frame, Started, Terminal, Usage, decode_frame, encode_frame
 
 _DENIAL = Denial(
@@ -13,12 +13,20 @@ _DENIAL = Denial(
 )
 
 
+_RATE = RateStatus(id="org:requests_per_s", limit=20, remaining=3, reset_ms=1_700)
+
+
 @pytest.mark.parametrize(
     "content",
     [
-        Started("b1", "[]"),
+        Started("b1", (_RATE,)),
         Chunk(b"data: {}\n\n"),
-        Terminal(http_status=200, body=b"\x00\xff", usage=Usage(1, 2, None, estimated=True)),
+        Terminal(
+            http_status=200,
+            body=b"\x00\xff",
+            usage=Usage(1, 2, None, estimated=True),
+            rates=(_RATE,),
+        ),
         Terminal(http_status=402, error_code="BUDGET_EXCEEDED", denial=_DENIAL, retry_after_ms=5),
     ],
     ids=["started", "chunk", "success", "refusal"],
