@@ -9,10 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
-Reason: TypeAlias = Literal["cancelled", "stale", "stopping"]
-"""The client is gone; somebody else owns the request; this process stops."""
+from dispatcher.work import AbortReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +30,7 @@ class Abort:
     """The handle of one call, or of one after the other."""
 
     cap: DrainCap
-    reason: Reason | None = None
+    reason: AbortReason | None = None
     on_answer: Callable[[], None] = _nothing
     """Told when the backend begins to answer the call under way."""
     _scope: asyncio.Timeout | None = None
@@ -70,7 +68,7 @@ class Abort:
         if self.reason is None and self._scope is not None and not self._scope.expired():
             self._scope.reschedule(until_s)
 
-    def end(self, reason: Reason) -> None:
+    def end(self, reason: AbortReason) -> None:
         """End the call, at once or as soon as the cap is reached."""
         if self.reason is None:
             self.reason = reason

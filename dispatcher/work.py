@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from schemas.entities import Backend
 from schemas.errors import ERRORS, ErrorCode
 from schemas.events import RecordRef, RequestAccepted, RequestAdmitted
+
+AbortReason: TypeAlias = Literal["cancelled", "stale", "stopping"]
+"""Why others end a call: the client is gone; somebody else owns the request; this process stops."""
 
 
 @dataclass(frozen=True, slots=True)

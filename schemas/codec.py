@@ -1,4 +1,4 @@
-"""Avro in the Confluent wire format: byte 0, 4-byte big-endian schema id, Avro body.
+"""Avro in the Confluent wire format: byte 0, 4-byte big-endian schema id, Avro body. Pure.
 
 Ids are frozen in ``schemas/avro/ids.json``; a record of any published version decodes for ever.
 Source: Confluent wire format; Avro 1.12 specification, schema resolution.

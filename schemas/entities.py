@@ -1,4 +1,4 @@
-"""What an operator configures: organizations, projects, users, keys, models and backends.
+"""What an operator configures: organizations, projects, users, keys, models and backends. Pure.
 
 Each entity is a frozen value read from the JSON of a config entry. Unknown fields are refused, so a
 typo is an error and not a silent default. Amounts of USD are decimal strings.

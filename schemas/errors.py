@@ -1,4 +1,4 @@
-"""The one table of error codes: status, texts and retry behaviour of every answer that is not a success.
+"""The one table of error codes: status, texts and retry behaviour of every answer that is not a success. Pure.
 
 A code is what programs match on; messages may change. Sources: OpenAI's error object, RFC 9457
 (problem+json), design.md section 3 (limit verdicts).

@@ -1,4 +1,4 @@
-"""The events that cross processes, one class per Avro schema in ``schemas/avro``.
+"""The events that cross processes, one class per Avro schema in ``schemas/avro``. Pure.
 
 Instances are frozen values. Field meanings and units stand in the ``.avsc`` files; a contract test
 holds the two against each other.

@@ -1,9 +1,22 @@
 """Failures, drawn once: who has to do what when something goes wrong. Pure.
 
     Failure
-    ├── Transient   try again, within a deadline: a store, a broker or a backend was away
-    ├── Poison      this one record, entry or answer can never succeed; its neighbours can
-    └── Defect      ours, or of what we depend on: no repetition mends it, somebody must look
+    ├── Transient        try again, within a deadline: a store, a broker or a backend was away
+    │   ├── LedgerUnavailable: LedgerNotReady, LedgerFull
+    │   ├── StoreUnavailable, BrokenProtocol
+    │   ├── ProduceFailed, RecordUnreadable: RecordGone
+    │   ├── LogUnreadable, LogReplaced, NotSure, LookupsWait
+    │   ├── ScanUnavailable, CheckpointBusy
+    │   └── ConfigUnavailable, UnknownSchema
+    ├── Poison           this one record, entry or answer can never succeed; its neighbours can
+    │   ├── MalformedRecord, ProduceRefused
+    │   ├── UpstreamGarbage, Uncallable
+    │   └── CheckpointBroken
+    ├── Defect           ours, or of what we depend on: no repetition mends it, somebody must look
+    │   ├── StoreError, LedgerFault, CloseRefused
+    │   ├── TooManyDeadLetters, PartitionCountChanged
+    │   └── ScanFailed
+    └── UpstreamFailure  a call of a backend that gave no answer: it says itself whether another may try
 
 Every exception class of the processes is one of the three, so that a boundary decides by kind and not by a
 list of names. Whoever catches ``Transient`` retries with a cap; a boundary around one record, one

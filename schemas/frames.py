@@ -1,4 +1,4 @@
-"""Frames: what a worker sends to the ingress that holds the client's connection.
+"""Frames: what a worker sends to the ingress that holds the client's connection. Pure.
 
 A request's frames are numbered 1, 2, ... under one fence; the last one is terminal. Bodies travel
 inline, once. Encoded as MessagePack arrays, because a frame is read within milliseconds by the same

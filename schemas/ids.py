@@ -1,4 +1,4 @@
-"""Request ids (UUIDv7) and API keys: how they are made and how they are recognised.
+"""Request ids (UUIDv7) and API keys: how they are made and how they are recognised. Pure.
 
 Randomness, time and the pepper are arguments. Sources: RFC 9562 section 5.7 (UUIDv7); GitHub's token
 layout (prefix, base62, CRC-32), which lets a typo be refused without a look-up.

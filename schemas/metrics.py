@@ -1,4 +1,4 @@
-"""The only list of metrics: name, kind, labels, meaning. Labels never carry keys, users or ids."""
+"""The only list of metrics: name, kind, labels, meaning. Labels never carry keys, users or ids. Pure."""
 
 from __future__ import annotations
 

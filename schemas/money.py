@@ -1,4 +1,4 @@
-"""Money is integer nano-USD (1e-9 USD). Prices are nano-USD per million tokens. Never a float."""
+"""Money is integer nano-USD (1e-9 USD). Prices are nano-USD per million tokens. Never a float. Pure."""
 
 from __future__ import annotations
 

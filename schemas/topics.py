@@ -1,4 +1,4 @@
-"""The only list of topics. Names, keys, values and retention; created by ``tallygate topics apply``.
+"""The only list of topics. Names, keys, values and retention; created by ``tallygate topics apply``. Pure.
 
 Names carry their version; a changed meaning is a new topic. Source: design.md section 2.
 """

@@ -7,14 +7,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from dispatcher.abort import Reason
 from dispatcher.backends.breaker import CallEnd
 from dispatcher.operations.binding import Answer
 from dispatcher.upstream.upstream_failure import UpstreamFailure
-from dispatcher.work import Result
+from dispatcher.work import AbortReason, Result
 from schemas.errors import ErrorCode
 
-ABORTED: Final[dict[Reason, Result]] = {
+ABORTED: Final[dict[AbortReason, Result]] = {
     "cancelled": Result("cancelled", ErrorCode.REQUEST_CANCELLED),
     "stale": Result("failed", ErrorCode.UPSTREAM_INTERRUPTED),
     "stopping": Result("failed", ErrorCode.SERVICE_UNAVAILABLE),
@@ -44,7 +43,7 @@ class AttemptEnd:
     upstream_status: int | None = None
 
 
-def completed(answer: Answer, body: bytes, reason: Reason | None) -> AttemptEnd:
+def completed(answer: Answer, body: bytes, reason: AbortReason | None) -> AttemptEnd:
     """The answer came whole; one that was cancelled meanwhile is not told of it."""
     is_cancelled = reason == "cancelled"
     return AttemptEnd(
@@ -80,7 +79,7 @@ def failed(failure: UpstreamFailure, read: Answer, *, has_streamed: bool) -> Att
 
 
 def ended_early(
-    reason: Reason | None,
+    reason: AbortReason | None,
     read: Answer,
     *,
     is_deadline: bool,

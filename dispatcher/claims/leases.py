@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from dispatcher.abort import Abort, DrainCap, Reason
+from dispatcher.abort import Abort, DrainCap
+from dispatcher.work import AbortReason
 from schemas.failures import Failure
 from schemas.ledger import answers, documents
 from schemas.log_events import LogEvent
@@ -74,7 +75,7 @@ class Leases:
         finally:
             del self.running[request_id]
 
-    def end(self, request_id: str, reason: Reason) -> None:
+    def end(self, request_id: str, reason: AbortReason) -> None:
         """End the request if it runs here."""
         if running := self.running.get(request_id):
             running.abort.end(reason)

@@ -50,7 +50,7 @@ INTERRUPTED: Final = Result("failed", ErrorCode.UPSTREAM_INTERRUPTED)
 """What a request is whose owner vanished, whoever writes that down."""
 
 
-class Unbooked(Defect):
+class CloseRefused(Defect):
     """The request ended, its outcome stands in the log; the ledger refused to close it."""
 
 
@@ -105,7 +105,7 @@ class Closing:
             self.recording.outcome(record, finished, encoded) if encoded else asyncio.sleep(0),
         )
         if unbooked is not None:
-            raise Unbooked(repr(unbooked)) from unbooked
+            raise CloseRefused(repr(unbooked)) from unbooked
 
     async def end_unrun(
         self, job: AdmittedRequest, record: Record, code: ErrorCode, status: str

@@ -24,7 +24,8 @@ from ingress.requests.job_document import (
     listed_job,
     read_facts,
 )
-from ingress.requests.lookup import Indeterminate, Open, RequestLookup, RequestState
+from ingress.requests.lookup import RequestLookup
+from ingress.requests.request_state import Indeterminate, Open, RequestState
 from schemas.errors import ErrorCode
 from schemas.ids import uuid7_time_ms
 from schemas.ledger import documents

@@ -13,8 +13,9 @@ from typing import Final, TypeAlias
 
 from ingress.http.refusals import Refusal, too_many
 from ingress.requests.idempotency import IdempotencyKey
-from ingress.requests.lookup import Ended, NeverRan, Open, RequestLookup
+from ingress.requests.lookup import RequestLookup
 from ingress.requests.outcomes import cost_nothing
+from ingress.requests.request_state import Ended, NeverRan, Open
 from ingress.requests.validation import PRODUCE_WITHIN_MS
 from schemas.errors import ErrorCode
 from schemas.frames import Terminal

@@ -8,8 +8,8 @@ import msgspec
 
 from ingress.apis.answer_format import cost_usd, refusal_of, usage_object
 from ingress.http.refusals import Refusal, denial_fields
-from ingress.requests.lookup import Ended, NeverRan, Open
 from ingress.requests.outcomes import end_by_state, end_in_summary, error_end, status_of
+from ingress.requests.request_state import Ended, NeverRan, Open
 from schemas.errors import ErrorCode
 from schemas.frames import Terminal
 from schemas.ids import uuid7_time_ms

@@ -12,10 +12,17 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Final, Literal, Protocol, TypeAlias
+from typing import Final, Protocol
 
 from ingress.requests.outcomes import end_by_state, end_in_outcome, error_end
 from ingress.requests.reader_shares import LookupsWait, ReaderShares
+from ingress.requests.request_state import (
+    Ended,
+    Indeterminate,
+    NeverRan,
+    Open,
+    RequestState,
+)
 from schemas.codec import MalformedRecord, UnknownSchema, decode_as
 from schemas.errors import ErrorCode
 from schemas.events import RequestFinished
@@ -51,34 +58,6 @@ class RequestLog(Protocol):
 
     async def stop(self) -> None:
         """Disconnect."""
-
-
-@dataclass(frozen=True, slots=True)
-class Open:
-    """It has not ended."""
-
-    status: Literal["queued", "running"]
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """It has ended; its frames may still be on the bus."""
-
-    terminal: Terminal
-    is_on_bus: bool
-
-
-@dataclass(frozen=True, slots=True)
-class NeverRan:
-    """Its deadline passed, and it was never accepted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Indeterminate:
-    """The log could not be read in time, or a newer version wrote what stands there."""
-
-
-RequestState: TypeAlias = Open | Ended | NeverRan | Indeterminate
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,9 @@ from typing import Final
 
 from ingress.replies.frame_order import broken_off
 from ingress.replies.mailbox import Mailbox, PendingRequests
-from ingress.requests.lookup import Ended, RequestLookup
+from ingress.requests.lookup import RequestLookup
 from ingress.requests.outcomes import without_frames
+from ingress.requests.request_state import Ended
 from schemas.errors import ErrorCode
 from schemas.failures import Failure
 from schemas.frames import Terminal

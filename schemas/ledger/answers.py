@@ -1,4 +1,4 @@
-"""What the functions of the ledger answer, as frozen values.
+"""What the functions of the ledger answer, as frozen values. Pure.
 
 The tag `v` of the JSON tells answers apart; the unions at the end say what each function may
 answer. Amounts are integers of their unit: nano-USD, tokens or requests.

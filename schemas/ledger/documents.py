@@ -1,4 +1,4 @@
-"""What the functions of the ledger take, as frozen values.
+"""What the functions of the ledger take, as frozen values. Pure.
 
 Each document becomes the one JSON argument of its function. Amounts are integers of their unit
 (nano-USD, tokens or requests) below 2^53; keys are suffixes inside the organization.

@@ -1,4 +1,4 @@
-"""The one list of Redis keys of the ledger store.
+"""The one list of Redis keys of the ledger store. Pure.
 
 Keys of an organization share a hash tag. Balances, buckets and leases are named by suffix, because
 a document given to the ledger carries suffixes and the ledger puts the organization in front.

@@ -1,4 +1,4 @@
-"""How far each worker is behind the log, in records and in time: pure."""
+"""How far each worker is behind the log, in records and in time."""
 
 from __future__ import annotations
 

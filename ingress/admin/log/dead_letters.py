@@ -1,4 +1,4 @@
-"""Dead letters as administrators see them, and the record that a retry makes of one: pure.
+"""Dead letters as administrators see them, and the record that a retry makes of one.
 
 Invariant: a retry has the original bytes, key and headers; only the count of its attempts is new.
 """

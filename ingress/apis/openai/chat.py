@@ -1,4 +1,4 @@
-"""Decides what a chat completion asks for: the body for the backend and its proved token bounds.
+"""Decides what a chat completion asks for: the body for the backend and its proved token bounds. Pure.
 
 A byte-level tokenizer never makes more tokens than bytes, and JSON escapes only lengthen the text,
 so the length of the body bounds its tokens. What the length cannot bound is refused. Fields that

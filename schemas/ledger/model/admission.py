@@ -1,4 +1,4 @@
-"""Admission in the ledger model: the first decision on a request, its copies, keys and tombstones."""
+"""Admission in the ledger model: the first decision on a request, its copies, keys and tombstones. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The attempts of the ledger model: what is known of one request."""
+"""The attempts of the ledger model: what is known of one request. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the ledger booked from the log, in plain Python: totals, usage tables, and marks by the log's clock."""
+"""What the ledger booked from the log, in plain Python: totals, usage tables, and marks by the log's clock. Pure."""
 
 from __future__ import annotations
 

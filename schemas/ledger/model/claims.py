@@ -1,4 +1,4 @@
-"""Idempotency claims in plain Python: which request a key belongs to."""
+"""Idempotency claims in plain Python: which request a key belongs to. Pure."""
 
 from __future__ import annotations
 

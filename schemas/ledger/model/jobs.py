@@ -1,4 +1,4 @@
-"""The list of jobs in plain Python; like all of the model it forgets nothing."""
+"""The list of jobs in plain Python; like all of the model it forgets nothing. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The limits of the ledger model: balances, buckets (exact fractions of a µs), concurrency leases."""
+"""The limits of the ledger model: balances, buckets (exact fractions of a µs), concurrency leases. Pure."""
 
 from __future__ import annotations
 

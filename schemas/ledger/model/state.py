@@ -1,4 +1,4 @@
-"""The state of the ledger model, and what several of its functions do to it."""
+"""The state of the ledger model, and what several of its functions do to it. Pure."""
 
 from __future__ import annotations
 

@@ -13,11 +13,12 @@ from typing import Any, cast
 import pytest
 from aiohttp import web
 
-from dispatcher.abort import Abort, DrainCap, Reason
+from dispatcher.abort import Abort, DrainCap
 from dispatcher.attempts.attempt import AttemptResult, AttemptRun
 from dispatcher.backends.breaker import CallEnd
 from dispatcher.operations import chat
 from dispatcher.operations.bindings import BINDINGS
+from dispatcher.work import AbortReason
 from schemas.errors import ErrorCode
 from schemas.events import RequestAccepted
 from schemas.frames import Frame, Started
@@ -272,7 +273,7 @@ _PATIENT = DrainCap(max_s=5.0, max_bytes=10_000)
     ],
 )
 async def test_an_aborted_stream_is_drained_for_the_backends_own_counts(
-    reason: Reason, status: str, ending: str, relayed: bytes
+    reason: AbortReason, status: str, ending: str, relayed: bytes
 ) -> None:
     """A reader that comes back finds all of it; after a lost claim nothing more leaves."""
     told = asyncio.Event()

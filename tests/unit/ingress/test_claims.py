@@ -7,7 +7,8 @@ from typing import cast
 
 from ingress.requests.claims import Acquired, ClaimRequest, Claims, Existing
 from ingress.requests.idempotency import IdempotencyKey
-from ingress.requests.lookup import Open, RequestLookup, RequestState
+from ingress.requests.lookup import RequestLookup
+from ingress.requests.request_state import Open, RequestState
 from schemas.ledger import answers, documents
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.clock import Clock

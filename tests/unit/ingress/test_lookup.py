@@ -7,7 +7,7 @@ import asyncio
 import msgspec
 import pytest
 
-from ingress.requests.lookup import Ended, Indeterminate, NeverRan, Open, RequestState
+from ingress.requests.request_state import Ended, Indeterminate, NeverRan, Open, RequestState
 from schemas.codec import encode
 from schemas.events import RecordRef, RequestFinished
 from schemas.frames import Frame, Terminal
