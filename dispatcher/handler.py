@@ -16,7 +16,7 @@ import msgspec
 from dispatcher.attempts.failover import AttemptHistory, Failover
 from dispatcher.claims.claiming import Claiming
 from dispatcher.claims.leases import Leases
-from dispatcher.settlement.closing import INTERRUPTED, Closing, Unbooked
+from dispatcher.settlement.closing import INTERRUPTED, CloseRefused, Closing
 from dispatcher.settlement.unreadable import Unreadable
 from dispatcher.work import AdmittedRequest
 from schemas.codec import UnknownSchema, decode_as, encode
@@ -113,7 +113,7 @@ class Dispatching:
                 **of_request(job.request, record.headers),
                 defect=defect,
             )
-            if not isinstance(defect, Unbooked):
+            if not isinstance(defect, CloseRefused):
                 await self._end_broken(job, record)
             await self._set_aside(job, record, defect)
 
@@ -184,7 +184,7 @@ class Dispatching:
                 )
             try:
                 await self.closing.close(job, record, course, replies, running)
-            except (Transient, Unbooked):
+            except (Transient, CloseRefused):
                 raise
             except Exception as defect:  # noqa: BLE001  # total: without what it stumbled over
                 _LOG.event(
