@@ -1,7 +1,7 @@
 """The events that cross processes, one class per Avro schema in ``schemas/avro``. Pure.
 
-Instances are frozen values. Field meanings and units stand in the ``.avsc`` files; a contract test
-holds the two against each other.
+Instances are frozen values. What a field means and its unit stands under it as in the ``.avsc`` files; a
+contract test holds the two against each other.
 """
 
 from __future__ import annotations
@@ -9,6 +9,16 @@ from __future__ import annotations
 from typing import TypeAlias
 
 import msgspec
+
+from schemas.event_parts import (
+    Attempt,
+    Booking,
+    Denial,
+    Hold,
+    PinnedPrice,
+    RateStatus,
+    RecordRef,
+)
 
 __all__ = [
     "Attempt",
@@ -30,230 +40,264 @@ __all__ = [
 ]
 
 
-class RecordRef(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a record stands in Kafka."""
-
-    topic: str
-    partition: int
-    offset: int
-
-
-class PinnedPrice(msgspec.Struct, frozen=True, kw_only=True):
-    """The price that admission pinned, in nano-USD per million tokens."""
-
-    version: str
-    input_nano_usd_per_mtok: int
-    cached_input_nano_usd_per_mtok: int
-    output_nano_usd_per_mtok: int
-
-
-class Hold(msgspec.Struct, frozen=True, kw_only=True):
-    """An amount reserved on one balance for one period."""
-
-    key: str
-    unit: str
-    amount: int
-    limit: int | None = None
-    start_ms: int
-    end_ms: int
-
-
-class Booking(msgspec.Struct, frozen=True, kw_only=True):
-    """An amount settled on one balance."""
-
-    key: str
-    unit: str
-    amount: int
-
-
-class RateStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """A bucket after its charge; full again after ``reset_ms``."""
-
-    id: str
-    limit: int
-    remaining: int
-    reset_ms: int
-
-
-class Denial(msgspec.Struct, frozen=True, kw_only=True):
-    """The limit that refused a request, and its usage at that moment."""
-
-    limit_id: str
-    limit_type: str
-    unit: str
-    current_usage: int
-    limit: int
-    retry_after_ms: int | None = None
-
-
-class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """One call of a backend; each becomes one usage line."""
-
-    attempt: int
-    backend: str
-    status: str
-    started_at_ms: int
-    first_token_at_ms: int | None = None
-    finished_at_ms: int
-    upstream_status: int | None = None
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cached_tokens: int = 0
-    reasoning_tokens: int = 0
-    estimated: bool = False
-    price_version: str | None = None
-    cost_nano_usd: int | None = None
-    provider_id: str | None = None
-
-
 class RequestAccepted(msgspec.Struct, frozen=True, kw_only=True):
     """Ingress authenticated and validated a request and took responsibility for it."""
 
     request_id: str
+    """Id of the request, UUIDv7, made by ingress."""
     org: str
+    """Organization that pays; the record's key on org-keyed topics."""
     project: str | None = None
+    """Project of the key, if it has one."""
     key_id: str
+    """API key that authenticated the request."""
     user: str | None = None
+    """User of the key, if it has one."""
     route: str
+    """API surface the client used, such as chat.completions or inference."""
     model: str
+    """Model name the client asked for."""
     stream: bool
+    """Whether the client wants server-sent events."""
     include_usage: bool
+    """Whether the client asked for the usage chunk of a stream."""
     payload: bytes
+    """JSON body to send to the backend."""
     input_tokens_bound: int
+    """Proved upper bound of input tokens."""
     output_tokens_bound: int
+    """Upper bound of output tokens, all choices together; also sent to the backend."""
     accepted_at_ms: int
+    """When ingress accepted it, Unix milliseconds."""
     deadline_ms: int
+    """When the client's answer is due, Unix milliseconds."""
     produce_by_ms: int
+    """A copy appended later than this never runs: ingress has answered 503."""
     config_offset: int
+    """Offset of the config log that ingress had applied."""
     reply_to: str | None = None
+    """Bus channel of the ingress that holds the connection; null for jobs."""
     idempotency_hash: str | None = None
+    """SHA-256 of the client's idempotency key, if it sent one."""
     keep_result: bool = False
+    """Whether the outcome carries the result, for jobs and keyed requests."""
     not_before_ms: int | None = None
+    """Set on deferred topics: when to try admission again."""
     background: bool = False
+    """Whether nobody waits on a connection: it gives way to interactive requests and is never shed by age."""
 
 
 class RequestAdmitted(msgspec.Struct, frozen=True, kw_only=True):
     """All limits agreed; the worst case of the request is on hold in the ledger."""
 
     request_id: str
+    """Id of the request, UUIDv7, made by ingress."""
     org: str
+    """Organization that pays; the record's key on org-keyed topics."""
     accepted: bytes
+    """The RequestAccepted record, verbatim."""
     accepted_ref: RecordRef
+    """Where that record stands."""
     admitted_at_ms: int
+    """When admission decided, Unix milliseconds."""
     holds: list[Hold]
+    """What was reserved; enough to take the hold again after the ledger was rebuilt."""
     price: PinnedPrice | None = None
+    """Pinned price; null when the model has none."""
     rate_status: str = "[]"
+    """JSON list of what rates says; of records of versions 1 and 2, later ones leave it empty."""
     config_offset: int
+    """Offset of the config log that the limiter had applied."""
     payload_elsewhere: bool = False
+    """Whether the payload of accepted was left out: it is on the bus, else in the record at accepted_ref."""
     rates: list[RateStatus] | None = None
+    """The buckets that were charged, for the x-ratelimit headers; null in records of versions 1 and 2."""
 
 
 class RequestFinished(msgspec.Struct, frozen=True, kw_only=True):
     """The outcome of a request; the first of its id in partition order is the effective one."""
 
     request_id: str
+    """Id of the request, UUIDv7, made by ingress."""
     org: str
+    """Organization that pays; the record's key on org-keyed topics."""
     project: str | None = None
+    """Project of the key, if it has one."""
     key_id: str
+    """API key that authenticated the request."""
     user: str | None = None
+    """User of the key, if it has one."""
     route: str
+    """API surface the client used."""
     model: str
+    """Model name the client asked for."""
     status: str
+    """completed, failed, refused, cancelled or expired."""
     http_status: int
+    """Status the client got, or would have got."""
     error_code: str | None = None
+    """Code of the error table; null when completed."""
     error_message: str | None = None
+    """What the client was told."""
     denial: Denial | None = None
+    """Set when a limit refused."""
     accepted_at_ms: int
+    """Unix milliseconds."""
     finished_at_ms: int
+    """Unix milliseconds."""
     deadline_ms: int
+    """Unix milliseconds."""
     fence: int
+    """Fence of the attempt that ended it; 0 when none ran."""
     attempts: list[Attempt]
+    """Every backend call, each one usage line."""
     bookings: list[Booking]
+    """What was settled on which balance."""
     parents: list[RecordRef]
+    """The records it follows from, oldest first."""
     result: bytes | None = None
+    """Body of the answer, for jobs and keyed requests; at most 1 MiB."""
     result_ref: RecordRef | None = None
+    """Where a result stands that is too large for this record; null when it is here, or not kept."""
     result_sha256: str | None = None
+    """SHA-256 of that result, lower-case hex; null without result_ref."""
 
 
 class AttemptAdjusted(msgspec.Struct, frozen=True, kw_only=True):
     """A correction of a booked attempt; amounts are signed differences."""
 
     request_id: str
+    """Id of the request, UUIDv7, made by ingress."""
     org: str
+    """Organization that pays; the record's key on org-keyed topics."""
     project: str | None = None
+    """Project of the key, if it has one."""
     key_id: str
+    """API key that authenticated the request."""
     user: str | None = None
+    """User of the key, if it has one."""
     route: str
+    """API surface the client used."""
     model: str
+    """Model name the client asked for."""
     revision: int
+    """1, 2, ... per attempt."""
     delta: Attempt
+    """Signed differences to what was booked before: tokens and cost."""
     bookings: list[Booking]
+    """Signed differences per balance."""
     reason: str
+    """Why, such as late_finish."""
     adjusted_at_ms: int
+    """Unix milliseconds."""
     deadline_ms: int
+    """Unix milliseconds."""
     parents: list[RecordRef]
+    """The records it follows from, oldest first."""
 
 
 class UsageRecorded(msgspec.Struct, frozen=True, kw_only=True):
     """One usage line: one attempt, or a correction of one. Deduplicate by ``usage_id``."""
 
     usage_id: str
+    """<request>:<attempt>:<revision>; revision 0 is the original."""
     request_id: str
+    """Id of the request, UUIDv7, made by ingress."""
     org: str
+    """Organization that pays; the record's key on org-keyed topics."""
     project: str | None = None
+    """Project of the key, if it has one."""
     key_id: str
+    """API key that authenticated the request."""
     user: str | None = None
+    """User of the key, if it has one."""
     attempt: int
+    """1 or 2."""
     revision: int
+    """0, or the number of the correction."""
     route: str
+    """API surface the client used."""
     model: str
+    """Model name the client asked for."""
     backend: str
+    """Backend id."""
     status: str
+    """Status of the attempt."""
     started_at_ms: int
+    """Unix milliseconds."""
     finished_at_ms: int
+    """Unix milliseconds."""
     input_tokens: int
+    """Input tokens, cached ones included."""
     output_tokens: int
+    """Output tokens, reasoning included."""
     cached_tokens: int
+    """Input tokens read from the backend's cache."""
     reasoning_tokens: int
+    """Output tokens spent on reasoning."""
     estimated: bool
+    """True when the counts are not the backend's own."""
     price_version: str | None = None
+    """Version of the pinned price."""
     cost_nano_usd: int | None = None
+    """Cost in 1e-9 USD; null when the model has no price."""
     outcome: RecordRef
+    """The outcome it was booked from."""
 
 
 class TableSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Absolute values of one ledger table, and the outcome offset they stand for."""
 
     org: str
+    """Organization."""
     table: str
+    """usage or balances."""
     hour: str | None = None
+    """Hour of a usage table, YYYY-MM-DDTHH in UTC."""
     partition: int
+    """Partition of inference.outcomes.v1."""
     offset: int
+    """Last outcome offset contained; -1 for none."""
     values: dict[str, int]
+    r"""Field to value: <key>\t<user>\t<model>\t<backend>\t<measure>, or a balance."""
     taken_at_ms: int
+    """Unix milliseconds."""
 
 
 class AuditRecorded(msgspec.Struct, frozen=True, kw_only=True):
     """Something an auditor may ask about; deduplicate by ``audit_id``."""
 
     audit_id: str
+    """Deterministic id, for deduplication."""
     org: str
+    """Organization concerned; empty for the whole gateway."""
     action: str
+    """refused, deferred, admin.put, admin.delete, ..."""
     actor: str
+    """API key id or administrator."""
     request_id: str | None = None
+    """Request concerned, if any."""
     at_ms: int
+    """Unix milliseconds."""
     detail: str
+    """JSON object with the facts."""
 
 
 class ConfigEntry(msgspec.Struct, frozen=True, kw_only=True):
     """Desired state of one entity; ``body`` is null when it was deleted."""
 
     kind: str
+    """organization, project, user, key, model or backend."""
     id: str
+    """Entity id, unique within its kind."""
     version: int
+    """1, 2, 3, ... per entity; compare-and-set."""
     body: str | None = None
+    """JSON of the entity; null when it was deleted."""
     written_at_ms: int
+    """Unix milliseconds."""
     written_by: str
+    """Administrator."""
 
 
 Event: TypeAlias = (

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import itertools
 import json
 import types
 import typing
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -17,6 +19,7 @@ from avro.schema import make_avsc_object
 
 from schemas import codec, events
 from schemas.codec import Published, published_schemas
+from tests.support.calls_in_code import parsed_files
 
 _FOLDER = Path(codec.__file__).parent / "avro"
 _PUBLISHED = published_schemas()
@@ -99,6 +102,31 @@ def test_every_record_and_field_says_what_it_means(record: dict[str, Any]) -> No
     """The schema is the documentation of the topic."""
     assert record["doc"]
     assert [field["name"] for field in record["fields"] if not field.get("doc")] == []
+
+
+@cache
+def _told() -> dict[tuple[str, str], str]:
+    """What stands under each field of a class, by class and field."""
+    told = {}
+    for path, tree in parsed_files():
+        if path not in {"schemas/events.py", "schemas/event_parts.py"}:
+            continue
+        for node in (each for each in tree.body if isinstance(each, ast.ClassDef)):
+            for field, below in itertools.pairwise(node.body):
+                match field, below:
+                    case (
+                        ast.AnnAssign(target=ast.Name(id=name)),
+                        ast.Expr(value=ast.Constant(value=str(text))),
+                    ):
+                        told[node.name, name] = text
+    return told
+
+
+@pytest.mark.parametrize("record", _RECORDS)
+def test_what_stands_under_a_field_is_what_its_schema_says(record: dict[str, Any]) -> None:
+    """Whoever reads the code and whoever reads the topic are told the same."""
+    for field in record["fields"]:
+        assert _told().get((record["name"], field["name"])) == field["doc"], field["name"]
 
 
 def test_every_event_has_a_schema_and_every_schema_an_event() -> None:
