@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dispatcher.abort import DrainCap
 from dispatcher.attempts.failover import Failover
 from dispatcher.backends.health_report import HealthReport
+from dispatcher.backends.probe_client import ProbeClient
 from dispatcher.backends.probes import Prober
 from dispatcher.backends.registry import Backends
 from dispatcher.backends.slots import Slots
@@ -113,13 +114,14 @@ def _reader(
 
 def _watch_backends(worker: Worker, upstreams: Upstreams, slots: Slots) -> None:
     """Probes, and the report of what they and the calls find."""
-    prober = Prober(worker.config, slots.backends, upstreams, random.uniform)
+    client = ProbeClient(upstreams.authorization)
+    prober = Prober(worker.config, slots.backends, client, random.uniform)
     report = HealthReport(
         slots, worker.ledger_store, worker.metrics, worker.clock, worker.settings.instance_id
     )
-    worker.before_start.append(upstreams.start)
+    worker.before_start += [upstreams.start, client.start]
     worker.background += [prober.run, report.run]
-    worker.before_stop.append(upstreams.stop)
+    worker.before_stop += [client.stop, upstreams.stop]
 
 
 def _listen_for_cancels(worker: Worker, leases: Leases) -> None:

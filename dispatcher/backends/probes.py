@@ -10,8 +10,8 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from dispatcher.backends.probe_client import ProbeClient
 from dispatcher.backends.registry import Backends
-from dispatcher.upstream.upstreams import Upstreams
 from schemas.entities import Backend
 from schemas.log_events import LogEvent
 from schemas.runtime.config.feed import ConfigFeed
@@ -31,7 +31,7 @@ class Prober:
 
     config: ConfigFeed
     backends: Backends
-    upstreams: Upstreams
+    client: ProbeClient
     uniform: Callable[[float, float], float]
     _turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE_MAX))
     _faults: dict[str, str] = field(default_factory=dict)
@@ -52,7 +52,7 @@ class Prober:
     async def _probe(self, name: str, backend: Backend) -> None:
         await asyncio.sleep(self.uniform(0.0, _JITTER_S))
         async with self._turns:
-            fault = await self.upstreams.fault(backend)
+            fault = await self.client.fault(backend)
         self.backends.probed(name, answered=fault is None)
         if fault is None:
             self._faults.pop(name, None)

@@ -36,8 +36,6 @@ _LOG = EventLog(__name__)
 _PROTOCOL: Final[UpstreamProtocol] = "openai"
 """What all backends speak."""
 _CONNECT_TIMEOUT_S: Final = 5.0
-_PROBE_TIMEOUT: Final = aiohttp.ClientTimeout(total=2.0)
-_SERVER_ERROR: Final = 500
 _BODY_BYTES_MAX: Final = 16 * 1024 * 1024
 _ERROR_BYTES_MAX: Final = 64 * 1024
 _ERROR_MAX_S: Final = 0.5
@@ -128,24 +126,6 @@ class Upstreams:
             parts.append(part)
         return b"".join(parts)
 
-    async def fault(self, backend: Backend) -> str | None:
-        """What speaks against a backend that is asked for its models; ``None`` when it lives.
-
-        Any status below 500 within 2 s counts as life: a server without that list, or that wants a key
-        for it, lives. The body is not read. Never raises.
-        """
-        assert self._session is not None, "start() comes first"
-        try:
-            async with self._session.get(
-                target(backend.url, "models"),
-                headers={"accept-encoding": "identity", **self._authorization(backend)},
-                allow_redirects=False,
-                timeout=_PROBE_TIMEOUT,
-            ) as response:
-                return None if response.status < _SERVER_ERROR else f"status {response.status}"
-        except Exception as error:  # noqa: BLE001  # one backend, whatever it is or sends, is unhealthy
-            return type(error).__name__
-
     async def _refusal(self, response: aiohttp.ClientResponse, request_id: str) -> UpstreamFailure:
         """A status other than 200, with as much of its body as arrives within the bounds."""
         body = bytearray()
@@ -170,10 +150,10 @@ class Upstreams:
             "content-type": "application/json",
             "accept-encoding": "identity",
             "x-request-id": request_id,
-            **self._authorization(choice.backend),
+            **self.authorization(choice.backend),
         }
 
-    def _authorization(self, backend: Backend) -> dict[str, str]:
+    def authorization(self, backend: Backend) -> dict[str, str]:
         """The header with the backend's key, if it has one. Raises ``Uncallable`` for an unusable key."""
         variable = backend.api_key_env
         if variable is None or not (value := self.api_keys.get(variable)):

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
+from dispatcher.backends.probe_client import ProbeClient
 from dispatcher.upstream.upstreams import Upstreams
 from dispatcher.work import Choice
 from schemas.entities import Backend
@@ -59,6 +60,17 @@ async def upstreams(
 ) -> AsyncIterator[Upstreams]:
     """The client under test, open."""
     client = Upstreams(api_keys or {}, clock or Clock())
+    await client.start()
+    try:
+        yield client
+    finally:
+        await client.stop()
+
+
+@asynccontextmanager
+async def probe_client() -> AsyncIterator[ProbeClient]:
+    """The client of probes, open; no backend has a key."""
+    client = ProbeClient(lambda _: {})
     await client.start()
     try:
         yield client

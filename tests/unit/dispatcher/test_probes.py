@@ -9,13 +9,13 @@ from typing import Any, cast
 
 import pytest
 
+from dispatcher.backends.probe_client import ProbeClient
 from dispatcher.backends.probes import Prober
 from dispatcher.backends.registry import Backends
-from dispatcher.upstream.upstreams import Upstreams
 from schemas.config_state import Snapshot
 from schemas.entities import Backend
 from schemas.runtime.config.feed import ConfigFeed
-from tests.support.scripted_backend import answering, backend, upstreams
+from tests.support.scripted_backend import answering, backend, probe_client
 
 
 class _Seen:
@@ -28,13 +28,13 @@ class _Seen:
         self.lives[name] = answered
 
 
-def _prober(known: dict[str, Any], client: Upstreams | SimpleNamespace) -> tuple[Prober, _Seen]:
+def _prober(known: dict[str, Any], client: ProbeClient | SimpleNamespace) -> tuple[Prober, _Seen]:
     config = SimpleNamespace(snapshot=Snapshot(backends=known))
     seen = _Seen()
     prober = Prober(
         cast("ConfigFeed", config),
         cast("Backends", seen),
-        cast("Upstreams", client),
+        cast("ProbeClient", client),
         lambda low, _high: low,
     )
     return prober, seen
@@ -61,7 +61,7 @@ def _as_configured(url: str, **more: Any) -> Any:
 )
 async def test_a_backend_that_cannot_be_called_is_unhealthy_alone(url: str) -> None:
     """Whatever its URL is; its neighbour is probed in the same round."""
-    async with backend(answering(200, b"{}")) as good, upstreams() as client:
+    async with backend(answering(200, b"{}")) as good, probe_client() as client:
         prober, seen = _prober({"bad": _as_configured(url), "good": Backend(url=good)}, client)
         await prober.probe_all()
 
@@ -70,9 +70,8 @@ async def test_a_backend_that_cannot_be_called_is_unhealthy_alone(url: str) -> N
 
 async def test_what_a_probe_raises_does_not_end_the_rounds() -> None:
     """A fault that nobody foresaw is one of that backend."""
-    async with upstreams() as client:
-        broken = cast("Any", client._session)
-        await broken.close()
+    async with probe_client() as client:
+        await client.stop()
         prober, seen = _prober({"b1": Backend(url="http://127.0.0.1:9")}, client)
         await prober.probe_all()
 
@@ -81,7 +80,7 @@ async def test_what_a_probe_raises_does_not_end_the_rounds() -> None:
 
 async def test_a_fault_is_logged_once_until_it_changes(caplog: pytest.LogCaptureFixture) -> None:
     """Not every five seconds."""
-    async with upstreams() as client:
+    async with probe_client() as client:
         prober, _ = _prober({"bad": _as_configured("http://[::1")}, client)
         for _ in range(3):
             await prober.probe_all()

@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from dispatcher.backends.probe_client import ProbeClient
 from dispatcher.upstream.upstream_failure import UpstreamFailure
 from dispatcher.upstream.upstreams import base_url
 from dispatcher.work import Choice
@@ -216,26 +217,6 @@ async def test_a_backend_without_a_key_gets_no_authorization() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "lives"),
-    [(200, True), (401, True), (404, True), (429, True), (500, False), (503, False)],
-)
-async def test_a_probe_believes_any_answer_that_is_no_server_error(
-    status: int, lives: bool
-) -> None:
-    """Not every server lists its models, or lists them to strangers."""
-    async with backend(answering(status, b"{}")) as url, upstreams() as client:
-        assert (await client.fault(Backend(url=url)) is None) == lives
-
-
-async def test_a_probe_of_nobody_finds_nobody() -> None:
-    """Refused, or reset in mid-answer."""
-    async with resetting_backend(b"") as url, upstreams() as client:
-        assert await client.fault(Backend(url=url)) is not None
-    async with upstreams() as client:
-        assert await client.fault(Backend(url=url)) is not None
-
-
-@pytest.mark.parametrize(
     ("url", "base"),
     [
         ("http://h:1", "http://h:1/v1"),
@@ -269,6 +250,8 @@ async def test_a_key_that_no_header_can_carry_fails_its_backend_only(
     """Said once, without the key; others are called."""
     keys = {"BACKEND_B1_API_KEY": "s3\ncret", "BACKEND_B2_API_KEY": "\u043a\u043b\u044e\u0447"}
     async with backend(answering(200, b"{}")) as url, upstreams(keys) as client:
+        probes = ProbeClient(client.authorization)
+        await probes.start()
         for variable in (*keys, *keys):
             with pytest.raises(UpstreamFailure) as caught:
                 async with client.call(choice_of(url, api_key_env=variable), CHAT, b"{}", "r1"):
@@ -277,7 +260,7 @@ async def test_a_key_that_no_header_can_carry_fails_its_backend_only(
                 "no_backend_available",
                 False,
             )
-            assert await client.fault(Backend(url=url, api_key_env=variable)) is not None
+            assert await probes.fault(Backend(url=url, api_key_env=variable)) is not None
         async with client.call(choice_of(url), CHAT, b"{}", "r1") as response:
             assert response.status == 200
 
