@@ -205,5 +205,4 @@ async def test_texts_of_backends_are_in_no_log_of_ours(
 
 def _logs_of(stack: RunningStack) -> list[bytes]:
     """The log files of the stack's processes."""
-    state_dir = Path(f"/proc/{stack.process.pid}/cmdline").read_bytes().split(b"\0")[3].decode()
-    return [path.read_bytes() for path in Path(state_dir, "logs").iterdir()]
+    return [path.read_bytes() for path in Path(stack.state_dir, "logs").iterdir()]

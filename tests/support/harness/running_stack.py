@@ -35,6 +35,7 @@ class RunningStack:
     ledger_url: str
     bus_url: str
     process: subprocess.Popen[str]
+    state_dir: Path
 
     def stop(self) -> int:
         """SIGTERM, as a service manager would; the exit code."""
@@ -78,7 +79,14 @@ def running_stack(
         ports = json.loads((state_dir / "stack.json").read_text())["ports"]
         ledger_url, bus_url = (f"redis://127.0.0.1:{ports[n]}/0" for n in ("ledger", "bus"))
         yield RunningStack(
-            facts["api"], facts["admin"], facts["kafka"], facts["key"], ledger_url, bus_url, process
+            facts["api"],
+            facts["admin"],
+            facts["kafka"],
+            facts["key"],
+            ledger_url,
+            bus_url,
+            process,
+            state_dir,
         )
     finally:
         _end(process)
