@@ -1,6 +1,6 @@
 """Where the commands find the gateway: what the user says, else what ``tallygate up`` left behind.
 
-The only place of the command line that reads the environment.
+What the user says is ``--url`` or ``TALLYGATE_ADMIN_URL``; `deploy/cli/command.py` has both.
 """
 
 from __future__ import annotations
@@ -8,27 +8,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from pydantic_settings import BaseSettings, SettingsConfigDict
-
 from deploy.cli.output import CommandFailed
-from deploy.embedded.state import UserFolders
 
 _ADMIN_PATH = "/admin/v1"
 
 
-class Addresses(BaseSettings):
-    """Addresses in the environment, prefix ``TALLYGATE_``."""
-
-    model_config = SettingsConfigDict(env_prefix="TALLYGATE_", frozen=True, env_ignore_empty=True)
-
-    admin_url: str | None = None
-    kafka_brokers: str | None = None
-
-
 def admin_url(given: str | None) -> str:
     """The address of the admin API; raises ``CommandFailed`` when there is none."""
-    current = current_stack(UserFolders().current)
-    found = given or Addresses().admin_url or current.get("admin_url")
+    found = given or _left_behind()
     if found is None:
         raise CommandFailed(
             "no gateway is known",
@@ -42,6 +29,13 @@ def completed(url: str) -> str:
     """The address with the path of the admin API, which need not be typed."""
     bare = url.rstrip("/")
     return bare if bare.endswith(_ADMIN_PATH) else bare + _ADMIN_PATH
+
+
+def _left_behind() -> str | None:
+    # Imported here, because who says where the gateway is need not wait for the folders' settings.
+    from deploy.embedded.state import UserFolders  # noqa: PLC0415
+
+    return current_stack(UserFolders().current).get("admin_url")
 
 
 def current_stack(file: Path) -> dict[str, str]:

@@ -1,28 +1,62 @@
-"""What every command has in common: its options, its output, the way to the gateway."""
+"""What every command has in common: its options, its examples, its output, the way to the gateway.
+
+A command is a function with annotated parameters, as Typer reads them. If its first parameter is a
+``Call`` it also has ``--json`` and ``--url``. A parameter that is a dataclass stands for its fields.
+"""
 
 from __future__ import annotations
 
-import argparse
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
+from functools import wraps
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
+
+import typer
+from typer.core import TyperCommand, TyperGroup
 
 from deploy.cli.output import Output
+from deploy.cli.style import colored_help
 
 if TYPE_CHECKING:
+    import httpx
+
     from deploy.cli.client import AdminClient
 
-# argparse has no public name for what add_subparsers returns.
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001
+_Handler = TypeVar("_Handler", bound=Callable[..., int])
+_PLAIN: dict[str, Any] = {"rich_markup_mode": None, "add_completion": False}
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a command line runs in: where it speaks, and how it reaches the gateway if not by TCP."""
+
+    output: Output
+    transport: httpx.BaseTransport | None = None
+
+
+@dataclass(frozen=True)
+class Common:
+    """The options of every command that asks the gateway."""
+
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False
+    url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            envvar="TALLYGATE_ADMIN_URL",
+            help="admin API, such as http://127.0.0.1:8443",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True)
 class Call:
-    """One invocation: its options and where it speaks."""
+    """One invocation: where it speaks, and which gateway is meant."""
 
-    options: argparse.Namespace
     output: Output
+    url: str | None
+    transport: httpx.BaseTransport | None = None
 
     def admin(self) -> AdminClient:
         """The admin API of the gateway that the user means."""
@@ -30,44 +64,103 @@ class Call:
         from deploy.cli.address import admin_url  # noqa: PLC0415
         from deploy.cli.client import AdminClient  # noqa: PLC0415
 
-        return AdminClient(admin_url(self.options.url))
+        return AdminClient(admin_url(self.url), self.transport)
 
 
-Run: TypeAlias = Callable[[Call], int]
+class Command(TyperCommand):
+    """A command whose help is coloured on a terminal."""
+
+    def get_help(self, ctx: Any) -> str:
+        return colored_help(super().get_help(ctx))
 
 
-def add_command(commands: Commands, name: str, summary: str, run: Run) -> argparse.ArgumentParser:
-    """A command with the options that all have."""
-    parser = commands.add_parser(name, help=summary, description=summary)
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--url", help="admin API, such as http://127.0.0.1:8443")
-    parser.set_defaults(run=run)
-    return parser
+class Group(TyperGroup):
+    """A noun whose help is coloured on a terminal."""
+
+    def get_help(self, ctx: Any) -> str:
+        return colored_help(super().get_help(ctx))
 
 
-def add_group(commands: Commands, name: str, summary: str) -> Commands:
-    """A noun, whose verbs follow."""
-    parser = commands.add_parser(name, help=summary, description=summary)
-    verbs: Commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    return verbs
+def noun(name: str, summary: str) -> typer.Typer:
+    """A noun, whose verbs are added by ``command``."""
+    return typer.Typer(name=name, help=summary, cls=Group, **_PLAIN)
 
 
-def positive(text: str) -> int:
-    """An option's whole number above 0."""
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
+def verbs() -> typer.Typer:
+    """Commands that stand on their own."""
+    return typer.Typer(cls=Group, **_PLAIN)
 
 
-def finite(text: str) -> float:
-    """An option's number; JSON has none that is not finite."""
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(text)
-    return number
+def command(app: typer.Typer, name: str, *examples: str) -> Callable[[_Handler], _Handler]:
+    """Makes a function a command; its docstring is the help, which the examples end."""
+    # What stands below \b is shown as it is.
+    epilog = "\n".join(["\b", "Examples:", *(f"  {example}" for example in examples)])
+
+    def register(handler: _Handler) -> _Handler:
+        app.command(name, epilog=epilog, cls=Command)(_with_parameters(handler))
+        return handler
+
+    return register
 
 
 def given(**values: Any) -> dict[str, Any]:
     """The values that were given."""
     return {name: value for name, value in values.items() if value is not None}
+
+
+def _with_parameters(handler: Callable[..., int]) -> Callable[..., int]:
+    """The handler as Typer calls it: one parameter per option."""
+    parameters = list(inspect.signature(handler, eval_str=True).parameters.values())
+
+    @wraps(handler)
+    def invoke(context: typer.Context, **options: Any) -> int:
+        values = {}
+        for parameter in parameters:
+            kind = parameter.annotation
+            if kind is Call:
+                values[parameter.name] = _call(context.obj, _taken(Common, options))
+            elif is_dataclass(kind):
+                values[parameter.name] = _taken(kind, options)
+            else:
+                values[parameter.name] = options[parameter.name]
+        return handler(**values)
+
+    own = [parameter for parameter in parameters if parameter.annotation is not Call]
+    expanded = [one for parameter in own for one in _expanded(parameter)]
+    if len(own) < len(parameters):
+        expanded += _fields(Common)
+    context = inspect.Parameter("context", _KEYWORD, annotation=typer.Context)
+    # mypy does not know the attribute by which inspect finds another signature.
+    invoke.__signature__ = inspect.Signature([context, *expanded])  # type: ignore[attr-defined]
+    return invoke
+
+
+_KEYWORD = inspect.Parameter.KEYWORD_ONLY
+
+
+def _expanded(parameter: inspect.Parameter) -> Iterator[inspect.Parameter]:
+    if is_dataclass(parameter.annotation):
+        yield from _fields(parameter.annotation)
+    else:
+        yield parameter.replace(kind=_KEYWORD)
+
+
+def _fields(options: Any) -> Iterator[inspect.Parameter]:
+    hints = get_type_hints(options, include_extras=True)
+    for option in fields(options):
+        yield inspect.Parameter(
+            option.name, _KEYWORD, default=_default(option), annotation=hints[option.name]
+        )
+
+
+def _default(option: Field[Any]) -> Any:
+    return inspect.Parameter.empty if option.default is MISSING else option.default
+
+
+def _taken(kind: Any, options: dict[str, Any]) -> Any:
+    return kind(**{option.name: options[option.name] for option in fields(kind)})
+
+
+def _call(surroundings: Surroundings, common: Common) -> Call:
+    output = replace(surroundings.output, as_json=common.as_json)
+    return Call(output, common.url, surroundings.transport)

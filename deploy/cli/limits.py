@@ -5,28 +5,46 @@ What is not mentioned stays as it is; a budget replaces the one of the same peri
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
-from deploy.cli.command import finite, given, positive
+import typer
+
+from deploy.cli.command import given
+from deploy.cli.options import finite, positive
 from deploy.cli.output import CommandFailed, Exit
 
 
-def add_limit_options(parser: argparse.ArgumentParser, periods: tuple[str, ...]) -> None:
-    """``--rps``, ``--burst``, ``--budget-usd`` with ``--period``, and the others."""
-    parser.add_argument("--rps", type=finite, help="requests per second")
-    parser.add_argument("--burst", type=positive, help="requests at once")
-    parser.add_argument("--tokens-per-min", type=positive, help="tokens per minute")
-    parser.add_argument("--concurrency", type=positive, help="requests under way at once")
-    parser.add_argument("--budget-usd", metavar="USD", help="ceiling on cost, such as 12.50")
-    parser.add_argument("--period", choices=periods, help="of the budget")
-    parser.add_argument(
-        "--on-limit", choices=("reject", "defer"), help="what happens to a request over the limit"
-    )
+@dataclass(frozen=True)
+class LimitOptions:
+    """The limits that a command line mentions."""
+
+    rps: Annotated[
+        float | None, typer.Option(parser=finite, metavar="N", help="requests per second")
+    ] = None
+    burst: Annotated[
+        int | None, typer.Option(parser=positive, metavar="N", help="requests at once")
+    ] = None
+    tokens_per_min: Annotated[
+        int | None, typer.Option(parser=positive, metavar="N", help="tokens per minute")
+    ] = None
+    concurrency: Annotated[
+        int | None, typer.Option(parser=positive, metavar="N", help="requests under way at once")
+    ] = None
+    budget_usd: Annotated[
+        str | None, typer.Option(metavar="USD", help="ceiling on cost, such as 12.50")
+    ] = None
+    period: Annotated[
+        Literal["day", "month", "total"] | None, typer.Option(help="of the budget")
+    ] = None
+    on_limit: Annotated[
+        Literal["reject", "defer"] | None,
+        typer.Option(help="what happens to a request over the limit"),
+    ] = None
 
 
-def changed_limits(options: argparse.Namespace, current: Mapping[str, Any]) -> dict[str, Any]:
+def changed_limits(options: LimitOptions, current: Mapping[str, Any]) -> dict[str, Any]:
     """The limits after the options. Raises ``CommandFailed`` for a budget without a period."""
     limits = dict(current) | given(
         requests_per_s=options.rps,

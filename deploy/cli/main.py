@@ -5,84 +5,152 @@ Invariant: an expected failure is three lines on stderr and never a traceback.
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from typing import NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
-from deploy.cli.command import Call, Commands
-from deploy.cli.commands import (
-    audit,
-    backends,
-    config,
-    dlq,
-    doctor,
-    keys,
-    lag,
-    ledger,
-    models,
-    orgs,
-    processes,
-    reconcile,
-    requests,
-    topics,
-    up,
-    usage,
-)
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command, get_group
+
+from deploy.cli.command import Group, Surroundings
 from deploy.cli.output import CommandFailed, Exit, Output
-from schemas.printable import printable
+from deploy.terminal import ReaderLeft, say
+from schemas.printable import one_line
 
-_INTERRUPTED = 130
-_MODULES = (
-    up, processes, keys, orgs, models, backends, config, usage, requests, audit, ledger, reconcile,
-    topics, lag, dlq, doctor,
-)  # fmt: skip
+if TYPE_CHECKING:
+    import httpx
+
+PROGRAM = "tallygate"
+_MODULES = {
+    "up": "up",
+    "admin": "processes",
+    "ingress": "processes",
+    "limiter": "processes",
+    "dispatcher": "processes",
+    "accounting": "processes",
+    "keys": "keys",
+    "orgs": "orgs",
+    "models": "models",
+    "backends": "backends",
+    "config": "config",
+    "usage": "usage",
+    "requests": "requests",
+    "audit": "audit",
+    "ledger": "ledger",
+    "reconcile": "reconcile",
+    "topics": "topics",
+    "lag": "lag",
+    "dlq": "dlq",
+    "doctor": "doctor",
+}
+"""Each command or noun, in the order of the help, and its module in ``deploy/cli/commands``."""
 
 
-class _Parser(argparse.ArgumentParser):
-    """Errors in the command line have the same form as all others."""
+class _Commands(MutableMapping[str, Any]):
+    """The commands by name; a module is imported when its command is asked for."""
 
-    def error(self, message: str) -> NoReturn:
-        failure = CommandFailed(
-            "the command line is not understood", message, f"see {self.prog} --help", Exit.USAGE
-        )
-        self.exit(failure.code, printable(failure.text) + "\n")
+    def __init__(self) -> None:
+        self._added: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name in self._added:
+            return self._added[name]
+        app: typer.Typer = import_module(f"deploy.cli.commands.{_MODULES[name]}").APP
+        group = get_group(app)
+        return group if app.info.name == name else group.commands[name]
+
+    def __setitem__(self, name: str, command: Any) -> None:
+        self._added[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self._added[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([*_MODULES, *self._added])
+
+    def __len__(self) -> int:
+        return len(_MODULES) + len(self._added)
 
 
-def create_parser() -> argparse.ArgumentParser:
-    """The whole command line."""
-    parser: argparse.ArgumentParser = _Parser(
-        prog="tallygate", description="A self-hosted inference gateway."
-    )
-    parser.add_argument("--version", action="version", version=f"tallygate {_version()}")
-    commands: Commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in _MODULES:
-        module.register(commands)
-    return parser
+class _Root(Group):
+    """The whole command line, whose commands are imported when they are asked for."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = _Commands()
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - Typer's signature
+        return list(self.commands)
 
 
-def run(arguments: Sequence[str], output: Output) -> int:
+def command_line() -> TyperGroup:
+    """The whole command line, completion included."""
+    app = typer.Typer(name=PROGRAM, cls=_Root, rich_markup_mode=None)
+    app.callback(help="A self-hosted inference gateway.")(_root)
+    root = get_command(app)
+    assert isinstance(root, TyperGroup)
+    return root
+
+
+def _tell_version(wanted: bool) -> None:  # noqa: FBT001 - Typer passes the flag's value
+    if wanted:
+        say(f"{PROGRAM} {_installed_version()}", sys.stdout)
+        raise typer.Exit
+
+
+def _root(
+    *,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_tell_version, help="print the version and end"
+        ),
+    ] = False,
+) -> None:
+    """Options that stand before the command."""
+
+
+def run(
+    arguments: Sequence[str], output: Output, transport: httpx.BaseTransport | None = None
+) -> int:
     """The exit code of one command."""
-    odd = [argument for argument in arguments if not _is_text(argument)]
-    if odd:
-        why = f"{odd[0]!r} is not UTF-8"
-        output.tell(CommandFailed("an argument is no text", why, "write it anew").text)
-        return Exit.USAGE
-    options = create_parser().parse_args(arguments)
-    call = Call(options, Output(output.data, output.story, options.json))
     try:
-        return int(options.run(call))
+        return _run(list(arguments), Surroundings(output, transport))
     except CommandFailed as failure:
         output.tell(failure.text)
         return failure.code
     except KeyboardInterrupt:
-        return _INTERRUPTED
-    except BrokenPipeError:
-        # The reader left, as `head` does. Nothing may be flushed into the pipe on the way out.
+        return Exit.INTERRUPTED
+    except ReaderLeft:
+        # Nothing may be flushed into the pipe on the way out.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.FAILURE
+
+
+def _run(arguments: list[str], surroundings: Surroundings) -> int:
+    odd = [argument for argument in arguments if not _is_text(argument)]
+    if odd:
+        why = f"{odd[0]!r} is not UTF-8"
+        raise CommandFailed("an argument is no text", why, "write it anew", Exit.USAGE)
+    try:
+        ended: int | None = command_line().main(
+            arguments, PROGRAM, standalone_mode=False, obj=surroundings
+        )
+    except typer.TyperException as error:
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context else PROGRAM
+        raise CommandFailed(
+            "the command line is not understood",
+            # Typer quotes the kind of error from its validator.
+            one_line(error.format_message().replace("Value error, ", "")),
+            f"see {path} --help",
+            Exit.USAGE,
+        ) from error
+    return ended or Exit.OK
 
 
 def main() -> NoReturn:
@@ -99,9 +167,9 @@ def _is_text(argument: str) -> bool:
     return True
 
 
-def _version() -> str:
+def _installed_version() -> str:
     try:
-        return version("tallygate")
+        return version(PROGRAM)
     except PackageNotFoundError:
         return "(not installed)"
 

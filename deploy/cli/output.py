@@ -1,19 +1,15 @@
-"""How commands speak: data on stdout, everything else on stderr, one exit code per kind of end.
-
-There is no colour, so what is piped is what is seen.
-"""
+"""How commands speak: data on stdout, everything else on stderr, one exit code per kind of end."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, TextIO
 
-from deploy.terminal import say
+from deploy.cli.table import Table
+from deploy.terminal import console_of, say, say_json, show
 from schemas.printable import one_line
 
 
@@ -28,6 +24,7 @@ class Exit(IntEnum):
     """The gateway answered with a 4xx status."""
     BROKEN = 5
     """The gateway answered with a 5xx status."""
+    INTERRUPTED = 130
 
 
 class CommandFailed(Exception):
@@ -52,56 +49,39 @@ class Output:
     story: TextIO
     as_json: bool
 
-    def result(self, value: Mapping[str, Any], text: str) -> None:
-        """The result: the value as one JSON object, or the text."""
-        say(json.dumps(value) if self.as_json else text, self.data)
+    def result(self, value: Mapping[str, Any], *parts: str | Table) -> None:
+        """The result: the value as one JSON object, or the texts and tables one below the other."""
+        if self.as_json:
+            say_json(value, self.data)
+            return
+        for part in parts:
+            console = console_of(self.data)
+            if isinstance(part, str):
+                say(part, self.data)
+            elif console is None:
+                say(part.plain(), self.data)
+            else:
+                show(part.rich(), console)
 
     def line(self, value: Mapping[str, Any]) -> None:
         """One of many JSON objects, each on a line of its own."""
-        say(json.dumps(value), self.data)
+        say_json(value, self.data)
 
     def tell(self, text: str) -> None:
         """Something for people only."""
         say(text, self.story)
 
+    @contextmanager
+    def progress(self, what: str) -> Iterator[None]:
+        """A bar with the time so far, while the gateway works; only where a person watches."""
+        console = console_of(self.story)
+        if console is None:
+            yield
+            return
+        from deploy.cli.progress import waiting  # noqa: PLC0415
 
-def table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
-    """Aligned columns under their names; numbers to the right, absent values as ``-``."""
-    rows = list(rows)
-    cells = [[_cell(row.get(column)) for column in columns] for row in rows]
-    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
-    is_number = [
-        bool(rows) and all(isinstance(row.get(c), int | float | None) for row in rows)
-        for c in columns
-    ]
-    lines = [
-        "  ".join(
-            text.rjust(width) if right else text.ljust(width)
-            for text, width, right in zip(line, widths, is_number, strict=True)
-        ).rstrip()
-        for line in [list(columns), *cells]
-    ]
-    return "\n".join(lines)
-
-
-def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
-    """Comma-separated values with a header line (RFC 4180); absent values are empty."""
-    out = io.StringIO()
-    writer = csv.writer(out)
-    writer.writerow(columns)
-    for row in rows:
-        writer.writerow([row.get(column) for column in columns])
-    return out.getvalue().rstrip("\r\n")
-
-
-def _cell(value: Any) -> str:
-    match value:
-        case None | "" | [] | ():
-            return "-"
-        case list() | tuple():
-            return one_line(",".join(map(str, value)))
-        case _:
-            return one_line(str(value))
+        with waiting(what, console):
+            yield
 
 
 def shown(value: Any) -> Any:

@@ -34,8 +34,8 @@ for role in sys.argv[2].split(","):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
 import deploy.desired_state.plan, deploy.docker.ready, deploy.embedded.example_backend
-from deploy.cli.main import create_parser
-create_parser().parse_args(["topics", "apply"])
+from tests.support.command_line import parsed
+parsed(["topics", "apply"])
 """
 
 

@@ -3,35 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
-from deploy.cli.command import Call, Commands, add_command, add_group
-from deploy.cli.output import table
+import typer
+
+from deploy.cli.command import Call, command, noun
 from deploy.cli.paths import entity_path
+from deploy.cli.table import table
 
 _COLUMNS = ("id", "url", "state", "health", "max_concurrency", "timeout_s", "api_key_env")
+_Backend = Annotated[str, typer.Argument(metavar="BACKEND", help="as in the list")]
+
+APP = noun("backends", "Model backends.")
 
 
-def register(commands: Commands) -> None:
-    """Add the commands."""
-    backends = add_group(commands, "backends", "model backends")
-    add_command(backends, "list", "list backends", show)
-    for verb, summary in (
-        ("drain", "send it nothing new; what runs ends in order"),
-        ("restore", "use it again"),
-    ):
-        add_command(backends, verb, summary, partial(switch, verb)).add_argument("backend")
-
-
+@command(APP, "list", "tallygate backends list", "tallygate backends list --json")
 def show(call: Call) -> int:
+    """List backends and their health as each dispatcher sees it."""
     found = call.admin().get("/backends")
     call.output.result(found, table(_COLUMNS, map(_row, found["items"])))
     return 0
 
 
-def switch(verb: str, call: Call) -> int:
-    answer = call.admin().post(f"{entity_path('backends', call.options.backend)}/{verb}")
+@command(APP, "drain", "tallygate backends drain gpu-1")
+def drain(call: Call, backend: _Backend) -> int:
+    """Send it nothing new; what runs ends in order."""
+    return _switch(call, backend, "drain")
+
+
+@command(APP, "restore", "tallygate backends restore gpu-1")
+def restore(call: Call, backend: _Backend) -> int:
+    """Use it again."""
+    return _switch(call, backend, "restore")
+
+
+def _switch(call: Call, backend: str, verb: str) -> int:
+    answer = call.admin().post(f"{entity_path('backends', backend)}/{verb}")
     call.output.result(answer, f"{answer['id']} is {answer['body']['state']}")
     return 0
 

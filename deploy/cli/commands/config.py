@@ -5,38 +5,31 @@ Nothing is written unless everything is valid. Each write names the version it w
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from deploy.cli.command import Call, Commands, add_command, add_group
-from deploy.cli.output import CommandFailed, Exit, table
+import typer
+
+from deploy.cli.command import Call, command, noun
+from deploy.cli.output import CommandFailed, Exit
+from deploy.cli.table import table
 from schemas.printable import one_line
 
 if TYPE_CHECKING:
     from deploy.desired_state.plan import Change, Current
 
 _COLUMNS = ("instance", "role", "offset", "behind", "age_s", "live")
+_File = Annotated[Path, typer.Option("--file", "-f", metavar="FILE", help="a tallygate.yaml")]
+_Prune = Annotated[
+    bool,
+    typer.Option(
+        "--prune", help="also delete what the file leaves out, of the kinds that it mentions"
+    ),
+]
 
-
-def register(commands: Commands) -> None:
-    """Add the commands."""
-    config = add_group(commands, "config", "desired state: a file of orgs, models, backends, ...")
-    apply_parser = add_command(config, "apply", "make the gateway as a file wants it", apply)
-    diff_parser = add_command(config, "diff", "show what `apply` would change", diff)
-    for parser in (apply_parser, diff_parser):
-        _add_file_options(parser)
-    adopt_help = "accept a config log that ends below what was in force"
-    add_command(config, "adopt", adopt_help, adopt)
-    add_command(config, "status", "who has applied the configuration, and what was refused", status)
-
-
-def _add_file_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-f", "--file", type=Path, required=True, help="a tallygate.yaml")
-    prune = "also delete what the file leaves out, of the kinds that it mentions"
-    parser.add_argument("--prune", action="store_true", help=prune)
+APP = noun("config", "The desired state: a file of orgs, models, backends.")
 
 
 @dataclass(frozen=True)
@@ -47,14 +40,18 @@ class _Planned:
     current: Current
 
 
-def diff(call: Call) -> int:
-    _report(call, _planned(call).changes, is_applied=False)
-    return Exit.OK
+@command(
+    APP,
+    "apply",
+    "tallygate config apply -f tallygate.yaml",
+    "tallygate config apply -f tallygate.yaml --prune",
+)
+def apply(call: Call, *, file: _File, prune: _Prune = False) -> int:
+    """Make the gateway as a file wants it.
 
-
-def apply(call: Call) -> int:
-    """Exit code 3 when some changes were made and a later one was refused."""
-    planned, admin = _planned(call), call.admin()
+    Exit code 3 when some changes were made and a later one was refused.
+    """
+    planned, admin = _planned(call, file, prune=prune), call.admin()
     for done, change in enumerate(planned.changes):
         kind, name = change.entity.kind, change.entity.id
         current = planned.current[kind].get(name)
@@ -70,7 +67,16 @@ def apply(call: Call) -> int:
     return Exit.OK
 
 
+@command(APP, "diff", "tallygate config diff -f tallygate.yaml")
+def diff(call: Call, *, file: _File, prune: _Prune = False) -> int:
+    """Show what `apply` would change."""
+    _report(call, _planned(call, file, prune=prune).changes, is_applied=False)
+    return Exit.OK
+
+
+@command(APP, "status", "tallygate config status")
 def status(call: Call) -> int:
+    """Say who has applied the configuration, and what was refused."""
     found: dict[str, Any] = call.admin().get("/status")
     newest = found["config"]["offset"]
     rows = [_row(instance, newest) for instance in found["instances"]]
@@ -79,13 +85,17 @@ def status(call: Call) -> int:
     ]
     if found["config"].get("alarm"):
         problems.insert(0, one_line(f"alarm    {found['config']['alarm']}"))
-    text = "\n".join([f"offset {newest}", table(_COLUMNS, rows), *problems])
-    call.output.result({"instances": found["instances"], "config": found["config"]}, text)
+    value = {"instances": found["instances"], "config": found["config"]}
+    call.output.result(value, f"offset {newest}", table(_COLUMNS, rows), *problems)
     return Exit.OK
 
 
+@command(APP, "adopt", "tallygate config adopt")
 def adopt(call: Call) -> int:
-    """Exit code 3 when this process has not followed in time."""
+    """Accept a config log that ends below what was in force.
+
+    Exit code 3 when the gateway has not followed in time.
+    """
     answer = call.admin().post("/config/adopt")
     text = f"the config log is accepted although it ends below offset {answer['ended_below']}"
     call.output.result(answer, text)
@@ -95,23 +105,23 @@ def adopt(call: Call) -> int:
     return Exit.PARTIAL
 
 
-def _planned(call: Call) -> _Planned:
+def _planned(call: Call, file: Path, *, prune: bool) -> _Planned:
     # Imported here, because `--help` should not wait for YAML and the rules of the admin API.
     from deploy.desired_state.document import bad_file, read_desired_state  # noqa: PLC0415
     from deploy.desired_state.plan import plan, problems_of  # noqa: PLC0415
     from deploy.embedded.problem import StackError  # noqa: PLC0415
     from deploy.embedded.seed import KINDS  # noqa: PLC0415
 
-    options, admin = call.options, call.admin()
+    admin = call.admin()
     try:
-        desired = read_desired_state(options.file)
+        desired = read_desired_state(file)
         current = {
             kind: {item["id"]: item for item in admin.get(f"/{kind}")["items"]} for kind in KINDS
         }
-        changes = plan(desired, current, prune=options.prune)
+        changes = plan(desired, current, prune=prune)
         problems = problems_of(changes, current)
         if problems:
-            raise bad_file(options.file, map(str, problems))
+            raise bad_file(file, map(str, problems))
     except StackError as problem:
         raise CommandFailed(problem.what, problem.why, problem.fix) from problem
     return _Planned(changes, current)

@@ -5,53 +5,68 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
-from deploy.cli.command import Call, Commands, add_command, add_group, given, positive
-from deploy.cli.output import Exit, shown, table
+import typer
+
+from deploy.cli.command import Call, command, given, noun
+from deploy.cli.options import Payload, positive
+from deploy.cli.output import Exit, shown
 from deploy.cli.paths import entity_path
+from deploy.cli.table import Table, table
 from schemas.printable import one_line
 
 _TOPIC_COLUMNS = ("topic", "count", "newest")
 _LETTER_COLUMNS = ("id", "at", "key", "stage", "error", "message", "attempts", "bytes")
+_Letter = Annotated[str, typer.Argument(metavar="ID", help="as in the list")]
+
+APP = noun("dlq", "Dead letters: records that no worker could handle.")
 
 
-def register(commands: Commands) -> None:
-    """Add the commands."""
-    dlq = add_group(commands, "dlq", "dead letters: records that no worker could handle")
-    list_parser = add_command(dlq, "list", "count them per topic and list the newest", show_all)
-    list_parser.add_argument("--limit", type=positive, metavar="N", help="so many per topic (10)")
-    show_parser = add_command(dlq, "show", "show one: why it is here and what is in it", show)
-    show_parser.add_argument("id", help="as in the list")
-    show_parser.add_argument("--payload", action="store_true", help="show texts, not their sizes")
-    retry_parser = add_command(dlq, "retry", "append it to its topic again, as it was", retry)
-    retry_parser.add_argument("id", help="as in the list")
-    retry_parser.add_argument("--again", action="store_true", help="although it was retried")
-    retry_parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
-
-
-def show_all(call: Call) -> int:
-    found = call.admin().get("/dlq", given(limit=call.options.limit))
+@command(APP, "list", "tallygate dlq list", "tallygate dlq list --limit 50 --json")
+def show_all(
+    call: Call,
+    *,
+    limit: Annotated[
+        int | None, typer.Option(parser=positive, metavar="N", help="so many per topic (10)")
+    ] = None,
+) -> int:
+    """Count them per topic and list the newest."""
+    found = call.admin().get("/dlq", given(limit=limit))
     letters = [letter for topic in found["items"] for letter in topic["newest"]]
-    text = table(_TOPIC_COLUMNS, map(_topic_row, found["items"]))
+    parts: list[str | Table] = [table(_TOPIC_COLUMNS, map(_topic_row, found["items"]))]
     if letters:
-        text += "\n\n" + table(_LETTER_COLUMNS, map(_letter_row, letters))
-    call.output.result(found, text)
+        parts += ["", table(_LETTER_COLUMNS, map(_letter_row, letters))]
+    call.output.result(found, *parts)
     return Exit.OK
 
 
-def show(call: Call) -> int:
-    params = {"payload": "true"} if call.options.payload else None
-    letter = call.admin().get(entity_path("dlq", call.options.id), params)
+@command(APP, "show", "tallygate dlq show inference.requests.v1.dlq-2@14 --payload")
+def show(call: Call, letter_id: _Letter, *, payload: Payload = False) -> int:
+    """Show one: why it is here and what is in it."""
+    params = {"payload": "true"} if payload else None
+    letter = call.admin().get(entity_path("dlq", letter_id), params)
     call.output.result(letter, "\n".join(_letter_lines(letter)))
     return Exit.OK
 
 
-def retry(call: Call) -> int:
-    options = call.options
-    body = {"again": options.again, "dry_run": options.dry_run}
-    answer = call.admin().post(f"{entity_path('dlq', options.id)}/retry", body)
-    if options.dry_run:
+@command(
+    APP,
+    "retry",
+    "tallygate dlq retry inference.requests.v1.dlq-2@14 --dry-run",
+    "tallygate dlq retry inference.requests.v1.dlq-2@14",
+)
+def retry(
+    call: Call,
+    letter_id: _Letter,
+    *,
+    again: Annotated[bool, typer.Option("--again", help="although it was retried")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be done")] = False,
+) -> int:
+    """Append it to its topic again, as it was."""
+    body = {"again": again, "dry_run": dry_run}
+    answer = call.admin().post(f"{entity_path('dlq', letter_id)}/retry", body)
+    if dry_run:
         text = f"would append {answer['bytes']} bytes to {answer['topic']}"
     else:
         text = f"appended to {answer['topic']}-{answer['partition']}@{answer['offset']}"

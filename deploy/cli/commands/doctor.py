@@ -11,12 +11,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from deploy.cli.command import Call, Commands, add_command
+from deploy.cli.command import Call, command, verbs
+from deploy.cli.options import Brokers
 from deploy.cli.output import CommandFailed, Exit
 from schemas.printable import one_line
 
 _PYTHON_MIN = (3, 11)
 _ROLES = ("admin", "ingress", "limiter", "dispatcher", "accounting")
+
+APP = verbs()
 
 
 @dataclass(frozen=True)
@@ -32,20 +35,20 @@ class Finding:
         return not self.fix
 
 
-def register(commands: Commands) -> None:
-    """Add the command."""
-    parser = add_command(commands, "doctor", "check this machine and the running gateway", doctor)
-    parser.add_argument("--brokers", help="host:port,host:port")
+@command(APP, "doctor", "tallygate doctor", "tallygate doctor --json")
+def doctor(call: Call, *, brokers: Brokers = None) -> int:
+    """Check this machine and the running gateway.
 
-
-def doctor(call: Call) -> int:
+    It changes nothing. Exit code 1 when something is wrong; each problem has its remedy.
+    """
     findings = [check_python(sys.version_info[:3]), *_check_embedded_stack()]
-    status = _status(call)
-    if isinstance(status, Finding):
-        findings += [status, *_check_ports()]
-    else:
-        findings += [Finding("admin API", "answers"), *check_instances(status)]
-        findings += [check_config(status), _check_topics(call)]
+    with call.output.progress("asking the gateway and Kafka"):
+        status = _status(call)
+        if isinstance(status, Finding):
+            findings += [status, *_check_ports()]
+        else:
+            findings += [Finding("admin API", "answers"), *check_instances(status)]
+            findings += [check_config(status), _check_topics(call, brokers)]
     has_problem = not all(finding.is_ok for finding in findings)
     checks = [asdict(finding) | {"ok": finding.is_ok} for finding in findings]
     call.output.result({"ok": not has_problem, "checks": checks}, "\n".join(map(_line, findings)))
@@ -139,11 +142,11 @@ def _status(call: Call) -> dict[str, Any] | Finding:
     return status
 
 
-def _check_topics(call: Call) -> Finding:
+def _check_topics(call: Call, brokers: str | None) -> Finding:
     from deploy.cli.commands.topics import topic_states  # noqa: PLC0415
 
     try:
-        states = topic_states(call)
+        states = topic_states(call, brokers)
     except CommandFailed as failure:
         what, why, fix = failure.args
         return Finding("topics", f"{what} ({why})", fix)

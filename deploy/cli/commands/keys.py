@@ -3,65 +3,79 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
-from deploy.cli.command import Call, Commands, add_command, add_group, finite, given
-from deploy.cli.limits import add_limit_options, budgets_text, changed_limits
-from deploy.cli.output import table
+import typer
+
+from deploy.cli.command import Call, command, given, noun
+from deploy.cli.limits import LimitOptions, budgets_text, changed_limits
+from deploy.cli.options import finite
+from deploy.cli.paths import entity_path
+from deploy.cli.table import table
 
 _COLUMNS = ("id", "org", "name", "display", "rps", "budgets", "models", "state", "created")
+_KeyId = Annotated[str, typer.Argument(metavar="KEY_ID", help="as in the list")]
+
+APP = noun("keys", "API keys.")
 
 
-def register(commands: Commands) -> None:
-    """Add the commands."""
-    keys = add_group(commands, "keys", "API keys")
-    create_parser = add_command(keys, "create", "make a key and print its secret once", create)
-    create_parser.add_argument("--org", required=True)
-    create_parser.add_argument("--name")
-    create_parser.add_argument("--project")
-    create_parser.add_argument("--user")
-    create_parser.add_argument("--model", action="append", help="only this model; repeatable")
-    add_limit_options(create_parser, ("day", "month", "total"))
-    add_command(keys, "list", "list keys, without their secrets", show)
-    revoke_parser = add_command(keys, "revoke", "end a key at once", revoke)
-    revoke_parser.add_argument("key_id")
-    rotate_parser = add_command(keys, "rotate", "replace a key by a new one", rotate)
-    rotate_parser.add_argument("key_id")
-    rotate_parser.add_argument(
-        "--grace-s", type=finite, default=0, help="seconds the old secret still works"
-    )
-
-
-def create(call: Call) -> int:
-    options = call.options
-    limits = changed_limits(options, {})
-    body = given(
-        org=options.org,
-        name=options.name,
-        project=options.project,
-        user=options.user,
-        models=options.model,
-        limits=limits or None,
-    )
+@command(
+    APP,
+    "create",
+    "tallygate keys create --org acme --name ci",
+    "tallygate keys create --org acme --model echo --rps 5 --budget-usd 10 --period month",
+    "TALLYGATE_KEY=$(tallygate keys create --org acme)",
+)
+def create(
+    call: Call,
+    *,
+    org: Annotated[str, typer.Option(metavar="ORG", help="whose key it is")],
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="what people call it")] = None,
+    project: Annotated[
+        str | None, typer.Option(metavar="PROJECT", help="of the organization")
+    ] = None,
+    user: Annotated[str | None, typer.Option(metavar="USER", help="of the organization")] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(metavar="MODEL", help="only this model; repeatable")
+    ] = None,
+    limits: LimitOptions,
+) -> int:
+    """Make a key and print its secret once."""
+    wanted = changed_limits(limits, {}) or None
+    body = given(org=org, name=name, project=project, user=user, models=model, limits=wanted)
     return _show_secret(call, call.admin().post("/keys", body))
 
 
+@command(APP, "list", "tallygate keys list")
 def show(call: Call) -> int:
+    """List keys, without their secrets."""
     found = call.admin().get("/keys")
     call.output.result(found, table(_COLUMNS, map(_row, found["items"])))
     return 0
 
 
-def revoke(call: Call) -> int:
-    answer = call.admin().post(f"/keys/{call.options.key_id}/revoke")
-    call.output.result(answer, f"{call.options.key_id} is revoked")
+@command(APP, "revoke", "tallygate keys revoke key_0190a7c2")
+def revoke(call: Call, key_id: _KeyId) -> int:
+    """End a key at once."""
+    answer = call.admin().post(f"{entity_path('keys', key_id)}/revoke")
+    call.output.result(answer, f"{key_id} is revoked")
     _warn_unless_applied(call, answer)
     return 0
 
 
-def rotate(call: Call) -> int:
-    body = {"grace_s": call.options.grace_s}
-    return _show_secret(call, call.admin().post(f"/keys/{call.options.key_id}/rotate", body))
+@command(APP, "rotate", "tallygate keys rotate key_0190a7c2 --grace-s 3600")
+def rotate(
+    call: Call,
+    key_id: _KeyId,
+    *,
+    grace_s: Annotated[
+        float,
+        typer.Option(parser=finite, metavar="N", help="seconds the old secret still works"),
+    ] = 0,
+) -> int:
+    """Replace a key by a new one, whose secret is printed once."""
+    path = f"{entity_path('keys', key_id)}/rotate"
+    return _show_secret(call, call.admin().post(path, {"grace_s": grace_s}))
 
 
 def _show_secret(call: Call, answer: dict[str, Any]) -> int:

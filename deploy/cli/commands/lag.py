@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from deploy.cli.command import Call, Commands, add_command
-from deploy.cli.output import table
+from deploy.cli.command import Call, command, verbs
+from deploy.cli.table import table
 
 _COLUMNS = ("group", "topic", "partition", "committed", "end", "lag", "lag_s")
 
-
-def register(commands: Commands) -> None:
-    """Add the command."""
-    add_command(commands, "lag", "how far the workers are behind the log", show)
+APP = verbs()
 
 
+@command(APP, "lag", "tallygate lag", "tallygate lag --json")
 def show(call: Call) -> int:
+    """Say how far the workers are behind the log."""
     found = call.admin().get("/lag")
     call.output.result(found, table(_COLUMNS, map(_row, found["items"])))
     return 0

@@ -2,79 +2,100 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, TypeAlias
 
-from deploy.cli.command import Call, Commands, add_command, add_group, given, positive
-from deploy.cli.output import CommandFailed, Exit, table
+import typer
+
+from deploy.cli.command import Call, command, given, noun
+from deploy.cli.options import positive
+from deploy.cli.output import CommandFailed, Exit
+from deploy.cli.table import table
 
 _COLUMNS = ("id", "route", "input_usd_per_mtok", "output_usd_per_mtok", "default_max_output_tokens")
-_FIELDS = (
-    "input_usd_per_mtok",
-    "output_usd_per_mtok",
-    "cached_input_usd_per_mtok",
-    "default_max_output_tokens",
-    "max_output_tokens",
-    "image_tokens",
-)
+_Usd: TypeAlias = Annotated[str | None, typer.Option(metavar="USD", help="per million tokens")]
+
+APP = noun("models", "Models: routes and prices.")
 
 
-def register(commands: Commands) -> None:
-    """Add the commands."""
-    models = add_group(commands, "models", "models: routes and prices")
-    parser = add_command(models, "set", "create or change one; other fields stay", change)
-    parser.add_argument("name")
-    parser.add_argument(
-        "--backend",
-        action="append",
-        type=target,
-        metavar="ID=WEIGHT",
-        help="one backend of the route; repeatable, replaces the whole route",
-    )
-    for price in _FIELDS[:3]:
-        parser.add_argument(_option(price), metavar="USD", help="per million tokens")
-    for bound in _FIELDS[3:]:
-        parser.add_argument(_option(bound), type=positive, metavar="N")
-    add_command(models, "list", "list models", show)
+@dataclass(frozen=True)
+class ModelOptions:
+    """The prices and bounds that a command line mentions."""
 
-
-def _option(field: str) -> str:
-    return "--" + field.replace("_", "-")
+    input_usd_per_mtok: _Usd = None
+    output_usd_per_mtok: _Usd = None
+    cached_input_usd_per_mtok: _Usd = None
+    default_max_output_tokens: Annotated[
+        int | None,
+        typer.Option(parser=positive, metavar="N", help="of a request that names no bound"),
+    ] = None
+    max_output_tokens: Annotated[
+        int | None, typer.Option(parser=positive, metavar="N", help="of any request")
+    ] = None
+    image_tokens: Annotated[
+        int | None, typer.Option(parser=positive, metavar="N", help="what an image counts as")
+    ] = None
 
 
 def target(text: str) -> dict[str, Any]:
     """``ID=WEIGHT`` or ``ID``, whose weight is 1. Raises ``ValueError``."""
     backend, _, weight = text.partition("=")
     if not backend:
-        raise ValueError(text)
+        raise ValueError(f"{text} names no backend")
     return {"backend": backend, "weight": int(weight or "1")}
 
 
-def changed_model(options: argparse.Namespace, current: Mapping[str, Any] | None) -> dict[str, Any]:
+def changed_model(
+    name: str,
+    route: list[dict[str, Any]] | None,
+    options: ModelOptions,
+    current: Mapping[str, Any] | None,
+) -> dict[str, Any]:
     """The model after the options. Raises ``CommandFailed`` for a new one without a route."""
-    if current is None and not options.backend:
+    if current is None and not route:
         raise CommandFailed(
-            f"the model {options.name} is new and has no route",
+            f"the model {name} is new and has no route",
             "a model needs at least one backend",
             "name one with --backend ID=WEIGHT; `tallygate backends list` shows them",
             Exit.USAGE,
         )
     known = {k: v for k, v in (current or {}).items() if k not in ("id", "version")}
-    changes = {field: getattr(options, field) for field in _FIELDS}
-    return known | given(backends=options.backend, **changes)
+    return known | given(backends=route, **asdict(options))
 
 
-def change(call: Call) -> int:
-    options, admin = call.options, call.admin()
-    current = admin.entity("models", options.name)
-    body = changed_model(options, current)
-    written = admin.put_over("models", options.name, current, body)
-    call.output.result(written, f"{options.name} is at version {written['version']}")
+@command(
+    APP,
+    "set",
+    "tallygate models set echo --backend gpu-1=3 --backend gpu-2",
+    "tallygate models set echo --input-usd-per-mtok 0.50 --output-usd-per-mtok 1.50",
+)
+def change(
+    call: Call,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="what clients call it")],
+    *,
+    backend: Annotated[
+        list[Any] | None,
+        typer.Option(
+            parser=target,
+            metavar="ID=WEIGHT",
+            help="one backend of the route; repeatable, replaces the whole route",
+        ),
+    ] = None,
+    options: ModelOptions,
+) -> int:
+    """Create or change one; other fields stay."""
+    admin = call.admin()
+    current = admin.entity("models", name)
+    body = changed_model(name, backend, options, current)
+    written = admin.put_over("models", name, current, body)
+    call.output.result(written, f"{name} is at version {written['version']}")
     return 0
 
 
+@command(APP, "list", "tallygate models list")
 def show(call: Call) -> int:
+    """List models, their routes and prices."""
     found = call.admin().get("/models")
     call.output.result(found, table(_COLUMNS, map(_row, found["items"])))
     return 0

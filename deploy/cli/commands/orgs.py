@@ -2,39 +2,48 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from deploy.cli.command import Call, Commands, add_command, add_group
-from deploy.cli.limits import add_limit_options, budgets_text, changed_limits
-from deploy.cli.output import table
+import typer
+
+from deploy.cli.command import Call, command, noun
+from deploy.cli.limits import LimitOptions, budgets_text, changed_limits
+from deploy.cli.table import table
 
 _COLUMNS = ("id", "name", "rps", "burst", "tokens_per_min", "concurrency", "budgets", "on_limit")
 
-
-def register(commands: Commands) -> None:
-    """Add the commands."""
-    orgs = add_group(commands, "orgs", "organizations and their limits")
-    set_parser = add_command(orgs, "set", "create or change one; other limits stay", change)
-    set_parser.add_argument("org")
-    set_parser.add_argument("--name")
-    add_limit_options(set_parser, ("day", "month", "total"))
-    add_command(orgs, "list", "list organizations", show)
+APP = noun("orgs", "Organizations and their limits.")
 
 
-def change(call: Call) -> int:
-    options, admin = call.options, call.admin()
-    current = admin.entity("orgs", options.org)
+@command(
+    APP,
+    "set",
+    "tallygate orgs set acme --rps 50 --burst 100",
+    "tallygate orgs set acme --budget-usd 250 --period month --on-limit defer",
+)
+def change(
+    call: Call,
+    org: Annotated[str, typer.Argument(metavar="ORG", help="its id")],
+    *,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="what people call it")] = None,
+    limits: LimitOptions,
+) -> int:
+    """Create or change one; other limits stay."""
+    admin = call.admin()
+    current = admin.entity("orgs", org)
     known: dict[str, Any] = current or {"name": None, "limits": {}}
     body = {
-        "name": known["name"] if options.name is None else options.name,
-        "limits": changed_limits(options, known["limits"]),
+        "name": known["name"] if name is None else name,
+        "limits": changed_limits(limits, known["limits"]),
     }
-    written = admin.put_over("orgs", options.org, current, body)
-    call.output.result(written, f"{options.org} is at version {written['version']}")
+    written = admin.put_over("orgs", org, current, body)
+    call.output.result(written, f"{org} is at version {written['version']}")
     return 0
 
 
+@command(APP, "list", "tallygate orgs list")
 def show(call: Call) -> int:
+    """List organizations and their limits."""
     found = call.admin().get("/orgs")
     call.output.result(found, table(_COLUMNS, map(_row, found["items"])))
     return 0

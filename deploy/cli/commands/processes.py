@@ -1,29 +1,50 @@
-"""``tallygate admin|ingress|limiter|dispatcher|accounting``: runs one process in this one."""
+"""``tallygate admin|ingress|limiter|dispatcher|accounting``: becomes one process of the gateway."""
 
 from __future__ import annotations
 
-import runpy
-from functools import partial
+import os
+import sys
+from typing import NoReturn
 
-from deploy.cli.command import Call, Commands
+from deploy.cli.command import command, verbs
 
-_PACKAGES = {
-    "admin": ("ingress.admin", "the control plane: what commands speak to"),
-    "ingress": ("ingress", "the HTTP door of the public API"),
-    "limiter": ("limiter_worker", "decides limits, quotas and budgets"),
-    "dispatcher": ("dispatcher", "calls the backends"),
-    "accounting": ("accounting", "books outcomes and writes usage"),
-}
+APP = verbs()
 
 
-def register(commands: Commands) -> None:
-    """Add the commands. A process takes its settings from the environment only."""
-    for name, (package, summary) in _PACKAGES.items():
-        parser = commands.add_parser(name, help=summary, description=summary)
-        parser.set_defaults(run=partial(run, package), json=False)
+@command(APP, "admin", "tallygate admin")
+def admin() -> int:
+    """Run the control plane: what commands speak to."""
+    _become("ingress.admin")
 
 
-def run(package: str, _: Call) -> int:
-    """As ``python -m package`` would; the process ends by ``SystemExit`` if it has a status."""
-    runpy.run_module(package, run_name="__main__", alter_sys=True)
-    return 0
+@command(APP, "ingress", "tallygate ingress")
+def ingress() -> int:
+    """Run the HTTP door of the public API."""
+    _become("ingress")
+
+
+@command(APP, "limiter", "tallygate limiter")
+def limiter() -> int:
+    """Run what decides limits, quotas and budgets."""
+    _become("limiter_worker")
+
+
+@command(APP, "dispatcher", "tallygate dispatcher")
+def dispatcher() -> int:
+    """Run what calls the backends."""
+    _become("dispatcher")
+
+
+@command(APP, "accounting", "tallygate accounting")
+def accounting() -> int:
+    """Run what books outcomes and writes usage."""
+    _become("accounting")
+
+
+def _become(package: str) -> NoReturn:
+    """Replace this process by ``python -m package``: a server carries no command line with it.
+
+    Pid, environment and open files stay; all settings come from the environment. The current folder
+    is not searched for modules (``-P``).
+    """
+    os.execv(sys.executable, [sys.executable, "-P", "-m", package])  # noqa: S606 - its own interpreter

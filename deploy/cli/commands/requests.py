@@ -2,31 +2,47 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from deploy.cli.command import Call, Commands, add_command, add_group, given
+import typer
+
+from deploy.cli.command import Call, command, given, noun
+from deploy.cli.options import Payload
 from deploy.cli.output import Exit
 from deploy.cli.paths import entity_path
-from deploy.cli.timeline import timeline_text
 
 _TIMEOUT_S = 40.0
 
-
-def register(commands: Commands) -> None:
-    """Add the commands."""
-    requests = add_group(commands, "requests", "single requests")
-    parser = add_command(requests, "show", "what happened to one request, and why", show)
-    parser.add_argument("id", help="from the x-request-id header of its answer")
-    parser.add_argument("--org", help="its organization; makes the search shorter")
-    parser.add_argument("--payload", action="store_true", help="show the texts, not their sizes")
+APP = noun("requests", "Single requests.")
 
 
-def show(call: Call) -> int:
-    """Exit code 3 when the search gave up before it had read all there may be."""
-    options = call.options
-    params = given(org=options.org, payload="true" if options.payload else None)
-    path = entity_path("requests", options.id)
-    found: dict[str, Any] = call.admin().get(path, params, timeout_s=_TIMEOUT_S)
+@command(
+    APP,
+    "show",
+    "tallygate requests show 0190a7c2-6f4e-7cc1-9a51-3f5d2a1b4c6d",
+    "tallygate requests show 0190a7c2-6f4e-7cc1-9a51-3f5d2a1b4c6d --org acme --payload",
+)
+def show(
+    call: Call,
+    request_id: Annotated[
+        str, typer.Argument(metavar="ID", help="from the x-request-id header of its answer")
+    ],
+    *,
+    org: Annotated[
+        str | None, typer.Option(metavar="ORG", help="its organization; makes the search shorter")
+    ] = None,
+    payload: Payload = False,
+) -> int:
+    """Tell what happened to one request, and why.
+
+    Exit code 3 when the search gave up before it had read all there may be.
+    """
+    from deploy.cli.timeline import timeline_text  # noqa: PLC0415 - help needs no events
+
+    params = given(org=org, payload="true" if payload else None)
+    path = entity_path("requests", request_id)
+    with call.output.progress("searching the log"):
+        found: dict[str, Any] = call.admin().get(path, params, timeout_s=_TIMEOUT_S)
     call.output.result(found, timeline_text(found))
     if found["search"]["gave_up"]:
         call.output.tell(f"gave up by {found['search']['gave_up']}: there may be more")

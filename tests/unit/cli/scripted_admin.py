@@ -3,65 +3,67 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import httpx
 
-from deploy.cli.client import AdminClient
-from deploy.cli.command import Call
-from deploy.cli.main import create_parser
-from deploy.cli.output import CommandFailed, Output
+from deploy.cli import main
+from deploy.cli.output import Output
 
-LETTER = {
-    "id": "inference.requests.v1.dlq-2@14",
-    "at_ms": 1_700_000_000_000,
-    "key": "acme",
-    "request_id": None,
-    "stage": "decode",
-    "error": "MalformedRecord",
-    "message": "not published",
-    "attempts": 0,
-    "bytes": 1,
-}
+URL = "http://127.0.0.1:1"
+_PREFIX = "/admin/v1"
 
 
 class Gateway:
     """An admin API with fixed answers, by method and path; it keeps what it was asked."""
 
-    def __init__(self, answers: Mapping[str, Any]) -> None:
+    def __init__(self, answers: Mapping[str, Any], status: int = 200) -> None:
         self.answers = answers
+        self.status = status
         self.requests: list[httpx.Request] = []
 
     def respond(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
-        asked = f"{request.method} {request.url.path.removeprefix('/admin/v1')}"
-        if asked in self.answers:
-            return httpx.Response(200, json=self.answers[asked])
-        problem = {"title": "Not found", "detail": asked, "code": "not_found"}
+        for path in (_path(request), request.url.path.removeprefix(_PREFIX)):
+            if f"{request.method} {path}" in self.answers:
+                return httpx.Response(self.status, json=self.answers[f"{request.method} {path}"])
+        problem = {"title": "Not found", "detail": _path(request), "code": "not_found"}
         return httpx.Response(404, json=problem)
 
+    @property
+    def asked(self) -> list[dict[str, Any]]:
+        """What it was asked, as plain values."""
+        return [
+            {
+                "method": request.method,
+                "path": _path(request),
+                "query": dict(request.url.params),
+                "body": json.loads(request.content or b"null"),
+                "if-match": request.headers.get("if-match"),
+                "timeout_s": request.extensions["timeout"]["read"],
+            }
+            for request in self.requests
+        ]
 
-@dataclass(frozen=True)
-class CallOf(Call):
-    """A call whose admin API is a gateway in this process."""
-
-    gateway: Gateway
-
-    def admin(self) -> AdminClient:
-        transport = httpx.MockTransport(self.gateway.respond)
-        return AdminClient("http://127.0.0.1:1/admin/v1", transport)
+    def sent(self) -> Any:
+        """The body of the last request."""
+        return json.loads(self.requests[-1].content)
 
 
 def run(gateway: Gateway, *arguments: str) -> tuple[int, str, str]:
     """A command's exit code, stdout and stderr."""
-    options = create_parser().parse_args(arguments)
     data, story = io.StringIO(), io.StringIO()
-    call = CallOf(options, Output(data, story, options.json), gateway)
-    try:
-        code = int(options.run(call))
-    except CommandFailed as failure:
-        call.output.tell(failure.text)
-        code = failure.code
+    code = run_to(gateway, Output(data, story, as_json=False), *arguments)
     return code, data.getvalue(), story.getvalue()
+
+
+def run_to(gateway: Gateway, output: Output, *arguments: str) -> int:
+    """A command's exit code; what it prints goes to the output."""
+    transport = httpx.MockTransport(gateway.respond)
+    return int(main.run([*arguments, "--url", URL], output, transport))
+
+
+def _path(request: httpx.Request) -> str:
+    return request.url.raw_path.decode().partition("?")[0].removeprefix(_PREFIX)

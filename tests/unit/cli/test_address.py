@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
+import httpx
 import pytest
 
 from deploy.cli.address import admin_url, completed, current_stack
-from deploy.cli.output import CommandFailed
+from deploy.cli.main import run
+from deploy.cli.output import CommandFailed, Exit, Output
+from tests.unit.cli.scripted_admin import Gateway
 
 
 @pytest.fixture
@@ -24,6 +28,16 @@ def leave_address(file: Path, url: str) -> None:
     file.write_text(json.dumps({"admin_url": url, "pid": 1}))
 
 
+def asked(*options: str) -> str:
+    """The host that a command asks."""
+    gateway, output = (
+        Gateway({"GET /lag": {"items": []}}),
+        Output(io.StringIO(), io.StringIO(), False),
+    )
+    assert run(["lag", *options], output, httpx.MockTransport(gateway.respond)) == Exit.OK
+    return gateway.requests[0].url.host
+
+
 @pytest.mark.parametrize("url", ["http://h:1", "http://h:1/", "http://h:1/admin/v1/"])
 def test_the_path_of_the_api_need_not_be_typed(url: str) -> None:
     """Host and port are enough."""
@@ -35,12 +49,12 @@ def test_what_is_said_comes_before_the_environment_and_what_was_left(
 ) -> None:
     """The nearest wish holds."""
     leave_address(home, "http://left:1")
-    assert admin_url(None) == "http://left:1/admin/v1"
+    assert asked() == "left"
 
     monkeypatch.setenv("TALLYGATE_ADMIN_URL", "http://environment:1")
-    assert admin_url(None) == "http://environment:1/admin/v1"
+    assert asked() == "environment"
 
-    assert admin_url("http://said:1") == "http://said:1/admin/v1"
+    assert asked("--url", "http://said:1") == "said"
 
 
 def test_no_gateway_at_all_is_said_with_a_fix(home: Path) -> None:

@@ -4,64 +4,16 @@ from __future__ import annotations
 
 import io
 import json
-from typing import Any
 
 import httpx
 import pytest
 
-from deploy.cli import client
-from deploy.cli.command import Call
-from deploy.cli.commands.keys import create
-from deploy.cli.commands.ledger import verify
-from deploy.cli.commands.models import changed_model
-from deploy.cli.commands.orgs import change
-from deploy.cli.commands.reconcile import reconcile
-from deploy.cli.commands.usage import report
-from deploy.cli.limits import changed_limits
-from deploy.cli.main import create_parser, run
+from deploy.cli.client import refused
+from deploy.cli.commands.models import ModelOptions, changed_model
+from deploy.cli.limits import LimitOptions, changed_limits
+from deploy.cli.main import run as run_command
 from deploy.cli.output import CommandFailed, Exit, Output
-
-URL = "http://127.0.0.1:1/admin/v1"
-
-
-class FakeGateway(Call):
-    """A call whose admin API is a function in this process."""
-
-    def __init__(self, arguments: list[str], answer: httpx.Response | dict[str, Any]) -> None:
-        options = create_parser().parse_args(arguments)
-        super().__init__(options, Output(io.StringIO(), io.StringIO(), options.json))
-        object.__setattr__(self, "requests", [])
-        object.__setattr__(self, "answer", answer)
-
-    requests: list[httpx.Request]
-    answer: httpx.Response | dict[str, Any]
-
-    def admin(self) -> client.AdminClient:
-        return client.AdminClient(URL, httpx.MockTransport(self._respond))
-
-    def _respond(self, request: httpx.Request) -> httpx.Response:
-        self.requests.append(request)
-        if isinstance(self.answer, httpx.Response):
-            return self.answer
-        key = f"{request.method} {request.url.path.removeprefix('/admin/v1')}"
-        return httpx.Response(200, json=self.answer[key]) if key in self.answer else _missing()
-
-    @property
-    def printed(self) -> str:
-        assert isinstance(self.output.data, io.StringIO)
-        return self.output.data.getvalue()
-
-    def sent(self) -> Any:
-        return json.loads(self.requests[-1].content)
-
-
-def _missing() -> httpx.Response:
-    problem = {"title": "Not found", "detail": "it", "code": "not_found"}
-    return httpx.Response(404, json=problem)
-
-
-def options(*arguments: str) -> Any:
-    return create_parser().parse_args(arguments)
+from tests.unit.cli.scripted_admin import URL, Gateway, run
 
 
 @pytest.mark.parametrize(
@@ -78,22 +30,22 @@ def options(*arguments: str) -> Any:
     ],
     ids=" ".join,
 )
-def test_a_wrong_command_line_ends_with_2(
-    arguments: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_wrong_command_line_ends_with_2(arguments: list[str]) -> None:
     """Usage errors are three lines on stderr."""
-    with pytest.raises(SystemExit) as ended:
-        create_parser().parse_args(arguments)
+    data, story = io.StringIO(), io.StringIO()
 
-    assert ended.value.code == Exit.USAGE
-    assert capsys.readouterr().err.splitlines()[0].startswith("error: ")
+    assert run_command(arguments, Output(data, story, as_json=False)) == Exit.USAGE
+    assert [line.split(":")[0].strip() for line in story.getvalue().splitlines()] == [
+        "error", "why", "fix",
+    ]  # fmt: skip
+    assert data.getvalue() == ""
 
 
 def test_a_gateway_that_is_away_ends_with_1() -> None:
     """Nothing listens there: what, why and fix, and no traceback."""
     data, story = io.StringIO(), io.StringIO()
 
-    code = run(["keys", "list", "--url", URL], Output(data, story, as_json=False))
+    code = run_command(["keys", "list", "--url", URL], Output(data, story, as_json=False))
 
     assert code == Exit.FAILURE
     assert [line.split(":")[0].strip() for line in story.getvalue().splitlines()] == [
@@ -105,12 +57,10 @@ def test_a_gateway_that_is_away_ends_with_1() -> None:
 @pytest.mark.parametrize(("status", "code"), [(409, Exit.REFUSED), (503, Exit.BROKEN)])
 def test_an_answer_with_an_error_status_has_its_own_exit_code(status: int, code: Exit) -> None:
     """4 for what we sent, 5 for what the gateway cannot do."""
-    answer = httpx.Response(status, json={"title": "t", "detail": "d", "code": "c"})
+    problem = {"title": "t", "detail": "d", "code": "c"}
+    gateway = Gateway({"POST /keys": problem}, status)
 
-    with pytest.raises(CommandFailed) as failed:
-        create(FakeGateway(["keys", "create", "--org", "acme"], answer))
-
-    assert failed.value.code is code
+    assert run(gateway, "keys", "create", "--org", "acme")[0] == code
 
 
 def test_a_key_for_a_missing_organization_names_the_command_that_makes_it() -> None:
@@ -118,22 +68,21 @@ def test_a_key_for_a_missing_organization_names_the_command_that_makes_it() -> N
     detail = "key/key_1: organization 'acme' does not exist"
     problem = {"title": "t", "detail": detail, "code": "reference_conflict"}
 
-    with pytest.raises(CommandFailed) as failed:
-        create(FakeGateway(["keys", "create", "--org", "acme"], httpx.Response(409, json=problem)))
+    failure = refused(httpx.Response(409, json=problem))
 
-    assert "tallygate orgs set acme" in failed.value.text
+    assert "tallygate orgs set acme" in failure.text
 
 
 def test_a_created_key_is_the_only_thing_on_stdout() -> None:
     """So that it can be assigned to a variable."""
-    answer = {"POST /keys": {"key": "tg_live_x", "key_id": "key_1", "org": "acme"}}
-    call = FakeGateway(
-        ["keys", "create", "--org", "acme", "--rps", "5", "--burst", "20", "--name", "ci"], answer
+    gateway = Gateway({"POST /keys": {"key": "tg_live_x", "key_id": "key_1", "org": "acme"}})
+
+    code, data, _ = run(
+        gateway, "keys", "create", "--org", "acme", "--rps", "5", "--burst", "20", "--name", "ci"
     )
 
-    assert create(call) == Exit.OK
-    assert call.printed == "tg_live_x\n"
-    assert call.sent() == {
+    assert (code, data) == (Exit.OK, "tg_live_x\n")
+    assert gateway.sent() == {
         "org": "acme",
         "name": "ci",
         "limits": {"requests_per_s": 5.0, "burst": 20},
@@ -143,11 +92,10 @@ def test_a_created_key_is_the_only_thing_on_stdout() -> None:
 def test_a_created_key_as_json_has_its_three_fields() -> None:
     """The stable form for programs."""
     answer = {"key": "tg_live_x", "key_id": "key_1", "org": "acme"}
-    call = FakeGateway(["keys", "create", "--org", "acme", "--json"], {"POST /keys": answer})
 
-    create(call)
+    _, data, _ = run(Gateway({"POST /keys": answer}), "keys", "create", "--org", "acme", "--json")
 
-    assert json.loads(call.printed) == answer
+    assert json.loads(data) == answer
 
 
 def test_a_budget_replaces_the_one_of_its_period_only() -> None:
@@ -156,7 +104,7 @@ def test_a_budget_replaces_the_one_of_its_period_only() -> None:
         "burst": 9,
         "budgets": [{"usd": "1", "period": "day"}, {"usd": "2", "period": "month"}],
     }
-    wanted = options("orgs", "set", "acme", "--budget-usd", "0.10", "--period", "month")
+    wanted = LimitOptions(budget_usd="0.10", period="month")
 
     assert changed_limits(wanted, current) == {
         "burst": 9,
@@ -167,7 +115,7 @@ def test_a_budget_replaces_the_one_of_its_period_only() -> None:
 def test_a_budget_without_a_period_is_a_usage_error() -> None:
     """There is no default period to guess."""
     with pytest.raises(CommandFailed) as failed:
-        changed_limits(options("orgs", "set", "acme", "--budget-usd", "1"), {})
+        changed_limits(LimitOptions(budget_usd="1"), {})
 
     assert failed.value.code is Exit.USAGE
 
@@ -178,29 +126,29 @@ def test_setting_an_organization_names_the_version_that_was_read() -> None:
         "GET /orgs/acme": {"id": "acme", "version": 3, "name": "Acme", "limits": {"burst": 9}},
         "PUT /orgs/acme": {"version": 4},
     }
-    call = FakeGateway(["orgs", "set", "acme", "--on-limit", "defer"], answer)
+    gateway = Gateway(answer)
 
-    change(call)
+    run(gateway, "orgs", "set", "acme", "--on-limit", "defer")
 
-    assert call.requests[-1].headers["if-match"] == "3"
-    assert call.sent() == {"name": "Acme", "limits": {"burst": 9, "on_limit": "defer"}}
+    assert gateway.requests[-1].headers["if-match"] == "3"
+    assert gateway.sent() == {"name": "Acme", "limits": {"burst": 9, "on_limit": "defer"}}
 
 
 def test_setting_a_new_organization_requires_that_it_is_new() -> None:
     """Version 0 is: does not exist."""
-    call = FakeGateway(["orgs", "set", "acme"], {"PUT /orgs/acme": {"version": 1}})
+    gateway = Gateway({"PUT /orgs/acme": {"version": 1}})
 
-    change(call)
+    run(gateway, "orgs", "set", "acme")
 
-    assert call.requests[-1].headers["if-match"] == "0"
+    assert gateway.requests[-1].headers["if-match"] == "0"
 
 
 def test_a_models_other_fields_stay() -> None:
     """A new price does not lose the route."""
     current = {"id": "m", "version": 2, "backends": [{"backend": "a"}], "image_tokens": 9}
-    wanted = options("models", "set", "m", "--input-usd-per-mtok", "0.5")
+    wanted = ModelOptions(input_usd_per_mtok="0.5")
 
-    assert changed_model(wanted, current) == {
+    assert changed_model("m", None, wanted, current) == {
         "backends": [{"backend": "a"}],
         "image_tokens": 9,
         "input_usd_per_mtok": "0.5",
@@ -209,9 +157,11 @@ def test_a_models_other_fields_stay() -> None:
 
 def test_a_new_model_takes_its_route_with_weights() -> None:
     """A weight that is not given is 1."""
-    wanted = options("models", "set", "m", "--backend", "a=3", "--backend", "b")
+    gateway = Gateway({"PUT /models/m": {"version": 1}})
 
-    assert changed_model(wanted, None) == {
+    run(gateway, "models", "set", "m", "--backend", "a=3", "--backend", "b")
+
+    assert gateway.sent() == {
         "backends": [{"backend": "a", "weight": 3}, {"backend": "b", "weight": 1}]
     }
 
@@ -219,7 +169,7 @@ def test_a_new_model_takes_its_route_with_weights() -> None:
 def test_a_new_model_without_a_route_is_a_usage_error() -> None:
     """The gateway would refuse it anyway, with less to go on."""
     with pytest.raises(CommandFailed) as failed:
-        changed_model(options("models", "set", "m"), None)
+        changed_model("m", None, ModelOptions(), None)
 
     assert failed.value.code is Exit.USAGE
 
@@ -237,23 +187,21 @@ def test_verify_ends_with_1_unless_all_agrees(difference: int, code: Exit) -> No
         "open_attempts": {"reserved": 0, "running": 0},
         "settled_not_booked": [],
     }
-    call = FakeGateway(["ledger", "verify"], {"GET /ledger/verify": answer})
+    found_code, data, _ = run(Gateway({"GET /ledger/verify": answer}), "ledger", "verify")
 
-    assert verify(call) == code
-    assert call.printed.splitlines()[-1] == f"difference {abs(difference)}"
+    assert found_code == code
+    assert data.splitlines()[-1] == f"difference {abs(difference)}"
 
 
 def test_usage_as_csv_has_one_line_per_row_and_no_total() -> None:
     """So that a spreadsheet's own sum is right."""
     row = {"org": "acme", "requests": 2, "cost_usd": "0.000001000"}
     answer = {"by": ["org"], "rows": [row], "total": row}
-    call = FakeGateway(
-        ["usage", "report", "--by", "org", "--format", "csv"], {"GET /usage": answer}
-    )
+    gateway = Gateway({"GET /usage": answer})
 
-    report(call)
+    _, data, _ = run(gateway, "usage", "report", "--by", "org", "--format", "csv")
 
-    header, line = call.printed.splitlines()
+    header, line = data.splitlines()
     assert (header[:13], header[-9:]) == ("org,requests,", ",cost_usd")
     assert (line[:7], line[-12:]) == ("acme,2,", ",0.000001000")
 
@@ -281,7 +229,7 @@ def test_reconcile_ends_with_1_unless_all_fits(
         "difference": difference,
         "findings": [finding | {"detail": "the line says 3"}] * difference,
     }
-    call = FakeGateway(["reconcile"], {"GET /reconcile": answer})
+    found_code, data, _ = run(Gateway({"GET /reconcile": answer}), "reconcile")
 
-    assert reconcile(call) == code
-    assert call.printed.splitlines()[-1] == f"difference {difference}"
+    assert found_code == code
+    assert data.splitlines()[-1] == f"difference {difference}"

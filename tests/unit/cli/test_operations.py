@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from deploy.cli.output import Exit
-from tests.unit.cli.scripted_admin import LETTER, Gateway, run
+from tests.unit.cli.commands_with_answers import LETTER
+from tests.unit.cli.scripted_admin import Gateway, run
 
 
 def test_audit_passes_its_filters_on_and_prints_the_detail() -> None:

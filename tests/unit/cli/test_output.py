@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from deploy.cli.commands.doctor import check_config, check_instances, check_python
-from deploy.cli.output import csv_text, table
+from deploy.cli.table import csv_text, table
 from deploy.cli.tail import readable
 from schemas.codec import encode
 from schemas.events import AuditRecorded, RecordRef, RequestAdmitted
@@ -34,12 +34,16 @@ def test_columns_are_aligned_and_numbers_stand_right() -> None:
     """Absent values are shown as such."""
     rows: list[dict[str, Any]] = [{"id": "a", "rps": 5}, {"id": "longer", "rps": None}]
 
-    assert table(("id", "rps"), rows).splitlines() == ["id      rps", "a         5", "longer    -"]
+    assert table(("id", "rps"), rows).plain().splitlines() == [
+        "id      rps",
+        "a         5",
+        "longer    -",
+    ]
 
 
 def test_a_table_without_rows_still_names_its_columns() -> None:
     """Nothing found is not an error."""
-    assert table(("id", "rps"), []) == "id  rps"
+    assert table(("id", "rps"), []).plain() == "id  rps"
 
 
 def test_csv_quotes_what_contains_a_comma() -> None:

@@ -9,13 +9,15 @@ import json
 import pytest
 
 from deploy.cli.main import run as run_command
-from deploy.cli.output import Exit, Output, shown, table
+from deploy.cli.output import Exit, Output, shown
+from deploy.cli.table import table
 from deploy.cli.timeline import timeline_text
 from deploy.embedded.banner import render_progress
 from deploy.embedded.process import Progress
 from deploy.terminal import say
 from tests.support.calls_in_code import parsed_files
-from tests.unit.cli.scripted_admin import LETTER, Gateway, run
+from tests.unit.cli.commands_with_answers import LETTER
+from tests.unit.cli.scripted_admin import Gateway, run
 
 EVIL = "x\x1b[2J\x1b]0;owned\x07\n\N{RIGHT-TO-LEFT OVERRIDE}\x9b31m"
 _MAY_PRINT = {
@@ -65,7 +67,7 @@ def test_a_terminal_that_knows_few_characters_gets_escapes() -> None:
 
 def test_a_cell_is_part_of_one_line() -> None:
     """It forges no row."""
-    text = table(("name", "models"), [{"name": EVIL, "models": [EVIL]}])
+    text = table(("name", "models"), [{"name": EVIL, "models": [EVIL]}]).plain()
 
     assert len(text.splitlines()) == 2
     assert _is_clean(text)
