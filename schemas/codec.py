@@ -11,6 +11,7 @@ import io
 import json
 import struct
 from importlib import resources
+from importlib.resources.abc import Traversable
 from typing import Any, NamedTuple, TypeVar
 
 import fastavro
@@ -27,6 +28,7 @@ __all__ = [
     "decode",
     "decode_as",
     "encode",
+    "published_in",
     "published_schemas",
     "unknown_schema",
 ]
@@ -62,7 +64,14 @@ class Published(NamedTuple):
 @functools.cache
 def published_schemas() -> tuple[Published, ...]:
     """All schemas ever published, in the order of their ids."""
-    folder = resources.files("schemas").joinpath("avro")
+    return published_in(resources.files("schemas").joinpath("avro"))
+
+
+def published_in(folder: Traversable) -> tuple[Published, ...]:
+    """The schemas of a folder like ``schemas/avro``, in the order of their ids.
+
+    Raises ``OSError``, ``ValueError``, ``KeyError`` or ``TypeError`` for a folder of another kind.
+    """
     listed = json.loads(folder.joinpath("ids.json").read_text())
     return tuple(
         Published(

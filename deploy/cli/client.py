@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from schemas.printable import one_line
 _SERVER_ERROR = 500
 _NOT_FOUND = 404
 _TIMEOUT_S = 30.0
+_JSON = {"content-type": "application/json"}
 
 
 class AdminClient:
@@ -45,10 +47,9 @@ class AdminClient:
     ) -> Any:
         """Replaces the entity that was read as ``current``; refused when it changed meanwhile."""
         version = 0 if current is None else current["version"]
-        headers = {"if-match": str(version)}
-        return _json(
-            self._send("PUT", entity_path(kind, entity_id), json=dict(body), headers=headers)
-        )
+        headers = _JSON | {"if-match": str(version)}
+        path = entity_path(kind, entity_id)
+        return _json(self._send("PUT", path, content=json.dumps(dict(body)), headers=headers))
 
     def delete_over(self, kind: str, entity_id: str, current: Mapping[str, Any] | None) -> Any:
         """Deletes the entity that was read as ``current``; refused when it changed meanwhile."""
@@ -58,7 +59,8 @@ class AdminClient:
 
     def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """The answer to a POST."""
-        return _json(self._send("POST", path, json=dict(body or {})))
+        content = json.dumps(dict(body or {}))
+        return _json(self._send("POST", path, content=content, headers=_JSON))
 
     def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:

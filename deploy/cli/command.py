@@ -1,7 +1,7 @@
 """What every command has in common: its options, its examples, its output, the way to the gateway.
 
 A command is a function with annotated parameters, as Typer reads them. If its first parameter is a
-``Call`` it also has ``--json`` and ``--url``. A parameter that is a dataclass stands for its fields.
+``Call`` it also has ``--json`` and ``--url``, and if it is an ``Output`` the former. A parameter that is a dataclass stands for its fields.
 """
 
 from __future__ import annotations
@@ -36,10 +36,16 @@ class Surroundings:
 
 
 @dataclass(frozen=True)
-class Common:
-    """The options of every command that asks the gateway."""
+class OutputOptions:
+    """The option of every command that says something."""
 
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False
+
+
+@dataclass(frozen=True)
+class CallOptions(OutputOptions):
+    """The options of every command that asks the gateway."""
+
     url: Annotated[
         str | None,
         typer.Option(
@@ -114,33 +120,36 @@ def _with_parameters(handler: Callable[..., int]) -> Callable[..., int]:
 
     @wraps(handler)
     def invoke(context: typer.Context, **options: Any) -> int:
-        values = {}
+        values: dict[str, Any] = {}
         for parameter in parameters:
             kind = parameter.annotation
             if kind is Call:
-                values[parameter.name] = _call(context.obj, _taken(Common, options))
+                values[parameter.name] = _call(context.obj, _taken(CallOptions, options))
+            elif kind is Output:
+                values[parameter.name] = _output(context.obj, _taken(OutputOptions, options))
             elif is_dataclass(kind):
                 values[parameter.name] = _taken(kind, options)
             else:
                 values[parameter.name] = options[parameter.name]
         return handler(**values)
 
-    own = [parameter for parameter in parameters if parameter.annotation is not Call]
+    # What all commands have stands behind what is the command's own.
+    own = sorted(parameters, key=lambda parameter: parameter.annotation in _SHARED)
     expanded = [one for parameter in own for one in _expanded(parameter)]
-    if len(own) < len(parameters):
-        expanded += _fields(Common)
     context = inspect.Parameter("context", _KEYWORD, annotation=typer.Context)
     # mypy does not know the attribute by which inspect finds another signature.
     invoke.__signature__ = inspect.Signature([context, *expanded])  # type: ignore[attr-defined]
     return invoke
 
 
+_SHARED: dict[Any, Any] = {Call: CallOptions, Output: OutputOptions}
 _KEYWORD = inspect.Parameter.KEYWORD_ONLY
 
 
 def _expanded(parameter: inspect.Parameter) -> Iterator[inspect.Parameter]:
-    if is_dataclass(parameter.annotation):
-        yield from _fields(parameter.annotation)
+    kind = _SHARED.get(parameter.annotation, parameter.annotation)
+    if is_dataclass(kind):
+        yield from _fields(kind)
     else:
         yield parameter.replace(kind=_KEYWORD)
 
@@ -161,6 +170,9 @@ def _taken(kind: Any, options: dict[str, Any]) -> Any:
     return kind(**{option.name: options[option.name] for option in fields(kind)})
 
 
-def _call(surroundings: Surroundings, common: Common) -> Call:
-    output = replace(surroundings.output, as_json=common.as_json)
-    return Call(output, common.url, surroundings.transport)
+def _output(surroundings: Surroundings, options: OutputOptions) -> Output:
+    return replace(surroundings.output, as_json=options.as_json)
+
+
+def _call(surroundings: Surroundings, options: CallOptions) -> Call:
+    return Call(_output(surroundings, options), options.url, surroundings.transport)

@@ -44,6 +44,7 @@ _MODULES = {
     "reconcile": "reconcile",
     "topics": "topics",
     "lag": "lag",
+    "schemas": "schemas",
     "dlq": "dlq",
     "doctor": "doctor",
 }

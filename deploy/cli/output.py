@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
@@ -72,16 +72,16 @@ class Output:
         say(text, self.story)
 
     @contextmanager
-    def progress(self, what: str) -> Iterator[None]:
-        """A bar with the time so far, while the gateway works; only where a person watches."""
+    def progress(self, what: str, total: int | None = None) -> Iterator[Callable[[], None]]:
+        """A bar for what takes long, and the call that moves it on; only where a person watches."""
         console = console_of(self.story)
         if console is None:
-            yield
+            yield lambda: None
             return
-        from deploy.cli.progress import waiting  # noqa: PLC0415
+        from deploy.cli.progress import bar  # noqa: PLC0415
 
-        with waiting(what, console):
-            yield
+        with bar(what, total, console) as advance:
+            yield advance
 
 
 def shown(value: Any) -> Any:

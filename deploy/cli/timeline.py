@@ -14,10 +14,11 @@ Facts = Mapping[str, Any]
 
 def timeline_text(timeline: Mapping[str, Any]) -> str:
     """What became of the request, then one line per step; a step's further lines stand below it."""
-    steps = [step | {"facts": _shown_facts(step["facts"])} for step in timeline["steps"]]
+    steps = [shown(step) | {"facts": _shown_facts(step["facts"])} for step in timeline["steps"]]
+    told = shown({name: value for name, value in timeline.items() if name != "steps"})
     start_ms = steps[0]["at_ms"]
     day = datetime.fromtimestamp(start_ms / 1_000, UTC).date()
-    head = f"{timeline['request_id']}  {timeline['org']}  {_verdict(timeline)}  {day} UTC"
+    head = f"{told['request_id']}  {told['org']}  {_verdict(told)}  {day} UTC"
     offsets = [f"+{step['at_ms'] - start_ms} ms" for step in steps]
     width = max(map(len, offsets))
     place_width = max(len(step["place"]) for step in steps)

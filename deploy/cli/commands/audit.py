@@ -10,7 +10,7 @@ import typer
 
 from deploy.cli.command import Call, command, given, noun
 from deploy.cli.options import End, Org, Start, positive
-from deploy.cli.output import Exit
+from deploy.cli.output import Exit, shown
 from deploy.cli.table import table
 
 _COLUMNS = ("at", "org", "action", "actor", "request", "detail")
@@ -47,7 +47,8 @@ def show(
         found: dict[str, Any] = call.admin().get("/audit", params, timeout_s=_TIMEOUT_S)
     call.output.result(found, table(_COLUMNS, map(_row, found["items"])))
     if found["search"]["gave_up"]:
-        call.output.tell(f"gave up by {found['search']['gave_up']}: name --org or a shorter time")
+        gave_up = shown(found["search"]["gave_up"])
+        call.output.tell(f"gave up by {gave_up}: name --org or a shorter time")
         return Exit.PARTIAL
     return Exit.OK
 

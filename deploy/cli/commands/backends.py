@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from deploy.cli.command import Call, command, noun
+from deploy.cli.output import shown
 from deploy.cli.paths import entity_path
 from deploy.cli.table import table
 
@@ -39,7 +40,8 @@ def restore(call: Call, backend: _Backend) -> int:
 
 def _switch(call: Call, backend: str, verb: str) -> int:
     answer = call.admin().post(f"{entity_path('backends', backend)}/{verb}")
-    call.output.result(answer, f"{answer['id']} is {answer['body']['state']}")
+    told = shown(answer)
+    call.output.result(answer, f"{told['id']} is {told['body']['state']}")
     return 0
 
 

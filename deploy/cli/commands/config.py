@@ -5,7 +5,7 @@ Nothing is written unless everything is valid. Each write names the version it w
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -51,7 +51,15 @@ def apply(call: Call, *, file: _File, prune: _Prune = False) -> int:
 
     Exit code 3 when some changes were made and a later one was refused.
     """
-    planned, admin = _planned(call, file, prune=prune), call.admin()
+    planned = _planned(call, file, prune=prune)
+    with call.output.progress("writing changes", len(planned.changes)) as advance:
+        _write(call, planned, advance)
+    _report(call, planned.changes, is_applied=True)
+    return Exit.OK
+
+
+def _write(call: Call, planned: _Planned, advance: Callable[[], None]) -> None:
+    admin = call.admin()
     for done, change in enumerate(planned.changes):
         kind, name = change.entity.kind, change.entity.id
         current = planned.current[kind].get(name)
@@ -63,8 +71,7 @@ def apply(call: Call, *, file: _File, prune: _Prune = False) -> int:
         except CommandFailed as failure:
             call.output.tell(f"{done} of {len(planned.changes)} changes were made, then:")
             raise failure.with_code(Exit.PARTIAL if done else failure.code) from failure
-    _report(call, planned.changes, is_applied=True)
-    return Exit.OK
+        advance()
 
 
 @command(APP, "diff", "tallygate config diff -f tallygate.yaml")
@@ -107,6 +114,8 @@ def adopt(call: Call) -> int:
 
 def _planned(call: Call, file: Path, *, prune: bool) -> _Planned:
     # Imported here, because `--help` should not wait for YAML and the rules of the admin API.
+    import msgspec  # noqa: PLC0415
+
     from deploy.desired_state.document import bad_file, read_desired_state  # noqa: PLC0415
     from deploy.desired_state.plan import plan, problems_of  # noqa: PLC0415
     from deploy.embedded.problem import StackError  # noqa: PLC0415
@@ -122,6 +131,12 @@ def _planned(call: Call, file: Path, *, prune: bool) -> _Planned:
         problems = problems_of(changes, current)
         if problems:
             raise bad_file(file, map(str, problems))
+    except msgspec.ValidationError as error:
+        raise CommandFailed(
+            "what the gateway has is not understood",
+            str(error),
+            "use the `tallygate` of the gateway's own version",
+        ) from error
     except StackError as problem:
         raise CommandFailed(problem.what, problem.why, problem.fix) from problem
     return _Planned(changes, current)

@@ -66,13 +66,14 @@ def retry(
     """Append it to its topic again, as it was."""
     body = {"again": again, "dry_run": dry_run}
     answer = call.admin().post(f"{entity_path('dlq', letter_id)}/retry", body)
+    told = shown(answer)
     if dry_run:
-        text = f"would append {answer['bytes']} bytes to {answer['topic']}"
+        text = f"would append {told['bytes']} bytes to {told['topic']}"
     else:
-        text = f"appended to {answer['topic']}-{answer['partition']}@{answer['offset']}"
+        text = f"appended to {told['topic']}-{told['partition']}@{told['offset']}"
     call.output.result(answer, text)
-    if "warning" in answer:
-        call.output.tell(f"warning: {answer['warning']}")
+    if "warning" in told:
+        call.output.tell(f"warning: {told['warning']}")
     return Exit.OK
 
 
@@ -98,9 +99,9 @@ def _letter_lines(letter: Mapping[str, Any]) -> Iterable[str]:
     if "malformed" in letter:
         cut = " and more" if letter["is_cut"] else ""
         yield f"not a record: {one_line(letter['malformed'])}"
-        yield f"{letter['bytes']} bytes, hex: {letter['hex']}{cut}"
+        yield f"{letter['bytes']} bytes, hex: {one_line(letter['hex'])}{cut}"
     else:
-        yield letter["type"]
+        yield one_line(letter["type"])
         yield json.dumps(letter["value"], indent=2)
 
 

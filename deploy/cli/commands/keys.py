@@ -10,6 +10,7 @@ import typer
 from deploy.cli.command import Call, command, given, noun
 from deploy.cli.limits import LimitOptions, budgets_text, changed_limits
 from deploy.cli.options import finite
+from deploy.cli.output import shown
 from deploy.cli.paths import entity_path
 from deploy.cli.table import table
 
@@ -79,8 +80,9 @@ def rotate(
 
 
 def _show_secret(call: Call, answer: dict[str, Any]) -> int:
-    call.output.result(answer, answer["key"])
-    call.output.tell(f"{answer['key_id']} of {answer['org']}; this secret is not shown again")
+    told = shown(answer)
+    call.output.result(answer, told["key"])
+    call.output.tell(f"{told['key_id']} of {told['org']}; this secret is not shown again")
     _warn_unless_applied(call, answer)
     return 0
 

@@ -8,7 +8,7 @@ import typer
 
 from deploy.cli.command import Call, command, noun
 from deploy.cli.options import finite
-from deploy.cli.output import Exit
+from deploy.cli.output import Exit, shown
 from deploy.cli.table import Table, table
 
 _COLUMNS = ("org", "what", "field", "ledger", "log", "difference")
@@ -35,7 +35,7 @@ def verify(
         answer: dict[str, Any] = call.admin().get(
             "/ledger/verify", {"deadline_s": str(deadline_s)}, timeout_s=timeout_s
         )
-    call.output.result(answer, *_parts(answer))
+    call.output.result(answer, *_parts(shown(answer)))
     return Exit.OK if answer["difference"] == 0 else Exit.FAILURE
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from deploy.cli.command import Call, command, given, verbs
 from deploy.cli.options import End, Start
-from deploy.cli.output import Exit
+from deploy.cli.output import Exit, shown
 from deploy.cli.table import Table, table
 
 _COLUMNS = ("kind", "org", "request_id", "what", "detail")
@@ -30,8 +30,8 @@ def reconcile(call: Call, *, start: Start = None, end: End = None) -> int:
     params = given(**{"from": start, "to": end})
     with call.output.progress("comparing outcomes, usage lines and balances"):
         answer: dict[str, Any] = call.admin().get("/reconcile", params, timeout_s=_TIMEOUT_S)
-    call.output.result(answer, *_parts(answer))
-    for topic, why in answer["gave_up"].items():
+    call.output.result(answer, *_parts(shown(answer)))
+    for topic, why in shown(answer["gave_up"]).items():
         call.output.tell(f"{topic}: gave up by {why}; ask for a shorter time")
     if answer["difference"]:
         return Exit.FAILURE

@@ -8,7 +8,7 @@ import typer
 
 from deploy.cli.command import Call, command, given, noun
 from deploy.cli.options import Payload
-from deploy.cli.output import Exit
+from deploy.cli.output import Exit, shown
 from deploy.cli.paths import entity_path
 
 _TIMEOUT_S = 40.0
@@ -45,6 +45,6 @@ def show(
         found: dict[str, Any] = call.admin().get(path, params, timeout_s=_TIMEOUT_S)
     call.output.result(found, timeline_text(found))
     if found["search"]["gave_up"]:
-        call.output.tell(f"gave up by {found['search']['gave_up']}: there may be more")
+        call.output.tell(f"gave up by {shown(found['search']['gave_up'])}: there may be more")
         return Exit.PARTIAL
     return Exit.OK

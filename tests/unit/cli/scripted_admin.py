@@ -28,7 +28,8 @@ class Gateway:
         self.requests.append(request)
         for path in (_path(request), request.url.path.removeprefix(_PREFIX)):
             if f"{request.method} {path}" in self.answers:
-                return httpx.Response(self.status, json=self.answers[f"{request.method} {path}"])
+                answer = json.dumps(self.answers[f"{request.method} {path}"])
+                return httpx.Response(self.status, text=answer)
         problem = {"title": "Not found", "detail": _path(request), "code": "not_found"}
         return httpx.Response(404, json=problem)
 
@@ -57,6 +58,13 @@ def run(gateway: Gateway, *arguments: str) -> tuple[int, str, str]:
     data, story = io.StringIO(), io.StringIO()
     code = run_to(gateway, Output(data, story, as_json=False), *arguments)
     return code, data.getvalue(), story.getvalue()
+
+
+def local(*arguments: str) -> tuple[int, str, str]:
+    """The same of a command that asks no gateway."""
+    data, story = io.StringIO(), io.StringIO()
+    code = main.run(arguments, Output(data, story, as_json=False))
+    return int(code), data.getvalue(), story.getvalue()
 
 
 def run_to(gateway: Gateway, output: Output, *arguments: str) -> int:
