@@ -79,12 +79,24 @@ class Command(TyperCommand):
     def get_help(self, ctx: Any) -> str:
         return colored_help(super().get_help(ctx))
 
+    def get_help_option(self, ctx: Any) -> Any:
+        return _flag(super().get_help_option(ctx))
+
 
 class Group(TyperGroup):
     """A noun whose help is coloured on a terminal."""
 
     def get_help(self, ctx: Any) -> str:
         return colored_help(super().get_help(ctx))
+
+    def get_help_option(self, ctx: Any) -> Any:
+        return _flag(super().get_help_option(ctx))
+
+
+def _flag(option: Any) -> Any:
+    """``--help`` that is absent is false and not nothing: for nothing, Typer loads a validator."""
+    option.default = False
+    return option
 
 
 def noun(name: str, summary: str) -> typer.Typer:

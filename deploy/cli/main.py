@@ -13,8 +13,10 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+from typer._completion_classes import completion_init
+from typer.completion import install_callback, show_callback
 from typer.core import TyperGroup
-from typer.main import get_command, get_group
+from typer.main import get_group
 
 from deploy.cli.command import Group, Surroundings
 from deploy.cli.output import CommandFailed, Exit, Output
@@ -90,11 +92,10 @@ class _Root(Group):
 
 def command_line() -> TyperGroup:
     """The whole command line, completion included."""
-    app = typer.Typer(name=PROGRAM, cls=_Root, rich_markup_mode=None)
+    completion_init()
+    app = typer.Typer(name=PROGRAM, cls=_Root, rich_markup_mode=None, add_completion=False)
     app.callback(help="A self-hosted inference gateway.")(_root)
-    root = get_command(app)
-    assert isinstance(root, TyperGroup)
-    return root
+    return get_group(app)
 
 
 def _tell_version(wanted: bool) -> None:  # noqa: FBT001 - Typer passes the flag's value
@@ -106,9 +107,19 @@ def _tell_version(wanted: bool) -> None:  # noqa: FBT001 - Typer passes the flag
 def _root(
     *,
     _version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, help="print the version and end")
+    ] = False,
+    # Typer's own two are no flags for its parser, which would load a validator for every command.
+    _install: Annotated[
         bool,
         typer.Option(
-            "--version", is_eager=True, callback=_tell_version, help="print the version and end"
+            "--install-completion", callback=install_callback, help="complete words in this shell"
+        ),
+    ] = False,
+    _show: Annotated[
+        bool,
+        typer.Option(
+            "--show-completion", callback=show_callback, help="print what would be installed"
         ),
     ] = False,
 ) -> None:
