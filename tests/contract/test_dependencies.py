@@ -14,7 +14,6 @@ from tests.support.calls_in_code import PACKAGES, ROOT
 
 _IMPORTED_BY_OTHERS = {
     "mode-streaming": "Faust's own base; pinned exactly, since our consumer leans on its internals",
-    "typer": "the command line moves to it",
 }
 """Declared without an import of ours, and why."""
 _TOOLS = {

@@ -18,7 +18,16 @@ from deploy.cli.reference import CommandDoc, command_tree
 from tests.support.command_line import parsed
 
 COMMANDS = tuple(command_tree())
-_HEAVY = ("aiokafka", "pydantic", "aiohttp", "faust", "starlette", "httpx", "pydantic_settings", "asyncio")
+_HEAVY = (
+    "aiokafka",
+    "pydantic",
+    "aiohttp",
+    "faust",
+    "starlette",
+    "httpx",
+    "pydantic_settings",
+    "asyncio",
+)
 
 
 def said(*arguments: str) -> str:
