@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
 from accounting.booking import entry_of
@@ -19,6 +19,7 @@ from schemas.events import AttemptAdjusted, RecordRef, RequestFinished
 from schemas.failures import Transient
 from schemas.ids import uuid7_time_ms
 from schemas.ledger.documents import OutcomeRow
+from schemas.runtime.kafka.free_consumer import free_consumer
 from schemas.topics import MAX_RECORD_BYTES, OUTCOMES
 
 _SKEW_MS = 15 * 60_000
@@ -92,14 +93,7 @@ class EarlierRecords:
     async def _read(
         self, partition: TopicPartition, since_ms: int, end: int
     ) -> AsyncIterator[list[ConsumerRecord]]:
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self.brokers,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            max_partition_fetch_bytes=MAX_RECORD_BYTES,
-        )
-        try:
-            await consumer.start()
+        async with free_consumer(self.brokers, MAX_RECORD_BYTES) as consumer:
             consumer.assign([partition])
             first = (await consumer.offsets_for_times({partition: since_ms}))[partition]
             if first is None:
@@ -109,5 +103,3 @@ class EarlierRecords:
                 found = await consumer.getmany(timeout_ms=_POLL_MS, max_records=_RECORDS_PER_POLL)
                 yield found.get(partition, [])
                 await asyncio.sleep(0)
-        finally:
-            await consumer.stop()

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from accounting.earlier import LogUnreadable
@@ -21,6 +21,7 @@ from schemas.failures import Transient
 from schemas.ledger import answers, documents, keys
 from schemas.log_events import LogEvent
 from schemas.outgoing import outcome_record
+from schemas.runtime.kafka.free_consumer import free_consumer, positions_in
 from schemas.runtime.kafka.produce import Producer
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.clock import Clock
@@ -84,8 +85,11 @@ class OutcomePositions:
     async def read(self, partitions: Collection[int]) -> dict[int, Positions]:
         """The positions of the partitions. Raises ``LogUnreadable`` and ``StoreUnavailable``."""
         try:
-            async with asyncio.timeout(_READ_WITHIN_S):
-                begins, ends = await self._bounds(partitions)
+            async with asyncio.timeout(_READ_WITHIN_S), free_consumer(self.brokers) as consumer:
+                wanted = [TopicPartition(OUTCOMES, number) for number in partitions]
+                stands = {
+                    p.partition: at for p, at in (await positions_in(consumer, wanted)).items()
+                }
         except (TimeoutError, KafkaError) as error:
             raise LogUnreadable(f"positions of {OUTCOMES}: {error!r}") from error
         done = {
@@ -94,22 +98,7 @@ class OutcomePositions:
             )
             for number in partitions
         }
-        return {n: Positions(max(done[n], begins[n]), ends[n]) for n in partitions}
-
-    async def _bounds(self, partitions: Collection[int]) -> tuple[dict[int, int], dict[int, int]]:
-        """Where each partition begins and ends."""
-        wanted = [TopicPartition(OUTCOMES, number) for number in partitions]
-        consumer = AIOKafkaConsumer(bootstrap_servers=self.brokers, enable_auto_commit=False)
-        try:
-            await consumer.start()
-            begins = await consumer.beginning_offsets(wanted)
-            ends = await consumer.end_offsets(wanted)
-        finally:
-            await consumer.stop()
-        return (
-            {partition.partition: offset for partition, offset in begins.items()},
-            {partition.partition: offset for partition, offset in ends.items()},
-        )
+        return {n: Positions(max(done[n], at.begin), at.end) for n, at in stands.items()}
 
 
 @dataclass(slots=True)

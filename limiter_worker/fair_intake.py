@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from limiter_worker.admission import Admission, Left
 from limiter_worker.taken import Taken
+from schemas.errors import RETRY_HINT_MAX_MS, RETRY_HINT_MIN_MS
 from schemas.fair_queue import FairQueue
 from schemas.ledger.documents import Decline
 from schemas.runtime.kafka.consume.records import Record
@@ -30,7 +31,6 @@ _BEHIND: Final = 64
 """With so many waiting, background work waits too."""
 _LEDGER_PAUSE_S: Final = 0.25
 _PACE_OVER_S: Final = 5.0
-_HINT_MS: Final = (100, 30_000)
 
 
 @dataclass(slots=True)
@@ -51,7 +51,7 @@ class Pace:
         """How long so many take at this pace, within the bounds of a hint."""
         since_s = self._decided[0][0] if self._decided else now_s
         per_s = self._sum / max(1.0, now_s - since_s)
-        least, most = _HINT_MS
+        least, most = RETRY_HINT_MIN_MS, RETRY_HINT_MAX_MS
         return most if per_s <= 0 else max(least, min(most, int(1_000 * waiting / per_s)))
 
 

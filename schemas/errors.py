@@ -10,7 +10,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-__all__ = ["ERRORS", "ErrorCode", "ErrorSpec"]
+__all__ = ["ERRORS", "RETRY_HINT_MAX_MS", "RETRY_HINT_MIN_MS", "ErrorCode", "ErrorSpec"]
+
+
+RETRY_HINT_MIN_MS: Final = 100
+RETRY_HINT_MAX_MS: Final = 30_000
+"""Between them is whatever a process predicts of when to come back, where no limit says it."""
 
 
 class ErrorCode(StrEnum):

@@ -17,6 +17,10 @@ MINUTE_MS: Final = 60 * SECOND_MS
 HOUR_MS: Final = 60 * MINUTE_MS
 DAY_MS: Final = 24 * HOUR_MS
 
+PRODUCE_WITHIN_MS: Final = 10 * SECOND_MS
+"""A request is in the log this long after it was accepted, or never runs: ingress gives up, the limiter ends
+what was appended later, and a look-up concludes from it what is absent. Of a broker, and so never divided."""
+
 T = TypeVar("T", "LedgerTimes", "Times")
 
 

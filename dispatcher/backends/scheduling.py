@@ -14,12 +14,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
+from schemas.errors import RETRY_HINT_MAX_MS, RETRY_HINT_MIN_MS
 from schemas.fair_queue import FairQueue
 
 PREDICTED_MAX_S: Final = 2.0
 WAIT_MAX_S: Final = 5.0
-RETRY_MIN_MS: Final = 100
-RETRY_MAX_MS: Final = 30_000
 RETRY_UNKNOWN_MS: Final = 5_000
 """Said when nothing was served lately: about as long as a breaker stays open."""
 _BACKGROUND_WEIGHT: Final = 4
@@ -173,7 +172,7 @@ class Line(Generic[T]):
         predicted_s = self.predicted_wait_s(waiting.lane, now_s, waiting.cost)
         if predicted_s is None:
             return RETRY_UNKNOWN_MS
-        return max(RETRY_MIN_MS, min(RETRY_MAX_MS, round(predicted_s * 1000)))
+        return max(RETRY_HINT_MIN_MS, min(RETRY_HINT_MAX_MS, round(predicted_s * 1000)))
 
 
 def fair_share(costs: Iterable[int], capacity: float) -> float:

@@ -22,12 +22,10 @@ from ingress.auth.api_key import Caller
 from ingress.http.refusals import Refusal
 from schemas.config_state import Snapshot
 from schemas.entities import Limits
-from schemas.errors import ErrorCode
+from schemas.errors import RETRY_HINT_MAX_MS, RETRY_HINT_MIN_MS, ErrorCode
 from schemas.events import Denial
 
 SHARE_LIMIT_ID: Final = "org:in_flight"
-RETRY_MIN_MS: Final = 100
-RETRY_MAX_MS: Final = 30_000
 _NEAR: Final = 0.75
 _NEWEST_WEIGHS: Final = 0.1
 """Of the mean duration of an organization's requests, an exponential one."""
@@ -92,7 +90,7 @@ class Shares:
 
 def _share_refusal(share: _Share, limit: int) -> Refusal:
     # Within one mean duration as many requests end as there are now.
-    retry_after_ms = min(max(round(share.mean_ms), RETRY_MIN_MS), RETRY_MAX_MS)
+    retry_after_ms = min(max(round(share.mean_ms), RETRY_HINT_MIN_MS), RETRY_HINT_MAX_MS)
     denial = Denial(
         limit_id=SHARE_LIMIT_ID,
         limit_type="rate_limit",
@@ -289,7 +287,7 @@ def _rate_refusal(limit: _Limit, wait_s: float) -> Refusal:
         unit=limit.unit,
         current_usage=math.ceil(limit.bucket.burst),
         limit=math.ceil(limit.bucket.per_s),
-        retry_after_ms=max(RETRY_MIN_MS, math.ceil(wait_s * 1_000)),
+        retry_after_ms=max(RETRY_HINT_MIN_MS, math.ceil(wait_s * 1_000)),
     )
     message = f"Rate limit reached: {limit.limit_id}"
     return Refusal(ErrorCode.RATE_LIMIT_EXCEEDED, message, denial=denial)

@@ -12,13 +12,11 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from ingress.http.refusals import Refusal
-from schemas.errors import ERRORS, ErrorCode
+from schemas.errors import ERRORS, RETRY_HINT_MAX_MS, RETRY_HINT_MIN_MS, ErrorCode
 
 WINDOW_S: Final = 5
 _PASSED_PER_SERVED: Final = 2
 _ENTRIES_MAX: Final = 10_000
-_RETRY_MIN_MS: Final = 100
-_RETRY_MAX_MS: Final = 30_000
 _RETRY_DEFAULT_MS: Final = ERRORS[ErrorCode.OVERLOADED].retry_after_ms or 1_000
 
 Whose: TypeAlias = tuple[str, str]
@@ -95,6 +93,6 @@ class Throttle:
                 self.windows.popitem(last=False)
         if refusal is not None and is_overloaded:
             hint_ms = refusal.retry_after_ms or _RETRY_DEFAULT_MS
-            window.retry_after_ms = min(max(hint_ms, _RETRY_MIN_MS), _RETRY_MAX_MS)
+            window.retry_after_ms = min(max(hint_ms, RETRY_HINT_MIN_MS), RETRY_HINT_MAX_MS)
             self.windows.move_to_end(whose)
         window.add(now_s, is_served=not is_overloaded)

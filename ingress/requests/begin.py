@@ -25,7 +25,6 @@ from ingress.requests.job_document import JobFacts
 from ingress.requests.job_list import JobList
 from ingress.requests.outcomes import without_frames
 from ingress.requests.validation import (
-    PRODUCE_WITHIN_MS,
     ValidatedRequest,
     accepted_event,
     asked_of,
@@ -38,6 +37,7 @@ from schemas.frames import Terminal
 from schemas.outgoing import accepted_headers, accepted_record
 from schemas.runtime.kafka.produce import Producer
 from schemas.runtime.valkey.bodies import Bodies
+from schemas.times import PRODUCE_WITHIN_MS
 
 _SCOUT_LOOK_S: Final = 0.02
 

@@ -16,7 +16,6 @@ from ingress.requests.idempotency import IdempotencyKey
 from ingress.requests.lookup import RequestLookup
 from ingress.requests.outcomes import cost_nothing
 from ingress.requests.request_state import Ended, NeverRan, Open
-from ingress.requests.validation import PRODUCE_WITHIN_MS
 from schemas.errors import ErrorCode
 from schemas.frames import Terminal
 from schemas.ledger import answers, documents
@@ -25,13 +24,14 @@ from schemas.log_events import LogEvent
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.event_log import EventLog
 from schemas.runtime.process.retry import retry_until
+from schemas.times import PRODUCE_WITHIN_MS
 
 _LOG = EventLog(__name__)
 
 _CLAIM_WITHIN_S: Final = 5.0
 _RELEASE_WITHIN_S: Final = 2.0
 _TRIES_MAX: Final = 2
-_SEEN_WITHIN_S: Final = 11.0
+_SEEN_WITHIN_S: Final = PRODUCE_WITHIN_MS / 1_000 + 1.0
 """Longer than a request may take to reach the log; what has not by then is taken over."""
 _LOOK_FIRST_S: Final = 0.05
 _LOOK_MAX_S: Final = 0.5

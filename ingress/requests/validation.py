@@ -28,9 +28,8 @@ from schemas.config_state import Snapshot
 from schemas.errors import ErrorCode
 from schemas.events import RequestAccepted
 from schemas.operations import Operation
+from schemas.times import PRODUCE_WITHIN_MS
 
-PRODUCE_WITHIN_MS: Final = 10_000
-"""Without an acknowledgement by then the client is told 503; a record appended later never runs."""
 PAYLOAD_BYTES_MAX: Final = 4 * 1024 * 1024 + 64 * 1024
 """Writing numbers out can lengthen a body; this keeps every record below the topic's limit."""
 

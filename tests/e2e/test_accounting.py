@@ -93,6 +93,11 @@ def _assert_lines_match_calls(lines: list[LogRecord], calls: list[Call]) -> None
     assert not any(line.value["estimated"] for line in lines)
 
 
+def _event(name: str, source: str) -> tuple[str, str, str, str]:
+    """What a record says of itself to a consumer that knows CloudEvents and nothing of us."""
+    return "1.0", f"dev.tallygate.{name}.v1", f"/tallygate/{source}", "application/avro"
+
+
 async def test_outcomes_usage_and_ledger_equal_the_backends_log(
     client: GatewayClient,
     make_key: MakeKey,
@@ -132,6 +137,7 @@ async def test_outcomes_usage_and_ledger_equal_the_backends_log(
         assert outcome.value["status"] == ("failed" if exchange.fails else "completed")
         assert outcome.value["http_status"] == exchange.reply.status
         assert outcome.value["org"] == exchange.org
+        assert outcome.event == _event("request.finished", "dispatcher")
 
     backend_calls = sum(len(of_request) for of_request in calls.values())
     usage = _by_request(
@@ -145,6 +151,7 @@ async def test_outcomes_usage_and_ledger_equal_the_backends_log(
     assert usage.keys() == calls.keys()
     for request_id, lines in usage.items():
         _assert_lines_match_calls(lines, calls[request_id])
+        assert {line.event for line in lines} == {_event("usage.recorded", "accounting")}
 
     verdict = await asyncio.to_thread(admin.get, "/ledger/verify", params={"deadline_s": 20})
     assert verdict.raise_for_status().json()["difference"] == 0, verdict.text

@@ -17,11 +17,11 @@ from ingress.admin.config.change import Change, decide
 from ingress.admin.deps import AdminDeps
 from ingress.admin.http.refusal import Refusal
 from ingress.admin.log.audit_trail import ACTOR, record_audit
-from ingress.admin.log.positions import free_consumer
 from schemas.config_state import ADOPTION
 from schemas.errors import ErrorCode
 from schemas.events import AuditRecorded, ConfigEntry, RecordRef
 from schemas.outgoing import config_record
+from schemas.runtime.kafka.free_consumer import free_consumer
 from schemas.runtime.process.clock import random_bytes
 from schemas.topics import CONFIG
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from aiokafka import TopicPartition
 
-from ingress.admin.log.positions import Positions
+from schemas.runtime.kafka.free_consumer import Positions
 from schemas.topics import READ_BY, group_of
 
 GROUP_TOPICS: Final[Mapping[str, frozenset[str]]] = {

@@ -3,55 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
 from operator import itemgetter
 from typing import TypeVar
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord, TopicPartition
 
+from schemas.runtime.kafka.free_consumer import Positions, free_consumer, positions_in
 from schemas.runtime.kafka.topic_admin import list_topics
 from schemas.runtime.process.clock import Clock
 
 _POLL_MS = 200
-_FETCH_BYTES = 2 * 1024 * 1024
-"""Of all partitions in one answer of a broker; a batch that is larger comes alone."""
-_PARTITION_FETCH_BYTES = 256 * 1024
 _RECORDS_PER_POLL = 100
 _POSITIONS_DEADLINE_S = 10.0
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Positions:
-    """The offsets of a partition's oldest record and after its newest one."""
-
-    begin: int
-    end: int
-
-    @property
-    def records(self) -> int:
-        """How many records there are, or were before compaction."""
-        return self.end - self.begin
-
-
-@asynccontextmanager
-async def free_consumer(brokers: str) -> AsyncIterator[AIOKafkaConsumer]:
-    """A consumer of no group and no partition. Raises ``KafkaError`` when no broker answers."""
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=brokers,
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        fetch_max_bytes=_FETCH_BYTES,
-        max_partition_fetch_bytes=_PARTITION_FETCH_BYTES,
-    )
-    try:
-        await consumer.start()
-        yield consumer
-    finally:
-        await consumer.stop()
 
 
 async def positions_of(brokers: str, topics: Collection[str]) -> dict[TopicPartition, Positions]:
@@ -63,9 +29,7 @@ async def positions_of(brokers: str, topics: Collection[str]) -> dict[TopicParti
             if state.name in topics
             for number in range(state.partitions)
         ]
-        begins = await consumer.beginning_offsets(partitions)
-        ends = await consumer.end_offsets(partitions)
-    return {p: Positions(begins[p], ends[p]) for p in partitions}
+        return await positions_in(consumer, partitions)
 
 
 async def records_at(

@@ -23,7 +23,6 @@ from typing import Final
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from ingress.admin.deps import AdminDeps
-from ingress.admin.log.positions import free_consumer
 from ingress.admin.log.search import (
     TO_THE_END_MS,
     Bounds,
@@ -42,12 +41,13 @@ from schemas.events import (
     RequestFinished,
     UsageRecorded,
 )
+from schemas.runtime.kafka.free_consumer import free_consumer
 from schemas.runtime.kafka.produce import partition_of
 from schemas.runtime.kafka.topic_admin import list_topics
+from schemas.times import FULL
 from schemas.topics import AUDIT, OUTCOMES, TOPICS, USAGE_RECORDS
 
 _CLOCK_SKEW_MS = 2_000
-_DEADLINE_MAX_MS = 600_000
 _AFTERMATH_MS = 15 * 60_000
 """Outcomes of attempts that nobody finished, and their corrections, come this much later at most."""
 _ENDINGS: Final = frozenset({OUTCOMES, USAGE_RECORDS, AUDIT})
@@ -72,7 +72,7 @@ async def find_request(
     counts = {state.name: state.partitions for state in await list_topics(brokers)}
     async with free_consumer(brokers) as consumer:
         hunt = _Hunt(deps, consumer, counts, request_id, org)
-        from_ms, deadline_ms = made_at_ms - _CLOCK_SKEW_MS, made_at_ms + _DEADLINE_MAX_MS
+        from_ms, deadline_ms = made_at_ms - _CLOCK_SKEW_MS, made_at_ms + FULL.deadline_max_ms
         beginnings = {topic.name for topic in TOPICS} - _ENDINGS
         await hunt.search(beginnings, (from_ms, deadline_ms), after_deadline_ms=0)
         until_ms = (hunt.deadline_ms or deadline_ms) + _AFTERMATH_MS

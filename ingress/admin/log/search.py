@@ -14,7 +14,7 @@ from typing import Final, Literal, TypeAlias
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
-from ingress.admin.log.positions import free_consumer
+from schemas.runtime.kafka.free_consumer import free_consumer
 from schemas.runtime.process.clock import Clock
 
 _POLL_MS = 200

@@ -37,8 +37,10 @@ from schemas.codec import MalformedRecord, UnknownSchema, decode, decode_as
 from schemas.events import RequestAccepted, RequestFinished
 from schemas.failures import Transient
 from schemas.ids import uuid7_time_ms
+from schemas.runtime.kafka.free_consumer import positions_in
 from schemas.runtime.kafka.produce import partition_of
 from schemas.runtime.kafka.topic_admin import list_topics
+from schemas.times import PRODUCE_WITHIN_MS
 from schemas.topics import BACKGROUND, OUTCOMES, REQUESTS
 
 READERS: Final = 8
@@ -49,8 +51,6 @@ _FETCH_BYTES: Final = 1024 * 1024
 _POLL_MS: Final = 200
 _RECORDS_PER_POLL: Final = 500
 
-_TO_LOG_MS: Final = 10_000
-"""Between the time in a record and its append, where it was appended in time."""
 _SKEW_MS: Final = 2_000
 """Between the ledger's clock as two processes know it."""
 _REACHES_MS: Final = (60_000, 15 * 60_000)
@@ -98,7 +98,7 @@ class Window:
     def begins_after(self, record: Any) -> bool:
         """Whether it is certain that the request was appended later than this record."""
         at_ms = _accepted_ms(record)
-        return at_ms is not None and at_ms + _TO_LOG_MS + _SKEW_MS <= self.made_ms
+        return at_ms is not None and at_ms + PRODUCE_WITHIN_MS + _SKEW_MS <= self.made_ms
 
     def ended_before(self, record: Any) -> bool:
         """Whether it is certain that a request of effect was appended earlier than this record."""
@@ -236,11 +236,10 @@ async def _stretch(
     consumer: AIOKafkaConsumer, partition: TopicPartition, since_ms: int
 ) -> _Stretch:
     """From the last record before that time on: it is the witness that the read began early enough."""
-    begin = (await consumer.beginning_offsets([partition]))[partition]
-    end = (await consumer.end_offsets([partition]))[partition]
+    at = (await positions_in(consumer, [partition]))[partition]
     first = (await consumer.offsets_for_times({partition: max(0, since_ms)}))[partition]
-    start = (end if first is None else first.offset) - 1
-    return _Stretch(partition, begin, max(begin, start), end)
+    start = (at.end if first is None else first.offset) - 1
+    return _Stretch(partition, at.begin, max(at.begin, start), at.end)
 
 
 async def _records(consumer: AIOKafkaConsumer, stretch: _Stretch) -> AsyncIterator[Any]:

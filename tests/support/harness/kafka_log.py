@@ -10,9 +10,9 @@ import json
 import struct
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import fastavro
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
@@ -30,6 +30,13 @@ class LogRecord:
     schema: str
     key: str
     value: dict[str, Any]
+    headers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def event(self) -> tuple[str | None, ...]:
+        """What its headers say of it as a CloudEvent: version, type, source, and the type of its value."""
+        names = ("ce_specversion", "ce_type", "ce_source", "content-type")
+        return tuple(self.headers.get(name) for name in names)
 
 
 class KafkaLog:
@@ -82,6 +89,8 @@ class KafkaLog:
         magic, schema_id = _HEADER.unpack_from(raw)
         assert magic == 0, "the Confluent wire format begins with a zero byte"
         name, schema = self._schemas[schema_id]
-        value = fastavro.schemaless_reader(io.BytesIO(raw[_HEADER.size :]), schema, None)
-        assert isinstance(value, dict)
-        return LogRecord(name, key.decode(), value)
+        fields = fastavro.schemaless_reader(io.BytesIO(raw[_HEADER.size :]), schema, None)
+        assert isinstance(fields, dict)
+        said = cast("list[tuple[str, bytes | None]]", message.headers() or [])
+        headers = {each: (value or b"").decode() for each, value in said}
+        return LogRecord(name, key.decode(), fields, headers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiokafka import TopicPartition
 
 from ingress.admin.fleet.lag import lags_of, next_offset
-from ingress.admin.log.positions import Positions
+from schemas.runtime.kafka.free_consumer import Positions
 from schemas.topics import DISPATCH
 
 GROUP = "tallygate-dispatcher"

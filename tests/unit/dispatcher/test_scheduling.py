@@ -5,14 +5,13 @@ from __future__ import annotations
 import pytest
 
 from dispatcher.backends.scheduling import (
-    RETRY_MAX_MS,
-    RETRY_MIN_MS,
     RETRY_UNKNOWN_MS,
     Line,
     ServedRate,
     fair_share,
 )
 from dispatcher.backends.scheduling import Waiting as _Waiting
+from schemas.errors import RETRY_HINT_MAX_MS, RETRY_HINT_MIN_MS
 
 Waiting = _Waiting[str]
 _COST = 1_000
@@ -136,7 +135,9 @@ def test_the_hint_is_the_time_in_which_the_line_drains() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "hint_ms"), [(1, RETRY_MIN_MS), (10_000, RETRY_MAX_MS)], ids=["soon", "late"]
+    ("count", "hint_ms"),
+    [(1, RETRY_HINT_MIN_MS), (10_000, RETRY_HINT_MAX_MS)],
+    ids=["soon", "late"],
 )
 def test_the_hint_has_bounds(count: int, hint_ms: int) -> None:
     """A tenth of a second, and half a minute."""

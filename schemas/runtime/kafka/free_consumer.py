@@ -1,0 +1,56 @@
+"""Readers of the log outside of any consumer group: they commit nothing, and nobody waits for them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+__all__ = ["Positions", "free_consumer", "positions_in"]
+
+_FETCH_BYTES = 2 * 1024 * 1024
+"""Of all partitions in one answer of a broker; a batch that is larger comes alone."""
+_PARTITION_FETCH_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Positions:
+    """The offsets of a partition's oldest record and after its newest one."""
+
+    begin: int
+    end: int
+
+    @property
+    def records(self) -> int:
+        """How many records there are, or were before compaction."""
+        return self.end - self.begin
+
+
+@asynccontextmanager
+async def free_consumer(
+    brokers: str, partition_fetch_bytes: int = _PARTITION_FETCH_BYTES
+) -> AsyncIterator[AIOKafkaConsumer]:
+    """A consumer of no group and no partition. Raises ``KafkaError`` when no broker answers."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=brokers,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        fetch_max_bytes=max(_FETCH_BYTES, partition_fetch_bytes),
+        max_partition_fetch_bytes=partition_fetch_bytes,
+    )
+    try:
+        await consumer.start()
+        yield consumer
+    finally:
+        await consumer.stop()
+
+
+async def positions_in(
+    consumer: AIOKafkaConsumer, partitions: Collection[TopicPartition]
+) -> dict[TopicPartition, Positions]:
+    """Where each partition begins and ends now. Raises ``KafkaError``."""
+    begins = await consumer.beginning_offsets(partitions)
+    ends = await consumer.end_offsets(partitions)
+    return {partition: Positions(begins[partition], ends[partition]) for partition in partitions}
