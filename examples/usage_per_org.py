@@ -1,6 +1,6 @@
 """What each organization has cost so far, from the usage topic: a plain Kafka client, Avro, and nothing of the gateway.
 
-KAFKA_BROKERS says where; SCHEMAS is a folder of the published schemas (schemas/avro of the repository).
+KAFKA_BROKERS says where; SCHEMAS is the folder that `tallygate schemas export` has filled.
 Reads to the end that the topic has now. Money is summed in integers of 1e-9 USD.
 """
 
@@ -22,10 +22,13 @@ HEADER = struct.Struct(">bI")
 NANO_PER_USD = 10**9
 POLL_S = 10.0
 
-folder = Path(os.environ.get("SCHEMAS", "schemas/avro"))
+folder = Path(os.environ["SCHEMAS"])
+subjects = json.loads((folder / "subjects.json").read_text())["subjects"]
 schemas = {
-    int(schema_id): fastavro.parse_schema(json.loads((folder / entry["file"]).read_text()))
-    for schema_id, entry in json.loads((folder / "ids.json").read_text()).items()
+    version["id"]: fastavro.parse_schema(json.loads((folder / version["file"]).read_text()))
+    for subject in subjects
+    if subject["topic"] == TOPIC
+    for version in subject["versions"]
 }
 
 

@@ -17,7 +17,7 @@ import pytest
 from tests.support.harness.gateway_client import MODEL
 from tests.support.harness.grants import Grant, MakeKey
 from tests.support.harness.oracle import Oracle, cost_nano_usd
-from tests.support.harness.running_stack import RunningStack
+from tests.support.harness.running_stack import TALLYGATE, RunningStack
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 DEADLINE_S = 45.0
@@ -30,8 +30,17 @@ def grant(make_key: MakeKey) -> Grant:
     return make_key("examples")
 
 
+@pytest.fixture(scope="module")
+def schemas(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The published schemas as a stranger gets them."""
+    folder = tmp_path_factory.mktemp("schemas")
+    command = [str(TALLYGATE), "schemas", "export", str(folder)]
+    subprocess.run(command, check=True, capture_output=True, timeout=DEADLINE_S)
+    return folder
+
+
 @pytest.fixture
-def run(stack: RunningStack, grant: Grant) -> Run:
+def run(stack: RunningStack, grant: Grant, schemas: Path) -> Run:
     def run_example(name: str) -> str:
         """What the example prints; it ends well or the test does not."""
         environment = {
@@ -44,7 +53,7 @@ def run(stack: RunningStack, grant: Grant) -> Run:
         ended = subprocess.run(
             [sys.executable, name],
             cwd=EXAMPLES,
-            env={**environment, "SCHEMAS": str(EXAMPLES.parent / "schemas" / "avro")},
+            env={**environment, "SCHEMAS": str(schemas)},
             capture_output=True,
             text=True,
             timeout=DEADLINE_S,
