@@ -167,6 +167,7 @@ def test_each_kind_of_difference_is_named_and_what_is_only_in_the_ledger_is_prod
         ("balance_differs", f"{BALANCE} late"),
     }
     verdict = _verify(own_stack, 0)
+    assert verdict["checkpoint"]["made_anew"] is None
     assert [e["req"] for e in verdict["settled_not_booked"]] == [unbooked.request_id]
     assert {(d["org"], d["what"], d["field"]) for d in verdict["differences"]} >= {
         ("seeded", BALANCE, "late")

@@ -71,24 +71,22 @@ async def _watch(process: psutil.Process, peak: Peak) -> None:
         await asyncio.sleep(_SAMPLE_S)
 
 
-async def measure(scene: Scene, lines: int) -> list[str]:
+async def measure(scene: Scene, lines: int) -> AsyncIterator[str]:
     """All of it, a line per finding."""
     began_s = time.perf_counter()
     written = await write_month(
         scene.stack.kafka_brokers, scene.stack.ledger_url, lines, PARTITIONS
     )
     seconds = time.perf_counter() - began_s
-    told = [f"{written.lines} lines in {written.records} records, written within {seconds:.0f} s"]
-    verdicts = []
+    yield f"{written.lines} lines in {written.records} records, written within {seconds:.0f} s"
     for name in ("from nothing", "from its checkpoint", "from its checkpoint"):
         line, verdict = await _verified(scene, name)
-        told.append(line)
-        verdicts.append(verdict)
-    told.append(await _shown(scene, written))
-    told += await _beside_load(scene, written)
-    assert all(verdict["difference"] == 0 for verdict in verdicts), verdicts[-1]["differences"][:5]
-    assert verdicts[0]["usage_lines"] == written.lines, verdicts[0]["usage_lines"]
-    return told
+        yield line
+        assert verdict["difference"] == 0, verdict["differences"][:5]
+        assert verdict["usage_lines"] == written.lines, verdict["usage_lines"]
+    yield await _shown(scene, written)
+    async for line in _beside_load(scene, written):
+        yield line
 
 
 async def _verified(scene: Scene, name: str) -> tuple[str, dict[str, Any]]:
@@ -128,23 +126,22 @@ async def _shown(scene: Scene, written: Written) -> str:
     )
 
 
-async def _beside_load(scene: Scene, written: Written) -> list[str]:
+async def _beside_load(scene: Scene, written: Written) -> AsyncIterator[str]:
     tenant = await scene.tenant("client")
     requests = prepare_mix(scene.url, tenant.key, HEALTHY_MODEL, 0.25)
     await offer([scene.url], requests, RATE_PER_S, WARM_S)
-    told, pairs = [], []
+    pairs = []
     for number in range(1, PAIRS + 1):
         without = await offer([scene.url], requests, RATE_PER_S, WINDOW_S)
         reading = asyncio.create_task(_read_on(scene, written))
         with_it = await offer([scene.url], requests, RATE_PER_S, WINDOW_S)
         reading.cancel()
         await asyncio.wait([reading])
-        told += [
-            _window(f"{number} without", without),
-            _window(f"{number} beside reading", with_it),
-        ]
+        yield _window(f"{number} without", without)
+        yield _window(f"{number} beside reading", with_it)
         pairs.append((without, with_it))
-    return [*told, _ratio("p50", pairs), _ratio("p99", pairs)]
+    yield _ratio("p50", pairs)
+    yield _ratio("p99", pairs)
 
 
 async def _read_on(scene: Scene, written: Written) -> None:
@@ -180,7 +177,7 @@ async def play(lines: int) -> None:
     """On a stack of its own."""
     with tempfile.TemporaryDirectory(prefix="tallygate-log-reading-") as folder:
         async with running_scene(Path(folder), REPLICAS) as scene:
-            for line in await measure(scene, lines):
+            async for line in measure(scene, lines):
                 print(line, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""A month of usage, written into a running stack in a minute: usage lines, and the tables that count them.
+"""A month of usage, written into a running stack within minutes: usage lines, and the tables that count them.
 
 `python -m tests.load.usage_lines --brokers B --ledger URL --lines 1000000`. Organizations, keys, models and
 backends are told apart; ids carry the times of a month, and the log gives each record the time of its line, as
