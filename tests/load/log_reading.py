@@ -132,16 +132,34 @@ async def _beside_load(scene: Scene, written: Written) -> AsyncIterator[str]:
     await offer([scene.url], requests, RATE_PER_S, WARM_S)
     pairs = []
     for number in range(1, PAIRS + 1):
+        began = _cpu_s(scene)
         without = await offer([scene.url], requests, RATE_PER_S, WINDOW_S)
+        between = _cpu_s(scene)
         reading = asyncio.create_task(_read_on(scene, written))
         with_it = await offer([scene.url], requests, RATE_PER_S, WINDOW_S)
+        ended = _cpu_s(scene)
         reading.cancel()
         await asyncio.wait([reading])
-        yield _window(f"{number} without", without)
-        yield _window(f"{number} beside reading", with_it)
+        yield f"{_window(f'{number} without', without)}  CPU {_more(began, between)}"
+        yield f"{_window(f'{number} beside reading', with_it)}  CPU {_more(between, ended)}"
         pairs.append((without, with_it))
     yield _ratio("p50", pairs)
     yield _ratio("p99", pairs)
+
+
+def _cpu_s(scene: Scene) -> dict[str, float]:
+    """Seconds of the processor that each process has had, scans with that of the admin API."""
+    used = {}
+    for name, pid in scene.pids().items():
+        times = psutil.Process(pid).cpu_times()
+        used[name] = sum(times[:4])
+    return used
+
+
+def _more(before: dict[str, float], after: dict[str, float]) -> str:
+    return ", ".join(
+        f"{name} {after[name] - before[name]:.1f} s" for name in before if name in after
+    )
 
 
 async def _read_on(scene: Scene, written: Written) -> None:
