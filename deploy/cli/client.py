@@ -11,6 +11,7 @@ import httpx
 from deploy.cli.output import CommandFailed, Exit
 from deploy.cli.paths import entity_path
 from schemas.printable import one_line
+from schemas.readiness import READYZ
 
 _SERVER_ERROR = 500
 _NOT_FOUND = 404
@@ -33,6 +34,11 @@ class AdminClient:
     ) -> Any:
         """The answer to a GET."""
         return _json(self._send("GET", path, params=params, timeout=timeout_s))
+
+    def components(self) -> dict[str, str]:
+        """What the control plane needs, each with its state; it tells that whatever is missing."""
+        document = self._send("GET", str(httpx.URL(self.url).join(READYZ))).json()
+        return {str(name): str(state) for name, state in document.get("components", {}).items()}
 
     def entity(self, kind: str, entity_id: str) -> dict[str, Any] | None:
         """One entity with its version; ``None`` when it does not exist."""

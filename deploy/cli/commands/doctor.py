@@ -15,6 +15,7 @@ from deploy.cli.command import Call, command, verbs
 from deploy.cli.options import Brokers
 from deploy.cli.output import CommandFailed, Exit
 from schemas.printable import one_line
+from schemas.readiness import OK
 
 _PYTHON_MIN = (3, 11)
 _ROLES = ("admin", "ingress", "limiter", "dispatcher", "accounting")
@@ -45,7 +46,7 @@ def doctor(call: Call, *, brokers: Brokers = None) -> int:
     with call.output.progress("asking the gateway and Kafka"):
         status = _status(call)
         if isinstance(status, Finding):
-            findings += [status, *_check_ports()]
+            findings += [status, *_check_needs(call), *_check_ports()]
         else:
             findings += [Finding("admin API", "answers"), *check_instances(status)]
             findings += [check_config(status), _check_topics(call, brokers)]
@@ -130,6 +131,19 @@ def _check_ports() -> list[Finding]:
         if is_port_free(number)
         else Finding(f"port {number}", "taken", f"tallygate up --{option} 0 takes any other")
         for number, option in ((INGRESS_PORT, "port"), (ADMIN_PORT, "admin-port"))
+    ]
+
+
+def _check_needs(call: Call) -> list[Finding]:
+    """What the control plane lacks, where it is there to say so."""
+    try:
+        components = call.admin().components()
+    except (CommandFailed, ValueError):
+        return []
+    return [
+        Finding(f"its {name}", state, "start it, or correct its address in the admin process")
+        for name, state in components.items()
+        if state != OK
     ]
 
 

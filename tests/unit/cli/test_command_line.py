@@ -233,3 +233,16 @@ def test_reconcile_ends_with_1_unless_all_fits(
 
     assert found_code == code
     assert data.splitlines()[-1] == f"difference {difference}"
+
+
+def test_doctor_names_what_the_control_plane_lacks() -> None:
+    """While it cannot say how the others are."""
+    problem = {"title": "t", "detail": "d", "code": "service_unavailable"}
+    lacking = {"components": {"kafka": "ok", "ledger": "not connected"}}
+    gateway = Gateway({"GET /status": problem, "GET /v1/status/readyz": lacking}, 503)
+
+    code, data, _ = run(gateway, "doctor")
+
+    assert "its ledger   not connected" in data
+    assert "its kafka" not in data
+    assert code == Exit.FAILURE
