@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _LINE_END = "\r\n"
-_DELETE: Final = "\x7f"
 _STYLES: Final[Mapping[str, str]] = {
     r"(?m)^error:.*$": "bold red",
     r"(?m)^warning:": "bold yellow",
@@ -56,7 +55,7 @@ def say(text: str, file: TextIO) -> None:
 
 def say_json(value: Any, file: TextIO) -> None:
     """Print the value as one line of JSON in ASCII, in which no character moves a cursor."""
-    _print(json.dumps(value).replace(_DELETE, "\\u007f"), file)
+    _print(json.dumps(value), file)
 
 
 def show(what: RenderableType, console: Console, *, is_wrapped: bool = True) -> None:

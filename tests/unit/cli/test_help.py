@@ -119,12 +119,19 @@ def test_help_waits_for_no_library_that_a_command_may_need() -> None:
     assert set(done.stderr.split()) & {*_HEAVY, "rich"} == set()
 
 
-def test_a_reader_that_leaves_ends_the_command_in_silence() -> None:
-    """As ``| head -1`` does."""
+@pytest.mark.parametrize(
+    "arguments", [("--version",), ("topics", "tail", "t", "--brokers", "h:1")], ids=" ".join
+)
+def test_a_reader_that_leaves_ends_the_command_in_silence(arguments: tuple[str, ...]) -> None:
+    """As ``| head -1`` does. Kafka is not blamed for it."""
+    code = (
+        "from deploy.cli.main import main; from tests.unit.cli.fixed_world import fixed_world\n"
+        "with fixed_world(): main()"
+    )
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "w") as broken:
-        done = ended([sys.executable, "-m", "deploy.cli.main", "--version"], stdout=broken)
+        done = ended([sys.executable, "-c", code, *arguments], stdout=broken)
 
     assert (done.returncode, done.stderr) == (Exit.FAILURE, "")
 

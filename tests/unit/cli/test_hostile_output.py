@@ -111,7 +111,7 @@ def test_who_wants_no_colour_gets_no_sequence_at_all(
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_json_is_ascii_and_means_what_was_said(case: Case) -> None:
-    """What JSON itself leaves as it is, such as DEL, is escaped too."""
+    """DEL and lone surrogates included."""
     with fixed_world({"key": HOSTILE}):
         _, data, story = run(hostile(case), *case.with_json.arguments)
 

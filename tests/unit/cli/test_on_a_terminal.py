@@ -57,6 +57,18 @@ def test_a_table_in_a_pipe_is_as_wide_as_it_is(monkeypatch: pytest.MonkeyPatch) 
     assert [len(line) for line in out.getvalue().splitlines()] == [69, 151]
 
 
+def test_a_terminal_that_cannot_place_text_gets_what_a_pipe_gets(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """``TERM=dumb``, as in an editor."""
+    monkeypatch.setenv("TERM", "dumb")
+    out = Terminal()
+    shown = table(("name", "message"), ROWS)
+    Output(out, out, as_json=False).result({}, shown)
+
+    assert out.getvalue() == shown.plain() + "\n"
+
+
 def test_wide_characters_take_two_columns() -> None:
     """The next column stands where its name stands."""
     text = table(("name", "x"), [{"name": "日本", "x": "a"}, {"name": "abcd", "x": "b"}]).plain()
