@@ -17,11 +17,12 @@ from deploy.reference.openapi import openapi_page
 from deploy.reference.setting_rows import setting_rows
 from schemas.codec import published_schemas
 from schemas.errors import ERRORS
+from schemas.headers import KINDS, Kind
 from schemas.log_events import LogEvent, LogFields
 from schemas.metrics import METRICS
 from schemas.operations import OPERATIONS
 from schemas.times import LedgerTimes, Times
-from schemas.topics import TOPICS, Topic
+from schemas.topics import RESULT_BYTES, TOPICS, Topic
 
 _OTHER_VARIABLES: Final = (
     ("`BACKEND_<ID>_API_KEY`", "dispatcher, `tallygate up`", "Key that is sent to backend `<id>`."),
@@ -113,13 +114,25 @@ def topics_page() -> str:
     columns = ("topic", "key", "records", "kept", "at most, per partition", "dead letters")
     return page(
         "Topics",
-        "`schemas/topics.py`",
+        "`schemas/topics.py` and `schemas/headers.py`",
         "`tallygate topics apply` creates them and corrects their settings. A record is Avro: a zero byte, the schema's id\n"
         "in four bytes (`schemas/avro/ids.json`), the value. Records of one organization stay in order where `org_id` is the key.",
         table(columns, map(_topic_row, TOPICS)),
         "## Records",
         table(("record", "versions"), _record_rows()),
+        "## Headers",
+        "Every record is a CloudEvent in binary mode: `ce_specversion` 1.0, `ce_type`, `ce_source` (`/tallygate/` and the role\n"
+        "that says it), `ce_id` (no other event of that source has it, and a copy has the same), `ce_time`, `content-type`.\n"
+        "Those of a request's path carry `request_id` and `deadline_ms`, and `traceparent` where the client sent one. Dead\n"
+        "letters keep the headers of what they were.",
+        table(("`ce_type`", "value", "`content-type`", "topics"), map(_kind_row, KINDS)),
     )
+
+
+def _kind_row(kind: Kind) -> tuple[str, ...]:
+    names = ", ".join(map(code, kind.topics))
+    value = kind.value if (kind.value,) == RESULT_BYTES else code(kind.value)
+    return code(kind.type), value, code(kind.content_type.decode()), names
 
 
 def _topic_row(topic: Topic) -> tuple[str, ...]:
