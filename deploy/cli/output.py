@@ -83,6 +83,20 @@ class Output:
         with bar(what, total, console) as advance:
             yield advance
 
+    @contextmanager
+    def progress_of(
+        self, what: str, measure: Callable[[], tuple[int, int] | None]
+    ) -> Iterator[None]:
+        """A bar that asks how far it is, now and then, beside what it waits for; only where a person watches."""
+        console = console_of(self.story)
+        if console is None:
+            yield
+            return
+        from deploy.cli.progress import measured_bar  # noqa: PLC0415
+
+        with measured_bar(what, measure, console):
+            yield
+
 
 def shown(value: Any) -> Any:
     """A foreign value for a line of text: every text in it is one line, and can move no cursor."""

@@ -193,6 +193,26 @@ def test_verify_ends_with_1_unless_all_agrees(difference: int, code: Exit) -> No
     assert data.splitlines()[-1] == f"difference {abs(difference)}"
 
 
+def test_a_verification_from_the_beginning_is_asked_for_and_told() -> None:
+    """To people; programs read it in the answer."""
+    answer = {
+        "difference": 0,
+        "differences": [],
+        "organizations": 1,
+        "usage_lines": 2,
+        "since": "2026-10-13T00:00:00+00:00",
+        "open_attempts": {"reserved": 0, "running": 0},
+        "settled_not_booked": [],
+        "checkpoint": {"made_anew": "asked for", "records_read": 2},
+    }
+    gateway = Gateway({"GET /ledger/verify": answer})
+
+    _, _, story = run(gateway, "ledger", "verify", "--from-start")
+
+    assert gateway.asked[0]["query"] == {"deadline_s": "15.0", "from_start": "true"}
+    assert story == "the log was read from its beginning; checkpoint: asked for\n"
+
+
 def test_usage_as_csv_has_one_line_per_row_and_no_total() -> None:
     """So that a spreadsheet's own sum is right."""
     row = {"org": "acme", "requests": 2, "cost_usd": "0.000001000"}

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from deploy.cli.output import Exit, Output
-from deploy.cli.progress import bar
+from deploy.cli.progress import bar, measured_bar
 from deploy.cli.table import table
 from deploy.terminal import console_of
 from tests.unit.cli.commands_with_answers import CASES
@@ -140,6 +140,20 @@ def test_a_bar_comes_when_it_takes_long_and_goes_without_a_trace() -> None:
 
     assert "searching the log" in out.getvalue()
     assert "1/3" in out.getvalue()
+    assert out.getvalue().endswith("\x1b[1A\x1b[2K")
+
+
+def test_a_bar_is_as_far_as_what_it_waits_for_says() -> None:
+    """Before it is known, it only shows that something goes on."""
+    found, out = console()
+    measures = iter([None, (3, 8)])
+    with measured_bar("comparing", lambda: next(measures, (7, 8)), found, delay_s=0.0):
+        deadline_s = time.monotonic() + 10
+        while "7/8" not in out.getvalue() and time.monotonic() < deadline_s:
+            time.sleep(0.01)
+
+    assert "3/8" in out.getvalue()
+    assert "7/8" in out.getvalue()
     assert out.getvalue().endswith("\x1b[1A\x1b[2K")
 
 
