@@ -9,17 +9,10 @@ import typer
 from deploy.cli.command import Call, command, given, noun
 from deploy.cli.options import End, Org, Start
 from deploy.cli.table import csv_text, table
+from schemas.usage import MEASURES
 
-_MEASURES = (
-    "requests",
-    "attempts",
-    "input_tokens",
-    "output_tokens",
-    "cached_tokens",
-    "reasoning_tokens",
-    "unpriced",
-    "cost_usd",
-)
+_COLUMNS = (*(name for name in MEASURES if name != "cost_nano_usd"), "cost_usd")
+"""The measures, with the cost as people read it, last."""
 
 APP = noun("usage", "What was used and what it cost.")
 
@@ -47,7 +40,7 @@ def report(
     params = given(by=by, org=org, **{"from": start, "to": end})
     with call.output.progress("adding up usage"):
         answer: dict[str, Any] = call.admin().get("/usage", params)
-    columns = (*answer["by"], *_MEASURES)
+    columns = (*answer["by"], *_COLUMNS)
     if form == "csv" and not call.output.as_json:
         call.output.result(answer, csv_text(columns, answer["rows"]))
         return 0
