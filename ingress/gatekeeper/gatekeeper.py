@@ -44,6 +44,8 @@ class Conditions:
     """What stands behind ingress, as it was found last; running requests finish whatever it says."""
 
     ledger: str | None = None
+    """Why the ledger decides nothing, though it answers."""
+    ledger_memory: str | None = None
     """How full the ledger is, when it is too full."""
     disk: str | None = None
     """Which broker's disk is low, and how much is left of it."""
@@ -52,7 +54,9 @@ class Conditions:
         """What keeps every new request out now, by name."""
         found = {}
         if self.ledger is not None:
-            found["ledger_memory"] = self.ledger
+            found["ledger"] = self.ledger
+        if self.ledger_memory is not None:
+            found["ledger_memory"] = self.ledger_memory
         if self.disk is not None:
             found["broker_disk"] = self.disk
         if config_behind_s >= CONFIG_BEHIND_S:

@@ -1,4 +1,4 @@
-"""Decides when what stands behind ingress is too full for new requests: the ledger, a broker's disk. Pure.
+"""Decides when what stands behind ingress takes no new requests: an empty or full ledger, a full disk. Pure.
 
 What is not known is not full: a store that does not answer refuses by itself.
 """
@@ -13,6 +13,11 @@ from ingress.health.fleet import LastSeen, Moment
 LEDGER_FULL: Final = 0.8
 _DISK_KNOWN_FOR_S: Final = 30.0
 _DISK_FIELDS: Final = 3
+
+
+def ledger_state(ready: bytes | None) -> str | None:
+    """Why a ledger that answers decides nothing, from ``ready`` of its ``meta``: its books are not there."""
+    return None if ready == b"1" else "empty or being rebuilt"
 
 
 def ledger_fullness(info: str) -> str | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from ingress.gatekeeper.gatekeeper import Conditions
-from ingress.health.conditions import ledger_fullness, low_disk
+from ingress.health.conditions import ledger_fullness, ledger_state, low_disk
 from ingress.health.fleet import (
     Fleet,
     LastSeen,
@@ -20,7 +20,7 @@ from ingress.health.fleet import (
     models_without_backend,
     workers_of,
 )
-from schemas.ledger.keys import BACKEND_HEALTH, BROKER_DISK, CONFIG_APPLIED
+from schemas.ledger.keys import BACKEND_HEALTH, BROKER_DISK, CONFIG_APPLIED, META
 from schemas.runtime.config.feed import ConfigFeed
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.silences import Question, Silences
@@ -65,25 +65,29 @@ class HealthWatch:
         )
         if ledger is None:
             return
-        applied, health, disks, info = ledger
+        applied, health, disks, info, ready = ledger
         now = Moment(self.clock.now_ms(), self.clock.monotonic_s())
         self.fleet = self._fleet(applied, health, now)
-        self.conditions.ledger = ledger_fullness(info)
+        self.conditions.ledger = ledger_state(ready)
+        self.conditions.ledger_memory = ledger_fullness(info)
         self.conditions.disk = low_disk(disks, self._disks, now, self.disk_free_min_bytes)
         self._workers.keep(applied)
         self._backends.keep(health)
         self._disks.keep(disks)
 
-    async def _ask_ledger(self) -> tuple[dict[str, str], dict[str, str], dict[str, str], str]:
+    async def _ask_ledger(
+        self,
+    ) -> tuple[dict[str, str], dict[str, str], dict[str, str], str, bytes | None]:
         call = self.ledger_store.call
-        *hashes, info = await asyncio.gather(
+        *hashes, info, ready = await asyncio.gather(
             call("HGETALL", CONFIG_APPLIED),
             call("HGETALL", BACKEND_HEALTH),
             call("HGETALL", BROKER_DISK),
             call("INFO", "memory"),
+            call("HGET", META, "ready"),
         )
         applied, health, disks = map(text_pairs, hashes)
-        return applied, health, disks, info.decode() if isinstance(info, bytes) else ""
+        return applied, health, disks, info.decode() if isinstance(info, bytes) else "", ready
 
     def _fleet(self, applied: Mapping[str, str], health: Mapping[str, str], now: Moment) -> Fleet:
         snapshot = self.config.snapshot

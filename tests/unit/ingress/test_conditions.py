@@ -58,7 +58,7 @@ async def test_nothing_new_is_taken_then_and_it_recovers_by_itself(name: str) ->
     gateway = Gateway()
 
     def make(*, is_so: bool) -> None:
-        gateway.conditions.ledger = "81%" if is_so and name == "ledger_memory" else None
+        gateway.conditions.ledger_memory = "81%" if is_so and name == "ledger_memory" else None
         gateway.conditions.disk = "1 byte left" if is_so and name == "broker_disk" else None
         behind_s = 5.0 if is_so and name == "config" else 0.0
         gateway.config.behind_s = behind_s
@@ -88,7 +88,7 @@ async def test_background_work_may_wait_for_a_log_that_is_behind() -> None:
 
 def test_conditions_are_named() -> None:
     """All of them at once."""
-    conditions = Conditions(ledger="81%", disk="1 byte")
+    conditions = Conditions(ledger_memory="81%", disk="1 byte")
 
     assert conditions.closing(5.0).keys() == {"ledger_memory", "broker_disk", "config"}
     assert Conditions().closing(4.9) == {}

@@ -22,6 +22,7 @@ class _Store:
     def __init__(self) -> None:
         self.hangs = False
         self.is_away = False
+        self.ready: bytes | None = b"1"
         now = str(Clock().now_ms()).encode()
         self.hashes: dict[str, list[bytes]] = {
             CONFIG_APPLIED: [b"dispatcher-0", b"dispatcher 7 " + now],
@@ -35,6 +36,8 @@ class _Store:
             await asyncio.Event().wait()
         if self.is_away:
             raise StoreUnavailable("away")
+        if command[0] == "HGET":
+            return self.ready
         if command[0] == "HGETALL":
             return self.hashes[command[1]]
         return b"used_memory:90\r\nmaxmemory:100\r\n"
@@ -73,6 +76,20 @@ async def test_a_look_finds_workers_and_conditions() -> None:
     assert fleet.models == 2
     assert conditions.closing(0.0).keys() == {"ledger_memory", "broker_disk"}
     assert [watched.silence_s(name) for name in ("ledger", "bus", "kafka")] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("ready", [None, b"0"], ids=["wiped", "being rebuilt"])
+async def test_a_ledger_without_its_books_closes_the_door(ready: bytes | None) -> None:
+    """It answers, and decides nothing: nobody is left to wait for that until a deadline."""
+    watched = _Watched()
+    watched.ledger.ready = ready
+    await watched.watch.look()
+    closing = watched.watch.conditions.closing(0.0)
+    watched.ledger.ready = b"1"
+    await watched.watch.look()
+
+    assert closing["ledger"] == "empty or being rebuilt"
+    assert "ledger" not in watched.watch.conditions.closing(0.0)
 
 
 async def test_a_store_that_hangs_is_told_and_delays_nothing_else(
