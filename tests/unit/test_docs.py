@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.support.calls_in_code import ROOT
+from tests.support.calls_in_code import ROOT, parsed_files
 
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _FENCE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
@@ -71,3 +72,31 @@ def test_a_decision_says_why_what_and_what_follows(path: Path) -> None:
 
     assert sections[:3] == ["Context", "Decision", "Consequences"]
     assert sections[3:] in ([], ["Figures"])
+
+
+def _tested_modules() -> set[str]:
+    """Paths of the modules that a test is named after or imports."""
+    names = {path.stem.removeprefix("test_") for path in (ROOT / "tests").rglob("test_*.py")}
+    imported: set[str] = set()
+    for path in (ROOT / "tests").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                imported |= {node.module, *(f"{node.module}.{each.name}" for each in node.names)}
+    return {
+        path
+        for path, _ in parsed_files()
+        if Path(path).stem in names or path.removesuffix(".py").replace("/", ".") in imported
+    }
+
+
+def test_it_is_known_where_each_module_is_tested() -> None:
+    """By a test of its name, one that imports it, or a line in the map, which names a test that is there."""
+    text = (ROOT / "tests" / "map.md").read_text(encoding="utf-8")
+    mapped = dict(re.findall(r"^\| `(\S+)` \| `(\S+)` \|$", text, re.MULTILINE))
+    modules = {
+        path for path, _ in parsed_files() if not path.endswith(("__init__.py", "__main__.py"))
+    }
+
+    assert modules - _tested_modules() - set(mapped) == set()
+    assert set(mapped) - modules == set()
+    assert [test for test in mapped.values() if not (ROOT / test).exists()] == []
