@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -56,6 +57,12 @@ def _misunderstood(typed: str) -> str | None:
     except TyperException as error:
         return str(error)
     return None
+
+
+@pytest.fixture(autouse=True)
+def _home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An option that acts while it is parsed, as that for completion does, finds a home of its own."""
+    monkeypatch.setenv("HOME", str(tmp_path))
 
 
 @pytest.mark.parametrize(("document", "typed"), sorted(set(_documented())))
