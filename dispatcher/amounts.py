@@ -72,7 +72,7 @@ def ending_again(finished: RequestFinished, *, has_chunks: bool) -> Result:
     return Result("failed", ErrorCode.RESULT_LOST)
 
 
-def presumed(job: AdmittedRequest, number: int) -> Attempt:
+def written_off_attempt(job: AdmittedRequest, number: int) -> Attempt:
     """An attempt whose owner vanished: its whole hold, as the ledger booked it, by no known backend.
 
     As the reaper writes it, so that a correction fits both.
@@ -100,7 +100,7 @@ def outcome(
         status=ending.status,
         http_status=ending.answered_status,
         error_code=ending.code,
-        error_message=ending.told,
+        error_message=ending.client_message,
         accepted_at_ms=request.accepted_at_ms,
         finished_at_ms=now_ms,
         deadline_ms=request.deadline_ms,
@@ -154,7 +154,7 @@ def terminal(
         http_status=ending.answered_status,
         body=ending.body,
         error_code=code,
-        error_message=ending.told,
+        error_message=ending.client_message,
         retry_after_ms=hint,
         backend=last.backend if last else None,
         latency_ms=now_ms - job.request.accepted_at_ms,

@@ -125,16 +125,16 @@ def _watch_backends(worker: Worker, upstreams: Upstreams, slots: Slots) -> None:
 
 
 def _listen_for_cancels(worker: Worker, leases: Leases) -> None:
-    """The doorbell of cancellations; one that is not heard is seen when the lease is renewed."""
+    """The signal of cancellations; one that is not heard is seen when the lease is renewed."""
 
     def on_message(request_id: bytes) -> None:
         leases.end(request_id.decode(errors="replace"), "cancelled")
 
-    doorbell = Subscription(
+    cancel_signal = Subscription(
         worker.settings.bus_url,
         cancel_channel_of(worker.settings.instance_id),
         on_message,
         on_subscribed=lambda: None,
     )
-    worker.before_start.append(doorbell.start)
-    worker.before_stop.append(doorbell.stop)
+    worker.before_start.append(cancel_signal.start)
+    worker.before_stop.append(cancel_signal.stop)

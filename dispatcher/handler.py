@@ -171,10 +171,10 @@ class Dispatching:
         request = job.request
         with self.leases.held(request.org, request.request_id, claim) as running:
             replies = self.closing.answering.replies(job, claim.fence)
-            course = AttemptHistory.after(job, running.attempt)
+            history = AttemptHistory.after(job, running.attempt)
             running.claimed_after_ms = after_ms
             try:
-                await self.failover.run(job, running, replies, course)
+                await self.failover.run(job, running, replies, history)
             except Exception as defect:  # noqa: BLE001  # total: what became of it so far is booked
                 _LOG.event(
                     LogEvent.REQUEST_DEFECT,
@@ -183,7 +183,7 @@ class Dispatching:
                     defect=defect,
                 )
             try:
-                await self.closing.close(job, record, course, replies, running)
+                await self.closing.close(job, record, history, replies, running)
             except (Transient, CloseRefused):
                 raise
             except Exception as defect:  # noqa: BLE001  # total: without what it stumbled over
@@ -193,8 +193,8 @@ class Dispatching:
                     **of_request(request, record.headers),
                     defect=defect,
                 )
-                course.broke(job)
-                await self.closing.close(job, record, course, replies, running)
+                history.broke(job)
+                await self.closing.close(job, record, history, replies, running)
         await self.failover.bodies.drop(job)
 
 

@@ -43,7 +43,7 @@ class Result:
         return 200 if self.code is None else ERRORS[self.code].status
 
     @property
-    def told(self) -> str | None:
+    def client_message(self) -> str | None:
         """The message the client gets."""
         return self.message or (ERRORS[self.code].title if self.code else None)
 

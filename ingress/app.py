@@ -117,22 +117,22 @@ class Ingress:
         """Serve until SIGTERM or SIGINT, or until the doors cannot be opened. 0 after a signal."""
         self.server = server = self._server()
         end = told_to_end()
-        doors = asyncio.create_task(self._open_doors())
+        connecting = asyncio.create_task(self._connect_all())
         background = [asyncio.create_task(work) for work in self._background()]
         serving = asyncio.create_task(server.serve())
         told = asyncio.create_task(end.wait())
-        watched: list[asyncio.Future[Any]] = [serving, doors, told]
+        watched: list[asyncio.Future[Any]] = [serving, connecting, told]
         await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
         if told.done():
             keeper, drain_s = self.public.gatekeeper, self.settings.drain_s
             await Leaving(keeper, self.pending, server, drain_s).run()
         server.should_exit = True
         await serving
-        for task in (doors, told, *background):
+        for task in (connecting, told, *background):
             task.cancel()
         await self._disconnect()
-        if doors.done() and not doors.cancelled():
-            doors.result()
+        if connecting.done() and not connecting.cancelled():
+            connecting.result()
         return 0
 
     def _background(self) -> Iterator[Coroutine[Any, Any, None]]:
@@ -163,7 +163,7 @@ class Ingress:
         status = StatusRoutes(self.health, self.metrics, lambda: len(self.pending))
         return create_public_app(self.public, status, self.metrics)
 
-    async def _open_doors(self) -> None:
+    async def _connect_all(self) -> None:
         """Connect what requests need, then let them in."""
         await asyncio.gather(
             self._connect("bus", self.bus.start),

@@ -82,7 +82,7 @@ class AttemptRun:
     first_token_at_ms: int | None = field(default=None, init=False)
     has_streamed: bool = field(default=False, init=False)
     """Whether the client may have seen content, so that nobody else may answer it."""
-    is_mute: bool = field(default=False, init=False)
+    is_stream_broken: bool = field(default=False, init=False)
     """Whether a frame was lost, so that none may follow."""
     binding: Binding = field(init=False)
     reader: StreamReader | None = field(default=None, init=False)
@@ -207,20 +207,20 @@ class AttemptRun:
             self.abort.ends_at(self._silent_until_s())
 
     async def _send(self, content: Started | Chunk) -> None:
-        if self.is_mute or self.abort.reason == "stale":
+        if self.is_stream_broken or self.abort.reason == "stale":
             return
         try:
             if self.choice.backend.timeout_s >= _STORE_WAIT_S:
-                self.is_mute = not await self.replies.send(content)
+                self.is_stream_broken = not await self.replies.send(content)
             else:
                 with self._excused():
-                    self.is_mute = not await self.replies.send(content)
+                    self.is_stream_broken = not await self.replies.send(content)
             if self.replies.is_full:
                 with self._excused():
-                    self.is_mute = not await self.replies.wait()
+                    self.is_stream_broken = not await self.replies.wait()
         except StoreError as error:
             _LOG.event(LogEvent.FRAMES_LOST, **of_request(self.job.request), error=error)
-            self.is_mute = True
+            self.is_stream_broken = True
 
     def _failed(self, failure: UpstreamFailure) -> AttemptEnd:
         if self.abort.reason is not None:

@@ -64,7 +64,7 @@ def failed(failure: UpstreamFailure, read: Answer, *, has_streamed: bool) -> Att
         "failed",
         failure.code,
         http_status=failure.upstream_status if rejected else None,
-        message=failure.told,
+        message=failure.client_message,
         retry_after_ms=failure.retry_after_ms,
     )
     return AttemptEnd(

@@ -12,13 +12,13 @@ from typing import Final
 
 import msgspec
 
-from dispatcher.amounts import actual_of, presumed
+from dispatcher.amounts import actual_of, written_off_attempt
 from dispatcher.attempts.attempt import AttemptResult, AttemptRun
 from dispatcher.attempts.attempt_end import ABORTED
 from dispatcher.attempts.token_counts import TokenCounter
 from dispatcher.backends.breaker import CallEnd
 from dispatcher.backends.registry import Slot
-from dispatcher.backends.slots import NoSlot, Slots, Wish
+from dispatcher.backends.slots import NoSlot, SlotRequest, Slots
 from dispatcher.claims.claiming import AS_LONG_AS_IT_TAKES_S, balances
 from dispatcher.claims.leases import Leases, Running
 from dispatcher.operations.bindings import can_run
@@ -62,7 +62,7 @@ class AttemptHistory:
         """Where a claim begins: a second attempt follows one that was given up and booked whole."""
         if claim_attempt == 1:
             return cls()
-        return cls([presumed(job, 1)], has_lost_first=True)
+        return cls([written_off_attempt(job, 1)], has_lost_first=True)
 
     def ran(self, result: AttemptResult) -> None:
         """One more attempt under the fence that is held now."""
@@ -73,7 +73,7 @@ class AttemptHistory:
         """Nobody can tell what the attempt under the running fence used: its whole hold, then."""
         self.ending = _BROKEN
         if (last := self.current) is not None:
-            self.current = presumed(job, last.attempt)
+            self.current = written_off_attempt(job, last.attempt)
             self.attempts = [*(each for each in self.attempts if each is not last), self.current]
 
     @property
@@ -107,30 +107,30 @@ class Failover:
     counter: TokenCounter = field(default_factory=TokenCounter)
 
     async def run(
-        self, job: AdmittedRequest, running: Running, replies: ReplyStream, course: AttemptHistory
+        self, job: AdmittedRequest, running: Running, replies: ReplyStream, history: AttemptHistory
     ) -> None:
-        """Attempt after attempt until one ends the request; ``course`` is what became of it so far,
+        """Attempt after attempt until one ends the request; ``history`` is what became of it so far,
         also when this raises."""
         if not can_run(job.request):
-            course.ending = _unknown(job)
+            history.ending = _unknown(job)
             return
         await self._until_known(job)
         slot = await self._slot(job, running)
         if not isinstance(slot, Slot):
-            course.ending = slot
+            history.ending = slot
             return
         whole = await self._whole(job, slot)
         if whole is None:
-            course.ending = Result("failed", ErrorCode.BODY_LOST)
+            history.ending = Result("failed", ErrorCode.BODY_LOST)
             return
         job = whole
         result = await self._call(job, slot, replies, running)
-        course.ran(result)
+        history.ran(result)
         if not result.may_try_another or running.attempt >= ATTEMPTS_MAX:
             return
         second = await self._slot(job, running, slot.choice.backend_id)
         if isinstance(second, Slot):
-            await self._call_again(job, second, replies, running, course, result)
+            await self._call_again(job, second, replies, running, history, result)
 
     async def _until_known(self, job: AdmittedRequest) -> None:
         """What was admitted may name a model or backend that has not reached this process yet; it waits
@@ -156,7 +156,7 @@ class Failover:
         slot: Slot,
         replies: ReplyStream,
         running: Running,
-        course: AttemptHistory,
+        history: AttemptHistory,
         first: AttemptResult,
     ) -> None:
         """The second attempt, if the ledger has room for it."""
@@ -170,22 +170,22 @@ class Failover:
         if not isinstance(verdict, answers.Fence):
             self.slots.give_back(slot, "undecided")
             if isinstance(verdict, answers.Cancelled):
-                course.ending = ABORTED["cancelled"]
+                history.ending = ABORTED["cancelled"]
             return
         running.fence = replies.fence = verdict.fence
-        running.attempt, course.current = verdict.attempt, None
+        running.attempt, history.current = verdict.attempt, None
         if (early := self._too_late(job, running)) is not None:
             self.slots.give_back(slot, "undecided")
-            course.ending = early
+            history.ending = early
             return
-        course.ran(await self._call(job, slot, replies, running))
+        history.ran(await self._call(job, slot, replies, running))
 
     async def _slot(self, job: AdmittedRequest, running: Running, *tried: str) -> Slot | Result:
         """A slot for a call, or how the request ends without one."""
         if (early := self._too_late(job, running)) is not None:
             return early
         found = await self.slots.take(
-            Wish(
+            SlotRequest(
                 job.request,
                 running.abort,
                 job.admitted.admitted_at_ms + running.claimed_after_ms,
@@ -287,7 +287,7 @@ def _broken(
     job: AdmittedRequest, slot: Slot, number: int, started_at_ms: int, now_ms: int
 ) -> AttemptResult:
     attempt = msgspec.structs.replace(
-        presumed(job, number),
+        written_off_attempt(job, number),
         backend=slot.choice.backend_id,
         status="interrupted",
         started_at_ms=started_at_ms,

@@ -53,22 +53,22 @@ class HealthReport:
     async def _look(self, *, is_due: bool) -> None:
         changed = self.backends.observe()
         for name in changed:
-            self._tell(name, self.backends.lanes[name])
+            self._tell(name, self.backends.states[name])
         if changed or is_due:
             self.metrics.set("tallygate_queued_requests", self.slots.waiting)
             await self._report()
 
-    def _tell(self, name: str, lane: BackendState) -> None:
-        _LOG.event(LogEvent.BACKEND_STATE, backend=name, state=lane.shown)
-        self.metrics.set("tallygate_backend_healthy", float(lane.shown == "healthy"), name)
+    def _tell(self, name: str, backend_state: BackendState) -> None:
+        _LOG.event(LogEvent.BACKEND_STATE, backend=name, state=backend_state.shown)
+        self.metrics.set("tallygate_backend_healthy", float(backend_state.shown == "healthy"), name)
 
     async def _report(self) -> None:
-        lanes = self.backends.lanes
+        states = self.backends.states
         lines: list[Argument] = []
-        for name, lane in lanes.items():
-            lines += [self._field(name), self._line(name, lane)]
-        gone = [self._field(name) for name in self._reported - lanes.keys()]
-        self._reported = set(lanes)
+        for name, backend_state in states.items():
+            lines += [self._field(name), self._line(name, backend_state)]
+        gone = [self._field(name) for name in self._reported - states.keys()]
+        self._reported = set(states)
         try:
             if lines:
                 await report(self.store, BACKEND_HEALTH, *lines)
@@ -80,11 +80,11 @@ class HealthReport:
     def _field(self, backend: str) -> str:
         return backend_field(self.instance_id, backend)
 
-    def _line(self, name: str, lane: BackendState) -> bytes:
+    def _line(self, name: str, backend_state: BackendState) -> bytes:
         return BackendReport(
-            state=lane.shown,
-            since_ms=lane.since_ms,
-            inflight=lane.in_flight,
+            state=backend_state.shown,
+            since_ms=backend_state.since_ms,
+            inflight=backend_state.in_flight,
             limit=self.backends.slots_of(name),
             open_models=tuple(self.backends.broken_models(name)),
             queued=self._queued(name),

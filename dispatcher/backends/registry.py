@@ -58,7 +58,7 @@ class Slot:
     """The right to make one call."""
 
     choice: Choice
-    lane: BackendState
+    backend_state: BackendState
     entry: ModelLane
     model: str
     began_s: float
@@ -80,7 +80,9 @@ class Backends:
     clock: Clock
     slots: int = SLOTS
     """Calls this process makes at once."""
-    lanes: defaultdict[str, BackendState] = field(default_factory=lambda: defaultdict(BackendState))
+    states: defaultdict[str, BackendState] = field(
+        default_factory=lambda: defaultdict(BackendState)
+    )
     calls: int = 0
     """Calls under way."""
     retries: int = 0
@@ -138,14 +140,14 @@ class Backends:
         """The call ended like this."""
         now_s = self.clock.monotonic_s()
         self._silent.pop(slot, None)
-        lane, entry = slot.lane, slot.entry
-        lane.in_flight -= 1
+        backend_state, entry = slot.backend_state, slot.entry
+        backend_state.in_flight -= 1
         entry.in_flight -= 1
         self.calls -= 1
         self.retries -= slot.is_retry
         # What fails once the connection stands is the model's failure, not the backend's.
         of_backend: CallEnd = "succeeded" if end == "failed" else end
-        lane.health = lane.health.ended(now_s, of_backend, is_trial=slot.is_trial)
+        backend_state.health = backend_state.health.ended(now_s, of_backend, is_trial=slot.is_trial)
         if end in {"failed", "unreachable"}:
             entry.limit.failed()
         if not slot.has_hung:
@@ -159,47 +161,53 @@ class Backends:
         now_s = self.clock.monotonic_s()
         self._note_silence(now_s)
         for name, backend in self.config.snapshot.backends.items():
-            if (lane := self.lanes.get(name)) is not None:
+            if (backend_state := self.states.get(name)) is not None:
                 ceiling = self._share(name, backend)
-                for entry in lane.models.values():
+                for entry in backend_state.models.values():
                     entry.limit.look(now_s, entry.in_flight, ceiling)
 
     def probed(self, name: str, *, answered: bool) -> None:
         """A probe of the backend ended."""
-        lane = self.lanes[name]
-        lane.health = lane.health.probed(answered=answered)
+        backend_state = self.states[name]
+        backend_state.health = backend_state.health.probed(answered=answered)
 
     def observe(self) -> list[str]:
         """Bring states and their times up to date; the backends whose state changed."""
         self._match_config()
         now_s, changed = self.clock.monotonic_s(), []
-        for name, lane in self.lanes.items():
-            state = overall(lane.health, [m.breaker for m in lane.models.values()], now_s)
-            if state != lane.shown or lane.since_ms == 0:
-                lane.shown, lane.since_ms = state, self.clock.now_ms()
+        for name, backend_state in self.states.items():
+            state = overall(
+                backend_state.health, [m.breaker for m in backend_state.models.values()], now_s
+            )
+            if state != backend_state.shown or backend_state.since_ms == 0:
+                backend_state.shown, backend_state.since_ms = state, self.clock.now_ms()
                 changed.append(name)
         return changed
 
     def slots_of(self, name: str) -> int:
         """Calls that may be under way at the backend at once, as its models' limits stand now."""
-        backend, lane = self.config.snapshot.backends.get(name), self.lanes.get(name)
+        backend, backend_state = self.config.snapshot.backends.get(name), self.states.get(name)
         if backend is None:
             return 0
         room, share = self._room(backend), self._share(name, backend)
-        limits = [entry.limit.slots(share) for entry in lane.models.values()] if lane else []
+        limits = (
+            [entry.limit.slots(share) for entry in backend_state.models.values()]
+            if backend_state
+            else []
+        )
         return min(room, sum(limits)) if limits else room
 
     def broken_models(self, name: str) -> list[str]:
         """Models that must not be called at the backend now."""
-        now_s, models = self.clock.monotonic_s(), self.lanes[name].models.items()
+        now_s, models = self.clock.monotonic_s(), self.states[name].models.items()
         return sorted(model for model, entry in models if entry.breaker.state(now_s) == "open")
 
     def _match_config(self) -> None:
         snapshot = self.config.snapshot
-        for name in self.lanes.keys() - snapshot.backends.keys():
-            del self.lanes[name]
+        for name in self.states.keys() - snapshot.backends.keys():
+            del self.states[name]
         for name in snapshot.backends:
-            models = self.lanes[name].models
+            models = self.states[name].models
             for model in models.keys() - snapshot.models.keys():
                 del models[model]
 
@@ -211,15 +219,15 @@ class Backends:
             name = target.backend
             if (backend := snapshot.backends.get(name)) is None:
                 continue
-            lane = self.lanes[name]
-            breaker = lane.models[model].breaker
-            is_full = self._has_no_slot(name, backend, lane, lane.models[model])
+            backend_state = self.states[name]
+            breaker = backend_state.models[model].breaker
+            is_full = self._has_no_slot(name, backend, backend_state, backend_state.models[model])
             if is_full:
                 full.add(name)
-            if not lane.health.probes.is_alive:
+            if not backend_state.health.probes.is_alive:
                 degraded.add(name)
             # A trial that finds no slot would let others wait in vain.
-            is_closed = not (lane.health.breaker.admits(now_s) and breaker.admits(now_s))
+            is_closed = not (backend_state.health.breaker.admits(now_s) and breaker.admits(now_s))
             if is_closed or (is_full and breaker.state(now_s) != "closed"):
                 excluded.add(name)
         draw = random.random()  # noqa: S311  # load spreading, no secret
@@ -230,9 +238,9 @@ class Backends:
         return ErrorCode.OVERLOADED if is_only_full else ErrorCode.NO_BACKEND
 
     def _has_no_slot(
-        self, name: str, backend: Backend, lane: BackendState, entry: ModelLane
+        self, name: str, backend: Backend, backend_state: BackendState, entry: ModelLane
     ) -> bool:
-        return lane.in_flight >= self._room(backend) or (
+        return backend_state.in_flight >= self._room(backend) or (
             entry.in_flight >= entry.limit.slots(self._share(name, backend))
         )
 
@@ -248,16 +256,16 @@ class Backends:
         return room - room // 4 if name in self._shared[1] and room >= _SHARE_FROM else room
 
     def _taken(self, choice: Choice, model: str, *, is_retry: bool) -> Slot:
-        now_s, lane = self.clock.monotonic_s(), self.lanes[choice.backend_id]
-        entry = lane.models[model]
-        lane.health, is_trial = lane.health.begun(now_s)
+        now_s, backend_state = self.clock.monotonic_s(), self.states[choice.backend_id]
+        entry = backend_state.models[model]
+        backend_state.health, is_trial = backend_state.health.begun(now_s)
         entry.breaker, is_model_trial = entry.breaker.begun(now_s)
-        lane.in_flight += 1
+        backend_state.in_flight += 1
         entry.in_flight += 1
         entry.limit.began(entry.in_flight)
         self.calls += 1
         self.retries += is_retry
-        slot = Slot(choice, lane, entry, model, now_s, is_trial, is_model_trial, is_retry)
+        slot = Slot(choice, backend_state, entry, model, now_s, is_trial, is_model_trial, is_retry)
         self._silent[slot] = None
         return slot
 
@@ -265,7 +273,9 @@ class Backends:
         """The call has a connection: if it was on trial for that, the trial is over."""
         if slot.is_trial:
             slot.is_trial = False
-            slot.lane.health = slot.lane.health.ended(now_s, "succeeded", is_trial=True)
+            slot.backend_state.health = slot.backend_state.health.ended(
+                now_s, "succeeded", is_trial=True
+            )
 
     def _note_silence(self, now_s: float) -> None:
         """Calls that are silent beyond all patience count as failed now, not when they end."""
@@ -292,8 +302,8 @@ class Backends:
         if usual_s is not None:
             return silent_s > max(SILENT_S, _USUAL_TIMES * usual_s)
         name, backend = slot.choice.backend_id, slot.choice.backend
-        is_harmful = self._has_no_slot(name, backend, slot.lane, slot.entry)
-        return is_harmful or not slot.lane.health.probes.is_alive
+        is_harmful = self._has_no_slot(name, backend, slot.backend_state, slot.entry)
+        return is_harmful or not slot.backend_state.health.probes.is_alive
 
     def _usual_s(self, slot: Slot) -> float | None:
         """What such a call takes here, else at another backend of the model."""
@@ -301,6 +311,9 @@ class Backends:
         if own_s is not None:
             return own_s
         entity = self.config.snapshot.models.get(slot.model)
-        lanes = [self.lanes[target.backend] for target in entity.backends] if entity else []
-        known = [lane.models[slot.model].limit.usual_s(streams=slot.streams) for lane in lanes]
+        states = [self.states[target.backend] for target in entity.backends] if entity else []
+        known = [
+            backend_state.models[slot.model].limit.usual_s(streams=slot.streams)
+            for backend_state in states
+        ]
         return max((usual_s for usual_s in known if usual_s is not None), default=None)

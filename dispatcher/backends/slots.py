@@ -42,7 +42,7 @@ class NoSlot:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class SlotRequest:
     """A call that is to be made."""
 
     request: RequestAccepted
@@ -62,7 +62,7 @@ class Wish:
 class _Asked:
     """What waits in a line."""
 
-    wish: Wish
+    wanted: SlotRequest
     answer: asyncio.Future[Slot | NoSlot]
 
 
@@ -82,18 +82,18 @@ class Slots:
     _timer: asyncio.TimerHandle | None = None
     _shed_at_s: float | None = None
 
-    async def take(self, wish: Wish) -> Slot | NoSlot:
+    async def take(self, wanted: SlotRequest) -> Slot | NoSlot:
         """A slot for the call, as soon as it is its turn."""
-        model, tried = key = wish.request.model, wish.tried
+        model, tried = key = wanted.request.model, wanted.tried
         if not self._lines.get(key):
             found = self.backends.take(model, tried, is_retry=bool(tried))
             if isinstance(found, Slot):
-                found.streams = wish.request.stream
+                found.streams = wanted.request.stream
                 self._watch()
                 return found
-            if found is ErrorCode.NO_BACKEND and not self._outwaits(wish):
+            if found is ErrorCode.NO_BACKEND and not self._outwaits(wanted):
                 return NoSlot(found)
-        return await self._wait(key, wish)
+        return await self._wait(key, wanted)
 
     def give_back(self, slot: Slot, end: CallEnd) -> None:
         """The call ended like this; whose turn it is gets the slot."""
@@ -121,15 +121,15 @@ class Slots:
             return f"{DEGRADED}all {self.backends.slots} slots taken"
         return "ok"
 
-    async def _wait(self, key: _Key, wish: Wish) -> Slot | NoSlot:
-        now_s, now_ms, request = self.clock.monotonic_s(), self.clock.now_ms(), wish.request
+    async def _wait(self, key: _Key, wanted: SlotRequest) -> Slot | NoSlot:
+        now_s, now_ms, request = self.clock.monotonic_s(), self.clock.now_ms(), wanted.request
         waiting = Waiting(
             request.org,
-            wish.tokens,
-            since_s=now_s - _waited_s(wish, now_ms),
+            wanted.tokens,
+            since_s=now_s - _waited_s(wanted, now_ms),
             until_s=now_s + (request.deadline_ms - now_ms) / 1000,
             is_background=request.background,
-            item=_Asked(wish, asyncio.get_running_loop().create_future()),
+            item=_Asked(wanted, asyncio.get_running_loop().create_future()),
         )
         line = self._lines.get(key)
         if line is None:
@@ -149,10 +149,10 @@ class Slots:
                     self.give_back(given, "undecided")
             raise
 
-    def _outwaits(self, wish: Wish) -> bool:
+    def _outwaits(self, wanted: SlotRequest) -> bool:
         """Background work has time until a backend is well again, if there is one."""
-        is_first = wish.request.background and not wish.tried
-        return is_first and self.backends.has_route(wish.request.model)
+        is_first = wanted.request.background and not wanted.tried
+        return is_first and self.backends.has_route(wanted.request.model)
 
     def _serve_all(self) -> None:
         try:
@@ -176,7 +176,7 @@ class Slots:
         (model, tried), line = key, self._lines[key]
         found = self.backends.take(model, tried, is_retry=bool(tried))
         if found is ErrorCode.NO_BACKEND:
-            for waiting in line.take_out(lambda waiting: not self._outwaits(waiting.item.wish)):
+            for waiting in line.take_out(lambda waiting: not self._outwaits(waiting.item.wanted)):
                 _answer(waiting, NoSlot(ErrorCode.NO_BACKEND))
         is_served = isinstance(found, Slot) and self._give_next(line, found)
         if not line:
@@ -186,7 +186,7 @@ class Slots:
     def _give_next(self, line: Line[_Asked], slot: Slot) -> bool:
         """Whether somebody was there to get it."""
         while (waiting := line.pop(self.clock.monotonic_s())) is not None:
-            slot.streams = waiting.item.wish.request.stream
+            slot.streams = waiting.item.wanted.request.stream
             if _answer(waiting, slot):
                 return True
         self.backends.give_back(slot, "undecided")
@@ -220,7 +220,7 @@ class Slots:
         """End the waits of those who left, are too late, or have waited for too long."""
         now_s = self.clock.monotonic_s()
         for waiting in line.take_out(lambda waiting: _is_due(waiting, now_s)):
-            is_gone = waiting.item.wish.abort.reason is not None or now_s >= waiting.until_s
+            is_gone = waiting.item.wanted.abort.reason is not None or now_s >= waiting.until_s
             _answer(waiting, NoSlot(None) if is_gone else self._shed(line, waiting, now_s))
         for waiting in line.take_out_hopeless(now_s):
             _answer(waiting, self._shed(line, waiting, now_s))
@@ -231,18 +231,18 @@ class Slots:
         return NoSlot(ErrorCode.OVERLOADED, line.retry_after_ms(waiting, now_s))
 
 
-def _waited_s(wish: Wish, now_ms: int) -> float:
+def _waited_s(wanted: SlotRequest, now_ms: int) -> float:
     """How long it has waited before it came here. Clocks differ: a second here it always gets."""
-    if wish.tried:
+    if wanted.tried:
         return 0.0
-    return min(WAIT_MAX_S - _WAIT_MIN_S, max(0, now_ms - wish.admitted_at_ms) / 1000)
+    return min(WAIT_MAX_S - _WAIT_MIN_S, max(0, now_ms - wanted.admitted_at_ms) / 1000)
 
 
 def _is_due(waiting: Waiting[_Asked], now_s: float) -> bool:
-    wish = waiting.item.wish
-    if wish.abort.reason is not None or now_s >= waiting.until_s:
+    wanted = waiting.item.wanted
+    if wanted.abort.reason is not None or now_s >= waiting.until_s:
         return True
-    if wish.tried:
+    if wanted.tried:
         return now_s - waiting.since_s >= RETRY_WAIT_S
     return not waiting.is_background and now_s - waiting.since_s >= WAIT_MAX_S
 

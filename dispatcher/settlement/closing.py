@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeVar
 
-from dispatcher.amounts import outcome, presumed, terminal, token_uses, without_result
+from dispatcher.amounts import outcome, terminal, token_uses, without_result, written_off_attempt
 from dispatcher.attempts.failover import AttemptHistory
 from dispatcher.attempts.late_spend import corrections
 from dispatcher.claims.claiming import AS_LONG_AS_IT_TAKES_S, Claiming
@@ -74,29 +74,29 @@ class Closing:
         self,
         job: AdmittedRequest,
         record: Record,
-        course: AttemptHistory,
+        history: AttemptHistory,
         replies: ReplyStream,
         running: Running,
     ) -> None:
         """Book what the attempt under the running fence used, then answer and record."""
         now_ms = self.clock.now_ms()
-        finished = outcome(job, course.attempts, course.ending, running.fence, now_ms)
+        finished = outcome(job, history.attempts, history.ending, running.fence, now_ms)
         if not is_inline(finished.result):
             waits = job.request.reply_to is not None
             finished = await self.recording.set_result_aside(record, finished, waits=waits)
         encoded = _encoded(finished)
         unbooked: Exception | None = None
         try:
-            answer = await self._finish(job, running, course, finished, encoded)
+            answer = await self._finish(job, running, history, finished, encoded)
         except Transient:
             raise
         except Exception as defect:  # noqa: BLE001  # total: the ledger cannot take it, but the log can
             answer, unbooked = answers.Ok(), defect
-        standing = await self._standing(job, answer)
-        if isinstance(answer, answers.Stale) or _is_anothers(standing, finished):
-            await self._end_late(job, record, course, replies, running, standing)
+        known_outcome = await self._known_outcome(job, answer)
+        if isinstance(answer, answers.Stale) or _is_anothers(known_outcome, finished):
+            await self._end_late(job, record, history, replies, running, known_outcome)
             return
-        content = terminal(job, course.attempts, course.ending, now_ms)
+        content = terminal(job, history.attempts, history.ending, now_ms)
         if isinstance(answer, answers.Repeated):
             encoded = answer.outcome
         await asyncio.gather(
@@ -160,20 +160,20 @@ class Closing:
         self,
         job: AdmittedRequest,
         running: Running,
-        course: AttemptHistory,
+        history: AttemptHistory,
         finished: RequestFinished,
         encoded: bytes,
     ) -> answers.FinishAnswer:
         """What the ledger says to the end. One that was rebuilt without the request takes its hold again;
         where it cannot, accounting books what was spent without one."""
-        actual = course.actual
+        actual = history.actual
         while True:
             document = documents.Finish(
                 org=job.request.org,
                 req=job.request.request_id,
                 fence=running.fence,
                 actual=actual,
-                actual_rates=token_uses(job, course.attempts),
+                actual_rates=token_uses(job, history.attempts),
                 ends=encode_end(end_of(finished)) if job.request.keep_result else None,
             )
             answer = await self._ask(partial(self.ledger.finish, document, encoded))
@@ -182,7 +182,7 @@ class Closing:
             match await self.claiming.claim(job, self.is_in_log):
                 case answers.Fence() as claim:
                     # The frames keep the fence they began with: a client's stream knows only that one.
-                    running.fence, actual = claim.fence, course.all_used
+                    running.fence, actual = claim.fence, history.all_used
                 case answers.Finished() as before:
                     return answers.Repeated(outcome=before.outcome, booked=before.booked)
                 case answers.Unknown():
@@ -198,27 +198,27 @@ class Closing:
         self,
         job: AdmittedRequest,
         record: Record,
-        course: AttemptHistory,
+        history: AttemptHistory,
         replies: ReplyStream,
         running: Running,
-        standing: RequestFinished | None,
+        known_outcome: RequestFinished | None,
     ) -> None:
         """Somebody else ended this attempt by its hold: what it really used is corrected. A client that
         has seen frames of it gets no others."""
         _LOG.event(LogEvent.ATTEMPT_LATE, **of_request(job.request), fence=running.fence)
         self.metrics.count("tallygate_late_attempts_total")
         replies.drop()
-        whole = presumed(job, running.attempt)
-        attempts = [whole] if standing is None else standing.attempts
-        booked = next((a for a in attempts if _is_presumed(a, whole)), None)
+        whole = written_off_attempt(job, running.attempt)
+        attempts = [whole] if known_outcome is None else known_outcome.attempts
+        booked = next((a for a in attempts if _is_written_off(a, whole)), None)
         now_ms = self.clock.now_ms()
-        changes = corrections(job, booked, course.current, running.fence, now_ms)
+        changes = corrections(job, booked, history.current, running.fence, now_ms)
         await asyncio.gather(
             self.answering.end_again(job, INTERRUPTED) if replies.seq else asyncio.sleep(0),
             self.recording.corrections(record, changes),
         )
 
-    async def _standing(
+    async def _known_outcome(
         self, job: AdmittedRequest, answer: answers.FinishAnswer
     ) -> RequestFinished | None:
         """The outcome that the ledger has of the request already, as far as it can be read."""
@@ -266,12 +266,12 @@ class Closing:
         return await retry_until(find, NotSure, until_s)
 
 
-def _is_anothers(standing: RequestFinished | None, finished: RequestFinished) -> bool:
-    return standing is not None and standing.fence != finished.fence
+def _is_anothers(known_outcome: RequestFinished | None, finished: RequestFinished) -> bool:
+    return known_outcome is not None and known_outcome.fence != finished.fence
 
 
-def _is_presumed(attempt: Attempt, presumed: Attempt) -> bool:
-    return attempt.attempt == presumed.attempt and attempt.status == presumed.status
+def _is_written_off(attempt: Attempt, written_off: Attempt) -> bool:
+    return attempt.attempt == written_off.attempt and attempt.status == written_off.status
 
 
 def _encoded(finished: RequestFinished) -> bytes:

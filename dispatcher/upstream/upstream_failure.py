@@ -30,13 +30,13 @@ class UpstreamFailure(Failure):
         *,
         may_have_spent: bool,
         retryable: bool = True,
-        told: str | None = None,
+        client_message: str | None = None,
         upstream_status: int | None = None,
         retry_after_ms: int | None = None,
     ) -> None:
         super().__init__(what)
         self.code = code
-        self.told = told
+        self.client_message = client_message
         self.may_have_spent = may_have_spent
         self.retryable = retryable
         self.upstream_status = upstream_status
@@ -57,14 +57,14 @@ _ERRORS: Final = msgspec.json.Decoder(_ErrorBody)
 def refusal(sent_status: int, retry_after: str | None, body: bytes, now_ms: int) -> UpstreamFailure:
     """A status other than 200, in our terms. It cannot have spent."""
     status = foreign.status(sent_status)
-    told = _told(body) or (f"the backend answered {status}" if status else None)
+    client_message = _told(body) or (f"the backend answered {status}" if status else None)
     what = f"status {sent_status}, {len(body)} bytes"
     if status in _TRY_ELSEWHERE:
         return UpstreamFailure(
             ErrorCode.OVERLOADED,
             what,
             may_have_spent=False,
-            told=told,
+            client_message=client_message,
             upstream_status=status,
             retry_after_ms=foreign.retry_after_ms(retry_after, now_ms),
         )
@@ -74,7 +74,7 @@ def refusal(sent_status: int, retry_after: str | None, body: bytes, now_ms: int)
         what,
         may_have_spent=False,
         retryable=not client_fault,
-        told=told,
+        client_message=client_message,
         upstream_status=status,
     )
 

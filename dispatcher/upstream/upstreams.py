@@ -142,7 +142,9 @@ class Upstreams:
             self.clock.now_ms(),
         )
         if self.logs_texts:
-            _LOG.event(LogEvent.BACKEND_SAID, request_id=request_id, text=failure.told or "")
+            _LOG.event(
+                LogEvent.BACKEND_SAID, request_id=request_id, text=failure.client_message or ""
+            )
         return failure
 
     def _headers(self, choice: Choice, request_id: str) -> dict[str, str]:

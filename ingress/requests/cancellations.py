@@ -25,7 +25,7 @@ _AT_ONCE: Final = 8_192
 """More than may wait here: at the end of the process all that have no key are cancelled at once."""
 
 
-class Doorbell(Protocol):
+class CancelSignal(Protocol):
     """The bus, as far as it is used here."""
 
     async def tell_cancelled(self, owner: str, request_id: str) -> None:
@@ -35,9 +35,9 @@ class Doorbell(Protocol):
 class Cancellations:
     """Cancels now (``cancel``) or beside the caller (``begin``)."""
 
-    def __init__(self, ledger: LedgerClient, doorbell: Doorbell) -> None:
+    def __init__(self, ledger: LedgerClient, cancel_signal: CancelSignal) -> None:
         self._ledger = ledger
-        self._doorbell = doorbell
+        self._cancel_signal = cancel_signal
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def cancel(
@@ -57,7 +57,7 @@ class Cancellations:
         answer = await retry_until(ask, LedgerUnavailable, time.monotonic() + CANCEL_WITHIN_S)
         if isinstance(answer, answers.Running):
             try:
-                await self._doorbell.tell_cancelled(answer.owner, request_id)
+                await self._cancel_signal.tell_cancelled(answer.owner, request_id)
             except (StoreUnavailable, StoreError) as error:
                 # The flag in the ledger stays; the owner sees it when it renews its lease.
                 _LOG.event(LogEvent.CANCEL_NOT_HEARD, request_id=request_id, org=org, error=error)

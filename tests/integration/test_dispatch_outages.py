@@ -113,8 +113,8 @@ async def _streamed(scene: Bench, stream: Stream, request: RequestAdmitted) -> N
     assert isinstance(frames[-1].content, Terminal)
     assert (await _relayed(scene, request)).startswith(b"".join(stream.events))
     assert await scene.balance(request, "nano_usd") == (COST_NANO_USD, 0)
-    lane = scene.backends.lanes["only"].models["echo"]
-    assert lane.breaker.state(time.monotonic()) == "closed"
+    backend_state = scene.backends.states["only"].models["echo"]
+    assert backend_state.breaker.state(time.monotonic()) == "closed"
 
 
 @_OUTAGES

@@ -152,8 +152,8 @@ async def test_a_cancel_over_the_bus_ends_the_call_and_books_it(
     """At once where nothing was answered; a stream is read on for the backend's own count."""
     gate = Gate(stream=stream)
     async with bench(server, only=gate.answer) as scene:
-        doorbell = _doorbell(server, scene)
-        await doorbell.start()
+        cancel_signal = _cancel_signal(server, scene)
+        await cancel_signal.start()
         request = await scene.admit(stream=stream)
         record = await scene.hand_over(request)
         await gate.reached.wait()
@@ -165,7 +165,7 @@ async def test_a_cancel_over_the_bus_ends_the_call_and_books_it(
             gate.opened.set()
         await asyncio.wait_for(record.finished.wait(), 0.5)
         gate.opened.set()
-        await doorbell.stop()
+        await cancel_signal.stop()
         (outcome,) = scene.log.outcomes
         (attempt,) = outcome.attempts
 
@@ -317,7 +317,7 @@ async def test_what_was_spent_is_booked_when_the_ledger_comes_back(server: Ledge
         assert isinstance((await scene.frames(request))[-1].content, Terminal)
 
 
-def _doorbell(server: LedgerServer, scene: Bench) -> Subscription:
+def _cancel_signal(server: LedgerServer, scene: Bench) -> Subscription:
     return Subscription(
         f"redis://127.0.0.1:{server.port}/1",
         cancel_channel_of("dispatcher-0"),

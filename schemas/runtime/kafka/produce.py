@@ -46,7 +46,7 @@ _TOPIC_REFUSED_S = 5.0
 _LOG_APPEND_TIME = 1
 
 OnAppended = Callable[[Reading], None]
-Lane = tuple[str, int]
+TopicPartition = tuple[str, int]
 """A partition of a topic."""
 
 
@@ -90,8 +90,8 @@ class Producer:
         """``connect`` makes the inner producer, for tests; ``on_appended`` is told each append time."""
         self._on_appended = on_appended
         self._connection = ProducerConnection(connect or kafka_producer(brokers, client_id))
-        self._queues: dict[Lane, deque[_Queued]] = defaultdict(deque)
-        self._senders: dict[Lane, asyncio.Task[None]] = {}
+        self._queues: dict[TopicPartition, deque[_Queued]] = defaultdict(deque)
+        self._senders: dict[TopicPartition, asyncio.Task[None]] = {}
         self._partitions: dict[str, int] = {}
         self._refused_topics: dict[str, tuple[float, str]] = {}
         self._queued = self._queued_bytes = 0
@@ -139,12 +139,12 @@ class Producer:
         if self._queued >= _QUEUED_RECORDS_MAX or self._queued_bytes + size > _QUEUED_BYTES_MAX:
             delivered.set_exception(ProduceFailed("the producer's queue is full"))
             return delivered
-        lane = record.topic, self.partition_for(record.topic, record.key)
+        place = record.topic, self.partition_for(record.topic, record.key)
         self._queued += 1
         self._queued_bytes += size
-        self._queues[lane].append(_Queued(record, size, delivered))
-        if lane not in self._senders:
-            self._senders[lane] = asyncio.create_task(self._drain(lane))
+        self._queues[place].append(_Queued(record, size, delivered))
+        if place not in self._senders:
+            self._senders[place] = asyncio.create_task(self._drain(place))
         return delivered
 
     def partition_for(self, topic: str, key: bytes) -> int:
@@ -182,27 +182,27 @@ class Producer:
         if refused:
             raise refused[0]
 
-    async def _drain(self, lane: Lane) -> None:
+    async def _drain(self, place: TopicPartition) -> None:
         """Send batch after batch of one partition until its queue is empty, whatever becomes of each."""
-        queue = self._queues[lane]
+        queue = self._queues[place]
         batch: list[_Queued] = []
         try:
             while queue:
                 batch = _take_batch(queue)
-                await self._send_total(lane, batch)
+                await self._send_total(place, batch)
         except asyncio.CancelledError:
             self._settle([*batch, *queue], ProduceFailed("the producer stops"))
             queue.clear()
             raise
         finally:
-            del self._senders[lane]
+            del self._senders[place]
 
-    async def _send_total(self, lane: Lane, batch: list[_Queued]) -> None:
+    async def _send_total(self, place: TopicPartition, batch: list[_Queued]) -> None:
         """Send the batch; every one of its futures is settled afterwards."""
         try:
-            await self._send_batch(lane, batch)
-        except Exception as error:  # noqa: BLE001  # total: a defect must not lose the lane or its futures
-            topic, partition = lane
+            await self._send_batch(place, batch)
+        except Exception as error:  # noqa: BLE001  # total: a defect must not lose the partition or its futures
+            topic, partition = place
             _LOG.event(
                 LogEvent.PRODUCE_DEFECT,
                 topic=topic,
@@ -210,16 +210,16 @@ class Producer:
                 count=len(batch),
                 defect=error,
             )
-            self._settle(batch, ProduceFailed(f"{lane[0]}-{lane[1]}: {error!r}"))
+            self._settle(batch, ProduceFailed(f"{place[0]}-{place[1]}: {error!r}"))
 
-    async def _send_batch(self, lane: Lane, batch: list[_Queued]) -> None:
+    async def _send_batch(self, place: TopicPartition, batch: list[_Queued]) -> None:
         """Send the batch, in as many pieces as it takes, so that a record at fault fails alone."""
-        topic, partition = lane
+        topic, partition = place
         if reason := self._refusal(topic):
             self._settle(batch, ProduceRefused(reason))
             return
         kafka = await self._connection.current()
-        builder, packed, rest = self._packed(kafka, lane, batch)
+        builder, packed, rest = self._packed(kafka, place, batch)
         if packed:
             self._requests += 1
             self._records += len(packed)
@@ -232,16 +232,16 @@ class Producer:
                     raise
                 # It was replaced before it took the batch.
                 _LOG.event(LogEvent.PRODUCED_AGAIN, topic=topic, error=error)
-                await self._send_batch(lane, packed)
+                await self._send_batch(place, packed)
             except KafkaError as error:
-                await self._refused(lane, packed, error)
+                await self._refused(place, packed, error)
             else:
                 self._learn(sent_s, metadata)
                 for index, queued in enumerate(packed):
                     at = RecordRef(topic=topic, partition=partition, offset=metadata.offset + index)
                     self._settle([queued], at)
         if rest:
-            await self._send_batch(lane, rest)
+            await self._send_batch(place, rest)
 
     def _learn(self, sent_s: float, metadata: Any) -> None:
         """Tell when the broker says it appended the batch, where the broker does say."""
@@ -250,15 +250,17 @@ class Producer:
             at_ms = metadata.timestamp + 0.5
             self._on_appended(Reading(sent_s, time.monotonic(), at_ms))
 
-    async def _refused(self, lane: Lane, batch: list[_Queued], error: KafkaError) -> None:
+    async def _refused(
+        self, place: TopicPartition, batch: list[_Queued], error: KafkaError
+    ) -> None:
         """End the record at fault, send its neighbours; or let callers decide on another try."""
-        topic, partition = lane
+        topic, partition = place
         text = f"{topic}-{partition}: {error!r}"
         match fault_of(error):
             case Fault.RECORD if len(batch) > 1:
                 middle = len(batch) // 2
-                await self._send_batch(lane, batch[:middle])
-                await self._send_batch(lane, batch[middle:])
+                await self._send_batch(place, batch[:middle])
+                await self._send_batch(place, batch[middle:])
             case Fault.RECORD:
                 self._settle(batch, ProduceRefused(text))
             case Fault.TOPIC:
@@ -276,7 +278,7 @@ class Producer:
         return None
 
     def _packed(
-        self, kafka: Any, lane: Lane, batch: list[_Queued]
+        self, kafka: Any, place: TopicPartition, batch: list[_Queued]
     ) -> tuple[Any, list[_Queued], list[_Queued]]:
         """A batch of the first records, those, and the rest that did not fit."""
         builder = kafka.create_batch()
@@ -288,7 +290,7 @@ class Producer:
                     timestamp=None, key=record.key, value=record.value, headers=list(record.headers)
                 )
             except (TypeError, ValueError, UnicodeError) as error:
-                self._settle([queued], ProduceRefused(f"{lane[0]}: no record: {error!r}"))
+                self._settle([queued], ProduceRefused(f"{place[0]}: no record: {error!r}"))
                 continue
             if added is None:
                 return _closed(builder), packed, batch[index:]

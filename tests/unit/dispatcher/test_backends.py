@@ -130,12 +130,12 @@ def test_a_model_does_not_fill_a_backend_that_others_share() -> None:
     while isinstance(shared.take("huge"), Slot):
         pass
 
-    assert shared.lanes["a"].in_flight == 30
+    assert shared.states["a"].in_flight == 30
     assert isinstance(shared.take("echo"), Slot)
     alone = _backends(a=40)
     while isinstance(alone.take("echo"), Slot):
         pass
-    assert alone.lanes["a"].in_flight == 40
+    assert alone.states["a"].in_flight == 40
 
 
 def test_failures_of_a_model_do_not_close_its_backend_to_others() -> None:
@@ -149,7 +149,7 @@ def test_failures_of_a_model_do_not_close_its_backend_to_others() -> None:
     assert backends.take("broken") is ErrorCode.NO_BACKEND
     assert isinstance(backends.take("echo"), Slot)
     backends.observe()
-    assert backends.lanes["a"].shown == "healthy"
+    assert backends.states["a"].shown == "healthy"
     assert backends.broken_models("a") == ["broken"]
 
 
@@ -181,7 +181,7 @@ def test_calls_that_hang_open_the_breaker_while_they_hang() -> None:
 
     assert backends.take("echo") is ErrorCode.NO_BACKEND
     backends.observe()
-    assert backends.lanes["a"].shown == "open"
+    assert backends.states["a"].shown == "open"
 
 
 def test_what_waits_for_a_store_does_not_hang() -> None:
@@ -306,7 +306,7 @@ def test_a_call_without_a_verdict_leaves_the_breaker_alone() -> None:
         _call(backends, "undecided")
 
     assert _call(backends, "succeeded") == "a"
-    assert backends.lanes["a"].in_flight == 0
+    assert backends.states["a"].in_flight == 0
 
 
 def test_changes_of_state_are_seen_once_with_their_time() -> None:
@@ -320,8 +320,8 @@ def test_changes_of_state_are_seen_once_with_their_time() -> None:
     assert backends.observe() == []
     clock.now_s += OPEN_S
     assert backends.observe() == ["a"]
-    lane = backends.lanes["a"]
-    assert (lane.shown, lane.since_ms) == ("half_open", clock.now_ms())
+    backend_state = backends.states["a"]
+    assert (backend_state.shown, backend_state.since_ms) == ("half_open", clock.now_ms())
 
 
 @pytest.mark.parametrize("model", ["echo", "unknown"])

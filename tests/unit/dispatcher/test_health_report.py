@@ -59,7 +59,7 @@ async def test_every_change_of_a_backend_is_told() -> None:
     report = HealthReport(
         slots, cast("StoreConnection", store), metrics, _FixedClock(), "dispatcher-0"
     )
-    backends.lanes["a"].in_flight = 3
+    backends.states["a"].in_flight = 3
     for _ in range(2):
         backends.probed("b", answered=False)
     reporting = asyncio.create_task(report.run())

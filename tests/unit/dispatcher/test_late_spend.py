@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accounting.booking import entry_of
-from dispatcher.amounts import actual_of, outcome, presumed
+from dispatcher.amounts import actual_of, outcome, written_off_attempt
 from dispatcher.attempts.failover import AttemptHistory
 from dispatcher.attempts.late_spend import corrections
 from dispatcher.work import AdmittedRequest, Result
@@ -31,12 +31,12 @@ def _job() -> AdmittedRequest:
 
 
 def _corrections(late: Attempt | None) -> tuple[AttemptAdjusted, ...]:
-    return corrections(_job(), presumed(_job(), 1), late, _FENCE, NOW_MS)
+    return corrections(_job(), written_off_attempt(_job(), 1), late, _FENCE, NOW_MS)
 
 
 def test_a_vanished_attempt_is_presumed_to_have_used_its_whole_hold() -> None:
     """Input first, as the reaper splits it; where it ran nobody knows."""
-    lost = presumed(_job(), 1)
+    lost = written_off_attempt(_job(), 1)
 
     assert (lost.input_tokens, lost.output_tokens, lost.cost_nano_usd) == (1_000, 500, 5_000_000)
     assert (lost.backend, lost.status, lost.estimated) == ("unknown", "unknown", True)
@@ -57,7 +57,7 @@ def test_estimate_and_correction_add_up_to_the_real_use(late: Attempt) -> None:
         for hold in _job().admitted.holds
         if hold.key in held
     }
-    booked = Counter(measures_of(presumed(_job(), 1), 0))
+    booked = Counter(measures_of(written_off_attempt(_job(), 1), 0))
     for record in fixed:
         booked.update(measures_of(record.delta, record.revision))
     assert {k: v for k, v in booked.items() if v} == measures_of(late, 0)
@@ -88,21 +88,21 @@ def test_an_attempt_that_nobody_booked_is_only_added() -> None:
 
 def test_an_attempt_that_was_given_up_is_part_of_the_outcome() -> None:
     """Bookings and what the ledger booked under both fences are equal; the request counts once."""
-    course = AttemptHistory.after(_job(), 2)
-    course.attempts.append(attempt(2))
-    course.current = attempt(2)
-    finished = outcome(_job(), course.attempts, Result("completed"), _FENCE + 1, NOW_MS)
+    history = AttemptHistory.after(_job(), 2)
+    history.attempts.append(attempt(2))
+    history.current = attempt(2)
+    finished = outcome(_job(), history.attempts, Result("completed"), _FENCE + 1, NOW_MS)
 
     assert [a.status for a in finished.attempts] == ["unknown", "succeeded"]
     assert {b.key: b.amount for b in finished.bookings} == {
-        hold.key: hold.amount + (course.actual[hold.unit] or 0)  # type: ignore[index]
+        hold.key: hold.amount + (history.actual[hold.unit] or 0)  # type: ignore[index]
         for hold in _job().admitted.holds
     }
 
 
 def test_a_fence_under_which_nothing_ran_books_nothing() -> None:
     """The first attempt was booked under its own fence."""
-    course = AttemptHistory.after(_job(), 1)
-    course.attempts.append(attempt(1))
+    history = AttemptHistory.after(_job(), 1)
+    history.attempts.append(attempt(1))
 
-    assert course.actual == {"nano_usd": 0, "tokens": 0, "requests": 1}
+    assert history.actual == {"nano_usd": 0, "tokens": 0, "requests": 1}

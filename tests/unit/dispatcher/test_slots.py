@@ -11,7 +11,7 @@ import pytest
 from dispatcher.abort import Abort, DrainCap
 from dispatcher.backends import slots as slots_module
 from dispatcher.backends.registry import Backends, Slot
-from dispatcher.backends.slots import NoSlot, Slots, Wish
+from dispatcher.backends.slots import NoSlot, SlotRequest, Slots
 from schemas.config_state import Snapshot
 from schemas.entities import Backend, Model, Target
 from schemas.errors import ErrorCode
@@ -46,12 +46,14 @@ def _slots(routes: dict[str, tuple[str, ...]], *, total: int = 512, **limits: in
     return Slots(Backends(config, clock, total), Metrics(), clock)
 
 
-def _wish(model: str, *tried: str, org: str = "acme", in_log_s: float = 0.0, **more: Any) -> Wish:
+def _wish(
+    model: str, *tried: str, org: str = "acme", in_log_s: float = 0.0, **more: Any
+) -> SlotRequest:
     now_ms = Clock().now_ms()
     fields = {"accepted_at_ms": now_ms, "deadline_ms": now_ms + 60_000} | more
     request = accepted(model=model, org=org, **fields)
     admitted_at_ms = now_ms - round(in_log_s * 1000)
-    return Wish(request, Abort(DrainCap(1.0, 1)), admitted_at_ms, tried)
+    return SlotRequest(request, Abort(DrainCap(1.0, 1)), admitted_at_ms, tried)
 
 
 def _asks(slots: Slots, model: str, *tried: str, **more: Any) -> asyncio.Task[Slot | NoSlot]:

@@ -64,7 +64,7 @@ async def test_a_status_is_mapped(status: int, code: str, retryable: bool) -> No
         failure = await _failure(url)
 
     assert (failure.code, failure.retryable) == (code, retryable)
-    assert (failure.upstream_status, failure.told) == (status, "because")
+    assert (failure.upstream_status, failure.client_message) == (status, "because")
     assert not failure.may_have_spent
 
 
@@ -96,7 +96,7 @@ async def test_a_hint_to_come_back_later_is_kept_within_bounds(
 async def test_a_refusal_has_a_message_of_bounded_length(body: bytes, message: str) -> None:
     """The backend's own where it is of the known shape."""
     async with backend(answering(500, body)) as url:
-        assert (await _failure(url)).told == message
+        assert (await _failure(url)).client_message == message
 
 
 async def test_a_refusal_that_breaks_off_says_what_had_come_of_it() -> None:
@@ -117,7 +117,7 @@ async def test_a_refusal_that_breaks_off_says_what_had_come_of_it() -> None:
             await asyncio.sleep(0.1)  # Body and break are there before anybody reads.
             failure = await client._refusal(response, "r1")
 
-    assert failure.told == "because"
+    assert failure.client_message == "because"
 
 
 async def test_a_refused_connection_cannot_have_spent() -> None:
@@ -172,7 +172,7 @@ async def test_an_answer_larger_than_any_completion_is_cut_off() -> None:
     async with backend(streaming(*(piece for _ in range(18)))) as url:
         failure = await _failure(url)
 
-    assert (failure.code, failure.told) == ("upstream_error", None)
+    assert (failure.code, failure.client_message) == ("upstream_error", None)
     assert failure.may_have_spent
 
 

@@ -8,7 +8,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.amounts import presumed
+from dispatcher.amounts import written_off_attempt
 from dispatcher.attempts.late_spend import corrections
 from dispatcher.work import AdmittedRequest
 from limiter_worker.reaper import outcome_of
@@ -66,13 +66,13 @@ def _poured(tokens: int, bound: int) -> tuple[int, int]:
 @given(_AMOUNTS, _BOUNDS)
 def test_dispatcher_and_reaper_write_the_same_attempt(held: dict[str, int], bound: int) -> None:
     """So that a correction by whoever wakes up takes back what was booked, whoever booked it."""
-    assert presumed(_job(held, bound), 1) == _reaped(held, bound)
+    assert written_off_attempt(_job(held, bound), 1) == _reaped(held, bound)
 
 
 @given(_AMOUNTS, _BOUNDS)
 def test_it_counts_as_its_whole_hold(held: dict[str, int], bound: int) -> None:
     """Every unit that was held, input first, by nobody known; without a price there is no cost."""
-    attempt = presumed(_job(held, bound), 1)
+    attempt = written_off_attempt(_job(held, bound), 1)
 
     assert (attempt.input_tokens, attempt.output_tokens) == _poured(held.get("tokens", 0), bound)
     assert attempt.cost_nano_usd == held.get("nano_usd")

@@ -1,7 +1,7 @@
 """Knows what is finished of each partition: the prefix that may be committed, and what lies beyond it. Pure.
 
 A record under way is an entry here; a finished one is an offset and no more, whatever slow record it
-stands behind. Lanes of an older group generation are never committed: their partition has a new owner,
+stands behind. Queues of an older group generation are never committed: their partition has a new owner,
 who does the work again.
 """
 
@@ -14,11 +14,11 @@ from typing import Protocol
 
 from schemas.runtime.kafka.consume.offsets import Mark, OffsetRuns, Run
 
-__all__ = ["AckWindow", "Group", "Lane", "Load", "Partition"]
+__all__ = ["AckWindow", "Group", "Load", "Partition", "PartitionQueue"]
 
 Partition = tuple[str, int]
 """Topic and number."""
-LaneKey = tuple[Partition, int]
+QueueKey = tuple[Partition, int]
 """A partition in one generation of the consumer group."""
 OnGap = Callable[[Partition, int, int], None]
 """Told of a partition, the offset expected, and the one that came."""
@@ -44,7 +44,7 @@ class Load:
 
 
 @dataclass(slots=True)
-class Lane:
+class PartitionQueue:
     """One partition in one generation."""
 
     unfinished_from: int
@@ -60,7 +60,7 @@ class Lane:
     size_bytes: int = 0
     """Of what is under way."""
     version: int = 0
-    """Grows with each finish, so that an unchanged lane is not committed again."""
+    """Grows with each finish, so that an unchanged queue is not committed again."""
     committed_version: int = 0
     newest_ms: int = 0
     """Append time of the newest record that was delivered."""
@@ -93,7 +93,7 @@ class AckWindow:
         self._group = group
         self._on_gap = on_gap
         self._on_late_start = on_late_start
-        self._lanes: dict[LaneKey, Lane] = {}
+        self._queues: dict[QueueKey, PartitionQueue] = {}
         self._remembered: dict[Partition, Mark] = {}
 
     def remember(self, partition: Partition, mark: Mark) -> None:
@@ -112,26 +112,26 @@ class AckWindow:
         """Register a record that was just delivered in this generation; False when it needs no
         handling: it was finished before, it is under way here since an earlier delivery, or its
         partition stands still."""
-        lane = self._lane(partition, generation, offset)
-        if lane.is_blocked or offset < lane.next_offset:
+        queue = self._queue(partition, generation, offset)
+        if queue.is_blocked or offset < queue.next_offset:
             return False
-        if offset > lane.next_offset:
-            self._on_gap(partition, lane.next_offset, offset)
-        lane.next_offset = offset + 1
-        lane.newest_ms = max(lane.newest_ms, appended_ms)
-        if lane.was_finished_before(offset):
+        if offset > queue.next_offset:
+            self._on_gap(partition, queue.next_offset, offset)
+        queue.next_offset = offset + 1
+        queue.newest_ms = max(queue.newest_ms, appended_ms)
+        if queue.was_finished_before(offset):
             return False
-        lane.under_way[offset] = now_s
-        lane.size_bytes += size_bytes
+        queue.under_way[offset] = now_s
+        queue.size_bytes += size_bytes
         self.records += 1
         self.size_bytes += size_bytes
         return True
 
     def finish(self, partition: Partition, generation: int, offset: int, size_bytes: int) -> None:
         """The effects of a record that ``add`` took are durable."""
-        lane = self._remove(partition, generation, offset, size_bytes)
-        if lane is not None:
-            lane.finish(offset)
+        queue = self._remove(partition, generation, offset, size_bytes)
+        if queue is not None:
+            queue.finish(offset)
 
     def drop(self, partition: Partition, generation: int, offset: int, size_bytes: int) -> None:
         """A record that ``add`` took will not be handled here: it stays unfinished for its next owner."""
@@ -139,87 +139,89 @@ class AckWindow:
 
     def block(self, partition: Partition, generation: int, offset: int, size_bytes: int) -> None:
         """A record that ``add`` took cannot be handled here, and nothing that stands behind it may
-        be: the lane takes nothing more. What it took before goes on."""
-        lane = self._remove(partition, generation, offset, size_bytes)
-        if lane is not None:
-            lane.is_blocked = True
+        be: the queue takes nothing more. What it took before goes on."""
+        queue = self._remove(partition, generation, offset, size_bytes)
+        if queue is not None:
+            queue.is_blocked = True
 
     def _remove(
         self, partition: Partition, generation: int, offset: int, size_bytes: int
-    ) -> Lane | None:
-        lane = self._lanes.get((partition, generation))
-        if lane is None or lane.under_way.pop(offset, None) is None:
+    ) -> PartitionQueue | None:
+        queue = self._queues.get((partition, generation))
+        if queue is None or queue.under_way.pop(offset, None) is None:
             return None
-        lane.size_bytes -= size_bytes
+        queue.size_bytes -= size_bytes
         self.records -= 1
         self.size_bytes -= size_bytes
-        return lane
+        return queue
 
     def forget_older(self) -> None:
-        """At a rebalance: drop all lanes of older generations. What still runs for them ends unnoticed."""
+        """At a rebalance: drop all queues of older generations. What still runs for them ends unnoticed."""
         generation = self._group.generation()
-        for key in [key for key in self._lanes if key[1] != generation]:
-            lane = self._lanes.pop(key)
-            self.records -= len(lane.under_way)
-            self.size_bytes -= lane.size_bytes
+        for key in [key for key in self._queues if key[1] != generation]:
+            queue = self._queues.pop(key)
+            self.records -= len(queue.under_way)
+            self.size_bytes -= queue.size_bytes
 
     def to_commit(self) -> dict[Partition, Mark]:
         """Marks of the current generation that changed since they were committed last."""
         return {
-            partition: Mark(lane.unfinished_from, tuple(lane.finished.in_order()), lane.newest_ms)
-            for partition, lane in self._current().items()
-            if lane.version != lane.committed_version
+            partition: Mark(
+                queue.unfinished_from, tuple(queue.finished.in_order()), queue.newest_ms
+            )
+            for partition, queue in self._current().items()
+            if queue.version != queue.committed_version
         }
 
     def versions(self) -> dict[Partition, int]:
         """To be given to ``note_committed`` once what ``to_commit`` gave was committed."""
-        return {partition: lane.version for partition, lane in self._current().items()}
+        return {partition: queue.version for partition, queue in self._current().items()}
 
     def note_committed(self, versions: dict[Partition, int]) -> None:
         """What was seen at these versions is committed."""
-        for partition, lane in self._current().items():
+        for partition, queue in self._current().items():
             if partition in versions:
-                lane.committed_version = versions[partition]
+                queue.committed_version = versions[partition]
 
     def load_of(self, partition: Partition) -> Load:
         """What the partition weighs in the current generation."""
-        lane = self._lanes.get((partition, self._group.generation()))
-        if lane is None:
+        queue = self._queues.get((partition, self._group.generation()))
+        if queue is None:
             return Load(0, 0, 0)
-        span = max(0, lane.next_offset - lane.unfinished_from)
-        return Load(len(lane.under_way), lane.size_bytes, span)
+        span = max(0, queue.next_offset - queue.unfinished_from)
+        return Load(len(queue.under_way), queue.size_bytes, span)
 
     def oldest_age_s(self, now_s: float, except_in: Collection[Partition] = ()) -> float:
         """Seconds since the oldest record under way was delivered in this generation; 0 without one."""
         first = (
-            next(iter(lane.under_way.values()), now_s)
-            for partition, lane in self._current().items()
+            next(iter(queue.under_way.values()), now_s)
+            for partition, queue in self._current().items()
             if partition not in except_in
         )
         return now_s - min(first, default=now_s)
 
-    def _current(self) -> dict[Partition, Lane]:
+    def _current(self) -> dict[Partition, PartitionQueue]:
         generation = self._group.generation()
         return {
-            partition: lane for (partition, of), lane in self._lanes.items() if of == generation
+            partition: queue for (partition, of), queue in self._queues.items() if of == generation
         }
 
-    def _lane(self, partition: Partition, generation: int, offset: int) -> Lane:
+    def _queue(self, partition: Partition, generation: int, offset: int) -> PartitionQueue:
         key = partition, generation
-        lane = self._lanes.get(key)
-        if lane is None:
-            lane = self._lanes[key] = self._new_lane(partition, offset)
-        return lane
+        queue = self._queues.get(key)
+        if queue is None:
+            queue = self._queues[key] = self._new_queue(partition, offset)
+        return queue
 
-    def _new_lane(self, partition: Partition, offset: int) -> Lane:
+    def _new_queue(self, partition: Partition, offset: int) -> PartitionQueue:
         mark = self._remembered.get(partition) or Mark(offset)
         if offset > mark.offset >= 0:
             self._on_late_start(partition, mark.offset, offset)
-        lane = Lane(unfinished_from=offset, next_offset=offset, newest_ms=mark.newest_ms)
+        queue = PartitionQueue(unfinished_from=offset, next_offset=offset, newest_ms=mark.newest_ms)
         for start, end in ((0, mark.offset), *mark.runs):
             # What is read again from an earlier point was finished all the same.
             if end > offset:
-                lane.remembered.append((max(start, offset), end))
-                lane.finished.add(max(start, offset), end)
-        lane.unfinished_from = lane.finished.take_from(offset)
-        return lane
+                queue.remembered.append((max(start, offset), end))
+                queue.finished.add(max(start, offset), end)
+        queue.unfinished_from = queue.finished.take_from(offset)
+        return queue
