@@ -34,6 +34,7 @@ from schemas.ledger.documents import (
     Start,
 )
 from schemas.runtime.ledger.client import LedgerClient
+from schemas.times import FULL, HOUR_MS
 
 T0_MS = 1_800_000_000_000
 LEASE_MS = 15_000
@@ -74,16 +75,18 @@ def start(req: str, *, at_ms: int = T0_MS, owner: str = "d1", **more: Any) -> St
     return Start(org="acme", req=req, owner=owner, lease_ms=LEASE_MS, now_us=at_ms * 1_000, **more)
 
 
-def claim(req: str, *, fingerprint: str = "f", at_ms: int = T0_MS) -> Claim:
-    """A claim of the one key that tests use."""
+def claim(
+    req: str, *, fingerprint: str = "f", at_ms: int = T0_MS, key: str = "k", limit: int = 10
+) -> Claim:
+    """A claim of the one key that most tests use."""
     return Claim(
         org="acme",
         req=req,
-        key_hash="k",
+        key_hash=key,
         fingerprint=fingerprint,
         produce_by_ms=at_ms + 10_000,
         deadline_ms=DEADLINE_MS,
-        limit=10,
+        limit=limit,
         now_us=at_ms * 1_000,
     )
 
@@ -260,6 +263,19 @@ class LedgerSuite:
         assert held == answers.Held(req="r1", state="RESERVED", deadline_ms=DEADLINE_MS)
         assert mismatch == answers.Mismatch()
         assert isinstance(await ledger.claim(claim("r4")), answers.Claimed)
+
+    async def test_the_oldest_key_says_when_there_is_room_for_another(
+        self, ledger: LedgerClient
+    ) -> None:
+        """By the hour in which it was claimed, wherever the clock has gone since."""
+        hour_ms = T0_MS // HOUR_MS * HOUR_MS
+        await ledger.claim(claim("r1", at_ms=hour_ms + 1))
+        before_ms = hour_ms - 600_000
+        full = await ledger.claim(claim("r2", at_ms=before_ms, key="another", limit=1))
+
+        assert isinstance(full, answers.Limited)
+        kept_ms = FULL.ledger.claim_kept_ms
+        assert full.retry_after_ms == hour_ms + HOUR_MS + kept_ms - before_ms
 
     async def test_jobs_are_listed_newest_first(self, ledger: LedgerClient) -> None:
         """In pages, as many as may be remembered."""

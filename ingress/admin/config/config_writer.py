@@ -7,7 +7,7 @@ every earlier entry, so comparing versions is a real compare-and-set.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 from aiokafka import TopicPartition
@@ -15,6 +15,7 @@ from aiokafka import TopicPartition
 from ingress.admin.config import lease
 from ingress.admin.config.change import Change, decide
 from ingress.admin.deps import AdminDeps
+from ingress.admin.fleet.propagation import wait_until_applied
 from ingress.admin.http.refusal import Refusal
 from ingress.admin.log.audit_trail import ACTOR, record_audit
 from schemas.config_state import ADOPTION
@@ -23,6 +24,7 @@ from schemas.events import AuditRecorded, ConfigEntry, RecordRef
 from schemas.outgoing import config_record
 from schemas.runtime.kafka.free_consumer import free_consumer
 from schemas.runtime.process.clock import random_bytes
+from schemas.runtime.valkey.store import StoreError, StoreUnavailable
 from schemas.topics import CONFIG
 
 _LEASE_DEADLINE_S = 5.0
@@ -31,6 +33,8 @@ _END_DEADLINE_S = 2.0
 _READ_DEADLINE_S = 2.0
 _PRODUCE_DEADLINE_S = 3.0
 _APPLY_DEADLINE_S = 2.0
+_APPLIED_DEADLINE_S = 10.0
+"""As long as a process counts as living after its last report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,8 @@ class Written:
 
     entry: ConfigEntry
     offset: int
+    is_applied: bool = True
+    """Whether every ingress that lives has it: who was told of it may use it at once."""
 
 
 class ConfigWriter:
@@ -62,6 +68,7 @@ class ConfigWriter:
             await lease.release(self._deps.ledger_store, token)
         if isinstance(written, Written):
             await record_audit(self._deps.producer, audit_of(written.entry, action))
+            return replace(written, is_applied=await self._is_applied(written.offset))
         return written
 
     async def adopt(self, ends_below: int) -> Written | Refusal:
@@ -102,6 +109,14 @@ class ConfigWriter:
         if is_applied and config.entry(entry.kind, entry.id) != entry:
             return Refusal(ErrorCode.VERSION_CONFLICT, "somebody else wrote it meanwhile")
         return Written(entry, place.offset)
+
+    async def _is_applied(self, offset: int) -> bool:
+        """Whether every ingress has it within some seconds; what is not known is not so."""
+        store, clock = self._deps.ledger_store, self._deps.clock
+        try:
+            return await wait_until_applied(store, clock, "ingress", offset, _APPLIED_DEADLINE_S)
+        except (StoreUnavailable, StoreError):
+            return False
 
     async def _produce(self, entry: ConfigEntry) -> RecordRef:
         delivered = self._deps.producer.send(config_record(entry))

@@ -17,15 +17,12 @@ from ingress.admin.config.change import Change
 from ingress.admin.config.config_writer import ConfigWriter, Written
 from ingress.admin.config.entities import not_found
 from ingress.admin.deps import AdminDeps
-from ingress.admin.fleet.propagation import wait_until_applied
 from ingress.admin.http.bodies import read_as
 from ingress.admin.http.refusal import Refusal, problem_response
 from ingress.admin.log.audit_trail import ACTOR
 from schemas.errors import ErrorCode
 from schemas.ids import KEY_RANDOM_BYTES
 from schemas.runtime.process.clock import random_bytes
-
-_APPLIED_DEADLINE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +49,7 @@ class KeyRoutes:
         written = await self._add(minted, "admin.key_create")
         if isinstance(written, Refusal):
             return problem_response(written)
-        return await self._answer(written, _shown(minted), status=201)
+        return _answer(written, _shown(minted), status=201)
 
     async def revoke(self, request: Request) -> Response:
         """The end of a key."""
@@ -62,7 +59,7 @@ class KeyRoutes:
         written = await self.writer.write(change, "admin.key_revoke")
         if isinstance(written, Refusal):
             return problem_response(written)
-        return await self._answer(written, {"key_id": key_id, "version": written.entry.version})
+        return _answer(written, {"key_id": key_id, "version": written.entry.version})
 
     async def rotate(self, request: Request) -> Response:
         """A new key first, then the end of the old one: between the two, both work."""
@@ -83,7 +80,7 @@ class KeyRoutes:
         written = await self._retire(key_id, rotation)
         if isinstance(written, Refusal):
             return problem_response(written)
-        return await self._answer(written, _shown(minted) | {"replaces": key_id}, status=201)
+        return _answer(written, _shown(minted) | {"replaces": key_id}, status=201)
 
     def _mint(self, wanted: api_keys.NewKey) -> api_keys.Minted:
         pepper = self.deps.settings.key_pepper.get_secret_value().encode()
@@ -99,18 +96,12 @@ class KeyRoutes:
         change = Change("key", key_id, api_keys.retirement(key_id, expires_at_ms), ACTOR)
         return await self.writer.write(change, "admin.key_retire")
 
-    async def _answer(self, written: Written, body: dict[str, Any], status: int = 200) -> Response:
-        """The body as it is when every ingress has applied the entry, else marked as not so."""
-        applied = await wait_until_applied(
-            self.deps.ledger_store,
-            self.deps.clock,
-            "ingress",
-            written.offset,
-            _APPLIED_DEADLINE_S,
-        )
-        if not applied:
-            return JSONResponse(body | {"applied": False}, 200)
-        return JSONResponse(body, status)
+
+def _answer(written: Written, body: dict[str, Any], status: int = 200) -> Response:
+    """The body as it is when every ingress has applied the entry, else marked as not so."""
+    if not written.is_applied:
+        return JSONResponse(body | {"applied": False}, 200)
+    return JSONResponse(body, status)
 
 
 def _shown(minted: api_keys.Minted) -> dict[str, Any]:

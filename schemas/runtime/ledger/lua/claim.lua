@@ -37,16 +37,16 @@ end
 
 -- The keys of the last day, and the oldest hour that has any. Hours before it are dropped.
 local function count_keys(call)
-  local counted, sum, oldest = redis.call('HGETALL', counter_of(call)), 0, hour_of(call.now_ms)
+  local counted, sum, oldest = redis.call('HGETALL', counter_of(call)), 0, nil
   for i = 1, #counted, 2 do
     local hour = tonumber(counted[i])
     if hour < hour_of(call.now_ms - CLAIM_KEPT_MS) then
       redis.call('HDEL', counter_of(call), counted[i])
     else
-      sum, oldest = sum + tonumber(counted[i + 1]), math.min(oldest, hour)
+      sum, oldest = sum + tonumber(counted[i + 1]), math.min(oldest or hour, hour)
     end
   end
-  return sum, oldest
+  return sum, oldest or hour_of(call.now_ms)
 end
 
 local function count_in(call)
