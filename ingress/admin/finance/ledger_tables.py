@@ -1,13 +1,16 @@
 """Reads the tables of the ledger, all of them, to verify it; it scans the store in small steps.
 
-The store serves one command at a time, also those of clients that wait: a step is a few tables.
+The store serves one command at a time, also those of clients that wait: a step is a few tables, and after it
+the scan rests for as long as the step took.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import replace
+from time import monotonic
 from typing import Final, TypeAlias, TypeVar, cast
 
 import msgspec
@@ -20,10 +23,11 @@ from schemas.runtime.valkey.cold_store import ColdStore, ask
 from schemas.usage import read_cell
 
 _TABLES: Final = "{*}:[btu]:*"
-_KEYS_PER_SCAN: Final = 500
-_TABLES_PER_STEP: Final = 16
-_BALANCES_PER_STEP: Final = 50
-_ATTEMPTS_PER_STEP: Final = 100
+_KEYS_PER_SCAN: Final = 100
+_TABLES_PER_STEP: Final = 4
+_BALANCES_PER_STEP: Final = 10
+_ATTEMPTS_PER_STEP: Final = 50
+_REST_MAX_S: Final = 0.1
 _OPEN_MAX: Final = 50_000
 _OPEN_STATES: Final = frozenset(state.encode() for state in states.OPEN)
 
@@ -44,6 +48,14 @@ _HOLDS: Final = msgspec.json.Decoder(_Held, strict=False)
 def steps(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     """The items, so many at a time."""
     return (items[start : start + size] for start in range(0, len(items), size))
+
+
+async def rested(items: Sequence[T], size: int) -> AsyncIterator[Sequence[T]]:
+    """The items, so many at a time, with a rest after each step."""
+    for some in steps(items, size):
+        began_s = monotonic()
+        yield some
+        await asyncio.sleep(min(monotonic() - began_s, _REST_MAX_S))
 
 
 async def find_tables(store: ColdStore, oldest_hour: str) -> dict[str, OrgKeys]:
@@ -89,7 +101,7 @@ async def _read(store: ColdStore, org: str, wanted: OrgKeys) -> OrgTables:
 async def _usage(store: ColdStore, org: str, hours: Sequence[str]) -> Counter[str]:
     """By measure, all of these hours."""
     usage: Counter[str] = Counter()
-    for some in steps(hours, _TABLES_PER_STEP):
+    async for some in rested(hours, _TABLES_PER_STEP):
         async with store.pipeline(transaction=False) as pipeline:
             for hour in some:
                 pipeline.hgetall(keys.of_org(org, keys.usage_suffix(hour)))
@@ -108,7 +120,7 @@ async def _read_holds(store: ColdStore) -> dict[str, dict[str, Holds]] | None:
         return None
     open_attempts = [member.decode().rpartition("|")[::2] for member in members]
     held: dict[str, dict[str, Holds]] = defaultdict(dict)
-    for asked in steps(open_attempts, _ATTEMPTS_PER_STEP):
+    async for asked in rested(open_attempts, _ATTEMPTS_PER_STEP):
         found = await attempt_fields(store, asked, ("state", "holds"))
         for (org, request), (state, holds) in zip(asked, found, strict=True):
             if state in _OPEN_STATES and holds:
