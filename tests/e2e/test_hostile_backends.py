@@ -24,6 +24,8 @@ from tests.support.harness.running_stack import RunningStack, descendants
 
 _CATCH_UP_S = 30.0
 _AT_ONCE = 4
+_TRIES = 2
+"""When an answer crosses the end of its connection is the machine's to say; twice it is ours."""
 _MEGABYTES_S = 6.0
 """For sending up to 64 MiB through all processes before a limit of size is crossed."""
 _PATH_S = 1.5
@@ -120,9 +122,13 @@ async def test_every_hostile_answer_costs_its_own_request_and_nothing_else(
 
     async def try_shape(model: str, shape: Shape) -> None:
         async with turns:
-            reply, took_s = await _ask(client, grant, model, shape)
-        ids[reply.request_id] = model
-        status = _status(reply, shape)
+            for _ in range(_TRIES):
+                reply, took_s = await _ask(client, grant, model, shape)
+                ids[reply.request_id] = model
+                status = _status(reply, shape)
+                if status in shape.statuses:
+                    break
+                print(f"{model}: {status} {reply.request_id}")
         if status not in shape.statuses:
             problems.append(f"{model}: {status} {reply.body[:200]}")
         sending_s = _MEGABYTES_S if shape.family == "size" else 0.0
