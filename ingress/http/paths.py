@@ -52,11 +52,6 @@ def place_of(path: str) -> Place:
     return known
 
 
-def route_of(path: str) -> str:
-    """The route's name, from a bounded set."""
-    return place_of(path).route
-
-
 def surface_of(path: str) -> Surface:
     """How errors are written under a path, with a query or without."""
     return place_of(path.partition("?")[0]).surface

@@ -23,18 +23,6 @@ _BASE62: Final = string.digits + string.ascii_letters
 _KEY_ID_CHARS: Final = 12
 
 
-class NewKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Body of ``POST /keys``."""
-
-    org: EntityId
-    name: Name | None = None
-    project: EntityId | None = None
-    user: EntityId | None = None
-    limits: Limits = Limits()
-    models: ModelNames | None = None
-    expires_at_ms: TimeMs | None = None
-
-
 class KeyFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Body of ``PUT /keys/{id}``: what of a key may change. Its organization and secret may not."""
 
@@ -44,6 +32,12 @@ class KeyFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     limits: Limits = Limits()
     models: ModelNames | None = None
     expires_at_ms: TimeMs | None = None
+
+
+class NewKey(KeyFields, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of ``POST /keys``: the same, and whose it is."""
+
+    org: EntityId
 
 
 class Rotation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 from starlette.datastructures import QueryParams
@@ -14,7 +14,7 @@ from starlette.routing import Route
 from ingress.admin.deps import AdminDeps
 from ingress.admin.finance.reconcile import Span
 from ingress.admin.finance.reconciliation import ReconcileJob
-from ingress.admin.http.bodies import instant
+from ingress.admin.http.bodies import span_of
 from ingress.admin.http.presence import while_present
 from ingress.admin.http.refusal import Refusal, problem_response
 from ingress.admin.log.scans import Scans
@@ -67,12 +67,10 @@ def parse_span(params: QueryParams, now_ms: int) -> Span | Refusal:
     if unknown:
         detail = f"unknown parameters: {', '.join(sorted(unknown))}"
         return Refusal(ErrorCode.INVALID_REQUEST, detail)
-    end = instant(params["to"]) if "to" in params else datetime.fromtimestamp(now_ms / 1_000, UTC)
-    if isinstance(end, Refusal):
-        return end
-    start = instant(params["from"]) if "from" in params else end - _DEFAULT_SPAN
-    if isinstance(start, Refusal):
-        return start
+    span = span_of(params, now_ms, _DEFAULT_SPAN)
+    if isinstance(span, Refusal):
+        return span
+    start, end = span
     if start >= end:
         return Refusal(ErrorCode.INVALID_REQUEST, "'to' must be after 'from'")
     start_ms, end_ms = int(start.timestamp() * 1_000), int(end.timestamp() * 1_000) + 1

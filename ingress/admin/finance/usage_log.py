@@ -20,6 +20,7 @@ from ingress.admin.log.scans import Tell
 from schemas.codec import UNDECODABLE, decode_as
 from schemas.events import UsageRecorded
 from schemas.failures import Transient
+from schemas.runtime.kafka.free_consumer import Positions, free_consumer, positions_in
 from schemas.runtime.kafka.topic_admin import list_topics
 from schemas.topics import USAGE_RECORDS
 
@@ -27,7 +28,6 @@ _POLL_MS: Final = 200
 _RECORDS_PER_POLL: Final = 1_000
 _FETCH_BYTES: Final = 1024 * 1024
 """Of all partitions in one answer of the broker; a larger batch comes alone."""
-_PARTITION_FETCH_BYTES: Final = 256 * 1024
 _COMMIT_EVERY: Final = 50_000
 
 
@@ -35,15 +35,7 @@ class LogReplaced(Transient):
     """What stands in the log is not what was folded; read it anew."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """Offsets of the oldest record of a partition and after its newest one."""
-
-    begin: int
-    end: int
-
-
-def doubt(places: Mapping[int, Place], bounds: Mapping[int, Bounds]) -> str | None:
+def doubt(places: Mapping[int, Place], bounds: Mapping[int, Positions]) -> str | None:
     """Why reading cannot go on from these places; ``None`` if nothing speaks against it."""
     if not places:
         return "there was none"
@@ -147,14 +139,13 @@ class UsageLog:
         self.checkpoint.commit(self._places)
         self._uncommitted = 0
 
-    async def _bounds(self, brokers: str) -> dict[int, Bounds]:
+    async def _bounds(self, brokers: str) -> dict[int, Positions]:
         counts = {state.name: state.partitions for state in await list_topics(brokers)}
         partitions = [TopicPartition(USAGE_RECORDS, n) for n in range(counts[USAGE_RECORDS])]
-        begins = await self.consumer.beginning_offsets(partitions)
-        ends = await self.consumer.end_offsets(partitions)
-        return {p.partition: Bounds(begins[p], ends[p]) for p in partitions}
+        found = await positions_in(self.consumer, partitions)
+        return {partition.partition: at for partition, at in found.items()}
 
-    async def _starts(self, bounds: Mapping[int, Bounds], from_ms: int) -> dict[int, int]:
+    async def _starts(self, bounds: Mapping[int, Positions], from_ms: int) -> dict[int, int]:
         """The last record of each partition before that time: a witness, folded without effect."""
         wanted = {TopicPartition(USAGE_RECORDS, number): max(0, from_ms) for number in bounds}
         found = await self.consumer.offsets_for_times(wanted)
@@ -175,15 +166,5 @@ async def open_usage_log(
     brokers: str, checkpoint: Checkpoint, tell: Tell
 ) -> AsyncIterator[UsageLog]:
     """The log; ``resume`` comes first. Raises ``KafkaError`` when no broker answers."""
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=brokers,
-        enable_auto_commit=False,
-        auto_offset_reset="none",
-        fetch_max_bytes=_FETCH_BYTES,
-        max_partition_fetch_bytes=_PARTITION_FETCH_BYTES,
-    )
-    try:
-        await consumer.start()
+    async with free_consumer(brokers, fetch_bytes=_FETCH_BYTES, resets=False) as consumer:
         yield UsageLog(consumer, checkpoint, tell)
-    finally:
-        await consumer.stop()

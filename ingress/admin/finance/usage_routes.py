@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
@@ -20,7 +20,7 @@ from ingress.admin.finance.usage_table import (
     Rows,
     cells_of,
 )
-from ingress.admin.http.bodies import instant, organization
+from ingress.admin.http.bodies import organization, span_of
 from ingress.admin.http.refusal import Refusal, problem_response
 from schemas.errors import ErrorCode
 from schemas.ledger import keys
@@ -50,12 +50,10 @@ def parse_query(params: QueryParams, now_ms: int) -> UsageQuery | Refusal:
     unknown = set(params) - _PARAMETERS
     if unknown:
         return _invalid(f"unknown parameters: {', '.join(sorted(unknown))}")
-    end = instant(params["to"]) if "to" in params else datetime.fromtimestamp(now_ms / 1_000, UTC)
-    if isinstance(end, Refusal):
-        return end
-    start = instant(params["from"]) if "from" in params else end - _DEFAULT_SPAN
-    if isinstance(start, Refusal):
-        return start
+    span = span_of(params, now_ms, _DEFAULT_SPAN)
+    if isinstance(span, Refusal):
+        return span
+    start, end = span
     if not timedelta(0) < end - start <= _SPAN_MAX:
         return _invalid("'to' must be after 'from', by 40 days at most")
     by = tuple(params.get("by", "org,key,model").split(","))

@@ -68,13 +68,6 @@ class Rows:
         ]
 
 
-def aggregate(cells: Iterable[Cell], by: Sequence[str]) -> list[dict[str, Any]]:
-    """The rows of these cells."""
-    rows = Rows(by)
-    rows.add(cells)
-    return rows.listed()
-
-
 def _with_cost(row: dict[str, int]) -> dict[str, Any]:
     is_unpriced = row["attempts"] > 0 and row["unpriced"] >= row["attempts"]
     cost = None if is_unpriced and row["cost_nano_usd"] == 0 else row["cost_nano_usd"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
 
 import msgspec
@@ -76,6 +76,17 @@ def instant(text: str) -> datetime | Refusal:
     if moment.year not in _YEARS:
         return Refusal(ErrorCode.INVALID_REQUEST, f"a year is {_YEARS[0]} to {_YEARS[-1]}")
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def span_of(
+    params: QueryParams, now_ms: int, default: timedelta
+) -> tuple[datetime, datetime] | Refusal:
+    """``from`` and ``to`` of a URL; without them the time up to now, ``default`` of it."""
+    end = instant(params["to"]) if "to" in params else datetime.fromtimestamp(now_ms / 1_000, UTC)
+    if isinstance(end, Refusal):
+        return end
+    start = instant(params["from"]) if "from" in params else end - default
+    return start if isinstance(start, Refusal) else (start, end)
 
 
 def number(text: str, name: str, least: int, most: int) -> int | Refusal:

@@ -9,11 +9,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
-import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from schemas.runtime.process.http_server import HttpServer
+from schemas.runtime.process.http_server import HttpServer, server_config
 
 __all__ = ["CONNECTIONS_MAX", "admin_server"]
 
@@ -25,8 +24,6 @@ _ANSWERED_WITHIN_S: Final = 1_800.0
 """From there to the last byte that the client takes; the longest verification may take twenty minutes."""
 _SHUTDOWN_WITHIN_S: Final = 10
 """What still runs then is cut off, such as a search of the log; a write of the configuration ends before."""
-_TICKS_PER_SWEEP: Final = 10
-"""Uvicorn ticks ten times a second."""
 
 
 class _Connection(H11Protocol):
@@ -56,30 +53,21 @@ class _Connection(H11Protocol):
 
 
 class _Server(HttpServer):
-    async def on_tick(self, counter: int) -> bool:
-        """Look at all connections once a second, whatever else uvicorn does then."""
-        if counter % _TICKS_PER_SWEEP == 0:
-            now_s = asyncio.get_running_loop().time()
-            for connection in list(self.server_state.connections):
-                if isinstance(connection, _Connection):
-                    connection.end_if_late(now_s)
-        return await super().on_tick(counter)
+    def sweep(self, now_s: float) -> None:
+        """End the connections whose time is over."""
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, _Connection):
+                connection.end_if_late(now_s)
 
 
 def admin_server(app: ASGIApp, host: str, port: int) -> HttpServer:
     """The server of the application; it serves once ``serve`` runs."""
-    config = uvicorn.Config(
+    config = server_config(
         app,
-        host=host,
-        port=port,
-        http=_Connection,
+        host,
+        port,
+        _Connection,
+        _SHUTDOWN_WITHIN_S,
         h11_max_incomplete_event_size=_HEAD_BYTES_MAX,
-        ws="none",
-        lifespan="off",
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        proxy_headers=False,
-        timeout_graceful_shutdown=_SHUTDOWN_WITHIN_S,
     )
     return _Server(config)

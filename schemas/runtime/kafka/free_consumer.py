@@ -30,14 +30,22 @@ class Positions:
 
 @asynccontextmanager
 async def free_consumer(
-    brokers: str, partition_fetch_bytes: int = _PARTITION_FETCH_BYTES
+    brokers: str,
+    partition_fetch_bytes: int = _PARTITION_FETCH_BYTES,
+    fetch_bytes: int = _FETCH_BYTES,
+    *,
+    resets: bool = True,
 ) -> AsyncIterator[AIOKafkaConsumer]:
-    """A consumer of no group and no partition. Raises ``KafkaError`` when no broker answers."""
+    """A consumer of no group and no partition. Raises ``KafkaError`` when no broker answers.
+
+    Where retention passed its position it goes on at the oldest record, unless it ``resets`` nothing: then
+    reading raises ``OffsetOutOfRangeError``.
+    """
     consumer = AIOKafkaConsumer(
         bootstrap_servers=brokers,
         enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        fetch_max_bytes=max(_FETCH_BYTES, partition_fetch_bytes),
+        auto_offset_reset="earliest" if resets else "none",
+        fetch_max_bytes=max(fetch_bytes, partition_fetch_bytes),
         max_partition_fetch_bytes=partition_fetch_bytes,
     )
     try:

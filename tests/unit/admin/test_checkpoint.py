@@ -16,7 +16,8 @@ from ingress.admin.finance.checkpoint import (
     Place,
     open_checkpoint,
 )
-from ingress.admin.finance.usage_log import Bounds, doubt
+from ingress.admin.finance.usage_log import doubt
+from schemas.runtime.kafka.free_consumer import Positions
 from tests.unit.admin.test_verify import LINE, USAGE
 
 PLACES = {0: Place(7, b"the sixth")}
@@ -139,15 +140,15 @@ def test_a_file_that_is_in_use_is_not_broken(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("bounds", "why"),
     [
-        ({0: Bounds(0, 7)}, None),
-        ({0: Bounds(6, 9), 1: Bounds(0, 4)}, None),
-        ({0: Bounds(7, 9)}, "retention passed 6"),
-        ({0: Bounds(0, 6)}, "before 7: it was made anew or lost records"),
+        ({0: Positions(0, 7)}, None),
+        ({0: Positions(6, 9), 1: Positions(0, 4)}, None),
+        ({0: Positions(7, 9)}, "retention passed 6"),
+        ({0: Positions(0, 6)}, "before 7: it was made anew or lost records"),
         ({}, "is gone"),
     ],
 )
 def test_reading_goes_on_only_where_the_witness_may_still_stand(
-    bounds: dict[int, Bounds], why: str | None
+    bounds: dict[int, Positions], why: str | None
 ) -> None:
     """A topic made anew, cut short, or deleted up to there is told."""
     told = doubt(PLACES, bounds)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from starlette.datastructures import QueryParams
 
 from ingress.admin.finance.usage_routes import parse_query
-from ingress.admin.finance.usage_table import aggregate, cells_of
+from ingress.admin.finance.usage_table import Cell, Rows, cells_of
 from ingress.admin.http.refusal import Refusal
 from schemas.usage import hours_between
 
@@ -24,6 +26,13 @@ CELLS = [
         "acme", "2026-11-21T12", {f"{ROW}requests": 1, f"{ROW}attempts": 1, f"{ROW}unpriced": 1}
     ),
 ]
+
+
+def aggregate(cells: Iterable[Cell], by: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows of these cells."""
+    rows = Rows(by)
+    rows.add(cells)
+    return rows.listed()
 
 
 def test_rows_are_sums_over_what_is_not_asked_for() -> None:
