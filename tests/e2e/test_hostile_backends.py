@@ -24,8 +24,10 @@ from tests.support.harness.running_stack import RunningStack, descendants
 
 _CATCH_UP_S = 30.0
 _AT_ONCE = 4
-_TRIES = 2
-"""When an answer crosses the end of its connection is the machine's to say; twice it is ours."""
+_SURPLUS = "fake-answers-twice"
+"""Asked first and alone: whoever had its connection before the surplus answer came would get that for an
+answer, and nobody could tell (ADR 0040)."""
+_SURPLUS_S = 0.2
 _MEGABYTES_S = 6.0
 """For sending up to 64 MiB through all processes before a limit of size is crossed."""
 _PATH_S = 1.5
@@ -122,13 +124,8 @@ async def test_every_hostile_answer_costs_its_own_request_and_nothing_else(
 
     async def try_shape(model: str, shape: Shape) -> None:
         async with turns:
-            for _ in range(_TRIES):
-                reply, took_s = await _ask(client, grant, model, shape)
-                ids[reply.request_id] = model
-                status = _status(reply, shape)
-                if status in shape.statuses:
-                    break
-                print(f"{model}: {status} {reply.request_id}")
+            reply, took_s = await _ask(client, grant, model, shape)
+        ids[reply.request_id], status = model, _status(reply, shape)
         if status not in shape.statuses:
             problems.append(f"{model}: {status} {reply.body[:200]}")
         sending_s = _MEGABYTES_S if shape.family == "size" else 0.0
@@ -136,7 +133,10 @@ async def test_every_hostile_answer_costs_its_own_request_and_nothing_else(
             problems.append(f"{model}: took {took_s:.2f} s")
 
     async with _neighbour(client, make_key("hostile-neighbour")) as neighbour:
-        await asyncio.gather(*(try_shape(model, shape) for model, shape in shapes.items()))
+        await try_shape(_SURPLUS, shapes[_SURPLUS])
+        await asyncio.sleep(_SURPLUS_S)
+        others = (model for model in shapes if model != _SURPLUS)
+        await asyncio.gather(*(try_shape(model, shapes[model]) for model in others))
     assert problems == []
     assert {status for _, status in neighbour} == {200}
     latencies_s = sorted(seconds for seconds, _ in neighbour)
