@@ -52,6 +52,10 @@ class LedgerServer:
     folder: Path
     port: int = field(default_factory=free_port)
     maxmemory: str = "0"
+    more_settings: str = ""
+    """Lines of its configuration beside those of every ledger."""
+    cluster_port: int = 0
+    """Where it talks to other servers, if it is one of a cluster."""
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -63,9 +67,8 @@ class LedgerServer:
         """Starts the process and returns once it answers PING."""
         self.folder.mkdir(parents=True, exist_ok=True)
         config = self.folder / "valkey.conf"
-        config.write_text(
-            CONFIG.format(port=self.port, folder=self.folder, maxmemory=self.maxmemory)
-        )
+        text = CONFIG.format(port=self.port, folder=self.folder, maxmemory=self.maxmemory)
+        config.write_text(text + self.more_settings)
         command = [str(server_binary()), str(config)]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + START_TIMEOUT_S
