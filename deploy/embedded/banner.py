@@ -16,6 +16,8 @@ class Facts:
     api: str
     admin: str
     kafka: str
+    ledger: str
+    bus: str
     metrics: tuple[str, ...]
     key: str
     models: tuple[str, ...]
@@ -39,6 +41,7 @@ def render_banner(facts: Facts) -> str:
         f"API      {facts.api}",
         f"Admin    {facts.admin}",
         f"Kafka    {facts.kafka}",
+        f"Ledger   {facts.ledger}",
         f"Metrics  {metrics}",
         f"Key      {facts.key}",
         f"Models   {', '.join(facts.models) or 'none yet; add one with tallygate models set'}",
@@ -51,9 +54,8 @@ def render_banner(facts: Facts) -> str:
 
 def render_json(facts: Facts) -> str:
     """The same for programs, as one line."""
-    return json.dumps(
-        {"api": facts.api, "admin": facts.admin, "key": facts.key, "kafka": facts.kafka}
-    )
+    shown = {"api": facts.api, "admin": facts.admin, "key": facts.key, "kafka": facts.kafka}
+    return json.dumps(shown | {"ledger": facts.ledger, "bus": facts.bus})
 
 
 def _curl(facts: Facts) -> str:

@@ -1,4 +1,4 @@
-"""The embedded stack: Kafka, two Valkeys, the five processes and two example backends as one thing.
+"""The embedded stack: Kafka, the stores, the five processes and two example backends as one thing.
 
 Invariants: everything started is stopped by `stop`, also after a start that failed half-way; the
 stores outlive the processes that use them; a second stack on the same state folder is refused.
@@ -10,11 +10,12 @@ import asyncio
 import random
 import secrets
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from deploy.embedded import roles
+from deploy.embedded.cluster import form_cluster
 from deploy.embedded.disk_report import report_disk
 from deploy.embedded.kafka import kafka_spec
 from deploy.embedded.kafka_jars import ensure_jars, jar_folder
@@ -22,7 +23,14 @@ from deploy.embedded.ports import HOST, PortChoice, PortReservations, choose_por
 from deploy.embedded.problem import StackError
 from deploy.embedded.process import ProcessSpec, Progress, SupervisedProcess
 from deploy.embedded.state import Memory, StateFolder, new_memory
-from deploy.embedded.valkey import bus_spec, ledger_spec
+from deploy.embedded.valkey import (
+    LedgerShape,
+    bus_spec,
+    cluster_nodes,
+    ledger_ports,
+    ledger_specs,
+    ledger_url,
+)
 from schemas.runtime.kafka.topic_admin import PartitionCountChanged, apply_topics
 
 
@@ -32,7 +40,8 @@ class StackOptions:
 
     Of `environment` every child gets what it needs (`deploy.embedded.environment`), with the stack's own
     settings on top. `explicit_ports`
-    are by process name (`ingress-0`, `admin-0`, `kafka`, ...); they are used or refused.
+    are by process name (`ingress-0`, `admin-0`, `kafka`, ...); they are used or refused. Without a `ledger` it
+    is the one that the state folder has, or one server.
     """
 
     state_dir: Path
@@ -40,6 +49,7 @@ class StackOptions:
     environment: Mapping[str, str]
     replicas: Mapping[str, int] = field(default_factory=dict)
     explicit_ports: Mapping[str, int] = field(default_factory=dict)
+    ledger: LedgerShape | None = None
     partitions: int = 4
     has_example_backends: bool = True
     is_infrastructure_only: bool = False
@@ -80,7 +90,7 @@ class Stack:
 
     @property
     def ledger_url(self) -> str:
-        return f"redis://{HOST}:{self.ports['ledger']}/0"
+        return ledger_url(self.ledger, self.ports)
 
     @property
     def bus_url(self) -> str:
@@ -97,6 +107,11 @@ class Stack:
         """What this stack remembers between starts; only after `start` began."""
         assert self._memory is not None, "start() comes first"
         return self._memory
+
+    @property
+    def ledger(self) -> LedgerShape:
+        """How many servers carry it; only after `start` began."""
+        return LedgerShape(self.memory.ledger_primaries, self.memory.ledger_replicas)
 
     def remember_first_key(self, key: str) -> None:
         """Keep the first key's secret, so that the next start can show it again."""
@@ -116,7 +131,7 @@ class Stack:
         Raises StackError. Whatever was started by then keeps running until `stop`.
         """
         self._folder = StateFolder.claim(self._options.state_dir)
-        known = self._folder.memory() or new_memory(self._random_bytes)
+        self._memory = known = self._with_ledger(self._folder.memory())
         choice = self._choose_ports(known)
         self.ports = choice.ports
         for name, wanted, chosen in choice.moved:
@@ -137,7 +152,8 @@ class Stack:
             self._disk_report.cancel()
             await asyncio.wait([self._disk_report])
         stages = [self._replicas(role) for role in roles.ROLES]
-        stages += [roles.EXAMPLE_BACKENDS, ("ledger", "bus"), ("kafka",)]
+        ledger = self.ledger.names if self._memory is not None else ()
+        stages += [roles.EXAMPLE_BACKENDS, (*ledger, "bus"), ("kafka",)]
         for stage in stages:
             running = [self.processes[name] for name in stage if name in self.processes]
             await asyncio.gather(*(process.stop() for process in running))
@@ -153,7 +169,7 @@ class Stack:
 
     def _choose_ports(self, memory: Memory) -> PortChoice:
         options = self._options
-        preferred = dict(roles.INFRASTRUCTURE_PORTS)
+        preferred = roles.INFRASTRUCTURE_PORTS | ledger_ports(self.ledger)
         if not options.is_infrastructure_only:
             preferred |= roles.preferred_ports(options.replicas)
             if options.has_example_backends:
@@ -167,10 +183,24 @@ class Stack:
         rng = random.Random(self._random_bytes(8))  # noqa: S311 - ports are no secrets
         return choose_ports(preferred, options.explicit_ports, rng, self._reservations.take)
 
+    def _with_ledger(self, known: Memory | None) -> Memory:
+        """What is known of the folder, or is new; the shape of its ledger is stated once."""
+        wanted = self._options.ledger
+        if known is None:
+            made, shape = new_memory(self._random_bytes), wanted or LedgerShape()
+            return replace(made, ledger_primaries=shape.primaries, ledger_replicas=shape.replicas)
+        has = LedgerShape(known.ledger_primaries, known.ledger_replicas)
+        if wanted not in {None, has}:
+            raise StackError(
+                f"the ledger in {self._options.state_dir} has another shape",
+                f"it has {has}, and {wanted} was asked for",
+                "leave the option out, or choose another folder with --state-dir",
+            )
+        return known
+
     async def _start_infrastructure(self, folder: StateFolder) -> None:
         environment, ports = self._options.environment, self.ports
-        specs = [ledger_spec(folder, ports["ledger"], environment)]
-        specs.append(bus_spec(folder, ports["bus"], environment))
+        specs = [bus_spec(folder, ports["bus"], environment)]
         if self._options.has_example_backends and not self._options.is_infrastructure_only:
             specs += [
                 roles.example_backend_spec(name, folder, ports, environment)
@@ -180,18 +210,23 @@ class Stack:
             self._report(Progress("kafka", True, "downloading 45 MB, once"))
         jars = await ensure_jars(self._options.cache_dir)
         kafka = await kafka_spec(folder, jars, self.memory.cluster_id, ports, environment)
-        await self._start_all([kafka, *specs])
+        await _together(self._start_all([kafka, *specs]), self._start_ledger(folder))
+
+    async def _start_ledger(self, folder: StateFolder) -> None:
+        shape = self.ledger
+        await self._start_all(ledger_specs(shape, folder, self.ports, self._options.environment))
+        if not shape.is_cluster:
+            return
+        started_s = asyncio.get_running_loop().time()
+        nodes = cluster_nodes(shape, self.ports)
+        await form_cluster(nodes[: shape.primaries], nodes[shape.primaries :])
+        seconds = asyncio.get_running_loop().time() - started_s
+        self._report(Progress("ledger", True, str(shape), seconds))
 
     async def _start_all(self, specs: Iterable[ProcessSpec]) -> None:
-        try:
-            async with asyncio.TaskGroup() as group:
-                for spec in specs:
-                    process = SupervisedProcess(spec, self._report)
-                    self.processes[spec.name] = process
-                    group.create_task(process.start())
-        except ExceptionGroup as failures:
-            # The first failure tells the story; the others are usually its consequences.
-            raise failures.exceptions[0] from None
+        started = [SupervisedProcess(spec, self._report) for spec in specs]
+        self.processes |= {process.spec.name: process for process in started}
+        await _together(*(process.start() for process in started))
 
     async def _apply_topics(self) -> None:
         started_s = asyncio.get_running_loop().time()
@@ -209,7 +244,9 @@ class Stack:
 
     def _role_spec(self, folder: StateFolder, name: str) -> ProcessSpec:
         environment = self._options.environment
-        return roles.role_spec(name, folder, self.ports, self.memory.pepper, environment)
+        return roles.role_spec(
+            name, folder, self.ports, self.ledger, self.memory.pepper, environment
+        )
 
     def _replicas(self, role: str) -> tuple[str, ...]:
         return roles.replica_names(role, self._options.replicas)
@@ -218,3 +255,14 @@ class Stack:
         assert self._folder is not None, "start() comes first"
         self._memory = memory
         self._folder.remember(memory)
+
+
+async def _together(*starting: Coroutine[None, None, None]) -> None:
+    """All at once; the first failure ends the others."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for each in starting:
+                group.create_task(each)
+    except ExceptionGroup as failures:
+        # The first failure tells the story; the others are usually its consequences.
+        raise failures.exceptions[0] from None

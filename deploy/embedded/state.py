@@ -55,6 +55,8 @@ class Memory:
     pepper: str
     ports: Mapping[str, int] = field(default_factory=dict)
     first_key: str | None = None
+    ledger_primaries: int = 1
+    ledger_replicas: int = 0
 
 
 def new_memory(random_bytes: Callable[[int], bytes]) -> Memory:

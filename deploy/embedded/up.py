@@ -26,6 +26,7 @@ from deploy.embedded.process import Progress
 from deploy.embedded.stack import Stack, StackOptions
 from deploy.embedded.state import UserFolders, write_private
 from deploy.embedded.upstreams import Unreachable, Upstream, discover_models, read_upstreams
+from deploy.embedded.valkey import LedgerShape
 from deploy.terminal import say
 
 ADMIN_DEADLINE_S = 30.0
@@ -43,6 +44,7 @@ class UpOptions:
     backends: tuple[str, ...] = ()
     headless: bool = False
     replicas: Mapping[str, int] = field(default_factory=dict)
+    ledger: LedgerShape | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,8 @@ async def run_up(options: UpOptions) -> int:
 
 def make_plan(options: UpOptions, folders: UserFolders, environment: Mapping[str, str]) -> Plan:
     """Read the options. Raises StackError for what a start could never repair."""
+    if options.ledger is not None:
+        options.ledger.check()
     upstreams = read_upstreams(options.backends, environment.get("BACKEND_ENDPOINTS", ""))
     desired = read_desired_state(options.config) if options.config else ()
     given = {"ingress-0": options.port, "admin-0": options.admin_port}
@@ -101,6 +105,7 @@ def make_plan(options: UpOptions, folders: UserFolders, environment: Mapping[str
         cache_dir=folders.cache,
         environment=environment,
         replicas=options.replicas,
+        ledger=options.ledger,
         explicit_ports={name: port for name, port in given.items() if port is not None},
         has_example_backends=not brings_backends,
     )
@@ -152,6 +157,8 @@ async def _bring_up(stack: Stack, plan: Plan) -> Facts:
         api=stack.api_url,
         admin=stack.admin_url,
         kafka=stack.kafka_brokers,
+        ledger=stack.ledger_url,
+        bus=stack.bus_url,
         metrics=stack.worker_urls,
         key=stack.memory.first_key or "",
         models=models,

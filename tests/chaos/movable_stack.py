@@ -24,6 +24,7 @@ from deploy.embedded.stack import Stack, StackOptions
 from deploy.embedded.state import UserFolders
 from tests.support.fakes.behaviour import PLAIN_MODEL
 from tests.support.fakes.running_backend import RunningBackend, running_backend
+from tests.support.harness.wanted_ledger import wanted_ledger
 
 _NS_PER_MS = 1_000_000
 _ADMIN_DEADLINE_S = 60.0
@@ -95,6 +96,7 @@ async def running_scene(folder: Path) -> AsyncIterator[Scene]:
             state_dir=folder / "state",
             cache_dir=UserFolders().cache,
             environment=dict(os.environ),
+            ledger=wanted_ledger(os.environ),
             has_example_backends=False,
             has_random_ports=True,
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from deploy.embedded.cluster import SLOTS
+from deploy.embedded.cluster_plan import SLOTS
 from tests.support.harness.store_cluster import StoreCluster, store_cluster
 
 

@@ -30,6 +30,7 @@ def port_number(text: str) -> int:
     "tallygate up",
     "tallygate up --backend gpu-1=http://127.0.0.1:8000/v1 --config tallygate.yaml",
     "tallygate up --port 0 --admin-port 0 --state-dir ./state --headless",
+    "tallygate up --ledger-primaries 3 --ledger-replicas 1",
 )
 def up(
     *,
@@ -54,6 +55,17 @@ def up(
             help="an OpenAI-compatible server instead of the examples; repeatable",
         ),
     ] = None,
+    ledger_primaries: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="servers that share the ledger: 1, or a cluster of 3 to 9 (default: as in the state folder)",
+        ),
+    ] = None,
+    ledger_replicas: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="copies of each server of a cluster, 0 to 2 (default 0)"),
+    ] = None,
     headless: Annotated[
         bool, typer.Option("--headless", "--json", help="no banner; one JSON line when ready")
     ] = False,
@@ -69,6 +81,11 @@ def up(
     import asyncio  # noqa: PLC0415
 
     from deploy.embedded.up import UpOptions, run_up  # noqa: PLC0415
+    from deploy.embedded.valkey import LedgerShape  # noqa: PLC0415
+
+    shape = None
+    if ledger_primaries is not None or ledger_replicas is not None:
+        shape = LedgerShape(ledger_primaries or 1, ledger_replicas or 0)
 
     return asyncio.run(
         run_up(
@@ -79,6 +96,7 @@ def up(
                 config=config,
                 backends=tuple(backend or ()),
                 headless=headless,
+                ledger=shape,
             )
         )
     )

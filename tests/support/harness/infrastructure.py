@@ -10,6 +10,7 @@ from pathlib import Path
 from deploy.embedded.process import Progress
 from deploy.embedded.stack import Stack, StackOptions
 from deploy.embedded.state import UserFolders
+from tests.support.harness.wanted_ledger import wanted_ledger
 
 
 @asynccontextmanager
@@ -20,6 +21,7 @@ async def infrastructure(state_dir: Path) -> AsyncIterator[Stack]:
         cache_dir=UserFolders().cache,
         environment=dict(os.environ),
         is_infrastructure_only=True,
+        ledger=wanted_ledger(os.environ),
         has_random_ports=True,
     )
     lines: list[Progress] = []

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from pathlib import Path
 
 from deploy.embedded.up import UpOptions, run_up
+from tests.support.harness.wanted_ledger import wanted_ledger
 
 
 def main() -> int:
@@ -23,6 +25,7 @@ def main() -> int:
         backends=tuple(backends),
         headless=True,
         replicas=json.loads(replicas),
+        ledger=wanted_ledger(os.environ),
     )
     return asyncio.run(run_up(options))
 

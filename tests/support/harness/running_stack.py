@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.fakes.running_backend import RunningBackend
+from tests.support.harness.wanted_ledger import wanted_ledger
 
 TALLYGATE = Path(sys.executable).with_name("tallygate")
 REPOSITORY = Path(__file__).parents[3]
@@ -56,10 +57,15 @@ def running_stack(
     when it does not become ready.
     """
     story = state_dir.with_suffix(".log")
+    # The address file of a stack that the developer runs must stay as it is.
+    own = {**os.environ, "XDG_STATE_HOME": str(state_dir.parent), **(environment or {})}
     upstreams = [f"{backend.name}={backend.url}" for backend in backends]
     if replicas is None:
         command = [str(TALLYGATE), "up", "--headless", "--port", "0", "--admin-port", "0"]
         command += ["--state-dir", str(state_dir)]
+        if ledger := wanted_ledger(own):
+            command += ["--ledger-primaries", str(ledger.primaries)]
+            command += ["--ledger-replicas", str(ledger.replicas)]
         command += [part for upstream in upstreams for part in ("--backend", upstream)]
     else:
         command = [sys.executable, "-m", "tests.support.harness.replicated_stack", str(state_dir)]
@@ -71,20 +77,17 @@ def running_stack(
             stderr=stderr,
             text=True,
             cwd=REPOSITORY,
-            # The address file of a stack that the developer runs must stay as it is.
-            env={**os.environ, "XDG_STATE_HOME": str(state_dir.parent), **(environment or {})},
+            env=own,
         )
     try:
         facts = _first_line(process, story)
-        ports = json.loads((state_dir / "stack.json").read_text())["ports"]
-        ledger_url, bus_url = (f"redis://127.0.0.1:{ports[n]}/0" for n in ("ledger", "bus"))
         yield RunningStack(
             facts["api"],
             facts["admin"],
             facts["kafka"],
             facts["key"],
-            ledger_url,
-            bus_url,
+            facts["ledger"],
+            facts["bus"],
             process,
             state_dir,
         )

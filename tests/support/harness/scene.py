@@ -21,6 +21,7 @@ from deploy.embedded.state import UserFolders
 from schemas.runtime.kafka.produce import partition_of
 from tests.support.fakes.behaviour import PLAIN_MODEL
 from tests.support.fakes.running_backend import RunningBackend, running_backend
+from tests.support.harness.wanted_ledger import wanted_ledger
 
 HEALTHY_MODEL = PLAIN_MODEL
 HANGING_MODEL = "fake-hang"
@@ -110,6 +111,7 @@ async def running_scene(folder: Path, replicas: Mapping[str, int]) -> AsyncItera
             state_dir=folder / "state",
             cache_dir=UserFolders().cache,
             environment=dict(os.environ),
+            ledger=wanted_ledger(os.environ),
             replicas=replicas,
             partitions=PARTITIONS,
             has_example_backends=False,

@@ -15,6 +15,8 @@ FACTS = Facts(
     api="http://127.0.0.1:8080/v1",
     admin="http://127.0.0.1:8443/admin/v1",
     kafka="127.0.0.1:9092",
+    ledger="redis://127.0.0.1:6390/0",
+    bus="redis://127.0.0.1:6391/0",
     metrics=("http://127.0.0.1:9101",),
     key="tg_live_abc",
     models=("echo-1",),
@@ -40,6 +42,8 @@ def test_the_json_line_has_the_documented_fields() -> None:
         "admin": FACTS.admin,
         "key": FACTS.key,
         "kafka": FACTS.kafka,
+        "ledger": FACTS.ledger,
+        "bus": FACTS.bus,
     }
 
 
