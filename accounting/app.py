@@ -11,6 +11,7 @@ from accounting.reconciler import OutcomePositions, Reconciler
 from accounting.settings import AccountingSettings
 from accounting.snapshots import Snapshots
 from schemas import topics
+from schemas.runtime.kafka.consume.flow import Bounds
 from schemas.runtime.process.worker import Worker, WorkerShape
 
 _SHAPE = WorkerShape(
@@ -24,6 +25,9 @@ _SHAPE = WorkerShape(
 )
 _LINGER_S = 0.05
 """Nobody waits for the books; a larger batch costs less per outcome."""
+_BOUNDS = Bounds(records_max=32_768, bytes_max=256 * 1024 * 1024, partition_share=32)
+"""Partitions whose ledger shards are closed fill up to their own bound, 1 024 records or 8 MiB, and wait
+there. The bound of all of them lies so high that the others have room beside 15 of those."""
 
 
 def create_app(settings: AccountingSettings) -> Worker:
@@ -60,7 +64,9 @@ def create_app(settings: AccountingSettings) -> Worker:
         books.handle,
         # A skipped outcome would be lost money.
         defects_end_process=True,
-        batches_under_way=1,
+        by_partition=True,
+        waits=books.waits,
+        bounds=_BOUNDS,
         linger_s=_LINGER_S,
     )
     worker.background += [snapshots.run, reconciler.run]

@@ -1,26 +1,30 @@
 """Books outcomes: into the usage tables under the offset guard, then as usage lines to Kafka.
 
 Batches of a partition are booked strictly in order, because the guard skips what is not above the last
-booked offset. Undecodable bytes are dead-lettered; anything else unexpected stops the process, since a
-skipped outcome is lost money.
+booked offset. Partitions do not wait for each other: one whose ledger shard is closed, or whose rows wait
+for the log, waits alone and says what for. Undecodable bytes are dead-lettered; anything else unexpected
+stops the process, since a skipped outcome is lost money.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeVar
 
 from accounting.booking import Entry, entry_of
 from accounting.earlier import EarlierRecords, LogUnreadable
+from schemas import topics
 from schemas.codec import MalformedRecord, decode
 from schemas.events import AttemptAdjusted, RequestFinished
 from schemas.ledger import answers, documents
 from schemas.ledger.errors import LedgerUnavailable
 from schemas.log_events import LogEvent
 from schemas.outgoing import usage_record
+from schemas.runtime.kafka.consume.ack_window import Partition
 from schemas.runtime.kafka.consume.dead_letters import DeadLetters
 from schemas.runtime.kafka.consume.records import Record
 from schemas.runtime.kafka.produce import Producer
@@ -32,6 +36,9 @@ from schemas.runtime.process.telemetry import Metrics
 
 _LOG = EventLog(__name__)
 
+T = TypeVar("T")
+
+_AWAY = (LedgerUnavailable, LogUnreadable)
 _FOR_AS_LONG_AS_IT_TAKES_S = 7 * 24 * 3_600.0
 
 
@@ -59,18 +66,19 @@ class Books:
     clock: Clock
     touched: DirtyTables
     earlier: EarlierRecords
+    waits: dict[Partition, str] = field(default_factory=dict)
+    """Partitions whose batch waits for something that is away, with the cause."""
 
     async def handle(self, batch: list[Record]) -> None:
-        """Book the batch; returns when tables and usage lines are durable."""
+        """Book the batch, which is of one partition; returns when tables and usage lines are durable."""
         self.metrics.observe("tallygate_batch_records", len(batch))
-        per_lane: dict[tuple[int, str], list[tuple[Record, Entry]]] = defaultdict(list)
+        partition = batch[0].partition
+        per_org: dict[str, list[tuple[Record, Entry]]] = defaultdict(list)
         for record in batch:
             entry = await self._entry(record)
             if entry is not None:
-                per_lane[record.partition, entry.org].append((record, entry))
-        await asyncio.gather(
-            *(self._book(partition, org, rows) for (partition, org), rows in per_lane.items())
-        )
+                per_org[entry.org].append((record, entry))
+        await asyncio.gather(*(self._book(partition, org, rows) for org, rows in per_org.items()))
 
     async def _entry(self, record: Record) -> Entry | None:
         try:
@@ -88,8 +96,8 @@ class Books:
             document = documents.Book(
                 org=org, partition=partition, rows=tuple(entry.row for _, entry in rows)
             )
-            booked = await retry_until(
-                partial(self.ledger.book, document), LedgerUnavailable, deadline_s
+            booked = await self._once_there(
+                partition, partial(self.ledger.book, document), deadline_s
             )
             decided, rows = rows[: len(booked.rows)], rows[len(booked.rows) :]
             await self._write_lines(partition, decided, booked.rows, deadline_s)
@@ -121,14 +129,32 @@ class Books:
     ) -> list[tuple[Record, Entry]]:
         """The rows with the log's word on whether they are the first of their request."""
         wanted = tuple(entry.row for _, entry in rows)
-        copies = await retry_until(
-            partial(self.earlier.copies, partition, wanted), LogUnreadable, deadline_s
+        copies = await self._once_there(
+            partition, partial(self.earlier.copies, partition, wanted), deadline_s
         )
         _LOG.event(LogEvent.ROWS_LOOKED_UP, partition=partition, count=len(rows))
         return [
             (record, entry.decided(is_first=entry.row.offset not in copies))
             for record, entry in rows
         ]
+
+    async def _once_there(
+        self, partition: int, work: Callable[[], Awaitable[T]], deadline_s: float
+    ) -> T:
+        """What the ledger or the log answers; while it is away, the partition waits for that cause."""
+        place = topics.OUTCOMES, partition
+
+        async def ask() -> T:
+            try:
+                return await work()
+            except _AWAY as error:
+                self.waits[place] = f"{type(error).__name__}: {error}"
+                raise
+
+        try:
+            return await retry_until(ask, _AWAY, deadline_s)
+        finally:
+            self.waits.pop(place, None)
 
     def _count(self, partition: int, entry: Entry) -> None:
         self.touched.note(partition, entry)

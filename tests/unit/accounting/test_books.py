@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -10,6 +11,7 @@ from accounting.books import Books, DirtyTables
 from accounting.earlier import EarlierRecords, LogUnreadable
 from schemas.codec import encode
 from schemas.ledger import answers, documents
+from schemas.ledger.errors import LedgerNotReady
 from schemas.runtime.kafka.consume.records import Record
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.telemetry import Metrics
@@ -71,6 +73,56 @@ class Message:
     headers: tuple[tuple[str, bytes], ...] = ()
 
 
+def _books(ledger: object, lines: Lines, log: object) -> Books:
+    return Books(
+        ledger=cast("Any", ledger),
+        producer=cast("Any", lines),
+        dead_letters=cast("Any", None),
+        metrics=Metrics(),
+        clock=Clock(),
+        touched=DirtyTables(),
+        earlier=cast("EarlierRecords", log),
+    )
+
+
+@dataclass
+class ClosedShard:
+    """Is being rebuilt until it is opened."""
+
+    is_open: bool = False
+    refused: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def book(self, document: documents.Book) -> answers.Booked:
+        if not self.is_open:
+            self.refused.set()
+            raise LedgerNotReady("rebuilding")
+        fates: list[answers.RowFate] = ["BOOKED" for _ in document.rows]
+        return answers.Booked(rows=tuple(fates), offset=0)
+
+
+async def test_a_partition_waits_for_its_shard_and_says_so() -> None:
+    """However long that takes; its record goes only after its lines, and the cause goes with it."""
+    done: list[int] = []
+    record = Record(
+        Message(0, encode(finished([attempt()], [], request_id="r0"))),
+        lambda record: done.append(record.offset),
+        lambda *_: None,
+    )
+    shard, lines = ClosedShard(), Lines()
+    books = _books(shard, lines, Log(copied=set()))
+    booking = asyncio.create_task(books.handle([record]))
+    await shard.refused.wait()
+    await asyncio.sleep(0)
+    waited, lines_then, done_then = dict(books.waits), list(lines.ids), list(done)
+    shard.is_open = True
+    await booking
+
+    assert waited == {("inference.outcomes.v1", 0): "LedgerNotReady: rebuilding"}
+    assert (lines_then, done_then) == ([], [])
+    assert (lines.ids, done) == (["r0:1:0"], [0])
+    assert not books.waits
+
+
 async def test_what_only_the_log_can_decide_is_booked_by_its_word() -> None:
     """In order, each once, also when the log cannot be read at first."""
     done: list[int] = []
@@ -83,15 +135,7 @@ async def test_what_only_the_log_can_decide_is_booked_by_its_word() -> None:
         for n in range(4)
     ]
     ledger, lines = ForgetfulLedger(unsure_at=1), Lines()
-    books = Books(
-        ledger=cast("Any", ledger),
-        producer=cast("Any", lines),
-        dead_letters=cast("Any", None),
-        metrics=Metrics(),
-        clock=Clock(),
-        touched=DirtyTables(),
-        earlier=cast("EarlierRecords", Log(copied={1, 3})),
-    )
+    books = _books(ledger, lines, Log(copied={1, 3}))
 
     await books.handle(batch)
 

@@ -62,6 +62,18 @@ def test_a_partition_takes_a_fourth_of_the_records_and_is_paused_alone() -> None
     assert scene.flow.paused == {}
 
 
+def test_the_share_of_a_partition_is_stated_and_holds_at_the_half_too() -> None:
+    """Where partitions wait each for a thing of its own, the others need room beside them."""
+    bounds = Bounds(records_max=16, partition_share=16)
+    scene = _Scene(bounds)
+    scene.deliver(0)
+
+    assert scene.said == [("pause", _ONE)]
+    assert bounds.half() == Bounds(
+        records_max=8, bytes_max=64 * _MIB, span_max=100_000, partition_share=16
+    )
+
+
 def test_bytes_count_as_records_do() -> None:
     """One large record is enough."""
     scene = _Scene(Bounds(bytes_max=256 * _MIB))

@@ -73,11 +73,11 @@ class _Stream:
             yield SimpleNamespace(message=message)
 
 
-def _message(offset: int, value: bytes = b"x") -> Any:
+def _message(offset: int, value: bytes = b"x", partition: int = 0) -> Any:
     return SimpleNamespace(
         topic=_TOPIC,
-        partition=0,
-        tp=TP(_TOPIC, 0),
+        partition=partition,
+        tp=TP(_TOPIC, partition),
         offset=offset,
         timestamp=1.5,
         key=b"k",
@@ -179,7 +179,7 @@ async def test_what_was_merely_away_is_tried_again() -> None:
     app = _App()
     inbox = Inbox(cast("WorkerApp", app), _TOPIC, handle)
     await inbox._take(cast("Any", _Stream([_message(0), _message(1)])))
-    await inbox._run(inbox._waiting)
+    await inbox._run(inbox._lanes.take())
 
     assert tries == [2, 2]
     assert inbox.window.records == 0
@@ -193,7 +193,7 @@ async def test_where_no_record_may_be_skipped_a_defect_ends_the_process() -> Non
     await inbox._take(cast("Any", _Stream([_message(0, b"bad")])))
 
     with pytest.raises(_Exit):
-        await inbox._run(inbox._waiting)
+        await inbox._run(inbox._lanes.take())
 
 
 async def test_a_finished_record_holds_no_bytes() -> None:
@@ -224,7 +224,7 @@ async def test_a_partition_at_its_bound_is_paused_until_its_records_end() -> Non
     app = _App()
     inbox = Inbox(cast("WorkerApp", app), _TOPIC, handle, bounds=Bounds(records_max=8))
     await inbox._take(cast("Any", _Stream([_message(0), _message(1)])))
-    await inbox._run(inbox._waiting)
+    await inbox._run(inbox._lanes.take())
     assert app.paused == {TP(_TOPIC, 0)}
     for record in kept:
         record.finish()
@@ -267,10 +267,9 @@ async def test_a_record_of_a_newer_schema_stops_its_partition_in_order() -> None
     app = _App()
     inbox = Inbox(cast("WorkerApp", app), _TOPIC, handler)
     messages = [_message(0, b"a"), _message(1, _NEWER), _message(2, b"b")]
-    other = _message(0, b"other")
-    other.partition = 1
+    other = _message(0, b"other", partition=1)
     await inbox._take(cast("Any", _Stream([*messages, other])))
-    await inbox._run(inbox._waiting)
+    await inbox._run(inbox._lanes.take())
 
     assert batches == [[b"a", b"other"]]
     assert set(app.held) == {(_TOPIC, 0)}
@@ -295,8 +294,68 @@ async def test_a_record_that_its_handler_holds_stays_unfinished() -> None:
     app = _App()
     inbox = Inbox(cast("WorkerApp", app), _TOPIC, handle)
     await inbox._take(cast("Any", _Stream([_message(0, b"held"), _message(1, b"b")])))
-    await inbox._run(inbox._waiting)
+    await inbox._run(inbox._lanes.take())
 
     mark = inbox.window.to_commit()[_TOPIC, 0]
     assert (mark.offset, mark.runs) == (0, ((1, 2),))
     assert app.held == {(_TOPIC, 0): "unknown_schema: inside, at offset 0"}
+
+
+async def test_a_partition_whose_batch_waits_keeps_no_other_waiting() -> None:
+    """Each has batches of its own, one at a time and in order; what waits is named, and excused."""
+    opened = asyncio.Event()
+    waits: dict[Any, str] = {}
+    batches: list[tuple[int, list[bytes | None]]] = []
+
+    async def handle(batch: list[Record]) -> None:
+        batches.append((batch[0].partition, [record.value for record in batch]))
+        if batch[0].partition == 0 and not opened.is_set():
+            waits[_TOPIC, 0] = "its shard is closed"
+            await opened.wait()
+            waits.clear()
+        for record in batch:
+            record.finish()
+
+    app = _App()
+    inbox = Inbox(cast("WorkerApp", app), _TOPIC, handle, by_partition=True, waits=waits)
+    pump = asyncio.create_task(app.tasks[0]())
+
+    async def deliver(*messages: Any) -> None:
+        await inbox._take(cast("Any", _Stream(list(messages))))
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+    await deliver(_message(0, b"a0"), _message(0, b"b0", 1))
+    await deliver(_message(1, b"a1"), _message(1, b"b1", 1))
+    await deliver(_message(2, b"a2"), _message(2, b"b2", 1))
+    assert batches == [(0, [b"a0"]), (1, [b"b0"]), (1, [b"b1"]), (1, [b"b2"])]
+    assert inbox.window.load_of((_TOPIC, 1)).records == 0
+    assert inbox.paused == {(_TOPIC, 0): "its shard is closed"}
+    assert inbox.excused == {(_TOPIC, 0)}
+
+    opened.set()
+    await inbox.wait_for_batches(2.0)
+    await deliver()
+    pump.cancel()
+
+    assert batches[4:] == [(0, [b"a1", b"a2"])]
+    assert {p: at.offset for p, at in inbox.window.to_commit().items()} == {
+        (_TOPIC, 0): 3,
+        (_TOPIC, 1): 3,
+    }
+    assert not inbox.paused
+
+
+async def test_a_batch_that_waits_for_a_partition_of_somebody_else_says_nothing() -> None:
+    """After a rebalance the partition is another process's, and its cause too."""
+    waits = {(_TOPIC, 0): "its shard is closed"}
+    app = _App()
+    handler, _ = _failing(b"none", ValueError())
+    inbox = Inbox(cast("WorkerApp", app), _TOPIC, handler, by_partition=True, waits=waits)
+    await inbox._take(cast("Any", _Stream([_message(0)])))
+    assert inbox.paused == waits
+    app.consumer_generation_id = 2
+    await inbox._on_rebalance()
+
+    assert not inbox.paused
+    assert not inbox.excused

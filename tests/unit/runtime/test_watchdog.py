@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -13,12 +14,29 @@ from schemas.runtime.process.telemetry import Metrics
 _ONE = ("inference.dispatch.v1", 0)
 
 
+@dataclass
+class _Inbox:
+    """As much of an inbox as is watched."""
+
+    topic: str
+    window: AckWindow
+    flow: Flow
+
+    @property
+    def paused(self) -> dict[Any, str]:
+        return self.flow.paused
+
+    @property
+    def excused(self) -> set[Any]:
+        return self.flow.excused()
+
+
 def _watchdog(bounds: Bounds | None = None) -> tuple[Watchdog, Flow, AckWindow, list[bool]]:
     group = SimpleNamespace(generation=lambda: 1)
     window = AckWindow(cast("Any", group), lambda *_: None, lambda *_: None)
     tap = SimpleNamespace(pause=lambda _: None, resume=lambda _: None)
     flow = Flow(window, bounds or Bounds(), cast("Any", tap))
-    inbox = SimpleNamespace(topic=_ONE[0], window=window, flow=flow, paused=flow.paused)
+    inbox = _Inbox(_ONE[0], window, flow)
     reachable = [True]
     dog = Watchdog([cast("Any", inbox)], 720.0, Metrics(), lambda: reachable[0], 0.0)
     window.add(_ONE, 1, 0, 1, now_s=0.0, appended_ms=0)

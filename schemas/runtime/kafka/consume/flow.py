@@ -6,7 +6,7 @@ offsets that a partition may run ahead of its first unfinished record has a boun
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from schemas.runtime.kafka.consume.ack_window import AckWindow, Load, Partition
@@ -14,8 +14,6 @@ from schemas.runtime.kafka.consume.ack_window import AckWindow, Load, Partition
 __all__ = ["Bounds", "Flow", "Tap"]
 
 _MIB = 1024 * 1024
-_PARTITION_SHARE = 4
-"""No partition takes more than a fourth of what all of a topic may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +24,14 @@ class Bounds:
     bytes_max: int = 128 * _MIB
     span_max: int = 200_000
     """Offsets that one partition may run ahead of its first unfinished record."""
+    partition_share: int = 4
+    """No partition takes more than this part of what all of a topic may: one of so many."""
 
     def cause_to_pause(self, partition: Load, records: int, size_bytes: int) -> str | None:
         """Why the partition must not be read on, given its load and the topic's; ``None`` if it may."""
-        if partition.records * _PARTITION_SHARE >= self.records_max:
+        if partition.records * self.partition_share >= self.records_max:
             return f"{partition.records} records under way"
-        if partition.size_bytes * _PARTITION_SHARE >= self.bytes_max:
+        if partition.size_bytes * self.partition_share >= self.bytes_max:
             return f"{partition.size_bytes // _MIB} MiB under way"
         if partition.span >= self.span_max:
             return f"{partition.span} offsets ahead of an unfinished record"
@@ -43,7 +43,12 @@ class Bounds:
 
     def half(self) -> Bounds:
         """Where a paused partition is read again."""
-        return Bounds(*(max(1, n // 2) for n in (self.records_max, self.bytes_max, self.span_max)))
+        return replace(
+            self,
+            records_max=max(1, self.records_max // 2),
+            bytes_max=max(1, self.bytes_max // 2),
+            span_max=max(1, self.span_max // 2),
+        )
 
 
 class Tap(Protocol):

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Any
 
 from faust import Stream
@@ -22,6 +23,7 @@ from schemas.runtime.kafka.consume.ack_window import AckWindow, Partition
 from schemas.runtime.kafka.consume.dead_letters import TooManyDeadLetters
 from schemas.runtime.kafka.consume.faust_app import WorkerApp
 from schemas.runtime.kafka.consume.flow import Bounds, Flow
+from schemas.runtime.kafka.consume.lanes import Lanes
 from schemas.runtime.kafka.consume.records import Record
 from schemas.runtime.process.event_log import EventLog, place_of, traced
 from schemas.runtime.process.retry import retry_until
@@ -65,11 +67,13 @@ class _FaustTap:
 class Inbox:
     """Feeds one topic to one handler.
 
-    ``batches_under_way`` bounds how many batches are handled at once; 1 keeps partition order, which
-    handlers that book need. ``bounds`` limit what is taken and not finished. ``linger_s`` is waited for
-    more to arrive, where nobody waits for the effect and larger batches cost less. A batch that fails for
-    something that was away is tried again for ``transient_max_s``; then the process ends, as it does for a
-    record that cannot be handled without ``on_defect``.
+    ``batches_under_way`` bounds how many batches are handled at once; 1 keeps their order. With
+    ``by_partition`` each partition has batches of its own, under that bound: handlers that book need its
+    order, and none waits for another. ``waits`` is the handler's: partitions whose batch waits for
+    something that is away, with the cause. ``bounds`` limit what is taken and not finished. ``linger_s`` is
+    waited for more to arrive, where nobody waits for the effect and larger batches cost less. A batch that
+    fails for something that was away is tried again for ``transient_max_s``; then the process ends, as it
+    does for a record that cannot be handled without ``on_defect``.
     """
 
     def __init__(
@@ -82,6 +86,8 @@ class Inbox:
         bounds: Bounds | None = None,
         batch_max: int = 256,
         batches_under_way: int = 1,
+        by_partition: bool = False,
+        waits: Mapping[Partition, str] = MappingProxyType({}),
         linger_s: float = 0.0,
         transient_max_s: float = FULL.transient_max_ms / 1000,
     ) -> None:
@@ -91,12 +97,12 @@ class Inbox:
         self.flow = Flow(self.window, bounds or Bounds(), self._tap)
         self._handler = handler
         self._on_defect = on_defect
-        self._batch_max = batch_max
         self._linger_s = linger_s
         self._transient_max_s = transient_max_s
-        self._waiting: list[Record] = []
-        self._arrived = asyncio.Event()
-        self._slots = asyncio.Semaphore(batches_under_way)
+        self._lanes = Lanes(batch_max, batches_under_way, by_partition)
+        self._waits = waits
+        self._may_begin = asyncio.Event()
+        """Set when a lane may begin a batch."""
         self._under_way: set[asyncio.Task[None]] = set()
         self._batches = self._records = 0
         app.windows[topic] = self.window
@@ -110,9 +116,18 @@ class Inbox:
 
     @property
     def paused(self) -> dict[Partition, str]:
-        """Partitions that are not read now, with the cause."""
+        """Partitions that are not read now, or not handled, with the cause."""
         held = {p: cause for p, cause in self._held.items() if p[0] == self.topic}
-        return {**self.flow.paused, **held}
+        return {**self.flow.paused, **self._waiting_for(), **held}
+
+    @property
+    def excused(self) -> set[Partition]:
+        """Partitions whose old records have a stated cause that nobody mends by ending the process."""
+        return self.flow.excused() | set(self._waiting_for())
+
+    def _waiting_for(self) -> dict[Partition, str]:
+        """What the handler waits for; a batch of an older generation says nothing of who owns it now."""
+        return {p: cause for p, cause in self._waits.items() if self.window.load_of(p).records}
 
     def expose(self, metrics: Metrics) -> None:
         """Export how many batches were handed over, and how many records in them."""
@@ -121,15 +136,13 @@ class Inbox:
 
     def drop_waiting(self) -> None:
         """Forget what was not handed to the handler yet: whoever owns the partitions reads it again."""
-        for record in self._waiting:
+        for record in self._lanes.clear():
             self.window.drop(
                 (record.topic, record.partition),
                 record.generation,
                 record.offset,
                 record.size_bytes,
             )
-        self._waiting.clear()
-        self._arrived.clear()
 
     async def wait_for_batches(self, deadline_s: float) -> None:
         """Return when no batch is with the handler, or after so many seconds."""
@@ -156,8 +169,8 @@ class Inbox:
             if (newer := unknown_schema(record.value)) is not None:
                 record.hold(str(newer))
                 continue
-            self._waiting.append(record)
-            self._arrived.set()
+            if self._lanes.add(record):
+                self._may_begin.set()
             self.flow.after_delivery(partition)
 
     def _finished(self, record: Record) -> None:
@@ -175,23 +188,16 @@ class Inbox:
     async def _pump(self) -> None:
         """Hand the waiting records to the handler, batch by batch."""
         while True:
-            await self._arrived.wait()
-            await self._slots.acquire()
+            await self._may_begin.wait()
+            self._may_begin.clear()
             if self._linger_s:
                 await asyncio.sleep(self._linger_s)
-            batch = self._waiting[: self._batch_max]
-            del self._waiting[: self._batch_max]
-            if not self._waiting:
-                self._arrived.clear()
-            if not batch:
-                # Dropped while the slot was waited for.
-                self._slots.release()
-                continue
-            self._batches += 1
-            self._records += len(batch)
-            task = asyncio.create_task(self._run(batch))
-            self._under_way.add(task)
-            task.add_done_callback(self._under_way.discard)
+            while batch := self._lanes.take():
+                self._batches += 1
+                self._records += len(batch)
+                task = asyncio.create_task(self._run(batch))
+                self._under_way.add(task)
+                task.add_done_callback(self._under_way.discard)
 
     async def _run(self, batch: list[Record]) -> None:
         try:
@@ -202,7 +208,8 @@ class Inbox:
             _LOG.event(LogEvent.PROCESS_ENDS, topic=self.topic, defect=defect)
             os._exit(EXIT_STUCK)
         finally:
-            self._slots.release()
+            if self._lanes.end(batch):
+                self._may_begin.set()
 
     async def _handle(self, batch: list[Record]) -> None:
         """Hand the batch over; if that fails, its halves, down to the one record at fault."""

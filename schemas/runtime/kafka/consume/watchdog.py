@@ -48,9 +48,9 @@ class Watchdog:
             self._reachable_since_s = now_s
         oldest_s = unexplained_s = 0.0
         for inbox in self.inboxes:
-            window, flow = inbox.window, inbox.flow
+            window = inbox.window
             oldest_s = max(oldest_s, window.oldest_age_s(now_s))
-            unexplained_s = max(unexplained_s, window.oldest_age_s(now_s, flow.excused()))
+            unexplained_s = max(unexplained_s, window.oldest_age_s(now_s, inbox.excused))
             self.metrics.set("tallygate_paused_partitions", len(inbox.paused), inbox.topic)
         self.metrics.set("tallygate_oldest_unfinished_seconds", oldest_s)
         self.metrics.set(
