@@ -78,7 +78,7 @@ class Ingress:
         """Component to ``ok`` or what is wrong with it."""
         is_listening = self.subscription.subscribed and self.bus.store.connected
         has_config = self.config.following or self.config.snapshot.offset >= 0
-        unproduced_s = self.pending.unproduced_s
+        unproduced_s = self.producer.unacknowledged_s
         state = self.watch.silences.component
         return {
             "kafka": f"no acknowledgement for {unproduced_s:.0f} s"
@@ -231,7 +231,7 @@ def create_app(settings: IngressSettings) -> Ingress:
         config, store, bus.store, producer.ask_broker, clock, settings.disk_free_min_bytes
     )
     gatekeeper = Gatekeeper.create(
-        settings, config, clock, watch.conditions, lambda: pending.unproduced_s
+        settings, config, clock, watch.conditions, lambda: producer.unacknowledged_s
     )
     return Ingress(
         settings=settings,

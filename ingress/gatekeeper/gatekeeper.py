@@ -30,9 +30,12 @@ from schemas.audit import RefusalTally, Refused
 from schemas.errors import ErrorCode
 from schemas.runtime.config.feed import ConfigFeed
 from schemas.runtime.process.clock import Clock
+from schemas.times import PRODUCE_WITHIN_MS
 
 UNPRODUCED_S: Final = 2.0
-"""How old an unacknowledged request may be until the log counts as behind."""
+"""How old an unacknowledged record may be until the log counts as behind."""
+_LOG_AWAY_S: Final = PRODUCE_WITHIN_MS / 1_000
+"""How old it may be until work that may wait for the log is not taken either: it would wait in vain."""
 CONFIG_BEHIND_S: Final = 5.0
 _LOG_BEHIND_MS: Final = 2_000
 _OPENS_WITHIN_S: Final = 5.0
@@ -82,7 +85,8 @@ class Gatekeeper:
     clock: Clock
     conditions: Conditions
     unproduced_s: Callable[[], float]
-    """Age of the oldest request that the broker has not acknowledged."""
+    """Age of the oldest record that the broker has not acknowledged. It grows until one is, whether its
+    client still waits or not, so that an outage is felt once and not by every tenth second's clients."""
     pepper: bytes = field(repr=False)
     """What API keys are hashed with."""
     limits: LocalLimits
@@ -245,7 +249,7 @@ class Gatekeeper:
         for name, how in self.closing().items():
             message = f"The gateway takes no requests now ({name}: {how})."
             return Refusal(ErrorCode.SERVICE_UNAVAILABLE, message)
-        if self.unproduced_s() > UNPRODUCED_S and not is_background:
+        if self.unproduced_s() > (_LOG_AWAY_S if is_background else UNPRODUCED_S):
             return Refusal(
                 ErrorCode.OVERLOADED, "The log is behind.", retry_after_ms=_LOG_BEHIND_MS
             )

@@ -211,8 +211,6 @@ class PendingRequests:
     asked: asyncio.Event = field(default_factory=asyncio.Event)
     """Set while there are any."""
     is_abandoned: bool = False
-    unproduced_s: float = 0.0
-    """Age of the oldest request that the broker had not acknowledged at the last sweep."""
 
     def __len__(self) -> int:
         return sum(map(len, self.waits.values()))

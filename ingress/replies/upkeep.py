@@ -51,15 +51,11 @@ class Upkeep:
 
     def sweep(self, now_s: float) -> None:
         """End, wake or have read whatever is due at ``now_s``."""
-        oldest_s = now_s
         for wait in list(self.pending):
             try:
                 self._sweep(wait, now_s)
             except Exception as defect:  # noqa: BLE001  # a defect for one ends no other's deadline
                 _LOG.event(LogEvent.WAIT_DEFECT, **of_request(wait.mailbox.awaited), defect=defect)
-            if not wait.mailbox.is_produced:
-                oldest_s = min(oldest_s, wait.mailbox.times.opened_s)
-        self.pending.unproduced_s = now_s - oldest_s
 
     def _sweep(self, wait: Wait, now_s: float) -> None:
         mailbox, times = wait.mailbox, wait.mailbox.times

@@ -206,6 +206,8 @@ class MemoryLog:
         self.is_announcing = True
         """False: frames are stored and nobody is told, as when pub/sub lost them."""
         self.is_away = False
+        self.unacknowledged_s = 0.0
+        """Age of the oldest record without an acknowledgement."""
         self.arrived = asyncio.Event()
         """The worker has had a request."""
         self._bus = bus
@@ -267,7 +269,7 @@ class Gateway:
             self.config,  # type: ignore[arg-type]
             clock,
             self.conditions,
-            lambda: self.pending.unproduced_s,
+            lambda: self.log.unacknowledged_s,
         )
         self.gatekeeper.is_open = True
         starter = RequestStarter(

@@ -63,6 +63,7 @@ class _Queued:
     record: Outgoing
     size_bytes: int
     delivered: asyncio.Future[RecordRef]
+    queued_s: float
 
 
 @functools.lru_cache(maxsize=65_536)
@@ -95,6 +96,8 @@ class Producer:
         self._partitions: dict[str, int] = {}
         self._refused_topics: dict[str, tuple[float, str]] = {}
         self._queued = self._queued_bytes = 0
+        self._oldest_s: dict[TopicPartition, float] = {}
+        """When the first record of the batch under way was queued (monotonic)."""
         self._requests = self._records = self._bytes = 0
 
     def expose(self, metrics: Metrics) -> None:
@@ -129,6 +132,13 @@ class Producer:
         """Records handed in and not yet acknowledged."""
         return self._queued
 
+    @property
+    def unacknowledged_s(self) -> float:
+        """How old the oldest record is that no broker has acknowledged, whether its caller still waits for
+        it or not; 0 without one."""
+        now_s = time.monotonic()
+        return now_s - min(self._oldest_s.values(), default=now_s)
+
     def send(self, record: Outgoing) -> asyncio.Future[RecordRef]:
         """Queue the record; the future holds where it stands once all replicas have it."""
         delivered: asyncio.Future[RecordRef] = asyncio.get_running_loop().create_future()
@@ -142,7 +152,7 @@ class Producer:
         place = record.topic, self.partition_for(record.topic, record.key)
         self._queued += 1
         self._queued_bytes += size
-        self._queues[place].append(_Queued(record, size, delivered))
+        self._queues[place].append(_Queued(record, size, delivered, time.monotonic()))
         if place not in self._senders:
             self._senders[place] = asyncio.create_task(self._drain(place))
         return delivered
@@ -189,6 +199,7 @@ class Producer:
         try:
             while queue:
                 batch = _take_batch(queue)
+                self._oldest_s[place] = batch[0].queued_s
                 await self._send_total(place, batch)
         except asyncio.CancelledError:
             self._settle([*batch, *queue], ProduceFailed("the producer stops"))
@@ -196,6 +207,7 @@ class Producer:
             raise
         finally:
             del self._senders[place]
+            self._oldest_s.pop(place, None)
 
     async def _send_total(self, place: TopicPartition, batch: list[_Queued]) -> None:
         """Send the batch; every one of its futures is settled afterwards."""

@@ -250,6 +250,23 @@ async def test_a_stop_settles_what_was_not_sent(monkeypatch: pytest.MonkeyPatch)
     assert [type(result) for result in results] == [ProduceFailed, ProduceFailed]
 
 
+async def test_how_long_nothing_was_acknowledged_is_known_until_something_is() -> None:
+    """Whoever gave up waiting changes nothing of it; another partition that works does not hide it."""
+    broker = Broker(gate=asyncio.Event(), gated=0)
+    assert broker.gate is not None
+    async with _producer(broker) as producer:
+        first = producer.send(_record(b"1"))
+        await asyncio.sleep(0.05)
+        first.cancel()
+        await _results(producer.send(_record(b"2", partition=1)))
+        later = producer.send(_record(b"3"))
+        assert producer.unacknowledged_s >= 0.05
+        broker.gate.set()
+        await _results(later)
+        await asyncio.sleep(0)
+        assert producer.unacknowledged_s == 0.0
+
+
 async def test_deliver_tells_of_a_refusal_once_the_others_are_delivered() -> None:
     """It sends the refused one no second time."""
     broker = _refuses(b"bad", errors.MessageSizeTooLargeError())
