@@ -13,15 +13,13 @@ from schemas.ledger.keys import META
 from schemas.log_events import LogEvent
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.event_log import EventLog
-from schemas.runtime.valkey.store import StoreConnection
+from schemas.runtime.valkey.store import Store
 from schemas.topics import OUTCOMES
 
 _LOG = EventLog(__name__)
 
 
-async def open_ledger(
-    ledger: LedgerClient, store: StoreConnection, brokers: str
-) -> answers.Meta | None:
+async def open_ledger(ledger: LedgerClient, store: Store, brokers: str) -> answers.Meta | None:
     """The ledger's life, begun now if it is the first; ``None`` when it lost its data."""
     if await store.call("EXISTS", META):
         return await ledger.init()

@@ -27,7 +27,7 @@ from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.event_log import EventLog
 from schemas.runtime.process.telemetry import Metrics
-from schemas.runtime.valkey.store import StoreConnection
+from schemas.runtime.valkey.store import Store
 from schemas.times import Times
 from schemas.topics import OUTCOMES
 
@@ -80,7 +80,7 @@ class OutcomePositions:
     """Reads how far accounting is in the outcomes topic."""
 
     brokers: str
-    store: StoreConnection
+    store: Store
 
     async def read(self, partitions: Collection[int]) -> dict[int, Positions]:
         """The positions of the partitions. Raises ``LogUnreadable`` and ``StoreUnavailable``."""

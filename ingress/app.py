@@ -46,7 +46,7 @@ from schemas.runtime.process.tasks import keep_running
 from schemas.runtime.process.telemetry import Metrics
 from schemas.runtime.valkey.bodies import Bodies
 from schemas.runtime.valkey.bus import Bus, channel_of
-from schemas.runtime.valkey.store import StoreConnection
+from schemas.runtime.valkey.store import Store
 from schemas.runtime.valkey.subscription import Subscription
 from schemas.topics import AUDIT, BACKGROUND, REQUESTS
 
@@ -60,7 +60,7 @@ class Ingress:
     settings: IngressSettings
     config: ConfigFeed
     producer: Producer
-    ledger_store: StoreConnection
+    ledger_store: Store
     bus: Bus
     subscription: Subscription
     pending: PendingRequests

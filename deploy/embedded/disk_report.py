@@ -12,8 +12,9 @@ from pathlib import Path
 
 from schemas.ledger.keys import BROKER_DISK
 from schemas.runtime.process.clock import Clock
+from schemas.runtime.valkey.opening import open_store
 from schemas.runtime.valkey.reports import report
-from schemas.runtime.valkey.store import StoreConnection, StoreError, StoreUnavailable
+from schemas.runtime.valkey.store import StoreError, StoreUnavailable
 
 PERIOD_S = 5.0
 _CALL_DEADLINE_S = 2.0
@@ -21,7 +22,7 @@ _CALL_DEADLINE_S = 2.0
 
 async def report_disk(folder: Path, broker: str, ledger_url: str) -> None:
     """For ever: write the room on the folder's disk under the broker's host name."""
-    store, clock, is_started = StoreConnection(ledger_url), Clock(), False
+    store, clock, is_started = open_store(ledger_url), Clock(), False
     try:
         while True:
             # The store is away or full, or the disk does not answer: then nobody hears of it.

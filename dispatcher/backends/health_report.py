@@ -14,7 +14,7 @@ from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.event_log import EventLog
 from schemas.runtime.process.telemetry import Metrics
 from schemas.runtime.valkey.reports import report
-from schemas.runtime.valkey.store import Argument, StoreConnection, StoreError, StoreUnavailable
+from schemas.runtime.valkey.store import Argument, Store, StoreError, StoreUnavailable
 
 _LOG = EventLog(__name__)
 
@@ -28,7 +28,7 @@ class HealthReport:
     """Reports every two seconds, and within a quarter of one after a change."""
 
     slots: Slots
-    store: StoreConnection
+    store: Store
     metrics: Metrics
     clock: Clock
     instance_id: str

@@ -22,7 +22,7 @@ from schemas.runtime.kafka.consume.records import Record
 from schemas.runtime.kafka.record_reader import RecordReader
 from schemas.runtime.process.event_log import EventLog, place_of, traced
 from schemas.runtime.process.telemetry import Metrics
-from schemas.runtime.valkey.store import StoreConnection
+from schemas.runtime.valkey.store import Store
 
 __all__ = ["Unreadable"]
 
@@ -38,7 +38,7 @@ _SCAN_COUNT: Final = 1_000
 class Unreadable:
     """Takes records that are no admission, or whose handling failed outside of any boundary."""
 
-    store: StoreConnection
+    store: Store
     records: RecordReader
     closing: Closing
     dead_letters: DeadLetters

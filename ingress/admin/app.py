@@ -29,7 +29,7 @@ from schemas.runtime.process.run import told_to_end
 from schemas.runtime.process.silences import Silences
 from schemas.runtime.process.tasks import keep_running
 from schemas.runtime.process.telemetry import Metrics
-from schemas.runtime.valkey.store import StoreConnection
+from schemas.runtime.valkey.store import Store
 from schemas.topics import AUDIT, CONFIG
 
 _ROLE: Final = "admin"
@@ -43,7 +43,7 @@ class ControlPlane:
     settings: AdminSettings
     config: ConfigFeed
     producer: Producer
-    ledger_store: StoreConnection
+    ledger_store: Store
     metrics: Metrics
     clock: Clock
     ledger_time: LedgerTime

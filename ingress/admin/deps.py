@@ -8,7 +8,7 @@ from ingress.admin.settings import AdminSettings
 from schemas.runtime.config.feed import ConfigFeed
 from schemas.runtime.kafka.produce import Producer
 from schemas.runtime.process.clock import Clock
-from schemas.runtime.valkey.store import StoreConnection
+from schemas.runtime.valkey.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,5 +18,5 @@ class AdminDeps:
     settings: AdminSettings
     config: ConfigFeed
     producer: Producer
-    ledger_store: StoreConnection
+    ledger_store: Store
     clock: Clock

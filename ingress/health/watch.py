@@ -24,7 +24,7 @@ from schemas.ledger.keys import BACKEND_HEALTH, BROKER_DISK, CONFIG_APPLIED, MET
 from schemas.runtime.config.feed import ConfigFeed
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.silences import Question, Silences
-from schemas.runtime.valkey.store import StoreConnection, text_pairs
+from schemas.runtime.valkey.store import Store, text_pairs
 
 PERIOD_S: Final = 2.0
 
@@ -34,8 +34,8 @@ class HealthWatch:
     """Keeps ``fleet`` and ``conditions`` current, and knows who does not answer."""
 
     config: ConfigFeed
-    ledger_store: StoreConnection
-    bus_store: StoreConnection
+    ledger_store: Store
+    bus_store: Store
     ask_kafka: Question
     clock: Clock
     disk_free_min_bytes: int

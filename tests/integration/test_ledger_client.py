@@ -30,7 +30,7 @@ from schemas.ledger.documents import (
 )
 from schemas.ledger.errors import LedgerNotReady, LedgerUnavailable
 from schemas.runtime.ledger.client import LedgerClient, ledger_store
-from schemas.runtime.valkey.store import StoreConnection
+from schemas.runtime.valkey.store import Store
 from tests.support.harness.ledger_server import LedgerServer
 
 DAY_MS = 86_400_000
@@ -96,7 +96,7 @@ async def redis(server: LedgerServer) -> AsyncIterator[Redis]:
 
 
 @pytest_asyncio.fixture
-async def store(server: LedgerServer) -> AsyncIterator[StoreConnection]:
+async def store(server: LedgerServer) -> AsyncIterator[Store]:
     """The connection of the ledger client."""
     connection = ledger_store(server.url)
     await connection.start()
@@ -105,14 +105,14 @@ async def store(server: LedgerServer) -> AsyncIterator[StoreConnection]:
 
 
 @pytest_asyncio.fixture
-async def ledger(store: StoreConnection) -> LedgerClient:
+async def ledger(store: Store) -> LedgerClient:
     """A client of an initialised ledger."""
     client = LedgerClient(store)
     await client.init()
     return client
 
 
-async def reaches(store: StoreConnection, *, connected: bool) -> None:
+async def reaches(store: Store, *, connected: bool) -> None:
     """Returns once the connection is up, or is known to be down."""
     async with asyncio.timeout(10):
         while store.connected != connected:  # noqa: ASYNC110  # connections have no event
@@ -148,7 +148,7 @@ async def test_a_store_without_functions_is_unavailable_and_not_a_defect(
 
 
 async def test_a_wiped_store_is_not_ready_until_somebody_rebuilds_it(
-    server: LedgerServer, store: StoreConnection, ledger: LedgerClient
+    server: LedgerServer, store: Store, ledger: LedgerClient
 ) -> None:
     """Lost data never turns into fresh budgets: every call fails, none initialises by itself."""
     await ledger.admit(request("r1", budget(10, limit=10)))
@@ -180,7 +180,7 @@ async def test_a_rebuilt_store_takes_the_hold_again(ledger: LedgerClient, redis:
 
 
 async def test_a_killed_store_keeps_every_answered_hold(
-    server: LedgerServer, store: StoreConnection, ledger: LedgerClient
+    server: LedgerServer, store: Store, ledger: LedgerClient
 ) -> None:
     """With AOF always, kill -9 and a restart lose nothing that was answered."""
     await ledger.admit_many([request(f"r{n}", budget(10)) for n in range(50)])

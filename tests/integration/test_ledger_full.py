@@ -40,7 +40,7 @@ from schemas.ledger.documents import (
 from schemas.ledger.errors import LedgerFull
 from schemas.runtime.ledger.client import LedgerClient, ledger_store
 from schemas.runtime.valkey.reports import report
-from schemas.runtime.valkey.store import StoreConnection
+from schemas.runtime.valkey.store import Store
 from tests.support.harness.ledger_server import LedgerServer
 
 DAY_MS = 86_400_000
@@ -110,7 +110,7 @@ async def redis(server: LedgerServer) -> AsyncIterator[Redis]:
 
 
 @pytest_asyncio.fixture
-async def store(server: LedgerServer) -> AsyncIterator[StoreConnection]:
+async def store(server: LedgerServer) -> AsyncIterator[Store]:
     connection = ledger_store(server.url)
     await connection.start()
     yield connection
@@ -118,7 +118,7 @@ async def store(server: LedgerServer) -> AsyncIterator[StoreConnection]:
 
 
 @pytest_asyncio.fixture
-async def ledger(store: StoreConnection) -> LedgerClient:
+async def ledger(store: Store) -> LedgerClient:
     client = LedgerClient(store)
     await client.init()
     return client
@@ -288,7 +288,7 @@ async def test_one_refused_admission_of_a_group_is_its_own(
 
 
 async def test_processes_are_seen_alive_while_the_ledger_is_full(
-    store: StoreConnection, redis: Redis
+    store: Store, redis: Redis
 ) -> None:
     """A plain write of the same line is refused."""
     await redis.config_set("maxmemory", "1mb")

@@ -36,7 +36,7 @@ from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.telemetry import Metrics
 from schemas.runtime.valkey.bus import Bus
-from schemas.runtime.valkey.store import StoreConnection
+from schemas.runtime.valkey.store import Store
 from schemas.topics import REQUESTS
 from tests.support.model_store import ModelStore
 
@@ -106,7 +106,7 @@ class ModelLedger(LedgerClient):
         self.rounds: list[list[str]] = []
         """The requests of each round trip of admission."""
         self.store = ModelStore(self.clock, self.model)
-        super().__init__(cast("StoreConnection", self.store))
+        super().__init__(cast("Store", self.store))
 
     async def admit_many(
         self, batch: Sequence[documents.Admit]

@@ -17,7 +17,7 @@ from schemas.ledger import documents
 from schemas.ledger.model.ledger import LedgerModel
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.clock import Clock
-from schemas.runtime.valkey.store import StoreConnection, StoreError, StoreUnavailable
+from schemas.runtime.valkey.store import Store, StoreError, StoreUnavailable
 
 _Answer = Callable[[LedgerModel, Any, int, bytes], Any]
 
@@ -88,7 +88,7 @@ class ModelStore:
 
     def client(self) -> LedgerClient:
         """The real client on this store."""
-        return LedgerClient(cast("StoreConnection", self))
+        return LedgerClient(cast("Store", self))
 
 
 def _reply(answer: Any) -> bytes | list[bytes]:

@@ -11,7 +11,7 @@ import asyncio
 from schemas.ledger.keys import CONFIG_LEASE
 from schemas.log_events import LogEvent
 from schemas.runtime.process.event_log import EventLog
-from schemas.runtime.valkey.store import StoreConnection, StoreError, StoreUnavailable
+from schemas.runtime.valkey.store import Store, StoreError, StoreUnavailable
 
 _LOG = EventLog(__name__)
 
@@ -25,7 +25,7 @@ return 0
 """
 
 
-async def acquire(store: StoreConnection, token: str, deadline_s: float) -> bool:
+async def acquire(store: Store, token: str, deadline_s: float) -> bool:
     """Whether the lease is ours within ``deadline_s`` seconds. Raises ``StoreUnavailable``."""
     loop = asyncio.get_running_loop()
     give_up_s = loop.time() + deadline_s
@@ -36,7 +36,7 @@ async def acquire(store: StoreConnection, token: str, deadline_s: float) -> bool
     return True
 
 
-async def release(store: StoreConnection, token: str) -> None:
+async def release(store: Store, token: str) -> None:
     """Give the lease back; when the store is away it lapses by itself."""
     try:
         await store.call("EVAL", _RELEASE, 1, CONFIG_LEASE, token)

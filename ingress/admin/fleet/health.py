@@ -7,7 +7,7 @@ from typing import Any
 
 from schemas.ledger.keys import BACKEND_HEALTH
 from schemas.reports import FRESH_FOR_S, read_backend_field, read_backend_report
-from schemas.runtime.valkey.store import StoreConnection, StoreError, StoreUnavailable, text_pairs
+from schemas.runtime.valkey.store import Store, StoreError, StoreUnavailable, text_pairs
 
 _SHOWN = ("state", "since_ms", "at_ms", "inflight")
 
@@ -27,9 +27,7 @@ def read_reports(reports: Mapping[str, str], now_ms: int) -> dict[str, list[dict
     return health
 
 
-async def health_of_backends(
-    store: StoreConnection, now_ms: int
-) -> dict[str, list[dict[str, Any]]]:
+async def health_of_backends(store: Store, now_ms: int) -> dict[str, list[dict[str, Any]]]:
     """Backend to what its dispatchers say; nothing while the store does not answer."""
     try:
         reply = await store.call("HGETALL", BACKEND_HEALTH)

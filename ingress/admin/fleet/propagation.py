@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from schemas.ledger.keys import CONFIG_APPLIED
 from schemas.reports import FRESH_FOR_S, read_config_report
 from schemas.runtime.process.clock import Clock
-from schemas.runtime.valkey.store import StoreConnection, text_pairs
+from schemas.runtime.valkey.store import Store, text_pairs
 
 _POLL_S = 0.02
 
@@ -48,13 +48,13 @@ def has_reached(instances: Iterable[Instance], role: str, offset: int) -> bool:
     return all(i.offset >= offset for i in instances if i.role == role and i.is_live)
 
 
-async def instances_of(store: StoreConnection, clock: Clock) -> list[Instance]:
+async def instances_of(store: Store, clock: Clock) -> list[Instance]:
     """All instances that ever reported. Raises ``StoreUnavailable``."""
     return read_reports(text_pairs(await store.call("HGETALL", CONFIG_APPLIED)), clock.now_ms())
 
 
 async def wait_until_applied(
-    store: StoreConnection, clock: Clock, role: str, offset: int, deadline_s: float
+    store: Store, clock: Clock, role: str, offset: int, deadline_s: float
 ) -> bool:
     """Whether every live instance of the role has applied the offset within ``deadline_s``."""
     give_up_s = clock.monotonic_s() + deadline_s

@@ -9,11 +9,11 @@ from schemas.reports import REPORT_EVERY_S, ConfigReport
 from schemas.runtime.config.feed import ConfigFeed
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.valkey.reports import report
-from schemas.runtime.valkey.store import StoreConnection, StoreError, StoreUnavailable
+from schemas.runtime.valkey.store import Store, StoreError, StoreUnavailable
 
 
 async def report_config(
-    config: ConfigFeed, store: StoreConnection, clock: Clock, instance_id: str, role: str
+    config: ConfigFeed, store: Store, clock: Clock, instance_id: str, role: str
 ) -> None:
     """Write it under the instance, at every change and every two seconds."""
     reported = -2

@@ -17,29 +17,30 @@ from schemas.ledger.errors import LedgerFault, LedgerNotReady
 from schemas.runtime.ledger.functions import load_functions
 from schemas.runtime.ledger.script import library
 from schemas.runtime.ledger.store_errors import error_of
-from schemas.runtime.valkey.store import Send, StoreConnection, StoreError, StoreUnavailable
+from schemas.runtime.valkey.opening import open_store
+from schemas.runtime.valkey.store import NodeView, Store, StoreError, StoreUnavailable
 from schemas.times import FULL, LedgerTimes
 
 A = TypeVar("A")
 
 
-def ledger_store(url: str, times: LedgerTimes = FULL.ledger) -> StoreConnection:
+def ledger_store(url: str, times: LedgerTimes = FULL.ledger) -> Store:
     """A connection to a ledger that finds its functions loaded.
 
     They are loaded on every new connection, because functions vanish with the data of a store.
     """
     source = library(times)
 
-    async def load(send: Send) -> None:
-        await load_functions(send, source)
+    async def load(node: NodeView) -> None:
+        await load_functions(node.send, source)
 
-    return StoreConnection(url, on_connect=load)
+    return open_store(url, on_connect=load)
 
 
 class LedgerClient:
     """The ledger behind a connection of ``ledger_store``."""
 
-    def __init__(self, store: StoreConnection) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
 
     async def run_each(self, group: Sequence[Call[A]]) -> list[A | Failure]:

@@ -14,7 +14,7 @@ from schemas.log_events import LogEvent
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.event_log import EventLog
 from schemas.runtime.process.telemetry import Metrics
-from schemas.runtime.valkey.store import StoreConnection, StoreError, StoreUnavailable
+from schemas.runtime.valkey.store import Store, StoreError, StoreUnavailable
 
 _LOG = EventLog(__name__)
 
@@ -32,7 +32,7 @@ class LedgerTime:
     """Measures the ledger's time for one clock."""
 
     clock: Clock
-    store: StoreConnection
+    store: Store
     metrics: Metrics
 
     async def run(self) -> None:

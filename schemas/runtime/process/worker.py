@@ -35,7 +35,7 @@ from schemas.runtime.process.status_pages import StatusPages
 from schemas.runtime.process.tasks import keep_running
 from schemas.runtime.process.telemetry import Metrics
 from schemas.runtime.valkey.bus import Bus
-from schemas.runtime.valkey.store import StoreConnection, StoreUnavailable
+from schemas.runtime.valkey.store import Store, StoreUnavailable
 from schemas.topics import group_of
 
 _LOG = EventLog(__name__)
@@ -66,7 +66,7 @@ class Worker:
     shape: WorkerShape
     app: WorkerApp
     producer: Producer
-    ledger_store: StoreConnection
+    ledger_store: Store
     ledger: LedgerClient
     bus: Bus
     config: ConfigFeed

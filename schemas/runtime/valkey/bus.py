@@ -12,7 +12,8 @@ from typing import Final
 
 from schemas.frames import Frame, Terminal, decode_frame, encode_frame
 from schemas.ledger.owners import instance_of
-from schemas.runtime.valkey.store import Send, StoreConnection
+from schemas.runtime.valkey.opening import open_store
+from schemas.runtime.valkey.store import NodeView
 from schemas.times import FULL, Times
 
 COUNTED: Final = ("counted:due", "counted:owners", "counted:bytes")
@@ -47,16 +48,16 @@ class Long:
 
 
 class Bus:
-    """Sends and reads frames. Raises what ``StoreConnection`` raises."""
+    """Sends and reads frames. Raises what ``Store`` raises."""
 
     def __init__(self, url: str, times: Times = FULL) -> None:
         self._times = times
         source = resources.files(__package__).joinpath("bus.lua").read_bytes()
 
-        async def load(send: Send) -> None:
-            await send("FUNCTION", "LOAD", "REPLACE", source)
+        async def load(node: NodeView) -> None:
+            await node.send("FUNCTION", "LOAD", "REPLACE", source)
 
-        self.store = StoreConnection(url, on_connect=load)
+        self.store = open_store(url, on_connect=load)
 
     @property
     def connection(self) -> int:

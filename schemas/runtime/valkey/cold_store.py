@@ -16,12 +16,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from schemas.ledger.calls import Call
-from schemas.runtime.valkey.store import (
-    CONNECT_DEADLINE_S,
-    REPLY_DEADLINE_S,
-    StoreError,
-    StoreUnavailable,
-)
+from schemas.runtime.valkey.node import CONNECT_DEADLINE_S, REPLY_DEADLINE_S
+from schemas.runtime.valkey.store import StoreError, StoreUnavailable
 
 ColdStore: TypeAlias = "redis.Redis"
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from schemas.runtime.valkey.store import Argument, StoreConnection
+from schemas.runtime.valkey.store import Argument, Store
 
 _WRITE: Final = "#!lua flags=allow-oom\nreturn redis.call('HSET', KEYS[1], unpack(ARGV))"
 
 
-async def report(store: StoreConnection, name: str, *lines: Argument) -> None:
-    """Set fields of a hash: names and values in turn. Raises what ``StoreConnection`` raises."""
+async def report(store: Store, name: str, *lines: Argument) -> None:
+    """Set fields of a hash: names and values in turn. Raises what ``Store`` raises."""
     await store.call("EVAL", _WRITE, 1, name, *lines)

@@ -16,14 +16,9 @@ import hiredis
 
 from schemas.log_events import LogEvent
 from schemas.runtime.process.event_log import EventLog
-from schemas.runtime.valkey.store import (
-    BACKOFF_MAX_S,
-    CONNECT_DEADLINE_S,
-    REPLY_DEADLINE_S,
-    BrokenProtocol,
-    ReplyReader,
-    StoreUnavailable,
-)
+from schemas.runtime.valkey.node import BACKOFF_MAX_S, CONNECT_DEADLINE_S, REPLY_DEADLINE_S
+from schemas.runtime.valkey.replies import BrokenProtocol, ReplyReader
+from schemas.runtime.valkey.store import StoreUnavailable
 
 _LOG = EventLog(__name__)
 

@@ -24,7 +24,7 @@ from schemas.runtime.config.feed import ConfigFeed
 from schemas.runtime.kafka.produce import Producer
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.telemetry import Metrics
-from schemas.runtime.valkey.store import StoreConnection
+from schemas.runtime.valkey.store import Store
 from schemas.topics import CONFIG
 
 
@@ -54,7 +54,7 @@ class Feed:
         return list(self.state.entries.values())
 
 
-class Store:
+class EmptyStore:
     """A store that has nothing and takes everything."""
 
     def call(self, *command: Any) -> asyncio.Future[Any]:
@@ -104,7 +104,7 @@ def admin_app(
         settings=settings,
         config=cast(ConfigFeed, feed),
         producer=cast(Producer, Log(feed)),
-        ledger_store=cast(StoreConnection, Store()),
+        ledger_store=cast(Store, EmptyStore()),
         clock=Clock(),
     )
     return create_http_app(deps, lambda: dict(components or {}), Metrics()), feed

@@ -19,7 +19,7 @@ from tests.unit.admin.admin_api import admin_app
 _DELAY_S = 0.1
 
 
-class _Ingress(admin_api.Store):
+class _Ingress(admin_api.EmptyStore):
     """A store with the report of one ingress, which applies what is written after a while, or never."""
 
     applies_at_s: float | None = None
@@ -40,7 +40,7 @@ class _Ingress(admin_api.Store):
 
 async def _put(monkeypatch: pytest.MonkeyPatch, store: _Ingress) -> tuple[int, float]:
     """The status of a write, and how long it took."""
-    monkeypatch.setattr(admin_api, "Store", lambda: store)
+    monkeypatch.setattr(admin_api, "EmptyStore", lambda: store)
     app, _ = admin_app(monkeypatch)
     transport = httpx.ASGITransport(app, client=("127.0.0.1", 5))
     began_s = time.monotonic()

@@ -17,7 +17,7 @@ from schemas.entities import Backend
 from schemas.runtime.config.feed import ConfigFeed
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.telemetry import Metrics
-from schemas.runtime.valkey.store import StoreConnection
+from schemas.runtime.valkey.store import Store
 from tests.support.events import NOW_MS
 
 _BACKEND = Backend(url="http://127.0.0.1:1/v1")
@@ -56,9 +56,7 @@ async def test_every_change_of_a_backend_is_told() -> None:
     backends = Backends(cast("ConfigFeed", feed), _FixedClock())
     store, metrics = _FakeStore(), Metrics()
     slots = Slots(backends, metrics, _FixedClock())
-    report = HealthReport(
-        slots, cast("StoreConnection", store), metrics, _FixedClock(), "dispatcher-0"
-    )
+    report = HealthReport(slots, cast("Store", store), metrics, _FixedClock(), "dispatcher-0")
     backends.states["a"].in_flight = 3
     for _ in range(2):
         backends.probed("b", answered=False)

@@ -21,7 +21,7 @@ from schemas.runtime.kafka.consume.dead_letters import DeadLetters
 from schemas.runtime.kafka.consume.records import Record
 from schemas.runtime.kafka.record_reader import RecordGone, RecordReader
 from schemas.runtime.process.telemetry import Metrics
-from schemas.runtime.valkey.store import StoreConnection, StoreUnavailable
+from schemas.runtime.valkey.store import Store, StoreUnavailable
 from schemas.topics import DISPATCH
 from tests.support.events import ACCEPTED_AT, accepted
 from tests.support.limiter_parts import FakeProducer, FakeRecord
@@ -80,7 +80,7 @@ async def _ended(
 
     producer = FakeProducer()
     unreadable = Unreadable(
-        cast("StoreConnection", store),
+        cast("Store", store),
         cast("RecordReader", _Log(in_log)),
         cast("Closing", SimpleNamespace(end_broken=end_broken)),
         DeadLetters(cast("Any", producer), deque(maxlen=1)),

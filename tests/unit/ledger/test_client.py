@@ -12,7 +12,8 @@ from schemas.ledger.documents import Admit, Cancel
 from schemas.ledger.errors import LedgerFault, LedgerFull, LedgerNotReady, LedgerUnavailable
 from schemas.runtime.ledger.client import LedgerClient, answered, ledger_store
 from schemas.runtime.ledger.script import library
-from schemas.runtime.valkey.store import StoreConnection, StoreUnavailable
+from schemas.runtime.valkey.opening import open_store
+from schemas.runtime.valkey.store import StoreUnavailable
 from tests.unit.runtime.resp_server import Answer, resp_server
 
 
@@ -26,7 +27,7 @@ OK = bulk(b'{"v":"OK"}')
 @asynccontextmanager
 async def ledger_on(answer: Answer) -> AsyncIterator[LedgerClient]:
     async with resp_server(answer) as server:
-        store = StoreConnection(server.url)
+        store = open_store(server.url)
         await store.start()
         try:
             yield LedgerClient(store)

@@ -13,7 +13,7 @@ from schemas.clock_estimate import Reading
 from schemas.runtime.ledger.time_source import LedgerTime
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.telemetry import Metrics
-from schemas.runtime.valkey.store import StoreConnection, StoreUnavailable
+from schemas.runtime.valkey.store import Store, StoreUnavailable
 
 _TEN_MINUTES_MS = 600_000
 
@@ -36,7 +36,7 @@ class _Store:
 
 
 def _ledger_time(store: _Store) -> LedgerTime:
-    return LedgerTime(Clock(), cast("StoreConnection", store), Metrics())
+    return LedgerTime(Clock(), cast("Store", store), Metrics())
 
 
 def _local_ms() -> int:

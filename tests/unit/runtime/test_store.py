@@ -8,20 +8,15 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from schemas.runtime.valkey.store import (
-    Send,
-    StoreConnection,
-    StoreError,
-    StoreUnavailable,
-    text_pairs,
-)
+from schemas.runtime.valkey.node import NodeConnection
+from schemas.runtime.valkey.store import NodeView, StoreError, StoreUnavailable, text_pairs
 from schemas.runtime.valkey.subscription import Subscription
 from tests.unit.runtime.resp_server import RespServer, echo, resp_server
 
 
 @asynccontextmanager
-async def _connected(server: RespServer) -> AsyncIterator[StoreConnection]:
-    store = StoreConnection(server.url)
+async def _connected(server: RespServer) -> AsyncIterator[NodeConnection]:
+    store = NodeConnection(server.url)
     await store.start()
     try:
         yield store
@@ -113,11 +108,11 @@ async def test_it_reconnects_by_itself() -> None:
 async def test_on_connect_runs_on_every_connection_before_anything_else() -> None:
     """Functions are loaded there, because they vanish with the data of a store."""
 
-    async def load(send: Send) -> None:
-        await send("FUNCTION", "LOAD")
+    async def load(node: NodeView) -> None:
+        await node.send("FUNCTION", "LOAD")
 
     async with resp_server() as server:
-        store = StoreConnection(server.url, load)
+        store = NodeConnection(server.url, load)
         await store.start()
         await store.call("ECHO", "1")
         server.cut()
@@ -134,11 +129,11 @@ async def test_nobody_else_gets_in_while_on_connect_fails() -> None:
     def answer(command: list[bytes]) -> bytes:
         return b"-ERR cannot load\r\n" if command[0] == b"FUNCTION" else echo(command)
 
-    async def load(send: Send) -> None:
-        await send("FUNCTION", "LOAD")
+    async def load(node: NodeView) -> None:
+        await node.send("FUNCTION", "LOAD")
 
     async with resp_server(answer) as server:
-        store = StoreConnection(server.url, load)
+        store = NodeConnection(server.url, load)
         with pytest.raises(StoreUnavailable, match="cannot load"):
             await store.start()
         with pytest.raises(StoreUnavailable):
@@ -149,7 +144,7 @@ async def test_nobody_else_gets_in_while_on_connect_fails() -> None:
 async def test_nobody_gets_in_before_the_introduction_is_over() -> None:
     """A command before AUTH and SELECT would be refused, or meet the wrong database."""
     async with resp_server(lambda _: b"") as server:
-        store = StoreConnection(f"redis://:secret@127.0.0.1:{server.port}/3")
+        store = NodeConnection(f"redis://:secret@127.0.0.1:{server.port}/3")
         starting = asyncio.create_task(store.start())
         await _until(lambda: bool(server.commands))
         with pytest.raises(StoreUnavailable, match="not connected"):
@@ -228,7 +223,7 @@ async def test_a_reply_of_a_strange_type_is_that_of_its_own_command(
 
 async def test_a_reply_without_an_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory is not the server's to fill."""
-    monkeypatch.setattr("schemas.runtime.valkey.store.REPLY_BYTES_MAX", 1_000)
+    monkeypatch.setattr("schemas.runtime.valkey.replies.REPLY_BYTES_MAX", 1_000)
     async with resp_server(lambda _: b"") as server, _connected(server) as store:
         call = store.call("GET", "k")
         await _until(lambda: bool(server.commands))
@@ -240,7 +235,7 @@ async def test_a_reply_without_an_end_is_cut_off(monkeypatch: pytest.MonkeyPatch
 
 async def test_commands_under_way_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A store that hangs costs this much and no more; replies make room again."""
-    monkeypatch.setattr("schemas.runtime.valkey.store._PENDING_BYTES_MAX", 1_000)
+    monkeypatch.setattr("schemas.runtime.valkey.pipe._PENDING_BYTES_MAX", 1_000)
     async with resp_server() as server, _connected(server) as store:
         large = store.call("ECHO", "x" * 1_000)
         with pytest.raises(StoreUnavailable, match="too much"):
@@ -261,13 +256,13 @@ async def test_a_server_that_is_not_there_fails_the_start() -> None:
     async with resp_server() as server:
         pass
     with pytest.raises(StoreUnavailable):
-        await StoreConnection(server.url).start()
+        await NodeConnection(server.url).start()
 
 
 async def test_it_introduces_itself_with_password_and_database() -> None:
     """Both from the URL; percent signs are decoded."""
     async with resp_server() as server:
-        store = StoreConnection(f"redis://:p%40ss@127.0.0.1:{server.port}/3")
+        store = NodeConnection(f"redis://:p%40ss@127.0.0.1:{server.port}/3")
         await store.start()
         await store.stop()
 

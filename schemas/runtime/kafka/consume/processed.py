@@ -17,7 +17,7 @@ from schemas.log_events import LogEvent
 from schemas.runtime.kafka.consume.ack_window import Partition
 from schemas.runtime.kafka.consume.offsets import Mark, decode_mark, encode_mark
 from schemas.runtime.process.event_log import EventLog
-from schemas.runtime.valkey.store import StoreConnection, StoreError, StoreUnavailable
+from schemas.runtime.valkey.store import Store, StoreError, StoreUnavailable
 
 __all__ = ["ProcessedMarks"]
 
@@ -35,7 +35,7 @@ end"""
 class ProcessedMarks:
     """The marks of the partitions that this process owns, and owned."""
 
-    def __init__(self, store: StoreConnection) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
         self._unwritten: dict[Partition, Mark] = {}
 
