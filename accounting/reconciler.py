@@ -19,6 +19,7 @@ from schemas.codec import decode_as
 from schemas.events import RequestFinished
 from schemas.failures import Transient
 from schemas.ledger import answers, documents, keys
+from schemas.ledger.errors import LedgerNotReady
 from schemas.log_events import LogEvent
 from schemas.outgoing import outcome_record
 from schemas.runtime.kafka.free_consumer import free_consumer, positions_in
@@ -142,32 +143,26 @@ class Reconciler:
             await self._produce_again(org, req)
 
     async def _listed(self) -> dict[tuple[str, str], answers.UnbookedAttempt]:
-        """What is finished and not booked in owned partitions, the oldest first, up to a page."""
+        """What is finished and not booked in owned shards, of each the oldest up to a page."""
         until_ms = self.clock.now_ms() - self.times.unbooked_margin_ms
+        wanted = documents.ListUnbooked(until_ms=until_ms, limit=_PAGE)
         listed: dict[tuple[str, str], answers.UnbookedAttempt] = {}
-        owned, skip = self.owned(), 0
-        while len(listed) < _PAGE:
-            page = await self.ledger.unbooked(
-                documents.ListUnbooked(until_ms=until_ms, skip=skip, limit=_PAGE)
-            )
-            for entry in page.entries:
-                if self._partition(entry.org) in owned:
-                    listed[entry.org, entry.req] = entry
-            skip += _PAGE
-            if len(page.entries) < _PAGE:
-                break
+        for shard in sorted(self.owned()):
+            try:
+                page = await self.ledger.unbooked(shard, wanted)
+            except LedgerNotReady as error:
+                _LOG.event(LogEvent.ROUND_WAITS, step="reconcile", partition=shard, error=error)
+                continue
+            listed |= {(entry.org, entry.req): entry for entry in page.entries}
         return listed
 
     def _is_missing(self, entry: answers.UnbookedAttempt) -> bool:
         return is_missing(
             entry,
             self.produced_ms.get((entry.org, entry.req), 0),
-            self.watermarks.passed_ms.get(self._partition(entry.org), 0),
+            self.watermarks.passed_ms.get(self.ledger.shards.of(entry.org), 0),
             self.times.unbooked_margin_ms,
         )
-
-    def _partition(self, org: str) -> int:
-        return self.producer.partition_for(OUTCOMES, org.encode())
 
     async def _produce_again(self, org: str, req: str) -> None:
         known = await self.ledger.look(documents.Look(org=org, req=req))

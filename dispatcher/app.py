@@ -91,7 +91,14 @@ def _reader(
         metrics,
         clock,
     )
-    unreadable = Unreadable(worker.ledger_store, records, closing, worker.dead_letters, metrics)
+    unreadable = Unreadable(
+        worker.ledger_store,
+        lambda: worker.ledger.shards,
+        records,
+        closing,
+        worker.dead_letters,
+        metrics,
+    )
     dispatching = Dispatching(
         claiming=claiming,
         failover=Failover(ledger, slots, upstreams, bodies, leases, metrics, clock),

@@ -16,6 +16,7 @@ from starlette.applications import Starlette
 from ingress.endpoints.status import StatusRoutes
 from ingress.gatekeeper.gatekeeper import UNPRODUCED_S, Gatekeeper
 from ingress.gatekeeper.refusal_audit import RefusalAudit
+from ingress.health.conditions import shards_told
 from ingress.health.document import Health
 from ingress.health.watch import HealthWatch
 from ingress.http.connections import Connections, connections_max
@@ -31,6 +32,7 @@ from ingress.requests.lookup import RequestLookup
 from ingress.requests.silence import Silence
 from ingress.routes import PublicParts, create_public_app
 from ingress.settings import IngressSettings
+from schemas.ledger.shards import Shards
 from schemas.runtime.config.feed import ConfigFeed
 from schemas.runtime.config.report import report_config
 from schemas.runtime.kafka.outcome_lookup import OutcomeLookup
@@ -48,7 +50,7 @@ from schemas.runtime.valkey.bodies import Bodies
 from schemas.runtime.valkey.bus import Bus, channel_of
 from schemas.runtime.valkey.store import Store
 from schemas.runtime.valkey.subscription import Subscription
-from schemas.topics import AUDIT, BACKGROUND, REQUESTS
+from schemas.topics import AUDIT, BACKGROUND, OUTCOMES, REQUESTS
 
 _TIME_LOOK_S: Final = 0.05
 
@@ -107,6 +109,7 @@ class Ingress:
     def _bounds(self) -> dict[str, str]:
         """Bounds at which some requests are refused now."""
         bounds = self.public.gatekeeper.bounds_reached()
+        bounds |= shards_told(self.watch.conditions.closed)
         if self.server is not None and self.server.register.is_full:
             bounds["connections_max"] = f"{len(self.server.register)} connections"
         if self.config.alarm is not None:
@@ -168,7 +171,7 @@ class Ingress:
         await asyncio.gather(
             self._connect("bus", self.bus.start),
             self._connect("subscription", self.subscription.start),
-            self._connect("kafka", lambda: self.producer.start((REQUESTS, BACKGROUND, AUDIT))),
+            self._connect("kafka", self._start_producer),
             read_config(self.config),
             self._learn_time(),
         )
@@ -182,6 +185,11 @@ class Ingress:
         await report_config(
             self.config, self.ledger_store, self.clock, self.settings.instance_id, "ingress"
         )
+
+    async def _start_producer(self) -> None:
+        """Connect to the log, which also says how many shards the ledger has."""
+        await self.producer.start((REQUESTS, BACKGROUND, AUDIT, OUTCOMES))
+        self.public.ledger.learn(Shards(self.producer.partitions(OUTCOMES)))
 
     async def _connect(self, name: str, start: Callable[[], Awaitable[None]]) -> None:
         await connect(name, start)
@@ -228,7 +236,13 @@ def create_app(settings: IngressSettings) -> Ingress:
         pending.on_subscribed,
     )
     watch = HealthWatch(
-        config, store, bus.store, producer.ask_broker, clock, settings.disk_free_min_bytes
+        config,
+        lambda: ledger.known,
+        store,
+        bus.store,
+        producer.ask_broker,
+        clock,
+        settings.disk_free_min_bytes,
     )
     gatekeeper = Gatekeeper.create(
         settings, config, clock, watch.conditions, lambda: producer.unacknowledged_s

@@ -29,6 +29,7 @@ from schemas.written_off import written_off
 _LOG = EventLog(__name__)
 
 _ENTRIES_MAX = 256
+"""Of a shard."""
 _ROUNDS_MAX = 64
 """In a row, before the others of the process have their turn for a period."""
 
@@ -112,12 +113,19 @@ class Reaper:
             await asyncio.sleep(self.times.reap_period_ms / 1000)
 
     async def reap(self) -> bool:
-        """End some of what is due, and confirm each whose outcome is in Kafka; the others come again.
+        """End some of what is due in each shard, all in one round trip; a shard that fails is not waited for.
 
-        Returns whether it is worth looking for more at once.
+        Returns whether it is worth looking for more at once. Raises what the first that failed raised.
         """
+        found = await asyncio.gather(*map(self._reap, self.ledger.shards), return_exceptions=True)
+        if failures := [each for each in found if isinstance(each, BaseException)]:
+            raise failures[0]
+        return any(found)
+
+    async def _reap(self, shard: int) -> bool:
+        """Confirm each whose outcome is in Kafka; the others come again."""
         reaped = await self.ledger.reap(
-            documents.Reap(limit=_ENTRIES_MAX, grace_ms=self.times.reap_grace_ms)
+            shard, documents.Reap(limit=_ENTRIES_MAX, grace_ms=self.times.reap_grace_ms)
         )
         records = [(entry, self._ended(entry)) for entry in reaped.entries]
         sent = [(entry, self.producer.send(record)) for entry, record in records if record]
@@ -136,7 +144,7 @@ class Reaper:
         if not kept:
             return False
         confirmed = tuple(documents.ReapedRequest(org=e.org, req=e.req) for e in kept)
-        await self.ledger.reaped(documents.Reaped(entries=confirmed))
+        await self.ledger.reaped(shard, documents.Reaped(entries=confirmed))
         return len(kept) == len(sent)
 
     def _ended(self, entry: answers.ReapEntry) -> Outgoing | None:

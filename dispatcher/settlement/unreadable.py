@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from schemas.codec import UNDECODABLE, decode_as
 from schemas.events import RecordRef, RequestAccepted, RequestAdmitted
 from schemas.hold_facts import HoldFacts
 from schemas.ledger import keys
+from schemas.ledger.shards import Shards
 from schemas.log_events import LogEvent
 from schemas.runtime.kafka.consume.dead_letters import DeadLetters
 from schemas.runtime.kafka.consume.records import Record
@@ -39,6 +41,8 @@ class Unreadable:
     """Takes records that are no admission, or whose handling failed outside of any boundary."""
 
     store: Store
+    shards: Callable[[], Shards]
+    """All shards of the ledger; raises ``LedgerUnavailable`` while they are not known."""
     records: RecordReader
     closing: Closing
     dead_letters: DeadLetters
@@ -63,10 +67,9 @@ class Unreadable:
         request_id = record.headers.get("request_id", b"")
         if not _ID.fullmatch(request_id):
             return None
-        org = await self._org_of(request_id)
-        if org is None:
+        attempt = await self._attempt_of(request_id)
+        if attempt is None:
             return None
-        attempt = keys.attempt(org, request_id.decode())
         state, info = await self.store.call("HMGET", attempt, "state", "info")
         if state != b"RESERVED" or not info:
             return None
@@ -78,12 +81,19 @@ class Unreadable:
             return None
         return AdmittedRequest(_admitted(request, ref, record.timestamp_ms), request, record.ref)
 
-    async def _org_of(self, request_id: bytes) -> str | None:
-        """Whose it is: what is on hold is listed by organization and request."""
+    async def _attempt_of(self, request_id: bytes) -> str | None:
+        """The key of its attempt: what is on hold is listed by shard, organization and request."""
+        for shard in self.shards():
+            org = await self._org_in(keys.of_shard(shard, keys.EXPIRING), request_id)
+            if org is not None:
+                return keys.attempt(shard, org, request_id.decode())
+        return None
+
+    async def _org_in(self, expiring: str, request_id: bytes) -> str | None:
         cursor: Any = b"0"
         while True:
             cursor, found = await self.store.call(
-                "ZSCAN", keys.EXPIRING, cursor, "MATCH", b"*|" + request_id, "COUNT", _SCAN_COUNT
+                "ZSCAN", expiring, cursor, "MATCH", b"*|" + request_id, "COUNT", _SCAN_COUNT
             )
             if found:
                 member: bytes = found[0]

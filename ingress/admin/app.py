@@ -30,7 +30,7 @@ from schemas.runtime.process.silences import Silences
 from schemas.runtime.process.tasks import keep_running
 from schemas.runtime.process.telemetry import Metrics
 from schemas.runtime.valkey.store import Store
-from schemas.topics import AUDIT, CONFIG
+from schemas.topics import AUDIT, CONFIG, OUTCOMES
 
 _ROLE: Final = "admin"
 _LOOK_PERIOD_S: Final = 2.0
@@ -97,7 +97,7 @@ class ControlPlane:
     async def _connect_all(self) -> None:
         """Connect what writes need, then stay."""
         await asyncio.gather(
-            self._connect("kafka", lambda: self.producer.start((CONFIG, AUDIT))),
+            self._connect("kafka", lambda: self.producer.start((CONFIG, AUDIT, OUTCOMES))),
             self._connect("ledger", self.ledger_store.start),
             read_config(self.config),
         )

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ingress.admin.settings import AdminSettings
+from schemas.ledger.shards import Shards
 from schemas.runtime.config.feed import ConfigFeed
 from schemas.runtime.kafka.produce import Producer
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.valkey.store import Store
+from schemas.topics import OUTCOMES
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,3 +22,8 @@ class AdminDeps:
     producer: Producer
     ledger_store: Store
     clock: Clock
+
+    @property
+    def shards(self) -> Shards:
+        """All shards of the ledger. Raises ``ProduceFailed`` before the broker was reached."""
+        return Shards(self.producer.partitions(OUTCOMES))

@@ -28,6 +28,7 @@ from ingress.http.request import announced_bytes
 from ingress.settings import IngressSettings
 from schemas.audit import RefusalTally, Refused
 from schemas.errors import ErrorCode
+from schemas.ledger.shards import Shards
 from schemas.runtime.config.feed import ConfigFeed
 from schemas.runtime.process.clock import Clock
 from schemas.times import PRODUCE_WITHIN_MS
@@ -47,7 +48,11 @@ class Conditions:
     """What stands behind ingress, as it was found last; running requests finish whatever it says."""
 
     ledger: str | None = None
-    """Why the ledger decides nothing, though it answers."""
+    """Why the ledger decides nothing for anybody, though it answers."""
+    shards: Shards | None = None
+    """All shards of the ledger; ``None`` until it is known how many there are."""
+    closed: Mapping[int, str] = field(default_factory=dict)
+    """Why some shards decide nothing."""
     ledger_memory: str | None = None
     """How full the ledger is, when it is too full."""
     disk: str | None = None
@@ -65,6 +70,12 @@ class Conditions:
         if config_behind_s >= CONFIG_BEHIND_S:
             found["config"] = f"{config_behind_s:.0f} s behind the end of the log"
         return found
+
+    def closed_for(self, org: str) -> str | None:
+        """Why nothing is decided for an organization."""
+        if not self.closed or self.shards is None:
+            return None
+        return self.closed.get(self.shards.of(org))
 
 
 @dataclass(slots=True)
@@ -171,7 +182,7 @@ class Gatekeeper:
             return caller
         now_s, body_bytes = self.clock.monotonic_s(), announced_bytes(headers) or 0
         refusal = (
-            self._refuse_everybody(is_background=is_background)
+            self._refuse_new(caller.org, is_background=is_background)
             or self.limits.refuse(caller, self.config.snapshot, body_bytes, now_s)
             or self.shares.enter(caller.org)
         )
@@ -244,10 +255,13 @@ class Gatekeeper:
         if refusal is not None and refusal.denial is not None:
             self.limits.learn(caller, self.config.snapshot, refusal.denial, now_s)
 
-    def _refuse_everybody(self, *, is_background: bool) -> Refusal | None:
-        """Why nothing new is taken now, from anybody."""
+    def _refuse_new(self, org: str, *, is_background: bool) -> Refusal | None:
+        """Why nothing new is taken now, from anybody or from that organization."""
         for name, how in self.closing().items():
             message = f"The gateway takes no requests now ({name}: {how})."
+            return Refusal(ErrorCode.SERVICE_UNAVAILABLE, message)
+        if closed := self.conditions.closed_for(org):
+            message = f"The ledger decides nothing for this organization now ({closed})."
             return Refusal(ErrorCode.SERVICE_UNAVAILABLE, message)
         if self.unproduced_s() > (_LOG_AWAY_S if is_background else UNPRODUCED_S):
             return Refusal(

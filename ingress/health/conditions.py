@@ -5,7 +5,7 @@ What is not known is not full: a store that does not answer refuses by itself.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from ingress.health.fleet import LastSeen, Moment
@@ -13,11 +13,24 @@ from ingress.health.fleet import LastSeen, Moment
 LEDGER_FULL: Final = 0.8
 _DISK_KNOWN_FOR_S: Final = 30.0
 _DISK_FIELDS: Final = 3
+_NO_BOOKS: Final = "empty or being rebuilt"
 
 
-def ledger_state(ready: bytes | None) -> str | None:
-    """Why a ledger that answers decides nothing, from ``ready`` of its ``meta``: its books are not there."""
-    return None if ready == b"1" else "empty or being rebuilt"
+def closed_shards(ready: Iterable[bytes | None]) -> dict[int, str]:
+    """Why shards that answer decide nothing, from ``ready`` of the ``meta`` of each: their books are not there."""
+    return {shard: _NO_BOOKS for shard, flag in enumerate(ready) if flag != b"1"}
+
+
+def all_closed(closed: Mapping[int, str], count: int) -> str | None:
+    """Why no shard of so many decides anything; ``None`` while one does."""
+    return "; ".join(sorted(set(closed.values()))) if closed and len(closed) == count else None
+
+
+def shards_told(closed: Mapping[int, str]) -> dict[str, str]:
+    """The bound that names closed shards, by their cause."""
+    causes = sorted(set(closed.values()))
+    told = (f"{why}: {', '.join(str(n) for n in closed if closed[n] == why)}" for why in causes)
+    return {"ledger_shards": "; ".join(told)} if closed else {}
 
 
 def ledger_fullness(info: str) -> str | None:

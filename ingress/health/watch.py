@@ -6,12 +6,12 @@ Every two seconds, each question for itself and for a second at most: one that h
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from ingress.gatekeeper.gatekeeper import Conditions
-from ingress.health.conditions import ledger_fullness, ledger_state, low_disk
+from ingress.health.conditions import all_closed, closed_shards, ledger_fullness, low_disk
 from ingress.health.fleet import (
     Fleet,
     LastSeen,
@@ -20,7 +20,8 @@ from ingress.health.fleet import (
     models_without_backend,
     workers_of,
 )
-from schemas.ledger.keys import BACKEND_HEALTH, BROKER_DISK, CONFIG_APPLIED, META
+from schemas.ledger.keys import BACKEND_HEALTH, BROKER_DISK, CONFIG_APPLIED, META, of_shard
+from schemas.ledger.shards import Shards
 from schemas.runtime.config.feed import ConfigFeed
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.silences import Question, Silences
@@ -34,6 +35,8 @@ class HealthWatch:
     """Keeps ``fleet`` and ``conditions`` current, and knows who does not answer."""
 
     config: ConfigFeed
+    shards: Callable[[], Shards | None]
+    """All shards of the ledger, once it is known how many there are."""
     ledger_store: Store
     bus_store: Store
     ask_kafka: Question
@@ -66,9 +69,11 @@ class HealthWatch:
         if ledger is None:
             return
         applied, health, disks, info, ready = ledger
+        shards = self.shards()
         now = Moment(self.clock.now_ms(), self.clock.monotonic_s())
         self.fleet = self._fleet(applied, health, now)
-        self.conditions.ledger = ledger_state(ready)
+        self.conditions.shards, self.conditions.closed = shards, closed_shards(ready)
+        self.conditions.ledger = all_closed(self.conditions.closed, len(ready))
         self.conditions.ledger_memory = ledger_fullness(info)
         self.conditions.disk = low_disk(disks, self._disks, now, self.disk_free_min_bytes)
         self._workers.keep(applied)
@@ -77,14 +82,16 @@ class HealthWatch:
 
     async def _ask_ledger(
         self,
-    ) -> tuple[dict[str, str], dict[str, str], dict[str, str], str, bytes | None]:
+    ) -> tuple[dict[str, str], dict[str, str], dict[str, str], str, list[bytes | None]]:
         call = self.ledger_store.call
         *hashes, info, ready = await asyncio.gather(
             call("HGETALL", CONFIG_APPLIED),
             call("HGETALL", BACKEND_HEALTH),
             call("HGETALL", BROKER_DISK),
             call("INFO", "memory"),
-            call("HGET", META, "ready"),
+            asyncio.gather(
+                *(call("HGET", of_shard(n, META), "ready") for n in self.shards() or ())
+            ),
         )
         applied, health, disks = map(text_pairs, hashes)
         return applied, health, disks, info.decode() if isinstance(info, bytes) else "", ready

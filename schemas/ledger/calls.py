@@ -1,7 +1,8 @@
 """One constructor per ledger function: its name, its keys, its encoded document, its decoder.
 
 Pure: a call is a value, and what to do with it (one at a time, many in one round trip) is for
-others to decide. The keys are those that the header of each Lua function names.
+others to decide. The keys are those that the header of each Lua function names; all of one call are of one
+shard, of which `meta` is the first.
 """
 
 from __future__ import annotations
@@ -13,6 +14,15 @@ import msgspec
 
 from schemas.ledger import answers, documents, keys
 from schemas.ledger.errors import LedgerFault, LedgerNotReady
+from schemas.ledger.keys import (
+    ENDED,
+    EXPIRING,
+    FINISHED,
+    FORGOT,
+    INFLIGHT,
+    META,
+    of_shard,
+)
 
 A_co = TypeVar("A_co", covariant=True)
 
@@ -72,106 +82,130 @@ _META = _decoder(answers.Meta)
 _encode = msgspec.json.Encoder().encode
 
 
-def _command(function: str, names: tuple[str, ...], document: object) -> tuple[str | bytes, ...]:
-    return ("FCALL", function, str(len(names)), *names, _encode(document))
+def _command(
+    function: str, shard: int, names: tuple[str, ...], document: object
+) -> tuple[str | bytes, ...]:
+    meta = of_shard(shard, META)
+    return ("FCALL", function, str(1 + len(names)), meta, *names, _encode(document))
 
 
-def _on_request(function: str, document: documents.RequestDocument) -> tuple[str | bytes, ...]:
-    attempt = keys.attempt(document.org, document.req)
-    return _command(function, (keys.META, attempt, keys.EXPIRING, keys.INFLIGHT), document)
+def _on_request(
+    function: str, shard: int, document: documents.RequestDocument
+) -> tuple[str | bytes, ...]:
+    names = (
+        keys.attempt(shard, document.org, document.req),
+        of_shard(shard, EXPIRING),
+        of_shard(shard, INFLIGHT),
+    )
+    return _command(function, shard, names, document)
 
 
-def admit(document: documents.Admit) -> Call[answers.AdmitAnswer]:
+def admit(shard: int, document: documents.Admit) -> Call[answers.AdmitAnswer]:
     """Decide all limits of a request at once and take its hold."""
-    return Call(_on_request("tg1_admit", document), _ADMIT)
+    return Call(_on_request("tg1_admit", shard, document), _ADMIT)
 
 
-def start(document: documents.Start) -> Call[answers.StartAnswer]:
+def start(shard: int, document: documents.Start) -> Call[answers.StartAnswer]:
     """Claim a request; one that comes with its hold is admitted again by a ledger without it."""
     function = "tg1_start" if document.readmit is None else "tg1_readmit"
-    return Call(_on_request(function, document), _START)
+    return Call(_on_request(function, shard, document), _START)
 
 
-def next_attempt(document: documents.NextAttempt) -> Call[answers.NextAttemptAnswer]:
+def next_attempt(shard: int, document: documents.NextAttempt) -> Call[answers.NextAttemptAnswer]:
     """Fail over to attempt 2 under the next fence."""
-    return Call(_on_request("tg1_next_attempt", document), _NEXT_ATTEMPT)
+    return Call(_on_request("tg1_next_attempt", shard, document), _NEXT_ATTEMPT)
 
 
-def renew(document: documents.Renew) -> Call[answers.RenewAnswer]:
+def renew(shard: int, document: documents.Renew) -> Call[answers.RenewAnswer]:
     """Extend the lease of a running attempt."""
-    return Call(_on_request("tg1_renew", document), _RENEW)
+    return Call(_on_request("tg1_renew", shard, document), _RENEW)
 
 
-def finish(document: documents.Finish, outcome: bytes) -> Call[answers.FinishAnswer]:
+def finish(shard: int, document: documents.Finish, outcome: bytes) -> Call[answers.FinishAnswer]:
     """Book the real cost, return the hold, keep the encoded outcome."""
-    attempt = keys.attempt(document.org, document.req)
-    names = (keys.META, attempt, keys.EXPIRING, keys.INFLIGHT, keys.FINISHED)
-    return Call((*_command("tg1_finish", names, document), outcome), _FINISH)
+    names = (
+        keys.attempt(shard, document.org, document.req),
+        of_shard(shard, EXPIRING),
+        of_shard(shard, INFLIGHT),
+        of_shard(shard, FINISHED),
+    )
+    return Call((*_command("tg1_finish", shard, names, document), outcome), _FINISH)
 
 
-def cancel(document: documents.Cancel) -> Call[answers.CancelAnswer]:
+def cancel(shard: int, document: documents.Cancel) -> Call[answers.CancelAnswer]:
     """Leave a tombstone, or flag a running attempt."""
-    return Call(_on_request("tg1_cancel", document), _CANCEL)
+    return Call(_on_request("tg1_cancel", shard, document), _CANCEL)
 
 
-def claim(document: documents.Claim) -> Call[answers.ClaimAnswer]:
+def claim(shard: int, document: documents.Claim) -> Call[answers.ClaimAnswer]:
     """Claim an idempotency key for a request."""
-    names = (keys.META, keys.idempotency(document.org, document.key_hash), keys.FORGOT)
-    return Call(_command("tg1_claim", names, document), _CLAIM)
+    names = (
+        keys.idempotency(shard, document.org, document.key_hash),
+        of_shard(shard, FORGOT),
+    )
+    return Call(_command("tg1_claim", shard, names, document), _CLAIM)
 
 
-def release(document: documents.Release) -> Call[answers.ReleaseAnswer]:
+def release(shard: int, document: documents.Release) -> Call[answers.ReleaseAnswer]:
     """Give an idempotency key back."""
-    names = (keys.META, keys.idempotency(document.org, document.key_hash))
-    return Call(_command("tg1_release", names, document), _RELEASE)
+    names = (keys.idempotency(shard, document.org, document.key_hash),)
+    return Call(_command("tg1_release", shard, names, document), _RELEASE)
 
 
-def job(document: documents.Job) -> Call[answers.JobAnswer]:
+def job(shard: int, document: documents.Job) -> Call[answers.JobAnswer]:
     """Remember that a request is a job."""
-    names = (keys.META, keys.jobs(document.org), keys.attempt(document.org, document.req))
-    return Call(_command("tg1_job", names, document), _JOB)
+    names = (
+        keys.jobs(shard, document.org),
+        keys.attempt(shard, document.org, document.req),
+    )
+    return Call(_command("tg1_job", shard, names, document), _JOB)
 
 
-def jobs(document: documents.ListJobs) -> Call[answers.Jobs]:
+def jobs(shard: int, document: documents.ListJobs) -> Call[answers.Jobs]:
     """Read a page of jobs."""
-    return Call(_command("tg1_jobs", (keys.META, keys.jobs(document.org)), document), _JOBS)
+    return Call(_command("tg1_jobs", shard, (keys.jobs(shard, document.org),), document), _JOBS)
 
 
-def look(document: documents.Look) -> Call[answers.Look]:
+def look(shard: int, document: documents.Look) -> Call[answers.Look]:
     """Read what is known of a request."""
-    names = (keys.META, keys.attempt(document.org, document.req))
-    return Call(_command("tg1_look", names, document), _LOOK)
+    names = (keys.attempt(shard, document.org, document.req),)
+    return Call(_command("tg1_look", shard, names, document), _LOOK)
 
 
-def reap(document: documents.Reap) -> Call[answers.ReapedAttempts]:
+def reap(shard: int, document: documents.Reap) -> Call[answers.ReapedAttempts]:
     """End what nobody ends; listed again until confirmed."""
-    names = (keys.META, keys.EXPIRING, keys.INFLIGHT)
-    return Call(_command("tg1_reap", names, document), _REAP)
+    names = (of_shard(shard, EXPIRING), of_shard(shard, INFLIGHT))
+    return Call(_command("tg1_reap", shard, names, document), _REAP)
 
 
-def reaped(document: documents.Reaped) -> Call[answers.Ok]:
+def reaped(shard: int, document: documents.Reaped) -> Call[answers.Ok]:
     """Confirm that the outcomes of reaped attempts are in Kafka."""
-    return Call(_command("tg1_reaped", (keys.META, keys.EXPIRING), document), _OK)
+    return Call(_command("tg1_reaped", shard, (of_shard(shard, EXPIRING),), document), _OK)
 
 
-def book(document: documents.Book) -> Call[answers.Booked]:
+def book(shard: int, document: documents.Book) -> Call[answers.Booked]:
     """Add outcomes and corrections to the books of their organization."""
-    partition = keys.ended(document.partition)
-    names = (keys.META, keys.mark(document.org), keys.FINISHED, partition, keys.FORGOT)
-    return Call(_command("tg1_book", names, document), _BOOK)
+    names = (
+        keys.mark(shard, document.org),
+        of_shard(shard, FINISHED),
+        of_shard(shard, ENDED),
+        of_shard(shard, FORGOT),
+    )
+    return Call(_command("tg1_book", shard, names, document), _BOOK)
 
 
-def unbooked(document: documents.ListUnbooked) -> Call[answers.Unbooked]:
+def unbooked(shard: int, document: documents.ListUnbooked) -> Call[answers.Unbooked]:
     """Read what is finished and not booked."""
-    return Call(_command("tg1_unbooked", (keys.META, keys.FINISHED), document), _UNBOOKED)
+    names = (of_shard(shard, FINISHED),)
+    return Call(_command("tg1_unbooked", shard, names, document), _UNBOOKED)
 
 
-def snapshot(document: documents.TakeSnapshot) -> Call[answers.Snapshot]:
+def snapshot(shard: int, document: documents.TakeSnapshot) -> Call[answers.Snapshot]:
     """Read tables of one organization at one instant."""
-    names = (keys.META, keys.mark(document.org))
-    return Call(_command("tg1_snapshot", names, document), _SNAPSHOT)
+    names = (keys.mark(shard, document.org),)
+    return Call(_command("tg1_snapshot", shard, names, document), _SNAPSHOT)
 
 
-def init(document: documents.Init) -> Call[answers.Meta]:
-    """Make a new, empty ledger usable; changes nothing in one that exists."""
-    return Call(_command("tg1_init", (keys.META,), document), _META)
+def init(shard: int, document: documents.Init) -> Call[answers.Meta]:
+    """Make a new, empty shard usable; changes nothing in one that exists."""
+    return Call(_command("tg1_init", shard, (), document), _META)

@@ -296,6 +296,6 @@ class Reaped(Part, frozen=True, kw_only=True):
 
 
 class Init(Part, frozen=True, kw_only=True):
-    """The epoch of a new ledger."""
+    """The epoch of a new shard."""
 
     epoch: int = 1

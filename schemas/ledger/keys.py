@@ -1,13 +1,17 @@
 """The one list of Redis keys of the ledger store. Pure.
 
-Keys of an organization share a hash tag. Balances, buckets and leases are named by suffix, because
-a document given to the ledger carries suffixes and the ledger puts the organization in front.
+Every key of a shard begins with the shard's number as its hash tag, `{7}|`, so that a cluster keeps a shard
+together; those of an organization go on with its name. `|` cannot stand in a name. Balances, buckets and
+leases are named by suffix, because a document given to the ledger carries suffixes and the ledger puts the
+rest in front.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 META = "meta"
-"""Hash: epoch, ready. Absent until the ledger is initialised or rebuilt."""
+"""Hash: epoch, ready, layout, run_id and more (library.lua). Absent until its shard is initialised or rebuilt."""
 
 EXPIRING = "exp"
 """Zset of `<org>|<request>`: what `reap` has to look at, by the time it is due."""
@@ -18,30 +22,42 @@ INFLIGHT = "inf"
 FINISHED = "fin"
 """Zset of `<org>|<request>`: finished and not booked yet, by the time of `finish`."""
 
-FORGOT = "forgot"
-"""Hash: per partition of outcomes, the latest time in the log up to which marks were forgotten."""
+ENDED = "ended"
+"""List: `<due ms>|<org>|<request>` of booked attempts, to be forgotten by the log's clock."""
 
-CONFIG_APPLIED = "cfg:applied"
+FORGOT = "forgot"
+"""String: the latest time in the log up to which marks were forgotten, in ms."""
+
+CONFIG_APPLIED = "{cfg}|applied"
 """Hash: process instance to the config offset it has applied."""
 
-CONFIG_LEASE = "cfg:lease"
+CONFIG_LEASE = "{cfg}|lease"
 """String: token of the one process that may write the configuration now."""
 
-BACKEND_HEALTH = "cfg:health"
+BACKEND_HEALTH = "{cfg}|health"
 """Hash: `<dispatcher instance>|<backend>` to its health as JSON."""
 
-BROKER_DISK = "cfg:disk"
+BROKER_DISK = "{cfg}|disk"
 """Hash: host of a broker to `<free bytes> <total bytes> <unix ms>` of the disk that holds its log."""
 
+_SHARD_KEYS_MAX = 16_384
+"""More than any topic has partitions, times the names above."""
 
-def of_org(org: str, suffix: str) -> str:
+
+@lru_cache(maxsize=_SHARD_KEYS_MAX)
+def of_shard(shard: int, name: str) -> str:
+    """The full key of one of a shard's own names."""
+    return f"{{{shard}}}|{name}"
+
+
+def of_org(shard: int, org: str, suffix: str) -> str:
     """The full key of a suffix inside an organization."""
-    return f"{{{org}}}:{suffix}"
+    return f"{{{shard}}}|{org}|{suffix}"
 
 
-def attempt(org: str, request: str) -> str:
+def attempt(shard: int, org: str, request: str) -> str:
     """Hash: the state of a request's current attempt."""
-    return of_org(org, f"a:{request}")
+    return f"{{{shard}}}|{org}|a:{request}"
 
 
 def balance_suffix(scope: str, period: str) -> str:
@@ -88,29 +104,24 @@ def usage_suffix(hour: str) -> str:
     return f"u:{hour}"
 
 
-def mark(org: str) -> str:
+def mark(shard: int, org: str) -> str:
     """Hash: per partition, the offset of the last booked outcome."""
-    return of_org(org, "m")
+    return of_org(shard, org, "m")
 
 
-def ended(partition: int) -> str:
-    """List: `<due ms>|<org>|<request>` of booked attempts, to be forgotten by the log's clock."""
-    return f"ended:{partition}"
-
-
-def idempotency(org: str, key_hash: str) -> str:
+def idempotency(shard: int, org: str, key_hash: str) -> str:
     """Hash: request_id, fingerprint, produce_by_ms, deadline_ms of one idempotency key."""
-    return of_org(org, f"k:{key_hash}")
+    return of_org(shard, org, f"k:{key_hash}")
 
 
-def jobs(org: str) -> str:
+def jobs(shard: int, org: str) -> str:
     """Zset: job ids by time."""
-    return of_org(org, "jobs")
+    return of_org(shard, org, "jobs")
 
 
 def dead_letter_retried(letter: str) -> str:
     """String: a dead letter that was produced again, so that it is once only."""
-    return f"dlq:retried:{letter}"
+    return f"{{dlq}}|retried:{letter}"
 
 
 def processed(topic: str, partition: int) -> str:

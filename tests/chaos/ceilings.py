@@ -21,6 +21,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tests.chaos.evidence import Ceiling, Unit
+from tests.support.harness.ledger_view import key_of
 
 LOOK_EVERY_S: Final = 0.1
 RAISE_EVERY_S: Final = 2.0
@@ -63,7 +64,7 @@ class Tenant:
         if self.unit == "at_once":
             return None
         period = "total" if self.unit == "nano_usd" else time.strftime("%Y-%m", time.gmtime())
-        return f"{{{self.org}}}:b:org/{self.unit}:{period}"
+        return key_of(self.org, f"b:org/{self.unit}:{period}")
 
     def breach(self, settled: int, reserved: int) -> str | None:
         """What is wrong with a look at the balance, if anything is."""

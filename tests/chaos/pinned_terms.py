@@ -31,11 +31,12 @@ from tests.chaos.gathering import gather
 from tests.chaos.load import Load
 from tests.chaos.rig import Rig, model_body, running_rig
 from tests.support.harness.gateway_client import MODEL, GatewayClient
+from tests.support.harness.ledger_view import key_of
 
 ORG: Final = "pinned"
 POSTS: Final = 150
 BUDGET_NANO_USD: Final = 10**9
-BALANCE: Final = f"{{{ORG}}}:b:org/nano_usd:total"
+BALANCE: Final = key_of(ORG, "b:org/nano_usd:total")
 HELD_WITHIN_S: Final = 30.0
 ARRIVE_WITHIN_S: Final = 15.0
 ROUNDS_MAX: Final = 5
@@ -128,9 +129,9 @@ def _held(rig: Rig) -> set[str]:
     """Requests of the organization that are admitted and not started."""
     found: set[str] = set()
     with redis.Redis.from_url(rig.stack.ledger_url) as store:
-        for key in store.scan_iter(f"{{{ORG}}}:a:*", count=1_000):
+        for key in store.scan_iter(key_of(ORG, "a:*"), count=1_000):
             if store.hget(key, "state") == b"RESERVED":
-                found.add(key.decode().rpartition(":a:")[2])
+                found.add(key.decode().rpartition("|a:")[2])
     return found
 
 

@@ -120,9 +120,9 @@ class Rig:
         verified = answer.raise_for_status().json()
         held = {f"{state} attempts": n for state, n in verified["open_attempts"].items()}
         with redis.Redis(port=self._port("ledger")) as store:
-            for key in store.scan_iter("{*}:b:*", count=1_000):
+            for key in store.scan_iter("{*}|*|b:*", count=1_000):
                 held[key.decode()] = int(store.hget(key, "reserved") or 0)
-            for key in store.scan_iter("{*}:c:*", count=1_000):
+            for key in store.scan_iter("{*}|*|c:*", count=1_000):
                 held[key.decode()] = store.zcard(key)
         return LedgerState(verified["difference"], held)
 

@@ -18,6 +18,7 @@ from tests.support.fakes.call_log import Call
 from tests.support.harness.gateway_client import GatewayClient, steer
 from tests.support.harness.grants import Grant, MakeKey
 from tests.support.harness.kafka_log import KafkaLog
+from tests.support.harness.ledger_view import key_of
 from tests.support.harness.oracle import Oracle, cost_nano_usd
 from tests.support.harness.running_stack import RunningStack, descendants, is_alive
 
@@ -146,7 +147,7 @@ async def _new_calls(oracle: Oracle, seen: set[str], count: int) -> list[Call]:
 def _owner_of(stack: RunningStack, org: str, call: Call) -> int:
     """The pid of the dispatcher that makes the call."""
     with redis.Redis.from_url(stack.ledger_url) as store:
-        owner = store.hget(f"{{{org}}}:a:{call.start.request_id}", "owner")
+        owner = store.hget(key_of(org, f"a:{call.start.request_id}"), "owner")
     return _pid_of(stack, str(owner, "utf-8").partition("/")[0])
 
 

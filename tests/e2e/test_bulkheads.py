@@ -10,7 +10,7 @@ from collections import Counter
 import httpx
 import pytest
 
-from schemas.runtime.kafka.produce import partition_of
+from schemas.partitions import partition_of
 from tests.support.fakes.running_backend import RunningBackend
 from tests.support.harness.gateway_client import GatewayClient, Reply, steer
 from tests.support.harness.grants import MakeKey

@@ -168,7 +168,7 @@ async def test_a_low_disk_of_a_broker_closes_the_door_until_there_is_room(
     grant = make_key("health-disk")
 
     def tell(free: int) -> None:
-        store.hset("cfg:disk", "health-broker", f"{free} {10**12} {time.time_ns() // 10**6}")
+        store.hset("{cfg}|disk", "health-broker", f"{free} {10**12} {time.time_ns() // 10**6}")
 
     tell(10**6)
     _until(ready, lambda told: "broker_disk" in told["bounds"], SAID_WITHIN_S)
@@ -176,6 +176,6 @@ async def test_a_low_disk_of_a_broker_closes_the_door_until_there_is_room(
     tell(10**11)
     _until(ready, lambda told: "broker_disk" not in told["bounds"], SAID_WITHIN_S)
     passed = await client.chat(grant.key, "hello", max_tokens=1)
-    store.hdel("cfg:disk", "health-broker")
+    store.hdel("{cfg}|disk", "health-broker")
 
     assert (refused.status, passed.status) == (503, 200)

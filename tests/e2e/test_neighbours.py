@@ -37,7 +37,7 @@ def test_a_running_stack_keeps_its_secrets_apart_and_says_how_full_the_disk_is(
         children = descendants(stack.process.pid)
         environments = {_command_of(pid): _environment_of(pid) for pid in children}
         with redis.from_url(stack.ledger_url) as store:
-            told = {k.decode(): v.decode() for k, v in store.hgetall("cfg:disk").items()}
+            told = {k.decode(): v.decode() for k, v in store.hgetall("{cfg}|disk").items()}
 
     assert len(environments) >= 9
     for command, seen in environments.items():

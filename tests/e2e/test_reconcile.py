@@ -23,10 +23,12 @@ from accounting.booking import entry_of
 from schemas.codec import encode
 from schemas.events import Booking, RecordRef, RequestFinished
 from schemas.ids import uuid7
+from schemas.ledger.keys import FINISHED, of_shard
 from tests.support.events import attempt, finished
 from tests.support.fakes.running_backend import RunningBackend
 from tests.support.harness.gateway_client import MODEL, GatewayClient
 from tests.support.harness.kafka_log import KafkaLog
+from tests.support.harness.ledger_view import STACK_SHARDS, key_of
 from tests.support.harness.running_stack import TALLYGATE, RunningStack, running_stack
 
 pytestmark = pytest.mark.timeout(150, func_only=True)
@@ -77,10 +79,10 @@ class Seeds:
     def remember(self, request: RequestFinished, **fields: Any) -> None:
         """What the ledger knows of the request."""
         known: dict[Any, Any] = {"deadline_ms": request.deadline_ms, **fields}
-        self.store.hset(f"{{{self.org}}}:a:{request.request_id}", mapping=known)
+        self.store.hset(key_of(self.org, f"a:{request.request_id}"), mapping=known)
 
     def settle(self, field: str, amount: int) -> None:
-        self.store.hincrby(f"{{{self.org}}}:{BALANCE}", field, amount)
+        self.store.hincrby(key_of(self.org, BALANCE), field, amount)
 
 
 def _reconcile(stack: RunningStack) -> dict[str, Any]:
@@ -153,7 +155,10 @@ def test_each_kind_of_difference_is_named_and_what_is_only_in_the_ledger_is_prod
     seeds.produce("usage.records.v1", line, line, differing)
     seeds.settle("late", 7)
     finished_ms = time.time_ns() // 1_000_000
-    seeds.store.zadd("fin", {f"seeded|{unbooked.request_id}": finished_ms})
+    seeds.store.zadd(
+        of_shard(STACK_SHARDS.of("seeded"), FINISHED),
+        {f"seeded|{unbooked.request_id}": finished_ms},
+    )
 
     named = _until(lambda: _reconcile(own_stack), lambda a: len(a["kinds"]) == 7)
     kinds = {(f["kind"], f["request_id"] or f["what"]) for f in named["findings"]}
@@ -179,6 +184,6 @@ def test_each_kind_of_difference_is_named_and_what_is_only_in_the_ledger_is_prod
     assert "settled_not_booked" not in repaired["kinds"]
     outcomes = log.read("inference.outcomes.v1", lambda _: True, 10)
     assert sum(r.value["request_id"] == unbooked.request_id for r in outcomes) == 1
-    settled = int(seeds.store.hget(f"{{seeded}}:{BALANCE}", "settled") or 0)
-    total = int(seeds.store.hget("{seeded}:t:org/tokens:seeded", "settled") or 0)
+    settled = int(seeds.store.hget(key_of("seeded", BALANCE), "settled") or 0)
+    total = int(seeds.store.hget(key_of("seeded", "t:org/tokens:seeded"), "settled") or 0)
     assert (settled, total) == (2 * TOKENS, 3 * TOKENS)

@@ -60,6 +60,7 @@ from schemas.runtime.valkey.bus import Bus
 from schemas.topics import OUTCOMES
 from tests.support.events import ACCEPTED_AT, DISPATCHED_AT, NOW_MS, accepted, admitted
 from tests.support.harness.ledger_server import LedgerServer
+from tests.support.one_shard import META_KEY, ONE_SHARD, SHARD
 from tests.support.scripted_backend import Answer, backend
 
 DEADLINE_MS = 20_000
@@ -238,7 +239,7 @@ class Bench:
         """What is settled and what is reserved of the unit."""
         (key,) = (hold.key for hold in request.holds if hold.unit == unit)
         stored = await self.ledger._store.call(  # a foreign look into the store
-            "HMGET", keys.of_org(request.org, key), "settled", "reserved"
+            "HMGET", keys.of_org(SHARD, request.org, key), "settled", "reserved"
         )
         settled, reserved = (int(value or 0) for value in stored)
         return settled, reserved
@@ -287,7 +288,7 @@ async def bench(
         await store.start()
         running.push_async_callback(store.stop)
         await store.call("FLUSHALL")
-        await store.call("HSET", "meta", "epoch", "1", "ready", "1", "test_clock", "1")
+        await store.call("HSET", META_KEY, "epoch", "1", "ready", "1", "test_clock", "1")
         bus = Bus(f"redis://127.0.0.1:{(bus_server or server).port}/1")
         await bus.start()
         await bus.store.call("FLUSHDB")
@@ -295,7 +296,7 @@ async def bench(
         upstreams = Upstreams({}, Clock())
         await upstreams.start()
         running.push_async_callback(upstreams.stop)
-        yield _wired(LedgerClient(store), bus, upstreams, _config(urls, timeout_s))
+        yield _wired(LedgerClient(store, ONE_SHARD), bus, upstreams, _config(urls, timeout_s))
 
 
 def _config(urls: dict[str, str], timeout_s: float) -> ConfigFeed:
@@ -333,7 +334,12 @@ def _wired(ledger: LedgerClient, bus: Bus, upstreams: Upstreams, config: ConfigF
         closing=closing,
         leases=leases,
         unreadable=Unreadable(
-            ledger._store, cast("RecordReader", requests), closing, letters, metrics
+            ledger._store,
+            lambda: ledger.shards,
+            cast("RecordReader", requests),
+            closing,
+            letters,
+            metrics,
         ),
         dead_letters=letters,
         metrics=metrics,

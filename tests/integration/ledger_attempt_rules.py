@@ -34,6 +34,7 @@ from tests.integration.ledger_machine import (
     rate_lists,
     spent,
 )
+from tests.support.one_shard import SHARD
 
 
 class AttemptRules(LedgerMachine):
@@ -79,7 +80,7 @@ class AttemptRules(LedgerMachine):
             info="ü\t|{}",
             now_us=self.now_us,
         )
-        assert self.call(calls.admit(doc)) == self.model.admit(doc, self.now_us)
+        assert self.call(calls.admit(SHARD, doc)) == self.model.admit(doc, self.now_us)
 
     @rule(
         choice=choice,
@@ -134,7 +135,7 @@ class AttemptRules(LedgerMachine):
             balances=self.timely(balances),
             now_us=self.now_us,
         )
-        assert self.call(calls.admit(admit)) == self.model.admit(admit, self.now_us)
+        assert self.call(calls.admit(SHARD, admit)) == self.model.admit(admit, self.now_us)
         self.start_now(org, req, "d1", None, lease_ms)
         renew = Renew(
             org=org,
@@ -144,7 +145,7 @@ class AttemptRules(LedgerMachine):
             streamed=streamed,
             now_us=self.now_us,
         )
-        assert self.call(calls.renew(renew)) == self.model.renew(renew, self.now_us)
+        assert self.call(calls.renew(SHARD, renew)) == self.model.renew(renew, self.now_us)
 
     @rule(choice=choice, second=st.none() | balance_lists())
     def take_over(self, choice: int, second: tuple[Balance, ...] | None) -> None:
@@ -174,7 +175,7 @@ class AttemptRules(LedgerMachine):
         self.compare_start(doc)
 
     def compare_start(self, doc: Start) -> None:
-        answer = self.call(calls.start(doc))
+        answer = self.call(calls.start(SHARD, doc))
         assert answer == self.model.start(doc, self.now_us)
         if isinstance(answer, answers.Fence):
             self.ran.add((doc.org, doc.req))
@@ -207,7 +208,9 @@ class AttemptRules(LedgerMachine):
             now_us=self.now_us,
         )
         for _ in range(times):
-            assert self.call(calls.next_attempt(doc)) == self.model.next_attempt(doc, self.now_us)
+            assert self.call(calls.next_attempt(SHARD, doc)) == self.model.next_attempt(
+                doc, self.now_us
+            )
 
     @rule(
         choice=choice,
@@ -225,7 +228,7 @@ class AttemptRules(LedgerMachine):
             streamed=streamed,
             now_us=self.now_us,
         )
-        assert self.call(calls.renew(doc)) == self.model.renew(doc, self.now_us)
+        assert self.call(calls.renew(SHARD, doc)) == self.model.renew(doc, self.now_us)
 
     @rule(
         choice=choice,
@@ -257,7 +260,9 @@ class AttemptRules(LedgerMachine):
             ends=ends,
             now_us=self.now_us,
         )
-        assert self.call(calls.finish(doc, outcome)) == self.model.finish(doc, outcome, self.now_us)
+        assert self.call(calls.finish(SHARD, doc, outcome)) == self.model.finish(
+            doc, outcome, self.now_us
+        )
 
     @rule(choice=choice, is_new=st.booleans(), incarnation_ms=st.none() | st.integers(0, 3))
     def cancel(self, choice: int, is_new: bool, incarnation_ms: int | None) -> None:
@@ -269,14 +274,14 @@ class AttemptRules(LedgerMachine):
             incarnation_ms=incarnation_ms,
             now_us=self.now_us,
         )
-        assert self.call(calls.cancel(doc)) == self.model.cancel(doc, self.now_us)
+        assert self.call(calls.cancel(SHARD, doc)) == self.model.cancel(doc, self.now_us)
 
     @rule(limit=st.integers(1, 4), is_confirmed=st.booleans())
     def reap(self, limit: int, is_confirmed: bool) -> None:
         doc = Reap(limit=limit, now_us=self.now_us)
-        listed = self.call(calls.reap(doc))
+        listed = self.call(calls.reap(SHARD, doc))
         assert listed == self.model.reap(doc, self.now_us)
         if is_confirmed:
             ended = tuple(ReapedRequest(org=entry.org, req=entry.req) for entry in listed.entries)
             confirmation = Reaped(entries=ended)
-            assert self.call(calls.reaped(confirmation)) == self.model.reaped(confirmation)
+            assert self.call(calls.reaped(SHARD, confirmation)) == self.model.reaped(confirmation)

@@ -20,6 +20,7 @@ from schemas.ledger.documents import (
 )
 from tests.integration.ledger_attempt_rules import AttemptRules
 from tests.integration.ledger_machine import BASE_MS, amount, choice
+from tests.support.one_shard import SHARD
 
 
 class BookRules(AttemptRules):
@@ -58,7 +59,7 @@ class BookRules(AttemptRules):
             now_us=self.now_us,
         )
         held = self.model.claims.held.get((org, key_hash))
-        answer = self.call(calls.claim(doc))
+        answer = self.call(calls.claim(SHARD, doc))
         assert answer == self.model.claim(doc, self.now_us)
         if (
             held
@@ -73,7 +74,7 @@ class BookRules(AttemptRules):
         held = self.model.claims.held.get((org, key_hash))
         req = held.req if held and is_holder else req
         doc = Release(org=org, req=req, key_hash=key_hash)
-        assert self.call(calls.release(doc)) == self.model.claims.release(doc)
+        assert self.call(calls.release(SHARD, doc)) == self.model.claims.release(doc)
 
     @rule(
         choice=choice,
@@ -96,12 +97,12 @@ class BookRules(AttemptRules):
             limit=jobs_max,
             now_us=self.now_us,
         )
-        assert self.call(calls.job(job)) == self.model.jobs.add(job, self.now_us)
+        assert self.call(calls.job(SHARD, job)) == self.model.jobs.add(job, self.now_us)
         for after in (None, req, "r99"):
             page = ListJobs(org=org, limit=limit, after=after)
-            assert self.call(calls.jobs(page)) == self.model.list_jobs(page)
+            assert self.call(calls.jobs(SHARD, page)) == self.model.list_jobs(page)
         look = Look(org=org, req=req)
-        assert self.call(calls.look(look)) == self.model.look(look)
+        assert self.call(calls.look(SHARD, look)) == self.model.look(look)
 
     @rule(
         org=st.sampled_from(("acme", "a|b")),
@@ -146,6 +147,6 @@ class BookRules(AttemptRules):
             )
         self.offset = max(offset, self.offset)
         doc = Book(org=org, partition=3, rows=tuple(records), now_us=self.now_us)
-        assert self.call(calls.book(doc)) == self.model.book(doc)
+        assert self.call(calls.book(SHARD, doc)) == self.model.book(doc)
         listing = ListUnbooked(until_ms=self.now_us // 1000 - behind_ms, skip=len(rows) % 2)
-        assert self.call(calls.unbooked(listing)) == self.model.books.unbooked(listing)
+        assert self.call(calls.unbooked(SHARD, listing)) == self.model.books.unbooked(listing)

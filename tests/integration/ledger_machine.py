@@ -12,6 +12,7 @@ from schemas.ledger.calls import Call
 from schemas.ledger.documents import Balance, Rate
 from schemas.ledger.model.ledger import LedgerModel
 from tests.integration.ledger_state import FLOWS, Store, modelled_state, stored_state
+from tests.support.one_shard import META_KEY
 
 A = TypeVar("A")
 
@@ -77,7 +78,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.store.flushdb()
-        self.store.hset("meta", mapping={"epoch": EPOCH, "ready": 1, "test_clock": 1})
+        self.store.hset(META_KEY, mapping={"epoch": EPOCH, "ready": 1, "test_clock": 1})
         self.model = LedgerModel(EPOCH)
         self.now_us = BASE_MS * 1000
         self.log_ms = BASE_MS

@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any, TypeAlias
 
+from schemas.ledger import keys
 from schemas.ledger.model.attempts import Attempt
 from schemas.ledger.model.ledger import LedgerModel
+from tests.support.one_shard import SHARD
 
 Store: TypeAlias = Any
 """A synchronous redis client, whose replies are unions that no caller can narrow."""
@@ -26,40 +28,47 @@ def nonzero(counts: Mapping[Any, int]) -> dict[str, int]:
     return {str(name): count for name, count in counts.items() if count}
 
 
+_ZSETS = ("exp", "inf", "fin", "jobs")
+
+
 def stored_state(store: Store, now_us: int) -> State:
     """The store's content in the shape of modelled_state()."""
     state: State = {}
     for raw in store.keys("*"):
         key = raw.decode()
-        kind = key.partition("}:")[2][:2]
-        if key == "meta":
+        name = key.rpartition("|")[2]
+        if name == "meta":
             meta = store.hmget(key, "seen_ms", "grace_until")
             state["outage"] = [int(value or 0) for value in meta]
-            continue
-        if key in ("exp", "inf", "fin") or kind == "c:":
-            content: Any = {
-                m.decode(): int(s) for m, s in store.zrange(key, 0, -1, withscores=True)
-            }
-        elif kind == "r:":
-            us, part = map(int, store.get(key).split(b":"))
-            ahead = us + Fraction(part, FLOWS[key.partition("}:")[2]]) - now_us
-            content = max(ahead, Fraction(0))
-        elif kind == "a:":
-            hashed = {k.decode(): v for k, v in store.hgetall(key).items()}
-            job = hashed.pop("job", None)
-            state |= {} if job is None else {f"{key}|job": job.decode()}
-            content = stored_attempt(hashed) if hashed else None
-        elif key.startswith("ended:"):
-            content = [entry.decode() for entry in store.lrange(key, 0, -1)]
-        elif kind == "jo":
-            content = {m.decode(): int(s) for m, s in store.zrange(key, 0, -1, withscores=True)}
-        elif kind == "k:":
-            content = {k.decode(): v.decode() for k, v in store.hgetall(key).items()}
-        else:
-            content = nonzero({k.decode(): int(v) for k, v in store.hgetall(key).items()})
-        if content:
+        elif name.startswith("a:"):
+            state |= stored_request(key, {k.decode(): v for k, v in store.hgetall(key).items()})
+        elif content := stored_content(store, key, name, now_us):
             state[key] = content
     return state
+
+
+def stored_request(key: str, hashed: dict[str, bytes]) -> State:
+    """An attempt, and apart from it what makes it a job."""
+    job = hashed.pop("job", None)
+    state = {} if job is None else {f"{key}|job": job.decode()}
+    return state | ({key: stored_attempt(hashed)} if hashed else {})
+
+
+def stored_content(store: Store, key: str, name: str, now_us: int) -> Any:
+    """What any other key has."""
+    if name in _ZSETS or name.startswith("c:"):
+        return {m.decode(): int(s) for m, s in store.zrange(key, 0, -1, withscores=True)}
+    if name.startswith("r:"):
+        us, part = map(int, store.get(key).split(b":"))
+        return max(us + Fraction(part, FLOWS[name]) - now_us, Fraction(0))
+    if name == "forgot":
+        return int(store.get(key))
+    if name == "ended":
+        return [entry.decode() for entry in store.lrange(key, 0, -1)]
+    hashed = {k.decode(): v.decode() for k, v in store.hgetall(key).items()}
+    if name.startswith("k:"):
+        return hashed
+    return nonzero({field: int(value) for field, value in hashed.items()})
 
 
 def stored_attempt(fields: dict[str, bytes]) -> State:
@@ -131,8 +140,8 @@ def modelled_claims(model: LedgerModel) -> dict[tuple[str, str], State]:
 def modelled_jobs(model: LedgerModel) -> State:
     state: State = {}
     for org, listed in model.jobs.listed.items():
-        state[f"{{{org}}}:jobs"] = {req: created_ms for req, (created_ms, _) in listed.items()}
-        state |= {f"{{{org}}}:a:{req}|job": info for req, (_, info) in listed.items()}
+        state[keys.jobs(SHARD, org)] = {req: created_ms for req, (created_ms, _) in listed.items()}
+        state |= {f"{keys.attempt(SHARD, org, req)}|job": info for req, (_, info) in listed.items()}
     return state
 
 
@@ -140,14 +149,17 @@ def modelled_state(model: LedgerModel, now_us: int) -> State:
     """The model's content by the keys of the store; empty hashes and full buckets left out."""
 
     def named(scopes: dict[tuple[str, str], Any], prefix: str = "") -> State:
-        return {f"{{{org}}}:{prefix}{suffix}": value for (org, suffix), value in scopes.items()}
+        return {
+            keys.of_org(SHARD, org, prefix + suffix): value
+            for (org, suffix), value in scopes.items()
+        }
 
     def members(queue: dict[tuple[str, str], int]) -> dict[str, int]:
         return {"|".join(scope): score for scope, score in queue.items()}
 
     marks: State = {}
     for (org, partition), offset in model.books.reached.items():
-        marks[f"{{{org}}}:m"] = {str(partition): offset}
+        marks[keys.mark(SHARD, org)] = {str(partition): offset}
     totals = {(org, "t:" + key[2:]): total for (org, key), total in model.limits.totals.items()}
     state: State = {
         **named({scope: nonzero(balance) for scope, balance in model.limits.balances.items()}),
@@ -157,17 +169,19 @@ def modelled_state(model: LedgerModel, now_us: int) -> State:
         **named(model.limits.leases),
         **named({scope: modelled_attempt(a) for scope, a in model.attempts.items()}, "a:"),
         **named(modelled_claims(model), "k:"),
-        **{f"{{{org}}}:kn": nonzero(count) for org, count in model.claims.counted.items()},
+        **{
+            keys.of_org(SHARD, org, "kn"): nonzero(count)
+            for org, count in model.claims.counted.items()
+        },
         **modelled_jobs(model),
         **marks,
         "outage": [model.seen_ms or 0, model.grace_until_ms],
-        "exp": members(model.expiring),
-        "inf": members(model.inflight),
-        "fin": members(model.books.finished),
-        "forgot": nonzero(model.books.forgot),
-        **{
-            f"ended:{partition}": [f"{due_ms}|{org}|{req}" for due_ms, (org, req) in listed]
-            for partition, listed in model.books.ended.items()
-        },
+        keys.of_shard(SHARD, keys.EXPIRING): members(model.expiring),
+        keys.of_shard(SHARD, keys.INFLIGHT): members(model.inflight),
+        keys.of_shard(SHARD, keys.FINISHED): members(model.books.finished),
+        keys.of_shard(SHARD, keys.FORGOT): model.books.forgot_ms,
+        keys.of_shard(SHARD, keys.ENDED): [
+            f"{due_ms}|{org}|{req}" for due_ms, (org, req) in model.books.ended
+        ],
     }
     return {key: content for key, content in state.items() if content}

@@ -26,6 +26,7 @@ from tests.integration.dispatch_bench import HELD_NANO_USD, Bench, Handed, bench
 from tests.integration.well_answered import COST_NANO_USD, END, WELL
 from tests.support.events import DISPATCHED_AT
 from tests.support.harness.ledger_server import LedgerServer
+from tests.support.one_shard import META_KEY, SHARD
 
 _SILENCE_S = 0.6
 """The backend's own limit, shorter than any outage here."""
@@ -222,7 +223,7 @@ async def test_a_claim_waits_for_the_ledger_beyond_the_deadline(
 async def _forget(scene: Bench) -> None:
     """The ledger was rebuilt, without what was under way."""
     await scene.ledger._store.call("FLUSHALL")
-    await scene.ledger._store.call("HSET", "meta", "epoch", "2", "ready", "1")
+    await scene.ledger._store.call("HSET", META_KEY, "epoch", "2", "ready", "1")
 
 
 async def test_a_readmission_leaves_what_the_admission_left(
@@ -238,9 +239,9 @@ async def test_a_readmission_leaves_what_the_admission_left(
         async with asyncio.timeout(5):
             while not scene.leases.running:  # noqa: ASYNC110  # its claim is under way
                 await asyncio.sleep(0.01)
-        store, attempt = scene.ledger._store, keys.attempt(request.org, request.request_id)
+        store, attempt = scene.ledger._store, keys.attempt(SHARD, request.org, request.request_id)
         info = await store.call("HGET", attempt, "info")
-        places = keys.of_org(request.org, keys.lease_suffix(keys.ORG_SCOPE))
+        places = keys.of_org(SHARD, request.org, keys.lease_suffix(keys.ORG_SCOPE))
         running = await store.call("ZCARD", places)
         stream.opened.set()
         await asyncio.wait_for(record.finished.wait(), 10)

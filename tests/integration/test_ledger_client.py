@@ -32,6 +32,7 @@ from schemas.ledger.errors import LedgerNotReady, LedgerUnavailable
 from schemas.runtime.ledger.client import LedgerClient, ledger_store
 from schemas.runtime.valkey.store import Store
 from tests.support.harness.ledger_server import LedgerServer
+from tests.support.one_shard import META_KEY, ONE_SHARD, SHARD
 
 DAY_MS = 86_400_000
 MONTH = keys.balance_suffix("org:acme", "month:2026-11")
@@ -107,8 +108,8 @@ async def store(server: LedgerServer) -> AsyncIterator[Store]:
 @pytest_asyncio.fixture
 async def ledger(store: Store) -> LedgerClient:
     """A client of an initialised ledger."""
-    client = LedgerClient(store)
-    await client.init()
+    client = LedgerClient(store, ONE_SHARD)
+    await client.init(SHARD)
     return client
 
 
@@ -167,7 +168,7 @@ async def test_a_rebuilt_store_takes_the_hold_again(ledger: LedgerClient, redis:
     await ledger.admit(request("r1", budget(10, limit=10)))
     before = await ledger.start(claim("r1"))
     await redis.flushdb()
-    await redis.hset("meta", mapping={"epoch": 2, "ready": 1})
+    await redis.hset(META_KEY, mapping={"epoch": 2, "ready": 1})
     assert await ledger.start(claim("r1")) == answers.Gone()
     held = Readmission(
         balances=(budget(10, limit=10),), deadline_ms=now_ms() + 9_000, accepted_ms=now_ms()
@@ -196,18 +197,18 @@ async def test_a_killed_store_keeps_every_answered_hold(
 
 async def test_init_never_changes_a_ledger(ledger: LedgerClient, redis: Redis) -> None:
     """Epoch and readiness of an existing ledger stay, ready or not."""
-    await redis.hset("meta", mapping={"epoch": 5, "ready": 0})
-    assert await ledger.init(epoch=9) == answers.Meta(epoch=5, ready=False)
+    await redis.hset(META_KEY, mapping={"epoch": 5, "ready": 0})
+    assert await ledger.init(SHARD, epoch=9) == answers.Meta(epoch=5, ready=False)
 
 
 async def test_what_lives_how_long(ledger: LedgerClient, redis: Redis) -> None:
     """Attempts and refusals stay 72 h, finished ones until they are booked and as long again, tables 40
     days."""
-    now, attempt = now_ms(), keys.attempt("acme", "r1")
+    now, attempt = now_ms(), keys.attempt(SHARD, "acme", "r1")
     await ledger.admit(request("r1", budget(10, limit=10)))
     assert await redis.pexpiretime(attempt) == pytest.approx(now + 3 * DAY_MS, abs=5_000)
     await ledger.admit(request("r2", budget(11, limit=10)))
-    refused = await redis.pexpiretime(keys.attempt("acme", "r2"))
+    refused = await redis.pexpiretime(keys.attempt(SHARD, "acme", "r2"))
     assert refused == pytest.approx(now + 3 * DAY_MS, abs=5_000)
     fence = await ledger.start(Start(org="acme", req="r1", owner="d", lease_ms=9_000))
     assert isinstance(fence, answers.Fence)
@@ -225,9 +226,9 @@ async def test_what_lives_how_long(ledger: LedgerClient, redis: Redis) -> None:
     assert booked == answers.Booked(rows=("BOOKED",), offset=4)
     assert await redis.pexpiretime(attempt) == pytest.approx(now + 3 * DAY_MS, abs=5_000)
     for suffix in (MONTH, keys.totals_suffix(MONTH)):
-        expires_ms = await redis.pexpiretime(keys.of_org("acme", suffix))
+        expires_ms = await redis.pexpiretime(keys.of_org(SHARD, "acme", suffix))
         assert expires_ms == pytest.approx(now + 41 * DAY_MS, abs=5_000)
-    usage = keys.of_org("acme", keys.usage_suffix("2026-11-21T12"))
+    usage = keys.of_org(SHARD, "acme", keys.usage_suffix("2026-11-21T12"))
     assert await redis.pexpiretime(usage) == pytest.approx(now + 40 * DAY_MS, abs=5_000)
 
 
@@ -261,7 +262,7 @@ async def test_a_request_never_started_is_voided_and_its_hold_returns(
     cancel = Cancel(org="acme", req="r2", deadline_ms=now_ms() + 30)
     assert await ledger.cancel(cancel) == answers.Ok()
     await asyncio.sleep(0.05)
-    listed = await ledger.reap(Reap(limit=10))
+    listed = await ledger.reap(SHARD, Reap(limit=10))
     assert [(entry.req, entry.verdict) for entry in listed.entries] == [("r1", "VOIDED")]
     snapshot = await ledger.snapshot(TakeSnapshot(org="acme", balances=(MONTH,)))
     assert snapshot.balances[MONTH]["reserved"] == 0

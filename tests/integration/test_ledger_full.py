@@ -42,6 +42,7 @@ from schemas.runtime.ledger.client import LedgerClient, ledger_store
 from schemas.runtime.valkey.reports import report
 from schemas.runtime.valkey.store import Store
 from tests.support.harness.ledger_server import LedgerServer
+from tests.support.one_shard import ONE_SHARD, SHARD
 
 DAY_MS = 86_400_000
 MONTH = keys.balance_suffix("org", "month:2026-11")
@@ -119,8 +120,8 @@ async def store(server: LedgerServer) -> AsyncIterator[Store]:
 
 @pytest_asyncio.fixture
 async def ledger(store: Store) -> LedgerClient:
-    client = LedgerClient(store)
-    await client.init()
+    client = LedgerClient(store, ONE_SHARD)
+    await client.init(SHARD)
     return client
 
 
@@ -155,7 +156,7 @@ async def begin(ledger: LedgerClient, *requests: str) -> dict[str, int]:
 async def held(ledger: LedgerClient, redis: Redis) -> tuple[int, int]:
     """Money on hold, and places taken."""
     snapshot = await ledger.snapshot(TakeSnapshot(org="acme", balances=(MONTH,)))
-    leases = await redis.zcard(keys.of_org("acme", LEASE))
+    leases = await redis.zcard(keys.of_org(SHARD, "acme", LEASE))
     return snapshot.balances[MONTH]["reserved"], leases
 
 
@@ -232,16 +233,16 @@ async def test_what_is_given_up_returns_its_hold_while_the_ledger_is_full(
     await ledger.admit(request("is cancelled"))
     await ledger.admit(request("expires", deadline_in_ms=30))
     await ledger.claim(claim("expires"))
-    await redis.hset(keys.attempt("acme", "vanishes"), "lease_until_ms", "0")
+    await redis.hset(keys.attempt(SHARD, "acme", "vanishes"), "lease_until_ms", "0")
     await fill(redis, ttl_ms=60_000)
 
     for req in ("is cancelled", "never seen"):
         cancel = Cancel(org="acme", req=req, deadline_ms=now_ms() + 60_000)
         assert await ledger.cancel(cancel) == answers.Ok()
     assert isinstance(await ledger.start(start("vanishes")), answers.Unknown)
-    listed = await ledger.reap(Reap(limit=10))
+    listed = await ledger.reap(SHARD, Reap(limit=10))
     told = tuple(ReapedRequest(org=entry.org, req=entry.req) for entry in listed.entries)
-    assert await ledger.reaped(Reaped(entries=told)) == answers.Ok()
+    assert await ledger.reaped(SHARD, Reaped(entries=told)) == answers.Ok()
     release = Release(org="acme", req="expires", key_hash="k-expires")
     assert await ledger.release(release) == answers.Ok()
     estimate = Booking(key=MONTH, unit="nano_usd", amount=-10)
@@ -273,7 +274,7 @@ async def test_whoever_reconnects_to_a_full_ledger_can_close_on_it(
     again = ledger_store(server.url)
     await again.start()
     finish = Finish(org="acme", req="runs", fence=fence.fence)
-    assert await LedgerClient(again).finish(finish, b"") == answers.Ok()
+    assert await LedgerClient(again, ONE_SHARD).finish(finish, b"") == answers.Ok()
     await again.stop()
 
 

@@ -13,6 +13,7 @@ from schemas.runtime.ledger import script
 from schemas.runtime.ledger.client import LedgerClient, ledger_store
 from schemas.runtime.valkey.store import StoreUnavailable
 from tests.support.harness.ledger_server import LedgerServer
+from tests.support.one_shard import ONE_SHARD, SHARD
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ async def connect(server: LedgerServer) -> str:
     connection = ledger_store(server.url)
     try:
         await connection.start()
-        await LedgerClient(connection).init()
+        await LedgerClient(connection, ONE_SHARD).init(SHARD)
         return "ok"
     except StoreUnavailable:
         return connection.trouble

@@ -26,6 +26,7 @@ from schemas.ledger.documents import (
 )
 from schemas.runtime.ledger.client import LedgerClient, ledger_store
 from tests.support.harness.ledger_server import LedgerServer
+from tests.support.one_shard import ONE_SHARD, SHARD
 
 DAY_MS = 86_400_000
 
@@ -43,8 +44,8 @@ async def ledger(server: LedgerServer, redis: Redis) -> AsyncIterator[LedgerClie
     """A client of a ledger that is ready."""
     store = ledger_store(server.url)
     await store.start()
-    client = LedgerClient(store)
-    await client.init()
+    client = LedgerClient(store, ONE_SHARD)
+    await client.init(SHARD)
     yield client
     await store.stop()
 
@@ -71,7 +72,7 @@ async def test_of_a_hundred_racers_one_gets_the_key(ledger: LedgerClient, redis:
 
     (winner,) = [answer.req for answer in found if isinstance(answer, answers.Claimed)]
     assert {answer.req for answer in found if isinstance(answer, answers.Held)} == {winner}
-    left_ms = await redis.pttl(keys.idempotency("acme", "k"))
+    left_ms = await redis.pttl(keys.idempotency(SHARD, "acme", "k"))
     assert DAY_MS - 10_000 < left_ms <= DAY_MS
 
 
@@ -91,7 +92,7 @@ async def test_an_organization_has_as_many_keys_as_are_remembered(
     assert DAY_MS < third.retry_after_ms <= DAY_MS + DAY_MS // 24
     assert isinstance(joined, answers.Held)
     assert isinstance(later, answers.Claimed)
-    assert await redis.hvals(keys.of_org("acme", "kn")) == [b"2"]
+    assert await redis.hvals(keys.of_org(SHARD, "acme", "kn")) == [b"2"]
 
 
 def job(req: str, created_ms: int | None = None, limit: int = 10_000) -> Job:
@@ -107,7 +108,7 @@ async def test_jobs_are_forgotten_after_three_days(ledger: LedgerClient, redis: 
     listed = await ledger.jobs(ListJobs(org="acme", limit=10))
 
     assert [entry.req for entry in listed.entries] == ["new"]
-    left_ms = await redis.pttl(keys.attempt("acme", "new"))
+    left_ms = await redis.pttl(keys.attempt(SHARD, "acme", "new"))
     assert 3 * DAY_MS - 10_000 < left_ms <= 3 * DAY_MS
 
 
@@ -123,7 +124,7 @@ async def test_the_list_of_jobs_is_bounded(ledger: LedgerClient, redis: Redis) -
     assert (refused.id, refused.usage, refused.limit) == ("org:jobs", 2, 2)
     assert refused.retry_after_ms == pytest.approx(2 * DAY_MS, abs=10_000)
     assert again == answers.Ok()
-    assert not await redis.exists(keys.attempt("acme", "third"))
+    assert not await redis.exists(keys.attempt(SHARD, "acme", "third"))
 
 
 async def test_a_job_outlives_its_booking(ledger: LedgerClient, redis: Redis) -> None:
@@ -139,12 +140,12 @@ async def test_a_job_outlives_its_booking(ledger: LedgerClient, redis: Redis) ->
     (listed,) = (await ledger.jobs(ListJobs(org="acme", limit=10))).entries
     assert (look.state, look.job, look.booked) == ("BOOKED", "{}", "3:0")
     assert (listed.state, listed.ends) == ("BOOKED", '[402,"x"]')
-    assert await redis.pttl(keys.attempt("acme", "job")) > 2 * DAY_MS
+    assert await redis.pttl(keys.attempt(SHARD, "acme", "job")) > 2 * DAY_MS
     later = OutcomeRow(offset=2, at_ms=now_ms() + 900_001, req="later", deadline_ms=now_ms())
     await ledger.book(Book(org="acme", partition=3, rows=(later,)))
-    assert not await redis.exists(keys.attempt("acme", "none"))
-    assert await redis.exists(keys.attempt("acme", "job"))
-    assert not await redis.hexists(keys.attempt("acme", "none"), "ends")
+    assert not await redis.exists(keys.attempt(SHARD, "acme", "none"))
+    assert await redis.exists(keys.attempt(SHARD, "acme", "job"))
+    assert not await redis.hexists(keys.attempt(SHARD, "acme", "none"), "ends")
 
 
 async def test_a_booked_request_keeps_no_outcome_and_no_hold(
@@ -161,7 +162,11 @@ async def test_a_booked_request_keeps_no_outcome_and_no_hold(
     row = OutcomeRow(offset=7, at_ms=now_ms(), req="r", deadline_ms=deadline_ms)
     await ledger.book(Book(org="acme", partition=1, rows=(row,)))
 
-    assert set(await redis.hkeys(keys.attempt("acme", "r"))) == {b"state", b"fence", b"booked"}
+    assert set(await redis.hkeys(keys.attempt(SHARD, "acme", "r"))) == {
+        b"state",
+        b"fence",
+        b"booked",
+    }
     assert await ledger.finish(finish, b"again") == answers.Repeated(booked="1:7")
     again = await ledger.start(Start(org="acme", req="r", owner="d", lease_ms=9_000))
     assert again == answers.Finished(booked="1:7")

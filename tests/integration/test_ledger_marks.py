@@ -24,6 +24,7 @@ from schemas.ledger.documents import (
 )
 from schemas.runtime.ledger.script import library
 from tests.support.harness.ledger_server import LedgerServer
+from tests.support.one_shard import META_KEY, SHARD
 
 A = TypeVar("A")
 
@@ -41,7 +42,7 @@ class Ledger:
         self.store = store
         self.now_ms = T0_MS
         store.flushdb()
-        store.hset("meta", mapping={"epoch": 1, "ready": 1, "test_clock": 1})
+        store.hset(META_KEY, mapping={"epoch": 1, "ready": 1, "test_clock": 1})
 
     def call(self, call: Call[A]) -> A:
         return call.decode(self.store.execute_command(*call.command))
@@ -59,21 +60,23 @@ class Ledger:
             now_us=now_us,
         )
         start = Start(org="acme", req=req, owner="d", lease_ms=10_000, now_us=now_us)
-        assert isinstance(self.call(calls.admit(admit)), answers.Admitted)
-        claimed = self.call(calls.start(start))
+        assert isinstance(self.call(calls.admit(SHARD, admit)), answers.Admitted)
+        claimed = self.call(calls.start(SHARD, start))
         assert isinstance(claimed, answers.Fence)
         actual: dict[Any, int | None] = {"nano_usd": COST}
         finish = Finish(org="acme", req=req, fence=claimed.fence, actual=actual, now_us=now_us)
-        assert self.call(calls.finish(finish, b"outcome")) == answers.Ok()
+        assert self.call(calls.finish(SHARD, finish, b"outcome")) == answers.Ok()
 
     def book(self, *rows: OutcomeRow) -> tuple[str, ...]:
         now_us = self.now_ms * 1_000
-        return self.call(calls.book(Book(org="acme", partition=3, rows=rows, now_us=now_us))).rows
+        return self.call(
+            calls.book(SHARD, Book(org="acme", partition=3, rows=rows, now_us=now_us))
+        ).rows
 
     def sums(self) -> tuple[int, int]:
         """What is settled, and what the log booked."""
         names = (MONTH, keys.totals_suffix(MONTH))
-        stored = (self.store.hget(keys.of_org("acme", name), "settled") for name in names)
+        stored = (self.store.hget(keys.of_org(SHARD, "acme", name), "settled") for name in names)
         settled, total = (int(amount or 0) for amount in stored)
         return settled, total
 
@@ -148,7 +151,7 @@ def test_what_the_log_left_behind_is_forgotten_and_then_only_the_log_decides(
         row = replace(_row(1_000 + n, f"later{n}", later_ms), deadline_ms=later_ms + MINUTE_MS)
         assert ledger.book(row) == ("BOOKED",)
 
-    assert not any(ledger.store.exists(keys.attempt("acme", req)) for req in REQUESTS)
+    assert not any(ledger.store.exists(keys.attempt(SHARD, "acme", req)) for req in REQUESTS)
     before = ledger.sums()
     copy = _row(2_000, "r0", T0_MS + 200)
     assert ledger.book(copy) == ()
@@ -168,9 +171,9 @@ def test_a_key_of_a_request_that_ran_by_the_log_alone_is_never_freed(ledger: Led
         limit=10,
         now_us=T0_MS * 1_000,
     )
-    assert isinstance(ledger.call(calls.claim(claim)), answers.Claimed)
+    assert isinstance(ledger.call(calls.claim(SHARD, claim)), answers.Claimed)
     ledger.book(_row(1, "r1", T0_MS + 100))
 
-    held = ledger.call(calls.claim(replace(claim, req="r2")))
+    held = ledger.call(calls.claim(SHARD, replace(claim, req="r2")))
     assert isinstance(held, answers.Held)
     assert held.req == "r1"

@@ -8,6 +8,7 @@ the store is away, periods roll over, and its clock is moved in both directions.
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,15 +33,23 @@ from schemas.runtime.ledger.script import library
 from tests.integration.ledger_book_rules import BookRules
 from tests.integration.ledger_machine import BASE_MS
 from tests.integration.ledger_state import Store, nonzero
-from tests.support.harness.ledger_server import LedgerServer
+from tests.support.harness.ledger_server import LedgerServer, free_ports
+from tests.support.one_shard import META_KEY, SHARD
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    """A ledger store with the functions loaded, for this module alone."""
-    server = LedgerServer(Path(tmp_path_factory.mktemp("ledger")) / "data")
+    """A ledger store with the functions loaded, for this module alone: a cluster, so that none of them
+    touches two slots."""
+    port, cluster_port = free_ports(2)
+    settings = f"cluster-enabled yes\ncluster-port {cluster_port}\n"
+    folder = Path(tmp_path_factory.mktemp("ledger")) / "data"
+    server = LedgerServer(folder, port, more_settings=settings)
     server.start()
     with redis.Redis(port=server.port) as client:
+        client.execute_command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
+        while b"cluster_state:ok" not in client.execute_command("CLUSTER", "INFO"):
+            time.sleep(0.02)
         client.function_load(library(), replace=True)
         yield client
     server.kill()
@@ -66,7 +75,7 @@ def test_a_bucket_is_exact_at_any_rate(store: Store) -> None:
     chance = random.Random(1)
     for rate_milli in (3_000, 7, 999_999_937, 33_333_333_333):
         store.flushdb()
-        store.hset("meta", mapping={"epoch": 1, "ready": 1, "test_clock": 1})
+        store.hset(META_KEY, mapping={"epoch": 1, "ready": 1, "test_clock": 1})
         model, now_us = LedgerModel(1), BASE_MS * 1000
         for n in range(250):
             rate = Rate(
@@ -85,14 +94,14 @@ def test_a_bucket_is_exact_at_any_rate(store: Store) -> None:
                 rates=(rate,),
                 now_us=now_us,
             )
-            call = calls.admit(doc)
+            call = calls.admit(SHARD, doc)
             assert call.decode(store.execute_command(*call.command)) == model.admit(doc, now_us)
 
 
 def test_the_first_attempt_is_reported_with_what_was_booked(store: Store) -> None:
     """Reap hands back what became of attempt 1, exactly as the model does."""
     store.flushdb()
-    store.hset("meta", mapping={"epoch": 1, "ready": 1, "test_clock": 1})
+    store.hset(META_KEY, mapping={"epoch": 1, "ready": 1, "test_clock": 1})
     model, now_us = LedgerModel(1), BASE_MS * 1000
     tokens = Balance(key="b:key:total", unit="tokens", amount=9, start_ms=0)
     admit = Admit(
@@ -114,15 +123,19 @@ def test_the_first_attempt_is_reported_with_what_was_booked(store: Store) -> Non
         now_us=now_us,
     )
     reap = Reap(limit=10, now_us=now_us + 60_000_000)
-    for call in (calls.admit(admit), calls.start(start), calls.next_attempt(failover)):
+    for call in (
+        calls.admit(SHARD, admit),
+        calls.start(SHARD, start),
+        calls.next_attempt(SHARD, failover),
+    ):
         store.execute_command(*call.command)
     model.admit(admit, now_us)
     model.start(start, now_us)
     model.next_attempt(failover, now_us)
-    listed = calls.reap(reap).decode(store.execute_command(*calls.reap(reap).command))
+    listed = calls.reap(SHARD, reap).decode(store.execute_command(*calls.reap(SHARD, reap).command))
     assert listed == model.reap(reap, now_us + 60_000_000)
     assert listed.entries[0].first is not None
     assert listed.entries[0].first.booked == (Booking(key="b:key:total", unit="tokens", amount=4),)
-    snapshot = calls.snapshot(TakeSnapshot(org="acme", balances=("b:key:total",)))
+    snapshot = calls.snapshot(SHARD, TakeSnapshot(org="acme", balances=("b:key:total",)))
     read = snapshot.decode(store.execute_command(*snapshot.command))
     assert nonzero(read.balances["b:key:total"]) == {"settled": 13}

@@ -32,11 +32,12 @@ from schemas.topics import AUDIT, DEFERRED_1S, DISPATCH, OUTCOMES, REQUESTS
 from tests.support.events import accepted, configuration
 from tests.support.harness.ledger_server import LedgerServer
 from tests.support.limiter_parts import FakeConfig, Limiter
+from tests.support.one_shard import ONE_SHARD, SHARD
 
 DAY_MS = 86_400_000
 WORST_CASE = 1_000 * 2_000 + 500 * 6_000
 """Nano-USD that one request of the examples holds."""
-ORG_BUDGET = "{acme}:b:org/nano_usd:total"
+ORG_BUDGET = "{0}|acme|b:org/nano_usd:total"
 
 
 @pytest_asyncio.fixture
@@ -53,8 +54,8 @@ async def limiter(server: LedgerServer, store: Redis) -> AsyncIterator[Limiter]:
     """Admission on an initialised ledger; a budget for one request, whoever comes next may wait."""
     connection = ledger_store(server.url)
     await connection.start()
-    ledger = LedgerClient(connection)
-    await ledger.init()
+    ledger = LedgerClient(connection, ONE_SHARD)
+    await ledger.init(SHARD)
     yield Limiter(ledger, FakeConfig(configuration(org=_budget(WORST_CASE, on_limit="defer"))))
     await connection.stop()
 
@@ -251,9 +252,9 @@ async def test_a_period_that_rolls_over_under_load_admits_what_the_new_one_holds
     days = {hold.key for e in admitted for hold in e.holds if hold.key.startswith("b:org/requests")}
     (today,) = days
     assert (len(admitted), len(limiter.producer.events(OUTCOMES))) == (30, 20)
-    assert await _amounts(store, f"{{acme}}:{today}") == (0, 30)
-    keys = [key.decode() async for key in store.scan_iter("{acme}:b:org/requests:*")]
-    assert keys == [f"{{acme}}:{today}"]
+    assert await _amounts(store, f"{{0}}|acme|{today}") == (0, 30)
+    keys = [key.decode() async for key in store.scan_iter("{0}|acme|b:org/requests:*")]
+    assert keys == [f"{{0}}|acme|{today}"]
     assert all(record.finished == 1 for record in records)
 
 
@@ -269,8 +270,8 @@ async def test_a_clock_that_stays_in_the_wrong_period_costs_nobody_anything(
     (admitted,) = limiter.producer.events(DISPATCH)
     assert isinstance(admitted, RequestAdmitted)
     today = period_at("day", Clock().now_ms()).id
-    keys = [key.decode() async for key in store.scan_iter("{acme}:b:org/requests:*")]
-    assert keys == [f"{{acme}}:b:org/requests:{today}"]
+    keys = [key.decode() async for key in store.scan_iter("{0}|acme|b:org/requests:*")]
+    assert keys == [f"{{0}}|acme|b:org/requests:{today}"]
 
 
 async def test_terms_outlive_their_price_their_budget_and_their_period(
@@ -298,8 +299,8 @@ async def test_terms_outlive_their_price_their_budget_and_their_period(
     first, second = (r for r in limiter.producer.produced if r.topic == DISPATCH)
     assert first == second
     await _finish(limiter, _request(1), {"nano_usd": 10, "tokens": 5, "requests": 1})
-    assert await _amounts(store, "{acme}:b:org/nano_usd:total-was") == (10, 0)
-    assert [key async for key in store.scan_iter("{acme}:b:*-is")] == []
+    assert await _amounts(store, "{0}|acme|b:org/nano_usd:total-was") == (10, 0)
+    assert [key async for key in store.scan_iter("{0}|acme|b:*-is")] == []
 
 
 class _Books:
@@ -317,11 +318,13 @@ class _Books:
             for hold in holds:
                 reserved[hold.key] = reserved.get(hold.key, 0) + hold.amount
         for key in reserved.keys() | self.settled.keys():
-            found = await _amounts(self._store, f"{{acme}}:{key}")
+            found = await _amounts(self._store, f"{{0}}|acme|{key}")
             assert found == (self.settled.get(key, 0), reserved.get(key, 0)), key
         for hold in (hold for event in admitted for hold in event.holds):
             if hold.key in limits:
-                assert sum(await _amounts(self._store, f"{{acme}}:{hold.key}")) <= limits[hold.key]
+                assert (
+                    sum(await _amounts(self._store, f"{{0}}|acme|{hold.key}")) <= limits[hold.key]
+                )
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -9,6 +9,7 @@ import pytest_asyncio
 from schemas.runtime.ledger.client import LedgerClient, ledger_store
 from tests.support.harness.ledger_server import LedgerServer
 from tests.support.ledger_suite import LedgerSuite
+from tests.support.one_shard import META_KEY, ONE_SHARD
 
 
 class TestOnValkey(LedgerSuite):
@@ -20,6 +21,6 @@ class TestOnValkey(LedgerSuite):
         store = ledger_store(server.url)
         await store.start()
         await store.call("FLUSHALL")
-        await store.call("HSET", "meta", "epoch", "1", "ready", "1", "test_clock", "1")
-        yield LedgerClient(store)
+        await store.call("HSET", META_KEY, "epoch", "1", "ready", "1", "test_clock", "1")
+        yield LedgerClient(store, ONE_SHARD)
         await store.stop()

@@ -26,12 +26,13 @@ from schemas.ledger import calls, documents
 from schemas.ledger.calls import Call
 from schemas.runtime.ledger.client import LedgerClient, ledger_store
 from tests.support.harness.ledger_server import LedgerServer
+from tests.support.one_shard import ONE_SHARD, SHARD
 
 CALLERS = (1, 32)
 TURNS = 5
 TURN_S = 2.0
 _CALL: Call[Any] = calls.renew(
-    documents.Renew(org="bench", req="nobody", fence=1, lease_ms=10_000, streamed=False)
+    SHARD, documents.Renew(org="bench", req="nobody", fence=1, lease_ms=10_000, streamed=False)
 )
 
 Round = Callable[[], Awaitable[object]]
@@ -42,7 +43,7 @@ Round = Callable[[], Awaitable[object]]
 async def _own(url: str, _callers: int) -> AsyncIterator[tuple[Round, int]]:
     store = ledger_store(url)
     await store.start()
-    await LedgerClient(store).init()
+    await LedgerClient(store, ONE_SHARD).init(SHARD)
 
     async def one() -> None:
         await store.call(*_CALL.command)

@@ -28,8 +28,9 @@ from confluent_kafka import Producer
 from schemas.events import RecordRef, UsageRecorded
 from schemas.ids import uuid7
 from schemas.outgoing import usage_record
-from schemas.runtime.kafka.produce import partition_of
+from schemas.partitions import partition_of
 from schemas.topics import OUTCOMES, TOPICS, USAGE_RECORDS
+from tests.support.harness.ledger_view import key_of
 
 ORGANIZATIONS: Final = 5
 KEYS: Final = 4
@@ -177,7 +178,7 @@ def _write_tables(ledger_url: str, month: Month) -> None:
         for start in range(0, len(tables), _TABLES_PER_STEP):
             pipeline = store.pipeline(transaction=False)
             for (org, hour), fields in tables[start : start + _TABLES_PER_STEP]:
-                key = f"{{{org}}}:u:{hour}"
+                key = key_of(org, f"u:{hour}")
                 for name, amount in fields.items():
                     pipeline.hincrby(key, name, amount)
                 pipeline.expire(key, _KEPT_DAYS * 24 * 3_600)

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from ingress.endpoints.status import StatusRoutes
 from ingress.gatekeeper.gatekeeper import Conditions, Gatekeeper
+from ingress.health.conditions import shards_told
 from ingress.health.document import Health
 from ingress.health.fleet import ROLES, Fleet
 from ingress.replies.mailbox import PendingRequests
@@ -307,7 +308,8 @@ class Gateway:
 
     def health(self) -> Health:
         """Of the components and the fleet as the test has set them."""
-        bounds, closing = self.gatekeeper.shares.bounds_reached(), self.gatekeeper.closing()
+        bounds, closing = self.gatekeeper.bounds_reached(), self.gatekeeper.closing()
+        bounds |= shards_told(self.conditions.closed)
         return Health(
             components=self.components,
             bounds=bounds,

@@ -35,6 +35,7 @@ from schemas.ledger.documents import (
 )
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.times import FULL, HOUR_MS
+from tests.support.one_shard import SHARD
 
 T0_MS = 1_800_000_000_000
 LEASE_MS = 15_000
@@ -183,7 +184,7 @@ class LedgerSuite:
         later_ms = T0_MS + 10_000 + LEASE_MS
         # The ledger is looked at meanwhile, or the gap would count as an outage, which ends no lease.
         for at_ms in range(T0_MS, later_ms + 1, 5_000):
-            await ledger.reap(Reap(limit=10, now_us=at_ms * 1_000))
+            await ledger.reap(SHARD, Reap(limit=10, now_us=at_ms * 1_000))
         second = start("r1", at_ms=later_ms, owner="d2", second_attempt=(budget(10),))
         successor = await ledger.start(second)
 
@@ -244,10 +245,10 @@ class LedgerSuite:
         await ledger.admit(request("r1", budget(10, limit=10)))
         # Looked at regularly: after a gap everybody gets time to come back first.
         for at_ms in range(T0_MS, DEADLINE_MS + 60_001, 5_000):
-            listed = await ledger.reap(Reap(limit=10, now_us=at_ms * 1_000))
+            listed = await ledger.reap(SHARD, Reap(limit=10, now_us=at_ms * 1_000))
             if listed.entries:
                 break
-        await ledger.reaped(Reaped(entries=(ReapedRequest(org="acme", req="r1"),)))
+        await ledger.reaped(SHARD, Reaped(entries=(ReapedRequest(org="acme", req="r1"),)))
 
         assert [(entry.req, entry.verdict) for entry in listed.entries] == [("r1", "VOIDED")]
         assert isinstance(await ledger.admit(request("r2", budget(10, limit=10))), answers.Admitted)

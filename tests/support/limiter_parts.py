@@ -39,6 +39,7 @@ from schemas.runtime.valkey.bus import Bus
 from schemas.runtime.valkey.store import Store
 from schemas.topics import REQUESTS
 from tests.support.model_store import ModelStore
+from tests.support.one_shard import ONE_SHARD
 
 _UNLIMITED = Defaults(1e6, 1_000_000, in_flight=1_000_000)
 
@@ -106,7 +107,7 @@ class ModelLedger(LedgerClient):
         self.rounds: list[list[str]] = []
         """The requests of each round trip of admission."""
         self.store = ModelStore(self.clock, self.model)
-        super().__init__(cast("Store", self.store))
+        super().__init__(cast("Store", self.store), ONE_SHARD)
 
     async def admit_many(
         self, batch: Sequence[documents.Admit]

@@ -18,6 +18,7 @@ from schemas.ledger.model.ledger import LedgerModel
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.valkey.store import Store, StoreError, StoreUnavailable
+from tests.support.one_shard import ONE_SHARD
 
 _Answer = Callable[[LedgerModel, Any, int, bytes], Any]
 
@@ -88,7 +89,7 @@ class ModelStore:
 
     def client(self) -> LedgerClient:
         """The real client on this store."""
-        return LedgerClient(cast("Store", self))
+        return LedgerClient(cast("Store", self), ONE_SHARD)
 
 
 def _reply(answer: Any) -> bytes | list[bytes]:

@@ -59,6 +59,7 @@ class LedgerRoutes:
         return VerifyJob(
             brokers=settings.kafka_brokers,
             ledger_url=settings.ledger_url,
+            shards=self.deps.shards.count,
             folder=str(settings.data_dir),
             began_ms=began_ms,
             oldest_ms=oldest_ms,

@@ -10,6 +10,7 @@ import asyncio
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from time import monotonic
 from typing import Final, TypeAlias, TypeVar, cast
 
@@ -19,10 +20,11 @@ from ingress.admin.finance.verify import OrgKeys, OrgTables, tables_of
 from schemas.ledger import calls, keys, states
 from schemas.ledger.answers import Snapshot, Unbooked, UnbookedAttempt
 from schemas.ledger.documents import Booking, ListUnbooked, TakeSnapshot
+from schemas.ledger.shards import Shards
 from schemas.runtime.valkey.cold_store import ColdStore, ask
 from schemas.usage import read_cell
 
-_TABLES: Final = "{*}:[btu]:*"
+_TABLES: Final = "{*}|*|[btu]:*"
 _KEYS_PER_SCAN: Final = 100
 _TABLES_PER_STEP: Final = 4
 _BALANCES_PER_STEP: Final = 10
@@ -67,15 +69,17 @@ async def find_tables(store: ColdStore, oldest_hour: str) -> dict[str, OrgKeys]:
     return tables_of(names, oldest_hour)
 
 
-async def read_tables(store: ColdStore, found: Mapping[str, OrgKeys]) -> dict[str, OrgTables]:
+async def read_tables(
+    store: ColdStore, shards: Shards, found: Mapping[str, OrgKeys]
+) -> dict[str, OrgTables]:
     """The tables of these organizations: a balance and its total at one instant, each hour at its own.
 
     Holds are read before and after them: those that changed meanwhile are left out.
     Raises ``LedgerNotReady`` while the ledger is rebuilt.
     """
-    before = await _read_holds(store)
-    tables = {org: await _read(store, org, wanted) for org, wanted in found.items()}
-    after = await _read_holds(store)
+    before = await _read_holds(store, shards)
+    tables = {org: await _read(store, shards.of(org), org, wanted) for org, wanted in found.items()}
+    after = await _read_holds(store, shards)
     if before is None or after is None:
         return tables
     return {
@@ -86,42 +90,44 @@ async def read_tables(store: ColdStore, found: Mapping[str, OrgKeys]) -> dict[st
     }
 
 
-async def _read(store: ColdStore, org: str, wanted: OrgKeys) -> OrgTables:
+async def _read(store: ColdStore, shard: int, org: str, wanted: OrgKeys) -> OrgTables:
     balances: dict[str, Mapping[str, int]] = {}
     totals: dict[str, Mapping[str, int]] = {}
     # Asked at least once: its answer says whether the ledger may be believed at all.
     for some in list(steps(wanted.balances, _BALANCES_PER_STEP)) or [()]:
         document = TakeSnapshot(org=org, hours=(), balances=tuple(some))
-        snapshot: Snapshot = await ask(store, calls.snapshot(document))
+        snapshot: Snapshot = await ask(store, calls.snapshot(shard, document))
         balances |= snapshot.balances
         totals |= snapshot.totals
-    return OrgTables(balances=balances, totals=totals, usage=await _usage(store, org, wanted.hours))
+    usage = await _usage(store, shard, org, wanted.hours)
+    return OrgTables(balances=balances, totals=totals, usage=usage)
 
 
-async def _usage(store: ColdStore, org: str, hours: Sequence[str]) -> Counter[str]:
+async def _usage(store: ColdStore, shard: int, org: str, hours: Sequence[str]) -> Counter[str]:
     """By measure, all of these hours."""
     usage: Counter[str] = Counter()
     async for some in rested(hours, _TABLES_PER_STEP):
         async with store.pipeline(transaction=False) as pipeline:
             for hour in some:
-                pipeline.hgetall(keys.of_org(org, keys.usage_suffix(hour)))
+                pipeline.hgetall(keys.of_org(shard, org, keys.usage_suffix(hour)))
             for table in await pipeline.execute():
                 for cell, amount in table.items():
                     usage[read_cell(cell.decode())[1]] += int(amount)
     return usage
 
 
-async def _read_holds(store: ColdStore) -> dict[str, dict[str, Holds]] | None:
+async def _read_holds(store: ColdStore, shards: Shards) -> dict[str, dict[str, Holds]] | None:
     """What each open attempt holds, by organization and request; ``None`` of more than can be read."""
     members: list[bytes] = []
-    for queue in (keys.EXPIRING, keys.INFLIGHT):
-        members += cast("list[bytes]", await store.zrange(queue, 0, _OPEN_MAX))
-    if len(members) > _OPEN_MAX:
-        return None
+    for shard, queue in product(shards, (keys.EXPIRING, keys.INFLIGHT)):
+        name = keys.of_shard(shard, queue)
+        members += cast("list[bytes]", await store.zrange(name, 0, _OPEN_MAX))
+        if len(members) > _OPEN_MAX:
+            return None
     open_attempts = [member.decode().rpartition("|")[::2] for member in members]
     held: dict[str, dict[str, Holds]] = defaultdict(dict)
     async for asked in rested(open_attempts, _ATTEMPTS_PER_STEP):
-        found = await attempt_fields(store, asked, ("state", "holds"))
+        found = await attempt_fields(store, shards, asked, ("state", "holds"))
         for (org, request), (state, holds) in zip(asked, found, strict=True):
             if state in _OPEN_STATES and holds:
                 held[org][request] = _HOLDS.decode(holds).balances
@@ -129,12 +135,15 @@ async def _read_holds(store: ColdStore) -> dict[str, dict[str, Holds]] | None:
 
 
 async def attempt_fields(
-    store: ColdStore, requests: Sequence[tuple[str, str]], fields: Sequence[str]
+    store: ColdStore,
+    shards: Shards,
+    requests: Sequence[tuple[str, str]],
+    fields: Sequence[str],
 ) -> list[list[bytes | None]]:
     """Fields of the attempts of these requests (organization, id); ``None`` where one has none."""
     async with store.pipeline(transaction=False) as pipeline:
-        for request in requests:
-            pipeline.hmget(keys.attempt(*request), *fields)
+        for org, request in requests:
+            pipeline.hmget(keys.attempt(shards.of(org), org, request), *fields)
         return await pipeline.execute()
 
 
@@ -146,15 +155,22 @@ def _sums(held: Mapping[str, Holds]) -> Counter[str]:
     return sums
 
 
-async def list_unbooked(store: ColdStore, until_ms: int, limit: int) -> list[UnbookedAttempt]:
+async def list_unbooked(
+    store: ColdStore, shards: Shards, until_ms: int, limit: int
+) -> list[UnbookedAttempt]:
     """What was finished until then and is not booked, the oldest first."""
-    found: Unbooked = await ask(store, calls.unbooked(ListUnbooked(until_ms=until_ms, limit=limit)))
-    return list(found.entries)
+    wanted = ListUnbooked(until_ms=until_ms, limit=limit)
+    entries: list[UnbookedAttempt] = []
+    for shard in shards:
+        found: Unbooked = await ask(store, calls.unbooked(shard, wanted))
+        entries += found.entries
+    return sorted(entries, key=lambda entry: entry.finished_ms)[:limit]
 
 
-async def open_attempts(store: ColdStore) -> dict[str, int]:
+async def open_attempts(store: ColdStore, shards: Shards) -> dict[str, int]:
     """How many attempts hold an amount and are not over: waiting to start, and running."""
-    return {
-        "reserved": await store.zcard(keys.EXPIRING),
-        "running": await store.zcard(keys.INFLIGHT),
-    }
+
+    async def count(queue: str) -> int:
+        return sum([await store.zcard(keys.of_shard(shard, queue)) for shard in shards])
+
+    return {"reserved": await count(keys.EXPIRING), "running": await count(keys.INFLIGHT)}

@@ -52,6 +52,7 @@ class ReconcileRoutes:
         job = ReconcileJob(
             brokers=settings.kafka_brokers,
             ledger_url=settings.ledger_url,
+            shards=self.deps.shards.count,
             now_ms=now_ms,
             start_ms=span.start,
             end_ms=span.end,

@@ -32,6 +32,7 @@ from ingress.admin.log.search import TO_THE_END_MS, Bounds, search_log
 from schemas.codec import UNDECODABLE, decode
 from schemas.events import AttemptAdjusted, RecordRef, RequestFinished, UsageRecorded
 from schemas.ledger import keys
+from schemas.ledger.shards import Shards
 from schemas.runtime.kafka.topic_admin import list_topics
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.valkey.cold_store import ColdStore, open_cold_store
@@ -50,6 +51,7 @@ class ReconcileJob(msgspec.Struct, frozen=True, kw_only=True):
 
     brokers: str
     ledger_url: str
+    shards: int
     now_ms: int
     start_ms: int
     end_ms: int
@@ -61,15 +63,16 @@ class ReconcileJob(msgspec.Struct, frozen=True, kw_only=True):
 async def reconcile(job: ReconcileJob, tell: Tell) -> dict[str, Any]:
     """Everything that does not fit among what was appended in a time. Raises ``Transient`` failures."""
     reading = Reading(Span(job.start_ms, job.end_ms, job.read_from_ms))
+    shards = Shards(job.shards)
     gave_up = {OUTCOMES: await _read(job, OUTCOMES, reading, tell)}
     async with open_cold_store(job.ledger_url) as store:
         # What is processed has its lines in the log, so it is asked for before these are read.
         processed = await _processed(store, reading)
         gave_up[USAGE_RECORDS] = await _read(job, USAGE_RECORDS, reading, tell)
         reading.is_complete = not any(gave_up.values())
-        findings, waiting = judge(reading, processed, await _known(store, reading))
-        findings += await _balances(store)
-        unbooked = await list_unbooked(store, min(job.now_ms, job.end_ms), _LISTED_MAX)
+        findings, waiting = judge(reading, processed, await _known(store, shards, reading))
+        findings += await _balances(store, shards)
+        unbooked = await list_unbooked(store, shards, min(job.now_ms, job.end_ms), _LISTED_MAX)
     findings += [
         Finding("settled_not_booked", e.org, e.req, e.req, f"finished at {e.finished_ms}")
         for e in unbooked
@@ -120,22 +123,22 @@ async def _processed(store: ColdStore, reading: Reading) -> dict[int, int]:
     return done
 
 
-async def _known(store: ColdStore, reading: Reading) -> dict[str, Standing]:
+async def _known(store: ColdStore, shards: Shards, reading: Reading) -> dict[str, Standing]:
     wanted = [(o.org, o.request_id) for o in reading.outcomes.values() if not o.is_correction]
     known: dict[str, Standing] = {}
     for asked in steps(wanted, _ATTEMPTS_PER_STEP):
-        found = await attempt_fields(store, asked, ("state", "booked"))
+        found = await attempt_fields(store, shards, asked, ("state", "booked"))
         for (_, request_id), (state, booked) in zip(asked, found, strict=True):
             known[request_id] = Standing((state or b"").decode(), (booked or b"").decode())
     return known
 
 
-async def _balances(store: ColdStore) -> list[Finding]:
+async def _balances(store: ColdStore, shards: Shards) -> list[Finding]:
     """Balances whose fields nothing speaks for; read again for a while, since accounting is behind."""
     loop = asyncio.get_running_loop()
     give_up_s = loop.time() + _BALANCES_WITHIN_S
     while True:
-        tables = await read_tables(store, await find_tables(store, _NO_HOURS))
+        tables = await read_tables(store, shards, await find_tables(store, _NO_HOURS))
         differences = balance_differences(tables)
         if not differences or loop.time() >= give_up_s:
             break

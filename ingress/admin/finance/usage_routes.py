@@ -112,7 +112,8 @@ class UsageRoutes:
 
     async def _read(self, org: str, hours: Sequence[str]) -> list[Cell]:
         store = self.deps.ledger_store
-        names = [keys.of_org(org, keys.usage_suffix(hour)) for hour in hours]
+        shard = self.deps.shards.of(org)
+        names = [keys.of_org(shard, org, keys.usage_suffix(hour)) for hour in hours]
         tables = await asyncio.gather(*(store.call("HGETALL", name) for name in names))
         cells: list[Cell] = []
         for hour, flat in zip(hours, tables, strict=True):

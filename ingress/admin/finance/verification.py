@@ -31,6 +31,7 @@ from ingress.admin.finance.ledger_tables import (
 from ingress.admin.finance.usage_log import LogReplaced, UsageLog, open_usage_log
 from ingress.admin.finance.verify import LISTED_MAX, Difference, OrgKeys, compare, report
 from ingress.admin.log.scans import Tell
+from schemas.ledger.shards import Shards
 from schemas.runtime.valkey.cold_store import ColdStore, open_cold_store
 
 _PAUSE_FIRST_S: Final = 0.25
@@ -45,6 +46,7 @@ class VerifyJob(msgspec.Struct, frozen=True, kw_only=True):
 
     brokers: str
     ledger_url: str
+    shards: int
     folder: str
     """Where its checkpoint stands."""
     began_ms: int
@@ -85,12 +87,14 @@ async def _verify(job: VerifyJob, folder: Path, tell: Tell, why_anew: str | None
             async with asyncio.timeout(job.read_within_s):
                 why_anew = await log.resume(job.brokers, job.from_ms, why_anew)
                 await log.fold_to_end()
-            comparison = _Comparison(store, log, checkpoint, oldest.strftime("%Y-%m-%dT%H"))
+            comparison = _Comparison(
+                store, Shards(job.shards), log, checkpoint, oldest.strftime("%Y-%m-%dT%H")
+            )
             async with asyncio.timeout(job.deadline_s + _COMPARE_MARGIN_S):
                 differences = await comparison.until_equal(job.deadline_s)
-                attempts = await open_attempts(store)
+                attempts = await open_attempts(store, comparison.shards)
                 # What was finished before all this began has had its time to be booked.
-                unbooked = await list_unbooked(store, job.began_ms, LISTED_MAX)
+                unbooked = await list_unbooked(store, comparison.shards, job.began_ms, LISTED_MAX)
             return {
                 **report(differences),
                 "organizations": len(comparison.organizations),
@@ -108,6 +112,7 @@ class _Comparison:
     """Both sides, organization by organization."""
 
     store: ColdStore
+    shards: Shards
     log: UsageLog
     checkpoint: Checkpoint
     oldest_hour: str
@@ -132,7 +137,7 @@ class _Comparison:
             found = await find_tables(self.store, self.oldest_hour)
 
     async def _compare(self, wanted: dict[str, OrgKeys]) -> Sequence[Difference]:
-        tables = await read_tables(self.store, wanted)
+        tables = await read_tables(self.store, self.shards, wanted)
         await self.log.fold_to_end()
         sums = self.checkpoint.sums()
         return compare(tables, {org: sums[org] for org in wanted if org in sums})

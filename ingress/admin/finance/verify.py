@@ -119,8 +119,8 @@ def tables_of(names: Iterable[str], oldest_hour: str) -> dict[str, OrgKeys]:
     balances: dict[str, set[str]] = defaultdict(set)
     hours: dict[str, set[str]] = defaultdict(set)
     for name in names:
-        tag, _, suffix = name.partition("}:")
-        org = tag.removeprefix("{")
+        owner, _, suffix = name.rpartition("|")
+        org = owner.partition("|")[2]
         if suffix.startswith("b:"):
             balances[org].add(suffix)
         elif suffix.startswith("t:"):

@@ -23,7 +23,7 @@ from schemas.codec import UNDECODABLE, decode_as
 from schemas.errors import ErrorCode
 from schemas.events import AuditRecorded
 from schemas.ids import uuid7_time_ms
-from schemas.runtime.kafka.produce import partition_of
+from schemas.partitions import partition_of
 from schemas.runtime.kafka.topic_admin import list_topics
 from schemas.topics import AUDIT
 

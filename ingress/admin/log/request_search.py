@@ -41,8 +41,8 @@ from schemas.events import (
     RequestFinished,
     UsageRecorded,
 )
+from schemas.partitions import partition_of
 from schemas.runtime.kafka.free_consumer import free_consumer
-from schemas.runtime.kafka.produce import partition_of
 from schemas.runtime.kafka.topic_admin import list_topics
 from schemas.times import FULL
 from schemas.topics import AUDIT, OUTCOMES, TOPICS, USAGE_RECORDS

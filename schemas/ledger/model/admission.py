@@ -91,8 +91,7 @@ class Admission(LedgerState):
         """See tg1_claim."""
         scope = (doc.org, self.claims.holder(doc) or "")
         holder = self.attempts.get(scope, Attempt(""))
-        forgot_ms = max(self.books.forgot.values(), default=0)
-        seen = Holder(holder.state, holder.ran, forgot_ms)
+        seen = Holder(holder.state, holder.ran, self.books.forgot_ms)
         is_lost = self.claims.is_lost(doc, seen, now_us // 1000)
         answer = self.claims.claim(doc, seen, now_us // 1000)
         joined = ("RESERVED", "RUNNING", *([""] if doc.joins else []))

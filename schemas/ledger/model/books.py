@@ -29,9 +29,10 @@ class Books:
     usage: dict[Scope, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     reached: dict[tuple[str, int], int] = field(default_factory=dict)
     """Per organization and partition, the last booked offset."""
-    ended: dict[int, list[tuple[int, Scope]]] = field(default_factory=lambda: defaultdict(list))
-    """Per partition, when which mark is due to be forgotten, in the order of the log."""
-    forgot: dict[int, int] = field(default_factory=dict)
+    ended: list[tuple[int, Scope]] = field(default_factory=list)
+    """When which mark is due to be forgotten, in the order of the log."""
+    forgot_ms: int = 0
+    """Up to which time in the log marks were forgotten."""
     finished: dict[Scope, int] = field(default_factory=dict)
     """What is finished and not booked, and since when."""
 
@@ -40,7 +41,7 @@ class Books:
     ) -> answers.Booked:
         """See tg1_book."""
         lane, fates, at_ms = (doc.org, doc.partition), [], 0
-        already = len(self.ended[doc.partition])
+        already = len(self.ended)
         for row in doc.rows:
             if row.offset <= self.reached.get(lane, -1):
                 fates.append(self._seen(doc, row, attempts))
@@ -52,8 +53,8 @@ class Books:
             self.reached[lane], at_ms = row.offset, max(at_ms, row.at_ms)
             if row.ref is None:
                 self.finished.pop((doc.org, row.req), None)
-        added = len(self.ended[doc.partition]) - already
-        self._forget(doc.partition, at_ms, added + _FORGOTTEN_PER_CALL, attempts, jobs)
+        added = len(self.ended) - already
+        self._forget(at_ms, added + _FORGOTTEN_PER_CALL, attempts, jobs)
         return answers.Booked(rows=tuple(fates), offset=self.reached.get(lane, -1))
 
     def _seen(
@@ -78,7 +79,7 @@ class Books:
             if attempt.outcome and row.ref is None:
                 self._keep_mark(doc, row, attempt, jobs)
             return "DUPLICATE"
-        may_be_forgotten = row.deadline_ms + MARK_MS <= self.forgot.get(doc.partition, 0)
+        may_be_forgotten = row.deadline_ms + MARK_MS <= self.forgot_ms
         if may_be_forgotten and row.is_first is None and attempt.state in _BOOKED:
             return None
         if row.is_first is False:
@@ -109,7 +110,7 @@ class Books:
         attempt.outcome = b""
         if jobs.info(doc.org, row.req) is None:
             due_ms = max(row.deadline_ms, row.at_ms) + MARK_MS
-            self.ended[doc.partition].append((due_ms, (doc.org, row.req)))
+            self.ended.append((due_ms, (doc.org, row.req)))
 
     def _add(self, org: str, row: documents.OutcomeRow, limits: Limits, *, is_late: bool) -> None:
         for line in row.usage:
@@ -124,18 +125,15 @@ class Books:
                 limits.balances[org, booking.key]["settled"] += booking.amount
                 limits.balances[org, booking.key]["late"] += late
 
-    def _forget(
-        self, partition: int, at_ms: int, most: int, attempts: Attempts, jobs: Jobs
-    ) -> None:
-        listed = self.ended[partition]
-        for due_ms, scope in listed[:most]:
+    def _forget(self, at_ms: int, most: int, attempts: Attempts, jobs: Jobs) -> None:
+        for due_ms, scope in self.ended[:most]:
             if due_ms >= at_ms:
                 break
-            del listed[0]
+            del self.ended[0]
             known = attempts.get(scope)
             if known and known.state not in OPEN and jobs.info(*scope) is None:
                 del attempts[scope]
-            self.forgot[partition] = max(self.forgot.get(partition, 0), due_ms)
+            self.forgot_ms = max(self.forgot_ms, due_ms)
 
     def unbooked(self, doc: documents.ListUnbooked) -> answers.Unbooked:
         """See tg1_unbooked."""

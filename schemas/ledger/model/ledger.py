@@ -1,4 +1,4 @@
-"""The ledger in plain Python: what the Lua functions mean, without a store. Pure.
+"""One shard of the ledger in plain Python: what the Lua functions mean, without a store. Pure.
 
 Same documents, same answers; time is an argument, and nothing is ever forgotten. A property test runs
 both side by side, so a difference is a defect of one of them.

@@ -20,7 +20,7 @@ GRACE_MS = 2 * LEASE_MS
 
 
 class LedgerState:
-    """All that the ledger knows; nothing is ever forgotten."""
+    """All that a shard of the ledger knows; nothing is ever forgotten."""
 
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch

@@ -37,8 +37,8 @@ from schemas.codec import MalformedRecord, UnknownSchema, decode, decode_as
 from schemas.events import RequestAccepted, RequestFinished
 from schemas.failures import Transient
 from schemas.ids import uuid7_time_ms
+from schemas.partitions import partition_of
 from schemas.runtime.kafka.free_consumer import positions_in
-from schemas.runtime.kafka.produce import partition_of
 from schemas.runtime.kafka.topic_admin import list_topics
 from schemas.times import PRODUCE_WITHIN_MS
 from schemas.topics import BACKGROUND, OUTCOMES, REQUESTS

@@ -8,7 +8,6 @@ that the broker refuses fails alone, whatever it travelled with.
 from __future__ import annotations
 
 import asyncio
-import functools
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
@@ -16,13 +15,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiokafka.errors import KafkaError, ProducerClosed
-from aiokafka.partitioner import murmur2
 
 from schemas.clock_estimate import Reading
 from schemas.events import RecordRef
 from schemas.failures import Poison, Transient
 from schemas.log_events import LogEvent
 from schemas.outgoing import Outgoing
+from schemas.partitions import partition_of
 from schemas.runtime.kafka.produce_connection import (
     BATCH_BYTES,
     Connect,
@@ -64,12 +63,6 @@ class _Queued:
     size_bytes: int
     delivered: asyncio.Future[RecordRef]
     queued_s: float
-
-
-@functools.lru_cache(maxsize=65_536)
-def partition_of(key: bytes, partitions: int) -> int:
-    """The partition every Kafka client chooses for the key by default (murmur2)."""
-    return int((murmur2(key) & 0x7FFFFFFF) % partitions)
 
 
 class Producer:
@@ -160,6 +153,12 @@ class Producer:
     def partition_for(self, topic: str, key: bytes) -> int:
         """The partition of the topic that records with this key go to."""
         return partition_of(key, self._partitions[topic])
+
+    def partitions(self, topic: str) -> int:
+        """How many partitions a topic of ``start`` has. Raises ``ProduceFailed`` before that is known."""
+        if topic not in self._partitions:
+            raise ProduceFailed(f"topic {topic}: no broker has answered yet")
+        return self._partitions[topic]
 
     async def ask_broker(self) -> None:
         """Returns once a broker has answered, and raises ``ProduceFailed`` when none does; it may

@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 from schemas.failures import Failure
 from schemas.ledger import answers, calls, documents
 from schemas.ledger.calls import Call
-from schemas.ledger.errors import LedgerFault, LedgerNotReady
+from schemas.ledger.errors import LedgerFault, LedgerNotReady, LedgerUnavailable
+from schemas.ledger.shards import Shards
 from schemas.runtime.ledger.functions import load_functions
 from schemas.runtime.ledger.script import library
 from schemas.runtime.ledger.store_errors import error_of
@@ -38,10 +39,29 @@ def ledger_store(url: str, times: LedgerTimes = FULL.ledger) -> Store:
 
 
 class LedgerClient:
-    """The ledger behind a connection of ``ledger_store``."""
+    """The ledger behind a connection of ``ledger_store``; it finds the shard of each organization.
 
-    def __init__(self, store: Store) -> None:
+    How many shards there are, the broker says. Until that is known every call fails as
+    ``LedgerUnavailable``.
+    """
+
+    def __init__(self, store: Store, known: Shards | None = None) -> None:
         self._store = store
+        self.known = known
+
+    @property
+    def shards(self) -> Shards:
+        """All shards; raises ``LedgerUnavailable`` while nobody has said how many there are."""
+        if self.known is None:
+            raise LedgerUnavailable("how many shards the ledger has is not known yet")
+        return self.known
+
+    def learn(self, shards: Shards) -> None:
+        """How many shards there are, as the broker said."""
+        self.known = shards
+
+    def _of(self, document: documents.Document) -> int:
+        return self.shards.of(document.org)
 
     async def run_each(self, group: Sequence[Call[A]]) -> list[A | Failure]:
         """For each call of a group that travels together its answer, or why it has none.
@@ -59,89 +79,93 @@ class LedgerClient:
         except (StoreUnavailable, StoreError) as error:
             raise error_of(error) from error
 
-    async def init(self, epoch: int = 1) -> answers.Meta:
-        """Make a store usable that never held a ledger; never call it to mend one that lost data."""
-        return await self._one(calls.init(documents.Init(epoch=epoch)))
+    async def init(self, shard: int, epoch: int = 1) -> answers.Meta:
+        """Make a shard usable that never was; never call it to mend one that lost data."""
+        return await self._one(calls.init(shard, documents.Init(epoch=epoch)))
 
     async def admit(self, document: documents.Admit) -> answers.AdmitAnswer:
         """Decide all limits of a request at once and take its hold."""
-        return await self._one(calls.admit(document))
+        return await self._one(calls.admit(self._of(document), document))
 
     async def admit_many(
         self, batch: Sequence[documents.Admit]
     ) -> list[answers.AdmitAnswer | Failure]:
         """`admit` for each, in one round trip; a failure is that of its own call."""
-        return await self.run_each([calls.admit(document) for document in batch])
+        return await self.run_each(
+            [calls.admit(self._of(document), document) for document in batch]
+        )
 
     async def start(self, document: documents.Start) -> answers.StartAnswer:
         """Claim a request."""
-        return await self._one(calls.start(document))
+        return await self._one(calls.start(self._of(document), document))
 
     async def next_attempt(self, document: documents.NextAttempt) -> answers.NextAttemptAnswer:
         """Fail over to attempt 2 under the next fence."""
-        return await self._one(calls.next_attempt(document))
+        return await self._one(calls.next_attempt(self._of(document), document))
 
     async def renew(self, document: documents.Renew) -> answers.RenewAnswer:
         """Extend the lease of a running attempt."""
-        return await self._one(calls.renew(document))
+        return await self._one(calls.renew(self._of(document), document))
 
     async def renew_many(
         self, batch: Sequence[documents.Renew]
     ) -> list[answers.RenewAnswer | Failure]:
         """`renew` for each, in one round trip; a failure is that of its own call."""
-        return await self.run_each([calls.renew(document) for document in batch])
+        return await self.run_each(
+            [calls.renew(self._of(document), document) for document in batch]
+        )
 
     async def finish(self, document: documents.Finish, outcome: bytes) -> answers.FinishAnswer:
         """Book the real cost, return the hold, keep the encoded outcome."""
-        return await self._one(calls.finish(document, outcome))
+        return await self._one(calls.finish(self._of(document), document, outcome))
 
     async def cancel(self, document: documents.Cancel) -> answers.CancelAnswer:
         """Leave a tombstone, or flag a running attempt."""
-        return await self._one(calls.cancel(document))
+        return await self._one(calls.cancel(self._of(document), document))
 
     async def claim(self, document: documents.Claim) -> answers.ClaimAnswer:
         """Claim an idempotency key for a request."""
-        return await self._one(calls.claim(document))
+        return await self._one(calls.claim(self._of(document), document))
 
     async def release(self, document: documents.Release) -> answers.ReleaseAnswer:
         """Give an idempotency key back."""
-        return await self._one(calls.release(document))
+        return await self._one(calls.release(self._of(document), document))
 
     async def job(self, document: documents.Job) -> answers.JobAnswer:
         """Remember that a request is a job."""
-        return await self._one(calls.job(document))
+        return await self._one(calls.job(self._of(document), document))
 
     async def jobs(self, document: documents.ListJobs) -> answers.Jobs:
         """Read a page of jobs."""
-        return await self._one(calls.jobs(document))
+        return await self._one(calls.jobs(self._of(document), document))
 
     async def look(self, document: documents.Look) -> answers.Look:
         """Read what is known of a request."""
-        return await self._one(calls.look(document))
+        return await self._one(calls.look(self._of(document), document))
 
     async def look_many(self, batch: Sequence[documents.Look]) -> list[answers.Look | Failure]:
         """`look` for each, in one round trip; a failure is that of its own call."""
-        return await self.run_each([calls.look(document) for document in batch])
+        return await self.run_each([calls.look(self._of(document), document) for document in batch])
 
-    async def reap(self, document: documents.Reap) -> answers.ReapedAttempts:
-        """End what nobody ends; listed again every 30 s until confirmed."""
-        return await self._one(calls.reap(document))
+    async def reap(self, shard: int, document: documents.Reap) -> answers.ReapedAttempts:
+        """End what nobody ends in a shard; listed again every 30 s until confirmed."""
+        return await self._one(calls.reap(shard, document))
 
-    async def reaped(self, document: documents.Reaped) -> answers.Ok:
-        """Confirm that the outcomes of reaped attempts are in Kafka."""
-        return await self._one(calls.reaped(document))
+    async def reaped(self, shard: int, document: documents.Reaped) -> answers.Ok:
+        """Confirm that the outcomes of a shard's reaped attempts are in Kafka."""
+        return await self._one(calls.reaped(shard, document))
 
     async def book(self, document: documents.Book) -> answers.Booked:
         """Add outcomes and corrections to the books of their organization."""
-        return await self._one(calls.book(document))
+        return await self._one(calls.book(self._of(document), document))
 
-    async def unbooked(self, document: documents.ListUnbooked) -> answers.Unbooked:
-        """Read what is finished and not booked."""
-        return await self._one(calls.unbooked(document))
+    async def unbooked(self, shard: int, document: documents.ListUnbooked) -> answers.Unbooked:
+        """Read what is finished and not booked in a shard."""
+        return await self._one(calls.unbooked(shard, document))
 
     async def snapshot(self, document: documents.TakeSnapshot) -> answers.Snapshot:
         """Read tables of one organization at one instant."""
-        return await self._one(calls.snapshot(document))
+        return await self._one(calls.snapshot(self._of(document), document))
 
 
 def answered(found: Sequence[A | Failure]) -> list[A]:

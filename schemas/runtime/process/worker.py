@@ -13,6 +13,7 @@ from typing import Any
 
 from faust.exceptions import ConsumerNotStarted
 
+from schemas.ledger.shards import Shards
 from schemas.log_events import LogEvent
 from schemas.readiness import DEGRADED, PAUSED
 from schemas.runtime.config.feed import ConfigFeed
@@ -36,7 +37,7 @@ from schemas.runtime.process.tasks import keep_running
 from schemas.runtime.process.telemetry import Metrics
 from schemas.runtime.valkey.bus import Bus
 from schemas.runtime.valkey.store import Store, StoreUnavailable
-from schemas.topics import group_of
+from schemas.topics import OUTCOMES, group_of
 
 _LOG = EventLog(__name__)
 
@@ -56,6 +57,7 @@ class WorkerShape:
 
     role: str
     produces: Sequence[str]
+    """The outcomes topic among them: its partitions are the shards of the ledger."""
 
 
 @dataclass(slots=True)
@@ -276,6 +278,7 @@ class Worker:
         if self.clock.error_ms is None:
             raise StoreUnavailable("the ledger does not tell its time")
         await self.producer.start(self.shape.produces)
+        self.ledger.learn(Shards(self.producer.partitions(OUTCOMES)))
 
     async def _disconnect(self) -> None:
         await self.app.marks.write()

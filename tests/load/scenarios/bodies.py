@@ -138,7 +138,7 @@ async def _bytes_by_kind(store: redis.Redis) -> dict[str, int]:
     sizes: Counter[str] = Counter()
     async for key in store.scan_iter("*jobs*", count=1_000):
         name = key.decode()
-        kind = name.partition("}:")[2] or name
+        kind = name.rpartition("|")[2]
         usage = await store.memory_usage(key, samples=0)
         sizes[kind.split(":")[0][:8]] += int(usage or 0)
     return dict(sizes)

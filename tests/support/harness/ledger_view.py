@@ -6,7 +6,17 @@ import asyncio
 import time
 from typing import Any
 
+from schemas.ledger.keys import of_org
+from schemas.ledger.shards import Shards
+
 RETURN_DEADLINE_S = 15.0
+STACK_SHARDS = Shards(4)
+"""Of every stack that the tests start."""
+
+
+def key_of(org: str, suffix: str) -> str:
+    """The full key of a suffix inside an organization, in the ledger of a stack."""
+    return of_org(STACK_SHARDS.of(org), org, suffix)
 
 
 class LedgerView:
@@ -18,11 +28,11 @@ class LedgerView:
     def held(self, org: str) -> dict[str, int]:
         """What is reserved, by unit; the largest of the unit's balances. Leases are `leases`."""
         held: dict[str, int] = {}
-        for key in self._store.scan_iter(f"{{{org}}}:b:*", count=1_000):
+        for key in self._store.scan_iter(key_of(org, "b:*"), count=1_000):
             unit = key.decode().rpartition("/")[2].partition(":")[0]
             reserved = int(self._store.hget(key, "reserved") or 0)
             held[unit] = max(held.get(unit, 0), reserved)
-        leases = self._store.scan_iter(f"{{{org}}}:c:*", count=1_000)
+        leases = self._store.scan_iter(key_of(org, "c:*"), count=1_000)
         held["leases"] = sum(self._store.zcard(key) for key in leases)
         return held
 

@@ -18,7 +18,7 @@ import httpx
 from deploy.embedded.process import Progress
 from deploy.embedded.stack import Stack, StackOptions
 from deploy.embedded.state import UserFolders
-from schemas.runtime.kafka.produce import partition_of
+from schemas.partitions import partition_of
 from tests.support.fakes.behaviour import PLAIN_MODEL
 from tests.support.fakes.running_backend import RunningBackend, running_backend
 from tests.support.harness.wanted_ledger import wanted_ledger

@@ -14,6 +14,8 @@ from accounting.reconciler import Positions, Reconciler, Watermarks, is_missing
 from schemas.codec import encode
 from schemas.events import RequestFinished
 from schemas.ledger import answers, documents
+from schemas.ledger.errors import LedgerNotReady
+from schemas.ledger.shards import Shards
 from schemas.outgoing import Outgoing
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.telemetry import Metrics
@@ -22,7 +24,9 @@ from tests.support.events import NOW_MS, attempt, finished
 
 MARGIN_MS = FULL.unbooked_margin_ms
 OUTCOME: RequestFinished = finished([attempt()], [])
-MINE, THEIRS = "acme", "other"
+MINE, THEIRS = "acme", "theirs"
+SHARDS = Shards(4)
+OWNED = SHARDS.of(MINE)
 
 
 @pytest.mark.parametrize(
@@ -72,14 +76,17 @@ def _outcome_of(request_id: str) -> bytes:
 
 @dataclass
 class Ledger:
-    """Has finished requests of two organizations."""
+    """Has finished requests of two organizations, in shards of their own; shards may be closed."""
 
     entries: list[answers.UnbookedAttempt]
-    pages: int = 0
+    closed: frozenset[int] = frozenset()
+    shards: Shards = SHARDS
 
-    async def unbooked(self, document: documents.ListUnbooked) -> answers.Unbooked:
-        self.pages += 1
-        due = [e for e in self.entries if e.finished_ms <= document.until_ms]
+    async def unbooked(self, shard: int, document: documents.ListUnbooked) -> answers.Unbooked:
+        if shard in self.closed:
+            raise LedgerNotReady("being rebuilt")
+        listed = [e for e in self.entries if self.shards.of(e.org) == shard]
+        due = [e for e in listed if e.finished_ms <= document.until_ms]
         return answers.Unbooked(entries=tuple(due[document.skip : document.skip + document.limit]))
 
     async def look(self, document: documents.Look) -> answers.Look:
@@ -88,12 +95,9 @@ class Ledger:
 
 @dataclass
 class Log:
-    """Takes records; `MINE` is in partition 0, all others in 1. It is booked to its end."""
+    """Takes records. It is booked to its end."""
 
     records: list[Outgoing] = field(default_factory=list)
-
-    def partition_for(self, topic: str, key: bytes) -> int:
-        return int(key != MINE.encode())
 
     async def deliver(self, records: Sequence[Outgoing], deadline_s: float) -> None:
         self.records += records
@@ -112,12 +116,14 @@ class StandingClock(Clock):
         return self.at_ms
 
 
-def _reconciler(ledger: Ledger, log: Log, clock: Clock) -> Reconciler:
+def _reconciler(
+    ledger: Ledger, log: Log, clock: Clock, owned: frozenset[int] = frozenset({OWNED})
+) -> Reconciler:
     return Reconciler(
         ledger=cast("Any", ledger),
         producer=cast("Any", log),
         positions=cast("Any", log),
-        owned=lambda: frozenset({0}),
+        owned=lambda: owned,
         clock=clock,
         metrics=Metrics(),
         times=FULL,
@@ -146,24 +152,21 @@ async def test_what_is_missing_of_owned_partitions_is_produced_once_as_it_was() 
     assert [dict(r.headers)["request_id"] for r in log.records] == [b"old", b"old", b"new"]
 
 
-async def test_a_large_page_of_others_does_not_hide_what_is_owned() -> None:
-    """Another replica repairs those."""
-    others = [
-        answers.UnbookedAttempt(org=THEIRS, req=f"r{n}", finished_ms=NOW_MS - 10**9)
-        for n in range(1_500)
+async def test_a_shard_that_is_closed_keeps_no_other_from_being_repaired() -> None:
+    """It is told when it is open again."""
+    entries = [
+        answers.UnbookedAttempt(org=org, req=org, finished_ms=NOW_MS - 10**9)
+        for org in (MINE, THEIRS)
     ]
-    ledger = Ledger(
-        [*others, answers.UnbookedAttempt(org=MINE, req="mine", finished_ms=NOW_MS - 10**8)]
-    )
+    ledger = Ledger(entries, closed=frozenset({SHARDS.of(THEIRS)}))
     log = Log()
-    await _reconciler(ledger, log, StandingClock()).reconcile()
+    await _reconciler(ledger, log, StandingClock(), frozenset(SHARDS)).reconcile()
 
-    assert [dict(r.headers)["request_id"] for r in log.records] == [b"mine"]
-    assert ledger.pages == 2
+    assert [dict(r.headers)["request_id"] for r in log.records] == [MINE.encode()]
 
 
 async def test_nothing_is_asked_of_the_broker_while_nothing_waits() -> None:
-    """A round costs one call of the ledger."""
+    """A round costs one call of the ledger for each shard that is owned."""
     reconciler = _reconciler(Ledger([]), Log(), StandingClock())
     reconciler.positions = cast("Any", None)
     async with asyncio.timeout(1):

@@ -82,6 +82,9 @@ class Log:
         delivered.set_result(place)
         return delivered
 
+    def partitions(self, topic: str) -> int:
+        return 4
+
 
 def admin_app(
     monkeypatch: pytest.MonkeyPatch, components: Mapping[str, str] | None = None

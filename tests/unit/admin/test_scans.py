@@ -123,6 +123,7 @@ async def test_a_verification_without_a_broker_says_so(tmp_path: Path) -> None:
     job = VerifyJob(
         brokers="127.0.0.1:1",
         ledger_url="redis://127.0.0.1:1/0",
+        shards=4,
         folder=str(tmp_path),
         began_ms=0,
         oldest_ms=0,

@@ -160,11 +160,11 @@ def test_differences_of_opposite_sign_do_not_cancel() -> None:
 def test_tables_are_recognised_by_their_keys() -> None:
     """A total without a balance is looked at too, and old hours are not."""
     names = [
-        "{a/b}:b:org:month:2026-11",
-        "{a/b}:t:key:k:day:2026-11-21",
-        "{a/b}:u:2026-11-21T12",
-        "{a/b}:u:2026-01-01T00",
-        "{a/b}:a:some-request",
+        "{3}|a/b|b:org:month:2026-11",
+        "{3}|a/b|t:key:k:day:2026-11-21",
+        "{3}|a/b|u:2026-11-21T12",
+        "{3}|a/b|u:2026-01-01T00",
+        "{3}|a/b|a:some-request",
     ]
 
     found = tables_of(names, oldest_hour="2026-10-13T00")["a/b"]

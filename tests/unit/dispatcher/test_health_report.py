@@ -45,7 +45,7 @@ class _FakeStore:
             key, *fields = arguments
             assert command == "HDEL"
             self.lines = {name: line for name, line in self.lines.items() if name not in fields}
-        assert key == "cfg:health"
+        assert key == "{cfg}|health"
         self.written.set()
         return asyncio.sleep(0)
 

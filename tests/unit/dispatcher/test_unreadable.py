@@ -17,6 +17,7 @@ from schemas.codec import encode
 from schemas.events import RecordRef
 from schemas.hold_facts import info_of
 from schemas.ledger import keys
+from schemas.ledger.shards import Shards
 from schemas.runtime.kafka.consume.dead_letters import DeadLetters
 from schemas.runtime.kafka.consume.records import Record
 from schemas.runtime.kafka.record_reader import RecordGone, RecordReader
@@ -27,6 +28,8 @@ from tests.support.events import ACCEPTED_AT, accepted
 from tests.support.limiter_parts import FakeProducer, FakeRecord
 
 _REQUEST = accepted(org="a|b")
+_EXPIRING = keys.of_shard(1, keys.EXPIRING)
+"""Where it waits to be run; the other shards are empty."""
 
 
 @dataclass
@@ -43,13 +46,15 @@ class _Store:
         if self.is_away:
             raise StoreUnavailable("away")
         match command:
-            case ("ZSCAN", keys.EXPIRING, cursor, "MATCH", pattern, "COUNT", _):
+            case ("ZSCAN", name, cursor, "MATCH", pattern, "COUNT", _):
+                if name != _EXPIRING:
+                    return [b"0", []]
                 at = int(cursor)
                 page = [m for m in self.members[at : at + 1] if _matches(m, pattern)]
                 following = at + 1 if at + 1 < len(self.members) else 0
                 return [b"%d" % following, [part for m in page for part in (m, b"1")]]
             case ("HMGET", name, "state", "info"):
-                assert name == keys.attempt("a|b", _REQUEST.request_id)
+                assert name == keys.attempt(1, "a|b", _REQUEST.request_id)
                 return [self.state, info_of(_REQUEST, ACCEPTED_AT).encoded().encode()]
         raise AssertionError(command)
 
@@ -81,6 +86,7 @@ async def _ended(
     producer = FakeProducer()
     unreadable = Unreadable(
         cast("Store", store),
+        lambda: Shards(3),
         cast("RecordReader", _Log(in_log)),
         cast("Closing", SimpleNamespace(end_broken=end_broken)),
         DeadLetters(cast("Any", producer), deque(maxlen=1)),

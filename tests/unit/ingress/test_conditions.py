@@ -7,6 +7,7 @@ import pytest
 from ingress.gatekeeper.gatekeeper import Conditions
 from ingress.health.conditions import ledger_fullness, low_disk
 from ingress.health.fleet import LastSeen, Moment
+from schemas.ledger.shards import Shards
 from tests.support.gateway import Gateway
 
 NOW_MS = 1_700_000_000_000
@@ -77,6 +78,25 @@ async def test_nothing_new_is_taken_then_and_it_recovers_by_itself(name: str) ->
     assert (await gateway.client.get("/v1/status/readyz")).status_code == 200
 
 
+async def test_a_closed_shard_keeps_its_own_organizations_out_and_nobody_else() -> None:
+    """503 with a hint before anything is read, and the status names the shard."""
+    gateway = Gateway()
+    gateway.conditions.shards = shards = Shards(4)
+    mine = shards.of("acme")
+
+    gateway.conditions.closed = {mine: "being rebuilt"}
+    refused = await gateway.chat()
+    ready = await gateway.client.get("/v1/status/readyz")
+    gateway.conditions.closed = {(mine + 1) % 4: "being rebuilt", (mine + 2) % 4: "being rebuilt"}
+    served = await gateway.chat()
+
+    assert (refused.status_code, len(gateway.log.records)) == (503, 1)
+    assert int(refused.headers["retry-after"]) >= 1
+    assert (ready.status_code, ready.json()["status"]) == (200, "degraded")
+    assert ready.json()["bounds"]["ledger_shards"] == f"being rebuilt: {mine}"
+    assert served.status_code == 200
+
+
 @pytest.mark.parametrize(("behind_s", "status"), [(2.1, 202), (10.1, 503)])
 async def test_background_work_may_wait_for_a_log_that_is_behind(
     behind_s: float, status: int
@@ -94,7 +114,7 @@ async def test_background_work_may_wait_for_a_log_that_is_behind(
 
 def test_conditions_are_named() -> None:
     """All of them at once."""
-    conditions = Conditions(ledger_memory="81%", disk="1 byte")
+    conditions = Conditions("empty", ledger_memory="81%", disk="1 byte")
 
-    assert conditions.closing(5.0).keys() == {"ledger_memory", "broker_disk", "config"}
+    assert conditions.closing(5.0).keys() == {"ledger", "ledger_memory", "broker_disk", "config"}
     assert Conditions().closing(4.9) == {}

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from ingress.health.conditions import shards_told
 from ingress.health.watch import HealthWatch
 from schemas.ledger.keys import BACKEND_HEALTH, BROKER_DISK, CONFIG_APPLIED
+from schemas.ledger.shards import Shards
 from schemas.runtime.kafka.produce import ProduceFailed
 from schemas.runtime.process import silences
 from schemas.runtime.process.clock import Clock
@@ -22,7 +24,7 @@ class _Store:
     def __init__(self) -> None:
         self.hangs = False
         self.is_away = False
-        self.ready: bytes | None = b"1"
+        self.ready: dict[str, bytes | None] = {"{0}|meta": b"1", "{1}|meta": b"1"}
         now = str(Clock().now_ms()).encode()
         self.hashes: dict[str, list[bytes]] = {
             CONFIG_APPLIED: [b"dispatcher-0", b"dispatcher 7 " + now],
@@ -37,7 +39,7 @@ class _Store:
         if self.is_away:
             raise StoreUnavailable("away")
         if command[0] == "HGET":
-            return self.ready
+            return self.ready[command[1]]
         if command[0] == "HGETALL":
             return self.hashes[command[1]]
         return b"used_memory:90\r\nmaxmemory:100\r\n"
@@ -47,8 +49,10 @@ class _Watched:
     def __init__(self) -> None:
         self.ledger, self.bus = _Store(), _Store()
         self.is_kafka_away = False
+        self.shards: Shards | None = Shards(2)
         self.watch = HealthWatch(
             config=FakeConfig(),  # type: ignore[arg-type]
+            shards=lambda: self.shards,
             ledger_store=self.ledger,  # type: ignore[arg-type]
             bus_store=self.bus,  # type: ignore[arg-type]
             ask_kafka=self._ask_kafka,
@@ -82,14 +86,36 @@ async def test_a_look_finds_workers_and_conditions() -> None:
 async def test_a_ledger_without_its_books_closes_the_door(ready: bytes | None) -> None:
     """It answers, and decides nothing: nobody is left to wait for that until a deadline."""
     watched = _Watched()
-    watched.ledger.ready = ready
+    watched.ledger.ready = dict.fromkeys(watched.ledger.ready, ready)
     await watched.watch.look()
     closing = watched.watch.conditions.closing(0.0)
-    watched.ledger.ready = b"1"
+    watched.ledger.ready = dict.fromkeys(watched.ledger.ready, b"1")
     await watched.watch.look()
 
     assert closing["ledger"] == "empty or being rebuilt"
     assert "ledger" not in watched.watch.conditions.closing(0.0)
+
+
+async def test_a_shard_without_its_books_closes_the_door_for_its_own() -> None:
+    """The others are served, and the status names it."""
+    watched = _Watched()
+    watched.ledger.ready["{1}|meta"] = None
+    await watched.watch.look()
+    conditions = watched.watch.conditions
+
+    assert conditions.closed == {1: "empty or being rebuilt"}
+    assert "ledger" not in conditions.closing(0.0)
+    assert shards_told(conditions.closed) == {"ledger_shards": "empty or being rebuilt: 1"}
+
+
+async def test_of_a_ledger_whose_shards_are_not_known_nothing_is_said() -> None:
+    """The broker has not been reached yet."""
+    watched = _Watched()
+    watched.shards = None
+    await watched.watch.look()
+
+    assert "ledger" not in watched.watch.conditions.closing(0.0)
+    assert watched.watch.conditions.closed == {}
 
 
 async def test_a_store_that_hangs_is_told_and_delays_nothing_else(

@@ -12,14 +12,23 @@ import pytest
 from schemas.ledger import answers, calls, documents
 from schemas.ledger.errors import LedgerFault, LedgerNotReady
 from schemas.runtime.ledger import script
+from tests.support.one_shard import SHARD
 
 REQUEST = documents.Renew(org="acme", req="r1", fence=2**32 + 1, lease_ms=1_000)
 
 
 def test_a_call_names_every_key_of_its_function() -> None:
     """FCALL, name, key count, keys, document."""
-    command = calls.renew(REQUEST).command
-    assert command[:7] == ("FCALL", "tg1_renew", "4", "meta", "{acme}:a:r1", "exp", "inf")
+    command = calls.renew(7, REQUEST).command
+    assert command[:7] == (
+        "FCALL",
+        "tg1_renew",
+        "4",
+        "{7}|meta",
+        "{7}|acme|a:r1",
+        "{7}|exp",
+        "{7}|inf",
+    )
     document = command[7]
     assert isinstance(document, bytes)
     assert msgspec.json.decode(document)["fence"] == 2**32 + 1
@@ -28,7 +37,7 @@ def test_a_call_names_every_key_of_its_function() -> None:
 def test_an_outcome_travels_behind_the_document() -> None:
     """Outcome bytes are an argument of their own, so JSON never touches them."""
     document = documents.Finish(org="acme", req="r1", fence=1)
-    assert calls.finish(document, b"\x00\xff").command[-1] == b"\x00\xff"
+    assert calls.finish(SHARD, document, b"\x00\xff").command[-1] == b"\x00\xff"
 
 
 def test_money_is_read_from_decimal_strings() -> None:
@@ -37,27 +46,27 @@ def test_money_is_read_from_decimal_strings() -> None:
         b'{"v":"CONTENDED","id":"m","usage":"9007199254740991","limit":"1","retry_after_ms":1000}'
     )
     document = documents.Admit(org="acme", req="r1", deadline_ms=2, accepted_ms=1)
-    contended = calls.admit(document).decode(reply)
+    contended = calls.admit(SHARD, document).decode(reply)
     assert contended == answers.Contended(id="m", usage=2**53 - 1, limit=1, retry_after_ms=1_000)
 
 
 def test_a_reply_with_bytes_carries_the_outcome() -> None:
     """[JSON, bytes] becomes an answer that holds the bytes."""
     document = documents.Finish(org="acme", req="r1", fence=1)
-    answer = calls.finish(document, b"").decode([b'{"v":"DUPLICATE"}', b"\x00"])
+    answer = calls.finish(SHARD, document, b"").decode([b'{"v":"DUPLICATE"}', b"\x00"])
     assert answer == answers.Repeated(outcome=b"\x00")
 
 
 def test_a_ledger_that_is_not_ready_raises() -> None:
     """NOT_READY is no verdict on the request, so no caller can mistake it for one."""
     with pytest.raises(LedgerNotReady):
-        calls.renew(REQUEST).decode(b'{"v":"NOT_READY"}')
+        calls.renew(SHARD, REQUEST).decode(b'{"v":"NOT_READY"}')
 
 
 def test_a_verdict_that_a_function_cannot_give_is_an_error() -> None:
     """An unknown tag fails loudly instead of passing as something else."""
     with pytest.raises(LedgerFault):
-        calls.renew(REQUEST).decode(b'{"v":"ADMITTED"}')
+        calls.renew(SHARD, REQUEST).decode(b'{"v":"ADMITTED"}')
 
 
 def test_every_lua_file_is_part_of_the_library() -> None:
@@ -96,6 +105,6 @@ def test_a_change_of_the_functions_raises_their_revision() -> None:
     """
     source = script.library().partition("\n")[2]
     assert (script.REVISION, hashlib.sha256(source.encode()).hexdigest()) == (
-        9,
-        "cd10e4a965df8afc53cab38a44c5e4f0d72b89b46bda5a4f3842f727a3f45ea1",
+        10,
+        "67e8ec7a112635b5e1f16b16c6f5c88ffc834e471d20c9183262c5ebc5477912",
     )

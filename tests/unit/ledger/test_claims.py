@@ -73,7 +73,7 @@ def test_a_key_whose_request_may_be_forgotten_is_held(
     """By the log's clock, whatever that of the ledger says: then absence proves nothing."""
     model = LedgerModel(1)
     claim(model, "r1")
-    model.books.forgot[3] = DEADLINE_MS + forgot_ms
+    model.books.forgot_ms = DEADLINE_MS + forgot_ms
 
     held = answers.Held(req="r1", state="", deadline_ms=DEADLINE_MS)
     assert (claim(model, "r2", at_ms) == held) == is_held
@@ -125,7 +125,7 @@ def test_a_late_copy_of_a_forgotten_request_frees_no_key() -> None:
     """The request may have run: that this copy came too late says nothing of the first."""
     model = LedgerModel(1)
     claim(model, "r1")
-    model.books.forgot[3] = DEADLINE_MS + QUARTER_HOUR_MS
+    model.books.forgot_ms = DEADLINE_MS + QUARTER_HOUR_MS
     admit = Admit(org="acme", req="r1", deadline_ms=DEADLINE_MS, accepted_ms=T0_MS)
     model.admit(admit, DEADLINE_MS * 1000)
 

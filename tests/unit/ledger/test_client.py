@@ -14,6 +14,7 @@ from schemas.runtime.ledger.client import LedgerClient, answered, ledger_store
 from schemas.runtime.ledger.script import library
 from schemas.runtime.valkey.opening import open_store
 from schemas.runtime.valkey.store import StoreUnavailable
+from tests.support.one_shard import ONE_SHARD
 from tests.unit.runtime.resp_server import Answer, resp_server
 
 
@@ -30,7 +31,7 @@ async def ledger_on(answer: Answer) -> AsyncIterator[LedgerClient]:
         store = open_store(server.url)
         await store.start()
         try:
-            yield LedgerClient(store)
+            yield LedgerClient(store, ONE_SHARD)
         finally:
             await store.stop()
 

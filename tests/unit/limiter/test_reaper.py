@@ -22,7 +22,9 @@ from schemas.hold_facts import HoldFacts, info_of
 from schemas.ledger import documents
 from schemas.ledger.answers import Fence, GivenUp, Ok, ReapedAttempts, ReapEntry
 from schemas.ledger.documents import Booking
+from schemas.ledger.errors import LedgerNotReady
 from schemas.ledger.model.ledger import LedgerModel
+from schemas.ledger.shards import Shards
 from schemas.outgoing import Outgoing
 from schemas.runtime.kafka.produce import Producer
 from schemas.runtime.ledger.client import LedgerClient
@@ -34,6 +36,7 @@ from schemas.topics import OUTCOMES
 from schemas.usage import measures_of
 from tests.support.events import ACCEPTED_AT, NOW_MS, REQUEST_ID, accepted
 from tests.support.limiter_parts import FakeBus, FakeProducer
+from tests.support.one_shard import ONE_SHARD
 
 _INFO = info_of(accepted(), ACCEPTED_AT).encoded()
 
@@ -183,11 +186,12 @@ class _ReapedLedger:
     entries: tuple[ReapEntry, ...]
     confirmed: list[str] = field(default_factory=list)
     is_empty: asyncio.Event = field(default_factory=asyncio.Event)
+    shards: Shards = ONE_SHARD
 
-    async def reap(self, document: documents.Reap) -> ReapedAttempts:
+    async def reap(self, shard: int, document: documents.Reap) -> ReapedAttempts:
         return ReapedAttempts(entries=self.entries[: document.limit])
 
-    async def reaped(self, document: documents.Reaped) -> Ok:
+    async def reaped(self, shard: int, document: documents.Reaped) -> Ok:
         self.confirmed += [entry.req for entry in document.entries]
         gone = {entry.req for entry in document.entries}
         self.entries = tuple(e for e in self.entries if e.req not in gone)
@@ -243,15 +247,33 @@ async def test_a_round_that_fails_is_not_the_last() -> None:
     reap = ledger.reap
     rounds = 0
 
-    async def fails_first(document: documents.Reap) -> ReapedAttempts:
+    async def fails_first(shard: int, document: documents.Reap) -> ReapedAttempts:
         nonlocal rounds
         rounds += 1
         if rounds == 1:
             raise ZeroDivisionError
-        return await reap(document)
+        return await reap(shard, document)
 
     ledger.reap = fails_first  # type: ignore[method-assign]
     await _for_a_moment(reaper, 1.2)
+
+    assert ledger.confirmed == ["good"]
+
+
+async def test_a_shard_that_is_closed_stops_no_other() -> None:
+    """Each is reaped and confirmed for itself; the round says what it met."""
+    ledger = _ReapedLedger((_entry(req="good"),), shards=Shards(3))
+    reap = ledger.reap
+
+    async def first_is_closed(shard: int, document: documents.Reap) -> ReapedAttempts:
+        if shard == 0:
+            raise LedgerNotReady("being rebuilt")
+        return await reap(shard, document) if shard == 1 else ReapedAttempts()
+
+    ledger.reap = first_is_closed  # type: ignore[method-assign]
+    reaper, _ = _reaper(ledger)
+    with pytest.raises(LedgerNotReady):
+        await reaper.reap()
 
     assert ledger.confirmed == ["good"]
 
@@ -314,6 +336,8 @@ async def test_the_client_of_a_hold_that_never_ran_hears_its_deadline() -> None:
 class _RunLedger:
     """The model with one admitted request, looked at ten minutes later."""
 
+    shards = ONE_SHARD
+
     def __init__(self) -> None:
         self.model = LedgerModel(epoch=1)
         admit = documents.Admit(
@@ -338,10 +362,10 @@ class _RunLedger:
         self.model.renew(renew, NOW_MS * 1_000)
         return fence.fence
 
-    async def reap(self, document: documents.Reap) -> ReapedAttempts:
+    async def reap(self, shard: int, document: documents.Reap) -> ReapedAttempts:
         later_ms = NOW_MS + 600_000
         self.model.reap(document, later_ms * 1_000 - 1)
         return self.model.reap(document, (later_ms + 40_000) * 1_000)
 
-    async def reaped(self, document: documents.Reaped) -> Ok:
+    async def reaped(self, shard: int, document: documents.Reaped) -> Ok:
         return self.model.reaped(document)

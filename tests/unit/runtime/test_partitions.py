@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from aiokafka.partitioner import murmur2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.runtime.kafka.produce import partition_of
+from schemas.partitions import partition_of
 
 _MURMUR2 = {
     b"21": -973_932_308,
@@ -24,6 +25,12 @@ _MURMUR2 = {
 def test_the_partition_is_that_of_the_java_client(key: bytes, partitions: int) -> None:
     """Replays and other producers must meet ours on one partition."""
     assert partition_of(key, partitions) == (_MURMUR2[key] & 0x7FFF_FFFF) % partitions
+
+
+@given(st.binary())
+def test_our_hash_is_that_of_the_client_library(key: bytes) -> None:
+    """Whose own topics are partitioned by it, too."""
+    assert partition_of(key, 1_000_003) == (murmur2(key) & 0x7FFF_FFFF) % 1_000_003
 
 
 @given(st.binary(), st.integers(1, 1_000))

@@ -15,8 +15,9 @@ from schemas.clock_estimate import Reading
 from schemas.events import RecordRef
 from schemas.failures import Poison, Transient
 from schemas.outgoing import Outgoing
+from schemas.partitions import partition_of
 from schemas.runtime.kafka import produce
-from schemas.runtime.kafka.produce import ProduceFailed, Producer, ProduceRefused, partition_of
+from schemas.runtime.kafka.produce import ProduceFailed, Producer, ProduceRefused
 from schemas.runtime.kafka.produce_faults import RECORD_BYTES_MAX, InvalidRecord, size_bytes
 from tests.unit.runtime.scripted_producer import Broker
 

@@ -1,4 +1,4 @@
---[[ The attempt hash, `{org}:a:<request>`.
+--[[ The attempt hash, `{org}a:<request>`.
 
         admit             start                finish
   NONE ───────► RESERVED ───────► RUNNING ───────────────► FINISHED
@@ -30,9 +30,9 @@ local RUN_FIELDS = {
 -- How long after an outage owners may take to renew their leases.
 local GRACE_MS = 2 * ATTEMPT_LEASE_MS
 
-local function read_attempt(key, org, req)
+local function read_attempt(key, prefix, org, req)
   local stored = redis.call('HMGET', key, unpack(ATTEMPT_FIELDS))
-  local attempt = {key = key, org = org, req = req, prefix = prefix_of(org)}
+  local attempt = {key = key, org = org, req = req, prefix = prefix}
   attempt.member = org .. '|' .. req
   for i, field in ipairs(ATTEMPT_FIELDS) do
     attempt[field] = stored[i] or nil
@@ -47,7 +47,7 @@ end
 local function register_on_attempt(name, body, flags)
   register(name, function(call)
     call.exp, call.inf = call.keys[3], call.keys[4]
-    return body(call, read_attempt(call.keys[2], call.doc.org, call.doc.req))
+    return body(call, read_attempt(call.keys[2], call.prefix, call.doc.org, call.doc.req))
   end, flags)
 end
 

@@ -1,7 +1,7 @@
 --[[ Marks: an attempt hash that is booked says where (`booked`, and `booked:<ref>` of a correction), so a
-copy at a later offset is known. Marks leave by the log's clock, never by the store's: `ended:<partition>`
+copy at a later offset is known. Marks leave by the log's clock, never by the store's: `ended`
 lists `<due ms>|<org>|<request>`, due 15 min after deadline and append time, and what is booked moves that
-clock on. So nothing is forgotten while accounting is away. `forgot` (hash: partition to ms) is the latest due
+clock on. So nothing is forgotten while accounting is away. `forgot` (ms) is the latest due
 that was: of what is due no later and unknown, only the log can say whether it was booked. ]]
 
 local FORGOTTEN_PER_CALL = 16
@@ -92,8 +92,7 @@ end
 -- Whether a mark of this row may have been there: then the caller says whether it is the first.
 local function is_unsure(call, row, fields)
   if given(row.is_first) or (fields.state and fields.state ~= 'BOOKED') then return false end
-  call.forgot_ms = call.forgot_ms
-    or tonumber(redis.call('HGET', call.keys[5], dec(call.doc.partition)) or 0)
+  call.forgot_ms = call.forgot_ms or tonumber(redis.call('GET', call.keys[5]) or 0)
   return row.deadline_ms + TERMINAL_KEPT_MS <= call.forgot_ms
 end
 
@@ -129,7 +128,7 @@ local function forget_marks(call, list, at_ms)
     local due_ms, org, req = string.match(entry, '^(%d+)|(.*)|([^|]*)$')
     due_ms = tonumber(due_ms)
     if due_ms >= at_ms then break end
-    local key = prefix_of(org) .. 'a:' .. req
+    local key = prefix_of(call.tag, org) .. 'a:' .. req
     local state, job = unpack(redis.call('HMGET', key, 'state', 'job'))
     if not LIVE[state] and not job then gone[#gone + 1] = key end
     passed, latest_ms = passed + 1, math.max(latest_ms, due_ms)
@@ -137,9 +136,8 @@ local function forget_marks(call, list, at_ms)
   if passed == 0 then return end
   redis.call('LTRIM', list, passed, -1)
   if #gone > 0 then redis.call('UNLINK', unpack(gone)) end
-  local partition = dec(call.doc.partition)
-  local before_ms = tonumber(redis.call('HGET', call.keys[5], partition) or 0)
-  redis.call('HSET', call.keys[5], partition, dec(math.max(before_ms, latest_ms)))
+  local before_ms = tonumber(redis.call('GET', call.keys[5]) or 0)
+  redis.call('SET', call.keys[5], dec(math.max(before_ms, latest_ms)))
 end
 
 local function keep_marks(call, at_ms)
@@ -150,7 +148,7 @@ end
 
 --[[ tg1_book: adds outcomes and corrections of one org to its usage tables and totals, each once; and to
 its balances what no call settled there: corrections, and outcomes of requests the ledger did not hold.
-KEYS: meta, {org}:m, fin, ended:<partition>, forgot.
+KEYS: meta, {org}m, fin, ended, forgot.
 ARGV[1]: org, partition, rows in offset order [{offset, at_ms (append time), req, deadline_ms, ran (a
   backend was called), is_first (of a row that the caller looked up in the log) or null,
   ref (of a correction; left out for the outcome itself), ends (opaque: how a request that no finish
@@ -159,7 +157,7 @@ ARGV[1]: org, partition, rows in offset order [{offset, at_ms (append time), req
 Returns: BOOKED(rows [BOOKED | SEEN (offset already passed) | DUPLICATE (not the first record of its
   request, whether passed or not)], offset now reached). Fewer rows than were given: the next one has no
   mark, but its mark may have been forgotten; it and those after it changed nothing.
-State: {org}:m moves up; each attempt hash remembers its first record, forgets what it held and its
+State: {org}m moves up; each attempt hash remembers its first record, forgets what it held and its
   outcome, leaves `fin`, and is listed in `ended`, whose oldest entries are forgotten. ]]
 local function book(call)
   local partition, fates, outcomes, at_ms = dec(call.doc.partition), {}, {}, 0

@@ -5,10 +5,8 @@ local UNDER_WAY = {RESERVED = true, RUNNING = true}
 -- Whether the holder may have run and been forgotten since, so that its absence, or what became of a late
 -- copy of it, proves nothing. Marks leave by the log's clock (book.lua), so no clock of the store tells.
 local function may_be_forgotten(call, held)
-  for _, forgot_ms in ipairs(redis.call('HVALS', call.keys[3])) do
-    if tonumber(held.deadline_ms) + TERMINAL_KEPT_MS <= tonumber(forgot_ms) then return true end
-  end
-  return false
+  local forgot_ms = tonumber(redis.call('GET', call.keys[3]) or 0)
+  return tonumber(held.deadline_ms) + TERMINAL_KEPT_MS <= forgot_ms
 end
 
 -- True when the holder did not run and never will: none begins after its deadline; one that is only
@@ -80,7 +78,7 @@ local function read_claim(key)
 end
 
 --[[ tg1_claim: an idempotency key belongs to the first request that brings it.
-KEYS: meta, {org}:k:<key hash>, forgot.
+KEYS: meta, {org}k:<key hash>, forgot.
 ARGV[1]: org, key_hash, fingerprint (of the body), req, produce_by_ms, deadline_ms, limit (of keys that
   the organization has; by the hour, so up to one hour more than a day counts), joins (true: the holder's
   record was seen in the log, and the caller waits for it).
@@ -88,7 +86,7 @@ Returns: CLAIMED(req, deadline_ms: the caller's, or those of a holder that did n
   is to be produced again) | HELD(req, state of its attempt, empty without one, deadline_ms) |
   MISMATCH | LIMITED(id, usage, limit, retry_after_ms: when the oldest keys are forgotten).
 State: the attempt of a holder that is under way, is joined, or is produced again, learns the incarnation of the
-  caller; {org}:kn counts keys by hour; the key is claimed for 24 h; one whose holder never ran counts as free. ]]
+  caller; {org}kn counts keys by hour; the key is claimed for 24 h; one whose holder never ran counts as free. ]]
 local function claim(call)
   local doc, key = call.doc, call.keys[2]
   local held = read_claim(key)
@@ -126,7 +124,7 @@ end
 register('tg1_claim', claim)
 
 --[[ tg1_release: frees an idempotency key whose request was refused.
-KEYS: meta, {org}:k:<key hash>.
+KEYS: meta, {org}k:<key hash>.
 ARGV[1]: org, key_hash, req.
 Returns: OK | STALE (another request holds the key, or none).
 State: the claim is deleted, and counts no more, if `req` holds it. ]]

@@ -1,6 +1,6 @@
 
 --[[ tg1_job: remembers that a request is a job.
-KEYS: meta, {org}:jobs, attempt hash.
+KEYS: meta, {org}jobs, attempt hash.
 ARGV[1]: org, req, created_ms, info (opaque text), limit (of jobs that are remembered).
 Returns: OK | LIMITED(id, usage, limit, retry_after_ms: when the oldest is forgotten).
 State: the attempt hash carries info and stays for 72 h, as does the job in the list. ]]
@@ -26,7 +26,7 @@ end
 register('tg1_job', job)
 
 --[[ tg1_jobs: one page of an org's jobs, newest first.
-KEYS: meta, {org}:jobs.
+KEYS: meta, {org}jobs.
 ARGV[1]: org, limit, after (the last request of the page before; left out for the first page).
 Returns: JOBS(entries [{req, info, state: of its attempt, empty without one, ends: left out until it is
   known}], more). An `after` that left the list has nothing after it.

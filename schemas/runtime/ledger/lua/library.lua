@@ -1,11 +1,17 @@
 --[[ The ledger: holds, fences, rates and usage tables, changed atomically on one primary.
 
-Every function: ARGV[1] is one JSON document, every integer in it below 2^53. KEYS[1] is `meta`
-(hash: epoch, ready); unless ready is 1 the answer is {"v":"NOT_READY"} and nothing changes.
+Every function: ARGV[1] is one JSON document, every integer in it below 2^53. KEYS[1] is `{7}|meta` of
+the shard 7; unless ready is 1 the answer is {"v":"NOT_READY"} and nothing changes.
 The answer is one JSON string; functions that give bytes back return {JSON, bytes}.
 
-Keys of balances, buckets and leases are suffixes in the document, put behind `{org}:` here. They
-are not declared in KEYS, so the library needs one primary and does not run on a cluster.
+A shard is the fold of one partition of outcomes, and all its keys begin with its tag, `{7}|`, so every
+function stays in one slot of a cluster. Those of an organization go on with its name, `{7}|acme|`, written
+`{org}` below. Keys of balances, buckets and leases are suffixes in the document, put behind that here;
+the headers name the shard's own keys without their tag.
+
+`meta`, a hash: epoch, ready, layout (of the keys; `2`), run_id (of the server process that holds
+the shard), complete (1 once nothing of a rebuild is left to do), seen_ms, grace_until (attempts.lua),
+test_clock.
 
 Numbers: integers only. cjson writes 14 digits, so money, offsets and fences leave as decimal
 strings made by dec(). Money is nano-USD (1e-9 USD). An empty list is left out of an answer,
@@ -36,8 +42,15 @@ local function verdict(v, fields)
   return cjson.encode(fields)
 end
 
-local function prefix_of(org)
-  return '{' .. org .. '}:'
+local LAYOUT = '2'
+
+-- The tag of a shard, from the key of its meta.
+local function tag_of(meta)
+  return string.sub(meta, 1, -5)
+end
+
+local function prefix_of(tag, org)
+  return tag .. org .. '|'
 end
 
 local function time_us(test_clock, doc)
@@ -51,18 +64,19 @@ end
 local EMPTIES = {'allow-oom'}
 
 -- Registers `body(call)`, which runs only while the ledger is ready. A call is one invocation:
--- keys, bytes (ARGV[2]), doc, prefix (`{org}:`), now_us, now_ms, epoch.
+-- keys, bytes (ARGV[2]), doc, tag (`{7}|`), prefix (`{7}|acme|`), now_us, now_ms, epoch.
 local function register(name, body, flags)
   local function guarded(keys, args)
     local meta = redis.call('HMGET', keys[1], 'epoch', 'ready', 'test_clock')
     if meta[2] ~= '1' then return verdict('NOT_READY') end
     local doc = cjson.decode(args[1])
-    local now_us = time_us(meta[3], doc)
+    local now_us, tag = time_us(meta[3], doc), tag_of(keys[1])
     return body({
       keys = keys,
       bytes = args[2],
       doc = doc,
-      prefix = doc.org and prefix_of(doc.org),
+      tag = tag,
+      prefix = doc.org and prefix_of(tag, doc.org),
       now_us = now_us,
       now_ms = math.floor(now_us / 1000),
       epoch = tonumber(meta[1]),

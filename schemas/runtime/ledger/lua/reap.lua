@@ -1,6 +1,7 @@
-local function attempt_of(member)
+local function attempt_of(call, member)
   local org, req = string.match(member, '^(.*)|([^|]*)$')
-  return read_attempt(prefix_of(org) .. 'a:' .. req, org, req)
+  local prefix = prefix_of(call.tag, org)
+  return read_attempt(prefix .. 'a:' .. req, prefix, org, req)
 end
 
 local function report(call, attempt, state)
@@ -48,7 +49,7 @@ local function shorten_leases(call, limit)
   local latest = dec(call.now_ms + GRACE_MS)
   local beyond = redis.call('ZRANGEBYSCORE', call.inf, '(' .. latest, '+inf', 'LIMIT', 0, dec(limit))
   for _, member in ipairs(beyond) do
-    local attempt = attempt_of(member)
+    local attempt = attempt_of(call, member)
     redis.call('ZADD', call.inf, latest, member)
     if attempt.state == 'RUNNING' then
       redis.call('HSET', attempt.key, 'lease_until_ms', latest)
@@ -72,7 +73,7 @@ local function reap(call)
   local function sweep(queue, until_ms, limit, step)
     local due = redis.call('ZRANGEBYSCORE', queue, '-inf', dec(until_ms), 'LIMIT', 0, dec(limit))
     for _, member in ipairs(due) do
-      entries[#entries + 1] = step(call, attempt_of(member))
+      entries[#entries + 1] = step(call, attempt_of(call, member))
     end
     return limit - #due
   end

@@ -1,5 +1,5 @@
 --[[ tg1_snapshot: one consistent reading of an org's tables.
-KEYS: meta, {org}:m.
+KEYS: meta, {org}m.
 ARGV[1]: org, hours [hour], balances [suffix].
 Returns: SNAPSHOT(offsets {partition: offset}, usage {hour: {field: amount}},
   balances {suffix: {field: amount}}, totals {suffix of the balance: {field: amount}}).
