@@ -30,6 +30,7 @@ REQUEST_DEADLINE_S = 75.0
 JOB_POLL_S = 0.5
 LONG_CHUNKS = 50
 KINDS = ("sync", "sync", "stream", "stream", "job")
+"""All of them under a key; one of kind ``plain`` has none, and is tried once."""
 NANO_PER_USD = 10**9
 
 
@@ -92,7 +93,7 @@ class Load:
         body = self.bodies[request.marker]
         pause_s = PAUSE_FIRST_S
         end_s = time.monotonic() + REQUEST_DEADLINE_S
-        for _ in range(TRIES_MAX):
+        for _ in range(1 if request.kind == "plain" else TRIES_MAX):
             exchange, may_retry = await self._try(request, grant.key, body)
             request.tries.append(exchange)
             if not may_retry or time.monotonic() + pause_s > end_s:
@@ -127,7 +128,7 @@ class Load:
         """One try, and whether another one makes sense."""
         sent_s = time.monotonic()
         path = "/jobs" if request.kind == "job" else "/chat/completions"
-        headers = {"Idempotency-Key": request.marker}
+        headers = {} if request.kind == "plain" else {"Idempotency-Key": request.marker}
         if self.deadline_s is not None:
             headers["X-Request-Timeout"] = str(self.deadline_s)
         try:

@@ -1,0 +1,117 @@
+"""The servers of a running stack's ledger, looked at from outside, whether there is one or a cluster.
+
+It uses nothing of the gateway's code but the words of the keys: a shard's number in braces, `|` between parts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import redis
+
+HOST = "127.0.0.1"
+COST = "cost_nano_usd"
+_WITHIN_S = 2.0
+_PAGE = 1_000
+
+
+@dataclass(frozen=True)
+class StoreServer:
+    """One server: its name in the stack, its port, its folder."""
+
+    name: str
+    port: int
+    folder: Path
+
+    def open(self) -> redis.Redis:
+        """A client of this server alone."""
+        return redis.Redis(host=HOST, port=self.port, socket_timeout=_WITHIN_S)
+
+    def is_primary(self) -> bool:
+        """Whether it says that it is one; one that does not answer is none."""
+        with suppress(redis.RedisError, OSError), self.open() as store:
+            return bool(store.execute_command("ROLE")[0] == b"master")
+        return False
+
+
+@dataclass(frozen=True)
+class Meta:
+    """What a shard says of itself."""
+
+    epoch: int
+    is_ready: bool
+    has_claims: bool
+    is_complete: bool
+
+
+def ledger_servers(state_dir: Path) -> list[StoreServer]:
+    """All of them, by name."""
+    ports = json.loads((state_dir / "stack.json").read_text())["ports"]
+    names = sorted(
+        name for name in ports if name.startswith("ledger") and not name.endswith("-link")
+    )
+    return [StoreServer(name, int(ports[name]), state_dir / name) for name in names]
+
+
+def primaries(servers: list[StoreServer]) -> list[StoreServer]:
+    """Those that hold keys now."""
+    return [server for server in servers if server.is_primary()]
+
+
+def metas(servers: list[StoreServer]) -> dict[int, Meta]:
+    """Shards by number, of servers that answer; one that has no meta is left out."""
+    found: dict[int, Meta] = {}
+    for server in servers:
+        with suppress(redis.RedisError, OSError), server.open() as store:
+            if store.execute_command("ROLE")[0] != b"master":
+                continue
+            for key in store.scan_iter("{*}|meta", count=_PAGE):
+                number = key.decode().partition("}")[0].removeprefix("{")
+                fields = store.hmget(key, "epoch", "ready", "claims", "complete")
+                if number.isdigit() and fields[0] is not None:
+                    flags = [field == b"1" for field in fields[1:]]
+                    found[int(number)] = Meta(int(fields[0]), *flags)
+    return found
+
+
+def table_costs(servers: list[StoreServer]) -> dict[str, int]:
+    """What the usage tables say each organization has spent, in nano-USD."""
+    costs: dict[str, int] = {}
+    for org, key, store in _keys(servers, "u:*"):
+        table: Any = store.hgetall(key)
+        for name, value in table.items():
+            if name.decode().endswith(f"\t{COST}"):
+                costs[org] = costs.get(org, 0) + int(value)
+    return costs
+
+
+def settled(servers: list[StoreServer], balance: str) -> dict[str, int]:
+    """What is settled on a balance of each organization."""
+    return {
+        org: int(store.hget(key, "settled") or 0)
+        for org, key, store in _keys(servers, f"b:{balance}")
+    }
+
+
+def held(servers: list[StoreServer]) -> dict[str, int]:
+    """What is on hold, by key: reserved, put aside for restored attempts, places of calls."""
+    found: dict[str, int] = {}
+    for _, key, store in _keys(servers, "b:*"):
+        reserved, spare = store.hmget(key, "reserved", "spare")
+        found[key.decode()] = int(reserved or 0) + int(spare or 0)
+    for _, key, store in _keys(servers, "c:*"):
+        found[key.decode()] = int(store.zcard(key))
+    return found
+
+
+def _keys(servers: list[StoreServer], suffix: str) -> Iterator[tuple[str, bytes, redis.Redis]]:
+    """Organization, key and where it is, of all keys of organizations with this suffix."""
+    for server in primaries(servers):
+        with server.open() as store:
+            for key in list(store.scan_iter(f"{{*}}|*|{suffix}", count=_PAGE)):
+                yield key.decode().split("|")[1], key, store
