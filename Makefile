@@ -1,6 +1,6 @@
 # The commands of this repository. Everything runs in the environment that `make setup` builds.
 .PHONY: log-reading setup up down clean check docs coverage test test-stack test-apart \
-  test-unit test-contract test-integration test-e2e test-chaos bench fuzz isolation torture ageing kill-points moved-clocks lock fmt
+  test-unit test-contract test-integration test-e2e test-chaos bench fuzz isolation torture ageing kafka-outage ledger-loss kill-points moved-clocks lock fmt
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -96,6 +96,13 @@ ageing: setup  ## Outages longer than every window, terms that change under a re
 
 kill-points: setup  ## kill -9 at every step between the claim of a request and its booking: a table
 	$(BIN)/python -m tests.chaos.kill_points $(ARGS)
+
+kafka-outage: setup  ## Kafka killed, hanging, full, with a cut tail, under load; leaders that change; ARGS names outages
+	$(BIN)/python -m tests.chaos.kafka_outage $(ARGS)
+	$(BIN)/python -m tests.chaos.leader_change
+
+ledger-loss: setup  ## Ledgers lost in every way under load; ARGS: --primaries 1|3 --scenario flushall|deleted|cut|rolled-back|promoted|zombie
+	$(BIN)/python -m tests.chaos.ledger_loss $(ARGS)
 
 fuzz: setup  ## 100 000 odd answers to the dispatcher, 100 000 odd requests to ingress
 	$(BIN)/python -m tests.fuzz.upstream

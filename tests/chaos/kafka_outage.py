@@ -38,6 +38,7 @@ AWAY_S: Final = 60.0
 AFTERWARDS_S: Final = 20.0
 KINDS: Final = ("sync", "stream", "job", "plain")
 SEED: Final = 10
+SERVED_WITHIN_S: Final = 120.0
 NOTICED_S: Final = 12.5
 """Ten seconds for those that were let in before it was noticed, two until it is, and a look's time."""
 AT_ONCE_S: Final = 1.0
@@ -57,13 +58,15 @@ class Outlived:
     """Tries of clients that waited longer for a no than they may."""
     misbooked: tuple[str, ...]
     began_s: float
-    back_s: float
+    served_after_s: float | None
+    """From the broker's return to the first answer to somebody who came after it; ``None`` without one."""
     stopped_s: float
 
     @property
     def is_clean(self) -> bool:
         """Nothing was found."""
-        return self.findings.is_clean and not self.slow and not self.misbooked
+        is_served = self.served_after_s is not None
+        return self.findings.is_clean and is_served and not self.slow and not self.misbooked
 
 
 async def outlive(rig: Rig, name: str, away_s: float) -> Outlived:
@@ -78,6 +81,7 @@ async def outlive(rig: Rig, name: str, away_s: float) -> Outlived:
         began_s = time.monotonic()
         told = await OUTAGES[name](rig, away_s)
         back_s = time.monotonic()
+        served_s = await _served(load, back_s)
         await asyncio.sleep(AFTERWARDS_S)
         stopped_s = time.monotonic()
         load.stop()
@@ -89,7 +93,26 @@ async def outlive(rig: Rig, name: str, away_s: float) -> Outlived:
         *misbooked(evidence, settled(servers, BALANCE), "balance"),
     )
     slow = tuple(slow_refusals(load.history, began_s, began_s + away_s))
-    return Outlived(told, evidence, check(evidence), slow, booked, began_s, back_s, stopped_s)
+    return Outlived(
+        told=told,
+        evidence=evidence,
+        findings=check(evidence),
+        slow=slow,
+        misbooked=booked,
+        began_s=began_s,
+        served_after_s=None if served_s is None else served_s - back_s,
+        stopped_s=stopped_s,
+    )
+
+
+async def _served(load: Load, back_s: float) -> float | None:
+    """When somebody was answered again; a broker on a busy machine takes a while to start."""
+    while time.monotonic() < back_s + SERVED_WITHIN_S:
+        for client in load.history:
+            if client.is_answered and client.tries[-1].sent_s > back_s:
+                return client.tries[-1].ended_s
+        await asyncio.sleep(0.2)
+    return None
 
 
 def slow_refusals(clients: Sequence[ClientRequest], began_s: float, back_s: float) -> Iterator[str]:
@@ -111,8 +134,9 @@ def _is_refusal(exchange: Exchange) -> bool:
 def report(name: str, outlived: Outlived) -> str:
     """What was found, and the clients' seconds."""
     evidence = outlived.evidence
+    served = "never" if outlived.served_after_s is None else f"{outlived.served_after_s:.1f} s"
     lines = [
-        f"{name}: {outlived.told}",
+        f"{name}: {outlived.told}; served {served} after the broker was let go on",
         f"requests {len(evidence.accepted)}, calls {len(evidence.calls)}",
     ]
     found = {field: getattr(outlived.findings, field) for field in Findings.__dataclass_fields__}

@@ -49,7 +49,7 @@ from schemas.runtime.config.feed import ConfigFeed
 from schemas.runtime.kafka.consume.dead_letters import DeadLetters
 from schemas.runtime.kafka.consume.records import Record
 from schemas.runtime.kafka.outcome_lookup import Absent, Ending, OutcomeLookup
-from schemas.runtime.kafka.produce import Producer
+from schemas.runtime.kafka.produce import ProduceFailed, Producer
 from schemas.runtime.kafka.record_reader import RecordReader, RecordUnreadable
 from schemas.runtime.kafka.results import Results
 from schemas.runtime.ledger.client import LedgerClient, ledger_store
@@ -76,8 +76,12 @@ class CollectedLog:
     records: list[Outgoing] = field(default_factory=list)
     refuses: str = ""
     """A topic to which no record is taken."""
+    is_away: bool = False
+    """No broker answers; whoever waits is told that it took too long, at once."""
 
     async def deliver(self, records: Sequence[Outgoing], deadline_s: float) -> None:
+        if self.is_away:
+            raise ProduceFailed("no broker")
         self.records += records
 
     def send(self, record: Outgoing) -> asyncio.Future[RecordRef]:

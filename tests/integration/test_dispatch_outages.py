@@ -220,6 +220,34 @@ async def test_a_claim_waits_for_the_ledger_beyond_the_deadline(
         assert await scene.balance(request, "nano_usd") == (0, 0)
 
 
+async def test_an_outcome_that_no_broker_took_for_an_hour_is_left_to_the_next_process(
+    ledger: LedgerServer, bus: LedgerServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This one ends with its record unfinished; the ledger has the outcome, and nobody is called again."""
+    calls, ended = [], asyncio.Event()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        calls.append(request)
+        return await WELL(request)
+
+    monkeypatch.setattr("os._exit", lambda _: ended.set())
+    async with bench(ledger, bus_server=bus, only=answer) as scene:
+        scene.log.is_away = True
+        request = await scene.admit()
+        record = await scene.hand_over(request)
+        await asyncio.wait_for(ended.wait(), 10)
+        known = await scene.ledger.look(documents.Look(org=request.org, req=request.request_id))
+        told = [frame.content for frame in await scene.frames(request)]
+        scene.log.is_away = False
+        again = await scene.hand_over(request)
+        await asyncio.wait_for(again.finished.wait(), 10)
+
+        assert not record.finished.is_set()
+        assert [content.http_status for content in told if isinstance(content, Terminal)] == [200]
+        assert [each.value for each in scene.log.records] == [known.outcome]
+        assert (len(calls), await scene.balance(request, "nano_usd")) == (1, (COST_NANO_USD, 0))
+
+
 async def _forget(scene: Bench) -> None:
     """The ledger was rebuilt, without what was under way."""
     await scene.ledger._store.call("FLUSHALL")

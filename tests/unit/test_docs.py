@@ -54,12 +54,13 @@ def _decisions() -> list[Path]:
     return sorted((ROOT / "docs" / "adr").glob("[0-9]*.md"))
 
 
-def test_decisions_are_numbered_without_gaps_and_indexed() -> None:
-    """The index names each by its number and title."""
+def test_decisions_are_numbered_once_and_indexed_in_order() -> None:
+    """The index names each by its number and title; work in parallel takes numbers ahead, so there may be gaps."""
     index = (ROOT / "docs" / "adr" / "README.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| \[(\d{4})\]\((\S+)\) \| (.*) \|$", index, re.MULTILINE)
 
-    assert [int(number) for number, _, _ in rows] == list(range(1, len(rows) + 1))
+    numbers = [int(number) for number, _, _ in rows]
+    assert numbers == sorted(set(numbers))
     assert [name for _, name, _ in rows] == [path.name for path in _decisions()]
     for (number, _, title), path in zip(rows, _decisions(), strict=True):
         assert path.read_text(encoding="utf-8").startswith(f"# {number}: {title}\n"), path.name
