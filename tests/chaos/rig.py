@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import redis
 
 from tests.chaos.ceilings import UNLIMITED_RATE, Tenant
 from tests.chaos.check import INPUT_NANO_USD_PER_TOKEN, OUTPUT_NANO_USD_PER_TOKEN
 from tests.chaos.evidence import LedgerState
+from tests.chaos.stores import held as held_in
+from tests.chaos.stores import ledger_servers
 from tests.support.fakes.call_log import Call, read_calls
 from tests.support.fakes.running_backend import RunningBackend, running_backend
 from tests.support.harness.gateway_client import MODEL
@@ -120,11 +121,7 @@ class Rig:
         )
         verified = answer.raise_for_status().json()
         held = {f"{state} attempts": n for state, n in verified["open_attempts"].items()}
-        with redis.Redis(port=self._port("ledger")) as store:
-            for key in store.scan_iter("{*}|*|b:*", count=1_000):
-                held[key.decode()] = int(store.hget(key, "reserved") or 0)
-            for key in store.scan_iter("{*}|*|c:*", count=1_000):
-                held[key.decode()] = store.zcard(key)
+        held |= held_in(ledger_servers(self.state_dir))
         return LedgerState(verified["difference"], held)
 
     def _port(self, name: str) -> int:
