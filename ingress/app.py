@@ -189,7 +189,7 @@ class Ingress:
     async def _start_producer(self) -> None:
         """Connect to the log, which also says how many shards the ledger has."""
         await self.producer.start((REQUESTS, BACKGROUND, AUDIT, OUTCOMES))
-        self.public.ledger.learn(Shards(self.producer.partitions(OUTCOMES)))
+        await self.public.ledger.learn(Shards(self.producer.partitions(OUTCOMES)))
 
     async def _connect(self, name: str, start: Callable[[], Awaitable[None]]) -> None:
         await connect(name, start)

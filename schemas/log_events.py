@@ -225,6 +225,7 @@ class LogEvent(Enum):
         "The ledger is empty and the log is not: nothing is admitted.",
         "Restore the ledger's append-only file.",
     )
+    SHARD_CLOSED = _warning("A shard of the ledger decides nothing until its owner has rebuilt it.")
     OUTCOME_PRODUCED_AGAIN = _warning("What was settled was not in the log: produced again.")
 
     # Configuration

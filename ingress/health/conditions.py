@@ -5,7 +5,7 @@ What is not known is not full: a store that does not answer refuses by itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from ingress.health.fleet import LastSeen, Moment
@@ -16,9 +16,13 @@ _DISK_FIELDS: Final = 3
 _NO_BOOKS: Final = "empty or being rebuilt"
 
 
-def closed_shards(ready: Iterable[bytes | None]) -> dict[int, str]:
-    """Why shards that answer decide nothing, from ``ready`` of the ``meta`` of each: their books are not there."""
-    return {shard: _NO_BOOKS for shard, flag in enumerate(ready) if flag != b"1"}
+def closed_shards(metas: Iterable[Sequence[bytes | None]]) -> dict[int, str]:
+    """Why shards that answer decide nothing, from ``ready`` and ``why`` of the ``meta`` of each."""
+    return {
+        shard: _NO_BOOKS if why is None else f"{why.decode(errors='replace')}, being rebuilt"
+        for shard, (ready, why) in enumerate(metas)
+        if ready != b"1"
+    }
 
 
 def all_closed(closed: Mapping[int, str], count: int) -> str | None:

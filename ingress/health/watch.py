@@ -68,12 +68,12 @@ class HealthWatch:
         )
         if ledger is None:
             return
-        applied, health, disks, info, ready = ledger
+        applied, health, disks, info, metas = ledger
         shards = self.shards()
         now = Moment(self.clock.now_ms(), self.clock.monotonic_s())
         self.fleet = self._fleet(applied, health, now)
-        self.conditions.shards, self.conditions.closed = shards, closed_shards(ready)
-        self.conditions.ledger = all_closed(self.conditions.closed, len(ready))
+        self.conditions.shards, self.conditions.closed = shards, closed_shards(metas)
+        self.conditions.ledger = all_closed(self.conditions.closed, len(metas))
         self.conditions.ledger_memory = ledger_fullness(info)
         self.conditions.disk = low_disk(disks, self._disks, now, self.disk_free_min_bytes)
         self._workers.keep(applied)
@@ -82,19 +82,19 @@ class HealthWatch:
 
     async def _ask_ledger(
         self,
-    ) -> tuple[dict[str, str], dict[str, str], dict[str, str], str, list[bytes | None]]:
+    ) -> tuple[dict[str, str], dict[str, str], dict[str, str], str, list[list[bytes | None]]]:
         call = self.ledger_store.call
-        *hashes, info, ready = await asyncio.gather(
+        *hashes, info, metas = await asyncio.gather(
             call("HGETALL", CONFIG_APPLIED),
             call("HGETALL", BACKEND_HEALTH),
             call("HGETALL", BROKER_DISK),
             call("INFO", "memory"),
             asyncio.gather(
-                *(call("HGET", of_shard(n, META), "ready") for n in self.shards() or ())
+                *(call("HMGET", of_shard(n, META), "ready", "why") for n in self.shards() or ())
             ),
         )
         applied, health, disks = map(text_pairs, hashes)
-        return applied, health, disks, info.decode() if isinstance(info, bytes) else "", ready
+        return applied, health, disks, info.decode() if isinstance(info, bytes) else "", metas
 
     def _fleet(self, applied: Mapping[str, str], health: Mapping[str, str], now: Moment) -> Fleet:
         snapshot = self.config.snapshot

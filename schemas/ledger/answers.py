@@ -268,10 +268,12 @@ class Snapshot(Answer, frozen=True, kw_only=True):
 
 
 class Meta(Answer, frozen=True, kw_only=True):
-    """Which life of the ledger this is."""
+    """Which life of a shard this is."""
 
     epoch: int
     ready: bool
+    why: str = ""
+    """Why it is closed, where somebody closed it."""
 
 
 AdmitAnswer: TypeAlias = (

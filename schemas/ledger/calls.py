@@ -206,6 +206,11 @@ def snapshot(shard: int, document: documents.TakeSnapshot) -> Call[answers.Snaps
     return Call(_command("tg1_snapshot", shard, names, document), _SNAPSHOT)
 
 
+def meet(shard: int) -> Call[answers.Meta]:
+    """Close a shard whose store is another process than the one that was sure of it."""
+    return Call(_command("tg1_meet", shard, (), documents.Meet()), _META)
+
+
 def init(shard: int, document: documents.Init) -> Call[answers.Meta]:
     """Make a new, empty shard usable; changes nothing in one that exists."""
     return Call(_command("tg1_init", shard, (), document), _META)

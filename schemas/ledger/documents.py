@@ -295,6 +295,10 @@ class Reaped(Part, frozen=True, kw_only=True):
     entries: tuple[ReapedRequest, ...] = ()
 
 
+class Meet(Part, frozen=True, kw_only=True):
+    """A shard whose store a process has just connected to."""
+
+
 class Init(Part, frozen=True, kw_only=True):
     """The epoch of a new shard."""
 

@@ -9,8 +9,13 @@ from typing import Any
 import pytest
 import redis
 
+from schemas.ledger import answers
+from schemas.ledger.documents import ListUnbooked
+from schemas.ledger.errors import LedgerNotReady
+from schemas.ledger.shards import Shards
 from schemas.runtime.ledger import script
 from schemas.runtime.ledger.client import LedgerClient, ledger_store
+from schemas.runtime.ledger.meetings import Meetings
 from schemas.runtime.valkey.store import StoreUnavailable
 from tests.support.harness.ledger_server import LedgerServer
 from tests.support.one_shard import ONE_SHARD, SHARD
@@ -91,3 +96,29 @@ async def test_a_reconnection_loads_the_same_revision_again(
     assert await connect(server) == "ok"
     assert await connect(server) == "ok"
     assert loaded(store) == [f"{script.FAMILY}{script.REVISION}"]
+
+
+async def test_a_restarted_server_decides_nothing_until_its_shards_are_rebuilt(
+    server: LedgerServer, store: Any
+) -> None:
+    """Whoever connects first closes them, also where nothing is missing; an unknown shard stays unknown."""
+    meetings = Meetings()
+    connection = ledger_store(server.url, meetings=meetings)
+    ledger = LedgerClient(connection, meetings=meetings)
+    await connection.start()
+    await ledger.learn(Shards(2))
+    await ledger.init(0)
+    opened = await ledger.meet(0)
+    server.kill()
+    server.start()
+    async with asyncio.timeout(10):
+        while connection.connections < 2:  # noqa: ASYNC110  # connections have no event
+            await asyncio.sleep(0.02)
+    closed, unknown = await ledger.meet(0), await ledger.meet(1)
+    with pytest.raises(LedgerNotReady):
+        await ledger.unbooked(0, ListUnbooked(until_ms=0))
+    await connection.stop()
+
+    assert opened == answers.Meta(epoch=1, ready=True)
+    assert closed == answers.Meta(epoch=1, ready=False, why="restarted")
+    assert unknown == answers.Meta(epoch=0, ready=False)

@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from schemas.ledger import documents
+from schemas.ledger import answers, documents
 from schemas.ledger.model.ledger import LedgerModel
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.clock import Clock
@@ -53,6 +53,8 @@ class ModelStore:
     is_away: bool = False
     loses: set[str] = field(default_factory=set)
     """Functions whose next answer is lost on its way; they have had their effect."""
+    run_id: str = "first"
+    """Of the process that it stands for: another one has restored what the first had."""
     called: list[str] = field(default_factory=list)
     """Functions, in the order of their calls."""
 
@@ -62,6 +64,10 @@ class ModelStore:
             raise StoreUnavailable("away")
         _, function, count, *rest = command
         self.called.append(function)
+        if function == "tg1_meet":
+            return _reply(self.model.meet(self.run_id))
+        if not self.model.ready:
+            return _reply(answers.NotReady())
         if function not in _FUNCTIONS:
             raise StoreError(f"ERR {function} is not the model's")
         kind, run = _FUNCTIONS[function]

@@ -24,6 +24,10 @@ class LedgerState:
 
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
+        self.run_id = ""
+        """Of the process that holds it; empty until one was met."""
+        self.ready = True
+        self.why = ""
         self.seen_ms: int | None = None
         self.grace_until_ms = 0
         self.limits = Limits()
@@ -33,6 +37,13 @@ class LedgerState:
         self.books = Books()
         self.claims = Claims()
         self.jobs = Jobs()
+
+    def meet(self, run_id: str) -> answers.Meta:
+        """See tg1_meet; the process that is met first is the one that began it."""
+        if self.ready and run_id != (self.run_id or run_id):
+            self.ready, self.why = False, "restarted"
+        self.run_id = self.run_id or run_id
+        return answers.Meta(epoch=self.epoch, ready=self.ready, why=self.why)
 
     def _incarnation_ms(self, scope: Scope) -> int:
         known = self.attempts.get(scope)

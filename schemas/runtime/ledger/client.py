@@ -16,6 +16,7 @@ from schemas.ledger.calls import Call
 from schemas.ledger.errors import LedgerFault, LedgerNotReady, LedgerUnavailable
 from schemas.ledger.shards import Shards
 from schemas.runtime.ledger.functions import load_functions
+from schemas.runtime.ledger.meetings import Meetings
 from schemas.runtime.ledger.script import library
 from schemas.runtime.ledger.store_errors import error_of
 from schemas.runtime.valkey.opening import open_store
@@ -25,28 +26,36 @@ from schemas.times import FULL, LedgerTimes
 A = TypeVar("A")
 
 
-def ledger_store(url: str, times: LedgerTimes = FULL.ledger) -> Store:
-    """A connection to a ledger that finds its functions loaded.
+def ledger_store(
+    url: str, times: LedgerTimes = FULL.ledger, meetings: Meetings | None = None
+) -> Store:
+    """A connection to a ledger that finds its functions loaded, and its shards met.
 
-    They are loaded on every new connection, because functions vanish with the data of a store.
+    Both on every new connection: functions vanish with the data of a store, and another process may
+    answer there now.
     """
-    source = library(times)
+    source, met = library(times), meetings or Meetings()
 
-    async def load(node: NodeView) -> None:
+    async def introduce(node: NodeView) -> None:
         await load_functions(node.send, source)
+        await met.greet(node)
 
-    return open_store(url, on_connect=load)
+    return open_store(url, on_connect=introduce)
 
 
 class LedgerClient:
     """The ledger behind a connection of ``ledger_store``; it finds the shard of each organization.
 
     How many shards there are, the broker says. Until that is known every call fails as
-    ``LedgerUnavailable``.
+    ``LedgerUnavailable``. ``meetings`` are those of the connection; without them a store is believed
+    whatever became of it.
     """
 
-    def __init__(self, store: Store, known: Shards | None = None) -> None:
+    def __init__(
+        self, store: Store, known: Shards | None = None, meetings: Meetings | None = None
+    ) -> None:
         self._store = store
+        self._meetings = meetings
         self.known = known
 
     @property
@@ -56,8 +65,17 @@ class LedgerClient:
             raise LedgerUnavailable("how many shards the ledger has is not known yet")
         return self.known
 
-    def learn(self, shards: Shards) -> None:
-        """How many shards there are, as the broker said."""
+    async def learn(self, shards: Shards) -> None:
+        """How many shards there are, as the broker said; they are met before anything is asked of them.
+
+        Raises ``LedgerFault`` for a store that refuses that.
+        """
+        if self._meetings is not None:
+            self._meetings.shards = shards
+            for met in await self.run_each([calls.meet(shard) for shard in shards]):
+                # Whoever does not answer is met on its next connection.
+                if isinstance(met, LedgerFault):
+                    raise met
         self.known = shards
 
     def _of(self, document: documents.Document) -> int:
@@ -82,6 +100,10 @@ class LedgerClient:
     async def init(self, shard: int, epoch: int = 1) -> answers.Meta:
         """Make a shard usable that never was; never call it to mend one that lost data."""
         return await self._one(calls.init(shard, documents.Init(epoch=epoch)))
+
+    async def meet(self, shard: int) -> answers.Meta:
+        """Which life of a shard this is, and whether it is open; closes one whose store is another by now."""
+        return await self._one(calls.meet(shard))
 
     async def admit(self, document: documents.Admit) -> answers.AdmitAnswer:
         """Decide all limits of a request at once and take its hold."""

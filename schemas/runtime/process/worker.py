@@ -278,7 +278,7 @@ class Worker:
         if self.clock.error_ms is None:
             raise StoreUnavailable("the ledger does not tell its time")
         await self.producer.start(self.shape.produces)
-        self.ledger.learn(Shards(self.producer.partitions(OUTCOMES)))
+        await self.ledger.learn(Shards(self.producer.partitions(OUTCOMES)))
 
     async def _disconnect(self) -> None:
         await self.app.marks.write()

@@ -24,6 +24,7 @@ class _Store:
     def __init__(self) -> None:
         self.hangs = False
         self.is_away = False
+        self.why: bytes | None = None
         self.ready: dict[str, bytes | None] = {"{0}|meta": b"1", "{1}|meta": b"1"}
         now = str(Clock().now_ms()).encode()
         self.hashes: dict[str, list[bytes]] = {
@@ -38,8 +39,8 @@ class _Store:
             await asyncio.Event().wait()
         if self.is_away:
             raise StoreUnavailable("away")
-        if command[0] == "HGET":
-            return self.ready[command[1]]
+        if command[0] == "HMGET":
+            return [self.ready[command[1]], self.why]
         if command[0] == "HGETALL":
             return self.hashes[command[1]]
         return b"used_memory:90\r\nmaxmemory:100\r\n"
@@ -102,10 +103,14 @@ async def test_a_shard_without_its_books_closes_the_door_for_its_own() -> None:
     watched.ledger.ready["{1}|meta"] = None
     await watched.watch.look()
     conditions = watched.watch.conditions
+    told = conditions.closed
+    watched.ledger.why = b"restarted"
+    await watched.watch.look()
 
-    assert conditions.closed == {1: "empty or being rebuilt"}
+    assert told == {1: "empty or being rebuilt"}
+    assert conditions.closed == {1: "restarted, being rebuilt"}
     assert "ledger" not in conditions.closing(0.0)
-    assert shards_told(conditions.closed) == {"ledger_shards": "empty or being rebuilt: 1"}
+    assert shards_told(conditions.closed) == {"ledger_shards": "restarted, being rebuilt: 1"}
 
 
 async def test_of_a_ledger_whose_shards_are_not_known_nothing_is_said() -> None:

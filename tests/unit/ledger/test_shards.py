@@ -37,7 +37,7 @@ async def test_until_it_is_known_how_many_shards_there_are_nothing_is_asked() ->
     ledger.known = None
     with pytest.raises(LedgerUnavailable):
         await ledger.look(Look(org="acme", req="r"))
-    ledger.learn(Shards(1))
+    await ledger.learn(Shards(1))
     await ledger.look(Look(org="acme", req="r"))
 
     assert store.called == ["tg1_look"]
