@@ -105,7 +105,7 @@ def run_one(name: str, loads: Loads, folder: Path) -> Verdict:
     """One scenario on a stack of its own."""
     folder.mkdir(parents=True, exist_ok=True)
     with running_rig(folder, tight()) as rig:
-        run = asyncio.run(lose(rig, name, loads, folder))
+        run = asyncio.run(lose(rig, name, loads))
         return Verdict(name, run, judge(run))
 
 

@@ -7,7 +7,6 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
@@ -15,7 +14,7 @@ import aiohttp
 from tests.chaos.evidence import OK, ClientRequest, Evidence, Exchange
 from tests.chaos.gathering import LIVENESS_S, gather
 from tests.chaos.load import Load, judge
-from tests.chaos.losses import ROLLED_BACK_S, SCENARIOS, Losing
+from tests.chaos.losses import SCENARIOS, Losing
 from tests.chaos.refusals import Clock
 from tests.chaos.rig import Rig
 from tests.chaos.run import CONNECT_S
@@ -71,11 +70,11 @@ class Run:
     told: tuple[str, ...]
 
 
-async def lose(rig: Rig, scenario: str, loads: Loads, folder: Path) -> Run:
+async def lose(rig: Rig, scenario: str, loads: Loads) -> Run:
     """The whole run."""
     timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_S)
     connector = aiohttp.TCPConnector(limit=0)
-    losing = Losing(rig, folder / "copies")
+    losing = Losing.of(rig)
     watch = ShardWatch(rig.state_dir)
     clock = Clock(time.time() - time.monotonic())
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
@@ -85,17 +84,13 @@ async def lose(rig: Rig, scenario: str, loads: Loads, folder: Path) -> Run:
         running = asyncio.create_task(load.run())
         try:
             await asyncio.sleep(loads.before_s)
-            if scenario == "rolled-back":
-                await losing.keep_copy()
-                await asyncio.sleep(ROLLED_BACK_S)
-            lost_s = time.monotonic()
             await SCENARIOS[scenario](losing)
-            await asyncio.sleep(max(0.0, lost_s + loads.after_s - time.monotonic()))
+            await asyncio.sleep(max(0.0, losing.lost_s + loads.after_s - time.monotonic()))
         finally:
             stopped_s = time.monotonic()
             load.stop()
             await running
-        await _until_complete(watch, lost_s)
+        await _until_complete(watch, losing.lost_s)
         watching.cancel()
         evidence = await asyncio.to_thread(gather, rig, load.history)
         before = len(rig.calls())
@@ -106,9 +101,9 @@ async def lose(rig: Rig, scenario: str, loads: Loads, folder: Path) -> Run:
         evidence=evidence,
         clock=clock,
         worst_nano_usd=await asyncio.to_thread(_worst_hold, rig),
-        lost_s=lost_s,
+        lost_s=losing.lost_s,
         stopped_s=stopped_s,
-        shards=watch.reopened(lost_s),
+        shards=watch.reopened(losing.lost_s),
         replays=replays,
         called_again=called_again,
         listed=listed,

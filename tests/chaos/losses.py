@@ -1,121 +1,82 @@
-"""Ways to lose a ledger while it is used; each returns once the loss has happened, not once it is mended.
-
-Only the stack's own store servers are touched, by pid and in their own folders.
-"""
+"""Ways to lose a ledger while it is used, by the names that the command line knows; each returns when it has happened."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
-import signal
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from tests.chaos.rig import Rig
-from tests.chaos.stores import StoreServer, ledger_servers, primaries
+from tests.support.harness.store_faults import StoreFaults
+from tests.support.harness.store_servers import OfStack
 
 ROLLED_BACK_S: Final = 120.0
 """How old the copy is that a store is rolled back to."""
-_LAG_S: Final = 2.0
-_PROMOTED_WITHIN_S: Final = 60.0
-_ZOMBIE_EXTRA_S: Final = 2.0
-_LOG_FOLDER: Final = "appendonlydir"
+_BEHIND_S: Final = 2.0
+_STOPPED_S: Final = 5.0
+_FIRST_SHARD: Final = 0
 
 
 @dataclass
 class Losing:
-    """One loss: what has to be done before, and the loss itself."""
+    """One loss of a running stack's ledger."""
 
-    rig: Rig
-    copies: Path
-    """Where copies of the stores are kept that a scenario goes back to."""
+    faults: StoreFaults
+    copy: Path
+    """Where what a rolled back store goes back to is kept."""
+    lost_s: float = 0.0
+    """When it happened (monotonic)."""
     told: list[str] = field(default_factory=list)
     """What was done, for the report."""
 
-    @property
-    def servers(self) -> list[StoreServer]:
-        return ledger_servers(self.rig.state_dir)
+    @classmethod
+    def of(cls, rig: Rig) -> Losing:
+        """Nothing is lost yet."""
+        return cls(StoreFaults(OfStack(rig.stack)), rig.state_dir.parent / "copy")
 
     async def flushall(self) -> None:
         """Every key is gone, the servers run on."""
-        for server in primaries(self.servers):
-            with server.open() as store:
-                store.flushall()
-        self.told.append("FLUSHALL on every primary")
+        self._begin("FLUSHALL on every primary")
+        await self.faults.flush()
 
     async def deleted(self) -> None:
-        """The servers are killed and their append-only files gone."""
-        async with self._all_away():
-            for server in self.servers:
-                shutil.rmtree(server.folder / _LOG_FOLDER)
-        self.told.append("killed, append-only files deleted, started again")
+        """The servers are killed and their files gone."""
+        self._begin("killed, append-only files deleted, started")
+        await self.faults.lose_files()
 
     async def cut(self) -> None:
         """The servers are killed and their append-only files end in the middle."""
-        async with self._all_away():
-            for server in self.servers:
-                newest = max((server.folder / _LOG_FOLDER).glob("*.incr.aof"))
-                size = newest.stat().st_size
-                os.truncate(newest, size // 2)
-                self.told.append(f"{server.name}: {size} bytes cut to {size // 2}")
-
-    async def keep_copy(self) -> None:
-        """Before ``rolled_back``: the stores as they are now."""
-        for server in self.servers:
-            shutil.copytree(server.folder / _LOG_FOLDER, self.copies / server.name)
+        self._begin("killed, append-only files cut in the middle, started")
+        for name in await self.faults.primaries():
+            gone_bytes = await self.faults.cut_log(name)
+            self.told.append(f"{name} lost {gone_bytes} bytes")
 
     async def rolled_back(self) -> None:
         """The servers are killed and go on from an older copy of themselves."""
-        async with self._all_away():
-            for server in self.servers:
-                shutil.rmtree(server.folder / _LOG_FOLDER)
-                shutil.copytree(self.copies / server.name, server.folder / _LOG_FOLDER)
-        self.told.append(f"killed, rolled back by {ROLLED_BACK_S:.0f} s")
+        await self.faults.keep_copy(self.copy)
+        await asyncio.sleep(ROLLED_BACK_S)
+        self._begin(f"killed, rolled back by {ROLLED_BACK_S:.0f} s, started")
+        await self.faults.roll_back(self.copy)
 
     async def promoted(self) -> None:
         """A primary is killed; its replica, which missed its last writes, takes its place."""
-        victim = primaries(self.servers)[0]
-        with victim.open() as store:
-            # Its replicas are cut off and may not come back, so they fall behind.
-            store.execute_command("ACL", "SETUSER", "default", "-psync", "-sync")
-            store.execute_command("CLIENT", "KILL", "TYPE", "replica")
-        before = {server.name for server in primaries(self.servers)}
-        await asyncio.sleep(_LAG_S)
-        async with self.rig.away(victim.name):
-            taken = await self._promotion(before)
-        self.told.append(f"{victim.name} killed, {taken} promoted {_LAG_S:.0f} s behind it")
+        pair = await self.faults.pair_of(_FIRST_SHARD)
+        self._begin(f"{pair.primary} killed, {pair.replica} promoted {_BEHIND_S:.0f} s behind it")
+        await self.faults.lose_primary(pair, _BEHIND_S)
 
     async def zombie(self) -> None:
         """A primary stands still until its replica has taken its place, and then goes on."""
-        victim = primaries(self.servers)[0]
-        before = {server.name for server in primaries(self.servers)}
-        pids = self.rig.pids_of(victim.name)
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
-        try:
-            taken = await self._promotion(before)
-            await asyncio.sleep(_ZOMBIE_EXTRA_S)
-        finally:
-            for pid in pids:
-                os.kill(pid, signal.SIGCONT)
-        self.told.append(f"{victim.name} stood still, {taken} was promoted, {victim.name} went on")
+        pair = await self.faults.pair_of(_FIRST_SHARD)
+        self._begin(f"{pair.primary} stood still, {pair.replica} was promoted, both went on")
+        async with self.faults.zombie(pair, _BEHIND_S):
+            await asyncio.sleep(_STOPPED_S)
 
-    async def _promotion(self, before: set[str]) -> str:
-        end_s = time.monotonic() + _PROMOTED_WITHIN_S
-        while time.monotonic() < end_s:
-            for server in await asyncio.to_thread(primaries, self.servers):
-                if server.name not in before:
-                    return server.name
-            await asyncio.sleep(0.1)
-        raise AssertionError(f"no replica was promoted within {_PROMOTED_WITHIN_S} s")
-
-    def _all_away(self) -> AbstractAsyncContextManager[None]:
-        return self.rig.away(*(server.name for server in self.servers))
+    def _begin(self, what: str) -> None:
+        self.lost_s = time.monotonic()
+        self.told.append(what)
 
 
 Loss = Callable[[Losing], Awaitable[None]]

@@ -69,22 +69,21 @@ class Rig:
 
     def pids_of(self, role: str) -> list[int]:
         """The pids of all living processes of the role."""
-        mark = _MARKS.get(role) or f":{self._port(role)}"
+        mark = f":{self._port(role)}" if role in ("ledger", "bus") else _MARKS[role]
         ours = sorted(descendants(self.stack.process.pid))
         return [pid for pid in ours if mark in _command_of(pid)]
 
     @asynccontextmanager
-    async def away(self, *roles: str) -> AsyncIterator[None]:
-        """The roles are killed and stay away: their supervisor sleeps, so nobody starts a successor."""
+    async def away(self, role: str) -> AsyncIterator[None]:
+        """The role is killed and stays away: its supervisor sleeps, so nobody starts a successor."""
         os.kill(self.stack.process.pid, signal.SIGSTOP)
         try:
-            for pid in [pid for role in roles for pid in self.pids_of(role)]:
+            for pid in self.pids_of(role):
                 os.kill(pid, signal.SIGKILL)
             yield
         finally:
             os.kill(self.stack.process.pid, signal.SIGCONT)
-        for role in roles:
-            assert await self._living(role) is not None, f"{role} did not come back"
+        assert await self._living(role) is not None, f"{role} did not come back"
 
     async def strike(self, role: str) -> Strike:
         """Kill -9 the role's process; returns when a successor runs, ready or not."""
