@@ -193,9 +193,10 @@ def test_redelivered_records_are_no_damage() -> None:
     assert check(copied).is_clean
 
 
-def _refused(offset: int, code: str = "BUDGET_EXCEEDED") -> Outcome:
+def _refused(offset: int, code: str = "BUDGET_EXCEEDED", booked: int | None = None) -> Outcome:
     value = {"error_code": code, "finished_at_ms": offset, "parents": [{"offset": offset}]}
-    return Outcome("r1", "refused", (), value)
+    bookings = [] if booked is None else [{"key": "b", "amount": booked}]
+    return Outcome("r1", "refused", (), {**value, "bookings": bookings})
 
 
 @pytest.mark.parametrize(
@@ -203,6 +204,8 @@ def _refused(offset: int, code: str = "BUDGET_EXCEEDED") -> Outcome:
     [
         (_refused(2), False),
         (_refused(2, "QUOTA_EXCEEDED"), True),
+        (_refused(2, booked=0), False),
+        (_refused(2, booked=1), True),
         (replace(_refused(1), value={**_refused(1).value, "finished_at_ms": 3}), True),
         (_outcome("r1"), True),
     ],
