@@ -214,6 +214,7 @@ def _unreleased(evidence: Evidence) -> list[str]:
     held = [f"{key} holds {amount}" for key, amount in evidence.ledger.held.items() if amount]
     if evidence.ledger.difference:
         held.append(f"ledger and log differ by {evidence.ledger.difference}")
+        held += evidence.ledger.differences
     return held
 
 

@@ -93,10 +93,12 @@ class UsageLine:
 
 @dataclass(frozen=True)
 class LedgerState:
-    """The ledger at rest: its difference to the log, and what is still held, by key."""
+    """The ledger at rest: its difference to the log, what is still held by key, and what differs."""
 
     difference: int
+    """-1 when it could not be compared."""
     held: Mapping[str, int]
+    differences: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -118,10 +118,13 @@ class Rig:
             timeout=timeout_s,
             trust_env=False,
         )
+        held = held_in(ledger_servers(self.state_dir))
+        if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:
+            return LedgerState(-1, held, (answer.text,))
         verified = answer.raise_for_status().json()
-        held = {f"{state} attempts": n for state, n in verified["open_attempts"].items()}
-        held |= held_in(ledger_servers(self.state_dir))
-        return LedgerState(verified["difference"], held)
+        held |= {f"{state} attempts": n for state, n in verified["open_attempts"].items()}
+        named = tuple(json.dumps(difference) for difference in verified["differences"])
+        return LedgerState(verified["difference"], held, named)
 
     def _port(self, name: str) -> int:
         known = json.loads((self.state_dir / "stack.json").read_text())
