@@ -58,6 +58,14 @@ class LogFields(TypedDict, total=False):
     """Of a file, or of a call."""
     variable: str
     """Name of an environment variable, never its value."""
+    what: str
+    """Which sum of the ledger: the suffix of a balance, or of an hour of usage."""
+    field: str
+    """Which of its amounts."""
+    ledger: int
+    """What the ledger has there."""
+    log: int
+    """What the log says."""
     entity: str
     """Kind and id of a configured entity."""
     cause: str
@@ -226,6 +234,11 @@ class LogEvent(Enum):
         "Restore the ledger's append-only file.",
     )
     SHARD_CLOSED = _warning("A shard of the ledger decides nothing until its owner has rebuilt it.")
+    BOOKS_DIFFER = _error(
+        "Verification found that a sum of the ledger is not that of the log; a request explains it.",
+        "See `tallygate ledger verify`, then the request by its id.",
+    )
+    BOOKS_AGREE = _info("A shard of the ledger that differed from the log equals it again.")
     OUTCOME_PRODUCED_AGAIN = _warning("What was settled was not in the log: produced again.")
 
     # Configuration

@@ -45,6 +45,8 @@ MetricName = Literal[
     "tallygate_clock_local_ahead_seconds",
     "tallygate_clock_broker_ahead_seconds",
     "tallygate_clock_error_seconds",
+    "tallygate_ledger_difference",
+    "tallygate_ledger_equal_at_seconds",
 ]
 
 
@@ -139,6 +141,12 @@ METRICS: Final[dict[MetricName, MetricSpec]] = {
     ),
     "tallygate_clock_error_seconds": MetricSpec(
         "gauge", "How far the time of this process may be off the ledger's after correction."
+    ),
+    "tallygate_ledger_difference": MetricSpec(
+        "gauge", "What verification last found to differ in a shard, without signs.", ("shard",)
+    ),
+    "tallygate_ledger_equal_at_seconds": MetricSpec(
+        "gauge", "When a shard and the log were last found equal, Unix seconds.", ("shard",)
     ),
     "tallygate_paused_partitions": MetricSpec(
         "gauge", "Partitions that are not read for a stated cause.", ("topic",)

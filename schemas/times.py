@@ -71,6 +71,9 @@ class Times:
     unbooked_margin_ms: int = _ms(MINUTE_MS, at_least_ms=5 * SECOND_MS)
     """What is finished has this long to reach the log, before it is produced again."""
 
+    verify_period_ms: int = _ms(MINUTE_MS, at_least_ms=5 * SECOND_MS)
+    """The control plane compares ledger and log this often."""
+
     deadline_default_ms: int = _ms(2 * MINUTE_MS, at_least_ms=5 * SECOND_MS)
     """A request that states no deadline has this long, where settings say nothing else."""
     deadline_max_ms: int = _ms(10 * MINUTE_MS, at_least_ms=10 * SECOND_MS)

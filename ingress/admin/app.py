@@ -14,7 +14,9 @@ from typing import Any, Final
 from starlette.types import ASGIApp
 
 from ingress.admin.deps import AdminDeps
+from ingress.admin.finance.verifier import Verifier
 from ingress.admin.http.server import admin_server
+from ingress.admin.log.scans import Scans
 from ingress.admin.routes import create_http_app
 from ingress.admin.settings import AdminSettings
 from schemas.runtime.config.feed import ConfigFeed
@@ -48,6 +50,7 @@ class ControlPlane:
     clock: Clock
     ledger_time: LedgerTime
     silences: Silences
+    verifier: Verifier
     connected: set[str] = field(default_factory=set)
 
     def components(self) -> dict[str, str]:
@@ -58,12 +61,12 @@ class ControlPlane:
             "ledger": state("ledger", is_connected=True) if store.connected else store.trouble,
             "config": self.config.component,
             "clock": self.clock.component,
+            "books": self.verifier.component,
         }
 
     def http_app(self) -> ASGIApp:
         """The application of the port."""
-        deps = AdminDeps(self.settings, self.config, self.producer, self.ledger_store, self.clock)
-        return create_http_app(deps, self.components, self.metrics)
+        return create_http_app(self.components, self.metrics, self.verifier)
 
     async def run(self) -> int:
         """Serve until SIGTERM or SIGINT, or until what is needed cannot be had. 0 after a signal."""
@@ -90,6 +93,7 @@ class ControlPlane:
             "report": self._report,
             "look": self._look_forever,
             "ledger time": self.ledger_time.run,
+            "verify": self.verifier.run,
         }
         for name, work in forever.items():
             yield keep_running(name, work, self.metrics)
@@ -142,6 +146,7 @@ def create_app(settings: AdminSettings) -> ControlPlane:
         settings.data_dir,
         lambda snapshot: metrics.set("tallygate_config_offset", snapshot.offset),
     )
+    deps = AdminDeps(settings, config, producer, store, clock)
     return ControlPlane(
         settings=settings,
         config=config,
@@ -151,4 +156,5 @@ def create_app(settings: AdminSettings) -> ControlPlane:
         clock=clock,
         ledger_time=LedgerTime(clock, store, metrics),
         silences=Silences(clock),
+        verifier=Verifier.create(deps, Scans(clock), metrics),
     )

@@ -17,10 +17,10 @@ from ingress.admin.config.config_routes import ConfigRoutes
 from ingress.admin.config.config_writer import ConfigWriter
 from ingress.admin.config.entity_routes import EntityRoutes
 from ingress.admin.config.key_routes import KeyRoutes
-from ingress.admin.deps import AdminDeps
 from ingress.admin.finance.ledger_routes import LedgerRoutes
 from ingress.admin.finance.reconcile_routes import ReconcileRoutes
 from ingress.admin.finance.usage_routes import UsageRoutes
+from ingress.admin.finance.verifier import Verifier
 from ingress.admin.fleet.lag_routes import LagRoutes
 from ingress.admin.fleet.status_routes import StatusRoutes
 from ingress.admin.http.guard import Guard
@@ -32,7 +32,7 @@ from ingress.admin.log.audit_routes import AuditRoutes
 from ingress.admin.log.dead_letter_routes import DeadLetterRoutes
 from ingress.admin.log.request_routes import RequestRoutes
 from ingress.admin.log.scan_routes import ScanRoutes
-from ingress.admin.log.scans import Scans, ScanUnavailable
+from ingress.admin.log.scans import ScanUnavailable
 from schemas.errors import ErrorCode
 from schemas.ledger.errors import LedgerUnavailable
 from schemas.log_events import LogEvent
@@ -58,9 +58,10 @@ Components = Callable[[], Mapping[str, str]]
 """Component of readiness to its state."""
 
 
-def create_http_app(deps: AdminDeps, components: Components, metrics: Metrics) -> ASGIApp:
+def create_http_app(components: Components, metrics: Metrics, verifier: Verifier) -> ASGIApp:
     """The application; nothing runs before its first request."""
-    writer, scans = ConfigWriter(deps), Scans(deps.clock)
+    deps, scans = verifier.deps, verifier.scans
+    writer = ConfigWriter(deps)
     searches = (
         UsageRoutes(deps),
         RequestRoutes(deps),
@@ -71,7 +72,7 @@ def create_http_app(deps: AdminDeps, components: Components, metrics: Metrics) -
     others = (
         StatusRoutes(deps),
         ScanRoutes(scans),
-        LedgerRoutes(deps, scans),
+        LedgerRoutes(verifier),
         ReconcileRoutes(deps, scans),
         ConfigRoutes(deps, writer),
         KeyRoutes(deps, writer),

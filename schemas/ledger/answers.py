@@ -6,6 +6,7 @@ answer. Amounts are integers of their unit: nano-USD, tokens or requests.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -265,6 +266,43 @@ class Snapshot(Answer, frozen=True, kw_only=True):
     usage: dict[str, dict[str, int]]
     balances: dict[str, dict[str, int]]
     totals: dict[str, dict[str, int]]
+
+
+class ExaminedAttempt(msgspec.Struct, frozen=True, kw_only=True):
+    """A request that holds, or has settled what is not booked; `first` is what its first attempt was booked at."""
+
+    req: str
+    state: State
+    booked: str | None = None
+    holds: tuple[Booking, ...] = ()
+    first: tuple[Booking, ...] = ()
+    outcome_bytes: int = 0
+
+
+class Examined(Answer, frozen=True, kw_only=True):
+    """Tables of one organization, up to the outcome at `reached`, and its attempts, at one instant.
+
+    `more`: there are too many attempts, and none is listed.
+    """
+
+    reached: int
+    usage: dict[str, dict[str, int]]
+    balances: dict[str, dict[str, int]]
+    totals: dict[str, dict[str, int]]
+    attempts: tuple[ExaminedAttempt, ...] = ()
+    more: bool = False
+    outcome: bytes = b""
+    """The encoded outcomes of attempts that have one, one behind the other."""
+
+    @property
+    def outcomes(self) -> Iterator[tuple[str, bytes]]:
+        """Request and encoded outcome."""
+        start = 0
+        for attempt in self.attempts:
+            if attempt.outcome_bytes:
+                end = start + attempt.outcome_bytes
+                yield attempt.req, self.outcome[start:end]
+                start = end
 
 
 class Meta(Answer, frozen=True, kw_only=True):

@@ -78,6 +78,7 @@ _OK = _decoder(answers.Ok)
 _BOOK = _decoder(answers.Booked)
 _UNBOOKED = _decoder(answers.Unbooked)
 _SNAPSHOT = _decoder(answers.Snapshot)
+_EXAMINE = _decoder(answers.Examined)
 _META = _decoder(answers.Meta)
 _encode = msgspec.json.Encoder().encode
 
@@ -209,6 +210,13 @@ def snapshot(shard: int, document: documents.TakeSnapshot) -> Call[answers.Snaps
 def meet(shard: int) -> Call[answers.Meta]:
     """Close a shard whose store is another process than the one that was sure of it."""
     return Call(_command("tg1_meet", shard, (), documents.Meet()), _META)
+
+
+def examine(shard: int, document: documents.Examine) -> Call[answers.Examined]:
+    """Read tables of one organization with what its attempts hold or have settled, at one instant."""
+    queues = (of_shard(shard, queue) for queue in (EXPIRING, INFLIGHT, FINISHED))
+    names = (keys.mark(shard, document.org), *queues)
+    return Call(_command("tg1_examine", shard, names, document), _EXAMINE)
 
 
 def init(shard: int, document: documents.Init) -> Call[answers.Meta]:

@@ -274,6 +274,17 @@ class TakeSnapshot(Document, frozen=True, kw_only=True):
     balances: tuple[str, ...] = ()
 
 
+class Examine(Document, frozen=True, kw_only=True):
+    """Which usage hours and balances to read, beside what attempts hold.
+
+    Of more than ``limit`` attempts of the shard none is looked at.
+    """
+
+    hours: tuple[str, ...] = ()
+    balances: tuple[str, ...] = ()
+    limit: int = 2_000
+
+
 class Reap(Part, frozen=True, kw_only=True):
     """How many attempts to end at most, and how long an expired lease is left alone."""
 

@@ -3,8 +3,8 @@
 It is made from ``usage.records.v1`` alone; nothing that is under test is a source of it. One SQLite file
 keeps it, because the three change together or not at all, and because ids need room that is no memory.
 
-Bounds. Sums are per organization and UTC day, ids per line, and both leave together when their day is no
-longer compared (``verify.MEASURES_SPAN``). So a copy of a line is known for as long as the line counts,
+Bounds. Sums are per organization and UTC hour, as the usage tables are, ids per line, and both leave together
+when their day is no longer compared (``verify.COMPARED_SPAN``). So a copy of a line is known for as long as the line counts,
 whenever it was appended, which is what a reading from the beginning would say; and the file has at most
 the lines of that span, some 60 bytes each. Memory is the page cache and what was not committed yet.
 
@@ -15,22 +15,24 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 
+from ingress.admin.finance.hour_sums import PRIME, ROWS, SUMS, sums_of_line
 from schemas.events import UsageRecorded
 from schemas.failures import Poison, Transient
-from schemas.usage import MEASURES, amounts_of
+from schemas.usage import MEASURES, hour_of
 
 FILE_NAME: Final = "verified-usage.sqlite3"
-VERSION: Final = 1
+VERSION: Final = 2
 """Of the file's layout; one of another is made anew."""
-DAY_MS: Final = 24 * 3_600_000
+HOUR_MS: Final = 3_600_000
+DAY_MS: Final = 24 * HOUR_MS
 
 _BUSY_S: Final = 2.0
 _CACHE_KIB: Final = 16 * 1024
@@ -40,22 +42,27 @@ _TAKEN: Final = (
     sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM,
     sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM,
 )  # fmt: skip
-_SUMS: Final = ("lines", *MEASURES)
-_TABLES: Final = ("place", "sums", "seen", "malformed", "fact")
+_SUMS: Final = ("lines", *SUMS)
+_TABLES: Final = ("place", "sums", "seen", "malformed", "equal", "fact")
 _LAYOUT: Final = f"""
 CREATE TABLE place (partition INTEGER PRIMARY KEY, next_offset INTEGER, witness BLOB);
-CREATE TABLE sums (org TEXT, day INTEGER, {", ".join(f"{name} INTEGER" for name in _SUMS)},
-  PRIMARY KEY (org, day)) WITHOUT ROWID;
+CREATE TABLE sums (org TEXT, hour INTEGER, {", ".join(f"{name} INTEGER" for name in _SUMS)},
+  PRIMARY KEY (org, hour)) WITHOUT ROWID;
 CREATE TABLE seen (id TEXT PRIMARY KEY, day INTEGER) WITHOUT ROWID;
 CREATE TABLE malformed (day INTEGER PRIMARY KEY, lines INTEGER);
+CREATE TABLE equal (shard INTEGER PRIMARY KEY, at_ms INTEGER);
 CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 PRAGMA user_version = {VERSION};
 """
 _ADD: Final = (
     f"INSERT INTO sums VALUES ({', '.join('?' * (2 + len(_SUMS)))}) ON CONFLICT DO UPDATE SET "  # noqa: S608  # no input
-    + ", ".join(f"{name} = {name} + excluded.{name}" for name in _SUMS)
+    + ", ".join(f"{name} = {name} + excluded.{name}" for name in ("lines", *MEASURES))
+    + f", {ROWS} = ({ROWS} + excluded.{ROWS}) % {PRIME}"
 )
-_SUM: Final = f"SELECT org, {', '.join(f'SUM({name})' for name in _SUMS)} FROM sums GROUP BY org"  # noqa: S608  # no input
+_READ: Final = f"SELECT org, hour, {', '.join(SUMS)} FROM sums WHERE org = ?"  # noqa: S608  # no input
+
+Hours: TypeAlias = Mapping[str, Mapping[str, int]]
+"""By UTC hour (`2026-11-21T12`), its sums."""
 
 
 class CheckpointBroken(Poison):
@@ -97,18 +104,20 @@ class Checkpoint:
         rows = self.file.execute("SELECT partition, next_offset, witness FROM place")
         return {number: Place(offset, witness) for number, offset, witness in rows}
 
-    def add(self, line: UsageRecorded) -> None:
-        """Take a line in; a copy of one, or one that is no longer compared, has no effect."""
+    def add(self, line: UsageRecorded) -> bool:
+        """Take a line in, and whether it counts: a copy of one, or one that is no longer compared, does not."""
         day = line.finished_at_ms // DAY_MS
         if day < self.oldest_day:
-            return
+            return False
         seen = self.file.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (line.usage_id, day))
         if not seen.rowcount:
-            return
-        sums = self._added.setdefault((line.org, day), [0] * len(_SUMS))
-        sums[0] += 1
-        for number, amount in enumerate(amounts_of(line, line.revision), 1):
+            return False
+        key = (line.org, line.finished_at_ms // HOUR_MS)
+        sums = self._added.setdefault(key, [0] * len(_SUMS))
+        for number, amount in enumerate((1, *sums_of_line(line))):
             sums[number] += amount
+        sums[-1] %= PRIME
+        return True
 
     def add_malformed(self, appended_at_ms: int) -> None:
         """Count a record that is no usage line."""
@@ -131,12 +140,32 @@ class Checkpoint:
         for table in _TABLES:
             self.file.execute(f"DELETE FROM {table}")  # noqa: S608  # names of our own
 
-    def sums(self) -> dict[str, dict[str, int]]:
-        """By organization and measure, of all days that are compared."""
+    def organizations(self) -> set[str]:
+        """All that have a line that counts."""
         self._flush()
+        return {org for (org,) in self.file.execute("SELECT DISTINCT org FROM sums")}
+
+    def sums(self, orgs: Iterable[str]) -> dict[str, Hours]:
+        """Of these organizations, by hour, of all days that are compared."""
+        self._flush()
+        return {org: self._hours(org) for org in orgs}
+
+    def _hours(self, org: str) -> Hours:
         return {
-            org: dict(zip(MEASURES, sums, strict=True)) for org, _, *sums in self.file.execute(_SUM)
+            hour_of(hour * HOUR_MS): dict(zip(SUMS, sums, strict=True))
+            for _, hour, *sums in self.file.execute(_READ, (org,))
         }
+
+    @property
+    def equal_at_ms(self) -> dict[int, int]:
+        """By shard, when its books were last found equal to the log."""
+        return dict(self.file.execute("SELECT shard, at_ms FROM equal"))
+
+    def note_equal(self, shards: Iterable[int], at_ms: int) -> None:
+        """The books of these shards were equal to the log at that time."""
+        rows = [(shard, at_ms) for shard in shards]
+        self.file.executemany("INSERT OR REPLACE INTO equal VALUES (?, ?)", rows)
+        self.file.commit()
 
     @property
     def lines(self) -> int:
@@ -160,7 +189,9 @@ class Checkpoint:
         if left_day > self.oldest_day:
             raise CheckpointBroken("the clock went back behind days that it has left out")
         if left_day < self.oldest_day:
-            for table in ("sums", "seen", "malformed"):
+            hour = self.oldest_day * DAY_MS // HOUR_MS
+            self.file.execute("DELETE FROM sums WHERE hour < ?", (hour,))
+            for table in ("seen", "malformed"):
                 self.file.execute(f"DELETE FROM {table} WHERE day < ?", (self.oldest_day,))  # noqa: S608  # names of our own
 
     def _flush(self) -> None:

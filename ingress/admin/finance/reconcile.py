@@ -17,6 +17,7 @@ from schemas.ids import uuid7_time_ms
 Kind: TypeAlias = Literal[
     "settled_not_booked",
     "booked_not_settled",
+    "outcome_not_booked",
     "outcome_without_usage_line",
     "usage_line_without_outcome",
     "usage_line_doubled",
@@ -187,6 +188,9 @@ def _of_outcome(reading: Reading, outcome: Outcome, standing: Standing) -> Itera
     if outcome.books and not outcome.is_correction and standing.state in _OPEN:
         detail = f"booked at {place}, its hold is {standing.state}"
         yield Finding("booked_not_settled", org, request_id, request_id, detail)
+    if not outcome.is_correction and standing.state and not standing.booked:
+        detail = f"it stands at {place}, and accounting is done with it"
+        yield Finding("outcome_not_booked", org, request_id, request_id, detail)
     for usage_id, amounts in outcome.lines.items():
         line = reading.lines.get(usage_id)
         # A copy of an outcome that stands before what was read has its line before it as well.

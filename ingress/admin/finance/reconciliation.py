@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -10,23 +11,24 @@ from typing import Any, Final
 import msgspec
 from aiokafka import ConsumerRecord, TopicPartition
 
+from ingress.admin.finance.comparison import portions
 from ingress.admin.finance.ledger_tables import (
-    attempt_fields,
+    busy_organizations,
+    examine,
     find_tables,
+    known_requests,
     list_unbooked,
-    read_tables,
-    steps,
+    look,
 )
 from ingress.admin.finance.reconcile import (
     HARMLESS,
     Finding,
     Reading,
     Span,
-    Standing,
     judge,
     summary,
 )
-from ingress.admin.finance.verify import balance_differences
+from ingress.admin.finance.verify import Difference, OrgKeys, balance_differences, suspects
 from ingress.admin.log.scans import Tell
 from ingress.admin.log.search import TO_THE_END_MS, Bounds, search_log
 from schemas.codec import UNDECODABLE, decode
@@ -40,7 +42,6 @@ from schemas.topics import OUTCOMES, USAGE_RECORDS
 
 _BOUNDS: Final = Bounds(deadline_s=40.0, records_max=200_000)
 _LISTED_MAX: Final = 1_000
-_ATTEMPTS_PER_STEP: Final = 100
 _BALANCES_WITHIN_S: Final = 5.0
 _PAUSE_S: Final = 0.25
 _NO_HOURS: Final = "9999"
@@ -62,15 +63,16 @@ class ReconcileJob(msgspec.Struct, frozen=True, kw_only=True):
 
 async def reconcile(job: ReconcileJob, tell: Tell) -> dict[str, Any]:
     """Everything that does not fit among what was appended in a time. Raises ``Transient`` failures."""
-    reading = Reading(Span(job.start_ms, job.end_ms, job.read_from_ms))
     shards = Shards(job.shards)
+    reading = Reading(Span(job.start_ms, job.end_ms, job.read_from_ms))
     gave_up = {OUTCOMES: await _read(job, OUTCOMES, reading, tell)}
     async with open_cold_store(job.ledger_url) as store:
         # What is processed has its lines in the log, so it is asked for before these are read.
         processed = await _processed(store, reading)
         gave_up[USAGE_RECORDS] = await _read(job, USAGE_RECORDS, reading, tell)
         reading.is_complete = not any(gave_up.values())
-        findings, waiting = judge(reading, processed, await _known(store, shards, reading))
+        known = await known_requests(store, shards, reading.outcomes.values())
+        findings, waiting = judge(reading, processed, known)
         findings += await _balances(store, shards)
         unbooked = await list_unbooked(store, shards, min(job.now_ms, job.end_ms), _LISTED_MAX)
     findings += [
@@ -123,26 +125,24 @@ async def _processed(store: ColdStore, reading: Reading) -> dict[int, int]:
     return done
 
 
-async def _known(store: ColdStore, shards: Shards, reading: Reading) -> dict[str, Standing]:
-    wanted = [(o.org, o.request_id) for o in reading.outcomes.values() if not o.is_correction]
-    known: dict[str, Standing] = {}
-    for asked in steps(wanted, _ATTEMPTS_PER_STEP):
-        found = await attempt_fields(store, shards, asked, ("state", "booked"))
-        for (_, request_id), (state, booked) in zip(asked, found, strict=True):
-            known[request_id] = Standing((state or b"").decode(), (booked or b"").decode())
-    return known
-
-
 async def _balances(store: ColdStore, shards: Shards) -> list[Finding]:
     """Balances whose fields nothing speaks for; read again for a while, since accounting is behind."""
     loop = asyncio.get_running_loop()
     give_up_s = loop.time() + _BALANCES_WITHIN_S
+    found = await find_tables(store, _NO_HOURS)
+    looked = [
+        difference
+        for org, known in found.items()
+        for difference in balance_differences(org, await look(store, shards.of(org), org, known))
+    ]
+    busy = await busy_organizations(store, shards)
+    suspected = suspects(looked) | {org: found.get(org, OrgKeys()) for org in busy}
     while True:
-        tables = await read_tables(store, shards, await find_tables(store, _NO_HOURS))
-        differences = balance_differences(tables)
+        differences = await _examined(store, shards, suspected)
         if not differences or loop.time() >= give_up_s:
             break
         await asyncio.sleep(_PAUSE_S)
+        suspected = suspects(differences)
     return [
         Finding(
             "balance_differs",
@@ -153,6 +153,17 @@ async def _balances(store: ColdStore, shards: Shards) -> list[Finding]:
         )
         for d in differences
     ]
+
+
+async def _examined(
+    store: ColdStore, shards: Shards, suspected: Mapping[str, OrgKeys]
+) -> list[Difference]:
+    differences: dict[Difference, None] = {}
+    for org, known in suspected.items():
+        for wanted in portions(known):
+            tables = await examine(store, shards.of(org), org, wanted)
+            differences |= dict.fromkeys(balance_differences(org, tables))
+    return list(differences)
 
 
 def take_in(reading: Reading, record: ConsumerRecord) -> None:

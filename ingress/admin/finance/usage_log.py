@@ -7,7 +7,8 @@ records, and one whose retention passed the checkpoint are told by that, and eve
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -16,6 +17,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
 from ingress.admin.finance.checkpoint import Checkpoint, Place, digest_of
+from ingress.admin.finance.hour_sums import SUMS, sums_of_line, without
 from ingress.admin.log.scans import Tell
 from schemas.codec import UNDECODABLE, decode_as
 from schemas.events import UsageRecorded
@@ -23,6 +25,7 @@ from schemas.failures import Transient
 from schemas.runtime.kafka.free_consumer import Positions, free_consumer, positions_in
 from schemas.runtime.kafka.topic_admin import list_topics
 from schemas.topics import USAGE_RECORDS
+from schemas.usage import hour_of
 
 _POLL_MS: Final = 200
 _RECORDS_PER_POLL: Final = 1_000
@@ -66,6 +69,27 @@ class UsageLog:
     _uncommitted: int = 0
     records: int = 0
     """How many were read since it was opened."""
+    _recent: list[UsageRecorded] | None = None
+    """Lines that were taken in since ``remember``."""
+
+    def remember(self) -> None:
+        """Keep apart what is folded from now on: tables that were read now may not have it yet."""
+        self._recent = []
+
+    def sums_until(
+        self, org: str, reached: int, hours: Collection[str]
+    ) -> dict[str, dict[str, int]]:
+        """By hour, what the log has of outcomes up to that offset; of lines folded before ``remember``, all.
+
+        A line is appended after its outcome was booked, so those had been booked by then.
+        """
+        later: dict[str, Counter[str]] = {}
+        for line in self._recent or ():
+            if line.org == org and line.outcome.offset > reached:
+                sums = dict(zip(SUMS, sums_of_line(line), strict=True))
+                later.setdefault(hour_of(line.finished_at_ms), Counter()).update(sums)
+        found, nothing = self.checkpoint.sums([org])[org], Counter[str]()
+        return {hour: without(found.get(hour, nothing), later.get(hour, nothing)) for hour in hours}
 
     async def resume(self, brokers: str, from_ms: int, why_anew: str | None) -> str | None:
         """Go to where the checkpoint ends; why it begins anew, if it does.
@@ -127,9 +151,12 @@ class UsageLog:
                 raise LogReplaced(f"{where} is not the record that was folded there")
         for record in records:
             try:
-                self.checkpoint.add(decode_as(record.value, UsageRecorded))
+                line = decode_as(record.value, UsageRecorded)
             except UNDECODABLE:
                 self.checkpoint.add_malformed(record.timestamp)
+                continue
+            if self.checkpoint.add(line) and self._recent is not None:
+                self._recent.append(line)
         if records:
             self._places[number] = Place(records[-1].offset + 1, _digest(records[-1]))
             self._uncommitted += len(records)

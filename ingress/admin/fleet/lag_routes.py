@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import asdict, dataclass
 
-from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ingress.admin.deps import AdminDeps
 from ingress.admin.fleet.lag import GROUP_TOPICS, lags_of, next_offset
-from ingress.admin.log.positions import positions_of, times_at
+from ingress.admin.log.positions import committed_offsets, positions_of, times_at
 
-_COMMITTED_DEADLINE_S = 10.0
 _READ_DEADLINE_S = 3.0
 
 
@@ -32,7 +28,7 @@ class LagRoutes:
     async def lag(self, _: Request) -> Response:
         """Every group and partition. The ends are read last, so no lag is below 0."""
         brokers = self.deps.settings.kafka_brokers
-        committed = await committed_offsets(brokers)
+        committed = await committed_offsets(brokers, GROUP_TOPICS.keys())
         positions = await positions_of(brokers, frozenset().union(*GROUP_TOPICS.values()))
         # No topic is read by two groups, so a partition names its group.
         offsets = {
@@ -49,23 +45,3 @@ class LagRoutes:
         }
         lags = lags_of(committed, positions, since_ms, clock.now_ms())
         return JSONResponse({"items": [asdict(lag) for lag in lags]})
-
-
-async def committed_offsets(brokers: str) -> dict[str, dict[TopicPartition, int]]:
-    """What each group committed; a partition it never committed is absent."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
-    async with asyncio.timeout(_COMMITTED_DEADLINE_S):
-        await admin.start()
-        try:
-            return {
-                group: {
-                    partition: committed.offset
-                    for partition, committed in (
-                        await admin.list_consumer_group_offsets(group)
-                    ).items()
-                    if committed.offset >= 0
-                }
-                for group in GROUP_TOPICS
-            }
-        finally:
-            await admin.close()

@@ -34,6 +34,7 @@ FILES = (
     "reap",
     "book",
     "snapshot",
+    "examine",
     "init",
 )
 

@@ -14,6 +14,8 @@ from starlette.types import ASGIApp
 
 from ingress.admin.config import config_writer
 from ingress.admin.deps import AdminDeps
+from ingress.admin.finance.verifier import Verifier
+from ingress.admin.log.scans import Scans
 from ingress.admin.routes import create_http_app
 from ingress.admin.settings import AdminSettings
 from schemas.codec import decode_as
@@ -110,4 +112,5 @@ def admin_app(
         ledger_store=cast(Store, EmptyStore()),
         clock=Clock(),
     )
-    return create_http_app(deps, lambda: dict(components or {}), Metrics()), feed
+    verifier = Verifier.create(deps, Scans(deps.clock), Metrics())
+    return create_http_app(lambda: dict(components or {}), Metrics(), verifier), feed

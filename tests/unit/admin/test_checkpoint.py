@@ -16,9 +16,11 @@ from ingress.admin.finance.checkpoint import (
     Place,
     open_checkpoint,
 )
+from ingress.admin.finance.explain import cells_of
+from ingress.admin.finance.hour_sums import sums_of_table
 from ingress.admin.finance.usage_log import doubt
 from schemas.runtime.kafka.free_consumer import Positions
-from tests.unit.admin.test_verify import LINE, USAGE
+from tests.unit.admin.test_verify import HOUR, LINE, USAGE
 
 PLACES = {0: Place(7, b"the sixth")}
 
@@ -44,7 +46,7 @@ def test_what_was_committed_is_there_when_it_is_opened_again(tmp_path: Path) -> 
         checkpoint.add(LINE)
 
         assert checkpoint.places == PLACES
-        assert checkpoint.sums() == {"acme": dict.fromkeys(checkpoint.sums()["acme"], 0) | USAGE}
+        assert checkpoint.sums(["acme"]) == {"acme": {HOUR: USAGE}}
         assert (checkpoint.lines, checkpoint.malformed) == (1, 1)
 
 
@@ -62,6 +64,28 @@ def test_what_was_not_committed_is_lost_whole(tmp_path: Path) -> None:
         assert checkpoint.lines == 2
 
 
+def test_rows_stay_told_apart_however_often_it_is_committed(tmp_path: Path) -> None:
+    """The fingerprint of what was added in two parts is that of the whole."""
+    second = msgspec.structs.replace(LINE, usage_id="r2:1:0", output_tokens=-3)
+    with open_checkpoint(tmp_path, DAY_MS) as checkpoint:
+        for line in (LINE, second):
+            checkpoint.add(line)
+            checkpoint.commit(PLACES)
+        sums = checkpoint.sums(["acme"])["acme"][HOUR]
+
+    assert sums == sums_of_table(cells_of([LINE, second], HOUR))
+
+
+def test_it_is_remembered_when_books_were_equal(tmp_path: Path) -> None:
+    """So that reasons for a difference are looked for from then on."""
+    with open_checkpoint(tmp_path, DAY_MS) as checkpoint:
+        checkpoint.note_equal([0, 3], 5_000)
+        checkpoint.note_equal([3], 6_000)
+
+    with open_checkpoint(tmp_path, DAY_MS) as checkpoint:
+        assert checkpoint.equal_at_ms == {0: 5_000, 3: 6_000}
+
+
 def test_a_copy_is_known_however_much_later_it_comes(tmp_path: Path) -> None:
     """For as long as its line counts; across days and openings."""
     _committed(tmp_path)
@@ -76,7 +100,7 @@ def test_a_copy_is_known_however_much_later_it_comes(tmp_path: Path) -> None:
             checkpoint.commit(PLACES)
 
     with open_checkpoint(tmp_path, DAY_MS) as checkpoint:
-        assert checkpoint.sums()["acme"]["requests"] == 31
+        assert sum(sums["requests"] for sums in checkpoint.sums(["acme"])["acme"].values()) == 31
 
 
 def test_days_that_are_no_longer_compared_leave_with_their_ids(tmp_path: Path) -> None:
@@ -86,7 +110,7 @@ def test_days_that_are_no_longer_compared_leave_with_their_ids(tmp_path: Path) -
     with open_checkpoint(tmp_path, 2 * DAY_MS) as checkpoint:
         checkpoint.add(LINE)
 
-        assert (checkpoint.sums(), checkpoint.lines, checkpoint.malformed) == ({}, 0, 0)
+        assert (checkpoint.organizations(), checkpoint.lines, checkpoint.malformed) == (set(), 0, 0)
         assert checkpoint.file.execute("SELECT count(*) FROM seen").fetchone() == (0,)
 
 

@@ -14,9 +14,10 @@ from ingress.admin.finance import usage_log
 from ingress.admin.finance.checkpoint import DAY_MS, open_checkpoint
 from ingress.admin.finance.usage_log import LogReplaced, UsageLog
 from schemas.codec import encode
+from schemas.events import RecordRef
 from schemas.runtime.kafka.topic_admin import TopicState
 from schemas.topics import USAGE_RECORDS
-from tests.unit.admin.test_verify import LINE
+from tests.unit.admin.test_verify import HOUR, LINE
 
 RECORDS_PER_POLL = 2
 
@@ -93,7 +94,10 @@ async def fold(
         usage = UsageLog(cast("Any", log), checkpoint, lambda done, total: None)
         why = await usage.resume("", from_ms, why_anew)
         await usage.fold_to_end()
-        return {org: sums["requests"] for org, sums in checkpoint.sums().items()}, why
+        folded = checkpoint.sums(checkpoint.organizations())
+        return {
+            org: sum(sums["requests"] for sums in hours.values()) for org, hours in folded.items()
+        }, why
 
 
 async def test_the_second_reading_begins_where_the_first_ended(tmp_path: Path) -> None:
@@ -185,6 +189,29 @@ async def test_everything_is_read_anew_when_that_is_asked_for(tmp_path: Path) ->
 
     assert await fold(tmp_path, log, why_anew="asked for") == ({"acme": 2}, "asked for")
     assert sorted(log.read) == [(0, 0), (0, 1)]
+
+
+async def test_lines_of_later_outcomes_are_left_out_of_what_is_compared(tmp_path: Path) -> None:
+    """Tables were read when an earlier one was the last that was booked."""
+    log = Log([value("a", outcome=_place(7))], [])
+    with open_checkpoint(tmp_path, DAY_MS) as checkpoint:
+        usage = UsageLog(cast("Any", log), checkpoint, lambda done, total: None)
+        await usage.resume("", DAY_MS, None)
+        await usage.fold_to_end()
+        usage.remember()
+        log.partitions[0] += [value(name, outcome=_place(at)) for name, at in (("b", 8), ("c", 9))]
+        log.partitions[1] += [value("d", org="globex", outcome=_place(3))]
+        await usage.fold_to_end()
+
+        until = [usage.sums_until("acme", at, [HOUR])[HOUR]["requests"] for at in (7, 8, 9)]
+        whole = usage.sums_until("acme", 9, [HOUR])
+
+        assert until == [1, 2, 3]
+        assert whole == checkpoint.sums(["acme"])["acme"]
+
+
+def _place(offset: int) -> RecordRef:
+    return RecordRef(topic="inference.outcomes.v1", partition=0, offset=offset)
 
 
 async def test_what_is_no_usage_line_is_counted_and_passed(tmp_path: Path) -> None:

@@ -168,13 +168,30 @@ USAGE: dict[str, Any] = {
 VERIFIED: dict[str, Any] = {
     "difference": 3,
     "differences": [
-        {"org": "a", "what": "x", "field": "settled", "ledger": 0, "log": 3, "difference": -3}
+        {
+            "org": "a",
+            "what": "u:2026-11-25T20",
+            "field": "output_tokens",
+            "ledger": 0,
+            "log": 3,
+            "difference": -3,
+            "explanation": {
+                "because": "does not fit",
+                "requests": ["r1"],
+                "requests_total": 1,
+                "rows": [["k\t-\tm\tb\toutput_tokens", 0, 3]],
+            },
+        }
     ],
     "organizations": 1,
     "usage_lines": 2,
     "since": "2026-10-13T00:00:00+00:00",
     "open_attempts": {"reserved": 0, "running": 1},
     "settled_not_booked": [{"org": "a", "req": "r1", "finished_ms": AT_MS}],
+    "shards": [
+        {"shard": 0, "state": "differs", "why": ""},
+        {"shard": 1, "state": "behind", "why": "accounting has not booked all yet (2 sums)"},
+    ],
 }
 RECONCILED: dict[str, Any] = {
     "from": "2026-11-25T20:00:00+00:00",
@@ -295,7 +312,13 @@ CASES = (
     Case(("ledger", "verify", "--deadline-s", "2.5"), {"GET /ledger/verify": VERIFIED}),
     Case(
         ("ledger", "verify"),
-        {"GET /ledger/verify": VERIFIED | {"difference": 0, "differences": [], "settled_not_booked": []}},
+        {"GET /ledger/verify": VERIFIED
+            | {
+                "difference": 0,
+                "differences": [],
+                "settled_not_booked": [],
+                "shards": [{"shard": 0, "state": "equal", "why": ""}],
+            }},
     ),
     Case(("reconcile", "--from", "a", "--to", "b"), {"GET /reconcile": RECONCILED}),
     Case(("reconcile",), {"GET /reconcile": RECONCILED | {"difference": 0, "findings": []}}),

@@ -186,6 +186,7 @@ def test_verify_ends_with_1_unless_all_agrees(difference: int, code: Exit) -> No
         "since": "2026-10-13T00:00:00+00:00",
         "open_attempts": {"reserved": 0, "running": 0},
         "settled_not_booked": [],
+        "shards": [{"shard": 0, "state": "differs" if difference else "equal", "why": ""}],
     }
     found_code, data, _ = run(Gateway({"GET /ledger/verify": answer}), "ledger", "verify")
 
@@ -203,14 +204,37 @@ def test_a_verification_from_the_beginning_is_asked_for_and_told() -> None:
         "since": "2026-10-13T00:00:00+00:00",
         "open_attempts": {"reserved": 0, "running": 0},
         "settled_not_booked": [],
+        "shards": [{"shard": 0, "state": "equal", "why": ""}],
         "checkpoint": {"made_anew": "asked for", "records_read": 2},
     }
     gateway = Gateway({"GET /ledger/verify": answer})
 
-    _, _, story = run(gateway, "ledger", "verify", "--from-start")
+    _, _, story = run(gateway, "ledger", "verify", "--full")
 
-    assert gateway.asked[0]["query"] == {"deadline_s": "15.0", "from_start": "true"}
+    assert gateway.asked[0]["query"] == {"deadline_s": "15.0", "full": "true"}
     assert story == "the log was read from its beginning; checkpoint: asked for\n"
+
+
+def test_a_verification_that_could_not_compare_a_shard_says_so() -> None:
+    """Nothing differs, and nothing is proved."""
+    answer = {
+        "difference": 0,
+        "differences": [],
+        "organizations": 0,
+        "usage_lines": 0,
+        "since": "2026-10-13T00:00:00+00:00",
+        "open_attempts": {"reserved": 0, "running": 0},
+        "settled_not_booked": [],
+        "shards": [
+            {"shard": 0, "state": "equal", "why": ""},
+            {"shard": 3, "state": "closed", "why": "restarted"},
+        ],
+    }
+
+    code, data, _ = run(Gateway({"GET /ledger/verify": answer}), "ledger", "verify")
+
+    assert code == Exit.PARTIAL
+    assert data.splitlines()[-2:] == ["shard 3 is closed: restarted", "difference 0"]
 
 
 def test_usage_as_csv_has_one_line_per_row_and_no_total() -> None:
