@@ -101,6 +101,13 @@ def _verify(stack: RunningStack, deadline_s: float) -> dict[str, Any]:
     return verdict
 
 
+def _books(stack: RunningStack) -> str:
+    """What readiness of the control plane says of the books, by itself."""
+    url = f"{stack.admin_url.removesuffix('/admin/v1')}/v1/status/readyz"
+    answer = httpx.get(url, timeout=10, trust_env=False).raise_for_status().json()
+    return str(answer["components"]["books"])
+
+
 def _until(ask: Callable[[], Any], is_enough: Callable[[Any], bool]) -> Any:
     give_up_s = time.monotonic() + REPAIRED_WITHIN_S
     while not is_enough(answer := ask()) and time.monotonic() < give_up_s:
@@ -160,7 +167,7 @@ def test_each_kind_of_difference_is_named_and_what_is_only_in_the_ledger_is_prod
         {f"seeded|{unbooked.request_id}": finished_ms},
     )
 
-    named = _until(lambda: _reconcile(own_stack), lambda a: len(a["kinds"]) == 7)
+    named = _until(lambda: _reconcile(own_stack), lambda a: len(a["findings"]) == 8)
     kinds = {(f["kind"], f["request_id"] or f["what"]) for f in named["findings"]}
     assert kinds == {
         ("settled_not_booked", unbooked.request_id),
@@ -170,6 +177,8 @@ def test_each_kind_of_difference_is_named_and_what_is_only_in_the_ledger_is_prod
         ("usage_line_doubled", orphaned.request_id),
         ("usage_line_differs", doubled.request_id),
         ("balance_differs", f"{BALANCE} late"),
+        # Booked by the log, and by no call.
+        ("balance_differs", f"{BALANCE} settled"),
     }
     verdict = _verify(own_stack, 0)
     assert verdict["checkpoint"]["made_anew"] is None
@@ -177,6 +186,17 @@ def test_each_kind_of_difference_is_named_and_what_is_only_in_the_ledger_is_prod
     assert {(d["org"], d["what"], d["field"]) for d in verdict["differences"]} >= {
         ("seeded", BALANCE, "late")
     }
+
+    (shard,) = (shard for shard in verdict["shards"] if shard["state"] == "differs")
+    explained = {
+        request_id
+        for difference in shard["differences"]
+        for request_id in difference["explanation"]["requests"]
+    }
+    assert {unsettled.request_id, lineless.request_id, doubled.request_id} <= explained
+    told = _until(lambda: _books(own_stack), lambda books: "differs" in books)
+    assert told.startswith(f"degraded: shard {shard['shard']} differs by ")
+    assert any(request_id in told for request_id in explained)
 
     repaired = _until(
         lambda: _reconcile(own_stack), lambda a: "settled_not_booked" not in a["kinds"]

@@ -9,7 +9,7 @@ local function examined(call, req, outcomes)
   if not SPEAKS[state] then return nil end
   local attempt = {req = req, state = state, booked = booked or nil}
   attempt.holds = unless_empty(cjson.decode(holds or '{}').balances or {})
-  attempt.first = first and unless_empty(cjson.decode(first).booked or {})
+  attempt.first = unless_empty(first and cjson.decode(first).booked or {})
   if outcome then
     outcomes[#outcomes + 1] = outcome
     outcomes.bytes = outcomes.bytes + #outcome
