@@ -7,7 +7,7 @@ introduced to each other every time: whoever is met under an id that is known on
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, Final
@@ -52,16 +52,23 @@ repl-diskless-sync-delay 0
 """
 
 
+def _plain_url(port: int) -> str:
+    return f"redis://{HOST}:{port}"
+
+
 async def form_cluster(
-    primaries: Sequence[ClusterNode], replicas: Sequence[ClusterNode] = ()
+    primaries: Sequence[ClusterNode],
+    replicas: Sequence[ClusterNode] = (),
+    url_of: Callable[[int], str] = _plain_url,
 ) -> None:
     """Return once every server knows all others, all slots are served and replicas are connected.
 
-    New replica n copies primary n, modulo their number; what servers became since stays. Raises `StackError`.
+    New replica n copies primary n, modulo their number; what servers became since stays. `url_of` says
+    where a port is asked. Raises `StackError`.
     """
     nodes = (*primaries, *replicas)
     async with AsyncExitStack() as opened:
-        clients = [_client(node) for node in nodes]
+        clients = [_client(url_of(node.port)) for node in nodes]
         for client in clients:
             opened.push_async_callback(client.aclose)
         try:
@@ -130,10 +137,8 @@ async def _views(clients: Sequence[redis.Redis], which: Sequence[int] | None = N
     return [read_view(await _ask(client, "CLUSTER", "NODES")) for client in asked]
 
 
-def _client(node: ClusterNode) -> redis.Redis:
-    return redis.Redis(
-        host=HOST, port=node.port, decode_responses=True, socket_timeout=_ANSWER_DEADLINE_S
-    )
+def _client(url: str) -> redis.Redis:
+    return redis.Redis.from_url(url, decode_responses=True, socket_timeout=_ANSWER_DEADLINE_S)
 
 
 async def _ask(client: redis.Redis, *command: str | int) -> Any:

@@ -11,8 +11,12 @@ from http import HTTPStatus
 
 import httpx
 import psutil
+import redis.asyncio as redis
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
 
 from deploy.embedded.ports import HOST
 
@@ -34,9 +38,16 @@ async def is_http_ready(port: int, path: str) -> bool:
         return False
 
 
-async def is_valkey_ready(port: int) -> bool:
-    """True if PING answers PONG, which a store that still loads its log does not."""
-    return (await _ask(port, b"PING\r\n")).startswith(b"+PONG")
+async def is_store_ready(url: str) -> bool:
+    """True if PING is answered, which a store that still loads its log does not."""
+    store = redis.Redis.from_url(url, single_connection_client=True, retry=Retry(NoBackoff(), 0))
+    try:
+        async with asyncio.timeout(PROBE_DEADLINE_S):
+            return bool(await store.ping())
+    except (RedisError, OSError, TimeoutError):
+        return False
+    finally:
+        await store.aclose()
 
 
 async def is_kafka_ready(port: int) -> bool:
@@ -64,20 +75,6 @@ def owns_port(pid: int, port: int) -> bool:
     except psutil.NoSuchProcess:
         return False
     return any(c.laddr.port == port and c.status == psutil.CONN_LISTEN for c in connections)
-
-
-async def _ask(port: int, question: bytes) -> bytes:
-    """The first line of the answer, or nothing if there is no server or no answer in time."""
-    try:
-        async with asyncio.timeout(PROBE_DEADLINE_S):
-            reader, writer = await asyncio.open_connection(HOST, port)
-            try:
-                writer.write(question)
-                return await reader.readline()
-            finally:
-                writer.close()
-    except (OSError, ValueError, TimeoutError):
-        return b""
 
 
 async def _accepts(port: int) -> bool:

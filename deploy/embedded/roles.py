@@ -15,8 +15,8 @@ from deploy.embedded.ports import HOST
 from deploy.embedded.probes import is_http_ready
 from deploy.embedded.process import ProcessSpec
 from deploy.embedded.state import StateFolder
+from deploy.embedded.stores import Stores
 from deploy.embedded.upstreams import Upstream
-from deploy.embedded.valkey import BUS_PORT, LedgerShape, ledger_url
 from schemas.readiness import STARTUPZ
 
 # The order in which they are stopped: first the doors, last the book-keeper.
@@ -26,7 +26,7 @@ _MODULES = {"admin": "ingress.admin"}
 _PORT_SETTINGS = {"admin": "TALLYGATE_ADMIN_PORT", "ingress": "TALLYGATE_PORT"}
 EXAMPLE_BACKENDS = ("example-a", "example-b")
 
-INFRASTRUCTURE_PORTS = {"kafka": 9092, "controller": 9093, "bus": BUS_PORT}
+INFRASTRUCTURE_PORTS = {"kafka": 9092, "controller": 9093, "bus": 6391}
 EXAMPLE_PORTS = {"example-a": 9201, "example-b": 9202}
 # First ports of a role; replica n takes the n-th port after its own.
 ROLE_PORTS = {"limiter_worker": 9110, "dispatcher": 9120, "accounting": 9130}
@@ -57,7 +57,7 @@ def role_spec(
     name: str,
     folder: StateFolder,
     ports: Mapping[str, int],
-    ledger: LedgerShape,
+    stores: Stores,
     pepper: str,
     environment: Mapping[str, str],
 ) -> ProcessSpec:
@@ -67,13 +67,13 @@ def role_spec(
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
     settings = {
         "TALLYGATE_KAFKA_BROKERS": f"{HOST}:{ports['kafka']}",
-        "TALLYGATE_LEDGER_URL": ledger_url(ledger, ports),
+        "TALLYGATE_LEDGER_URL": stores.ledger_url,
         "TALLYGATE_DATA_DIR": str(data),
         "TALLYGATE_INSTANCE_ID": name,
         _PORT_SETTINGS.get(role, "TALLYGATE_HTTP_PORT"): str(ports[name]),
     }
     if role != "admin":
-        settings["TALLYGATE_BUS_URL"] = f"redis://{HOST}:{ports['bus']}/0"
+        settings["TALLYGATE_BUS_URL"] = stores.bus_url
     if role in ("admin", "ingress"):
         settings["TALLYGATE_KEY_PEPPER"] = pepper
         # Not readiness, which is also about the others: ingress must start while a backend is away.

@@ -19,18 +19,14 @@ from deploy.embedded.cluster import form_cluster
 from deploy.embedded.disk_report import report_disk
 from deploy.embedded.kafka import kafka_spec
 from deploy.embedded.kafka_jars import ensure_jars, jar_folder
+from deploy.embedded.ledger_shape import LedgerShape, ledger_ports
 from deploy.embedded.ports import HOST, PortChoice, PortReservations, choose_ports
 from deploy.embedded.problem import StackError
 from deploy.embedded.process import ProcessSpec, Progress, SupervisedProcess
 from deploy.embedded.state import Memory, StateFolder, new_memory
-from deploy.embedded.valkey import (
-    LedgerShape,
-    bus_spec,
-    cluster_nodes,
-    ledger_ports,
-    ledger_specs,
-    ledger_url,
-)
+from deploy.embedded.stores import Stores
+from deploy.embedded.tls import ensure_certificates
+from deploy.embedded.valkey import bus_spec, ledger_specs, store_program
 from schemas.runtime.kafka.topic_admin import PartitionCountChanged, apply_topics
 
 
@@ -50,6 +46,9 @@ class StackOptions:
     replicas: Mapping[str, int] = field(default_factory=dict)
     explicit_ports: Mapping[str, int] = field(default_factory=dict)
     ledger: LedgerShape | None = None
+    store_program: Path | None = None
+    """Another server program for ledger and bus than the embedded one."""
+    has_store_tls: bool = False
     partitions: int = 4
     has_example_backends: bool = True
     is_infrastructure_only: bool = False
@@ -73,6 +72,7 @@ class Stack:
         self._reservations = PortReservations(Path(tempfile.gettempdir()) / "tallygate-ports")
         self._folder: StateFolder | None = None
         self._memory: Memory | None = None
+        self._stores: Stores | None = None
         self._disk_report: asyncio.Task[None] | None = None
 
     @property
@@ -90,11 +90,17 @@ class Stack:
 
     @property
     def ledger_url(self) -> str:
-        return ledger_url(self.ledger, self.ports)
+        return self.stores.ledger_url
 
     @property
     def bus_url(self) -> str:
-        return f"redis://{HOST}:{self.ports['bus']}/0"
+        return self.stores.bus_url
+
+    @property
+    def stores(self) -> Stores:
+        """Ledger and bus; only after `start` began."""
+        assert self._stores is not None, "start() comes first"
+        return self._stores
 
     @property
     def worker_urls(self) -> tuple[str, ...]:
@@ -138,6 +144,7 @@ class Stack:
             self._report(Progress(name, True, f"port {wanted} is taken; using {chosen}"))
         kept = {} if self._options.has_random_ports else choice.ports
         self._remember(replace(known, ports={**known.ports, **kept}))
+        self._stores = await self._prepare_stores(self._folder)
         await self._start_infrastructure(self._folder)
         kafka_data = self._folder.path / "kafka"
         self._disk_report = asyncio.create_task(report_disk(kafka_data, HOST, self.ledger_url))
@@ -200,7 +207,7 @@ class Stack:
 
     async def _start_infrastructure(self, folder: StateFolder) -> None:
         environment, ports = self._options.environment, self.ports
-        specs = [bus_spec(folder, ports["bus"], environment)]
+        specs = [bus_spec(self.stores, folder, environment)]
         if self._options.has_example_backends and not self._options.is_infrastructure_only:
             specs += [
                 roles.example_backend_spec(name, folder, ports, environment)
@@ -212,16 +219,23 @@ class Stack:
         kafka = await kafka_spec(folder, jars, self.memory.cluster_id, ports, environment)
         await _together(self._start_all([kafka, *specs]), self._start_ledger(folder))
 
+    async def _prepare_stores(self, folder: StateFolder) -> Stores:
+        has_tls = self._options.has_store_tls
+        program = store_program(self._options.store_program, has_tls=has_tls)
+        certificates = None
+        if has_tls:
+            certificates = await asyncio.to_thread(ensure_certificates, folder.path / "tls")
+        return Stores(self.ledger, self.ports, program, certificates)
+
     async def _start_ledger(self, folder: StateFolder) -> None:
-        shape = self.ledger
-        await self._start_all(ledger_specs(shape, folder, self.ports, self._options.environment))
-        if not shape.is_cluster:
+        await self._start_all(ledger_specs(self.stores, folder, self._options.environment))
+        nodes, primaries = self.stores.nodes, self.ledger.primaries
+        if not nodes:
             return
         started_s = asyncio.get_running_loop().time()
-        nodes = cluster_nodes(shape, self.ports)
-        await form_cluster(nodes[: shape.primaries], nodes[shape.primaries :])
+        await form_cluster(nodes[:primaries], nodes[primaries:], self.stores.url)
         seconds = asyncio.get_running_loop().time() - started_s
-        self._report(Progress("ledger", True, str(shape), seconds))
+        self._report(Progress("ledger", True, str(self.ledger), seconds))
 
     async def _start_all(self, specs: Iterable[ProcessSpec]) -> None:
         started = [SupervisedProcess(spec, self._report) for spec in specs]
@@ -245,7 +259,7 @@ class Stack:
     def _role_spec(self, folder: StateFolder, name: str) -> ProcessSpec:
         environment = self._options.environment
         return roles.role_spec(
-            name, folder, self.ports, self.ledger, self.memory.pepper, environment
+            name, folder, self.ports, self.stores, self.memory.pepper, environment
         )
 
     def _replicas(self, role: str) -> tuple[str, ...]:

@@ -21,12 +21,12 @@ import httpx
 from deploy.desired_state.document import bad_file, read_desired_state, reference_problems
 from deploy.embedded import roles, seed
 from deploy.embedded.banner import Facts, render_banner, render_json, render_progress
+from deploy.embedded.ledger_shape import LedgerShape
 from deploy.embedded.problem import StackError
 from deploy.embedded.process import Progress
 from deploy.embedded.stack import Stack, StackOptions
 from deploy.embedded.state import UserFolders, write_private
 from deploy.embedded.upstreams import Unreachable, Upstream, discover_models, read_upstreams
-from deploy.embedded.valkey import LedgerShape
 from deploy.terminal import say
 
 ADMIN_DEADLINE_S = 30.0
@@ -45,6 +45,8 @@ class UpOptions:
     headless: bool = False
     replicas: Mapping[str, int] = field(default_factory=dict)
     ledger: LedgerShape | None = None
+    store_server: Path | None = None
+    has_store_tls: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,8 @@ def make_plan(options: UpOptions, folders: UserFolders, environment: Mapping[str
         environment=environment,
         replicas=options.replicas,
         ledger=options.ledger,
+        store_program=options.store_server,
+        has_store_tls=options.has_store_tls,
         explicit_ports={name: port for name, port in given.items() if port is not None},
         has_example_backends=not brings_backends,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import typer
 
@@ -14,6 +14,31 @@ from deploy.cli.output import CommandFailed
 _PORT_MAX = 65_535
 
 APP = verbs()
+
+_Primaries: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="servers that share the ledger: 1, or a cluster of 3 to 9 (default: as in the state folder)",
+    ),
+]
+_Replicas: TypeAlias = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="copies of each server of a cluster, 0 to 2 (default 0)"),
+]
+_StoreServer: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="PATH",
+        help="another program for ledger and bus: redis-server 7.0 or newer, valkey-server",
+    ),
+]
+_StoreTls: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--store-tls", help="TLS to and between the stores; certificates are made with openssl"
+    ),
+]
 
 
 def port_number(text: str) -> int:
@@ -31,6 +56,7 @@ def port_number(text: str) -> int:
     "tallygate up --backend gpu-1=http://127.0.0.1:8000/v1 --config tallygate.yaml",
     "tallygate up --port 0 --admin-port 0 --state-dir ./state --headless",
     "tallygate up --ledger-primaries 3 --ledger-replicas 1",
+    "tallygate up --store-server /usr/bin/redis-server --store-tls",
 )
 def up(
     *,
@@ -55,17 +81,10 @@ def up(
             help="an OpenAI-compatible server instead of the examples; repeatable",
         ),
     ] = None,
-    ledger_primaries: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            help="servers that share the ledger: 1, or a cluster of 3 to 9 (default: as in the state folder)",
-        ),
-    ] = None,
-    ledger_replicas: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="copies of each server of a cluster, 0 to 2 (default 0)"),
-    ] = None,
+    ledger_primaries: _Primaries = None,
+    ledger_replicas: _Replicas = None,
+    store_server: _StoreServer = None,
+    store_tls: _StoreTls = False,
     headless: Annotated[
         bool, typer.Option("--headless", "--json", help="no banner; one JSON line when ready")
     ] = False,
@@ -80,12 +99,14 @@ def up(
     # Imported here, because `--help` should not wait for Kafka's and the web's libraries.
     import asyncio  # noqa: PLC0415
 
+    from deploy.embedded.ledger_shape import LedgerShape  # noqa: PLC0415
     from deploy.embedded.up import UpOptions, run_up  # noqa: PLC0415
-    from deploy.embedded.valkey import LedgerShape  # noqa: PLC0415
 
     shape = None
     if ledger_primaries is not None or ledger_replicas is not None:
-        shape = LedgerShape(ledger_primaries or 1, ledger_replicas or 0)
+        shape = LedgerShape(
+            1 if ledger_primaries is None else ledger_primaries, ledger_replicas or 0
+        )
 
     return asyncio.run(
         run_up(
@@ -97,6 +118,8 @@ def up(
                 backends=tuple(backend or ()),
                 headless=headless,
                 ledger=shape,
+                store_server=store_server,
+                has_store_tls=store_tls,
             )
         )
     )

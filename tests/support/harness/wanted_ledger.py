@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from deploy.embedded.valkey import LedgerShape
+from deploy.embedded.ledger_shape import LedgerShape
 
 PRIMARIES = "TALLYGATE_TEST_LEDGER_PRIMARIES"
 REPLICAS = "TALLYGATE_TEST_LEDGER_REPLICAS"
