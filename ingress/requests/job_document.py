@@ -71,7 +71,7 @@ def _summary(entry: answers.JobEntry, deadline_ms: int, now_ms: int) -> Open | E
     implied = end_by_state(entry.state)
     if implied is not None:
         return Ended(implied, is_on_bus=False)
-    if entry.state == "RUNNING":
+    if entry.state in ("RUNNING", "RESTORED"):
         return Open("running")
     if now_ms < deadline_ms or entry.state == "RESERVED":
         return Open("queued")  # A refusal's reason comes with its booking.

@@ -124,7 +124,7 @@ class RequestLookup:
         if known.outcome:
             outcome = decode_as(known.outcome, RequestFinished)
             return None if outcome.result_ref is not None else _ended(outcome)
-        if known.state == "RUNNING":
+        if known.state in ("RUNNING", "RESTORED"):
             return Open("running")
         if known.state == "RESERVED" or (not known.state and self.clock.now_ms() < deadline_ms):
             return Open("queued")

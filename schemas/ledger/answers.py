@@ -20,12 +20,15 @@ RowFate: TypeAlias = Literal["BOOKED", "SEEN", "DUPLICATE"]
 
 
 class GivenUp(msgspec.Struct, frozen=True, kw_only=True):
-    """Attempt 1 of a request that has a second: its owner vanished, or failed over itself."""
+    """Attempt 1 of a request that has a second: its owner vanished, or failed over itself.
+
+    Of a restored request nobody knows who that was.
+    """
 
     attempt: int
     verdict: Literal["UNKNOWN", "FAILED"]
-    fence: int
-    owner: str
+    fence: int = 0
+    owner: str = ""
     booked: tuple[Booking, ...] = ()
 
 
@@ -165,11 +168,21 @@ class Unknown(Answer, frozen=True):
 
 
 class Gone(Answer, frozen=True):
-    """The ledger does not know the request."""
+    """The ledger does not know the request; or not who runs it: to its owner, which attaches then."""
 
 
-class Stale(Answer, frozen=True):
-    """The fence, or the incarnation, is not the current one."""
+class Restored(Answer, frozen=True):
+    """Nobody has said for long enough that he runs it: the log knows whether it ended."""
+
+
+class Stale(Answer, frozen=True, kw_only=True):
+    """The fence, the incarnation or the rebuild is not the current one.
+
+    To whoever runs an attempt `written_off` says which of them the ledger settled whole as lost, of a
+    request that has not finished.
+    """
+
+    written_off: tuple[int, ...] = ()
 
 
 class Running(Answer, frozen=True, kw_only=True):
@@ -329,6 +342,7 @@ AdmitAnswer: TypeAlias = (
 StartAnswer: TypeAlias = (
     Fence
     | Busy
+    | Restored
     | Finished
     | Unknown
     | Expired
@@ -341,11 +355,13 @@ StartAnswer: TypeAlias = (
 )
 NextAttemptAnswer: TypeAlias = Fence | Refused | Contended | Stale | Gone | Cancelled | Expired
 RenewAnswer: TypeAlias = Ok | Cancelled | Stale | Gone
+AttachAnswer: TypeAlias = Ok | Cancelled | Stale | Gone
 FinishAnswer: TypeAlias = Ok | Repeated | Stale | Gone
 CancelAnswer: TypeAlias = Ok | Running | Terminal | Stale
 ClaimAnswer: TypeAlias = Claimed | Held | Mismatch | Limited
 JobAnswer: TypeAlias = Ok | Limited
 ReleaseAnswer: TypeAlias = Ok | Stale
+RestoreAnswer: TypeAlias = Ok | Stale
 
 
 def outcome_place(booked: str) -> RecordRef | None:

@@ -66,6 +66,8 @@ _ADMIT = _decoder(answers.AdmitAnswer)
 _START = _decoder(answers.StartAnswer)
 _NEXT_ATTEMPT = _decoder(answers.NextAttemptAnswer)
 _RENEW = _decoder(answers.RenewAnswer)
+_ATTACH = _decoder(answers.AttachAnswer)
+_RESTORE = _decoder(answers.RestoreAnswer)
 _FINISH = _decoder(answers.FinishAnswer)
 _CANCEL = _decoder(answers.CancelAnswer)
 _CLAIM = _decoder(answers.ClaimAnswer)
@@ -120,6 +122,17 @@ def next_attempt(shard: int, document: documents.NextAttempt) -> Call[answers.Ne
 def renew(shard: int, document: documents.Renew) -> Call[answers.RenewAnswer]:
     """Extend the lease of a running attempt."""
     return Call(_on_request("tg1_renew", shard, document), _RENEW)
+
+
+def attach(shard: int, document: documents.Attach) -> Call[answers.AttachAnswer]:
+    """Say who runs a request that the ledger does not know to run."""
+    return Call(_on_request("tg1_attach", shard, document), _ATTACH)
+
+
+def restore(shard: int, document: documents.Restore) -> Call[answers.RestoreAnswer]:
+    """Put back what a rebuild found open."""
+    names = (of_shard(shard, EXPIRING),)
+    return Call(_command("tg1_restore", shard, names, document), _RESTORE)
 
 
 def finish(shard: int, document: documents.Finish, outcome: bytes) -> Call[answers.FinishAnswer]:
@@ -191,6 +204,8 @@ def book(shard: int, document: documents.Book) -> Call[answers.Booked]:
         of_shard(shard, FINISHED),
         of_shard(shard, ENDED),
         of_shard(shard, FORGOT),
+        of_shard(shard, EXPIRING),
+        of_shard(shard, INFLIGHT),
     )
     return Call(_command("tg1_book", shard, names, document), _BOOK)
 

@@ -30,18 +30,23 @@ class RequestDocument(Document, frozen=True, kw_only=True):
     req: str
 
 
-class Rate(Part, frozen=True, kw_only=True):
-    """A token bucket to charge: `burst` units deep, refilled at thousandths of a unit per second.
+class Charge(Part, frozen=True, kw_only=True):
+    """A bucket that a request was charged for, refilled at thousandths of a unit per second."""
+
+    key: str
+    cost: int
+    rate_milli_per_s: int
+
+
+class Rate(Charge, frozen=True, kw_only=True):
+    """A token bucket to charge, `burst` units deep.
 
     `limit` is what a refusal tells, the burst without it. The rate is positive; exact while cost, burst
     and rate stay below 9e10.
     """
 
-    key: str
     id: str
-    cost: int
     burst: int
-    rate_milli_per_s: int
     limit: int | None = None
 
 
@@ -97,7 +102,8 @@ class UsageLine(Part, frozen=True, kw_only=True):
 class OutcomeRow(Part, frozen=True, kw_only=True):
     """One record of the outcomes topic; `ref` names a correction and is empty for an outcome.
 
-    `at_ms` is its append time; with `ran` a backend was called. `is_first` says what the log says of a
+    `at_ms` is its append time; with `ran` a backend was called; with `unsettled` no call of the ledger
+    settled what it books, because the ledger was closed when it ended. `is_first` says what the log says of a
     row that the ledger had no mark of and may have forgotten. `ends` is opaque text that says how a
     request ended that no `finish` ended; kept of jobs only.
     """
@@ -107,6 +113,7 @@ class OutcomeRow(Part, frozen=True, kw_only=True):
     req: str
     deadline_ms: int
     ran: bool = False
+    unsettled: bool = False
     is_first: bool | None = None
     ref: str | None = None
     ends: str | None = None
@@ -161,12 +168,64 @@ class Admit(RequestDocument, frozen=True, kw_only=True):
 
 
 class Start(RequestDocument, frozen=True, kw_only=True):
-    """A claim; the two options say what may be done when a lease expired or the ledger forgot."""
+    """A claim; the two options say what may be done when a lease expired or the ledger forgot.
+
+    Of a restored request: with `fresh` nobody but the caller can have run it; with `asked` the log was
+    asked, and has no outcome of it.
+    """
 
     owner: str
     lease_ms: int
     second_attempt: tuple[Balance, ...] | None = None
     readmit: Readmission | None = None
+    fresh: bool = False
+    asked: bool = False
+
+
+class FirstAttempt(Part, frozen=True, kw_only=True):
+    """What became of attempt 1 by the word of attempt 2's owner; a unit left out was spent whole."""
+
+    verdict: Literal["UNKNOWN", "FAILED"]
+    fence: int
+    actual: dict[Unit, int | None] = {}
+
+
+class Attach(RequestDocument, frozen=True, kw_only=True):
+    """An owner that the ledger forgot, what it runs, and the hold of the request.
+
+    With `attempt` 2, `first` says what became of the other; `streamed` as of a renewal.
+    """
+
+    owner: str
+    lease_ms: int
+    fence: int
+    attempt: int
+    streamed: bool = False
+    first: FirstAttempt | None = None
+    readmit: Readmission
+
+
+class RestoredRequest(Part, frozen=True, kw_only=True):
+    """A request that was admitted and has not ended, as the log tells it: its terms and what it holds."""
+
+    org: str
+    req: str
+    deadline_ms: int
+    accepted_ms: int
+    balances: tuple[Balance, ...] = ()
+    leases: tuple[Lease, ...] = ()
+    rates: tuple[Charge, ...] = ()
+    incarnation_ms: int = 0
+    terms: str = ""
+    info: str = ""
+
+
+class Restore(Part, frozen=True, kw_only=True):
+    """Requests of one shard; `building` names the rebuild that is under way in its `meta`."""
+
+    building: str
+    attempts: tuple[RestoredRequest, ...]
+    now_us: int | None = None
 
 
 class NextAttempt(RequestDocument, frozen=True, kw_only=True):

@@ -8,6 +8,8 @@
          └─ cancel ──────► CANCELLED   (nothing has run, and a copy that was cancelled never will)
 
 BOOKED is what the log ended and the ledger did not hold; everything else keeps its state once it is booked.
+RESTORED is what a rebuild found admitted and not ended, and of which nobody has said yet how far it came: it
+becomes RUNNING once its owner attaches, or somebody may start it, BOOKED by its outcome, else UNKNOWN.
 The functions in Lua name the same states; a contract test holds the two lists against each other.
 """
 
@@ -18,11 +20,20 @@ from typing import Final, Literal, TypeAlias
 __all__ = ["NEVER_RAN", "OPEN", "RAN", "SETTLED", "UNBEGUN", "UNDER_WAY", "State"]
 
 State: TypeAlias = Literal[
-    "", "RESERVED", "RUNNING", "FINISHED", "BOOKED", "UNKNOWN", "VOIDED", "REFUSED", "CANCELLED"
+    "",
+    "RESERVED",
+    "RESTORED",
+    "RUNNING",
+    "FINISHED",
+    "BOOKED",
+    "UNKNOWN",
+    "VOIDED",
+    "REFUSED",
+    "CANCELLED",
 ]
 """Empty: the ledger knows of no such request."""
 
-OPEN: Final[frozenset[State]] = frozenset({"RESERVED", "RUNNING"})
+OPEN: Final[frozenset[State]] = frozenset({"RESERVED", "RESTORED", "RUNNING"})
 """It holds something."""
 UNDER_WAY: Final[frozenset[State]] = OPEN | {""}
 """Its client may still wait; one that the ledger does not know may be on its way."""

@@ -25,8 +25,8 @@ from schemas.ledger.documents import (
     Renew,
     Start,
 )
+from schemas.ledger.states import OPEN
 from tests.integration.ledger_machine import (
-    LedgerMachine,
     balance_lists,
     choice,
     lease_ms,
@@ -34,10 +34,11 @@ from tests.integration.ledger_machine import (
     rate_lists,
     spent,
 )
+from tests.integration.ledger_restore_rules import RestoreRules
 from tests.support.one_shard import SHARD
 
 
-class AttemptRules(LedgerMachine):
+class AttemptRules(RestoreRules):
     """From admission to its end."""
 
     @rule(
@@ -89,6 +90,8 @@ class AttemptRules(LedgerMachine):
         second=st.none() | balance_lists(),
         again=st.none() | balance_lists(),
         deadline_in_ms=st.sampled_from((0, 30_000)),
+        fresh=st.sampled_from((False, False, True)),
+        asked=st.booleans(),
     )
     def start(
         self,
@@ -98,8 +101,10 @@ class AttemptRules(LedgerMachine):
         second: tuple[Balance, ...] | None,
         again: tuple[Balance, ...] | None,
         deadline_in_ms: int,
+        fresh: bool,
+        asked: bool,
     ) -> None:
-        org, req = self.pick(choice, "RESERVED", "RUNNING")
+        org, req = self.pick(choice, *OPEN)
         readmit = None
         if again is not None:
             readmit = Readmission(
@@ -116,6 +121,8 @@ class AttemptRules(LedgerMachine):
             lease_ms=lease_ms,
             second_attempt=None if second is None else self.timely(second),
             readmit=readmit,
+            fresh=fresh,
+            asked=asked,
             now_us=self.now_us,
         )
         self.compare_start(doc)
@@ -266,7 +273,7 @@ class AttemptRules(LedgerMachine):
 
     @rule(choice=choice, is_new=st.booleans(), incarnation_ms=st.none() | st.integers(0, 3))
     def cancel(self, choice: int, is_new: bool, incarnation_ms: int | None) -> None:
-        org, req = self.pick_new(choice) if is_new else self.pick(choice, "RESERVED", "RUNNING")
+        org, req = self.pick_new(choice) if is_new else self.pick(choice, *OPEN)
         doc = Cancel(
             org=org,
             req=req,

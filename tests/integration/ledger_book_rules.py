@@ -107,7 +107,13 @@ class BookRules(AttemptRules):
     @rule(
         org=st.sampled_from(("acme", "a|b")),
         rows=st.lists(
-            st.tuples(choice, st.none() | st.sampled_from(("1", "2")), st.integers(1, 2), amount),
+            st.tuples(
+                choice,
+                st.none() | st.sampled_from(("1", "2")),
+                st.integers(1, 2),
+                amount,
+                st.sampled_from((False, False, True)),
+            ),
             max_size=4,
         ),
         is_replayed=st.booleans(),
@@ -117,7 +123,7 @@ class BookRules(AttemptRules):
     def book(
         self,
         org: str,
-        rows: list[tuple[int, str | None, int, int]],
+        rows: list[tuple[int, str | None, int, int, bool]],
         is_replayed: bool,
         is_first: bool | None,
         behind_ms: int,
@@ -125,7 +131,7 @@ class BookRules(AttemptRules):
         """Books at the end of the log or again; the log's clock is not that of the ledger."""
         offset = 0 if is_replayed else self.offset
         records = []
-        for number, ref, step, spend in rows:
+        for number, ref, step, spend, unsettled in rows:
             offset += step
             usage = UsageLine(
                 hour="2026-11-21T12", row="k\tu\tm\tb", measures={"requests": 1, "cost": spend}
@@ -137,6 +143,7 @@ class BookRules(AttemptRules):
                     at_ms=self.log_ms - behind_ms,
                     req=f"r{number}",
                     ran=bool(spend),
+                    unsettled=unsettled,
                     is_first=is_first,
                     ref=ref,
                     ends=None if spend else "[402]",

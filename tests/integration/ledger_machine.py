@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TypeVar
 
 import msgspec
@@ -11,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from schemas.ledger.calls import Call
 from schemas.ledger.documents import Balance, Rate
 from schemas.ledger.model.ledger import LedgerModel
+from schemas.ledger.states import OPEN
 from tests.integration.ledger_state import FLOWS, Store, modelled_state, stored_state
 from tests.support.one_shard import META_KEY
 
@@ -85,6 +87,8 @@ class LedgerMachine(RuleBasedStateMachine):
         self.offset = 0
         self.deadlines: dict[tuple[str, str], int] = {}
         self.ran: set[tuple[str, str]] = set()
+        self.unasked: Counter[tuple[str, str]] = Counter()
+        """By balance, what was held although it was not asked: of owners that nobody knew of."""
 
     def call(self, call: Call[A]) -> A:
         return call.decode(self.store.execute_command(*call.command))
@@ -147,11 +151,12 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def nothing_is_overspent(self) -> None:
         """I2: settled + reserved never passes the limit but by counted late and over amounts."""
-        for (_, key), balance in self.model.limits.balances.items():
+        for (org, key), balance in self.model.limits.balances.items():
             limit = LIMITS[key.rpartition(":")[0]]
             if limit is not None:
-                spent = balance["settled"] + balance["reserved"]
-                assert spent <= limit + balance["over"] + balance["late"]
+                spent = balance["settled"] + balance["reserved"] + balance["spare"]
+                unasked = self.unasked[org, key]
+                assert spent <= limit + balance["over"] + balance["late"] + unasked
 
     @invariant()
     def reserved_is_the_sum_of_open_holds(self) -> None:
@@ -161,6 +166,18 @@ class LedgerMachine(RuleBasedStateMachine):
                 hold.amount
                 for (owner, _), attempt in self.model.attempts.items()
                 for hold in attempt.holds
-                if owner == org and hold.key == key and attempt.state in ("RESERVED", "RUNNING")
+                if owner == org and hold.key == key and attempt.state in OPEN
             )
             assert balance["reserved"] == held
+
+    @invariant()
+    def spare_is_what_restored_requests_hold_once_more(self) -> None:
+        """None outlives its request."""
+        for (org, key), balance in self.model.limits.balances.items():
+            held = sum(
+                spare.amount
+                for (owner, _), attempt in self.model.attempts.items()
+                for spare in attempt.spare or ()
+                if owner == org and spare.key == key
+            )
+            assert balance["spare"] == held

@@ -38,7 +38,7 @@ def stored_state(store: Store, now_us: int) -> State:
         key = raw.decode()
         name = key.rpartition("|")[2]
         if name == "meta":
-            meta = store.hmget(key, "seen_ms", "grace_until")
+            meta = store.hmget(key, "seen_ms", "grace_until", "ready_ms")
             state["outage"] = [int(value or 0) for value in meta]
         elif name.startswith("a:"):
             state |= stored_request(key, {k.decode(): v for k, v in store.hgetall(key).items()})
@@ -87,6 +87,7 @@ def stored_attempt(fields: dict[str, bytes]) -> State:
         "holds": [(h["key"], h["unit"], int(h["amount"])) for h in holds.get("balances", ())],
         "leases": list(holds.get("leases", ())),
         "rates": [(r["key"], r["cost"]) for r in holds.get("rates", ())],
+        "spare": spare_of(holds),
         "fence": int(text.get("fence", 0)),
         "owner": text.get("owner", ""),
         "lease_until_ms": int(text.get("lease_until_ms", 0)),
@@ -97,6 +98,12 @@ def stored_attempt(fields: dict[str, bytes]) -> State:
         "ends": text.get("ends", ""),
         "booked": {k.partition(":")[2]: v for k, v in text.items() if k.startswith("booked")},
     }
+
+
+def spare_of(holds: dict[str, Any]) -> list[tuple[str, int]] | None:
+    """What a restored request holds once more; None of any other."""
+    spare = holds.get("spare")
+    return spare if spare is None else [(s["key"], int(s["amount"])) for s in spare or ()]
 
 
 def modelled_attempt(attempt: Attempt) -> State:
@@ -113,6 +120,7 @@ def modelled_attempt(attempt: Attempt) -> State:
         "holds": [(h.key, h.unit, h.amount) for h in attempt.holds],
         "leases": list(attempt.leases),
         "rates": [(r.key, r.cost) for r in attempt.rates],
+        "spare": None if attempt.spare is None else [(s.key, s.amount) for s in attempt.spare],
         "fence": attempt.fence,
         "owner": attempt.owner,
         "lease_until_ms": attempt.lease_until_ms,
@@ -175,7 +183,7 @@ def modelled_state(model: LedgerModel, now_us: int) -> State:
         },
         **modelled_jobs(model),
         **marks,
-        "outage": [model.seen_ms or 0, model.grace_until_ms],
+        "outage": [model.seen_ms or 0, model.grace_until_ms, model.ready_ms],
         keys.of_shard(SHARD, keys.EXPIRING): members(model.expiring),
         keys.of_shard(SHARD, keys.INFLIGHT): members(model.inflight),
         keys.of_shard(SHARD, keys.FINISHED): members(model.books.finished),

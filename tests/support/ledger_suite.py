@@ -192,7 +192,8 @@ class LedgerSuite:
         assert (busy.owner, busy.ms) == ("d1", 5_000)
         assert isinstance(successor, answers.Fence)
         assert (successor.attempt, successor.fence > fence) == (2, True)
-        assert await ledger.finish(finish("r1", fence, 1), b"late") == answers.Stale()
+        late = await ledger.finish(finish("r1", fence, 1), b"late")
+        assert late == answers.Stale(written_off=(1,))
 
     async def test_a_failover_moves_what_cannot_have_been_spent(self, ledger: LedgerClient) -> None:
         """Room for one hold is enough for the second attempt."""

@@ -31,6 +31,8 @@ _FUNCTIONS: Final[dict[str, tuple[type[msgspec.Struct], _Answer]]] = {
         lambda m, doc, now_us, _: m.next_attempt(doc, now_us),
     ),
     "tg1_renew": (documents.Renew, lambda m, doc, now_us, _: m.renew(doc, now_us)),
+    "tg1_attach": (documents.Attach, lambda m, doc, now_us, _: m.attach(doc, now_us)),
+    "tg1_restore": (documents.Restore, lambda m, doc, _, __: m.restore(doc)),
     "tg1_finish": (documents.Finish, lambda m, doc, now_us, end: m.finish(doc, end, now_us)),
     "tg1_cancel": (documents.Cancel, lambda m, doc, now_us, _: m.cancel(doc, now_us)),
     "tg1_claim": (documents.Claim, lambda m, doc, now_us, _: m.claim(doc, now_us)),

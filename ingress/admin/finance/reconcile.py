@@ -13,6 +13,7 @@ from typing import Final, Literal, TypeAlias
 
 from schemas.events import Attempt, AttemptAdjusted, RecordRef, RequestFinished, UsageRecorded
 from schemas.ids import uuid7_time_ms
+from schemas.ledger.states import OPEN
 
 Kind: TypeAlias = Literal[
     "settled_not_booked",
@@ -25,7 +26,6 @@ Kind: TypeAlias = Literal[
     "balance_differs",
 ]
 HARMLESS: Final[frozenset[Kind]] = frozenset({"usage_line_doubled"})
-_OPEN: Final = ("RESERVED", "RUNNING")
 
 Place: TypeAlias = tuple[int, int]
 """Partition of outcomes, and offset."""
@@ -185,7 +185,7 @@ def judge(
 
 def _of_outcome(reading: Reading, outcome: Outcome, standing: Standing) -> Iterator[Finding]:
     org, request_id, place = outcome.org, outcome.request_id, "{}:{}".format(*outcome.place)
-    if outcome.books and not outcome.is_correction and standing.state in _OPEN:
+    if outcome.books and not outcome.is_correction and standing.state in OPEN:
         detail = f"booked at {place}, its hold is {standing.state}"
         yield Finding("booked_not_settled", org, request_id, request_id, detail)
     if not outcome.is_correction and standing.state and not standing.booked:

@@ -7,6 +7,7 @@ from schemas.ledger.model.attempts import Attempt
 from schemas.ledger.model.claims import Holder
 from schemas.ledger.model.limits import Scope, is_waited_for, unasked
 from schemas.ledger.model.state import LedgerState
+from schemas.ledger.states import OPEN
 
 
 class Admission(LedgerState):
@@ -79,7 +80,7 @@ class Admission(LedgerState):
         if attempt.is_unheard:
             attempt.incarnation_ms = given_up_ms or attempt.incarnation_ms
             attempt.answer = answers.Cancelled() if given_up_ms is None else None
-        if attempt.state == "RUNNING":
+        if attempt.state in ("RUNNING", "RESTORED"):
             attempt.cancel = True
             return answers.Running(owner=attempt.owner)
         if attempt.state == "RESERVED":
@@ -94,7 +95,7 @@ class Admission(LedgerState):
         seen = Holder(holder.state, holder.ran, self.books.forgot_ms)
         is_lost = self.claims.is_lost(doc, seen, now_us // 1000)
         answer = self.claims.claim(doc, seen, now_us // 1000)
-        joined = ("RESERVED", "RUNNING", *([""] if doc.joins else []))
+        joined = (*OPEN, *([""] if doc.joins else []))
         is_joined = isinstance(answer, answers.Held) and holder.state in joined
         if is_lost or is_joined:
             known = self.attempts.setdefault(scope, holder)

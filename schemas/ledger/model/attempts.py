@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 
 from schemas.ledger import answers
-from schemas.ledger.documents import Booking, Rate
+from schemas.ledger.documents import Booking, Charge
 from schemas.ledger.model.limits import Refusal
 from schemas.ledger.states import State
 
@@ -26,7 +26,9 @@ class Attempt:
     answer: answers.Admitted | Refusal | answers.Cancelled | None = None
     holds: tuple[Booking, ...] = ()
     leases: tuple[str, ...] = ()
-    rates: tuple[Rate, ...] = ()
+    rates: tuple[Charge, ...] = ()
+    spare: tuple[Booking, ...] | None = None
+    """Of a restored request what is held once more, empty once that returned; None of all others."""
     fence: int = 0
     owner: str = ""
     lease_until_ms: int = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -22,6 +22,33 @@ _BOOKED = ("", "BOOKED")
 Attempts: TypeAlias = MutableMapping[Scope, Attempt]
 
 
+def is_told_by_log(row: documents.OutcomeRow, attempt: Attempt) -> bool:
+    """Whether the outcome settles what the request used, and no call of the ledger does."""
+    if row.ref is not None or (attempt.state not in OPEN and attempt.state != "UNKNOWN"):
+        return False
+    return row.unsettled or attempt.state == "RESTORED" or attempt.spare is not None
+
+
+def settle_by_log(org: str, row: documents.OutcomeRow, attempt: Attempt, limits: Limits) -> None:
+    """What was held for the request or settled so far makes place for what its outcome books."""
+    covered: Counter[str] = Counter()
+    is_written_off = attempt.state == "UNKNOWN"
+    for field_name, bookings in (
+        ("settled", attempt.first.booked if attempt.first else ()),
+        ("settled" if is_written_off else "reserved", attempt.holds),
+        ("spare", attempt.spare or ()),
+    ):
+        for booking in bookings:
+            covered[booking.key] += booking.amount
+            limits.balances[org, booking.key][field_name] -= booking.amount
+    for booking in row.bookings:
+        over = max(0, booking.amount - covered[booking.key])
+        limits.balances[org, booking.key]["settled"] += booking.amount
+        if over:
+            limits.balances[org, booking.key]["over"] += over
+            limits.totals[org, booking.key]["over"] += over
+
+
 @dataclass
 class Books:
     """All that `tg1_book` changes, beside attempts and balances."""
@@ -37,16 +64,21 @@ class Books:
     """What is finished and not booked, and since when."""
 
     def book(
-        self, doc: documents.Book, attempts: Attempts, limits: Limits, jobs: Jobs
+        self,
+        doc: documents.Book,
+        attempts: Attempts,
+        limits: Limits,
+        jobs: Jobs,
+        unlist: Callable[[Scope], None],
     ) -> answers.Booked:
-        """See tg1_book."""
+        """See tg1_book; ``unlist`` takes a request out of what is due for reap."""
         lane, fates, at_ms = (doc.org, doc.partition), [], 0
         already = len(self.ended)
         for row in doc.rows:
             if row.offset <= self.reached.get(lane, -1):
                 fates.append(self._seen(doc, row, attempts))
                 continue
-            fate = self._new(doc, row, attempts, jobs, limits)
+            fate = self._new(doc, row, attempts, jobs, limits, unlist)
             if fate is None:
                 break
             fates.append(fate)
@@ -72,6 +104,7 @@ class Books:
         attempts: Attempts,
         jobs: Jobs,
         limits: Limits,
+        unlist: Callable[[Scope], None],
     ) -> answers.RowFate | None:
         scope = (doc.org, row.req)
         attempt = attempts.get(scope, Attempt(""))
@@ -86,6 +119,11 @@ class Books:
             return "DUPLICATE"
         is_late = row.ref is not None or attempt.state not in SETTLED
         attempts[scope] = attempt
+        if is_told_by_log(row, attempt):
+            settle_by_log(doc.org, row, attempt, limits)
+            limits.leave(scope, attempt.leases)
+            attempt.state, attempt.ran = "BOOKED", row.ran
+            unlist(scope)
         self._set_mark(doc, row, attempt, jobs)
         self._add(doc.org, row, limits, is_late=is_late)
         return "BOOKED"

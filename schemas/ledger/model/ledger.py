@@ -12,108 +12,20 @@ from schemas.ledger import answers, documents
 from schemas.ledger.documents import Unit
 from schemas.ledger.model.admission import Admission
 from schemas.ledger.model.attempts import Attempt
-from schemas.ledger.model.limits import NOTHING_SPENT, Scope, spending, uncounted
-from schemas.ledger.model.state import GRACE_MS, LEASE_MS
+from schemas.ledger.model.limits import NOTHING_SPENT, Scope, spending
+from schemas.ledger.model.restored import Restoring
+from schemas.ledger.model.starts import Starting
+from schemas.ledger.model.state import EPOCH_FENCES, GRACE_MS
 from schemas.times import FULL
 
 
-class LedgerModel(Admission):
+class LedgerModel(Admission, Starting, Restoring):
     """All state, and one method per function."""
-
-    def start(self, doc: documents.Start, now_us: int) -> answers.StartAnswer:
-        """See tg1_start."""
-        scope, now_ms = (doc.org, doc.req), now_us // 1000
-        attempt = self.attempts.get(scope)
-        if attempt is None or not attempt.state:
-            return self._readmit(doc, now_ms)
-        match attempt.state:
-            case "RESERVED" if now_ms < attempt.deadline_ms:
-                return self._run(doc, now_ms)
-            case "RUNNING" if left_ms := self._lease_left_ms(attempt, now_ms):
-                return answers.Busy(
-                    ms=left_ms,
-                    owner=attempt.owner,
-                    fence=attempt.fence,
-                    attempt=attempt.attempt,
-                )
-            case "RUNNING":
-                return self._succeed(doc, now_ms)
-            case "FINISHED" | "BOOKED":
-                return answers.Finished(outcome=attempt.outcome, booked=attempt.place)
-            case "UNKNOWN":
-                return answers.Unknown()
-            case "CANCELLED":
-                return answers.Cancelled()
-            case "REFUSED" if attempt.answer and not isinstance(attempt.answer, answers.Admitted):
-                return attempt.answer
-        return answers.Expired()
-
-    def _lease_left_ms(self, attempt: Attempt, now_ms: int) -> int:
-        """How long nobody may succeed the owner; 0 when somebody may."""
-        if now_ms < attempt.lease_until_ms:
-            return attempt.lease_until_ms - now_ms
-        return max(0, min(self._grace_until(now_ms) - now_ms, LEASE_MS // 2))
-
-    def _run(
-        self, doc: documents.Start, now_ms: int, unknown: answers.GivenUp | None = None
-    ) -> answers.Fence:
-        scope = (doc.org, doc.req)
-        attempt = self.attempts[scope]
-        attempt.state, attempt.fence = "RUNNING", self._next_fence(attempt)
-        attempt.owner, attempt.streamed = doc.owner, False
-        attempt.lease_until_ms = self.inflight[scope] = now_ms + doc.lease_ms
-        self.expiring.pop(scope, None)
-        return answers.Fence(fence=attempt.fence, attempt=attempt.attempt, unknown=unknown)
-
-    def _readmit(self, doc: documents.Start, now_ms: int) -> answers.StartAnswer:
-        again = doc.readmit
-        if again is None:
-            return answers.Gone()
-        scope = (doc.org, doc.req)
-        is_over = now_ms >= again.deadline_ms
-        refusal = self.limits.balance_refusal(doc.org, again.balances, {})
-        if is_over or refusal:
-            kept = refusal if refusal and not is_over else answers.Expired()
-            self._keep_refusal(scope, kept, again.deadline_ms)
-            return kept
-        self.attempts[scope] = Attempt(
-            "RUNNING",
-            incarnation_ms=self._incarnation_ms(scope),
-            deadline_ms=again.deadline_ms,
-            accepted_ms=again.accepted_ms,
-            info=again.info,
-            holds=self.limits.hold(doc.org, again.balances),
-            leases=self.limits.enter(scope, again.leases, again.deadline_ms),
-        )
-        return self._run(doc, now_ms)
-
-    def _succeed(self, doc: documents.Start, now_ms: int) -> answers.Fence | answers.Unknown:
-        scope = (doc.org, doc.req)
-        attempt, second = self.attempts[scope], uncounted(doc.second_attempt)
-        is_open = attempt.attempt == 1 and not attempt.streamed and not attempt.cancel
-        moved = spending(attempt.holds, {})
-        if (
-            second is None
-            or not is_open
-            or now_ms >= attempt.deadline_ms
-            or self.limits.balance_refusal(doc.org, second, moved)
-        ):
-            self._presume_spent(scope, now_ms)
-            return answers.Unknown()
-        given_up = answers.GivenUp(
-            attempt=1,
-            verdict="UNKNOWN",
-            fence=attempt.fence,
-            owner=attempt.owner,
-            booked=self.limits.settle(doc.org, attempt.holds, {}),
-        )
-        self._open_second(scope, second, given_up)
-        return self._run(doc, now_ms, given_up)
 
     def next_attempt(self, doc: documents.NextAttempt, now_us: int) -> answers.NextAttemptAnswer:
         """See tg1_next_attempt."""
         scope = (doc.org, doc.req)
-        if not self._is_known(scope):
+        if not self._has_owner(scope):
             return answers.Gone()
         if self._failed_over(scope, doc.fence):
             return answers.Fence(fence=self.attempts[scope].fence, attempt=2)
@@ -148,16 +60,18 @@ class LedgerModel(Admission):
         first = attempt.first
         if first is None or attempt.state != "RUNNING":
             return False
-        return first.verdict == "FAILED" and first.fence == fence == attempt.fence - 1
+        return first.verdict == "FAILED" and first.fence == fence
 
     def renew(self, doc: documents.Renew, now_us: int) -> answers.RenewAnswer:
         """See tg1_renew."""
         scope = (doc.org, doc.req)
-        if not self._is_known(scope):
+        if not self._has_owner(scope):
             return answers.Gone()
         attempt = self._owned(doc.org, doc.req, doc.fence)
         if attempt is None:
             return answers.Stale()
+        if attempt.spare and attempt.fence < self.epoch * EPOCH_FENCES:
+            self._end_grace(doc.org, attempt, now_us // 1000)
         attempt.lease_until_ms = self.inflight[scope] = now_us // 1000 + doc.lease_ms
         attempt.streamed = attempt.streamed or doc.streamed
         return answers.Cancelled() if attempt.cancel else answers.Ok()
@@ -165,16 +79,17 @@ class LedgerModel(Admission):
     def finish(self, doc: documents.Finish, outcome: bytes, now_us: int) -> answers.FinishAnswer:
         """See tg1_finish."""
         scope = (doc.org, doc.req)
-        known = self.attempts.get(scope)
-        if known is None or not known.state:
+        if not self._has_owner(scope):
             return answers.Gone()
+        known = self.attempts[scope]
         is_repeated = known.state == "FINISHED" and known.fence == doc.fence
         if known.state == "BOOKED" or is_repeated:
             return answers.Repeated(outcome=known.outcome, booked=known.place)
         attempt = self._owned(doc.org, doc.req, doc.fence)
         if attempt is None:
-            return answers.Stale()
+            return self._stale(known)
         self.limits.settle(doc.org, attempt.holds, doc.actual)
+        self._drop_spare(doc.org, attempt)
         self.limits.refund(doc.org, attempt.rates, doc.actual_rates, now_us)
         self.limits.leave(scope, attempt.leases)
         self.inflight.pop(scope, None)
@@ -216,6 +131,11 @@ class LedgerModel(Admission):
         for scope in due:
             if self.attempts[scope].state == "RESERVED":
                 self._withdraw(scope, "VOIDED", now_us)
+            if self.attempts[scope].state == "RESTORED":
+                if now_ms < self._restored_until(now_ms):
+                    self.expiring[scope] = self._restored_until(now_ms)
+                    continue
+                self._presume_spent(scope, now_ms)
             if self.attempts[scope].place:
                 del self.expiring[scope]
                 continue
@@ -259,4 +179,8 @@ class LedgerModel(Admission):
 
     def book(self, doc: documents.Book) -> answers.Booked:
         """See tg1_book."""
-        return self.books.book(doc, self.attempts, self.limits, self.jobs)
+        return self.books.book(doc, self.attempts, self.limits, self.jobs, self._unlist)
+
+    def _unlist(self, scope: Scope) -> None:
+        self.expiring.pop(scope, None)
+        self.inflight.pop(scope, None)

@@ -12,7 +12,7 @@ import msgspec
 
 from schemas.events import RateStatus
 from schemas.ledger import answers, documents
-from schemas.ledger.documents import Balance, Booking, Lease, Rate, RateUse, Unit
+from schemas.ledger.documents import Balance, Booking, Charge, Lease, Rate, RateUse, Unit
 from schemas.times import FULL
 
 CONCURRENCY_MARGIN_MS = FULL.ledger.concurrency_margin_ms
@@ -54,7 +54,7 @@ def uncounted(balances: tuple[Balance, ...] | None) -> tuple[Balance, ...] | Non
     )
 
 
-def flow_us(units: int, rate: Rate) -> Fraction:
+def flow_us(units: int, rate: Charge) -> Fraction:
     """How many µs it takes until `units` have flowed into a bucket."""
     return Fraction(units * 10**9, rate.rate_milli_per_s)
 
@@ -154,7 +154,7 @@ class Limits:
             held, spent = moved.get(balance.key, (0, 0))
             stored = self.balances[org, balance.key]
             settled = stored["settled"] + spent
-            running = settled + stored["reserved"] - held
+            running = settled + stored["reserved"] + stored["spare"] - held
             if settled + balance.amount > balance.limit:
                 return answers.Refused(
                     why="spent", id=balance.id, usage=settled, limit=balance.limit
@@ -174,6 +174,13 @@ class Limits:
         for hold in holds:
             self.balances[org, hold.key]["reserved"] += hold.amount
         return holds
+
+    def hold_spare(self, org: str, holds: Iterable[Booking]) -> tuple[Booking, ...]:
+        """Reserves once more what a second attempt would use; the request itself counts once."""
+        spare = tuple(held for held in holds if held.unit != "requests")
+        for held in spare:
+            self.balances[org, held.key]["spare"] += held.amount
+        return spare
 
     def settle(
         self, org: str, holds: tuple[Booking, ...], actual: Mapping[Unit, int | None]
@@ -201,7 +208,7 @@ class Limits:
             self.leases[scope[0], key].pop(scope[1], None)
 
     def refund(
-        self, org: str, charged: Iterable[Rate], uses: Iterable[RateUse], now_us: int
+        self, org: str, charged: Iterable[Charge], uses: Iterable[RateUse], now_us: int
     ) -> None:
         """Gives back what was charged above the use; no bucket becomes fuller than full."""
         used = {use.key: use.units for use in uses}

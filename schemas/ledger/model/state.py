@@ -28,6 +28,10 @@ class LedgerState:
         """Of the process that holds it; empty until one was met."""
         self.ready = True
         self.why = ""
+        self.building = ""
+        """The rebuild that is under way."""
+        self.ready_ms = 0
+        """When the last one ended."""
         self.seen_ms: int | None = None
         self.grace_until_ms = 0
         self.limits = Limits()
@@ -66,6 +70,7 @@ class LedgerState:
         unused = [documents.RateUse(key=rate.key, units=0) for rate in attempt.rates]
         self.limits.refund(scope[0], attempt.rates, unused, now_us)
         self.limits.leave(scope, attempt.leases)
+        self._drop_spare(scope[0], attempt)
         attempt.state = state
 
     def _grace_until(self, now_ms: int) -> int:
@@ -80,9 +85,25 @@ class LedgerState:
         attempt = self.attempts[scope]
         self.limits.settle(scope[0], attempt.holds, {})
         self.limits.leave(scope, attempt.leases)
+        self._drop_spare(scope[0], attempt)
         attempt.state, attempt.fence = "UNKNOWN", self._next_fence(attempt)
         self.inflight.pop(scope, None)
         self.expiring[scope] = due_ms
+
+    def _restored_until(self, now_ms: int) -> int:
+        """Until when an owner may attach; no later than two leases from now."""
+        self.ready_ms = min(self.ready_ms, now_ms)
+        return self.ready_ms + GRACE_MS
+
+    def _end_grace(self, org: str, attempt: Attempt, now_ms: int) -> None:
+        """Nobody else can come for what its owner has attached: the spare returns."""
+        if now_ms >= self._restored_until(now_ms):
+            self._drop_spare(org, attempt)
+
+    def _drop_spare(self, org: str, attempt: Attempt) -> None:
+        for spare in attempt.spare or ():
+            self.limits.balances[org, spare.key]["spare"] -= spare.amount
+        attempt.spare = None if attempt.spare is None else ()
 
     def _open_second(
         self, scope: Scope, balances: Iterable[Balance], given_up: answers.GivenUp
@@ -93,6 +114,18 @@ class LedgerState:
 
     def _is_known(self, scope: Scope) -> bool:
         return scope in self.attempts and self.attempts[scope].state != ""
+
+    def _has_owner(self, scope: Scope) -> bool:
+        """Whether it is known who owns the request, or that nobody does."""
+        return self._is_known(scope) and self.attempts[scope].state != "RESTORED"
+
+    def _stale(self, attempt: Attempt) -> answers.Stale:
+        is_open = attempt.state in ("RUNNING", "UNKNOWN")
+        has_lost_first = is_open and attempt.first and attempt.first.verdict == "UNKNOWN"
+        lost = [1] if has_lost_first else []
+        if attempt.state == "UNKNOWN":
+            lost.append(attempt.attempt)
+        return answers.Stale(written_off=tuple(lost))
 
     def _owned(self, org: str, req: str, fence: int) -> Attempt | None:
         attempt = self.attempts.get((org, req))

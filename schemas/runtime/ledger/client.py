@@ -137,6 +137,18 @@ class LedgerClient:
             [calls.renew(self._of(document), document) for document in batch]
         )
 
+    async def attach(self, document: documents.Attach) -> answers.AttachAnswer:
+        """Say who runs a request that the ledger does not know to run."""
+        return await self._one(calls.attach(self._of(document), document))
+
+    async def attach_many(
+        self, batch: Sequence[documents.Attach]
+    ) -> list[answers.AttachAnswer | Failure]:
+        """For each owner that was told GONE, whether the request is his again; in one round trip."""
+        return await self.run_each(
+            [calls.attach(self._of(document), document) for document in batch]
+        )
+
     async def finish(self, document: documents.Finish, outcome: bytes) -> answers.FinishAnswer:
         """Book the real cost, return the hold, keep the encoded outcome."""
         return await self._one(calls.finish(self._of(document), document, outcome))

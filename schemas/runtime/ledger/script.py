@@ -25,6 +25,7 @@ FILES = (
     "attempts",
     "admit",
     "start",
+    "restored",
     "next_attempt",
     "renew",
     "finish",

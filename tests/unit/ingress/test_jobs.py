@@ -151,6 +151,7 @@ async def test_jobs_are_listed_in_pages_without_results() -> None:
 
 LISTED = [
     (Attempt("RUNNING"), "running", None),
+    (Attempt("RESTORED"), "running", None),
     (Attempt("RESERVED"), "queued", None),
     (Attempt("REFUSED"), "queued", None),
     (

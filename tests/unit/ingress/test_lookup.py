@@ -40,7 +40,12 @@ def _with_outcome(gateway: Gateway, outcome: RequestFinished = OUTCOME) -> Gatew
 
 @pytest.mark.parametrize(
     ("state", "memory"),
-    [("RESERVED", Open("queued")), ("RUNNING", Open("running")), ("REFUSED", Open("queued"))],
+    [
+        ("RESERVED", Open("queued")),
+        ("RUNNING", Open("running")),
+        ("RESTORED", Open("running")),
+        ("REFUSED", Open("queued")),
+    ],
 )
 async def test_what_has_not_ended_is_open(state: State, memory: Open) -> None:
     """A refusal that is not in the log yet is on its way there."""

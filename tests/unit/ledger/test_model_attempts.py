@@ -26,7 +26,7 @@ def test_a_successor_fences_its_predecessor_off(ledger: Ledger) -> None:
     unknown = answers.GivenUp(attempt=1, verdict="UNKNOWN", fence=old, owner="d1", booked=booked)
     assert claimed == answers.Fence(fence=old + 1, attempt=2, unknown=unknown)
     assert ledger.renew("r1", old) == answers.Stale()
-    assert ledger.finish("r1", old, 1) == answers.Stale()
+    assert ledger.finish("r1", old, 1) == answers.Stale(written_off=(1,))
     assert ledger.month() == {"settled": 30, "reserved": 20}
 
 

@@ -6,8 +6,9 @@
    ▼               ▼                 ▼
   REFUSED        VOIDED           UNKNOWN            CANCELLED: cancel before start
                                                      BOOKED: only its booking is remembered
+                                                     RESTORED: by a rebuild (restored.lua)
 
-Fields: state, attempt (1 or 2), holds (JSON: balances, leases, rates), deadline_ms, accepted_ms,
+Fields: state, attempt (1 or 2), holds (JSON: balances, leases, rates, spare), deadline_ms, accepted_ms,
 info (opaque), terms (opaque: those of its admission), answer (of admit: the decision), inc (the
 latest incarnation known; of a tombstone that was given up, while it has no answer), ran (1: its
 outcome has attempts, though the ledger saw none), fence, owner, lease_until_ms, streamed, cancel, first (JSON:
@@ -57,6 +58,11 @@ local function next_fence(call, attempt)
   return dec(call.epoch * EPOCH_FENCES + n)
 end
 
+-- Whether a fence was given before the last rebuild.
+local function is_of_earlier_life(call, fence)
+  return tonumber(fence or 0) < call.epoch * EPOCH_FENCES
+end
+
 local function is_owner(call, attempt)
   return attempt.state == 'RUNNING' and attempt.fence == dec(call.doc.fence)
 end
@@ -98,6 +104,35 @@ local function take_leases(prefix, req, leases, deadline_ms)
   return unless_empty(taken)
 end
 
+-- To whoever runs what is not his any more: which attempts were settled whole as lost.
+local function stale(attempt)
+  local state, lost = attempt.state, {}
+  if (state == 'RUNNING' or state == 'UNKNOWN') and attempt.first
+    and cjson.decode(attempt.first).verdict == 'UNKNOWN' then lost[1] = 1 end
+  if state == 'UNKNOWN' then lost[#lost + 1] = tonumber(attempt.attempt) end
+  return verdict('STALE', {written_off = unless_empty(lost)})
+end
+
+-- Until when an owner may attach after a rebuild; never later than two leases from now.
+local function restored_until(call)
+  local ready_ms = tonumber(redis.call('HGET', call.keys[1], 'ready_ms') or 0)
+  if ready_ms > call.now_ms then
+    ready_ms = call.now_ms
+    redis.call('HSET', call.keys[1], 'ready_ms', dec(ready_ms))
+  end
+  return ready_ms + GRACE_MS
+end
+
+-- What a restored request holds once more returns.
+local function drop_spare(attempt)
+  if not attempt.holds.spare then return end
+  for _, held in ipairs(attempt.holds.spare) do
+    add(attempt.prefix .. held.key, 'spare', -tonumber(held.amount))
+  end
+  attempt.holds.spare = false
+  redis.call('HSET', attempt.key, 'holds', cjson.encode(attempt.holds))
+end
+
 -- A tombstone that no copy of the request has met: a later incarnation lifts it.
 local function is_unheard(attempt)
   return attempt.state == 'CANCELLED' and not attempt.answer and not attempt.booked
@@ -114,6 +149,7 @@ local function withdraw(call, attempt, state)
     refund_rate(attempt.prefix, call.now_us, held, 0)
   end
   drop_leases(attempt)
+  drop_spare(attempt)
   redis.call('HSET', attempt.key, 'state', state)
 end
 
@@ -137,6 +173,7 @@ end
 local function presume_spent(call, attempt, due_ms)
   settle(attempt.prefix, attempt.holds.balances)
   drop_leases(attempt)
+  drop_spare(attempt)
   attempt.fence = next_fence(call, attempt)
   redis.call('HSET', attempt.key, 'state', 'UNKNOWN', 'fence', attempt.fence)
   redis.call('ZREM', call.inf, attempt.member)

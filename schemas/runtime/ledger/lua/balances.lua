@@ -1,6 +1,7 @@
---[[ Balances: hash settled, reserved, over, late. reserved is the sum of open holds; settled is
-what was spent; over counts spending above a hold, late counts spending without one. So
-settled + reserved <= limit + over + late at every instant while limits do not fall. ]]
+--[[ Balances: hash settled, reserved, spare, over, late. reserved is the sum of open holds; spare what
+restored requests hold once more; settled is what was spent; over counts spending above a hold, late counts
+spending without one. So settled + reserved + spare <= limit + over + late at every instant while limits do
+not fall, but for what a rebuild found open and reserved twice without asking. ]]
 
 local NOTHING_SPENT = {nano_usd = 0, tokens = 0, requests = 0}
 
@@ -27,9 +28,9 @@ end
 -- the same call is about to settle and to return there.
 local function ask_balance(prefix, balance, moved)
   if not given(balance.limit) then return nil end
-  local stored = redis.call('HMGET', prefix .. balance.key, 'settled', 'reserved')
+  local stored = redis.call('HMGET', prefix .. balance.key, 'settled', 'reserved', 'spare')
   local settled = tonumber(stored[1] or 0) + (moved and moved.spent or 0)
-  local reserved = tonumber(stored[2] or 0) - (moved and moved.held or 0)
+  local reserved = tonumber(stored[2] or 0) + tonumber(stored[3] or 0) - (moved and moved.held or 0)
   local fields = {id = balance.id, limit = dec(balance.limit)}
   if settled + balance.amount > balance.limit then
     fields.why, fields.usage = 'spent', dec(settled)

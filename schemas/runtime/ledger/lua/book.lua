@@ -6,9 +6,9 @@ that was: of what is due no later and unknown, only the log can say whether it w
 
 local FORGOTTEN_PER_CALL = 16
 
-local LIVE = {RESERVED = true, RUNNING = true}
+local LIVE = {RESERVED = true, RESTORED = true, RUNNING = true}
 -- Of these a call settled the spending, or will; of all others booking does.
-local SETTLED = {RESERVED = true, RUNNING = true, FINISHED = true, UNKNOWN = true}
+local SETTLED = {RESERVED = true, RESTORED = true, RUNNING = true, FINISHED = true, UNKNOWN = true}
 
 local DROPPED = {outcome = true}
 for i = 1, #RUN_FIELDS do DROPPED[RUN_FIELDS[i]] = true end
@@ -73,11 +73,48 @@ local function keep_mark(call, row, key, fields)
   if until_ms > 0 then redis.call('PEXPIREAT', key, dec(until_ms)) end
 end
 
+-- Whether the outcome settles what the request used, and no call does: it ended while the ledger was closed,
+-- or in an earlier life.
+local function is_told_by_log(row, fields)
+  local state = fields.state
+  if given(row.ref) or not (LIVE[state] or state == 'UNKNOWN') then return false end
+  if row.unsettled == true or state == 'RESTORED' then return true end
+  return cjson.decode(fields.holds or '{}').spare ~= nil
+end
+
+-- What was held for the request or settled so far makes place for what its outcome books.
+local function settle_by_log(call, row)
+  local key, covered = call.prefix .. 'a:' .. row.req, {}
+  local attempt = read_attempt(key, call.prefix, call.doc.org, row.req)
+  local function replace(field, bookings)
+    for _, booking in ipairs(bookings or {}) do
+      local amount = tonumber(booking.amount)
+      covered[booking.key] = (covered[booking.key] or 0) + amount
+      add(call.prefix .. booking.key, field, -amount)
+    end
+  end
+  replace('settled', attempt.first and cjson.decode(attempt.first).booked)
+  replace(attempt.state == 'UNKNOWN' and 'settled' or 'reserved', attempt.holds.balances)
+  replace('spare', attempt.holds.spare or nil)
+  for _, booking in ipairs(row.bookings or {}) do
+    local over = math.max(0, booking.amount - (covered[booking.key] or 0))
+    add(call.prefix .. booking.key, 'settled', booking.amount)
+    add(call.prefix .. booking.key, 'over', over)
+    add(total_of(call.prefix, booking.key), 'over', over)
+  end
+  drop_leases(attempt)
+  redis.call('ZREM', call.keys[6], attempt.member)
+  redis.call('ZREM', call.keys[7], attempt.member)
+end
+
 -- Remembers the first record of a request (and reference). One that never ran by the ledger's word but
 -- did by the log's has `ran`: no key's claim frees it.
 local function set_mark(call, row, mark, fields)
   local state = fields.state
-  if LIVE[state] or (given(row.ref) and state) then
+  if is_told_by_log(row, fields) then
+    settle_by_log(call, row)
+    fields.state, fields.ran = 'BOOKED', row.ran and '1' or nil
+  elseif LIVE[state] or (given(row.ref) and state) then
     redis.call('HSET', mark.key, mark.field, mark.place)
     return
   end
@@ -148,9 +185,10 @@ end
 
 --[[ tg1_book: adds outcomes and corrections of one org to its usage tables and totals, each once; and to
 its balances what no call settled there: corrections, and outcomes of requests the ledger did not hold.
-KEYS: meta, {org}m, fin, ended, forgot.
+KEYS: meta, {org}m, fin, ended, forgot, exp, inf.
 ARGV[1]: org, partition, rows in offset order [{offset, at_ms (append time), req, deadline_ms, ran (a
-  backend was called), is_first (of a row that the caller looked up in the log) or null,
+  backend was called), unsettled (it ended while the ledger was closed), is_first (of a row that the
+  caller looked up in the log) or null,
   ref (of a correction; left out for the outcome itself), ends (opaque: how a request that no finish
   ended did end) or null, usage [{hour, row, measures}],
   bookings [{key: suffix of the balance, unit, amount}]}].

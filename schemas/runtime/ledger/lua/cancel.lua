@@ -12,13 +12,13 @@ ARGV[1]: org, req, deadline_ms (of the request; the tombstone outlives it by 15 
   incarnation_ms (the produce that was given up) or null (whoever runs, and for ever).
 Returns: OK | RUNNING(owner: to be told over the bus) | TERMINAL | STALE (a later incarnation is known).
 State: NONE -> CANCELLED; RESERVED -> CANCELLED, hold and rate units returned; RUNNING keeps running with its
-  cancel flag set, which renew reports. ]]
+  cancel flag set, which renew reports; so does RESTORED, whose owner hears it when it attaches. ]]
 local function cancel(call, attempt)
   local state, incarnation_ms = attempt.state, call.doc.incarnation_ms
   if given(incarnation_ms) and incarnation_ms < attempt.inc then return verdict('STALE') end
-  if state == 'RUNNING' then
+  if state == 'RUNNING' or state == 'RESTORED' then
     redis.call('HSET', attempt.key, 'cancel', '1')
-    return verdict('RUNNING', {owner = attempt.owner})
+    return verdict('RUNNING', {owner = attempt.owner or ''})
   end
   if state == 'RESERVED' then
     withdraw(call, attempt, 'CANCELLED')

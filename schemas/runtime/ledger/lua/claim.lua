@@ -1,6 +1,6 @@
 local HOUR_MS = 3600 * 1000
 local NEVER_RAN = {REFUSED = true, CANCELLED = true, VOIDED = true, BOOKED = true}
-local UNDER_WAY = {RESERVED = true, RUNNING = true}
+local UNDER_WAY = {RESERVED = true, RESTORED = true, RUNNING = true}
 
 -- Whether the holder may have run and been forgotten since, so that its absence, or what became of a late
 -- copy of it, proves nothing. Marks leave by the log's clock (book.lua), so no clock of the store tells.

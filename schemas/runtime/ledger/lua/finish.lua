@@ -14,18 +14,20 @@ ARGV[1]: org, req, fence, actual {nano_usd, tokens, requests; null or left out: 
   actual_rates [{key, units}] (buckets that get the difference to the charge back),
   ends (opaque: how it ended, in short) or null.
 ARGV[2]: the encoded outcome.
-Returns: OK | {DUPLICATE(booked: as of start), outcome bytes; empty once booked} | STALE | GONE.
+Returns: OK | {DUPLICATE(booked: as of start), outcome bytes; empty once booked} | STALE(written_off:
+  attempts settled whole as lost, of a request that has not finished) | GONE (the owner attaches).
 State: RUNNING -> FINISHED, in `fin` and without an expiry until it is booked. ]]
 local function finish(call, attempt)
   local state = attempt.state
-  if not state then return verdict('GONE') end
+  if not state or state == 'RESTORED' then return verdict('GONE') end
   if state == 'BOOKED' or (state == 'FINISHED' and attempt.fence == dec(call.doc.fence)) then
     return {verdict('DUPLICATE', {booked = attempt.booked}), outcome_of(attempt)}
   end
-  if not is_owner(call, attempt) then return verdict('STALE') end
+  if not is_owner(call, attempt) then return stale(attempt) end
   settle(attempt.prefix, attempt.holds.balances, call.doc.actual)
   refund_rates(call, attempt)
   drop_leases(attempt)
+  drop_spare(attempt)
   redis.call('ZREM', call.inf, attempt.member)
   forget_run(attempt.key)
   local ends = given(call.doc.ends) and {'ends', call.doc.ends} or {}

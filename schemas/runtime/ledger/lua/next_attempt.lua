@@ -3,7 +3,6 @@ local function is_repeated(call, attempt)
   if attempt.state ~= 'RUNNING' or not attempt.first then return false end
   local first = cjson.decode(attempt.first)
   return first.verdict == 'FAILED' and first.fence == dec(call.doc.fence)
-    and attempt.fence == dec(call.doc.fence + 1)
 end
 
 --[[ tg1_next_attempt: failover inside the dispatcher that owns the fence.
@@ -17,7 +16,7 @@ State: RUNNING -> RUNNING with the next fence: the first hold returns (or its es
   the second is taken. ]]
 local function next_attempt(call, attempt)
   local doc = call.doc
-  if not attempt.state then return verdict('GONE') end
+  if not attempt.state or attempt.state == 'RESTORED' then return verdict('GONE') end
   if is_repeated(call, attempt) then
     return verdict('FENCE', {fence = attempt.fence, attempt = 2})
   end

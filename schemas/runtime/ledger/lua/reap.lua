@@ -19,12 +19,21 @@ local function report(call, attempt, state)
   }
 end
 
--- A member of exp that is due: voided if it never started, listed again if it was not confirmed. One
+-- A member of exp that is due: voided if it never started, written off if nobody came for it, listed again if it was not confirmed. One
 -- that is booked has its outcome in Kafka.
 local function reap_due(call, attempt)
   if attempt.state == 'RESERVED' then
     withdraw(call, attempt, 'VOIDED')
     attempt.state = 'VOIDED'
+  end
+  if attempt.state == 'RESTORED' then
+    local until_ms = restored_until(call)
+    if call.now_ms < until_ms then
+      redis.call('ZADD', call.exp, dec(until_ms), attempt.member)
+      return nil
+    end
+    presume_spent(call, attempt, call.now_ms)
+    attempt.state = 'UNKNOWN'
   end
   if attempt.booked or (attempt.state ~= 'VOIDED' and attempt.state ~= 'UNKNOWN') then
     redis.call('ZREM', call.exp, attempt.member)
@@ -64,7 +73,8 @@ Returns: REAPED(entries [{org, req, verdict: VOIDED or UNKNOWN, attempt, info, h
   amount}], first {attempt, verdict, fence, owner, booked}, accepted_ms, deadline_ms, fence: for its
   last frame, above those of all frames before}]). The holds of an UNKNOWN are what was booked as its
   estimate.
-State: RESERVED past its deadline -> VOIDED, hold returned; RUNNING past lease and grace -> UNKNOWN, but
+State: RESERVED past its deadline -> VOIDED, hold returned; RESTORED past it, and two leases after the
+  rebuild, -> UNKNOWN, spent whole; RUNNING past lease and grace -> UNKNOWN, but
   never within two leases of a time in which nobody reaped (the store was away, or its clock moved).
   Entries are listed again every 30 s until `reaped` confirms them, or they are booked. ]]
 local function reap(call)

@@ -10,7 +10,7 @@ local function run(call, attempt, unknown)
 end
 
 local function may_open_second(call, attempt)
-  return attempt.attempt == '1' and attempt.streamed == '0' and not attempt.cancel
+  return attempt.attempt == '1' and attempt.streamed ~= '1' and not attempt.cancel
     and call.now_ms < attempt.deadline_ms and given(call.doc.second_attempt)
 end
 
@@ -36,9 +36,29 @@ local function succeed(call, attempt)
   return verdict('UNKNOWN')
 end
 
+-- RESTORED: who claims it `fresh` knows that nobody else can have run it. Others wait until an owner would
+-- have attached, and ask the log whether it ended; then it counts as an attempt that was lost.
+local function claim_restored(call, attempt)
+  local doc, is_over = call.doc, call.now_ms >= attempt.deadline_ms
+  if doc.fresh == true and is_over then withdraw(call, attempt, 'VOIDED') end
+  if is_over then return verdict('EXPIRED') end
+  if doc.fresh == true and attempt.cancel then
+    withdraw(call, attempt, 'CANCELLED')
+    redis.call('ZREM', call.exp, attempt.member)
+    redis.call('HSET', attempt.key, 'answer', verdict('CANCELLED'))
+    return verdict('CANCELLED')
+  end
+  if doc.fresh == true then return run(call, attempt) end
+  local left_ms = restored_until(call) - call.now_ms
+  if left_ms > 0 then return verdict('BUSY', {ms = left_ms, owner = '', fence = '0', attempt = 1}) end
+  if doc.asked ~= true then return verdict('RESTORED') end
+  return succeed(call, attempt)
+end
+
 -- What a claim finds of a request that the ledger knows.
 local function claim_known(call, attempt)
   local state = attempt.state
+  if state == 'RESTORED' then return claim_restored(call, attempt) end
   if state == 'RESERVED' and call.now_ms < attempt.deadline_ms then return run(call, attempt) end
   if state == 'RUNNING' then
     local left_ms = tonumber(attempt.lease_until_ms) - call.now_ms
@@ -60,12 +80,14 @@ end
 
 --[[ tg1_start: claims a request for its owner.
 KEYS: meta, attempt hash, exp, inf.
-ARGV[1]: org, req, owner, lease_ms, second_attempt [balances as in admit] or null.
+ARGV[1]: org, req, owner, lease_ms, second_attempt [balances as in admit] or null; of what was restored:
+  fresh (nobody but the caller can have run it), asked (the log has no outcome of it).
 Returns: FENCE(fence, attempt, unknown {attempt, verdict, fence, owner, booked}: the
-  attempt 1 that was given up) | BUSY(ms, owner, fence, attempt) | {FINISHED(booked: partition:offset
+  attempt 1 that was given up) | BUSY(ms, owner, fence, attempt) | RESTORED (ask the log) | {FINISHED(booked: partition:offset
   of its outcome, once it stands there), outcome bytes, empty once booked} | UNKNOWN | EXPIRED | CANCELLED | GONE | LIMITED, REFUSED, CONTENDED, DECLINED (the
   decision that is kept, until that is booked).
-State: RESERVED -> RUNNING; RUNNING past its lease -> RUNNING (attempt 2) or UNKNOWN, due for reap
+State: RESERVED -> RUNNING; RESTORED -> RUNNING, as attempt 1 when fresh, else as attempt 2 and past the time
+  of its owner, or UNKNOWN; fresh past its deadline -> VOIDED, cancelled -> CANCELLED; RUNNING past its lease -> RUNNING (attempt 2) or UNKNOWN, due for reap
   at once, but not in an outage's grace. A RESERVED one past its deadline is left to reap. ]]
 local function start(call, attempt)
   if not attempt.state then return verdict('GONE') end
