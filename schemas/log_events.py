@@ -265,6 +265,10 @@ class LogEvent(Enum):
 
     # Stores
     STORE_SILENT = _warning("A store does not answer; the connection is made new.", _STORE)
+    CLUSTER_UNREAD = _warning(
+        "A store's servers were not asked who serves what, or one did not let us in; asked again.",
+        _STORE,
+    )
     STORE_BROKE_PROTOCOL = _error(
         "A store answered what is no answer; it is connected anew.", _STORE
     )

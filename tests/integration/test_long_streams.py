@@ -50,7 +50,7 @@ async def test_a_stream_keeps_its_newest_frames_only(bus: Bus) -> None:
 async def test_a_short_stream_is_kept_whole_and_not_counted(bus: Bus) -> None:
     await _send(_stream(bus, "r", "a"), 10)
     assert len(await bus.read("r", "0-0")) == 10
-    assert await bus.store.call("EXISTS", "counted:bytes") == 0
+    assert await bus.store.call("EXISTS", "{counted}bytes") == 0
 
 
 async def test_an_organization_cannot_fill_the_bus(bus: Bus) -> None:
@@ -60,7 +60,7 @@ async def test_an_organization_cannot_fill_the_bus(bus: Bus) -> None:
     assert len(await bus.read("quiet", "0-0")) == 40
     lengths = [len(await bus.read(f"loud-{number}", "0-0")) for number in range(20)]
     assert sum(lengths) < 150
-    assert int(await bus.store.call("HGET", "counted:bytes", "o:loud")) <= 100 * _KIB
+    assert int(await bus.store.call("HGET", "{counted}bytes", "o:loud")) <= 100 * _KIB
 
 
 async def test_an_ended_stream_counts_for_a_minute_more(bus: Bus) -> None:
@@ -68,7 +68,7 @@ async def test_an_ended_stream_counts_for_a_minute_more(bus: Bus) -> None:
     await _send(stream, 20)
     await stream.send(Terminal(http_status=200))
     left_ms = await bus.store.call("PTTL", stream_of("r"))
-    due_ms = int(await bus.store.call("ZSCORE", "counted:due", stream_of("r")))
+    due_ms = int(await bus.store.call("ZSCORE", "{counted}due", stream_of("r")))
     assert left_ms <= 60_000
     assert due_ms - time.time() * 1000 < 61_000
 

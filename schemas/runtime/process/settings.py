@@ -5,9 +5,10 @@ Prefix ``TALLYGATE_``; the field's usual names are accepted beside it. All probl
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from pydantic import (
     AliasChoices,
@@ -21,10 +22,13 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from schemas.log_events import LogEvent
 from schemas.runtime.process.event_log import EventLog
+from schemas.runtime.valkey.wire import check_address
 from schemas.times import Times, times_of
 
 _LOG = EventLog(__name__)
 EXIT_USAGE = 2
+_SECRETS: Final = re.compile(r"(?<=//)[^/\s]*(?=@)|^[^/\s]*(?=@)|(?<=password=)[^&\s]+")
+"""Who logs in where, in URLs, and passwords among their options."""
 
 
 class ProcessSettings(BaseSettings):
@@ -37,7 +41,8 @@ class ProcessSettings(BaseSettings):
     )
     """Bootstrap brokers, ``host:port,host:port``."""
     ledger_url: str = Field(validation_alias=AliasChoices("TALLYGATE_LEDGER_URL", "REDIS_ADDR"))
-    """The ledger store, ``redis://host:port/0``."""
+    """The ledger store: ``redis://host:port/0`` (``rediss`` for TLS), ``redis+cluster://host:port,host:port``
+    or ``redis+sentinel://host:port/name``."""
     data_dir: Path
     """Folder of the last-known-good configuration."""
     instance_id: str
@@ -52,6 +57,12 @@ class ProcessSettings(BaseSettings):
     """Whether this is a test stack, which may do what would be wrong anywhere else."""
     test_time_scale: int = Field(default=1, ge=1, le=100_000)
     """What all of ``schemas/times.py`` is divided by; only test stacks may."""
+
+    @field_validator("ledger_url", "bus_url", check_fields=False)
+    @classmethod
+    def _is_a_store(cls, url: str) -> str:
+        check_address(url)
+        return url
 
     @field_validator("test_time_scale")
     @classmethod
@@ -70,7 +81,7 @@ class DataPlaneSettings(ProcessSettings):
     """Settings of the four processes that requests go through."""
 
     bus_url: str
-    """The store that carries replies; a second instance, because it may be lost."""
+    """The store that carries replies, as the ledger's; a second instance, because it may be lost."""
     rate_limit_default_rps: float = Field(
         default=100.0,
         gt=0,
@@ -125,6 +136,5 @@ def redacted(settings: BaseSettings) -> dict[str, Any]:
     shown: dict[str, Any] = {}
     for name, value in settings:
         text = "***" if isinstance(value, SecretStr) else str(value)
-        scheme, _, rest = text.partition("://")
-        shown[name] = f"{scheme}://***@{rest.rpartition('@')[2]}" if "@" in rest else text
+        shown[name] = _SECRETS.sub("***", text)
     return shown

@@ -12,7 +12,7 @@ from schemas.claim_check import KEPT_AFTER_DEADLINE_MS
 from schemas.events import RequestAccepted
 from schemas.log_events import LogEvent
 from schemas.runtime.process.event_log import EventLog
-from schemas.runtime.valkey.bus import COUNTED, Bus
+from schemas.runtime.valkey.bus import Bus
 from schemas.runtime.valkey.store import StoreError, StoreUnavailable
 
 _LOG = EventLog(__name__)
@@ -32,26 +32,19 @@ class Bodies:
     """The bodies on the bus. Nothing here raises: a bus that is away has no body."""
 
     def __init__(self, bus: Bus) -> None:
-        self._store = bus.store
+        self._bus = bus
 
     async def put(self, request: RequestAccepted, now_ms: int) -> bool:
         """Keep the payload until a minute after the deadline; False when there is no room."""
         ttl_ms = max(0, request.deadline_ms - now_ms) + KEPT_AFTER_DEADLINE_MS
-        command = (
-            "FCALL",
-            "tgbus1_put_body",
-            4,
-            body_key(request.request_id),
-            *COUNTED,
-            request.org,
-            request.payload,
-            ttl_ms,
-            _BYTES_PER_ORG_MAX,
-            _BYTES_MAX,
-        )
+        name, org, payload = body_key(request.request_id), request.org, request.payload
+        most = (_BYTES_PER_ORG_MAX, _BYTES_MAX)
         try:
             async with asyncio.timeout(_PUT_WITHIN_S):
-                return bool(await self._store.call(*command))
+                if not await self._bus.count(name, org, len(payload), ttl_ms, *most):
+                    return False
+                await self._bus.store.call("SET", name, payload, "PX", ttl_ms)
+                return True
         except (StoreUnavailable, StoreError, TimeoutError) as error:
             _LOG.event(
                 LogEvent.BODY_NOT_ON_BUS, step="put", request_id=request.request_id, error=error
@@ -61,7 +54,7 @@ class Bodies:
     async def get(self, request_id: str) -> bytes | None:
         """The payload, if the bus has it."""
         try:
-            found: bytes | None = await self._store.call("GET", body_key(request_id))
+            found: bytes | None = await self._bus.store.call("GET", body_key(request_id))
         except (StoreUnavailable, StoreError) as error:
             _LOG.event(LogEvent.BODY_NOT_ON_BUS, step="get", request_id=request_id, error=error)
             return None
@@ -70,6 +63,7 @@ class Bodies:
     async def drop(self, request_id: str) -> None:
         """Give its room back; a body that is not dropped expires."""
         try:
-            await self._store.call("FCALL", "tgbus1_drop_body", 4, body_key(request_id), *COUNTED)
+            name = body_key(request_id)
+            await asyncio.gather(self._bus.store.call("UNLINK", name), self._bus.forget(name))
         except (StoreUnavailable, StoreError) as error:
             _LOG.event(LogEvent.BODY_NOT_ON_BUS, step="drop", request_id=request_id, error=error)

@@ -6,18 +6,22 @@ the body inline. Pub/sub may lose it; the stream is what a reader falls back to.
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
-from typing import Final
+from typing import Any, Final
 
 from schemas.frames import Frame, Terminal, decode_frame, encode_frame
 from schemas.ledger.owners import instance_of
 from schemas.runtime.valkey.opening import open_store
-from schemas.runtime.valkey.store import NodeView
+from schemas.runtime.valkey.store import NodeView, StoreUnavailable
 from schemas.times import FULL, Times
 
-COUNTED: Final = ("counted:due", "counted:owners", "counted:bytes")
+_COUNTED: Final = ("{counted}due", "{counted}owners", "{counted}bytes")
 """Where the bus counts what each organization has on it; bus.lua has the types."""
+_TOO_LATE_MS: Final = 60_000
+"""How long the newest frame stays of a stream for which there was no room."""
 _STREAMS_PER_ORG_BYTES_MAX: Final = 64 * 1024 * 1024
 _STREAMS_BYTES_MAX: Final = 96 * 1024 * 1024
 """Half of the bus's memory at most is for what may be read late."""
@@ -80,20 +84,42 @@ class Bus:
         ``kept`` frames stay for minutes, in streams for a day, others until shortly after their
         request ended. ``long`` says how much is kept of a stream that is counted.
         """
-        counted, bounds = ((), ()) if long is None else (COUNTED, _bounds(frame, long))
-        appended = await self.store.call(
+        stream, ttl_ms = stream_of(frame.request_id), _ttl_ms(self._times, frame, kept=kept)
+        oldest = () if long is None else (f"{frame.fence}-{long.first_seq}",)
+        sending = self.store.call(
             "FCALL",
-            "tgbus1_send",
-            1 + len(counted),
-            stream_of(frame.request_id),
-            *counted,
+            "tgbus2_send",
+            1,
+            stream,
             f"{frame.fence}-{frame.seq}",
             encode_frame(frame),
             reply_to or "",
-            _ttl_ms(self._times, frame, kept=kept),
-            *bounds,
+            ttl_ms,
+            *oldest,
         )
+        if long is None:
+            return bool(await sending)
+        most = (_STREAMS_PER_ORG_BYTES_MAX, _STREAMS_BYTES_MAX)
+        counting = self.count(stream, long.org, long.size_bytes, ttl_ms, *most)
+        appended, has_room = await asyncio.gather(sending, _or_none(counting))
+        if has_room == 0:
+            # Who has not read the earlier frames is too late.
+            await asyncio.gather(
+                self.store.call("XTRIM", stream, "MAXLEN", 1),
+                self.store.call("PEXPIRE", stream, _TOO_LATE_MS, "LT"),
+            )
         return bool(appended)
+
+    def count(
+        self, name: str, org: str, size_bytes: int, ttl_ms: int, of_org_max: int, of_all_max: int
+    ) -> asyncio.Future[Any]:
+        """Count what an organization has here under this name, anew; the future holds 0 when there is no room."""
+        entry = (name, org, size_bytes, ttl_ms, of_org_max, of_all_max)
+        return self.store.call("FCALL", "tgbus2_count", len(_COUNTED), *_COUNTED, *entry)
+
+    def forget(self, name: str) -> asyncio.Future[Any]:
+        """Count it no longer."""
+        return self.store.call("FCALL", "tgbus2_forget", len(_COUNTED), *_COUNTED, name)
 
     async def read(self, request_id: str, after: str, count: int = 256) -> list[Frame]:
         """Frames of the request after the stream id ``after`` (``0-0`` for all), oldest first."""
@@ -112,9 +138,11 @@ class Bus:
         await self.store.call("PUBLISH", cancel_channel_of(instance_of(owner)), request_id)
 
 
-def _bounds(frame: Frame, long: Long) -> tuple[str | int, ...]:
-    oldest = f"{frame.fence}-{long.first_seq}"
-    return oldest, long.org, long.size_bytes, _STREAMS_PER_ORG_BYTES_MAX, _STREAMS_BYTES_MAX
+async def _or_none(counting: asyncio.Future[Any]) -> Any:
+    """What was counted; nothing while the server that counts is away: the next frame is counted."""
+    with suppress(StoreUnavailable):
+        return await counting
+    return None
 
 
 def _ttl_ms(times: Times, frame: Frame, *, kept: bool) -> int:

@@ -7,44 +7,69 @@ hot path only: at 32 concurrent calls it costs a fifth of redis-py's CPU per com
 from __future__ import annotations
 
 import asyncio
+import random
+import ssl
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Final
-from urllib.parse import unquote, urlsplit
-
-import hiredis
 
 from schemas.log_events import LogEvent
 from schemas.runtime.process.event_log import EventLog
 from schemas.runtime.process.telemetry import Metrics
-from schemas.runtime.valkey.pipe import Pipe, Sent
+from schemas.runtime.valkey.address import Endpoint, StoreAddress
+from schemas.runtime.valkey.pipe import OnElsewhere, Pending, Pipe, Sent, failed
 from schemas.runtime.valkey.store import Argument, NodeView, OnConnect, StoreError, StoreUnavailable
+from schemas.runtime.valkey.wire import CONNECT_DEADLINE_S, REPLY_DEADLINE_S, connect, pause_s
 
 _LOG = EventLog(__name__)
 
-REPLY_DEADLINE_S: Final = 5.0
-CONNECT_DEADLINE_S: Final = 3.0
-_BACKOFF_FIRST_S: Final = 0.05
-BACKOFF_MAX_S: Final = 1.0
+_NOT_CONNECTED: Final = "not connected"
+_LOOK_EVERY_S: Final = 1.0
+_FIND_EVERY: Final = 5
+"""Every how many looks it is asked whether the server is still the one."""
+
+Find = Callable[[], Awaitable[Endpoint]]
+"""Says where the server is now. Raises ``StoreUnavailable``."""
 
 
 class NodeConnection:
-    """``await call("GET", key)``. Reconnects by itself; while away, calls fail at once.
+    """The connection to one server; made anew whenever it is lost, at most once a second for long.
 
-    ``on_connect`` runs on every new connection before anything else may use it, and is given what
-    sends a command on it.
+    ``on_connect`` runs on every new connection before anything else may use it. ``find`` is asked before each.
     """
 
-    def __init__(self, url: str, on_connect: OnConnect | None = None) -> None:
-        self._url = urlsplit(url)
-        self._on_connect = on_connect
-        self._pipe: Pipe | None = None
-        self._ready = False
-        self._keeper: asyncio.Task[None] | None = None
-        self._lost = asyncio.Event()
-        self._sent = Sent()
-        self.trouble = "not connected"
+    def __init__(
+        self,
+        address: StoreAddress,
+        find: Find,
+        on_connect: OnConnect | None = None,
+        *,
+        serves: Callable[[str], bool] = lambda _: True,
+        on_elsewhere: OnElsewhere | None = None,
+        on_change: Callable[[], None] = lambda: None,
+        moves: bool = False,
+        sent: Sent | None = None,
+    ) -> None:
+        self.trouble = _NOT_CONNECTED
         """Why there is no connection, while there is none: the server's own words when it refused us."""
         self.connections = 0
         """How many were made: whoever sees another number talks to a server that may have lost its data."""
+        self._address = address
+        self._find = find
+        self._on_connect = on_connect
+        self._serves = serves
+        self._on_elsewhere = on_elsewhere
+        self._on_change = on_change
+        self._moves = moves
+        """Whether another server may take its place while this one goes on answering."""
+        self._sent = sent or Sent()
+        self._endpoint = address.servers[0]
+        self._pipe: Pipe | None = None
+        """What is connected or about to be."""
+        self._live: Pipe | None = None
+        """The same once everybody may use it."""
+        self._keeper: asyncio.Task[None] | None = None
+        self._lost = asyncio.Event()
 
     def expose(self, metrics: Metrics, kind: str) -> None:
         """Export how many commands went out, and in how many writes."""
@@ -52,15 +77,23 @@ class NodeConnection:
         metrics.total("tallygate_store_flushes_total", lambda: self._sent.flushes, kind)
 
     async def start(self) -> None:
-        """Connect, waiting at most a few seconds, and keep connected from now on.
-
-        Raises ``StoreUnavailable`` when the first connection fails.
-        """
+        """Connect, and keep connected from now on. Raises ``StoreUnavailable`` when that fails."""
         await self._connect()
+        self._keeper = asyncio.create_task(self._keep())
+
+    def begin(self) -> None:
+        """Keep connected from now on, without waiting for the first time."""
+        self._lost.set()
         self._keeper = asyncio.create_task(self._keep())
 
     async def stop(self) -> None:
         """Disconnect for good."""
+        self.end()
+        if self._keeper is not None:
+            await asyncio.wait([self._keeper])
+
+    def end(self) -> None:
+        """Disconnect for good; what is under way ends as unavailable."""
         if self._keeper is not None:
             self._keeper.cancel()
         if self._pipe is not None and self._pipe.transport is not None:
@@ -69,91 +102,100 @@ class NodeConnection:
     @property
     def connected(self) -> bool:
         """Whether calls go out now."""
-        return self._ready
+        return self._live is not None
 
     def call(self, *command: Argument) -> asyncio.Future[Any]:
         """Send the command; the future holds its reply.
 
         Fails with ``StoreUnavailable`` (no answer, or not connected) or ``StoreError`` (refused).
         """
-        if not self._ready:
-            return _failed("not connected")
-        return self._send(*command)
+        pipe = self._live
+        return failed(_NOT_CONNECTED) if pipe is None else pipe.send(command)
 
     async def call_each(self, *command: Argument) -> list[Any]:
         """The reply of the one server."""
         return [await self.call(*command)]
 
+    def take_over(self, pending: Pending, *, asking: bool = False) -> None:
+        """Send what another server sent here; it fails as ``call`` does."""
+        if pending.answer.done():
+            return
+        if self._live is None:
+            pending.answer.set_exception(StoreUnavailable(_NOT_CONNECTED))
+        else:
+            self._live.take_over(pending, asking=asking)
+
     def _send(self, *command: Argument) -> asyncio.Future[Any]:
+        """Send what comes before anybody else's commands."""
         pipe = self._pipe
-        if pipe is None or pipe.transport is None:
-            return _failed("not connected")
-        if pipe.is_full:
-            return _failed("too much is under way")
-        return pipe.send(hiredis.pack_command(command))  # type: ignore[arg-type]
+        return (
+            failed(_NOT_CONNECTED) if pipe is None or pipe.transport is None else pipe.send(command)
+        )
 
     async def _connect(self) -> None:
         self._lost.clear()
         pipe = self._pipe = Pipe(self._on_lost, self._sent)
-        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(CONNECT_DEADLINE_S):
-                await loop.create_connection(
-                    lambda: pipe, self._url.hostname or "", self._url.port or 6379
-                )
+                self._endpoint = await self._find()
+                await connect(lambda: pipe, self._endpoint, self._address.tls)
                 await self._introduce()
-        except (OSError, TimeoutError, StoreError) as error:
-            if pipe.transport is not None:
-                pipe.transport.abort()
-            self.trouble = str(error) if isinstance(error, StoreError) else "not connected"
-            raise StoreUnavailable(f"{self._url.hostname}:{self._url.port}: {error!r}") from error
-        self._ready, self.trouble = True, "not connected"
+        except (OSError, TimeoutError, StoreError, StoreUnavailable) as error:
+            pipe.cut()
+            # What others would have to mend is told in their words.
+            is_told = isinstance(error, StoreError | ssl.SSLError | FileNotFoundError)
+            self.trouble = str(error) if is_told else _NOT_CONNECTED
+            raise StoreUnavailable(f"{self._endpoint}: {error!r}") from error
+        pipe.on_elsewhere = self._on_elsewhere
+        self._live, self.trouble = pipe, _NOT_CONNECTED
         self.connections += 1
+        self._on_change()
 
     async def _introduce(self) -> None:
-        if self._url.password:
-            user = unquote(self._url.username or "default")
-            await self._send("AUTH", user, unquote(self._url.password))
-        database = self._url.path.strip("/") or "0"
-        if database != "0":
-            await self._send("SELECT", database)
+        if (login := self._address.login) is not None:
+            await self._send("AUTH", login.user, login.password)
+        if self._address.database:
+            await self._send("SELECT", self._address.database)
         if self._on_connect is not None:
-            await self._on_connect(NodeView(self._send, serves=lambda _: True))
+            await self._on_connect(NodeView(self._send, self._serves))
 
     def _on_lost(self, pipe: Pipe) -> None:
         if pipe is self._pipe:
-            self._ready = False
+            self._live = None
             self._lost.set()
+            self._on_change()
 
     async def _keep(self) -> None:
-        """Reconnect after a loss, and cut a connection whose server stopped answering."""
-        backoff_s = _BACKOFF_FIRST_S
+        """Reconnect after a loss, and leave a server that stopped answering or is not the one any more."""
+        failures, looks = 0, 0
         while True:
-            try:
-                await asyncio.wait_for(self._lost.wait(), timeout=1.0)
-            except TimeoutError:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_EVERY_S):
+                    await self._lost.wait()
+            if not self._lost.is_set():
                 self._cut_if_hanging()
+                looks += 1
+                if self._moves and looks % _FIND_EVERY == 0:
+                    await self._cut_if_elsewhere()
                 continue
             try:
                 await self._connect()
-                backoff_s = _BACKOFF_FIRST_S
+                failures = 0
             except StoreUnavailable:
                 self._lost.set()
-                await asyncio.sleep(backoff_s)
-                backoff_s = min(2 * backoff_s, BACKOFF_MAX_S)
+                failures += 1
+                await asyncio.sleep(pause_s(failures, random.random()))  # noqa: S311  # jitter, no secret
 
     def _cut_if_hanging(self) -> None:
         pipe = self._pipe
         now_s = asyncio.get_running_loop().time()
         if pipe and pipe.pending and now_s - pipe.pending[0].sent_at_s > REPLY_DEADLINE_S:
-            _LOG.event(
-                LogEvent.STORE_SILENT, store=self._url.hostname or "", port=self._url.port or 0
-            )
-            if pipe.transport is not None:
-                pipe.transport.abort()
+            _LOG.event(LogEvent.STORE_SILENT, store=self._endpoint.host, port=self._endpoint.port)
+            pipe.cut()
 
-
-def _failed(reason: str) -> asyncio.Future[Any]:
-    answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    answer.set_exception(StoreUnavailable(reason))
-    return answer
+    async def _cut_if_elsewhere(self) -> None:
+        """Leave a server whose place another one took; who cannot be asked says nothing."""
+        with suppress(StoreUnavailable, TimeoutError):
+            async with asyncio.timeout(CONNECT_DEADLINE_S):
+                if await self._find() != self._endpoint and self._pipe is not None:
+                    self._pipe.cut()

@@ -1,32 +1,38 @@
-"""Listens to one pub/sub channel of a Redis or Valkey server for ever.
+"""Listens to one pub/sub channel of a store for ever.
 
 Messages published while it was away are gone; its owner is told after every (re)connection, so that it
-can catch up elsewhere.
+can catch up elsewhere. On a cluster every server hears what is published on any, so one of them is enough.
 """
 
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import cast
-from urllib.parse import unquote, urlsplit
 
 import hiredis
 
 from schemas.log_events import LogEvent
 from schemas.runtime.process.event_log import EventLog
-from schemas.runtime.valkey.node import BACKOFF_MAX_S, CONNECT_DEADLINE_S, REPLY_DEADLINE_S
+from schemas.runtime.valkey.address import read_address
+from schemas.runtime.valkey.opening import finder
 from schemas.runtime.valkey.replies import BrokenProtocol, ReplyReader
-from schemas.runtime.valkey.store import StoreUnavailable
+from schemas.runtime.valkey.store import StoreError, StoreUnavailable
+from schemas.runtime.valkey.wire import CONNECT_DEADLINE_S, REPLY_DEADLINE_S, connect, pause_s
 
 _LOG = EventLog(__name__)
+
+_PING_EVERY_S = 1.0
 
 
 class _Listener(asyncio.Protocol):
     def __init__(self, channel: str, on_message: Callable[[bytes], None]) -> None:
         self.channel = channel
-        self.subscribed = asyncio.Event()
+        self.answered = asyncio.Event()
+        self.refusal: StoreError | None = None
         self.lost = asyncio.Event()
         self.heard_at_s = time.monotonic()
         self.transport: asyncio.Transport | None = None
@@ -50,7 +56,10 @@ class _Listener(asyncio.Protocol):
                 case [b"message", _, bytes(body)]:
                     self._hand_over(body)
                 case [b"subscribe", *_]:
-                    self.subscribed.set()
+                    self.answered.set()
+                case StoreError() if not self.answered.is_set():
+                    self.refusal = reply
+                    self.answered.set()
 
     def _hand_over(self, body: bytes) -> None:
         try:
@@ -80,7 +89,8 @@ class Subscription:
         on_message: Callable[[bytes], None],
         on_subscribed: Callable[[], None],
     ) -> None:
-        self._url = urlsplit(url)
+        self._address = read_address(url)
+        self._find = finder(self._address)
         self._channel = channel
         self._on_message = on_message
         self._on_subscribed = on_subscribed
@@ -96,42 +106,46 @@ class Subscription:
         """Stop listening."""
         if self._keeper is not None:
             self._keeper.cancel()
+            await asyncio.wait([self._keeper])
 
     async def _listen(self) -> _Listener:
         listener = _Listener(self._channel, self._on_message)
-        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(CONNECT_DEADLINE_S):
-                await loop.create_connection(
-                    lambda: listener, self._url.hostname or "", self._url.port or 6379
-                )
-                if self._url.password:
-                    user = unquote(self._url.username or "default")
-                    listener.write("AUTH", user, unquote(self._url.password))
+                await connect(lambda: listener, await self._find(), self._address.tls)
+                if (login := self._address.login) is not None:
+                    listener.write("AUTH", login.user, login.password)
                 listener.write("SUBSCRIBE", self._channel)
-                await listener.subscribed.wait()
-        except (OSError, TimeoutError) as error:
+                await listener.answered.wait()
+            if listener.refusal is not None:
+                raise listener.refusal
+        except (OSError, TimeoutError, StoreError) as error:
             if listener.transport is not None:
                 listener.transport.abort()
-            raise StoreUnavailable(f"{self._url.hostname}:{self._url.port}: {error!r}") from error
+            named = ", ".join(map(str, self._address.servers))
+            raise StoreUnavailable(f"{named}: {error!r}") from error
         self.subscribed = True
         self._on_subscribed()
         return listener
 
     async def _keep(self, listener: _Listener) -> None:
         """Reconnect after a loss; a ping each second finds a server that hangs."""
+        failures = 0
         try:
             while True:
-                try:
-                    await asyncio.wait_for(listener.lost.wait(), timeout=1.0)
-                except TimeoutError:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_PING_EVERY_S):
+                        await listener.lost.wait()
+                if not listener.lost.is_set():
                     self._ping(listener)
                     continue
                 self.subscribed = False
                 try:
                     listener = await self._listen()
+                    failures = 0
                 except StoreUnavailable:
-                    await asyncio.sleep(BACKOFF_MAX_S / 4)
+                    failures += 1
+                    await asyncio.sleep(pause_s(failures, random.random()))  # noqa: S311  # jitter
         finally:
             if listener.transport is not None:
                 listener.transport.close()

@@ -13,6 +13,18 @@ Answer = Callable[[list[bytes]], bytes]
 """From a command to reply bytes; no bytes: the server stays silent."""
 
 
+GARBAGE = (
+    b"what?\r\n",
+    b":99999999999999999999\r\n",
+    b"$-5\r\n",
+    b"*-7\r\n",
+    b"%1\r\n*1\r\n+a\r\n+b\r\n",
+    b">2\r\n+message\r\n+b\r\n",
+    b"+OK\r\n+nobody asked\r\n",
+)
+"""What is no reply, or none that anybody asked for."""
+
+
 def echo(command: list[bytes]) -> bytes:
     """The last argument as a bulk string."""
     return b"$%d\r\n%b\r\n" % (len(command[-1]), command[-1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from accounting.settings import AccountingSettings
-from schemas.runtime.process.settings import read_settings
+from schemas.runtime.process.settings import read_settings, redacted
 from schemas.times import FULL
 
 _ENVIRONMENT = {
@@ -48,3 +48,41 @@ def test_a_test_stack_divides_times(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TALLYGATE_TEST_TIME_SCALE", "60")
 
     assert read_settings(AccountingSettings).times.ledger.terminal_kept_ms == 15_000
+
+
+def test_a_store_that_is_none_is_refused_at_the_start(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both of them at once, each with its setting; no password is printed."""
+    monkeypatch.setenv("TALLYGATE_LEDGER_URL", "redis://:s3cret@a,b")
+    monkeypatch.setenv("TALLYGATE_BUS_URL", "redis+sentinel://a")
+
+    with pytest.raises(SystemExit):
+        read_settings(AccountingSettings)
+
+    told = capsys.readouterr().err
+    assert "several servers are a cluster" in told
+    assert "TALLYGATE_BUS_URL" in told
+    assert "s3cret" not in told
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://me:s3cret@a:1/0", "redis://***@a:1/0"),
+        ("me:s3cret@a:1", "***@a:1"),
+        ("redis+cluster://me:s3cret@a,b", "redis+cluster://***@a,b"),
+        (
+            "rediss+sentinel://a/n?sentinel_password=s3cret&ssl_ca_certs=/ca.pem",
+            "rediss+sentinel://a/n?sentinel_password=***&ssl_ca_certs=/ca.pem",
+        ),
+    ],
+)
+def test_settings_are_shown_without_secrets(
+    monkeypatch: pytest.MonkeyPatch, url: str, shown: str
+) -> None:
+    """Whatever stands in the URL besides stays readable."""
+    monkeypatch.setenv("TALLYGATE_BUS_URL", url)
+    monkeypatch.setattr("schemas.runtime.process.settings.check_address", lambda _: None)
+
+    assert redacted(read_settings(AccountingSettings))["bus_url"] == shown

@@ -9,14 +9,27 @@ from contextlib import asynccontextmanager
 import pytest
 
 from schemas.runtime.valkey.node import NodeConnection
-from schemas.runtime.valkey.store import NodeView, StoreError, StoreUnavailable, text_pairs
-from schemas.runtime.valkey.subscription import Subscription
-from tests.unit.runtime.resp_server import RespServer, echo, resp_server
+from schemas.runtime.valkey.opening import open_store
+from schemas.runtime.valkey.store import (
+    NodeView,
+    OnConnect,
+    StoreError,
+    StoreUnavailable,
+    text_pairs,
+)
+from schemas.runtime.valkey.wire import pause_s
+from tests.unit.runtime.resp_server import GARBAGE, RespServer, echo, resp_server
+
+
+def _connection(url: str, on_connect: OnConnect | None = None) -> NodeConnection:
+    store = open_store(url, on_connect)
+    assert isinstance(store, NodeConnection)
+    return store
 
 
 @asynccontextmanager
 async def _connected(server: RespServer) -> AsyncIterator[NodeConnection]:
-    store = NodeConnection(server.url)
+    store = _connection(server.url)
     await store.start()
     try:
         yield store
@@ -112,7 +125,7 @@ async def test_on_connect_runs_on_every_connection_before_anything_else() -> Non
         await node.send("FUNCTION", "LOAD")
 
     async with resp_server() as server:
-        store = NodeConnection(server.url, load)
+        store = _connection(server.url, load)
         await store.start()
         await store.call("ECHO", "1")
         server.cut()
@@ -133,7 +146,7 @@ async def test_nobody_else_gets_in_while_on_connect_fails() -> None:
         await node.send("FUNCTION", "LOAD")
 
     async with resp_server(answer) as server:
-        store = NodeConnection(server.url, load)
+        store = _connection(server.url, load)
         with pytest.raises(StoreUnavailable, match="cannot load"):
             await store.start()
         with pytest.raises(StoreUnavailable):
@@ -144,7 +157,7 @@ async def test_nobody_else_gets_in_while_on_connect_fails() -> None:
 async def test_nobody_gets_in_before_the_introduction_is_over() -> None:
     """A command before AUTH and SELECT would be refused, or meet the wrong database."""
     async with resp_server(lambda _: b"") as server:
-        store = NodeConnection(f"redis://:secret@127.0.0.1:{server.port}/3")
+        store = _connection(f"redis://:secret@127.0.0.1:{server.port}/3")
         starting = asyncio.create_task(store.start())
         await _until(lambda: bool(server.commands))
         with pytest.raises(StoreUnavailable, match="not connected"):
@@ -169,17 +182,6 @@ async def test_a_server_that_hangs_is_cut() -> None:
         await _until(lambda: store.connected)
 
         assert await store.call("ECHO", "y") == b"y"
-
-
-GARBAGE = (
-    b"what?\r\n",
-    b":99999999999999999999\r\n",
-    b"$-5\r\n",
-    b"*-7\r\n",
-    b"%1\r\n*1\r\n+a\r\n+b\r\n",
-    b">2\r\n+message\r\n+b\r\n",
-    b"+OK\r\n+nobody asked\r\n",
-)
 
 
 @pytest.mark.parametrize("sent", GARBAGE)
@@ -256,85 +258,59 @@ async def test_a_server_that_is_not_there_fails_the_start() -> None:
     async with resp_server() as server:
         pass
     with pytest.raises(StoreUnavailable):
-        await NodeConnection(server.url).start()
+        await _connection(server.url).start()
 
 
 async def test_it_introduces_itself_with_password_and_database() -> None:
     """Both from the URL; percent signs are decoded."""
     async with resp_server() as server:
-        store = NodeConnection(f"redis://:p%40ss@127.0.0.1:{server.port}/3")
+        store = _connection(f"redis://:p%40ss@127.0.0.1:{server.port}/3")
         await store.start()
         await store.stop()
 
     assert server.commands == [[b"AUTH", b"default", b"p@ss"], [b"SELECT", b"3"]]
 
 
-def _channel(command: list[bytes]) -> bytes:
-    if command[0] == b"SUBSCRIBE":
-        return b"*3\r\n$9\r\nsubscribe\r\n$%d\r\n%b\r\n:1\r\n" % (len(command[1]), command[1])
-    return b"*2\r\n$4\r\npong\r\n$0\r\n\r\n"
+@pytest.mark.parametrize("code", ["LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN"])
+async def test_a_server_that_can_do_nothing_now_is_away(code: str) -> None:
+    """It carried nothing out; the connection stays."""
+    async with (
+        resp_server(lambda _: f"-{code} later\r\n".encode()) as server,
+        _connected(server) as store,
+    ):
+        with pytest.raises(StoreUnavailable, match=code):
+            await store.call("SET", "k", "v")
+        server.answer = echo
+
+        assert await store.call("ECHO", "k") == b"k"
+        assert store.connections == 1
 
 
-def _message(body: bytes) -> bytes:
-    return b"*3\r\n$7\r\nmessage\r\n$2\r\nch\r\n$%d\r\n%b\r\n" % (len(body), body)
+async def test_a_demoted_server_is_left_for_whoever_has_its_name_now(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Names are asked anew for each connection, so a moved endpoint is found."""
+    async with resp_server(lambda _: b"-READONLY no\r\n") as old, resp_server() as new:
+        loop, at = asyncio.get_running_loop(), [old.port]
+        resolve = loop.getaddrinfo
+
+        async def lookup(host: str, port: int, **more: int) -> object:
+            assert (host, port) == ("ledger.example", 6379)
+            return await resolve("127.0.0.1", at[0], **more)
+
+        monkeypatch.setattr(loop, "getaddrinfo", lookup)
+        store = _connection("redis://ledger.example")
+        await store.start()
+        at[0] = new.port
+        with pytest.raises(StoreUnavailable, match="READONLY"):
+            await store.call("SET", "k", "v")
+        await _until(lambda: store.connections == 2)
+
+        assert await store.call("ECHO", "k") == b"k"
+        await store.stop()
 
 
-async def test_a_subscription_hears_its_channel_again_after_a_loss() -> None:
-    """And tells its owner of every connection, because messages in between are gone."""
-    heard: list[bytes] = []
-    catch_ups: list[None] = []
-    async with resp_server(_channel) as server:
-        subscription = Subscription(server.url, "ch", heard.append, lambda: catch_ups.append(None))
-        await subscription.start()
-        server.push(_message(b"one") + _message(b"two"))
-        await _until(lambda: len(heard) == 2)
-        server.cut()
-        await _until(lambda: len(catch_ups) == 2)
-        server.push(_message(b"three"))
-        await _until(lambda: len(heard) == 3)
-        await subscription.stop()
-
-    assert heard == [b"one", b"two", b"three"]
-    assert [command[0] for command in server.commands] == [b"SUBSCRIBE", b"SUBSCRIBE"]
-
-
-@pytest.mark.parametrize("sent", [*GARBAGE[:5], b"*0\r\n*1\r\n$7\r\nmessage\r\n:5\r\n-ERR\r\n"])
-async def test_a_subscription_survives_garbage(sent: bytes) -> None:
-    """It hears what comes after, on this connection or the next."""
-    heard: list[bytes] = []
-    async with resp_server(_channel) as server:
-        subscription = Subscription(server.url, "ch", heard.append, lambda: None)
-        await subscription.start()
-        server.push(sent)
-        await asyncio.sleep(0.05)
-        await _until(lambda: subscription.subscribed)
-        server.push(_message(b"after"))
-        await _until(lambda: heard == [b"after"])
-        await subscription.stop()
-
-
-async def test_a_message_that_its_reader_trips_over_costs_no_other() -> None:
-    """Anybody may publish on a channel."""
-    heard: list[bytes] = []
-
-    def on_message(body: bytes) -> None:
-        if body == b"bad":
-            raise ValueError(body)
-        heard.append(body)
-
-    async with resp_server(_channel) as server:
-        subscription = Subscription(server.url, "ch", on_message, lambda: None)
-        await subscription.start()
-        server.push(_message(b"bad") + _message(b"good"))
-        await _until(lambda: heard == [b"good"])
-        await subscription.stop()
-
-    assert len(server.commands) == 1
-
-
-async def test_a_subscription_that_cannot_begin_says_so() -> None:
-    """Ingress does not take requests whose answers it could not hear."""
-    async with resp_server() as server:
-        pass
-    with pytest.raises(StoreUnavailable):
-        await Subscription(server.url, "ch", lambda _: None, lambda: None).start()
+def test_pauses_between_attempts_grow_and_differ() -> None:
+    """Up to a second; who lost a server in the same moment comes back spread over half of that."""
+    assert [pause_s(failures, 0.0) for failures in (1, 2, 3, 6, 99)] == [0.05, 0.1, 0.2, 1.0, 1.0]
+    assert pause_s(99, 1.0) == 0.5
