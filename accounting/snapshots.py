@@ -19,6 +19,7 @@ from schemas.runtime.kafka.produce import ProduceFailed, Producer
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.event_log import EventLog
+from schemas.snapshots import parts_of
 
 _LOG = EventLog(__name__)
 
@@ -55,15 +56,6 @@ def snapshots_of(
         for balance, fields in read.totals.items()
     ]
     return [*usage, *balances]
-
-
-def key_of(snapshot: TableSnapshot) -> str:
-    """The record's key in the compacted topic: one per table hour, one per balance.
-
-    A balance has a key of its own, because a record that held the changed ones of an organization
-    would replace the one that holds the others.
-    """
-    return f"{snapshot.org}/{snapshot.hour or min(snapshot.values)}"
 
 
 def _beside(balance: str, fields: Mapping[str, int]) -> dict[str, int]:
@@ -106,5 +98,9 @@ class Snapshots:
         read = await self.ledger.snapshot(document)
         records = snapshots_of(org, partition, read, self.clock.now_ms())
         await asyncio.gather(
-            *(self.producer.send(table_record(record, key_of(record))) for record in records)
+            *(
+                self.producer.send(table_record(part))
+                for record in records
+                for part in parts_of(record)
+            )
         )

@@ -19,6 +19,7 @@ from schemas.event_parts import (
     RateStatus,
     RecordRef,
 )
+from schemas.shard_events import KeptRequest, ShardCheckpoint, TableSnapshot
 
 __all__ = [
     "Attempt",
@@ -29,12 +30,14 @@ __all__ = [
     "Denial",
     "Event",
     "Hold",
+    "KeptRequest",
     "PinnedPrice",
     "RateStatus",
     "RecordRef",
     "RequestAccepted",
     "RequestAdmitted",
     "RequestFinished",
+    "ShardCheckpoint",
     "TableSnapshot",
     "UsageRecorded",
 ]
@@ -85,6 +88,10 @@ class RequestAccepted(msgspec.Struct, frozen=True, kw_only=True):
     """Set on deferred topics: when to try admission again."""
     background: bool = False
     """Whether nobody waits on a connection: it gives way to interactive requests and is never shed by age."""
+    fingerprint: str | None = None
+    """SHA-256 of the body that came with that key, lower-case hex; null without one."""
+    job: str | None = None
+    """Opaque facts of a job, as the ledger keeps them; null when it is none."""
 
 
 class RequestAdmitted(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,6 +119,10 @@ class RequestAdmitted(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the payload of accepted was left out: it is on the bus, else in the record at accepted_ref."""
     rates: list[RateStatus] | None = None
     """The buckets that were charged, for the x-ratelimit headers; null in records of versions 1 and 2."""
+    leases: list[str] | None = None
+    """The concurrency leases it entered, as keys of the ledger; null in records of versions 1 to 3."""
+    rates_milli_per_s: list[int] | None = None
+    """Refill of each bucket of rates, in thousandths of a unit per second; null in records of versions 1 to 3."""
 
 
 class RequestFinished(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,6 +172,14 @@ class RequestFinished(msgspec.Struct, frozen=True, kw_only=True):
     """Where a result stands that is too large for this record; null when it is here, or not kept."""
     result_sha256: str | None = None
     """SHA-256 of that result, lower-case hex; null without result_ref."""
+    idempotency_hash: str | None = None
+    """SHA-256 of the client's idempotency key, if it sent one."""
+    fingerprint: str | None = None
+    """SHA-256 of the body that came with that key, lower-case hex; null without one."""
+    job: str | None = None
+    """Opaque facts of a job, as the ledger keeps them; null when it is none."""
+    unsettled: bool = False
+    """Whether its spending is settled by whoever books it: the ledger was closed when it ended."""
 
 
 class AttemptAdjusted(msgspec.Struct, frozen=True, kw_only=True):
@@ -245,25 +264,6 @@ class UsageRecorded(msgspec.Struct, frozen=True, kw_only=True):
     """The outcome it was booked from."""
 
 
-class TableSnapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """Absolute values of one ledger table, and the outcome offset they stand for."""
-
-    org: str
-    """Organization."""
-    table: str
-    """usage or balances."""
-    hour: str | None = None
-    """Hour of a usage table, YYYY-MM-DDTHH in UTC."""
-    partition: int
-    """Partition of inference.outcomes.v1."""
-    offset: int
-    """Last outcome offset contained; -1 for none."""
-    values: dict[str, int]
-    r"""Field to value: <key>\t<user>\t<model>\t<backend>\t<measure>, or a balance."""
-    taken_at_ms: int
-    """Unix milliseconds."""
-
-
 class AuditRecorded(msgspec.Struct, frozen=True, kw_only=True):
     """Something an auditor may ask about; deduplicate by ``audit_id``."""
 
@@ -307,6 +307,8 @@ Event: TypeAlias = (
     | AttemptAdjusted
     | UsageRecorded
     | TableSnapshot
+    | ShardCheckpoint
+    | KeptRequest
     | AuditRecorded
     | ConfigEntry
 )

@@ -20,9 +20,11 @@ __all__ = [
     "ADJUSTED",
     "ADMITTED",
     "AUDITED",
+    "CHECKPOINT",
     "CONFIGURED",
     "DEFERRED",
     "FINISHED",
+    "KEPT",
     "KINDS",
     "RESULT",
     "TABLE",
@@ -74,11 +76,14 @@ RESULT: Final = Kind(
 ADJUSTED: Final = Kind("attempt.adjusted", "AttemptAdjusted", (topics.OUTCOMES,))
 USAGE: Final = Kind("usage.recorded", "UsageRecorded", (topics.USAGE_RECORDS,))
 TABLE: Final = Kind("usage.table", "TableSnapshot", (topics.USAGE_TABLES,))
+CHECKPOINT: Final = Kind("shard.checkpoint", "ShardCheckpoint", (topics.USAGE_TABLES,))
+KEPT: Final = Kind("request.kept", "KeptRequest", (topics.USAGE_TABLES,))
 AUDITED: Final = Kind("audit.recorded", "AuditRecorded", (topics.AUDIT,))
 CONFIGURED: Final = Kind("config.written", "ConfigEntry", (topics.CONFIG,))
 
 KINDS: Final = (
-    ACCEPTED, DEFERRED, ADMITTED, FINISHED, RESULT, ADJUSTED, USAGE, TABLE, AUDITED, CONFIGURED,
+    ACCEPTED, DEFERRED, ADMITTED, FINISHED, RESULT, ADJUSTED, USAGE, TABLE, CHECKPOINT, KEPT, AUDITED,
+    CONFIGURED,
 )  # fmt: skip
 """Every kind of record that is produced; dead letters keep the headers of what they were."""
 

@@ -16,13 +16,16 @@ from schemas.events import (
     AttemptAdjusted,
     AuditRecorded,
     ConfigEntry,
+    KeptRequest,
     RequestAccepted,
     RequestAdmitted,
     RequestFinished,
+    ShardCheckpoint,
     TableSnapshot,
     UsageRecorded,
 )
 from schemas.headers import Source, event_headers
+from schemas.snapshots import key_of
 
 __all__ = [
     "Headers",
@@ -32,11 +35,14 @@ __all__ = [
     "adjustment_record",
     "admitted_record",
     "audit_record",
+    "checkpoint_record",
     "config_record",
     "deferred_record",
+    "kept_record",
     "outcome_record",
     "result_record",
     "table_record",
+    "tombstone_record",
     "usage_record",
 ]
 
@@ -52,6 +58,8 @@ class Outgoing:
     key: bytes
     value: bytes | None
     headers: Headers = ()
+    partition: int | None = None
+    """Where it has to stand; ``None``: where its key says."""
 
 
 def accepted_headers(
@@ -125,11 +133,39 @@ def usage_record(line: UsageRecorded) -> Outgoing:
     return Outgoing(topics.USAGE_RECORDS, line.org.encode(), encode(line), said)
 
 
-def table_record(snapshot: TableSnapshot, key: str) -> Outgoing:
-    """A table's values at an offset; ``key`` is what a later one replaces."""
+def table_record(snapshot: TableSnapshot) -> Outgoing:
+    """A table's values at an offset, in the partition of its shard."""
+    key = key_of(snapshot)
     event_id = f"{key}@{snapshot.offset}"
-    said = event_headers(headers.TABLE, event_id, "accounting", snapshot.taken_at_ms)
-    return Outgoing(topics.USAGE_TABLES, key.encode(), encode(snapshot), said)
+    at_ms = snapshot.taken_at_ms
+    said = event_headers(headers.TABLE, event_id, "accounting", at_ms)
+    return _of_shard(snapshot.partition, key, encode(snapshot), said)
+
+
+def checkpoint_record(checkpoint: ShardCheckpoint) -> Outgoing:
+    """How far the tables of a shard stand in the log."""
+    key, at_ms = key_of(checkpoint), checkpoint.taken_at_ms
+    event_id = f"{key}@{checkpoint.offset}:{at_ms}"
+    said = event_headers(headers.CHECKPOINT, event_id, "accounting", at_ms)
+    return _of_shard(checkpoint.shard, key, encode(checkpoint), said)
+
+
+def kept_record(kept: KeptRequest) -> Outgoing:
+    """An ended request that is found by its key or as a job, beside the tables of its shard."""
+    key = key_of(kept)
+    said = event_headers(
+        headers.KEPT, f"{key}@{kept.outcome.offset}", "accounting", kept.ended_at_ms
+    )
+    return _of_shard(kept.outcome.partition, key, encode(kept), said)
+
+
+def tombstone_record(shard: int, key: str) -> Outgoing:
+    """The end of what a key of a shard's snapshots is of; no event, but Kafka's own sign for compaction."""
+    return _of_shard(shard, key, None, ())
+
+
+def _of_shard(shard: int, key: str, value: bytes | None, said: Headers) -> Outgoing:
+    return Outgoing(topics.USAGE_TABLES, key.encode(), value, said, shard)
 
 
 def audit_record(event: AuditRecorded, source: Source) -> Outgoing:

@@ -155,7 +155,13 @@ _MAIN: Final = (
     _delete(OUTCOMES, "org_id", ("RequestFinished", "AttemptAdjusted"), 72 * _HOUR_MS, dlq=True),
     _delete(RESULTS, "org_id", RESULT_BYTES, 72 * _HOUR_MS, dlq=False, keep_bytes=2 * _GIB),
     _delete(USAGE_RECORDS, "org_id", ("UsageRecorded",), 400 * _DAY_MS, dlq=False),
-    Topic(USAGE_TABLES, "org_id/hour or org_id/balance", ("TableSnapshot",), "compact", None),
+    Topic(
+        USAGE_TABLES,
+        "org_id|table, key hash or job; shard|checkpoint",
+        ("TableSnapshot", "ShardCheckpoint", "KeptRequest"),
+        "compact",
+        None,
+    ),
     _delete(AUDIT, "org_id", ("AuditRecorded",), 400 * _DAY_MS, dlq=False),
     Topic(CONFIG, "kind/id", ("ConfigEntry",), "compact", None, one_partition=True),
 )

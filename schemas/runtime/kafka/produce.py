@@ -142,7 +142,10 @@ class Producer:
         if self._queued >= _QUEUED_RECORDS_MAX or self._queued_bytes + size > _QUEUED_BYTES_MAX:
             delivered.set_exception(ProduceFailed("the producer's queue is full"))
             return delivered
-        place = record.topic, self.partition_for(record.topic, record.key)
+        partition = record.partition
+        if partition is None:
+            partition = self.partition_for(record.topic, record.key)
+        place = record.topic, partition
         self._queued += 1
         self._queued_bytes += size
         self._queues[place].append(_Queued(record, size, delivered, time.monotonic()))

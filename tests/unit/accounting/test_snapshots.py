@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from accounting.snapshots import key_of, snapshots_of
+from accounting.snapshots import snapshots_of
 from schemas.events import TableSnapshot
 from schemas.ledger.answers import Snapshot
+from schemas.snapshots import key_of
 from tests.support.events import NOW_MS
 
 _READ = Snapshot(
@@ -51,8 +52,8 @@ def test_every_hour_and_every_balance_has_a_key_of_its_own() -> None:
     keys = [key_of(snapshot) for snapshot in snapshots_of("acme", 3, _READ, NOW_MS)]
 
     assert keys == [
-        "acme/2023-11-14T22",
-        "acme/2023-11-14T23",
-        "acme/b:org/tokens:2023-11",
-        "acme/b:org/nano_usd:2023-11",
+        "acme|u:2023-11-14T22",
+        "acme|u:2023-11-14T23",
+        "acme|b:org/tokens:2023-11",
+        "acme|b:org/nano_usd:2023-11",
     ]

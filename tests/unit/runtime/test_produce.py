@@ -292,3 +292,14 @@ async def test_each_acknowledgement_tells_the_brokers_time() -> None:
 
     assert [reading.at_ms for reading in told] == [1_700_000_000_000.5]
     assert before_s <= told[0].before_s <= told[0].after_s <= after_s
+
+
+async def test_a_record_stands_where_it_has_to_whatever_its_key_says() -> None:
+    """What a shard is rebuilt from is in the shard's partition."""
+    broker = Broker()
+    async with _producer(broker) as producer:
+        record = Outgoing(_TOPIC, _KEYS[0], b"1", partition=1)
+        (stands,) = await _results(producer.send(record))
+
+    assert stands == RecordRef(topic=_TOPIC, partition=1, offset=0)
+    assert broker.log[_TOPIC, 1] == [b"1"]
