@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from dispatcher.work import AdmittedRequest, Result
-from schemas.attribution import attribution_of
+from schemas.attribution import attribution_of, found_by
 from schemas.errors import ERRORS, ErrorCode
 from schemas.events import (
     Attempt,
@@ -97,6 +97,7 @@ def outcome(
     keeps = request.keep_result and len(ending.body) <= RESULT_BYTES_MAX
     return RequestFinished(
         **attribution_of(request),
+        **found_by(request),
         status=ending.status,
         http_status=ending.answered_status,
         error_code=ending.code,

@@ -7,7 +7,7 @@ same bytes: today's prices, limits and periods have no part in it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
@@ -15,7 +15,7 @@ from limiter_worker.accepted import Accepted
 from schemas.claim_check import is_elsewhere
 from schemas.events import Hold, PinnedPrice, RecordRef, RequestAdmitted
 from schemas.ledger.answers import Admitted
-from schemas.ledger.documents import Balance
+from schemas.ledger.documents import Balance, Lease, Rate
 
 _Price: TypeAlias = tuple[str, int, int, int]
 _Hold: TypeAlias = tuple[str, str, int, int | None, int, int]
@@ -34,6 +34,10 @@ class AdmittedTerms(msgspec.Struct, frozen=True, array_like=True):
     """Version, and nano-USD per million tokens of input, cached input and output."""
     holds: tuple[_Hold, ...]
     """Key, unit, amount, limit, and the period's start and end in ms (0: it has none)."""
+    leases: tuple[str, ...] | None = None
+    """Keys of the concurrency leases; ``None`` where versions before admitted it."""
+    rates_milli_per_s: tuple[int, ...] | None = None
+    """Refill of each bucket, in the order in which the ledger answers for them."""
 
     def encoded(self) -> str:
         """As kept in the ledger."""
@@ -52,6 +56,10 @@ class AdmittedTerms(msgspec.Struct, frozen=True, array_like=True):
             holds=[_hold(*hold) for hold in self.holds],
             price=None if self.price is None else _price(*self.price),
             rates=list(answer.remaining),
+            leases=None if self.leases is None else list(self.leases),
+            rates_milli_per_s=(
+                None if self.rates_milli_per_s is None else list(self.rates_milli_per_s)
+            ),
             config_offset=self.config_offset,
         )
 
@@ -61,9 +69,17 @@ def decoded_terms(terms: str) -> AdmittedTerms:
     return msgspec.json.decode(terms, type=AdmittedTerms)
 
 
+class AskedLimits(NamedTuple):
+    """What is asked of the ledger, all or nothing."""
+
+    rates: Sequence[Rate]
+    leases: Sequence[Lease]
+    balances: Sequence[Balance]
+
+
 def admitted_terms(
     accepted: Accepted,
-    balances: Sequence[Balance],
+    asked: AskedLimits,
     price: PinnedPrice | None,
     config_offset: int,
 ) -> AdmittedTerms:
@@ -75,8 +91,10 @@ def admitted_terms(
         price=None if price is None else msgspec.structs.astuple(price),
         holds=tuple(
             (each.key, each.unit, each.amount, each.limit, each.start_ms, each.end_ms or 0)
-            for each in balances
+            for each in asked.balances
         ),
+        leases=tuple(each.key for each in asked.leases),
+        rates_milli_per_s=tuple(each.rate_milli_per_s for each in asked.rates),
     )
 
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from limiter_worker.accepted import accepted_of
-from limiter_worker.decision_records import follow_up
 from limiter_worker.decisions import Rejection, decide, end
 from limiter_worker.limits import decline_terms
 from limiter_worker.replies import ReplySender
@@ -23,6 +22,7 @@ from schemas.ledger import answers
 from schemas.ledger.documents import Decline
 from schemas.ledger.errors import LedgerFault, LedgerUnavailable
 from schemas.log_events import LogEvent
+from schemas.outgoing import outcome_record
 from schemas.runtime.kafka.consume.dead_letters import DeadLetters, TooManyDeadLetters
 from schemas.runtime.kafka.consume.records import Record
 from schemas.runtime.kafka.produce import Producer
@@ -142,7 +142,7 @@ class Culprits:
 
     async def _follow(self, taken: Taken, ended: Rejection) -> None:
         self.replies.offer(taken.accepted.request, ended.terminal)
-        outcome = follow_up(taken.accepted, ended, passed_on(taken.record.headers))
+        outcome = outcome_record(ended.outcome, "limiter_worker", passed_on(taken.record.headers))
         try:
             await self.producer.deliver([outcome], self.clock.monotonic_s() + _WAITS_S)
         except Poison as error:

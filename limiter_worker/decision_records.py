@@ -19,11 +19,14 @@ from schemas.outgoing import Outgoing, admitted_record, deferred_record, outcome
 Decision: TypeAlias = Dispatch | Rejection | Wait
 
 
-def follow_up(accepted: Accepted, decision: Decision, passed_on: dict[str, bytes]) -> Outgoing:
-    """The record that follows from the decision; it carries the headers ``passed_on``."""
+def follow_up(
+    accepted: Accepted, decision: Decision, passed_on: dict[str, bytes], shard: int
+) -> Outgoing:
+    """The record that follows from the decision; it carries the headers ``passed_on``, and an admission the
+    number of its organization's ``shard``."""
     match decision:
         case Dispatch(event=event):
-            return admitted_record(event, passed_on)
+            return admitted_record(event, shard, passed_on)
         case Rejection(outcome=outcome):
             return outcome_record(outcome, "limiter_worker", passed_on)
         case Wait(tier=tier, event=waiting, deferral=deferral):

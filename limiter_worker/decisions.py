@@ -10,7 +10,7 @@ from typing import Final, TypeAlias, assert_never
 
 from limiter_worker.accepted import Accepted
 from limiter_worker.limits import AdmissionRequest, kind_of_limit
-from schemas.attribution import attribution_of
+from schemas.attribution import attribution_of, found_by
 from schemas.clock_estimate import APPEND_MARGIN_MS
 from schemas.errors import ERRORS, ErrorCode
 from schemas.events import Denial, RequestAccepted, RequestAdmitted, RequestFinished
@@ -122,6 +122,7 @@ def end(
     told = message or spec.title
     outcome = RequestFinished(
         **attribution_of(request),
+        **found_by(request),
         status=status,
         http_status=answered,
         error_code=code,

@@ -24,6 +24,7 @@ from schemas.log_events import LogEvent
 from schemas.outgoing import Outgoing
 from schemas.runtime.kafka.produce import Producer
 from schemas.runtime.process.event_log import EventLog
+from schemas.topics import OUTCOMES
 
 _LOG = EventLog(__name__)
 
@@ -70,7 +71,7 @@ class Effects:
         follow_ups: list[_FollowUp] = []
         for each in decided:
             try:
-                follow_ups.append((each, each.follow_up()))
+                follow_ups.append((each, each.follow_up(self._shard(each))))
             except Exception as error:  # noqa: BLE001  # total: what cannot be encoded ends alone
                 self.culprits.end(each.taken, error)
                 continue
@@ -88,6 +89,10 @@ class Effects:
         while self._unacknowledged_bytes > _UNACKNOWLEDGED_MAX_BYTES and self._delivering:
             # The broker is behind, not one partition: nothing may be decided that it cannot take.
             await asyncio.wait(self._delivering, return_when=asyncio.FIRST_COMPLETED)
+
+    def _shard(self, decided: Decided) -> int:
+        org = decided.accepted.request.org
+        return self.producer.partition_for(OUTCOMES, org.encode())
 
     async def settled(self) -> None:
         """Returns once the broker has everything that a batch no longer waits for."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from limiter_worker.accepted import Accepted
-from limiter_worker.admitted_terms import AdmittedTerms, admitted_terms
+from limiter_worker.admitted_terms import AdmittedTerms, AskedLimits, admitted_terms
 from limiter_worker.periods import PeriodKind, period_at
 from schemas.config_state import Snapshot
 from schemas.entities import Limits
@@ -86,7 +86,8 @@ def terms_of(
     if price is not None:
         amounts["nano_usd"] = _cost_bound(request, price)
     balances = _balances(scopes, amounts, now_ms)
-    agreed = admitted_terms(accepted, balances, price, config.offset)
+    asked = AskedLimits(rates, leases, balances)
+    agreed = admitted_terms(accepted, asked, price, config.offset)
     admit = Admit(
         org=request.org,
         req=request.request_id,

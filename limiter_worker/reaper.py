@@ -10,6 +10,7 @@ import asyncio
 from dataclasses import dataclass
 
 from limiter_worker.replies import ReplySender
+from schemas.attribution import found_by
 from schemas.errors import ERRORS, ErrorCode
 from schemas.events import Attempt, Booking, RequestFinished
 from schemas.failures import Transient
@@ -47,6 +48,7 @@ def outcome_of(entry: answers.ReapEntry, info: HoldFacts) -> RequestFinished:
     booked += list(entry.first.booked) if entry.first is not None else []
     return RequestFinished(
         **info.attribution(entry.org, entry.req),
+        **found_by(info),
         status="expired" if voided else "failed",
         http_status=ERRORS[code].status,
         error_code=code,

@@ -51,6 +51,6 @@ class Decided:
         """The request itself."""
         return self.taken.accepted
 
-    def follow_up(self) -> Outgoing:
-        """The record to produce."""
-        return follow_up(self.accepted, self.decision, passed_on(self.taken.record.headers))
+    def follow_up(self, shard: int) -> Outgoing:
+        """The record to produce; ``shard`` is that of its organization."""
+        return follow_up(self.accepted, self.decision, passed_on(self.taken.record.headers), shard)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, TypedDict
 
-__all__ = ["Attributed", "Attribution", "attribution_of"]
+__all__ = ["Attributed", "Attribution", "FoundBy", "attribution_of", "found_by"]
 
 
 class Attribution(TypedDict):
@@ -39,6 +39,26 @@ class Attributed(Protocol):
     def model(self) -> str: ...  # noqa: D102
 
 
+class FoundBy(TypedDict):
+    """Fields that an outcome has from its request, so that who looks for it later finds it when the ledger is
+    made anew."""
+
+    idempotency_hash: str | None
+    fingerprint: str | None
+    job: str | None
+
+
+class Findable(Protocol):
+    """A request, or what the ledger keeps of one."""
+
+    @property
+    def idempotency_hash(self) -> str | None: ...
+    @property
+    def fingerprint(self) -> str | None: ...
+    @property
+    def job(self) -> str | None: ...
+
+
 def attribution_of(about: Attributed) -> Attribution:
     """What an event that follows from ``about`` says of its request."""
     return Attribution(
@@ -49,4 +69,11 @@ def attribution_of(about: Attributed) -> Attribution:
         user=about.user,
         route=about.route,
         model=about.model,
+    )
+
+
+def found_by(about: Findable) -> FoundBy:
+    """What the outcome of ``about`` is found by: an idempotency key, or as a job."""
+    return FoundBy(
+        idempotency_hash=about.idempotency_hash, fingerprint=about.fingerprint, job=about.job
     )

@@ -27,6 +27,7 @@ __all__ = [
     "KEPT",
     "KINDS",
     "RESULT",
+    "SHARD",
     "TABLE",
     "USAGE",
     "Kind",
@@ -39,6 +40,9 @@ __all__ = [
 
 Source: TypeAlias = Literal["ingress", "admin", "limiter_worker", "dispatcher", "accounting"]
 """The role that says so."""
+
+SHARD: Final = "shard"
+"""Of an admission: the number of the ledger shard in which it holds."""
 
 _PASSED_ON: Final = ("request_id", "deadline_ms", "traceparent")
 _SPEC_VERSION: Final = b"1.0"

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import msgspec
 
-from schemas.attribution import Attribution
+from schemas.attribution import Attribution, found_by
 from schemas.events import RecordRef, RequestAccepted
 
 
@@ -24,6 +24,9 @@ class HoldFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Where its client waits for frames."""
     keep_result: bool = False
     """Whether its end is looked up later."""
+    idempotency_hash: str | None = None
+    fingerprint: str | None = None
+    job: str | None = None
 
     def encoded(self) -> str:
         """As kept in the ledger."""
@@ -60,4 +63,5 @@ def info_of(request: RequestAccepted, parent: RecordRef) -> HoldFacts:
         parent=parent,
         reply_to=request.reply_to,
         keep_result=request.keep_result,
+        **found_by(request),
     )

@@ -88,11 +88,13 @@ def deferred_record(
     return Outgoing(tier, waiting.org.encode(), encode(waiting), said)
 
 
-def admitted_record(admitted: RequestAdmitted, more: Mapping[str, bytes]) -> Outgoing:
-    """A request whose worst case is on hold; its key spreads one organization over all partitions."""
+def admitted_record(admitted: RequestAdmitted, shard: int, more: Mapping[str, bytes]) -> Outgoing:
+    """A request whose worst case is on hold; its key spreads one organization over all partitions, so a header
+    says in which ledger shard it holds."""
     kind, request_id = headers.ADMITTED, admitted.request_id
     at_ms = admitted.admitted_at_ms
     said = event_headers(kind, kind.id_of(request_id), "limiter_worker", at_ms, more)
+    said.append((headers.SHARD, b"%d" % shard))
     return Outgoing(topics.DISPATCH, request_id.encode(), encode(admitted), said)
 
 

@@ -27,6 +27,10 @@ class JobFacts(msgspec.Struct, frozen=True, array_like=True):
     model: str
     deadline_ms: int
 
+    def encoded(self) -> str:
+        """As kept in the ledger and in the log."""
+        return msgspec.json.encode(self).decode()
+
 
 def read_facts(info: str) -> JobFacts | None:
     """The facts in a text of the ledger; ``None`` when they are none of ours."""

@@ -6,8 +6,6 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-import msgspec
-
 from ingress.http.refusals import Refusal, too_many
 from ingress.requests.job_document import JobFacts
 from schemas.errors import ErrorCode
@@ -34,7 +32,7 @@ class JobList:
             org=org,
             req=request_id,
             created_ms=uuid7_time_ms(request_id),
-            info=msgspec.json.encode(facts).decode(),
+            info=facts.encoded(),
             limit=self.jobs_max,
         )
 

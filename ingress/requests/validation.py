@@ -24,6 +24,7 @@ from ingress.http.request import (
     traceparent_of,
 )
 from ingress.requests.idempotency import IdempotencyKey, idempotency_key
+from ingress.requests.job_document import JobFacts
 from schemas.config_state import Snapshot
 from schemas.errors import ErrorCode
 from schemas.events import RequestAccepted
@@ -124,7 +125,7 @@ def accepted_event(
     request: ValidatedRequest, request_id: str, config_offset: int, reply_to: str | None
 ) -> RequestAccepted:
     """The event with which responsibility for the request is taken; its answer goes to ``reply_to``."""
-    caller, call = request.caller, request.parsed.call
+    caller, call, key = request.caller, request.parsed.call, request.key
     return RequestAccepted(
         request_id=request_id,
         org=caller.org,
@@ -143,10 +144,16 @@ def accepted_event(
         produce_by_ms=request.received_at_ms + PRODUCE_WITHIN_MS,
         config_offset=config_offset,
         reply_to=reply_to,
-        idempotency_hash=None if request.key is None else request.key.key_hash,
-        keep_result=request.key is not None or request.is_background,
+        idempotency_hash=None if key is None else key.key_hash,
+        keep_result=key is not None or request.is_background,
         background=request.is_background,
+        fingerprint=None if key is None else key.fingerprint,
+        job=_facts(request) if request.is_background else None,
     )
+
+
+def _facts(request: ValidatedRequest) -> str:
+    return JobFacts(request.parsed.model, request.deadline_ms).encoded()
 
 
 def asked_of(request: ValidatedRequest, config_offset: int) -> Asked:

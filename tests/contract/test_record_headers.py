@@ -67,7 +67,7 @@ def _produced() -> list[Outgoing]:
             deferred_record(_ACCEPTED, tier, number, 1_700_000_000_000, _CARRIED)
             for number, tier in enumerate(topics.DEFERRED_DELAYS_MS, start=1)
         ),
-        admitted_record(admitted, _CARRIED),
+        admitted_record(admitted, 3, _CARRIED),
         outcome_record(_FINISHED, "dispatcher", _CARRIED),
         outcome_record(_FINISHED, "limiter_worker"),
         result_record(_FINISHED, _CARRIED),

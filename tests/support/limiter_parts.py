@@ -28,6 +28,7 @@ from schemas.frames import Frame
 from schemas.ledger import answers, documents
 from schemas.ledger.model.ledger import LedgerModel
 from schemas.outgoing import Outgoing
+from schemas.partitions import partition_of
 from schemas.runtime.config.feed import ConfigFeed
 from schemas.runtime.kafka.consume.dead_letters import DeadLetters
 from schemas.runtime.kafka.consume.records import Record
@@ -88,6 +89,10 @@ class FakeProducer:
         delivered: asyncio.Future[RecordRef] = asyncio.get_running_loop().create_future()
         delivered.set_result(RecordRef(topic=record.topic, partition=0, offset=len(self.produced)))
         return delivered
+
+    def partition_for(self, topic: str, key: bytes) -> int:
+        """Of twelve, as a producer that is connected knows it."""
+        return partition_of(key, 12)
 
     async def deliver(self, records: Sequence[Outgoing], deadline_s: float) -> None:
         self.produced += records

@@ -190,3 +190,11 @@ def test_a_stream_whose_chunks_are_all_stored_lacks_only_its_end() -> None:
     finished = outcome(_job(), [attempt()], _COMPLETED, _FENCE, NOW_MS)
 
     assert ending_again(finished, has_chunks=True) == Result("completed")
+
+
+def test_an_outcome_is_found_by_its_key_and_as_a_job() -> None:
+    """By whoever makes the ledger anew from the log."""
+    found_by = {"idempotency_hash": "ab" * 32, "fingerprint": "cd" * 32, "job": '["echo",7]'}
+    finished = outcome(_job(**found_by), [attempt()], _COMPLETED, _FENCE, NOW_MS)
+
+    assert {name: getattr(finished, name) for name in found_by} == found_by

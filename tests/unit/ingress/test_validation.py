@@ -149,5 +149,6 @@ def test_what_may_be_fetched_later_is_kept(
     event = accepted_event(_validated(name, _said(key=key)), "r", 7, "ing:a")
 
     assert (event.keep_result, event.background) == (is_kept, is_background)
+    assert (event.fingerprint is None, event.job is None) == (key is None, not is_background)
     assert (event.route, event.reply_to, event.config_offset) == (name, "ing:a", 7)
     assert event.produce_by_ms == NOW_MS + 10_000

@@ -147,7 +147,7 @@ async def test_a_defect_that_strikes_the_failed_outcome_too_leaves_nothing_unfin
     def fail(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(culprits, "follow_up", fail)
+    monkeypatch.setattr(culprits, "outcome_record", fail)
     limiter, ledger = new_limiter()
     ledger.failures["r1"] = LedgerFault("ERR")
     record = limiter.record(new_request(1))
@@ -326,3 +326,13 @@ async def test_a_shed_request_hears_503_and_when_to_come_back(why: Any, code: st
         assert isinstance(frame.content, Terminal)
         assert (frame.content.error_code, frame.content.retry_after_ms) == (code, 1_700)
     assert (dispatched_ids(limiter), ledger.state_of("r1")) == ([], "REFUSED")
+
+
+async def test_an_admission_says_in_which_shard_it_holds() -> None:
+    """Its key spreads it over all partitions; a rebuild of one shard reads headers."""
+    limiter, _ = new_limiter()
+    await limiter.handle(limiter.record(new_request(1)))
+
+    (dispatched,) = limiter.producer.produced
+    shard = limiter.producer.partition_for(OUTCOMES, new_request(1).org.encode())
+    assert dict(dispatched.headers)["shard"] == b"%d" % shard

@@ -205,3 +205,28 @@ def test_a_copy_appended_after_ingress_gave_up_is_too_late() -> None:
 def test_nothing_is_too_late_by_a_brokers_clock_of_which_nothing_is_known() -> None:
     """It may be ten minutes off; ingress has cancelled what it gave up."""
     assert not was_produced_too_late(_accepted(produce_by_ms=_APPENDED_MS - 600_000), None)
+
+
+def test_a_refusal_is_found_by_its_key_and_as_a_job() -> None:
+    """By whoever makes the ledger anew from the log."""
+    found_by = {"idempotency_hash": "ab" * 32, "fingerprint": "cd" * 32, "job": '["echo",7]'}
+    outcome = end(_accepted(**found_by), "cancelled", ErrorCode.REQUEST_CANCELLED).outcome
+
+    assert {name: getattr(outcome, name) for name in found_by} == found_by
+
+
+def test_an_admission_says_what_it_entered_and_how_its_buckets_refill() -> None:
+    """What neither the request nor the answer tells, so that a rebuild holds the same."""
+    rates = [
+        RateStatus(id=r.id, limit=r.burst, remaining=0, reset_ms=5) for r in _terms().admit.rates
+    ]
+    decision = decide(_accepted(), _terms(), answers.Admitted(remaining=tuple(rates)))
+
+    assert isinstance(decision, Dispatch)
+    assert decision.event.leases == ["c:org"]
+    assert [rate.id for rate in decision.event.rates or []] == [
+        "org:requests_per_s",
+        "org:tokens_per_min",
+        "key:requests_per_s",
+    ]
+    assert decision.event.rates_milli_per_s == [100_000, 10_000, 100_000]

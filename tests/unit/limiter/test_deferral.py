@@ -60,7 +60,7 @@ def _wait(request: Accepted | None = None) -> Wait:
 
 def _read_back(wait: Wait, appended_at_ms: int) -> Accepted:
     """The request as the limiter takes it from the tier."""
-    outgoing = follow_up(_accepted(), wait, {})
+    outgoing = follow_up(_accepted(), wait, {}, 3)
     return accepted_of(outgoing.value, dict(outgoing.headers), _TIER_REF, appended_at_ms)
 
 
@@ -132,7 +132,7 @@ def test_who_waits_in_memory_is_asked_again_when_it_may_help(
 
 def test_a_deferred_record_goes_to_its_tier_under_the_organization() -> None:
     """With the time to try again in the event, and the request's own headers."""
-    outgoing = follow_up(_accepted(), _wait(), {"request_id": REQUEST_ID.encode()})
+    outgoing = follow_up(_accepted(), _wait(), {"request_id": REQUEST_ID.encode()}, 3)
     headers = dict(outgoing.headers)
 
     assert (outgoing.topic, outgoing.key) == (DEFERRED_1S, b"acme")

@@ -30,7 +30,7 @@ def test_a_deferred_large_request_comes_back_as_it_was_taken() -> None:
     large = _taken(b"x" * 100_000)
     waiting = msgspec.structs.replace(large.request, not_before_ms=NOW_MS + 1_000)
     deferral = Deferral(number=1, origin=large.ref, denial=_DENIAL)
-    record = follow_up(large, Wait(DEFERRED_1S, waiting, deferral, "code"), {})
+    record = follow_up(large, Wait(DEFERRED_1S, waiting, deferral, "code"), {}, 3)
     assert len(record.value or b"") < 1_000
     again = accepted_of(record.value, dict(record.headers), ACCEPTED_AT, NOW_MS + 1_000)
     assert (again.request, again.record, again.ref) == (large.request, large.record, large.ref)

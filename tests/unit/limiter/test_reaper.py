@@ -97,6 +97,16 @@ def test_a_hold_that_never_ran_expires_without_cost() -> None:
     assert (outcome.attempts, outcome.bookings) == ([], [])
 
 
+def test_its_outcome_is_found_as_any_other() -> None:
+    """By key and as a job, as the hold remembers them; most requests are neither, and pay nothing for it."""
+    request = accepted(idempotency_hash="ab" * 32, fingerprint="cd" * 32, job='["echo",7]')
+    outcome = _outcome_of(_entry(info=info_of(request, ACCEPTED_AT).encoded()))
+
+    assert outcome.idempotency_hash == request.idempotency_hash
+    assert (outcome.fingerprint, outcome.job) == (request.fingerprint, request.job)
+    assert "job" not in _INFO
+
+
 def test_an_attempt_whose_owner_vanished_is_booked_at_its_whole_hold() -> None:
     """Marked as an estimate, because nobody saw what it used."""
     outcome = _outcome_of(_entry())
