@@ -7,6 +7,8 @@ from functools import partial
 from accounting.books import Books, DirtyTables
 from accounting.earlier import EarlierRecords
 from accounting.ledger_start import open_ledger
+from accounting.rebuild.build import Parts
+from accounting.rebuild.owner import ShardOwner
 from accounting.reconciler import OutcomePositions, Reconciler
 from accounting.settings import AccountingSettings
 from accounting.snapshots import Snapshots
@@ -20,6 +22,7 @@ _SHAPE = WorkerShape(
         topics.OUTCOMES,
         topics.USAGE_RECORDS,
         topics.USAGE_TABLES,
+        topics.CONFIG,
         topics.dead_letters_of(topics.OUTCOMES),
     ),
 )
@@ -34,6 +37,8 @@ def create_app(settings: AccountingSettings) -> Worker:
     """All parts of accounting, wired; nothing runs yet."""
     worker = Worker.create(settings, _SHAPE)
     touched = DirtyTables()
+    owned = partial(worker.owned, topics.OUTCOMES)
+    earlier = EarlierRecords(settings.kafka_brokers)
     books = Books(
         ledger=worker.ledger,
         producer=worker.producer,
@@ -41,7 +46,7 @@ def create_app(settings: AccountingSettings) -> Worker:
         metrics=worker.metrics,
         clock=worker.clock,
         touched=touched,
-        earlier=EarlierRecords(settings.kafka_brokers),
+        earlier=earlier,
     )
     snapshots = Snapshots(worker.ledger, worker.producer, worker.clock, touched)
 
@@ -49,14 +54,25 @@ def create_app(settings: AccountingSettings) -> Worker:
         ledger=worker.ledger,
         producer=worker.producer,
         positions=OutcomePositions(settings.kafka_brokers, worker.ledger_store),
-        owned=partial(worker.owned, topics.OUTCOMES),
+        owned=owned,
         clock=worker.clock,
         metrics=worker.metrics,
         times=settings.times,
     )
 
+    shards = ShardOwner(
+        parts=Parts(worker.ledger, worker.producer, earlier, settings.times),
+        brokers=settings.kafka_brokers,
+        store=worker.ledger_store,
+        config=worker.config,
+        owned=owned,
+        clock=worker.clock,
+        metrics=worker.metrics,
+    )
+
     async def open_books() -> None:
-        await open_ledger(worker.ledger, worker.ledger_store, settings.kafka_brokers)
+        brokers = settings.kafka_brokers
+        await open_ledger(worker.ledger, worker.ledger_store, worker.config, brokers)
 
     worker.before_start.append(open_books)
     worker.read(
@@ -69,6 +85,7 @@ def create_app(settings: AccountingSettings) -> Worker:
         bounds=_BOUNDS,
         linger_s=_LINGER_S,
     )
-    worker.background += [snapshots.run, reconciler.run]
+    worker.background += [shards.run, snapshots.run, reconciler.run]
+    worker.checks.append(shards.components)
     worker.before_stop.append(snapshots.publish)
     return worker

@@ -17,7 +17,7 @@ from accounting.booking import entry_of
 from schemas.codec import MalformedRecord, decode
 from schemas.events import AttemptAdjusted, RecordRef, RequestFinished
 from schemas.failures import Transient
-from schemas.ids import uuid7_time_ms
+from schemas.ids import made_at_ms
 from schemas.ledger.documents import OutcomeRow
 from schemas.runtime.kafka.free_consumer import free_consumer
 from schemas.topics import MAX_RECORD_BYTES, OUTCOMES
@@ -30,14 +30,6 @@ _RECORDS_PER_POLL = 500
 
 class LogUnreadable(Transient):
     """The broker did not answer."""
-
-
-def made_at_ms(request_id: str) -> int:
-    """When the request was made; 0 for an id that does not say it."""
-    try:
-        return uuid7_time_ms(request_id)
-    except ValueError:
-        return 0
 
 
 def copies_among(rows: Sequence[OutcomeRow], read: Iterable[ConsumerRecord]) -> set[int]:

@@ -1,44 +1,44 @@
-"""Makes a new ledger usable, and refuses to do so where the log says that there was one before.
+"""Makes a new ledger usable, where the log says that there never was one.
 
-An empty shard beside a log with outcomes has lost its balances: admitting against zero would overspend.
-It stays closed (NOT_READY) until it is rebuilt.
+An empty shard beside a log with records has lost what it had: admitting against zero would overspend. Such a
+shard stays closed until its owner has rebuilt it.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from typing import Final
 
-from aiokafka import AIOKafkaConsumer
+from aiokafka import TopicPartition
 
 from schemas.ledger.keys import META, of_shard
-from schemas.log_events import LogEvent
+from schemas.runtime.config.feed import ConfigFeed
+from schemas.runtime.kafka.free_consumer import free_consumer, positions_in
 from schemas.runtime.ledger.client import LedgerClient
-from schemas.runtime.process.event_log import EventLog
 from schemas.runtime.valkey.store import Store
-from schemas.topics import OUTCOMES
+from schemas.topics import BACKGROUND, DISPATCH, OUTCOMES, REQUESTS, USAGE_TABLES
 
-_LOG = EventLog(__name__)
+_TELLS: Final = (REQUESTS, BACKGROUND, DISPATCH, OUTCOMES, USAGE_TABLES)
+"""Whoever used the ledger left a record in one of these."""
 
 
-async def open_ledger(ledger: LedgerClient, store: Store, brokers: str) -> list[int]:
-    """Begin the life of shards that are new; returns those that lost their data."""
+async def open_ledger(
+    ledger: LedgerClient, store: Store, config: ConfigFeed, brokers: str
+) -> Sequence[int]:
+    """Begin the life of shards that never had one; returns those that are to be rebuilt."""
     shards = list(ledger.shards)
     exist = await asyncio.gather(*(store.call("EXISTS", of_shard(n, META)) for n in shards))
     absent = [number for number, is_there in zip(shards, exist, strict=True) if not is_there]
-    if not absent:
-        return []
-    if await _outcomes_exist(brokers):
-        _LOG.event(LogEvent.LEDGER_LOST, topic=OUTCOMES, count=len(absent))
+    known = config.snapshot.ledger_epochs
+    if not absent or known or await store.call("EXISTS", META) or await _was_used(brokers, shards):
         return absent
     await asyncio.gather(*map(ledger.init, absent))
-    return []
+    return ()
 
 
-async def _outcomes_exist(brokers: str) -> bool:
-    consumer = AIOKafkaConsumer(OUTCOMES, bootstrap_servers=brokers, enable_auto_commit=False)
-    await consumer.start()
-    try:
-        ends = await consumer.end_offsets(consumer.assignment())
-    finally:
-        await consumer.stop()
-    return any(end > 0 for end in ends.values())
+async def _was_used(brokers: str, shards: Sequence[int]) -> bool:
+    async with free_consumer(brokers) as consumer:
+        partitions = [TopicPartition(topic, number) for topic in _TELLS for number in shards]
+        ends = await positions_in(consumer, partitions)
+    return any(at.end > 0 for at in ends.values())

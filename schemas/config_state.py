@@ -24,10 +24,14 @@ from schemas.entities import KINDS, Entity, EntityId
 from schemas.events import ConfigEntry, PinnedPrice
 from schemas.money import NANO_PER_USD, nano_usd
 
-__all__ = ["ADOPTION", "ConfigState", "Snapshot", "parse_entity", "pinned_price"]
+__all__ = ["ADOPTION", "LEDGER_SHARD", "ConfigState", "Snapshot", "parse_entity", "pinned_price"]
 
 ADOPTION: Final[Identity] = ("log", "adopted")
 """Not an entity: an administrator accepts this log although it ends below the offset in its body."""
+
+LEDGER_SHARD: Final = "ledger_shard"
+"""Not an entity: a shard of the ledger, by its number, and the epoch that its owner announced for it. The epoch is
+the entry's version as well, so that the highest stands whoever wrote later."""
 
 _VERSION_MAX = 2**53
 _PROBLEM_CHARS_MAX = 1_000
@@ -57,6 +61,9 @@ class Snapshot:
     closed: frozenset[Identity] = frozenset()
     """What cannot be read here, and what belongs to it: it is left out above, and whoever names it is
     told to come again, for it may have limits that nobody here knows."""
+    ledger_epochs: Mapping[int, int] = field(default_factory=dict)
+    """By shard of the ledger the highest epoch that an owner announced: a store with a lower one is an older
+    copy of the shard."""
     closed_key_hashes: frozenset[str] = frozenset()
     """The secrets of closed keys, as far as they are known."""
 
@@ -146,6 +153,8 @@ class ConfigState:
         if identity == ADOPTION:
             self.accepted_below = _offset_in(entry.body)
             return None
+        if entry.kind == LEDGER_SHARD:
+            return None
         entity = None if entry.body is None else _entity_of(entry, entry.body)
         if isinstance(entity, Problem):
             return self.close(identity, entity.what, offset)
@@ -193,6 +202,7 @@ class ConfigState:
             versions=MappingProxyType({who: entry.version for who, entry in self.entries.items()}),
             problems=tuple(problems),
             closed=frozenset(closed),
+            ledger_epochs=MappingProxyType(_epochs_in(self.entries)),
             closed_key_hashes=_hashes_of(closed, all_keys, self.entries),
         )
 
@@ -226,6 +236,14 @@ def _hashes_of(
             with suppress(msgspec.DecodeError, ValueError, RecursionError):
                 hashes.add(msgspec.json.decode(entry.body or "", type=_Hash).hash)
     return frozenset(hashes)
+
+
+def _epochs_in(entries: Mapping[Identity, ConfigEntry]) -> dict[int, int]:
+    return {
+        int(name): entry.version
+        for (kind, name), entry in entries.items()
+        if kind == LEDGER_SHARD and name.isdecimal() and name.isascii()
+    }
 
 
 def _offset_in(body: str | None) -> int:

@@ -5,7 +5,7 @@
     │   ├── LedgerUnavailable: LedgerNotReady, LedgerFull
     │   ├── StoreUnavailable, BrokenProtocol
     │   ├── ProduceFailed, RecordUnreadable: RecordGone
-    │   ├── LogUnreadable, LogReplaced, NotSure, LookupsWait
+    │   ├── LogUnreadable, LogReplaced, NotSure, LookupsWait, Overtaken
     │   ├── ScanUnavailable, CheckpointBusy
     │   └── ConfigUnavailable, UnknownSchema
     ├── Poison           this one record, entry or answer can never succeed; its neighbours can

@@ -50,6 +50,14 @@ def uuid7_time_ms(request_id: str) -> int:
     return parsed.int >> 80
 
 
+def made_at_ms(request_id: str) -> int:
+    """When the request was made, in Unix milliseconds; 0 for an id that does not say it."""
+    try:
+        return uuid7_time_ms(request_id)
+    except ValueError:
+        return 0
+
+
 def _base62(number: int, chars: int) -> str:
     digits = []
     for _ in range(chars):

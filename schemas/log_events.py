@@ -229,10 +229,6 @@ class LogEvent(Enum):
 
     # Books
     ROWS_LOOKED_UP = _info("Old outcomes were looked up in the log, so that each is booked once.")
-    LEDGER_LOST = _error(
-        "The ledger is empty and the log is not: nothing is admitted.",
-        "Restore the ledger's append-only file.",
-    )
     SHARD_CLOSED = _warning("A shard of the ledger decides nothing until its owner has rebuilt it.")
     BOOKS_DIFFER = _error(
         "Verification found that a sum of the ledger is not that of the log; a request explains it.",
@@ -240,6 +236,14 @@ class LogEvent(Enum):
     )
     BOOKS_AGREE = _info("A shard of the ledger that differed from the log equals it again.")
     OUTCOME_PRODUCED_AGAIN = _warning("What was settled was not in the log: produced again.")
+    REBUILD_BEGUN = _warning(
+        "A shard of the ledger is rebuilt from the log; until then it is closed.", _NOTHING
+    )
+    REBUILD_READY = _info("A shard of the ledger decides again.")
+    REBUILD_COMPLETE = _info("Nothing of a shard's rebuild is left to do.")
+    REBUILD_OVERTAKEN = _warning(
+        "Another process rebuilds the shard: what was written here is void."
+    )
 
     # Configuration
     CONFIG_LOG_AWAY = _warning("The config log cannot be read; the last known copy stays.")

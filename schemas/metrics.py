@@ -24,6 +24,8 @@ MetricName = Literal[
     "tallygate_reaped_attempts_total",
     "tallygate_late_attempts_total",
     "tallygate_reconciled_outcomes_total",
+    "tallygate_ledger_rebuilds_total",
+    "tallygate_ledger_rebuild_seconds",
     "tallygate_backend_healthy",
     "tallygate_shed_requests_total",
     "tallygate_queued_requests",
@@ -97,6 +99,15 @@ METRICS: Final[dict[MetricName, MetricSpec]] = {
     ),
     "tallygate_reconciled_outcomes_total": MetricSpec(
         "counter", "Outcomes that were settled and not in the log, and were produced again."
+    ),
+    "tallygate_ledger_rebuilds_total": MetricSpec(
+        "counter", "Shards of the ledger that were rebuilt from the log.", ("kind",)
+    ),
+    "tallygate_ledger_rebuild_seconds": MetricSpec(
+        "histogram",
+        "From the cause that was seen to the shard that decides again.",
+        (),
+        _DURATIONS_S,
     ),
     "tallygate_backend_healthy": MetricSpec(
         "gauge", "1 while neither probes nor calls speak against the backend.", ("backend",)

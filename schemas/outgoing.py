@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 from schemas import headers, topics
 from schemas.codec import encode
+from schemas.config_state import LEDGER_SHARD
 from schemas.events import (
     AttemptAdjusted,
     AuditRecorded,
@@ -38,6 +39,7 @@ __all__ = [
     "checkpoint_record",
     "config_record",
     "deferred_record",
+    "epoch_record",
     "kept_record",
     "outcome_record",
     "result_record",
@@ -177,9 +179,22 @@ def audit_record(event: AuditRecorded, source: Source) -> Outgoing:
     return Outgoing(topics.AUDIT, event.org.encode(), encode(event), said)
 
 
-def config_record(entry: ConfigEntry) -> Outgoing:
+def config_record(entry: ConfigEntry, source: Source = "admin") -> Outgoing:
     """The desired state of an entity."""
     key = f"{entry.kind}/{entry.id}"
     at_ms = entry.written_at_ms
-    said = event_headers(headers.CONFIGURED, f"{key}:{entry.version}", "admin", at_ms)
+    said = event_headers(headers.CONFIGURED, f"{key}:{entry.version}", source, at_ms)
     return Outgoing(topics.CONFIG, key.encode(), encode(entry), said)
+
+
+def epoch_record(shard: int, epoch: int, now_ms: int) -> Outgoing:
+    """The epoch under which a shard of the ledger is rebuilt, for every process that reads the configuration."""
+    entry = ConfigEntry(
+        kind=LEDGER_SHARD,
+        id=str(shard),
+        version=epoch,
+        body=f'{{"epoch":{epoch}}}',
+        written_at_ms=now_ms,
+        written_by="accounting",
+    )
+    return config_record(entry, "accounting")

@@ -28,6 +28,12 @@ ENDED = "ended"
 FORGOT = "forgot"
 """String: the latest time in the log up to which marks were forgotten, in ms."""
 
+CHANGED = "changed"
+"""Zset of tables, `<org>|<suffix>`, by the outcome that changed them last; those that no snapshot has yet."""
+
+RESTORED = "restored"
+"""Set of usage hours that a rebuild has added."""
+
 CONFIG_APPLIED = "{cfg}|applied"
 """Hash: process instance to the config offset it has applied."""
 

@@ -91,6 +91,10 @@ class LedgerClient:
         )
         return [_settled(call, reply) for call, reply in zip(group, replies, strict=True)]
 
+    async def run(self, call: Call[A]) -> A:
+        """The answer of one call that somebody else put together."""
+        return await self._one(call)
+
     async def _one(self, call: Call[A]) -> A:
         try:
             return call.decode(await self._store.call(*call.command))

@@ -37,6 +37,7 @@ FILES = (
     "snapshot",
     "examine",
     "init",
+    "rebuild",
 )
 
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from accounting.earlier import copies_among, made_at_ms
+from accounting.earlier import copies_among
 from schemas.codec import encode
 from schemas.events import AttemptAdjusted, RequestFinished
+from schemas.ids import made_at_ms
 from schemas.ledger.documents import OutcomeRow
 from tests.support.events import ACCEPTED_AT, NOW_MS, REQUEST_ID, attempt, finished
 

@@ -192,14 +192,15 @@ ARGV[1]: org, partition, rows in offset order [{offset, at_ms (append time), req
   ref (of a correction; left out for the outcome itself), ends (opaque: how a request that no finish
   ended did end) or null, usage [{hour, row, measures}],
   bookings [{key: suffix of the balance, unit, amount}]}].
-Returns: BOOKED(rows [BOOKED | SEEN (offset already passed) | DUPLICATE (not the first record of its
+Returns: BOOKED(rows [BOOKED | SEEN (offset already passed, by a rebuild perhaps) | DUPLICATE (not the first record of its
   request, whether passed or not)], offset now reached). Fewer rows than were given: the next one has no
   mark, but its mark may have been forgotten; it and those after it changed nothing.
 State: {org}m moves up; each attempt hash remembers its first record, forgets what it held and its
   outcome, leaves `fin`, and is listed in `ended`, whose oldest entries are forgotten. ]]
 local function book(call)
   local partition, fates, outcomes, at_ms = dec(call.doc.partition), {}, {}, 0
-  local before = tonumber(redis.call('HGET', call.keys[2], partition) or -1)
+  local folded = tonumber(redis.call('HGET', call.keys[1], 'folded') or -1)
+  local before = math.max(folded, tonumber(redis.call('HGET', call.keys[2], partition) or -1))
   local reached = before
   call.ended = {}
   for i, row in ipairs(call.doc.rows or {}) do

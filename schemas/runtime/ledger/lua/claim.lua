@@ -82,12 +82,13 @@ KEYS: meta, {org}k:<key hash>, forgot.
 ARGV[1]: org, key_hash, fingerprint (of the body), req, produce_by_ms, deadline_ms, limit (of keys that
   the organization has; by the hour, so up to one hour more than a day counts), joins (true: the holder's
   record was seen in the log, and the caller waits for it).
-Returns: CLAIMED(req, deadline_ms: the caller's, or those of a holder that did not reach the log and
+Returns: NOT_READY also while a rebuild looks for keys | CLAIMED(req, deadline_ms: the caller's, or those of a holder that did not reach the log and
   is to be produced again) | HELD(req, state of its attempt, empty without one, deadline_ms) |
   MISMATCH | LIMITED(id, usage, limit, retry_after_ms: when the oldest keys are forgotten).
 State: the attempt of a holder that is under way, is joined, or is produced again, learns the incarnation of the
   caller; {org}kn counts keys by hour; the key is claimed for 24 h; one whose holder never ran counts as free. ]]
 local function claim(call)
+  if are_kept_missing(call) then return verdict('NOT_READY') end
   local doc, key = call.doc, call.keys[2]
   local held = read_claim(key)
   local state, ran = nil, nil

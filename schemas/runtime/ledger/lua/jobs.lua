@@ -5,6 +5,7 @@ ARGV[1]: org, req, created_ms, info (opaque text), limit (of jobs that are remem
 Returns: OK | LIMITED(id, usage, limit, retry_after_ms: when the oldest is forgotten).
 State: the attempt hash carries info and stays for 72 h, as does the job in the list. ]]
 local function job(call)
+  if are_kept_missing(call) then return verdict('NOT_READY') end
   local doc, list, key = call.doc, call.keys[2], call.keys[3]
   redis.call('ZREMRANGEBYSCORE', list, '-inf', dec(call.now_ms - JOB_KEPT_MS))
   if not redis.call('ZSCORE', list, doc.req) then
@@ -32,6 +33,7 @@ Returns: JOBS(entries [{req, info, state: of its attempt, empty without one, end
   known}], more). An `after` that left the list has nothing after it.
 State: unchanged. ]]
 local function jobs(call)
+  if are_kept_missing(call) then return verdict('NOT_READY') end
   local doc, first, entries = call.doc, 0, {}
   if given(doc.after) then
     local rank = redis.call('ZREVRANK', call.keys[2], doc.after)

@@ -10,7 +10,9 @@ function stays in one slot of a cluster. Those of an organization go on with its
 the headers name the shard's own keys without their tag.
 
 `meta`, a hash: epoch, ready, layout (of the keys; `2`), run_id (of the server process that holds
-the shard), complete (1 once nothing of a rebuild is left to do), seen_ms, grace_until (attempts.lua),
+the shard), complete (1 once nothing of a rebuild is left to do; claims is 1 once keys and jobs are back), building (the
+rebuild under way), why (it was closed), folded (the last outcome that the rebuild before read), ready_ms (when
+that opened the shard), seen_ms, grace_until (attempts.lua),
 test_clock.
 
 Numbers: integers only. cjson writes 14 digits, so money, offsets and fences leave as decimal
@@ -57,6 +59,11 @@ local function time_us(test_clock, doc)
   if test_clock == '1' and given(doc.now_us) then return doc.now_us end
   local time = redis.call('TIME')
   return tonumber(time[1]) * 1000000 + tonumber(time[2])
+end
+
+-- Whether a rebuild has not brought keys and jobs back yet: then nobody is told that there are none.
+local function are_kept_missing(call)
+  return redis.call('HGET', call.keys[1], 'claims') == '0'
 end
 
 -- Flags of functions that close, return or book: they run also in a store that is full, so that a

@@ -1,0 +1,266 @@
+"""The rebuild of one shard: its steps against ledger and log, each of which may be killed or repeated.
+
+Whoever rebuilds may be overtaken by a later owner at any step; ``Overtaken`` ends it then, and nothing that it
+wrote stands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from aiokafka import ConsumerRecord, TopicPartition
+
+from accounting.booking import entry_of
+from accounting.earlier import EarlierRecords
+from accounting.kept import kept_of
+from accounting.rebuild.chunks import balances_of, chunks, mark_of
+from accounting.rebuild.fold import Fold, Mark, Start
+from accounting.rebuild.log import Log
+from accounting.rebuild.snapshots import ShardSnapshots
+from schemas.codec import MalformedRecord, decode, decode_as
+from schemas.events import AttemptAdjusted, KeptRequest, RecordRef, RequestFinished
+from schemas.failures import Transient
+from schemas.ledger import answers, calls, documents, rebuild_calls
+from schemas.ledger.errors import LedgerUnavailable
+from schemas.ledger.rebuild_calls import RestoredRate
+from schemas.outgoing import outcome_record
+from schemas.runtime.kafka.produce import Producer
+from schemas.runtime.ledger.client import LedgerClient
+from schemas.runtime.process.retry import retry_until
+from schemas.times import MINUTE_MS, Times
+from schemas.topics import OUTCOMES, USAGE_TABLES
+
+__all__ = ["Overtaken", "Parts", "ShardBuild"]
+
+_WRITE_WITHIN_S: Final = 30.0
+_SALVAGED_PER_CALL: Final = 16
+_BALANCES_PER_CALL: Final = 500
+_MARKS_PER_CALL: Final = 1_000
+_ATTEMPTS_PER_CALL: Final = 200
+_MARKS_UNDER_WAY: Final = 4
+_SKEW_MS: Final = 5 * MINUTE_MS
+"""Ids carry the clock of an ingress, records that of a broker."""
+
+
+class Overtaken(Transient):
+    """A later rebuild of the shard has begun, or its store went away: this one is void."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What rebuilds share."""
+
+    ledger: LedgerClient
+    producer: Producer
+    earlier: EarlierRecords
+    times: Times
+
+
+@dataclass(slots=True)
+class ShardBuild:
+    """One rebuild of one shard."""
+
+    shard: int
+    epoch: int
+    building: str
+    """Its name: epoch and token."""
+    cause: str
+    parts: Parts
+    snapshots: ShardSnapshots = field(init=False)
+    fold: Fold = field(default_factory=lambda: Fold(Start()))
+    kept: list[KeptRequest] = field(default_factory=list)
+    """Ended requests that are found by a key or as a job."""
+    reached: int = -1
+    """The last outcome that is folded."""
+    clock_ms: int = 0
+    """The log's clock there."""
+    is_open: bool = False
+    """Whether the shard decides again."""
+    closed_ms: int = 0
+    """When the shard was closed, by the ledger's clock."""
+    step: str = "begins"
+    records: int = 0
+    """How many were read of the log."""
+
+    def __post_init__(self) -> None:
+        """Nothing is known yet."""
+        self.snapshots = ShardSnapshots(self.shard)
+
+    async def begin(self, now_ms: int) -> None:
+        """Close the shard under the new epoch."""
+        self.closed_ms = now_ms
+        await self.do(rebuild_calls.begin(self.shard, self.epoch, self.building))
+
+    async def salvage(self) -> None:
+        """Produce what is finished and not booked; a copy of what the log has is skipped when it is booked."""
+        self.step, skip = "salvages", 0
+        while True:
+            page = await self.do(
+                rebuild_calls.salvage(self.shard, self.building, skip, _SALVAGED_PER_CALL)
+            )
+            await self._produce(page.outcomes)
+            if not page.more:
+                return
+            skip += _SALVAGED_PER_CALL
+
+    async def _produce(self, outcomes: Iterable[bytes]) -> None:
+        records = []
+        for outcome in outcomes:
+            try:
+                finished = decode_as(outcome, RequestFinished)
+            except MalformedRecord:
+                continue  # A damaged store; what it had is in the log, or was never acknowledged.
+            records.append(outcome_record(finished, "dispatcher", encoded=outcome))
+        deadline_s = asyncio.get_running_loop().time() + _WRITE_WITHIN_S
+        await self.parts.producer.deliver(records, deadline_s)
+
+    async def unlink(self) -> None:
+        """Empty the shard."""
+        self.step, cursor = "empties", "0"
+        while True:
+            done = await self.do(rebuild_calls.unlink(self.shard, self.building, cursor))
+            cursor = done.cursor
+            if cursor == "0":
+                return
+
+    async def read_snapshots(self, log: Log, shards: int) -> None:
+        """Read what was published of the shard; versions before this one put it into any partition."""
+        self.step = "reads snapshots"
+        await self._read_tables(log, self.shard)
+        if self.snapshots.checkpoint is None:
+            for number in range(shards):
+                if number != self.shard:
+                    await self._read_tables(log, number)
+
+    async def _read_tables(self, log: Log, number: int) -> None:
+        partition = TopicPartition(USAGE_TABLES, number)
+        at = (await log.bounds([partition]))[partition]
+        async for page in log.pages(partition, at.begin, at.end):
+            for record in page:
+                try:
+                    self.snapshots.take(record)
+                except (MalformedRecord, ValueError):
+                    continue  # None of ours; what we wrote ourselves can be read.
+            self.records += len(page)
+
+    async def fold_outcomes(self, log: Log) -> None:
+        """Fold what was appended since, and write marks as they are found."""
+        self.step = "folds outcomes"
+        partition = TopicPartition(OUTCOMES, self.shard)
+        at = (await log.bounds([partition]))[partition]
+        self.reached = at.end - 1
+        if at.begin >= at.end:
+            return
+        self.clock_ms = await _appended_ms(log, partition, at.end - 1)
+        first = max(at.begin, min(self.snapshots.stands_for + 1, at.end - 1))
+        since_ms = await _appended_ms(log, partition, first) - self._reach_ms()
+        begin = min(first, await log.first_since(partition, since_ms, at.end))
+        # Of what retention took nothing can be found, and nothing can be a copy of it.
+        read_since_ms = 0 if begin <= at.begin else since_ms + _SKEW_MS
+        self.fold = Fold(self.snapshots.start(read_since_ms))
+        writes: set[asyncio.Task[Any]] = set()
+        try:
+            async for page in log.pages(partition, begin, at.end):
+                marks = self._take(page)
+                self.records += len(page)
+                for piece in chunks(marks, _MARKS_PER_CALL):
+                    writes.add(asyncio.create_task(self._write_marks(piece)))
+                while len(writes) > _MARKS_UNDER_WAY:
+                    done, writes = await asyncio.wait(writes, return_when=asyncio.FIRST_COMPLETED)
+                    for write in done:
+                        write.result()
+            await asyncio.gather(*writes)
+        finally:
+            for write in writes:
+                write.cancel()
+        await self._look_up()
+
+    def _reach_ms(self) -> int:
+        """How long before the first outcome that is wanted reading begins: whatever may still be copied, or
+        has a mark, was appended since."""
+        kept_ms = self.parts.times.ledger.terminal_kept_ms
+        return self.parts.times.deadline_max_ms + kept_ms + _SKEW_MS
+
+    def _take(self, page: Sequence[ConsumerRecord]) -> list[Mark]:
+        kept_ms = self.parts.times.ledger.terminal_kept_ms
+        marks = []
+        for record in page:
+            event = _outcome_in(record)
+            if event is None:
+                continue
+            place = RecordRef(topic=OUTCOMES, partition=self.shard, offset=record.offset)
+            row = entry_of(event, place, record.timestamp).row
+            mark = self.fold.take(event.org, row, kept_ms)
+            if mark is not None and isinstance(event, RequestFinished):
+                times = self.parts.times.ledger
+                self.kept += kept_of(event, place, record.timestamp, times)
+            if mark is not None and mark.due_ms > self.clock_ms:
+                marks.append(mark)
+        return marks
+
+    async def _write_marks(self, marks: Sequence[Mark]) -> None:
+        restored = [mark_of(mark) for mark in marks]
+        await self.do(rebuild_calls.restore_marks(self.shard, self.building, restored))
+
+    async def _look_up(self) -> None:
+        """Ask the log for rows whose earlier records were not read."""
+        if not self.fold.aside:
+            return
+        self.step = f"looks {len(self.fold.aside)} outcomes up"
+        rows = [aside.row for aside in self.fold.aside]
+        self.fold.settle(await self.parts.earlier.copies(self.shard, rows))
+
+    async def restore(
+        self, attempts: Sequence[documents.RestoredRequest], rates: Sequence[RestoredRate]
+    ) -> None:
+        """Write balances, open attempts and buckets."""
+        self.step = "restores"
+        oldest_ms = self.clock_ms - self.parts.times.ledger.table_kept_ms
+        balances = balances_of(self.snapshots, self.fold, oldest_ms)
+        for piece in chunks(balances, _BALANCES_PER_CALL):
+            await self.do(
+                rebuild_calls.restore_balances(self.shard, self.building, self.reached, piece)
+            )
+
+        for held in chunks(attempts, _ATTEMPTS_PER_CALL):
+            document = documents.Restore(building=self.building, attempts=held)
+            await self.do(calls.restore(self.shard, document))
+        for charged in chunks(rates, _BALANCES_PER_CALL):
+            await self.do(rebuild_calls.restore_rates(self.shard, self.building, charged))
+
+    async def open(self) -> None:
+        """Let the shard decide again."""
+        await self.do(rebuild_calls.end(self.shard, self.building, self.reached, self.clock_ms))
+        self.is_open, self.step = True, "completes"
+
+    async def do(self, call: Any) -> Any:
+        """The answer of one step. Raises ``Overtaken``, and ``LedgerUnavailable`` when there is none."""
+        deadline_s = asyncio.get_running_loop().time() + _WRITE_WITHIN_S
+
+        async def once() -> Any:
+            return await self.parts.ledger.run(call)
+
+        answer = await retry_until(once, LedgerUnavailable, deadline_s)
+        if isinstance(answer, answers.Stale):
+            raise Overtaken(f"shard {self.shard}: {self.building} does not build it any more")
+        return answer
+
+
+async def _appended_ms(log: Log, partition: TopicPartition, offset: int) -> int:
+    """When the first record at the offset or after it was appended."""
+    at_ms = 0
+    async for page in log.pages(partition, offset, offset + 1):
+        at_ms = int(page[0].timestamp)
+    return at_ms
+
+
+def _outcome_in(record: ConsumerRecord) -> RequestFinished | AttemptAdjusted | None:
+    """The outcome; ``None`` for what accounting dead-letters."""
+    try:
+        event = decode(record.value)
+    except MalformedRecord:
+        return None
+    return event if isinstance(event, RequestFinished | AttemptAdjusted) else None

@@ -1,0 +1,75 @@
+"""Whether a shard has to be rebuilt, and why: told from its `meta` and from what the log says. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = ["LAYOUT", "LogFacts", "ShardMeta", "cause_of"]
+
+LAYOUT: Final = "2"
+"""How the keys of a shard are built; those of another layout are not read."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardMeta:
+    """The `meta` of a shard; without fields there is none."""
+
+    fields: Mapping[str, str]
+
+    @property
+    def epoch(self) -> int:
+        """Which life of the shard this is; 0 without one."""
+        return self._number("epoch", 0)
+
+    @property
+    def booked(self) -> int:
+        """The last outcome that was folded or booked here; -1 when that is not known."""
+        return self._number("booked", -1)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the shard decides."""
+        return self.fields.get("ready") == "1"
+
+    @property
+    def building(self) -> str:
+        """Which rebuild is under way; empty when none is."""
+        return self.fields.get("building", "")
+
+    def _number(self, name: str, otherwise: int) -> int:
+        text = self.fields.get(name, "")
+        return int(text) if text.isdecimal() else otherwise
+
+
+@dataclass(frozen=True, slots=True)
+class LogFacts:
+    """What the log says of a shard."""
+
+    epoch: int = 0
+    """The highest epoch that anybody announced."""
+    committed: int | None = None
+    """The offset that accounting's group goes on at; ``None`` when it is not known."""
+
+
+def cause_of(meta: ShardMeta, log: LogFacts, own: str | None) -> str | None:
+    """Why the shard has to be rebuilt; ``None`` when it has not.
+
+    ``own`` is the rebuild that this process has under way or completes.
+    """
+    if not meta.fields:
+        return "empty"
+    if meta.fields.get("layout") != LAYOUT:
+        return "layout"
+    if own is not None and meta.building == own and meta.epoch >= log.epoch:
+        return None
+    if not meta.is_ready:
+        return meta.fields.get("why", "") or "closed"
+    if meta.epoch < log.epoch:
+        return "epoch"
+    if meta.fields.get("complete") != "1":
+        return "incomplete"
+    if log.committed is not None and "booked" in meta.fields and meta.booked + 1 < log.committed:
+        return "behind"
+    return None

@@ -1,0 +1,129 @@
+"""What a rebuild does once the shard is open: keys, jobs and usage hours. Nobody's money waits for them.
+
+Until keys and jobs are back, whoever brings a key or asks for a list is told to come again. A request that was
+being produced when the shard closed is in the log soon after, or never runs; so the log is not read before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from aiokafka import ConsumerRecord, TopicPartition
+
+from accounting.rebuild.build import ShardBuild
+from accounting.rebuild.chunks import chunks, mark_of
+from accounting.rebuild.fold import TableName
+from accounting.rebuild.kept import Kept
+from accounting.rebuild.log import Log
+from schemas.codec import MalformedRecord, decode_as
+from schemas.events import RequestAccepted, TableSnapshot
+from schemas.ledger import rebuild_calls
+from schemas.ledger.rebuild_calls import RestoredUsage
+from schemas.runtime.process.clock import Clock
+from schemas.snapshots import part_of
+from schemas.times import MINUTE_MS, PRODUCE_WITHIN_MS
+from schemas.topics import BACKGROUND, REQUESTS, USAGE_TABLES
+
+__all__ = ["complete"]
+
+_SETTLED_MS: Final = PRODUCE_WITHIN_MS + 2_000
+"""What was being produced when the shard closed is in the log this long after, or never runs."""
+_ENTRIES_PER_CALL: Final = 500
+_HOURS_PER_CALL: Final = 20
+
+
+async def complete(build: ShardBuild, log: Log, clock: Clock) -> None:
+    """Restore what is left of an open shard. Raises ``Transient``; then it may be called again."""
+    build.step = "waits for what is being produced"
+    await asyncio.sleep(max(0, build.closed_ms + _SETTLED_MS - clock.now_ms()) / 1_000)
+    await _restore_kept(build, log, clock)
+    await build.do(rebuild_calls.complete(build.shard, build.building, claims_only=True))
+    await _restore_usage(build, log)
+    await build.do(rebuild_calls.complete(build.shard, build.building, claims_only=False))
+
+
+async def _restore_kept(build: ShardBuild, log: Log, clock: Clock) -> None:
+    build.step = "restores keys and jobs"
+    kept, times = Kept(build.parts.times), build.parts.times
+    for each in (*build.snapshots.kept.values(), *build.kept):
+        kept.end(each)
+    now_ms = clock.now_ms()
+    for topic, reach_ms in (
+        (REQUESTS, times.deadline_max_ms + MINUTE_MS),
+        (BACKGROUND, times.ledger.job_kept_ms),
+    ):
+        partition = TopicPartition(topic, build.shard)
+        at = (await log.bounds([partition]))[partition]
+        begin = await log.first_since(partition, now_ms - reach_ms, at.end)
+        async for page in log.pages(partition, begin, at.end):
+            for accepted in _accepted_in(page, build):
+                kept.accept(accepted)
+    for claims in chunks(kept.claims.values(), _ENTRIES_PER_CALL):
+        await build.do(rebuild_calls.restore_claims(build.shard, build.building, claims))
+    for jobs in chunks(kept.jobs.values(), _ENTRIES_PER_CALL):
+        await build.do(rebuild_calls.restore_jobs(build.shard, build.building, jobs))
+    known = (
+        mark
+        for scope, mark in kept.marks.items()
+        if mark.due_ms > build.clock_ms or scope in kept.jobs
+    )
+    for marks in chunks(map(mark_of, known), _ENTRIES_PER_CALL):
+        await build.do(rebuild_calls.restore_marks(build.shard, build.building, marks))
+
+
+def _accepted_in(page: Iterable[ConsumerRecord], build: ShardBuild) -> Iterator[RequestAccepted]:
+    """Requests of the page that the fold saw no end of: how those ended counts."""
+    for record in page:
+        request_id = dict(record.headers).get("request_id", b"").decode(errors="replace")
+        if request_id in build.fold.seen:
+            continue
+        try:
+            yield decode_as(record.value, RequestAccepted)
+        except MalformedRecord:
+            continue  # It never ran.
+
+
+async def _restore_usage(build: ShardBuild, log: Log) -> None:
+    """Add snapshot and fold of each usage hour, part by part; at last those without a snapshot."""
+    build.step = "restores usage hours"
+    wanted: dict[int, dict[int, TableName]] = defaultdict(dict)
+    hours = build.snapshots.hours()
+    for table, parts in hours.items():
+        for part in parts:
+            wanted[part.partition][part.place] = table
+    for number, places in wanted.items():
+        partition = TopicPartition(USAGE_TABLES, number)
+        async for page in log.pages(partition, min(places), max(places) + 1):
+            found = [each for each in page if each.offset in places]
+            await _write_hours(build, (_hour_of(each, build) for each in found))
+    new = (table for table in build.fold.usage if table not in hours)
+    await _write_hours(
+        build, (_restored(build, table, "0/1", dict(build.fold.usage[table])) for table in new)
+    )
+
+
+def _hour_of(record: ConsumerRecord, build: ShardBuild) -> RestoredUsage:
+    snapshot = decode_as(record.value, TableSnapshot)
+    table = snapshot.org, snapshot.hour or ""
+    cells = dict(snapshot.values)
+    for name, amount in build.fold.usage.get(table, {}).items():
+        if part_of(name.rpartition("\t")[0], snapshot.parts) == snapshot.part:
+            cells[name] = cells.get(name, 0) + amount
+    return _restored(build, table, f"{snapshot.part}/{snapshot.parts}", cells)
+
+
+def _restored(
+    build: ShardBuild, table: TableName, part: str, cells: dict[str, int]
+) -> RestoredUsage:
+    org, hour = table
+    changed = build.fold.changed.get(table)
+    return RestoredUsage(org=org, hour=hour, part=part, cells=cells, changed=changed)
+
+
+async def _write_hours(build: ShardBuild, hours: Iterable[RestoredUsage]) -> None:
+    for piece in chunks(hours, _HOURS_PER_CALL):
+        await build.do(rebuild_calls.restore_usage(build.shard, build.building, piece))
+        build.records += len(piece)

@@ -1,0 +1,129 @@
+"""The fold of one shard: outcomes in, tables and marks out. Pure.
+
+It begins with snapshots: absolute values, each with the offset up to which it stands. The checkpoint says
+that whatever changed up to its offset W stands in some snapshot, so that outcomes above W are enough. Of
+them a table takes those above its own offset.
+
+An outcome counts once, whatever was produced twice: the first of its request (and, of a correction, of its
+reference) in the order of the partition. The fold knows what it read, and it reads from a while before W. An
+id that was made before that may be a copy of a record that nobody read here: such rows are set aside,
+and whoever has looked them up in the log hands them in again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
+
+from schemas.ids import made_at_ms
+from schemas.ledger.documents import OutcomeRow
+from schemas.snapshots import part_of
+from schemas.usage import cell
+
+__all__ = ["Aside", "Fold", "Mark", "Start", "TableName"]
+
+TableName: TypeAlias = tuple[str, str]
+"""An organization, and the suffix of a balance or the hour of a usage table."""
+
+Identity: TypeAlias = str | tuple[str, str]
+"""A request, or a request and the reference of a correction."""
+
+
+class Mark(NamedTuple):
+    """Where the first record of a request, or of a correction, stands; kept until the log's clock is past."""
+
+    org: str
+    req: str
+    ref: str | None
+    offset: int
+    due_ms: int
+    """When the log's clock may forget it."""
+    ran: bool
+    """Whether a backend was called."""
+
+
+class Aside(NamedTuple):
+    """A row of which only the log can say whether it is the first of its request."""
+
+    org: str
+    row: OutcomeRow
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What the fold begins with."""
+
+    checkpoint: int = -1
+    """Every table that changed up to this offset stands in a snapshot."""
+    read_since_ms: int = 0
+    """Whatever was made after this time has all of its records among those that are read."""
+    offsets: Mapping[TableName, Sequence[int]] = field(default_factory=dict)
+    """Tables that have a snapshot, and up to which offset each part of it stands."""
+
+
+@dataclass(slots=True)
+class Fold:
+    """What the outcomes that were read add to the snapshots."""
+
+    start: Start
+    balances: dict[TableName, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    """By balance, what is to be added to settled and late."""
+    usage: dict[TableName, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    """By hour, what is to be added to its cells."""
+    changed: dict[TableName, int] = field(default_factory=dict)
+    """Tables that stand no more as their snapshot says, and the offset of the last change."""
+    aside: list[Aside] = field(default_factory=list)
+    seen: set[Identity] = field(default_factory=set)
+    rows: int = 0
+    """How many were added."""
+
+    def take(self, org: str, row: OutcomeRow, kept_ms: int) -> Mark | None:
+        """Take the next row of the partition; its mark, unless it is the copy of an earlier one.
+
+        ``kept_ms`` is how long marks stay after deadline and append time.
+        """
+        identity = row.req if row.ref is None else (row.req, row.ref)
+        if identity in self.seen:
+            return None
+        self.seen.add(identity)
+        if row.offset > self.start.checkpoint:
+            if made_at_ms(row.req) < self.start.read_since_ms:
+                self.aside.append(Aside(org, row))
+            else:
+                self.add(org, row)
+        due_ms = max(row.deadline_ms, row.at_ms) + kept_ms
+        return Mark(org, row.req, row.ref, row.offset, due_ms, row.ran)
+
+    def settle(self, copies: Iterable[int]) -> None:
+        """Add what was set aside, but for copies of earlier records, whose offsets are given."""
+        known = frozenset(copies)
+        for org, row in self.aside:
+            if row.offset not in known:
+                self.add(org, row)
+        self.aside.clear()
+
+    def add(self, org: str, row: OutcomeRow) -> None:
+        """Add a row that is the first of its request to every table that does not contain it."""
+        self.rows += 1
+        for booking in row.bookings:
+            table = org, booking.key
+            if booking.amount and self._is_above(table, "", row.offset):
+                added = self.balances[table]
+                added["settled"] += booking.amount
+                if row.ref is not None and booking.amount > 0:
+                    added["late"] += booking.amount
+        for line in row.usage:
+            table = org, line.hour
+            if self._is_above(table, line.row, row.offset):
+                cells = self.usage[table]
+                for measure, amount in line.measures.items():
+                    cells[cell(line.row, measure)] += amount
+
+    def _is_above(self, table: TableName, row: str, offset: int) -> bool:
+        parts = self.start.offsets.get(table)
+        if parts and offset <= parts[part_of(row, len(parts))]:
+            return False
+        self.changed[table] = max(offset, self.changed.get(table, -1))
+        return True

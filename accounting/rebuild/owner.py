@@ -1,0 +1,188 @@
+"""Rebuilds the shards whose partitions this process owns, whenever one of them is not what the log says.
+
+Once a second it reads the `meta` of each; what it finds there decides, with what the log says, and nothing that
+is remembered here: a store that was emptied, restored or replaced, a rebuild that somebody else left unfinished
+and one that an operator asks for are all the same case.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from accounting.rebuild.admissions import OpenAdmissions, read_admissions
+from accounting.rebuild.build import Overtaken, Parts, ShardBuild
+from accounting.rebuild.causes import LogFacts, ShardMeta, cause_of
+from accounting.rebuild.completion import complete
+from accounting.rebuild.log import open_log
+from schemas.failures import Transient
+from schemas.ledger import keys
+from schemas.log_events import LogEvent
+from schemas.outgoing import epoch_record
+from schemas.readiness import DEGRADED
+from schemas.runtime.config.feed import ConfigFeed
+from schemas.runtime.process.clock import Clock, random_bytes
+from schemas.runtime.process.event_log import EventLog
+from schemas.runtime.process.telemetry import Metrics
+from schemas.runtime.valkey.store import Store, text_pairs
+
+__all__ = ["ShardOwner"]
+
+_LOG = EventLog(__name__)
+
+_PERIOD_S: Final = 1.0
+_SUSPENDED_S: Final = 5.0
+"""A process that did not run for this long may have lost its partitions without knowing it."""
+_AWAITS_GROUP_S: Final = 12.0
+"""Within this time the group tells a member that it is none any more."""
+_PRODUCE_WITHIN_S: Final = 10.0
+_AGAIN_S: Final = 2.0
+
+
+@dataclass(slots=True)
+class ShardOwner:
+    """Runs beside the books."""
+
+    parts: Parts
+    brokers: str
+    store: Store
+    config: ConfigFeed
+    owned: Callable[[], frozenset[int]]
+    """Partitions of outcomes that this process books now."""
+    clock: Clock
+    metrics: Metrics
+    builds: dict[int, ShardBuild] = field(default_factory=dict)
+    """Rebuilds of this process that are not complete, by shard."""
+    completing: dict[int, asyncio.Task[None]] = field(default_factory=dict)
+
+    async def run(self) -> None:
+        """Look after the shards, for ever."""
+        while True:
+            began_s = self.clock.monotonic_s()
+            await asyncio.sleep(_PERIOD_S)
+            if self.clock.monotonic_s() - began_s > _SUSPENDED_S:
+                await asyncio.sleep(_AWAITS_GROUP_S)
+                continue
+            try:
+                await self.look()
+            except Overtaken as error:
+                _LOG.event(LogEvent.REBUILD_OVERTAKEN, error=error)
+                await asyncio.sleep(_AWAITS_GROUP_S)
+            except Transient as error:
+                _LOG.event(LogEvent.ROUND_WAITS, step="rebuild", error=error)
+            except Exception as defect:  # noqa: BLE001  # total: a shard stays closed meanwhile, and is told
+                _LOG.event(LogEvent.ROUND_DEFECT, step="rebuild", defect=defect)
+
+    async def look(self) -> None:
+        """Rebuild what has to be. Raises ``Transient``."""
+        owned = self.owned()
+        self._drop_lost(owned)
+        causes: dict[int, str] = {}
+        metas: dict[int, ShardMeta] = {}
+        for shard in sorted(owned):
+            metas[shard] = await self._meta(shard)
+            known = LogFacts(epoch=self.config.snapshot.ledger_epochs.get(shard, 0))
+            build = self.builds.get(shard)
+            cause = cause_of(metas[shard], known, build.building if build else None)
+            if cause is not None:
+                causes[shard] = cause
+        if causes:
+            await self.rebuild(causes, metas)
+
+    async def _meta(self, shard: int) -> ShardMeta:
+        found = await self.store.call("HGETALL", keys.of_shard(shard, keys.META))
+        return ShardMeta(text_pairs(found))
+
+    async def rebuild(self, causes: Mapping[int, str], metas: Mapping[int, ShardMeta]) -> None:
+        """Rebuild these shards together; they are open when it returns."""
+        try:
+            await self._rebuild(causes, metas)
+        except BaseException:
+            for shard in causes:
+                if shard in self.builds and not self.builds[shard].is_open:
+                    del self.builds[shard]
+            raise
+
+    async def _rebuild(self, causes: Mapping[int, str], metas: Mapping[int, ShardMeta]) -> None:
+        began_s = self.clock.monotonic_s()
+        builds = [await self._begin(shard, cause, metas[shard]) for shard, cause in causes.items()]
+        async with open_log(self.brokers) as log:
+            shards = self.parts.ledger.shards
+            for build in builds:
+                await build.salvage()
+                await build.unlink()
+                await build.read_snapshots(log, shards.count)
+                await build.fold_outcomes(log)
+            ended = {build.shard: build.fold.seen for build in builds}
+            found = OpenAdmissions(shards, ended, self.clock.now_ms())
+            await read_admissions(log, found, self.parts.times)
+        for build in builds:
+            await build.restore(*found.of(build.shard))
+            await build.open()
+            self._note_ready(build, self.clock.monotonic_s() - began_s)
+
+    async def _begin(self, shard: int, cause: str, meta: ShardMeta) -> ShardBuild:
+        epoch = 1 + max(meta.epoch, self.config.snapshot.ledger_epochs.get(shard, 0))
+        _LOG.event(LogEvent.REBUILD_BEGUN, partition=shard, cause=cause, count=epoch)
+        # In the log first: whoever still talks to an older copy of the store learns that it is one.
+        deadline_s = self.clock.monotonic_s() + _PRODUCE_WITHIN_S
+        record = epoch_record(shard, epoch, self.clock.now_ms())
+        await self.parts.producer.deliver([record], deadline_s)
+        if shard in self.completing:
+            self.completing.pop(shard).cancel()
+        build = ShardBuild(shard, epoch, f"{epoch}:{random_bytes(8).hex()}", cause, self.parts)
+        self.builds[shard] = build
+        await build.begin(self.clock.now_ms())
+        return build
+
+    def _note_ready(self, build: ShardBuild, age_s: float) -> None:
+        self.metrics.count("tallygate_ledger_rebuilds_total", build.cause)
+        self.metrics.observe("tallygate_ledger_rebuild_seconds", age_s)
+        _LOG.event(
+            LogEvent.REBUILD_READY,
+            partition=build.shard,
+            cause=build.cause,
+            count=build.fold.rows,
+            age_s=round(age_s, 3),
+        )
+        self.completing[build.shard] = asyncio.create_task(self._complete(build))
+
+    async def _complete(self, build: ShardBuild) -> None:
+        while True:
+            try:
+                async with open_log(self.brokers) as log:
+                    await complete(build, log, self.clock)
+            except Overtaken as error:
+                _LOG.event(LogEvent.REBUILD_OVERTAKEN, partition=build.shard, error=error)
+                break
+            except Transient as error:
+                _LOG.event(LogEvent.ROUND_WAITS, step="rebuild", error=error)
+                await asyncio.sleep(_AGAIN_S)
+            else:
+                _LOG.event(LogEvent.REBUILD_COMPLETE, partition=build.shard, count=build.records)
+                break
+        self._forget(build)
+
+    def _forget(self, build: ShardBuild) -> None:
+        if self.builds.get(build.shard) is build:
+            del self.builds[build.shard]
+            self.completing.pop(build.shard, None)
+
+    def _drop_lost(self, owned: frozenset[int]) -> None:
+        """Whoever owns a partition now finds its shard incomplete, and makes it again. While the group
+        is in motion nobody owns any."""
+        for shard in set(self.builds) - owned if owned else ():
+            del self.builds[shard]
+            task = self.completing.pop(shard, None)
+            if task is not None:
+                task.cancel()
+
+    def components(self) -> dict[str, str]:
+        """Readiness: the shards that are not whole, and how far they are."""
+        return {
+            f"ledger-{build.shard}": f"{DEGRADED}rebuild ({build.cause}): {build.step}, "
+            f"{build.records} records read"
+            for build in self.builds.values()
+        }

@@ -1,0 +1,155 @@
+"""Who owns a partition rebuilds its shard when it has to be, once, and gives way to a later owner."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from accounting.rebuild import owner as subject
+from accounting.rebuild.build import Overtaken, Parts
+from accounting.rebuild.owner import ShardOwner
+from schemas.config_state import Snapshot
+from schemas.failures import Transient
+from schemas.ledger import answers, keys
+from schemas.ledger.calls import Call
+from schemas.ledger.rebuild_calls import Salvaged, Unlinked
+from schemas.ledger.shards import Shards
+from schemas.outgoing import Outgoing
+from schemas.runtime.process.clock import Clock
+from schemas.runtime.process.telemetry import Metrics
+from schemas.times import FULL
+from tests.support.log_in_memory import LogInMemory
+
+_WHOLE = {"epoch": "1", "ready": "1", "layout": "2", "complete": "1"}
+
+
+class _Ledger:
+    """Answers as a shard that nobody else builds."""
+
+    def __init__(self) -> None:
+        self.shards = Shards(2)
+        self.called: list[tuple[str, str]] = []
+        self.stale_at: str | None = None
+        self.metas: dict[str, dict[str, str]] = {
+            keys.of_shard(n, keys.META): dict(_WHOLE) for n in range(2)
+        }
+
+    async def run(self, call: Call[Any]) -> Any:
+        function, meta = str(call.command[1]), str(call.command[3])
+        self.called.append((function, meta))
+        if function == self.stale_at:
+            return answers.Stale()
+        if function == "tg1_rebuild_complete":
+            self.metas[meta] = {**_WHOLE, "epoch": "9"}
+        match function:
+            case "tg1_rebuild_salvage":
+                return Salvaged()
+            case "tg1_rebuild_unlink":
+                return Unlinked(cursor="0", count=0)
+        return answers.Ok()
+
+    async def call(self, *command: str) -> list[bytes]:
+        return [part.encode() for pair in self.metas[command[1]].items() for part in pair]
+
+
+class _Producer:
+    def __init__(self) -> None:
+        self.produced: list[Outgoing] = []
+
+    async def deliver(self, records: Sequence[Outgoing], deadline_s: float) -> None:
+        self.produced += records
+
+
+class _Config:
+    snapshot = Snapshot(ledger_epochs={1: 6})
+
+
+@pytest.fixture
+def ledger(monkeypatch: pytest.MonkeyPatch) -> _Ledger:
+    """Two shards, both whole, and an empty log."""
+
+    @asynccontextmanager
+    async def in_memory(brokers: str) -> AsyncIterator[LogInMemory]:
+        yield LogInMemory()
+
+    monkeypatch.setattr(subject, "open_log", in_memory)
+    monkeypatch.setattr("accounting.rebuild.completion._SETTLED_MS", 0)
+    return _Ledger()
+
+
+def _owner(ledger: Any, owned: frozenset[int], config: Any = _Config) -> ShardOwner:
+    producer: Any = _Producer()
+    parts = Parts(ledger, producer, None, FULL)  # type: ignore[arg-type]
+    clock = Clock()
+    return ShardOwner(parts, "", ledger, config, lambda: owned, clock, Metrics())
+
+
+async def test_a_whole_shard_is_left_alone(ledger: _Ledger) -> None:
+    """Nothing is asked of it but its meta."""
+    await _owner(ledger, frozenset({0})).look()
+    assert not ledger.called
+
+
+async def test_an_older_epoch_is_rebuilt_under_a_higher_one(ledger: _Ledger) -> None:
+    """The epoch stands in the log first; only the owned shard is touched, and it is complete at the end."""
+    owner = _owner(ledger, frozenset({1}))
+    await owner.look()
+    (build,) = owner.builds.values()
+    assert build.epoch == 7
+    assert build.cause == "epoch"
+    assert "ledger-1" in owner.components()
+    (announced,) = owner.parts.producer.produced  # type: ignore[attr-defined]
+    assert (announced.topic, announced.key) == ("config.entries.v1", b"ledger_shard/1")
+    await asyncio.gather(*owner.completing.values())
+    functions = [function for function, _ in ledger.called]
+    assert functions[0] == "tg1_rebuild_begin"
+    assert functions.index("tg1_rebuild_end") < functions.index("tg1_rebuild_complete")
+    assert {meta for _, meta in ledger.called} == {"{1}|meta"}
+    assert not owner.components()
+
+
+@pytest.mark.parametrize("step", ["tg1_rebuild_begin", "tg1_rebuild_unlink", "tg1_rebuild_end"])
+async def test_whoever_is_overtaken_stops_and_forgets(ledger: _Ledger, step: str) -> None:
+    """So that it looks at the shard anew, should it still be its own."""
+    ledger.stale_at = step
+    owner = _owner(ledger, frozenset({1}))
+    with pytest.raises(Overtaken):
+        await owner.look()
+    assert not owner.builds
+
+
+async def test_a_shard_that_went_to_another_owner_is_not_completed_here(ledger: _Ledger) -> None:
+    """While the group is in motion nothing is given up."""
+    owned = frozenset({0, 1})
+    owner = _owner(ledger, owned)
+    ledger.metas["{0}|meta"]["ready"] = "0"
+    await owner.look()
+    assert set(owner.builds) == {0, 1}
+    owner.owned = frozenset
+    await owner.look()
+    assert set(owner.builds) == {0, 1}
+    owner.owned = lambda: frozenset({0})
+    ledger.metas["{0}|meta"] = {**_WHOLE, "building": owner.builds[0].building}
+    await owner.look()
+    assert set(owner.builds) == {0}
+
+
+async def test_completion_is_tried_again(ledger: _Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker that is away does not close a shard again."""
+    monkeypatch.setattr(subject, "_AGAIN_S", 0.0)
+    tries = []
+
+    async def complete(*_: object) -> None:
+        tries.append(1)
+        if len(tries) == 1:
+            raise Transient
+
+    monkeypatch.setattr(subject, "complete", complete)
+    owner = _owner(ledger, frozenset({1}))
+    await owner.look()
+    await asyncio.gather(*owner.completing.values())
+    assert len(tries) == 2
