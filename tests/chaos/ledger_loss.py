@@ -23,11 +23,14 @@ from tests.chaos.loss_findings import LossFindings, judge
 from tests.chaos.losses import NEEDS_REPLICAS, SCENARIOS
 from tests.chaos.rig import running_rig
 from tests.chaos.timeline import render_seconds, seconds_of
+from tests.support.harness.store_faults import orgs_everywhere
 from tests.support.harness.wanted_ledger import PRIMARIES, REPLICAS
 
 BUDGETS_NANO_USD: Final = (1_500_000, 4_000_000, 8_000_000, 24_000_000)
 """Spent before the loss, about then, later, and hardly ever."""
-ORGS: Final = 48
+SHARDS: Final = 4
+"""Of an embedded stack."""
+ORGS_EACH: Final = 12
 SHOWN_MAX: Final = 5
 _BEFORE_SHOWN_S: Final = 3
 
@@ -42,9 +45,12 @@ class Verdict:
 
 
 def tight() -> tuple[Tenant, ...]:
-    """Organizations of every budget, enough of them for every shard to have some of each."""
-    budgets = (BUDGETS_NANO_USD[n % len(BUDGETS_NANO_USD)] for n in range(ORGS))
-    return tuple(Tenant(f"loss-{n}", "nano_usd", limit) for n, limit in enumerate(budgets))
+    """Organizations of every budget in every shard."""
+    return tuple(
+        Tenant(org, "nano_usd", BUDGETS_NANO_USD[place % len(BUDGETS_NANO_USD)])
+        for orgs in orgs_everywhere(SHARDS, ORGS_EACH).values()
+        for place, org in enumerate(orgs)
+    )
 
 
 def report(verdict: Verdict) -> str:
