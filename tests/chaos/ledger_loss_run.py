@@ -23,7 +23,7 @@ from tests.chaos.stores import StoreServer, ledger_servers
 from tests.support.harness.gateway_client import GatewayClient
 from tests.support.harness.kafka_log import KafkaLog
 
-KINDS: Final = ("sync", "sync", "stream", "job", "plain")
+KINDS: Final = ("sync", "sync", "stream", "stream", "job", "plain", "plain", "failover")
 SEED: Final = 10
 REPLAYED: Final = 200
 AT_ONCE: Final = 20

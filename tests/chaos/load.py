@@ -30,7 +30,9 @@ REQUEST_DEADLINE_S = 75.0
 JOB_POLL_S = 0.5
 LONG_CHUNKS = 50
 KINDS = ("sync", "sync", "stream", "stream", "job")
-"""All of them under a key; one of kind ``plain`` has none, and is tried once."""
+"""All of them under a key. Beside these, one of kind ``plain`` has none and is tried once; one of kind ``failover``
+is broken off by one of the backends once it has spent, so that another attempt runs."""
+BREAKING_BACKEND = "fake-a"
 NANO_PER_USD = 10**9
 
 
@@ -112,7 +114,10 @@ class Load:
                 LONG_CHUNKS,
                 int(1_000 * self.stream_s / LONG_CHUNKS),
             )
-        wanted = steer(output_tokens=tokens, chunks=chunks, delay_ms=delay_ms)
+        how: dict[str, Any] = {"chunks": chunks, "delay_ms": delay_ms}
+        if request.kind == "failover":
+            how = {"delay_ms": 600, "mode": "reset", "only": BREAKING_BACKEND}
+        wanted = steer(output_tokens=tokens, **how)
         messages = [
             {"role": "system", "content": request.marker},
             {"role": "user", "content": wanted},

@@ -66,7 +66,7 @@ class FakeBackend:
         """One chat completion, between its two log lines."""
         try:
             request = parse(await http.read())
-            planned = plan(request)
+            planned = plan(request, self._name)
         except msgspec.DecodeError as error:
             return _json(400, _error(str(error), "invalid_request_error"))
         call_id = self._start(http, request)

@@ -37,6 +37,8 @@ class Steering(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a caller may ask for: `{"fake": {...}}` as the content of the last message."""
 
     mode: Mode | None = None
+    only: str | None = None
+    """The backend for which the mode is meant; all others behave well."""
     chunks: int | None = None
     delay_ms: int = 0
     """Pause before each chunk, or before a JSON answer."""
@@ -129,12 +131,13 @@ def parse(body: bytes) -> ChatRequest:
     return _REQUEST.decode(body)
 
 
-def plan(request: ChatRequest) -> Plan:
-    """Decide the answer. `msgspec.DecodeError` when the steering is misspelt."""
+def plan(request: ChatRequest, backend: str = "") -> Plan:
+    """Decide the answer of the backend of that name. `msgspec.DecodeError` when the steering is misspelt."""
     content = request.messages[-1].text if request.messages else ""
     is_steered = content.startswith('{"fake"')
     steering = _STEERED.decode(content).fake if is_steered else Steering()
-    mode = steering.mode or _mode_of(request.model)
+    is_meant = steering.only in (None, backend)
+    mode = (steering.mode if is_meant else None) or _mode_of(request.model)
     allowed = request.max_completion_tokens or request.max_tokens or DEFAULT_MAX_TOKENS
     wanted = _wanted_tokens(content, steering)
     if mode == "ignore_max_tokens":
