@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["LAYOUT", "LogFacts", "ShardMeta", "cause_of"]
+__all__ = ["FIRST_EPOCH", "LAYOUT", "LogFacts", "ShardMeta", "cause_of"]
 
+FIRST_EPOCH: Final = 1
+"""Of a shard that was never made again."""
 LAYOUT: Final = "2"
 """How the keys of a shard are built; those of another layout are not read."""
 

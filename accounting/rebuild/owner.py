@@ -14,7 +14,7 @@ from typing import Final
 
 from accounting.rebuild.admissions import OpenAdmissions, read_admissions
 from accounting.rebuild.build import Overtaken, Parts, ShardBuild
-from accounting.rebuild.causes import LogFacts, ShardMeta, cause_of
+from accounting.rebuild.causes import FIRST_EPOCH, LogFacts, ShardMeta, cause_of
 from accounting.rebuild.completion import complete
 from accounting.rebuild.log import open_log
 from schemas.failures import Transient
@@ -124,7 +124,9 @@ class ShardOwner:
             self._note_ready(build, self.clock.monotonic_s() - began_s)
 
     async def _begin(self, shard: int, cause: str, meta: ShardMeta) -> ShardBuild:
-        epoch = 1 + max(meta.epoch, self.config.snapshot.ledger_epochs.get(shard, 0))
+        # Nobody announced the first life, which every shard that is made again has had.
+        announced = self.config.snapshot.ledger_epochs.get(shard, FIRST_EPOCH)
+        epoch = 1 + max(meta.epoch, announced)
         _LOG.event(LogEvent.REBUILD_BEGUN, partition=shard, cause=cause, count=epoch)
         # In the log first: whoever still talks to an older copy of the store learns that it is one.
         deadline_s = self.clock.monotonic_s() + _PRODUCE_WITHIN_S

@@ -69,6 +69,8 @@ class ShardSnapshots:
     def take(self, record: LogRecord) -> None:
         """Take the next record. Raises ``MalformedRecord`` for bytes that are none of ours."""
         kind = kind_of(record.key or b"")
+        if kind is not None and record.partition != self.shard:
+            return  # Of another shard; only those before this version stood anywhere.
         if kind == "usage":
             self._take_hour(record)
         elif record.value is None:

@@ -112,6 +112,17 @@ async def test_an_older_epoch_is_rebuilt_under_a_higher_one(ledger: _Ledger) -> 
     assert not owner.components()
 
 
+async def test_a_shard_that_is_empty_begins_above_the_life_that_nobody_announced(
+    ledger: _Ledger,
+) -> None:
+    """Or the fences of its second life would be those of its first."""
+    ledger.metas["{0}|meta"] = {}
+    owner = _owner(ledger, frozenset({0}))
+    await owner.look()
+
+    assert owner.builds[0].epoch == 2
+
+
 @pytest.mark.parametrize("step", ["tg1_rebuild_begin", "tg1_rebuild_unlink", "tg1_rebuild_end"])
 async def test_whoever_is_overtaken_stops_and_forgets(ledger: _Ledger, step: str) -> None:
     """So that it looks at the shard anew, should it still be its own."""

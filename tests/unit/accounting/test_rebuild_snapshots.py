@@ -108,6 +108,14 @@ def test_tables_of_other_shards_are_left_alone() -> None:
     assert not _taken(foreign).balances
 
 
+def test_hours_of_other_shards_are_left_alone_where_their_partitions_are_read() -> None:
+    """As they are until a shard has a checkpoint; they would be booked in every shard."""
+    hour, snapshots = _hour(5), ShardSnapshots(_SHARD)
+    snapshots.take(_Read(hour.key, hour.value, tuple(hour.headers), _SHARD + 1, 0))
+
+    assert not snapshots.hours()
+
+
 def test_a_balance_is_snapshot_and_fold() -> None:
     """One whose period ended long ago is left out, and says when it ends else."""
     snapshots = _taken(_balance(5, 10, over=2, late=1))
