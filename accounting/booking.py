@@ -54,8 +54,9 @@ def entry_of(event: RequestFinished | AttemptAdjusted, ref: RecordRef, at_ms: in
 
 
 def _ends(event: RequestFinished | AttemptAdjusted) -> str | None:
-    """How a request ended that no fence ended; the ledger knows of all others when they finish."""
-    if isinstance(event, AttemptAdjusted) or event.fence:
+    """How a job ended, for the lists that show it. The ledger knows it of those that it finished, unless
+    it has lost that since, or was closed just then."""
+    if isinstance(event, AttemptAdjusted) or event.job is None:
         return None
     return encode_end(end_of(event))
 

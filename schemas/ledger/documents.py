@@ -105,7 +105,7 @@ class OutcomeRow(Part, frozen=True, kw_only=True):
     `at_ms` is its append time; with `ran` a backend was called; with `unsettled` no call of the ledger
     settled what it books, because the ledger was closed when it ended. `is_first` says what the log says of a
     row that the ledger had no mark of and may have forgotten. `ends` is opaque text that says how a
-    request ended that no `finish` ended; kept of jobs only.
+    job ended.
     """
 
     offset: int

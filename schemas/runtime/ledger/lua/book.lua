@@ -120,9 +120,8 @@ local function set_mark(call, row, mark, fields)
   end
   if not SETTLED[state] and row.ran then fields.ran = '1' end
   fields.state, fields[mark.field] = fields.state or 'BOOKED', mark.place
-  if fields.job and not given(row.ref) and given(row.ends) then
-    fields.ends = fields.ends or row.ends
-  end
+  -- Also of a job that the ledger lost and will be told of again: this is said once.
+  if not given(row.ref) and given(row.ends) then fields.ends = fields.ends or row.ends end
   keep_mark(call, row, mark.key, fields)
 end
 
@@ -189,8 +188,7 @@ KEYS: meta, {org}m, fin, ended, forgot, exp, inf.
 ARGV[1]: org, partition, rows in offset order [{offset, at_ms (append time), req, deadline_ms, ran (a
   backend was called), unsettled (it ended while the ledger was closed), is_first (of a row that the
   caller looked up in the log) or null,
-  ref (of a correction; left out for the outcome itself), ends (opaque: how a request that no finish
-  ended did end) or null, usage [{hour, row, measures}],
+  ref (of a correction; left out for the outcome itself), ends (opaque: how a job ended) or null, usage [{hour, row, measures}],
   bookings [{key: suffix of the balance, unit, amount}]}].
 Returns: BOOKED(rows [BOOKED | SEEN (offset already passed, by a rebuild perhaps) | DUPLICATE (not the first record of its
   request, whether passed or not)], offset now reached). Fewer rows than were given: the next one has no
