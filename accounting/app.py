@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from accounting.books import Books, DirtyTables
+from accounting.books import Books
 from accounting.earlier import EarlierRecords
 from accounting.ledger_start import open_ledger
 from accounting.rebuild.build import Parts
@@ -12,6 +12,7 @@ from accounting.rebuild.owner import ShardOwner
 from accounting.reconciler import OutcomePositions, Reconciler
 from accounting.settings import AccountingSettings
 from accounting.snapshots import Snapshots
+from accounting.tables_log import TablesLog
 from schemas import topics
 from schemas.runtime.kafka.consume.flow import Bounds
 from schemas.runtime.process.worker import Worker, WorkerShape
@@ -36,7 +37,7 @@ there. The bound of all of them lies so high that the others have room beside 15
 def create_app(settings: AccountingSettings) -> Worker:
     """All parts of accounting, wired; nothing runs yet."""
     worker = Worker.create(settings, _SHAPE)
-    touched = DirtyTables()
+    tables = TablesLog(worker.producer)
     owned = partial(worker.owned, topics.OUTCOMES)
     earlier = EarlierRecords(settings.kafka_brokers)
     books = Books(
@@ -45,11 +46,18 @@ def create_app(settings: AccountingSettings) -> Worker:
         dead_letters=worker.dead_letters,
         metrics=worker.metrics,
         clock=worker.clock,
-        touched=touched,
+        tables=tables,
         earlier=earlier,
+        times=settings.times.ledger,
     )
-    snapshots = Snapshots(worker.ledger, worker.producer, worker.clock, touched)
-
+    snapshots = Snapshots(
+        ledger=worker.ledger,
+        log=tables,
+        clock=worker.clock,
+        times=settings.times.ledger,
+        owned=owned,
+        booked=books.booked,
+    )
     reconciler = Reconciler(
         ledger=worker.ledger,
         producer=worker.producer,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -10,7 +11,24 @@ from schemas.attribution import attribution_of
 from schemas.events import Attempt, AttemptAdjusted, RecordRef, RequestFinished, UsageRecorded
 from schemas.job_ends import encode_end, end_of
 from schemas.ledger import documents
+from schemas.shard_events import KeptRequest
+from schemas.snapshots import key_of
+from schemas.times import HOUR_MS
 from schemas.usage import UsageRow, hour_of, measures_of
+
+_KEPT_LONGER_MS: Final = HOUR_MS
+"""The log forgets later than the ledger: who takes a key again after that has written it anew by then."""
+
+
+class Place(NamedTuple):
+    """An outcome: where it stands in its partition, and when it was appended."""
+
+    offset: int
+    at_ms: int
+
+
+BookedThrough: TypeAlias = dict[int, Place]
+"""By partition, the last of the outcomes of which all are booked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +38,20 @@ class Entry:
     org: str
     row: documents.OutcomeRow
     lines: tuple[UsageRecorded, ...]
+    kept: tuple[KeptRequest, ...] = ()
+    """What it is found by later."""
 
     def decided(self, *, is_first: bool) -> Entry:
         """The entry with the log's word on whether it is the first of its request."""
-        row = msgspec.structs.replace(self.row, is_first=is_first)
-        return Entry(self.org, row, self.lines)
+        return replace(self, row=msgspec.structs.replace(self.row, is_first=is_first))
+
+    def keeping(self, kept: tuple[KeptRequest, ...]) -> Entry:
+        """The entry with what it is found by; the ledger says when the log may forget that."""
+        keys = tuple(
+            documents.KeptKey(key=key_of(each), until_ms=each.expires_at_ms + _KEPT_LONGER_MS)
+            for each in kept
+        )
+        return replace(self, row=msgspec.structs.replace(self.row, kept=keys), kept=kept)
 
 
 def entry_of(event: RequestFinished | AttemptAdjusted, ref: RecordRef, at_ms: int) -> Entry:

@@ -15,15 +15,17 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
-from accounting.booking import Entry, entry_of
+from accounting.booking import BookedThrough, Entry, Place, entry_of
 from accounting.earlier import EarlierRecords, LogUnreadable
+from accounting.kept import kept_of
+from accounting.tables_log import TablesLog
 from schemas import topics
 from schemas.codec import MalformedRecord, decode
 from schemas.events import AttemptAdjusted, RequestFinished
 from schemas.ledger import answers, documents
 from schemas.ledger.errors import LedgerUnavailable
 from schemas.log_events import LogEvent
-from schemas.outgoing import usage_record
+from schemas.outgoing import kept_record, usage_record
 from schemas.runtime.kafka.consume.ack_window import Partition
 from schemas.runtime.kafka.consume.dead_letters import DeadLetters
 from schemas.runtime.kafka.consume.records import Record
@@ -33,6 +35,7 @@ from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.event_log import EventLog
 from schemas.runtime.process.retry import retry_until
 from schemas.runtime.process.telemetry import Metrics
+from schemas.times import LedgerTimes
 
 _LOG = EventLog(__name__)
 
@@ -40,19 +43,6 @@ T = TypeVar("T")
 
 _AWAY = (LedgerUnavailable, LogUnreadable)
 _FOR_AS_LONG_AS_IT_TAKES_S = 7 * 24 * 3_600.0
-
-
-@dataclass(slots=True)
-class DirtyTables:
-    """Which tables changed since their last snapshot: per organization and partition."""
-
-    hours: dict[tuple[str, int], set[str]] = field(default_factory=lambda: defaultdict(set))
-    balances: dict[tuple[str, int], set[str]] = field(default_factory=lambda: defaultdict(set))
-
-    def note(self, partition: int, entry: Entry) -> None:
-        """The entry was booked."""
-        self.hours[entry.org, partition].update(u.hour for u in entry.row.usage)
-        self.balances[entry.org, partition].update(b.key for b in entry.row.bookings)
 
 
 @dataclass(slots=True)
@@ -64,8 +54,10 @@ class Books:
     dead_letters: DeadLetters
     metrics: Metrics
     clock: Clock
-    touched: DirtyTables
+    tables: TablesLog
     earlier: EarlierRecords
+    times: LedgerTimes
+    booked: BookedThrough = field(default_factory=dict)
     waits: dict[Partition, str] = field(default_factory=dict)
     """Partitions whose batch waits for something that is away, with the cause."""
 
@@ -79,6 +71,8 @@ class Books:
             if entry is not None:
                 per_org[entry.org].append((record, entry))
         await asyncio.gather(*(self._book(partition, org, rows) for org, rows in per_org.items()))
+        # Batches of a partition come in its order: what stands before is booked, too.
+        self.booked[partition] = Place(batch[-1].offset, batch[-1].timestamp_ms)
 
     async def _entry(self, record: Record) -> Entry | None:
         try:
@@ -88,7 +82,10 @@ class Books:
             self.metrics.count("tallygate_dead_letters_total", record.topic)
             record.finish()
             return None
-        return entry_of(event, record.ref, record.timestamp_ms)
+        ref, at_ms = record.ref, record.timestamp_ms
+        entry = entry_of(event, ref, at_ms)
+        kept = kept_of(event, ref, at_ms, self.times)
+        return entry.keeping(kept) if kept else entry
 
     async def _book(self, partition: int, org: str, rows: list[tuple[Record, Entry]]) -> None:
         deadline_s = self.clock.monotonic_s() + _FOR_AS_LONG_AS_IT_TAKES_S
@@ -100,13 +97,12 @@ class Books:
                 partition, partial(self.ledger.book, document), deadline_s
             )
             decided, rows = rows[: len(booked.rows)], rows[len(booked.rows) :]
-            await self._write_lines(partition, decided, booked.rows, deadline_s)
+            await self._write_lines(decided, booked.rows, deadline_s)
             if rows:
                 rows = await self._looked_up(partition, rows, deadline_s)
 
     async def _write_lines(
         self,
-        partition: int,
         rows: list[tuple[Record, Entry]],
         fates: Sequence[answers.RowFate],
         deadline_s: float,
@@ -117,10 +113,13 @@ class Books:
             if fate != "DUPLICATE"
         ]
         lines = [usage_record(line) for entry, _ in effective for line in entry.lines]
+        kept = [kept_record(each) for entry, _ in effective for each in entry.kept]
         await self.producer.deliver(lines, deadline_s)
+        if kept:
+            await self.tables.deliver(kept, deadline_s)
         for entry, fate in effective:
             if fate == "BOOKED":
-                self._count(partition, entry)
+                self._count(entry)
         for record, _ in rows:
             record.finish()
 
@@ -156,8 +155,7 @@ class Books:
         finally:
             self.waits.pop(place, None)
 
-    def _count(self, partition: int, entry: Entry) -> None:
-        self.touched.note(partition, entry)
+    def _count(self, entry: Entry) -> None:
         for line in entry.lines:
             self.metrics.count("tallygate_usage_lines_total")
             self.metrics.count("tallygate_tokens_total", "input", by=max(0, line.input_tokens))

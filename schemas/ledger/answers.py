@@ -279,6 +279,9 @@ class Snapshot(Answer, frozen=True, kw_only=True):
     usage: dict[str, dict[str, int]]
     balances: dict[str, dict[str, int]]
     totals: dict[str, dict[str, int]]
+    epoch: int = 0
+    folded: int = -1
+    """Up to which outcome a rebuild made the shard."""
 
 
 class ExaminedAttempt(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,11 +15,13 @@ import msgspec
 from schemas.ledger import answers, documents, keys
 from schemas.ledger.errors import LedgerFault, LedgerNotReady
 from schemas.ledger.keys import (
+    CHANGED,
     ENDED,
     EXPIRING,
     FINISHED,
     FORGOT,
     INFLIGHT,
+    KEPT,
     META,
     of_shard,
 )
@@ -206,6 +208,8 @@ def book(shard: int, document: documents.Book) -> Call[answers.Booked]:
         of_shard(shard, FORGOT),
         of_shard(shard, EXPIRING),
         of_shard(shard, INFLIGHT),
+        of_shard(shard, CHANGED),
+        of_shard(shard, KEPT),
     )
     return Call(_command("tg1_book", shard, names, document), _BOOK)
 

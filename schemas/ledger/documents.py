@@ -99,13 +99,20 @@ class UsageLine(Part, frozen=True, kw_only=True):
     measures: dict[str, int]
 
 
+class KeptKey(Part, frozen=True, kw_only=True):
+    """The key of a record in the log, and until when it is of use; None: for ever."""
+
+    key: str
+    until_ms: int | None = None
+
+
 class OutcomeRow(Part, frozen=True, kw_only=True):
     """One record of the outcomes topic; `ref` names a correction and is empty for an outcome.
 
     `at_ms` is its append time; with `ran` a backend was called; with `unsettled` no call of the ledger
     settled what it books, because the ledger was closed when it ended. `is_first` says what the log says of a
     row that the ledger had no mark of and may have forgotten. `ends` is opaque text that says how a
-    job ended.
+    job ended. `kept` are records that the caller writes to the log about the request.
     """
 
     offset: int
@@ -119,6 +126,7 @@ class OutcomeRow(Part, frozen=True, kw_only=True):
     ends: str | None = None
     usage: tuple[UsageLine, ...] = ()
     bookings: tuple[Booking, ...] = ()
+    kept: tuple[KeptKey, ...] = ()
 
 
 class Readmission(Part, frozen=True, kw_only=True):

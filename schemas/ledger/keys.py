@@ -29,7 +29,10 @@ FORGOT = "forgot"
 """String: the latest time in the log up to which marks were forgotten, in ms."""
 
 CHANGED = "changed"
-"""Zset of tables, `<org>|<suffix>`, by the outcome that changed them last; those that no snapshot has yet."""
+"""Zset of `<org>|<suffix of a table>`: tables that changed since they were written to the log, by outcome offset."""
+
+KEPT = "kept"
+"""Zset of keys of records in `usage.tables.v1`, by when they are to be forgotten there, in ms."""
 
 RESTORED = "restored"
 """Set of usage hours that a rebuild has added."""

@@ -23,7 +23,9 @@ from typing import Any
 
 import httpx
 
+from tests.chaos.check import cost_nano_usd
 from tests.chaos.rig import Rig, running_rig
+from tests.chaos.snapshots_told import lacking
 from tests.support.harness.gateway_client import MODEL, steer
 from tests.support.harness.kafka_log import KafkaLog
 
@@ -80,6 +82,8 @@ class Row:
     """Usage lines with the backend's own count."""
     estimates: int
     difference: int
+    untold: int
+    """What the snapshots in the log lack of all that the organization cost so far, by the backends' log."""
     took_s: float
 
     @property
@@ -88,7 +92,8 @@ class Row:
         step = self.step
         told = set(self.again) == {step.status} and self.is_same
         billed = (self.bills, self.estimates) == (int(not step.stream), step.estimates)
-        return told and billed and self.calls == step.calls and self.difference == 0
+        sums = self.difference, self.untold
+        return told and billed and self.calls == step.calls and sums == (0, 0)
 
 
 def body_of(step: Step, marker: str) -> dict[str, Any]:
@@ -106,6 +111,7 @@ class Table:
         self._log = KafkaLog(rig.stack.kafka)
         self._http = httpx.Client(timeout=ANSWERS_WITHIN_S, trust_env=False)
         self._pool = ThreadPoolExecutor(1)
+        self._cost = 0
 
     def row(self, step: Step) -> Row:
         """Kill at the step, then ask again until the answer stands."""
@@ -133,6 +139,7 @@ class Table:
             sum(not line["estimated"] for line in lines),
             sum(line["estimated"] for line in lines),
             self._rig.ledger_at_rest().difference,
+            self._untold(ids, lines),
             time.monotonic() - began_s,
         )
 
@@ -173,6 +180,13 @@ class Table:
         records = self._log.read(_USAGE, lambda got: len(mine(got)) >= least, DIES_WITHIN_S)
         return mine(records)
 
+    def _untold(self, ids: set[str | None], lines: list[dict[str, Any]]) -> int:
+        called = [call for call in self._rig.calls() if call.start.request_id in ids and call.end]
+        for line in lines:
+            # All calls of a row are alike, so each bill is what the backend counted for any of them.
+            self._cost += line["cost_nano_usd"] if line["estimated"] else cost_nano_usd(called[-1])
+        return lacking(self._log, self._cost)
+
 
 def _told(answer: httpx.Response) -> str:
     """The status, or the code of an error that came after it."""
@@ -185,13 +199,13 @@ def render(rows: Sequence[Row]) -> str:
     head = f"{'kill -9':<46}{'client saw':<30}{'again':<10}{'same':<6}{'calls':>6}{'bills':>6}{'estimates':>10}"
     lines = [
         f"times divided by {SCALE}, bus wiped at each step",
-        f"{head}{'difference':>11}{'s':>6}",
+        f"{head}{'difference':>11}{'untold':>8}{'s':>6}",
     ]
     for row in rows:
         again = ",".join(map(str, row.again))
         lines.append(
             f"{row.step.name:<46}{row.first:<30}{again:<10}{row.is_same!s:<6}{row.calls:>6}"
-            f"{row.bills:>6}{row.estimates:>10}{row.difference:>11}{row.took_s:>6.1f}{'' if row.is_right else '  WRONG'}"
+            f"{row.bills:>6}{row.estimates:>10}{row.difference:>11}{row.untold:>8}{row.took_s:>6.1f}{'' if row.is_right else '  WRONG'}"
         )
     return "\n".join(lines)
 

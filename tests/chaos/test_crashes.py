@@ -13,7 +13,9 @@ import pytest
 
 from tests.chaos.rig import Rig, running_rig
 from tests.chaos.run import Report, render, run
+from tests.chaos.snapshots_told import lacking
 from tests.support.harness.gateway_client import MODEL
+from tests.support.harness.kafka_log import KafkaLog
 from tests.support.harness.running_stack import descendants, is_alive, running_stack
 
 pytestmark = pytest.mark.timeout(240)
@@ -67,6 +69,13 @@ def test_clients_are_told_what_is_in_the_books(report: Report) -> None:
 def test_nothing_stays_on_hold_and_the_sums_agree(report: Report) -> None:
     """All holds returned, and the ledger is what the log says."""
     assert report.findings.unreleased == ()
+
+
+def test_snapshots_have_whatever_was_booked(report: Report, rig: Rig) -> None:
+    """Whoever was killed after a `book`: what it changed is in the log, where a rebuild finds it."""
+    costs = {line.usage_id: line.cost_nano_usd or 0 for line in report.evidence.usage}
+
+    assert lacking(KafkaLog(rig.stack.kafka), sum(costs.values())) == 0
 
 
 def test_a_killed_stack_leaves_no_orphan_and_starts_again(report: Report, rig: Rig) -> None:

@@ -11,6 +11,7 @@ from schemas.ledger.documents import (
     Booking,
     Claim,
     Job,
+    KeptKey,
     ListJobs,
     ListUnbooked,
     Look,
@@ -21,6 +22,13 @@ from schemas.ledger.documents import (
 from tests.integration.ledger_attempt_rules import AttemptRules
 from tests.integration.ledger_machine import BASE_MS, amount, choice
 from tests.support.one_shard import SHARD
+
+
+def _kept(org: str, number: int, step: int) -> tuple[KeptKey, ...]:
+    """Every second is kept; some for ever, some longer than another of the same key."""
+    if number % 2:
+        return ()
+    return (KeptKey(key=f"{org}|j:r{number}", until_ms=None if number else BASE_MS + step),)
 
 
 class BookRules(AttemptRules):
@@ -150,6 +158,7 @@ class BookRules(AttemptRules):
                     deadline_ms=self.deadlines.get((org, f"r{number}"), BASE_MS),
                     usage=(usage,),
                     bookings=(booking,),
+                    kept=_kept(org, number, step),
                 )
             )
         self.offset = max(offset, self.offset)

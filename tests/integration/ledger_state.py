@@ -28,7 +28,7 @@ def nonzero(counts: Mapping[Any, int]) -> dict[str, int]:
     return {str(name): count for name, count in counts.items() if count}
 
 
-_ZSETS = ("exp", "inf", "fin", "jobs")
+_ZSETS = ("exp", "inf", "fin", "jobs", "changed", "kept")
 
 
 def stored_state(store: Store, now_us: int) -> State:
@@ -187,6 +187,8 @@ def modelled_state(model: LedgerModel, now_us: int) -> State:
         keys.of_shard(SHARD, keys.EXPIRING): members(model.expiring),
         keys.of_shard(SHARD, keys.INFLIGHT): members(model.inflight),
         keys.of_shard(SHARD, keys.FINISHED): members(model.books.finished),
+        keys.of_shard(SHARD, keys.CHANGED): model.books.changed,
+        keys.of_shard(SHARD, keys.KEPT): model.books.kept,
         keys.of_shard(SHARD, keys.FORGOT): model.books.forgot_ms,
         keys.of_shard(SHARD, keys.ENDED): [
             f"{due_ms}|{org}|{req}" for due_ms, (org, req) in model.books.ended

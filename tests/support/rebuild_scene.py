@@ -14,7 +14,7 @@ from accounting.earlier import copies_among
 from accounting.rebuild.admissions import OpenAdmissions, read_admissions
 from accounting.rebuild.build import Parts, ShardBuild
 from accounting.rebuild.completion import complete
-from accounting.snapshots import snapshots_of
+from accounting.table_records import snapshots_of
 from schemas.events import (
     AttemptAdjusted,
     Booking,
@@ -186,7 +186,7 @@ class RebuildScene:
             balances=(table,) if is_balance else (),
         )
         read = await self.ledger.snapshot(document)
-        for snapshot in snapshots_of(org, SHARD, read, self.now_ms):
+        for snapshot in snapshots_of(org, SHARD, read, -1, self.now_ms):
             for part in parts_of(snapshot):
                 self.log.append(table_record(part), SHARD, self.now_ms)
         self.unpublished.discard((org, table))

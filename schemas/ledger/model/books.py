@@ -16,6 +16,7 @@ from schemas.times import FULL
 from schemas.usage import cell
 
 MARK_MS = FULL.ledger.terminal_kept_ms
+FOR_EVER_MS = 2**53 - 1
 _FORGOTTEN_PER_CALL = 16
 _BOOKED = ("", "BOOKED")
 
@@ -62,6 +63,10 @@ class Books:
     """Up to which time in the log marks were forgotten."""
     finished: dict[Scope, int] = field(default_factory=dict)
     """What is finished and not booked, and since when."""
+    changed: dict[str, int] = field(default_factory=dict)
+    """Tables that have to be written to the log, and the last offset that changed each."""
+    kept: dict[str, int] = field(default_factory=dict)
+    """When keys of records are to be forgotten in the log."""
 
     def book(
         self,
@@ -151,10 +156,16 @@ class Books:
             self.ended.append((due_ms, (doc.org, row.req)))
 
     def _add(self, org: str, row: documents.OutcomeRow, limits: Limits, *, is_late: bool) -> None:
+        for kept in row.kept:
+            until_ms = FOR_EVER_MS if kept.until_ms is None else kept.until_ms
+            self.kept[kept.key] = max(until_ms, self.kept.get(kept.key, 0))
         for line in row.usage:
+            self.changed[f"{org}|u:{line.hour}"] = row.offset
             for measure, amount in line.measures.items():
                 self.usage[org, line.hour][cell(line.row, measure)] += amount
         for booking in row.bookings:
+            if booking.amount:
+                self.changed[f"{org}|{booking.key}"] = row.offset
             total = limits.totals[org, booking.key]
             total["settled"] += booking.amount
             if is_late:

@@ -45,6 +45,7 @@ _TOPIC_REFUSED_S = 5.0
 _LOG_APPEND_TIME = 1
 
 OnAppended = Callable[[Reading], None]
+Send = Callable[[Outgoing], "asyncio.Future[RecordRef]"]
 TopicPartition = tuple[str, int]
 """A partition of a topic."""
 
@@ -170,17 +171,20 @@ class Producer:
         if not await kafka.client.force_metadata_update():
             raise ProduceFailed("no broker answers")
 
-    async def deliver(self, records: Sequence[Outgoing], deadline_s: float) -> None:
+    async def deliver(
+        self, records: Sequence[Outgoing], deadline_s: float, send: Send | None = None
+    ) -> None:
         """Send all of them and return once the broker has every one.
 
         Those that fail are sent again until the monotonic ``deadline_s``, then ``ProduceFailed``. One that
-        is refused is not sent again: ``ProduceRefused``, once the others are delivered.
+        is refused is not sent again: ``ProduceRefused``, once the others are delivered. They go through
+        ``send`` where that is given.
         """
-        left = list(records)
+        left, through = list(records), send or self.send
         refused: list[ProduceRefused] = []
 
         async def send_left() -> None:
-            results = await asyncio.gather(*map(self.send, left), return_exceptions=True)
+            results = await asyncio.gather(*map(through, left), return_exceptions=True)
             refused.extend(result for result in results if isinstance(result, ProduceRefused))
             left[:] = [
                 record

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from schemas.failures import Failure
-from schemas.ledger import answers, calls, documents
+from schemas.ledger import answers, calls, documents, table_calls
 from schemas.ledger.calls import Call
 from schemas.ledger.errors import LedgerFault, LedgerNotReady, LedgerUnavailable
 from schemas.ledger.shards import Shards
@@ -204,6 +204,28 @@ class LedgerClient:
     async def snapshot(self, document: documents.TakeSnapshot) -> answers.Snapshot:
         """Read tables of one organization at one instant."""
         return await self._one(calls.snapshot(self._of(document), document))
+
+    async def changed(self, shard: int, document: table_calls.Page) -> table_calls.Changed:
+        """Read some of the tables that have to be written to the log."""
+        return await self._one(table_calls.changed(shard, document))
+
+    async def written(self, shard: int, document: table_calls.Written) -> answers.Ok:
+        """Note what is in the log now."""
+        return await self._one(table_calls.written(shard, document))
+
+    async def sweep(self, shard: int, document: table_calls.Page) -> table_calls.Swept:
+        """Note some tables to be written anew."""
+        return await self._one(table_calls.sweep(shard, document))
+
+    async def outlived(
+        self, shard: int, document: table_calls.ListOutlived
+    ) -> table_calls.Outlived:
+        """Read what the log is to forget."""
+        return await self._one(table_calls.outlived(shard, document))
+
+    async def forgotten(self, shard: int, document: table_calls.Forgotten) -> answers.Ok:
+        """Note what the log has forgotten."""
+        return await self._one(table_calls.forgotten(shard, document))
 
 
 def answered(found: Sequence[A | Failure]) -> list[A]:

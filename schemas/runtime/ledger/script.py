@@ -33,6 +33,7 @@ FILES = (
     "claim",
     "jobs",
     "reap",
+    "tables",
     "book",
     "snapshot",
     "examine",

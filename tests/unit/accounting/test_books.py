@@ -7,14 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from accounting.books import Books, DirtyTables
+from accounting.booking import Place
+from accounting.books import Books
 from accounting.earlier import EarlierRecords, LogUnreadable
+from accounting.tables_log import TablesLog
 from schemas.codec import encode
 from schemas.ledger import answers, documents
 from schemas.ledger.errors import LedgerNotReady
 from schemas.runtime.kafka.consume.records import Record
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.telemetry import Metrics
+from schemas.times import FULL
 from tests.support.events import NOW_MS, attempt, finished
 
 
@@ -55,7 +58,7 @@ class Lines:
 
     ids: list[str] = field(default_factory=list)
 
-    async def deliver(self, records: Sequence[Any], deadline_s: float) -> None:
+    async def deliver(self, records: Sequence[Any], deadline_s: float, *_: object) -> None:
         self.ids += [dict(record.headers)["ce_id"].decode() for record in records]
 
 
@@ -80,8 +83,9 @@ def _books(ledger: object, lines: Lines, log: object) -> Books:
         dead_letters=cast("Any", None),
         metrics=Metrics(),
         clock=Clock(),
-        touched=DirtyTables(),
+        tables=TablesLog(cast("Any", lines)),
         earlier=cast("EarlierRecords", log),
+        times=FULL.ledger,
     )
 
 
@@ -143,3 +147,44 @@ async def test_what_only_the_log_can_decide_is_booked_by_its_word() -> None:
     assert done == [0, 1, 2, 3]
     asked = [[row.offset for row in document.rows] for document in ledger.asked]
     assert asked == [[0, 1, 2, 3], [1, 2, 3]]
+
+
+async def test_a_batch_that_is_booked_says_up_to_where_its_partition_is() -> None:
+    """Only then: until it is, a checkpoint must not pass it."""
+    ledger, lines = ClosedShard(), Lines()
+    books = _books(ledger, lines, Log(set()))
+    batch = [
+        Record(
+            Message(n, encode(finished([attempt()], [], request_id=f"r{n}"))),
+            lambda _: None,
+            lambda *_: None,
+        )
+        for n in (7, 8)
+    ]
+    booking = asyncio.create_task(books.handle(batch))
+    await asyncio.wait_for(ledger.refused.wait(), 5)
+    assert books.booked == {}
+
+    ledger.is_open = True
+    await asyncio.wait_for(booking, 5)
+
+    assert books.booked == {0: Place(8, NOW_MS)}
+
+
+async def test_what_a_keyed_request_is_found_by_is_in_the_log_before_its_offset_goes() -> None:
+    """And the ledger knows in the same call when the log may forget it."""
+    done: list[int] = []
+    found_by = {"idempotency_hash": "ab" * 32, "fingerprint": "cd" * 32}
+    record = Record(
+        Message(4, encode(finished([attempt()], [], **found_by))),
+        lambda record: done.append(len(lines.ids)),
+        lambda *_: None,
+    )
+    ledger, lines = ForgetfulLedger(unsure_at=-1), Lines()
+
+    await _books(ledger, lines, Log(set())).handle([record])
+
+    assert lines.ids[1:] == [f"acme|k:{'ab' * 32}@4"]
+    assert done == [2]
+    (kept,) = ledger.asked[0].rows[0].kept
+    assert kept.key == f"acme|k:{'ab' * 32}"

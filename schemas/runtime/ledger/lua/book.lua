@@ -19,19 +19,21 @@ local function read_hash(key)
   return hash
 end
 
-local function add_usage(call, line)
+local function add_usage(call, line, offset)
   local key = call.prefix .. 'u:' .. line.hour
   for measure, amount in pairs(line.measures) do
     add(key, line.row .. '\t' .. measure, amount)
   end
   redis.call('PEXPIREAT', key, dec(call.now_ms + TABLE_KEPT_MS), 'NX')
+  call.changed['u:' .. line.hour] = offset
 end
 
 -- What stands in the log is totalled. `is_late`: no call settled it, so it is settled here, in one step
 -- with its total; an increase has no hold behind it. A total leaves the store together with its balance.
-local function add_booking(call, booking, is_late)
+local function add_booking(call, booking, is_late, offset)
   local amount = booking.amount
   if amount == 0 then return end
+  call.changed[booking.key] = offset
   local balance = call.prefix .. booking.key
   local total = total_of(call.prefix, booking.key)
   if is_late then
@@ -184,23 +186,25 @@ end
 
 --[[ tg1_book: adds outcomes and corrections of one org to its usage tables and totals, each once; and to
 its balances what no call settled there: corrections, and outcomes of requests the ledger did not hold.
-KEYS: meta, {org}m, fin, ended, forgot, exp, inf.
+KEYS: meta, {org}m, fin, ended, forgot, exp, inf, changed, kept.
 ARGV[1]: org, partition, rows in offset order [{offset, at_ms (append time), req, deadline_ms, ran (a
   backend was called), unsettled (it ended while the ledger was closed), is_first (of a row that the
   caller looked up in the log) or null,
   ref (of a correction; left out for the outcome itself), ends (opaque: how a job ended) or null, usage [{hour, row, measures}],
-  bookings [{key: suffix of the balance, unit, amount}]}].
+  bookings [{key: suffix of the balance, unit, amount}],
+  kept [{key, until_ms}] (of records that the caller writes to the log about the request)}].
 Returns: BOOKED(rows [BOOKED | SEEN (offset already passed, by a rebuild perhaps) | DUPLICATE (not the first record of its
   request, whether passed or not)], offset now reached). Fewer rows than were given: the next one has no
   mark, but its mark may have been forgotten; it and those after it changed nothing.
 State: {org}m moves up; each attempt hash remembers its first record, forgets what it held and its
-  outcome, leaves `fin`, and is listed in `ended`, whose oldest entries are forgotten. ]]
+  outcome, leaves `fin`, and is listed in `ended`, whose oldest entries are forgotten; `changed` and `kept`
+  (tables.lua) note what the log has to be told. ]]
 local function book(call)
   local partition, fates, outcomes, at_ms = dec(call.doc.partition), {}, {}, 0
   local folded = tonumber(redis.call('HGET', call.keys[1], 'folded') or -1)
   local before = math.max(folded, tonumber(redis.call('HGET', call.keys[2], partition) or -1))
   local reached = before
-  call.ended = {}
+  call.ended, call.changed = {}, {}
   for i, row in ipairs(call.doc.rows or {}) do
     if row.offset <= reached then
       fates[i] = fate_of_seen(call, row)
@@ -210,8 +214,11 @@ local function book(call)
       fates[i], reached, at_ms = fate, row.offset, math.max(at_ms, row.at_ms)
       if not given(row.ref) then outcomes[#outcomes + 1] = call.doc.org .. '|' .. row.req end
       if fate == 'BOOKED' then
-        for _, line in ipairs(row.usage or {}) do add_usage(call, line) end
-        for _, booking in ipairs(row.bookings or {}) do add_booking(call, booking, is_late) end
+        for _, line in ipairs(row.usage or {}) do add_usage(call, line, row.offset) end
+        for _, booking in ipairs(row.bookings or {}) do
+          add_booking(call, booking, is_late, row.offset)
+        end
+        keep(call.keys[9], row.kept)
       end
     end
   end
@@ -219,6 +226,7 @@ local function book(call)
     redis.call('HSET', call.keys[2], partition, dec(reached))
     if #outcomes > 0 then redis.call('ZREM', call.keys[3], unpack(outcomes)) end
     keep_marks(call, at_ms)
+    note_changed(call.keys[8], call.doc.org, call.changed)
   end
   return verdict('BOOKED', {rows = unless_empty(fates), offset = dec(reached)})
 end

@@ -103,10 +103,10 @@ ARGV[1]: building, offset (the last outcome that is folded), balances [{org, key
   or null, changed (offset of the last outcome that is not in its snapshot) or null}].
 Returns: OK | STALE.
 State: balance and total say the same; the organization's mark is the offset; what no snapshot has is listed
-  as changed. ]]
+  as changed; `kept` has the keys of snapshots again, as after every function below. ]]
 local function restore_balances(call)
-  local reached = dec(call.doc.offset)
-  for _, each in ipairs(call.doc.balances or {}) do
+  local reached, kept = dec(call.doc.offset), {}
+  for i, each in ipairs(call.doc.balances or {}) do
     local prefix = prefix_of(call.tag, each.org)
     for _, key in ipairs({prefix .. each.key, total_of(prefix, each.key)}) do
       redis.call('HSET', key, 'settled', dec(each.settled), 'over', dec(each.over),
@@ -114,10 +114,13 @@ local function restore_balances(call)
       expire_with_period(key, each.end_ms)
     end
     redis.call('HSET', prefix .. 'm', call.shard, reached)
+    kept[i] = {key = each.org .. '|' .. each.key,
+      until_ms = given(each.end_ms) and each.end_ms + TABLE_KEPT_MS or nil}
     if given(each.changed) then
       redis.call('ZADD', call.keys[2], dec(each.changed), each.org .. '|' .. each.key)
     end
   end
+  keep(call.tag .. 'kept', kept)
   return verdict('OK')
 end
 register_rebuild('tg1_restore_balances', restore_balances, EMPTIES)
@@ -188,6 +191,8 @@ local function restore_hour(call, each)
   for field, amount in pairs(each.cells) do add(key, field, amount) end
   redis.call('PEXPIREAT', key, dec(call.now_ms + TABLE_KEPT_MS), 'NX')
   if given(each.changed) then redis.call('ZADD', call.keys[3], dec(each.changed), member) end
+  keep(call.tag .. 'kept', {{key = each.part == '0/1' and member or member .. '|' .. each.part,
+    until_ms = call.now_ms + TABLE_KEPT_MS}})
 end
 
 --[[ tg1_restore_usage: usage hours of a shard that is open again.
@@ -207,7 +212,9 @@ ARGV[1]: building, claims [{org, key_hash, req, fingerprint, produce_by_ms, dead
 Returns: OK | STALE.
 State: keys that nobody holds are held until `until_ms`, and counted in the hour of their claim. ]]
 local function restore_claims(call)
-  for _, each in ipairs(call.doc.claims or {}) do
+  local kept = {}
+  for i, each in ipairs(call.doc.claims or {}) do
+    kept[i] = {key = each.org .. '|k:' .. each.key_hash, until_ms = each.until_ms + HOUR_MS}
     local prefix = prefix_of(call.tag, each.org)
     local key, until_ms = prefix .. 'k:' .. each.key_hash, each.until_ms
     if until_ms > call.now_ms and redis.call('EXISTS', key) == 0 then
@@ -218,6 +225,7 @@ local function restore_claims(call)
       redis.call('PEXPIREAT', prefix .. 'kn', dec(call.now_ms + CLAIM_KEPT_MS + HOUR_MS))
     end
   end
+  keep(call.tag .. 'kept', kept)
   return verdict('OK')
 end
 register_rebuild('tg1_restore_claims', restore_claims, EMPTIES)
@@ -228,7 +236,9 @@ ARGV[1]: building, jobs [{org, req, info, created_ms, until_ms, ends or null}].
 Returns: OK | STALE.
 State: the attempt carries info, and how it ended; it and its place in the list stay until `until_ms`. ]]
 local function restore_jobs(call)
-  for _, each in ipairs(call.doc.jobs or {}) do
+  local kept = {}
+  for i, each in ipairs(call.doc.jobs or {}) do
+    kept[i] = {key = each.org .. '|j:' .. each.req, until_ms = each.until_ms + HOUR_MS}
     if each.until_ms > call.now_ms then
       local prefix, until_ms = prefix_of(call.tag, each.org), dec(each.until_ms)
       redis.call('ZADD', prefix .. 'jobs', dec(each.created_ms), each.req)
@@ -240,6 +250,7 @@ local function restore_jobs(call)
       redis.call('PEXPIREAT', key, until_ms)
     end
   end
+  keep(call.tag .. 'kept', kept)
   return verdict('OK')
 end
 register_rebuild('tg1_restore_jobs', restore_jobs, EMPTIES)

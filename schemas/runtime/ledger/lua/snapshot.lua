@@ -2,7 +2,8 @@
 KEYS: meta, {org}m.
 ARGV[1]: org, hours [hour], balances [suffix].
 Returns: SNAPSHOT(offsets {partition: offset}, usage {hour: {field: amount}},
-  balances {suffix: {field: amount}}, totals {suffix of the balance: {field: amount}}).
+  balances {suffix: {field: amount}}, totals {suffix of the balance: {field: amount}}, epoch of the shard,
+  folded: up to which outcome a rebuild made it; -1 where none did).
 State: unchanged. ]]
 local function snapshot(call)
   local usage, balances, totals = {}, {}, {}
@@ -14,6 +15,7 @@ local function snapshot(call)
     totals[key] = read_hash(total_of(call.prefix, key))
   end
   return verdict('SNAPSHOT', {offsets = read_hash(call.keys[2]), usage = usage,
-    balances = balances, totals = totals})
+    balances = balances, totals = totals, epoch = dec(call.epoch),
+    folded = redis.call('HGET', call.keys[1], 'folded') or '-1'})
 end
 register('tg1_snapshot', snapshot, {'no-writes'})
