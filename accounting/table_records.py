@@ -10,7 +10,7 @@ from schemas.events import TableSnapshot
 from schemas.ledger import answers
 from schemas.times import HOUR_MS
 
-__all__ = ["forget_at_ms", "snapshots_of"]
+__all__ = ["forget_at_ms", "hour_kept_until_ms", "snapshots_of"]
 
 _NOTHING_BOOKED: Final = -1
 _USAGE: Final = "u:"
@@ -47,8 +47,7 @@ def snapshots_of(
 def forget_at_ms(suffix: str, kept_ms: int) -> int | None:
     """When the table with that suffix leaves the ledger: so long after its hour or period; never, without one."""
     if suffix.startswith(_USAGE):
-        hour = datetime.strptime(suffix.removeprefix(_USAGE), "%Y-%m-%dT%H").replace(tzinfo=UTC)
-        return _ms(hour) + HOUR_MS + kept_ms
+        return hour_kept_until_ms(suffix.removeprefix(_USAGE), kept_ms)
     period = suffix.rpartition(":")[2]
     if period == "total":
         return None
@@ -57,6 +56,12 @@ def forget_at_ms(suffix: str, kept_ms: int) -> int | None:
     is_month = form == "%Y-%m"
     end = (start + _FIRST_OF_NEXT).replace(day=1) if is_month else start + timedelta(days=1)
     return _ms(end) + kept_ms
+
+
+def hour_kept_until_ms(hour: str, kept_ms: int) -> int:
+    """When a usage hour leaves the ledger."""
+    start = datetime.strptime(hour, "%Y-%m-%dT%H").replace(tzinfo=UTC)
+    return _ms(start) + HOUR_MS + kept_ms
 
 
 def _ms(at: datetime) -> int:

@@ -18,6 +18,7 @@ from accounting.rebuild.chunks import chunks, mark_of
 from accounting.rebuild.fold import TableName
 from accounting.rebuild.kept import Kept
 from accounting.rebuild.log import Log
+from accounting.table_records import hour_kept_until_ms
 from schemas.codec import MalformedRecord, decode_as
 from schemas.events import RequestAccepted, TableSnapshot
 from schemas.ledger import rebuild_calls
@@ -119,8 +120,14 @@ def _restored(
     build: ShardBuild, table: TableName, part: str, cells: dict[str, int]
 ) -> RestoredUsage:
     org, hour = table
-    changed = build.fold.changed.get(table)
-    return RestoredUsage(org=org, hour=hour, part=part, cells=cells, changed=changed)
+    return RestoredUsage(
+        org=org,
+        hour=hour,
+        part=part,
+        cells=cells,
+        until_ms=hour_kept_until_ms(hour, build.parts.times.ledger.table_kept_ms),
+        changed=build.fold.changed.get(table),
+    )
 
 
 async def _write_hours(build: ShardBuild, hours: Iterable[RestoredUsage]) -> None:

@@ -77,6 +77,8 @@ class RestoredUsage(Part, frozen=True, kw_only=True):
     part: str
     """Which part of it, so that each is added once."""
     cells: dict[str, int]
+    until_ms: int
+    """When the log may forget its record."""
     changed: int | None = None
 
 

@@ -192,12 +192,13 @@ local function restore_hour(call, each)
   redis.call('PEXPIREAT', key, dec(call.now_ms + TABLE_KEPT_MS), 'NX')
   if given(each.changed) then redis.call('ZADD', call.keys[3], dec(each.changed), member) end
   keep(call.tag .. 'kept', {{key = each.part == '0/1' and member or member .. '|' .. each.part,
-    until_ms = call.now_ms + TABLE_KEPT_MS}})
+    until_ms = each.until_ms}})
 end
 
 --[[ tg1_restore_usage: usage hours of a shard that is open again.
 KEYS: meta, restored, changed.
-ARGV[1]: building, hours [{org, hour, part, cells {field: amount}, changed (as of balances) or null}].
+ARGV[1]: building, hours [{org, hour, part, cells {field: amount}, until_ms (when the log may forget it),
+  changed (as of balances) or null}].
 Returns: OK | STALE.
 State: added to each hour, once; noted in `restored`, which goes when the rebuild is complete. ]]
 local function restore_usage(call)
