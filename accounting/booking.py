@@ -66,6 +66,7 @@ def entry_of(event: RequestFinished | AttemptAdjusted, ref: RecordRef, at_ms: in
         offset=ref.offset,
         at_ms=at_ms,
         ran=bool(attempts),
+        unsettled=isinstance(event, RequestFinished) and event.unsettled,
         req=event.request_id,
         deadline_ms=event.deadline_ms,
         ref=adjustment,

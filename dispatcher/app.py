@@ -19,11 +19,13 @@ from dispatcher.settings import DispatcherSettings
 from dispatcher.settlement.answering import Answering
 from dispatcher.settlement.closing import Closing
 from dispatcher.settlement.recording import Recording
+from dispatcher.settlement.settling import Settling
 from dispatcher.settlement.unreadable import Unreadable
 from dispatcher.upstream.bodies import BodySource
 from dispatcher.upstream.upstreams import Upstreams
 from schemas import topics
 from schemas.runtime.kafka.consume.flow import Bounds
+from schemas.runtime.kafka.consume.records import Record
 from schemas.runtime.kafka.outcome_lookup import OutcomeLookup
 from schemas.runtime.kafka.record_reader import RecordReader
 from schemas.runtime.kafka.results import Results
@@ -49,7 +51,7 @@ def create_app(settings: DispatcherSettings, api_keys: Mapping[str, str]) -> Wor
         Backends(worker.config, worker.clock, settings.concurrency), worker.metrics, worker.clock
     )
     cap = DrainCap(settings.drain_max_s, settings.drain_max_bytes)
-    leases = Leases(worker.ledger, cap, settings.times)
+    leases = Leases(worker.ledger, cap, settings.instance_id, settings.times)
     dispatching = _reader(worker, settings, upstreams, slots, leases)
     _watch_backends(worker, upstreams, slots)
     _listen_for_cancels(worker, leases)
@@ -83,10 +85,10 @@ def _reader(
     bodies = BodySource(Bodies(worker.bus), records, clock)
     claiming = Claiming(ledger, clock, settings.instance_id, settings.times.ledger.attempt_lease_ms)
     closing = Closing(
-        ledger,
         claiming,
         Answering(worker.bus, Results(records), clock),
         Recording(worker.producer, clock),
+        Settling(ledger, clock),
         lookup,
         metrics,
         clock,
@@ -99,6 +101,10 @@ def _reader(
         worker.dead_letters,
         metrics,
     )
+
+    def is_fresh(record: Record) -> bool:
+        return worker.app.direct_consumer.starts.is_fresh(record)
+
     dispatching = Dispatching(
         claiming=claiming,
         failover=Failover(ledger, slots, upstreams, bodies, leases, metrics, clock),
@@ -108,6 +114,7 @@ def _reader(
         dead_letters=worker.dead_letters,
         metrics=metrics,
         clock=clock,
+        is_fresh=is_fresh,
     )
     worker.read(
         topics.DISPATCH,

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 import msgspec
 
@@ -47,6 +49,8 @@ class Dispatching:
     dead_letters: DeadLetters
     metrics: Metrics
     clock: Clock
+    is_fresh: Callable[[Record], bool]
+    """Whether nobody else can have been given the record."""
     _repeats: dict[str, list[Record]] = field(default_factory=dict)
     """Request id to all copies of its record, delivered while it runs here."""
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -147,7 +151,9 @@ class Dispatching:
     async def _claim_and_run(self, job: AdmittedRequest, record: Record) -> None:
         """Run the request if it is ours to run, else do what its state in the ledger asks for."""
         asked_s = self.clock.monotonic_s()
-        match await self.claiming.claim(job, self.closing.is_in_log):
+        match await self.claiming.claim(
+            job, self.closing.is_in_log, partial(self.is_fresh, record)
+        ):
             case answers.Fence() as claim:
                 after_ms = round((self.clock.monotonic_s() - asked_s) * 1000)
                 await self._run_claimed(job, record, claim, after_ms)
@@ -169,7 +175,7 @@ class Dispatching:
     ) -> None:
         """Run it to its end. Its claim is renewed also while it waits for a slot."""
         request = job.request
-        with self.leases.held(request.org, request.request_id, claim) as running:
+        with self.leases.held(job, claim) as running:
             replies = self.closing.answering.replies(job, claim.fence)
             history = AttemptHistory.after(job, running.attempt)
             running.claimed_after_ms = after_ms

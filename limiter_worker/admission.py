@@ -38,7 +38,7 @@ from schemas.failures import Failure
 from schemas.hold_facts import info_of
 from schemas.ledger import answers
 from schemas.ledger.documents import Decline
-from schemas.ledger.errors import LedgerUnavailable
+from schemas.ledger.errors import LedgerNotReady, LedgerUnavailable
 from schemas.log_events import LogEvent
 from schemas.runtime.config.feed import ConfigFeed
 from schemas.runtime.kafka.consume.records import Record
@@ -52,13 +52,14 @@ _LOG = EventLog(__name__)
 
 _ROLLS_MAX = 5
 
-Why: TypeAlias = Literal["config", "ledger", "limit", "deferred", "forgotten"]
+Why: TypeAlias = Literal["config", "ledger", "closed", "limit", "deferred", "forgotten"]
 
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """A request without a decision, and what it waits for: the configuration, the ledger, a limit that
-    nobody stated, as a deferred one any limit, or the log, which knows whether it ended long ago."""
+    """A request without a decision, and what it waits for: the configuration, the ledger, its shard of the
+    ledger that is closed alone, a limit that nobody stated, as a deferred one any limit, or the log, which
+    knows whether it ended long ago."""
 
     taken: Taken
     why: Why
@@ -210,7 +211,8 @@ class Admission:
         taken = request.taken
         match verdict:
             case LedgerUnavailable():
-                work.left.append(Left(self._told(taken), "ledger"))
+                why: Why = "closed" if isinstance(verdict, LedgerNotReady) else "ledger"
+                work.left.append(Left(self._told(taken), why))
             case Failure():
                 raise verdict
             case answers.Rolled(now_ms=now_ms) if taken.rolls < _ROLLS_MAX:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from limiter_worker.admission import Admission, Left
 from limiter_worker.audit_trail import AuditTrail
 from limiter_worker.background import Background
+from limiter_worker.closed_shards import ClosedShards
 from limiter_worker.culprits import Culprits
 from limiter_worker.deferral import WaitingCounts
 from limiter_worker.delay_queue import DelayQueue
@@ -74,7 +75,8 @@ class _Limiter:
         worker.before_stop.append(self.outcomes.stop)
         self.long_ago = LongAgo(self._has_ended, self.admission.drop, self.again)
         self.late = LateConfig(worker.config, clock, self.again)
-        self.intake = FairIntake(self.admission, clock, self.route_to_background)
+        self.closed = ClosedShards(worker.ledger.shard_of, clock, self.again)
+        self.intake = FairIntake(self.admission, clock, self.route_to_background, self.closed.heed)
         self.background = Background(
             self.admission, clock, lambda: self.intake.is_behind, self.route
         )
@@ -113,6 +115,7 @@ class _Limiter:
 
         Whoever took the partitions over reads all of it again; then only what is under way here ends.
         """
+        await self.closed.forget()
         if self.worker.has_left:
             for waits in (self.intake, self.late, self.long_ago, self.background, self.room):
                 await waits.forget()
@@ -132,6 +135,9 @@ class _Limiter:
             "parked": f"{DEGRADED}{len(self.late)} requests wait for the configuration"
             if len(self.late)
             else "ok",
+            "shards": f"{DEGRADED}{len(self.closed)} requests wait for their shard of the ledger"
+            if len(self.closed)
+            else "ok",
             "replies": f"{DEGRADED}full, replies are dropped" if self.replies.is_full else "ok",
         }
 
@@ -147,7 +153,8 @@ def create_app(settings: LimiterSettings) -> Worker:
     worker.read(topics.DEFERRED_1S, parts.room.handle, on_defect=ends, bounds=_DEFERRED)
     worker.read(topics.DEFERRED_10S, parts.room.handle, on_defect=ends, bounds=_DEFERRED)
     worker.read(topics.DEFERRED_60S, parts.room.handle, on_defect=ends, bounds=_DEFERRED)
-    for waits in (parts.intake, parts.late, parts.long_ago, parts.background, parts.room):
+    waiting = (parts.late, parts.closed, parts.long_ago, parts.background, parts.room)
+    for waits in (parts.intake, *waiting):
         worker.app.on_partitions_revoked.connect(waits.forget, weak=False)
     worker.background += [
         parts.replies.run,
@@ -155,6 +162,7 @@ def create_app(settings: LimiterSettings) -> Worker:
         parts.late.run,
         parts.long_ago.run,
         parts.intake.run,
+        parts.closed.run,
         parts.background.run,
         parts.room.run,
         parts.reaper.run,

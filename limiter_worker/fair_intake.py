@@ -69,6 +69,8 @@ class FairIntake:
     clock: Clock
     route: Callable[[Left], bool]
     """Takes what is left for a reason of its own; False when it is only to be asked again."""
+    heed: Callable[[Sequence[Taken], Sequence[Left]], None]
+    """Takes what is left because its shard of the ledger is closed, and gives back whose shard answers."""
     _queue: FairQueue[_Waiting] = field(default_factory=FairQueue)
     _pace: Pace = field(default_factory=Pace)
     _arrived: asyncio.Event = field(default_factory=asyncio.Event)
@@ -156,7 +158,8 @@ class FairIntake:
 
     async def _work(self, batch: Sequence[Taken]) -> None:
         left = await self.admission.admit(batch)
-        again = [each for each in left if not self.route(each)]
+        self.heed(batch, left)
+        again = [each for each in left if each.why != "closed" and not self.route(each)]
         self._pace.note(self.clock.monotonic_s(), len(batch) - len(again))
         if not again:
             return

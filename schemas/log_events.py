@@ -200,6 +200,7 @@ class LogEvent(Enum):
     BODY_LOST = _error("A request's body is nowhere any more; it ends as body_lost.", _REQUEST)
     RESULT_NOT_KEPT = _error("An outcome is kept without its result or its texts.", _REQUEST)
     ENDED_ELSEWHERE = _warning("A request that failed here was ended by another process.", _NOTHING)
+    ATTEMPTS_ATTACHED = _info("A ledger that was rebuilt was told what runs here.")
     ATTEMPT_LATE = _warning("An attempt ended after its lease; its real use is booked.", _NOTHING)
     ATTEMPT_DEFECT = _error("A defect ended one attempt, which may have spent.")
     TOKENS_ROUGH = _warning("The tokenizer failed: an answer is counted by its bytes.", _REPORT)

@@ -11,10 +11,12 @@ from typing import Final
 
 from schemas.events import Attempt
 
-__all__ = ["UNKNOWN_BACKEND", "written_off"]
+__all__ = ["UNKNOWN_BACKEND", "WRITTEN_OFF", "written_off"]
 
 UNKNOWN_BACKEND: Final = "unknown"
 """Stands where nobody knows which backend was called, or whether any was."""
+WRITTEN_OFF: Final = "unknown"
+"""The status of such an attempt."""
 
 
 def written_off(
@@ -25,7 +27,7 @@ def written_off(
     input_tokens_bound: int,
     accepted_at_ms: int,
     deadline_ms: int,
-    status: str = "unknown",
+    status: str = WRITTEN_OFF,
 ) -> Attempt:
     """The attempt as an estimate of what was ``booked`` for it, by unit.
 

@@ -83,15 +83,6 @@ class AttemptHistory:
         requests = 1 if self.attempts and not self.has_lost_first else 0
         return dict(actual_of(self.current, requests=requests))
 
-    @property
-    def all_used(self) -> dict[documents.Unit, int | None]:
-        """What all attempts used, for a ledger that was rebuilt without any of them."""
-        uses = [actual_of(attempt, requests=0) for attempt in self.attempts]
-        used: dict[documents.Unit, int | None] = {
-            unit: sum(use[unit] for use in uses) for unit in ("nano_usd", "tokens")
-        }
-        return {**used, "requests": 1 if self.attempts else 0}
-
 
 @dataclass(slots=True)
 class Failover:
@@ -172,6 +163,7 @@ class Failover:
             if isinstance(verdict, answers.Cancelled):
                 history.ending = ABORTED["cancelled"]
             return
+        running.first = _first(running.fence, first)
         running.fence = replies.fence = verdict.fence
         running.attempt, history.current = verdict.attempt, None
         if (early := self._too_late(job, running)) is not None:
@@ -261,7 +253,8 @@ class Failover:
         self, job: AdmittedRequest, running: Running, first: AttemptResult
     ) -> answers.NextAttemptAnswer:
         """The ledger's verdict on a second attempt; when the first cannot have spent, its hold
-        moves. Asked until answered, because a verdict that got lost may have moved it already."""
+        moves. Asked until answered, because a verdict that got lost may have moved it already. One that
+        was rebuilt meanwhile is told of the first before."""
         document = documents.NextAttempt(
             org=job.request.org,
             req=job.request.request_id,
@@ -270,10 +263,26 @@ class Failover:
             second=balances(job),
             estimate=actual_of(first.attempt, requests=0),
         )
+
+        async def ask() -> answers.NextAttemptAnswer:
+            verdict = await self.ledger.next_attempt(document)
+            if not isinstance(verdict, answers.Gone):
+                return verdict
+            attached = await self.ledger.attach(running.attachment())
+            if isinstance(attached, answers.Gone | answers.Stale):
+                return attached
+            return await self.ledger.next_attempt(document)
+
         until_s = self.clock.monotonic_s() + AS_LONG_AS_IT_TAKES_S
-        return await retry_until(
-            lambda: self.ledger.next_attempt(document), LedgerUnavailable, until_s
-        )
+        return await retry_until(ask, LedgerUnavailable, until_s)
+
+
+def _first(fence: int, result: AttemptResult) -> documents.FirstAttempt:
+    """What the first attempt cost, as the ledger settled it."""
+    spent = result.attempt if result.may_have_spent else None
+    return documents.FirstAttempt(
+        verdict="FAILED", fence=fence, actual=dict(actual_of(spent, requests=0))
+    )
 
 
 def _unknown(job: AdmittedRequest) -> Result:

@@ -22,11 +22,15 @@ _CORRECTED: tuple[documents.Unit, ...] = ("nano_usd", "tokens")
 
 
 def corrections(
-    job: AdmittedRequest, booked: Attempt | None, attempt: Attempt | None, fence: int, now_ms: int
+    job: AdmittedRequest,
+    booked: Sequence[Attempt],
+    attempts: Sequence[Attempt],
+    fence: int,
+    now_ms: int,
 ) -> tuple[AttemptAdjusted, ...]:
-    """The corrections of an attempt that ran under ``fence``: back with what was ``booked`` for it, if
-    anything was, and on the books with ``attempt``, if one ran."""
-    changes = [*([_negative(booked)] if booked else []), *([attempt] if attempt else [])]
+    """The corrections of what ran under ``fence`` and before it: back with what was ``booked`` for that, and
+    on the books with the ``attempts`` themselves."""
+    changes = [*map(_negative, booked), *attempts]
     reason = f"fence {fence} was lost before the attempt ended"
     return tuple(
         _adjusted(job, change, revision, reason, now_ms)

@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from dispatcher.work import AdmittedRequest
 from schemas.events import Hold, RequestAccepted
 from schemas.hold_facts import info_of
@@ -41,9 +43,15 @@ class Claiming:
     lease_ms: int = FULL.ledger.attempt_lease_ms
 
     async def claim(
-        self, job: AdmittedRequest, has_ended: Callable[[AdmittedRequest], Awaitable[bool]]
+        self,
+        job: AdmittedRequest,
+        has_ended: Callable[[AdmittedRequest], Awaitable[bool]],
+        is_fresh: Callable[[], bool] = lambda: False,
     ) -> answers.StartAnswer:
         """The verdict; a claim held by another process is looked at again when its lease ends.
+
+        What a rebuilt ledger found open is ours at once while it ``is_fresh``: nobody else was given the
+        record. Else its owner has two leases to come back, and then the log says whether it ended.
 
         Past its deadline a request that the ledger does not know may be forgotten and not lost: ``has_ended``
         asks the log first, and ``Gone`` then says that it is over. Kept as refused, it would give its
@@ -51,16 +59,21 @@ class Claiming:
 
         Raises ``LedgerUnavailable`` when the ledger stayed away for an hour.
         """
-        readmit = False
+        readmit = asked = False
         owner = owner_of(self.instance_id, random_bytes(6))
         while True:
-            verdict = await self._start(_claim_of(job, owner, self.lease_ms, readmit=readmit))
+            claim = _claim_of(job, owner, self.lease_ms, readmit=readmit, asked=asked)
+            verdict = await self._start(claim, is_fresh)
             match verdict:
                 case answers.Busy(owner=holder, fence=fence, attempt=number) if holder == owner:
                     # The first try went through, only its answer was lost.
                     return answers.Fence(fence=fence, attempt=number)
                 case answers.Busy(ms=wait_ms):
                     await asyncio.sleep(_pause_s(wait_ms, self.lease_ms))
+                case answers.Restored():
+                    if await has_ended(job):
+                        return answers.Gone()
+                    asked = True
                 case answers.Gone() if not readmit:
                     is_past = self.clock.now_ms() >= job.request.deadline_ms
                     if is_past and await has_ended(job):
@@ -86,9 +99,14 @@ class Claiming:
             lambda: self.ledger.look(document), LedgerUnavailable, self._until_s()
         )
 
-    async def _start(self, claim: documents.Start) -> answers.StartAnswer:
+    async def _start(
+        self, claim: documents.Start, is_fresh: Callable[[], bool]
+    ) -> answers.StartAnswer:
+        """Each try says anew whether it is fresh: it may not be any more after a long wait."""
         return await retry_until(
-            lambda: self.ledger.start(claim), LedgerUnavailable, self._until_s()
+            lambda: self.ledger.start(msgspec.structs.replace(claim, fresh=is_fresh())),
+            LedgerUnavailable,
+            self._until_s(),
         )
 
     def _until_s(self) -> float:
@@ -101,19 +119,29 @@ def _pause_s(left_ms: int, lease_ms: int) -> float:
     return left_s * random.uniform(1.0, 1.0 + _JITTER)  # noqa: S311  # jitter, no secret
 
 
-def _claim_of(job: AdmittedRequest, owner: str, lease_ms: int, *, readmit: bool) -> documents.Start:
+def _claim_of(
+    job: AdmittedRequest,
+    owner: str,
+    lease_ms: int,
+    *,
+    readmit: bool,
+    asked: bool,
+) -> documents.Start:
     request = job.request
+    # Nobody remembers whether the client of a restored stream has seen a byte: no second attempt then.
+    may_repeat = not (asked and request.stream)
     return documents.Start(
         org=request.org,
         req=request.request_id,
         owner=owner,
         lease_ms=lease_ms,
-        second_attempt=balances(job),
-        readmit=_readmission(job) if readmit else None,
+        second_attempt=balances(job) if may_repeat else None,
+        readmit=readmission(job) if readmit else None,
+        asked=asked,
     )
 
 
-def _readmission(job: AdmittedRequest) -> documents.Readmission:
+def readmission(job: AdmittedRequest) -> documents.Readmission:
     """All that admission had left beside the request, for a ledger that was rebuilt without it."""
     request = job.request
     return documents.Readmission(

@@ -11,9 +11,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from dispatcher.abort import Abort, DrainCap
-from dispatcher.work import AbortReason
+from dispatcher.claims.claiming import readmission
+from dispatcher.work import AbortReason, AdmittedRequest
 from schemas.failures import Failure
 from schemas.ledger import answers, documents
+from schemas.ledger.errors import LedgerNotReady
+from schemas.ledger.owners import owner_of
 from schemas.log_events import LogEvent
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.event_log import EventLog
@@ -26,11 +29,13 @@ _LOG = EventLog(__name__)
 class Running:
     """A request that runs here: its claim, and how to end it."""
 
-    org: str
-    request_id: str
+    job: AdmittedRequest
+    owner: str
     fence: int
     attempt: int
     abort: Abort
+    first: documents.FirstAttempt | None = None
+    """What became of attempt 1, of which a rebuilt ledger knows nothing."""
     streamed: bool = False
     claimed_after_ms: int = 0
     """How long its claim took: a wait for the ledger, or for another's lease, and not for a slot."""
@@ -39,11 +44,25 @@ class Running:
     def renewal(self) -> documents.Renew:
         """The heartbeat of this attempt."""
         return documents.Renew(
-            org=self.org,
-            req=self.request_id,
+            org=self.job.request.org,
+            req=self.job.request.request_id,
             fence=self.fence,
             lease_ms=self.lease_ms,
             streamed=self.streamed,
+        )
+
+    def attachment(self) -> documents.Attach:
+        """What a ledger is told that was rebuilt while this ran."""
+        return documents.Attach(
+            org=self.job.request.org,
+            req=self.job.request.request_id,
+            owner=self.owner,
+            lease_ms=self.lease_ms,
+            fence=self.fence,
+            attempt=self.attempt,
+            streamed=self.streamed,
+            first=self.first,
+            readmit=readmission(self.job),
         )
 
 
@@ -53,20 +72,24 @@ class Leases:
 
     ledger: LedgerClient
     cap: DrainCap
+    instance_id: str
     times: Times = FULL
     running: dict[str, Running] = field(default_factory=dict)
     is_stopping: bool = False
 
     @contextmanager
-    def held(self, org: str, request_id: str, claim: answers.Fence) -> Iterator[Running]:
-        """The claim is renewed inside the block."""
-        abort = Abort(self.cap, "stopping" if self.is_stopping else None)
+    def held(self, job: AdmittedRequest, claim: answers.Fence) -> Iterator[Running]:
+        """The claim is renewed inside the block; a second attempt follows one that was lost."""
+        request_id = job.request.request_id
         running = Running(
-            org,
-            request_id,
+            job,
+            owner_of(self.instance_id, b""),
             claim.fence,
             claim.attempt,
-            abort,
+            Abort(self.cap, "stopping" if self.is_stopping else None),
+            None
+            if claim.attempt == 1
+            else documents.FirstAttempt(verdict="UNKNOWN", fence=claim.fence - 1),
             lease_ms=self.times.ledger.attempt_lease_ms,
         )
         self.running[request_id] = running
@@ -106,17 +129,41 @@ class Leases:
             _LOG.event(
                 LogEvent.ROUND_WAITS, step="renew leases", count=len(failures), error=failures[0]
             )
+        unknown = []
         for attempt, renewal, reply in zip(attempts, renewals, replies, strict=True):
-            if isinstance(reply, Failure):
-                continue
             # A failover meanwhile makes the reply one about a fence that is no longer used.
-            if self.running.get(attempt.request_id) is attempt and attempt.fence == renewal.fence:
+            if isinstance(reply, Failure) or not self._runs(attempt, renewal.fence):
+                continue
+            if isinstance(reply, answers.Gone):
+                unknown.append(attempt)
+            _obey(attempt, reply)
+        if unknown:
+            await self._attach(unknown)
+
+    async def _attach(self, unknown: list[Running]) -> None:
+        """Tell a ledger that was rebuilt what runs here; whoever it does not take back is asked again."""
+        attachments = [attempt.attachment() for attempt in unknown]
+        replies = await self.ledger.attach_many(attachments)
+        _LOG.event(LogEvent.ATTEMPTS_ATTACHED, count=len(unknown))
+        for attempt, attachment, reply in zip(unknown, attachments, replies, strict=True):
+            if not isinstance(reply, Failure) and self._runs(attempt, attachment.fence):
                 _obey(attempt, reply)
 
+    def _runs(self, attempt: Running, fence: int) -> bool:
+        is_here = self.running.get(attempt.job.request.request_id) is attempt
+        return is_here and attempt.fence == fence
+
     async def note_streamed(self, attempt: Running) -> bool:
-        """Tell the ledger that content is about to leave; False when the claim is lost."""
+        """Tell the ledger that content is about to leave; False when the claim is lost.
+
+        One that is rebuilt is not waited for: it learns that with the attachment, and until then opens no
+        second attempt of a stream.
+        """
         attempt.streamed = True
-        reply = await self.ledger.renew(attempt.renewal())
+        try:
+            reply = await self.ledger.renew(attempt.renewal())
+        except LedgerNotReady:
+            return attempt.abort.reason != "stale"
         _obey(attempt, reply)
         return not isinstance(reply, answers.Stale)
 

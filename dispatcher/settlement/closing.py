@@ -1,16 +1,17 @@
 """Closes requests: books, answers, records. The ledger first, then the client and the log side by side.
 
-Nothing is said or written of an end that the ledger did not confirm, or that contradicts the one it knows;
-however long it is away.
+Nothing is said or written of an end that contradicts the one that the ledger knows, or that it did not
+confirm, however long it is away; but one that is being rebuilt learns of it from the log.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Final, TypeVar
+from typing import Final
+
+import msgspec
 
 from dispatcher.amounts import outcome, terminal, token_uses, without_result, written_off_attempt
 from dispatcher.attempts.failover import AttemptHistory
@@ -20,6 +21,7 @@ from dispatcher.claims.leases import Running
 from dispatcher.replies import ReplyStream
 from dispatcher.settlement.answering import Answering
 from dispatcher.settlement.recording import Recording
+from dispatcher.settlement.settling import Settling, correction_of
 from dispatcher.work import AdmittedRequest, Result
 from schemas.codec import decode_as, encode
 from schemas.errors import ErrorCode
@@ -27,22 +29,19 @@ from schemas.events import Attempt, RequestFinished
 from schemas.failures import Defect, Transient
 from schemas.job_ends import encode_end, end_of
 from schemas.ledger import answers, documents
-from schemas.ledger.errors import LedgerUnavailable
-from schemas.ledger.states import UNBEGUN
+from schemas.ledger.states import RAN, UNBEGUN
 from schemas.log_events import LogEvent
 from schemas.runtime.kafka.consume.records import Record
 from schemas.runtime.kafka.outcome_lookup import OutcomeLookup, Unproved
 from schemas.runtime.kafka.record_reader import RecordGone, RecordUnreadable
 from schemas.runtime.kafka.results import READ_WITHIN_S, is_inline
-from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.event_log import EventLog, of_request
 from schemas.runtime.process.retry import retry_until
 from schemas.runtime.process.telemetry import Metrics
+from schemas.written_off import WRITTEN_OFF
 
 _LOG = EventLog(__name__)
-
-T = TypeVar("T")
 
 _ANSWER_UNDER_WAY_S: Final = 1.0
 """Whoever finished a request answers it at once; only then is its answer lost."""
@@ -62,10 +61,10 @@ class NotSure(Transient):
 class Closing:
     """Ends requests, whether they ran or not."""
 
-    ledger: LedgerClient
     claiming: Claiming
     answering: Answering
     recording: Recording
+    settling: Settling
     lookup: OutcomeLookup
     metrics: Metrics
     clock: Clock
@@ -86,16 +85,26 @@ class Closing:
             finished = await self.recording.set_result_aside(record, finished, waits=waits)
         encoded = _encoded(finished)
         unbooked: Exception | None = None
+        answer: answers.FinishAnswer | None = None
         try:
-            answer = await self._finish(job, running, history, finished, encoded)
+            document = _ending(job, running, history, finished)
+            answer = await self.settling.finish(running, document, encoded)
         except Transient:
             raise
         except Exception as defect:  # noqa: BLE001  # total: the ledger cannot take it, but the log can
             answer, unbooked = answers.Ok(), defect
-        known_outcome = await self._known_outcome(job, answer)
-        if isinstance(answer, answers.Stale) or _is_anothers(known_outcome, finished):
-            await self._end_late(job, record, history, replies, running, known_outcome)
+        if isinstance(answer, answers.Stale):
+            lost = await self._lost(job, running, answer)
+            await self._end_late(job, record, history, replies, running, lost)
             return
+        known_outcome = await self._known_outcome(job, answer)
+        if known_outcome is not None and known_outcome.fence != finished.fence:
+            lost = _written_off(known_outcome)
+            await self._end_late(job, record, history, replies, running, lost)
+            return
+        if answer is None:
+            finished = msgspec.structs.replace(finished, unsettled=True)
+            encoded = _encoded(finished)
         content = terminal(job, history.attempts, history.ending, now_ms)
         if isinstance(answer, answers.Repeated):
             encoded = answer.outcome
@@ -156,44 +165,6 @@ class Closing:
         elif finished_before := await self._read_booked(job, kept.booked):
             await self.answering.repeat(job, finished_before)
 
-    async def _finish(
-        self,
-        job: AdmittedRequest,
-        running: Running,
-        history: AttemptHistory,
-        finished: RequestFinished,
-        encoded: bytes,
-    ) -> answers.FinishAnswer:
-        """What the ledger says to the end. One that was rebuilt without the request takes its hold again;
-        where it cannot, accounting books what was spent without one."""
-        actual = history.actual
-        while True:
-            document = documents.Finish(
-                org=job.request.org,
-                req=job.request.request_id,
-                fence=running.fence,
-                actual=actual,
-                actual_rates=token_uses(job, history.attempts),
-                ends=encode_end(end_of(finished)) if job.request.keep_result else None,
-            )
-            answer = await self._ask(partial(self.ledger.finish, document, encoded))
-            if not isinstance(answer, answers.Gone):
-                return answer
-            match await self.claiming.claim(job, self.is_in_log):
-                case answers.Fence() as claim:
-                    # The frames keep the fence they began with: a client's stream knows only that one.
-                    running.fence, actual = claim.fence, history.all_used
-                case answers.Finished() as before:
-                    return answers.Repeated(outcome=before.outcome, booked=before.booked)
-                case answers.Unknown():
-                    return answers.Stale()
-                case _:
-                    return answer
-
-    async def _ask(self, work: Callable[[], Awaitable[T]]) -> T:
-        until_s = self.clock.monotonic_s() + AS_LONG_AS_IT_TAKES_S
-        return await retry_until(work, LedgerUnavailable, until_s)
-
     async def _end_late(
         self,
         job: AdmittedRequest,
@@ -201,32 +172,42 @@ class Closing:
         history: AttemptHistory,
         replies: ReplyStream,
         running: Running,
-        known_outcome: RequestFinished | None,
+        lost: Sequence[Attempt],
     ) -> None:
-        """Somebody else ended this attempt by its hold: what it really used is corrected. A client that
-        has seen frames of it gets no others."""
+        """Somebody else has or had the request, and ``lost`` attempts were written off: what really was used
+        here is corrected. A client that has seen frames of it gets no others."""
         _LOG.event(LogEvent.ATTEMPT_LATE, **of_request(job.request), fence=running.fence)
         self.metrics.count("tallygate_late_attempts_total")
         replies.drop()
-        whole = written_off_attempt(job, running.attempt)
-        attempts = [whole] if known_outcome is None else known_outcome.attempts
-        booked = next((a for a in attempts if _is_written_off(a, whole)), None)
-        now_ms = self.clock.now_ms()
-        changes = corrections(job, booked, history.current, running.fence, now_ms)
+        change = correction_of(running, history, lost)
+        changes = corrections(
+            job, change.booked, change.attempts, running.fence, self.clock.now_ms()
+        )
         await asyncio.gather(
             self.answering.end_again(job, INTERRUPTED) if replies.seq else asyncio.sleep(0),
             self.recording.corrections(record, changes),
         )
 
     async def _known_outcome(
-        self, job: AdmittedRequest, answer: answers.FinishAnswer
+        self, job: AdmittedRequest, answer: answers.FinishAnswer | answers.Look | None
     ) -> RequestFinished | None:
         """The outcome that the ledger has of the request already, as far as it can be read."""
-        if not isinstance(answer, answers.Repeated):
+        if not isinstance(answer, answers.Repeated | answers.Look):
             return None
         if answer.outcome:
             return decode_as(answer.outcome, RequestFinished)
         return await self._read_booked(job, answer.booked)
+
+    async def _lost(
+        self, job: AdmittedRequest, running: Running, answer: answers.Stale
+    ) -> Sequence[Attempt]:
+        """The attempts that were written off, in the outcome that another made, or in the ledger so far."""
+        known = await self.claiming.look(job)
+        known_outcome = await self._known_outcome(job, known)
+        if known_outcome is not None:
+            return _written_off(known_outcome)
+        numbers = (running.attempt,) if known.state in RAN else answer.written_off
+        return [written_off_attempt(job, number) for number in numbers]
 
     async def _read_booked(self, job: AdmittedRequest, booked: str) -> RequestFinished | None:
         """The outcome that stands in the log; none when nobody can read it while its client waits."""
@@ -266,12 +247,21 @@ class Closing:
         return await retry_until(find, NotSure, until_s)
 
 
-def _is_anothers(known_outcome: RequestFinished | None, finished: RequestFinished) -> bool:
-    return known_outcome is not None and known_outcome.fence != finished.fence
+def _ending(
+    job: AdmittedRequest, running: Running, history: AttemptHistory, finished: RequestFinished
+) -> documents.Finish:
+    return documents.Finish(
+        org=job.request.org,
+        req=job.request.request_id,
+        fence=running.fence,
+        actual=history.actual,
+        actual_rates=token_uses(job, history.attempts),
+        ends=encode_end(end_of(finished)) if job.request.keep_result else None,
+    )
 
 
-def _is_written_off(attempt: Attempt, written_off: Attempt) -> bool:
-    return attempt.attempt == written_off.attempt and attempt.status == written_off.status
+def _written_off(finished: RequestFinished) -> list[Attempt]:
+    return [attempt for attempt in finished.attempts if attempt.status == WRITTEN_OFF]
 
 
 def _encoded(finished: RequestFinished) -> bytes:

@@ -19,7 +19,7 @@ from ingress.requests.request_state import Ended, NeverRan, Open
 from schemas.errors import ErrorCode
 from schemas.frames import Terminal
 from schemas.ledger import answers, documents
-from schemas.ledger.errors import LedgerUnavailable
+from schemas.ledger.errors import LedgerNotReady, LedgerUnavailable
 from schemas.log_events import LogEvent
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.event_log import EventLog
@@ -184,7 +184,8 @@ class Claims:
         async def ask() -> answers.ClaimAnswer:
             return await self.ledger.claim(document)
 
-        return await retry_until(ask, LedgerUnavailable, deadline_s)
+        # A shard that is being rebuilt takes seconds: the client comes back, and holds no place meanwhile.
+        return await retry_until(ask, LedgerUnavailable, deadline_s, unless=LedgerNotReady)
 
     async def release(self, org: str, key: IdempotencyKey, holder: str) -> None:
         """Give the key back when it is held by ``holder``; a ledger that is away keeps it claimed."""

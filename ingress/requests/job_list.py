@@ -11,7 +11,7 @@ from ingress.requests.job_document import JobFacts
 from schemas.errors import ErrorCode
 from schemas.ids import uuid7_time_ms
 from schemas.ledger import answers, documents
-from schemas.ledger.errors import LedgerUnavailable
+from schemas.ledger.errors import LedgerNotReady, LedgerUnavailable
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.retry import retry_until
 
@@ -40,7 +40,9 @@ class JobList:
             return await self.ledger.job(document)
 
         try:
-            answer = await retry_until(ask, LedgerUnavailable, time.monotonic() + _WITHIN_S)
+            answer = await retry_until(
+                ask, LedgerUnavailable, time.monotonic() + _WITHIN_S, unless=LedgerNotReady
+            )
         except LedgerUnavailable:
             return Refusal(ErrorCode.SERVICE_UNAVAILABLE, "No job can be taken now.")
         if isinstance(answer, answers.Limited):

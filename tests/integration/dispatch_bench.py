@@ -25,6 +25,7 @@ from dispatcher.handler import Dispatching
 from dispatcher.settlement.answering import Answering
 from dispatcher.settlement.closing import Closing
 from dispatcher.settlement.recording import Recording
+from dispatcher.settlement.settling import Settling
 from dispatcher.settlement.unreadable import Unreadable
 from dispatcher.upstream.bodies import BodySource
 from dispatcher.upstream.upstreams import Upstreams
@@ -316,7 +317,7 @@ def _config(urls: dict[str, str], timeout_s: float) -> ConfigFeed:
 def _wired(ledger: LedgerClient, bus: Bus, upstreams: Upstreams, config: ConfigFeed) -> Bench:
     clock, metrics, log = Clock(), Metrics(), CollectedLog()
     producer = cast("Producer", log)
-    leases = Leases(ledger, DrainCap(max_s=1.0, max_bytes=10_000))
+    leases = Leases(ledger, DrainCap(max_s=1.0, max_bytes=10_000), "dispatcher-0")
     backends = Backends(config, clock, slots=8)
     slots = Slots(backends, metrics, clock)
     claiming = Claiming(ledger, clock, "dispatcher-0")
@@ -324,10 +325,10 @@ def _wired(ledger: LedgerClient, bus: Bus, upstreams: Upstreams, config: ConfigF
     bodies = BodySource(Bodies(bus), cast("RecordReader", requests), clock)
     letters = DeadLetters.through(producer)
     closing = Closing(
-        ledger,
         claiming,
         Answering(bus, Results(log), clock),
         Recording(producer, clock),
+        Settling(ledger, clock),
         cast("OutcomeLookup", log),
         metrics,
         clock,
@@ -348,5 +349,6 @@ def _wired(ledger: LedgerClient, bus: Bus, upstreams: Upstreams, config: ConfigF
         dead_letters=letters,
         metrics=metrics,
         clock=clock,
+        is_fresh=lambda _: False,
     )
     return Bench(dispatching, backends, leases, ledger, bus, log, requests)

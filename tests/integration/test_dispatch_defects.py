@@ -69,7 +69,7 @@ def _attempt(scene: Bench, patch: pytest.MonkeyPatch) -> None:
 
 
 def _finish(scene: Bench, patch: pytest.MonkeyPatch) -> None:
-    ledger = type(scene.dispatching.closing.ledger)
+    ledger = type(scene.dispatching.closing.settling.ledger)
     _breaks(patch, ledger, "finish", lambda _, d, b: d.req == _CULPRIT, LedgerFault("a defect"))
 
 

@@ -14,12 +14,14 @@ from typing import cast
 
 from limiter_worker.admission import Admission, Left
 from limiter_worker.audit_trail import AuditTrail
+from limiter_worker.closed_shards import ClosedShards
 from limiter_worker.culprits import Culprits
 from limiter_worker.deferral import WaitingCounts
 from limiter_worker.effects import Effects
 from limiter_worker.fair_intake import FairIntake
 from limiter_worker.limits import Defaults
 from limiter_worker.replies import ReplySender
+from limiter_worker.taken import Taken
 from schemas.codec import decode, encode
 from schemas.config_state import Snapshot
 from schemas.events import Event, RecordRef, RequestAccepted
@@ -230,15 +232,22 @@ class Parts:
         await self.replies.send_waiting()
 
 
+def _nowhere(_: Taken) -> None:
+    """Until there is an intake."""
+
+
 @asynccontextmanager
 async def intake_of(limiter: Limiter) -> AsyncIterator[FairIntake]:
     """The intake in front of admission, running."""
     parts = limiter.parts()
-    intake = FairIntake(parts.admission, limiter.clock, lambda _: False)
-    running = asyncio.create_task(intake.run())
+    closed = ClosedShards(limiter.ledger.shard_of, limiter.clock, _nowhere)
+    intake = FairIntake(parts.admission, limiter.clock, lambda _: False, closed.heed)
+    closed.again = intake.push
+    running = [asyncio.create_task(intake.run()), asyncio.create_task(closed.run())]
     try:
         yield intake
         await parts.settled()
     finally:
-        running.cancel()
-        await asyncio.wait([running])
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running)

@@ -78,6 +78,10 @@ class LedgerClient:
                     raise met
         self.known = shards
 
+    def shard_of(self, org: str) -> int:
+        """The shard of an organization; raises as ``shards`` does."""
+        return self.shards.of(org)
+
     def _of(self, document: documents.Document) -> int:
         return self.shards.of(document.org)
 

@@ -20,8 +20,11 @@ async def retry_until(
     work: Callable[[], Awaitable[T]],
     transient: type[Exception] | tuple[type[Exception], ...] = Transient,
     deadline_s: float = 0.0,
+    *,
+    unless: type[Exception] | tuple[type[Exception], ...] = (),
 ) -> T:
-    """The result of ``work``, tried again on ``transient`` until the monotonic ``deadline_s``.
+    """The result of ``work``, tried again on ``transient`` until the monotonic ``deadline_s``, but not on
+    those of them that ``unless`` names.
 
     Raises the last transient error once the deadline passed, and any other error at once. Without a
     deadline there is one try.
@@ -30,7 +33,9 @@ async def retry_until(
     while True:
         try:
             return await work()
-        except transient:
+        except transient as error:
+            if isinstance(error, unless):
+                raise
             if time.monotonic() + pause_s >= deadline_s:
                 raise
         await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311  # jitter, no secret

@@ -21,6 +21,7 @@ from dispatcher.replies import ReplyStream
 from dispatcher.settlement.answering import Answering
 from dispatcher.settlement.closing import Closing
 from dispatcher.settlement.recording import Recording
+from dispatcher.settlement.settling import Settling
 from dispatcher.upstream.bodies import BodySource
 from dispatcher.upstream.upstreams import Upstreams
 from dispatcher.work import AdmittedRequest
@@ -126,6 +127,8 @@ class DispatchScene:
     leases: Leases
     failover: Failover
     closing: Closing
+    is_fresh: bool = False
+    """Whether nobody else was given the records."""
 
     async def admitted(self, *, limit: int | None = None, **more: Any) -> AdmittedRequest:
         """A request whose worst case is on hold in the ledger."""
@@ -152,13 +155,13 @@ class DispatchScene:
 
     async def claim(self, job: AdmittedRequest) -> answers.StartAnswer:
         """The verdict on a claim of this process."""
-        return await self.claiming.claim(job, self.closing.is_in_log)
+        return await self.claiming.claim(job, self.closing.is_in_log, lambda: self.is_fresh)
 
     async def run(self, job: AdmittedRequest) -> tuple[AttemptHistory, ReplyStream, Running]:
         """Claim and call; not closed yet."""
         claim = await self.claim(job)
         assert isinstance(claim, answers.Fence)
-        with self.leases.held(job.request.org, job.request.request_id, claim) as running:
+        with self.leases.held(job, claim) as running:
             replies = self.closing.answering.replies(job, claim.fence)
             history = AttemptHistory.after(job, running.attempt)
             await self.failover.run(job, running, replies, history)
@@ -212,14 +215,14 @@ def _scene(clock: MovableClock, upstreams: Upstreams, urls: dict[str, str]) -> D
     )
     config = cast("ConfigFeed", SimpleNamespace(snapshot=snapshot))
     slots = Slots(Backends(config, clock, 8), metrics, clock)
-    leases = Leases(ledger, DrainCap(max_s=1.0, max_bytes=10_000))
+    leases = Leases(ledger, DrainCap(max_s=1.0, max_bytes=10_000), "dispatcher-0")
     claiming = Claiming(ledger, clock, "dispatcher-0")
     bodies = BodySource(Bodies(bus), cast("RecordReader", log), clock)
     closing = Closing(
-        ledger,
         claiming,
         Answering(bus, Results(cast("Any", log)), clock),
         Recording(cast("Producer", log), clock),
+        Settling(ledger, clock),
         cast("OutcomeLookup", log),
         metrics,
         clock,

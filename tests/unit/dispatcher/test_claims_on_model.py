@@ -76,7 +76,7 @@ async def test_a_lease_that_is_renewed_is_nobody_elses() -> None:
         job = await scene.admitted(deadline_ms=scene.clock.now_ms() + 120_000)
         claim = await scene.claim(job)
         assert isinstance(claim, answers.Fence)
-        with scene.leases.held(job.request.org, job.request.request_id, claim) as running:
+        with scene.leases.held(job, claim) as running:
             waiting = asyncio.create_task(_other_claims(scene, job))
             for _ in range(4):
                 _pass_by(scene, LEASE_MS * 2 // 3)
@@ -95,7 +95,7 @@ async def test_an_owner_that_was_succeeded_is_told_with_its_next_renewal() -> No
         job = await scene.admitted(deadline_ms=scene.clock.now_ms() + 120_000)
         claim = await scene.claim(job)
         assert isinstance(claim, answers.Fence)
-        with scene.leases.held(job.request.org, job.request.request_id, claim) as running:
+        with scene.leases.held(job, claim) as running:
             _pass_by(scene, LEASE_MS + 1_000)
             await _other_claims(scene, job)
             await scene.leases._renew()
@@ -110,7 +110,7 @@ async def test_a_cancelled_call_is_told_with_its_next_renewal() -> None:
         request = job.request
         claim = await scene.claim(job)
         assert isinstance(claim, answers.Fence)
-        with scene.leases.held(request.org, request.request_id, claim) as running:
+        with scene.leases.held(job, claim) as running:
             await scene.store.client().cancel(
                 documents.Cancel(
                     org=request.org, req=request.request_id, deadline_ms=request.deadline_ms
@@ -127,7 +127,7 @@ async def test_a_lost_claim_lets_no_content_out() -> None:
         job = await scene.admitted(deadline_ms=scene.clock.now_ms() + 120_000)
         claim = await scene.claim(job)
         assert isinstance(claim, answers.Fence)
-        with scene.leases.held(job.request.org, job.request.request_id, claim) as running:
+        with scene.leases.held(job, claim) as running:
             _pass_by(scene, LEASE_MS + 1_000)
             await _other_claims(scene, job)
             may_leave = await scene.leases.note_streamed(running)

@@ -97,7 +97,7 @@ async def test_a_defect_beside_a_running_request_ends_nothing() -> None:
 
 async def test_closing_waits_for_a_ledger_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was spent must be known; after the longest wait the record stays for another process."""
-    monkeypatch.setattr("dispatcher.settlement.closing.AS_LONG_AS_IT_TAKES_S", 0.2)
+    monkeypatch.setattr("dispatcher.settlement.settling.AS_LONG_AS_IT_TAKES_S", 0.2)
     async with dispatch_scene(first=_WELL) as scene:
         job = await scene.admitted()
         ran = await scene.run(job)

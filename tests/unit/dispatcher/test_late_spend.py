@@ -31,7 +31,8 @@ def _job() -> AdmittedRequest:
 
 
 def _corrections(late: Attempt | None) -> tuple[AttemptAdjusted, ...]:
-    return corrections(_job(), written_off_attempt(_job(), 1), late, _FENCE, NOW_MS)
+    attempts = [] if late is None else [late]
+    return corrections(_job(), [written_off_attempt(_job(), 1)], attempts, _FENCE, NOW_MS)
 
 
 def test_a_vanished_attempt_is_presumed_to_have_used_its_whole_hold() -> None:
@@ -81,7 +82,7 @@ def test_a_claim_lost_before_any_call_only_takes_the_estimate_back() -> None:
 
 def test_an_attempt_that_nobody_booked_is_only_added() -> None:
     """The outcome that stands says that it never ran."""
-    fixed = corrections(_job(), None, attempt(), _FENCE, NOW_MS)
+    fixed = corrections(_job(), [], [attempt()], _FENCE, NOW_MS)
 
     assert [(record.revision, record.delta) for record in fixed] == [(1, attempt())]
 

@@ -12,10 +12,12 @@ import pytest
 from dispatcher.abort import DrainCap
 from dispatcher.claims import claiming
 from dispatcher.claims.leases import Leases
+from dispatcher.work import AdmittedRequest
 from schemas.ledger import answers
 from schemas.ledger.errors import LedgerFault
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.times import FULL
+from tests.support.events import DISPATCHED_AT, accepted, admitted
 
 LEASE_MS = FULL.ledger.attempt_lease_ms
 
@@ -35,12 +37,17 @@ class _Ledger:
         return answer
 
 
+def _job(request_id: str) -> AdmittedRequest:
+    request = accepted(request_id=request_id)
+    return AdmittedRequest(admitted(request), request, DISPATCHED_AT)
+
+
 async def _rounds(ledger: _Ledger) -> list[str | None]:
     """Let several rounds pass over two attempts; why each of them was ended."""
     often = replace(FULL, lease_renewal_ms=10)
-    kept = Leases(cast("LedgerClient", ledger), DrainCap(1.0, 1), often)
+    kept = Leases(cast("LedgerClient", ledger), DrainCap(1.0, 1), "dispatcher-0", often)
     first, second = answers.Fence(fence=1, attempt=1), answers.Fence(fence=2, attempt=1)
-    with kept.held("a", "one", first) as one, kept.held("b", "two", second) as two:
+    with kept.held(_job("one"), first) as one, kept.held(_job("two"), second) as two:
         keeping = asyncio.create_task(kept.keep())
         await asyncio.sleep(0.1)
         is_over = keeping.done()

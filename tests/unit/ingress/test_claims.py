@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import cast
 
+from ingress.http.refusals import Refusal
 from ingress.requests.claims import Acquired, ClaimRequest, Claims, Existing
 from ingress.requests.idempotency import IdempotencyKey
 from ingress.requests.lookup import RequestLookup
 from ingress.requests.request_state import Open, RequestState
+from schemas.errors import ErrorCode
 from schemas.ledger import answers, documents
+from schemas.ledger.errors import LedgerNotReady, LedgerUnavailable
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.clock import Clock
 
@@ -19,14 +22,17 @@ LATER = 4_000_000_000_000
 class _Ledger:
     """Answers claims in turn; the last answer stays."""
 
-    def __init__(self, *claims: answers.ClaimAnswer) -> None:
+    def __init__(self, *claims: answers.ClaimAnswer | LedgerUnavailable) -> None:
         self._claims = list(claims)
         self.asked: list[documents.Claim] = []
         self.released: list[str] = []
 
     async def claim(self, document: documents.Claim) -> answers.ClaimAnswer:
         self.asked.append(document)
-        return self._claims.pop(0) if len(self._claims) > 1 else self._claims[0]
+        answer = self._claims.pop(0) if len(self._claims) > 1 else self._claims[0]
+        if isinstance(answer, LedgerUnavailable):
+            raise answer
+        return answer
 
     async def release(self, document: documents.Release) -> answers.ReleaseAnswer:
         self.released.append(document.req)
@@ -72,6 +78,19 @@ async def test_a_holder_that_never_reached_the_log_is_taken_over() -> None:
 
     assert await _claims(ledger).claim(_wish()) == Acquired("first", LATER)
     assert ledger.asked[-1].produce_by_ms >= ledger.asked[0].produce_by_ms
+
+
+async def test_a_key_of_a_shard_that_is_closed_is_told_so_at_once() -> None:
+    """A rebuild takes seconds: its client comes back. One that merely does not answer is asked again."""
+    closed, away = _Ledger(LedgerNotReady("closed")), _Ledger(LedgerUnavailable("away"), _RUNNING)
+    async with asyncio.timeout(1):
+        refusal = await _claims(closed).claim(_wish())
+        existing = await _claims(away).claim(_wish())
+
+    assert isinstance(refusal, Refusal)
+    assert refusal.code is ErrorCode.SERVICE_UNAVAILABLE
+    assert len(closed.asked) == 1
+    assert isinstance(existing, Existing)
 
 
 async def test_a_holder_on_its_way_is_joined_once_it_runs() -> None:

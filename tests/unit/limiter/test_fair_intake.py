@@ -26,7 +26,7 @@ class _SetClock(Clock):
 
 
 def _intake(clock: _SetClock) -> FairIntake:
-    return FairIntake(cast("Admission", None), clock, lambda _: False)
+    return FairIntake(cast("Admission", None), clock, lambda _: False, lambda *_: None)
 
 
 def _push(intake: FairIntake, count: int, **more: object) -> None:

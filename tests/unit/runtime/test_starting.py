@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any, cast
+
 import pytest
 
 from schemas.runtime.kafka.consume.offsets import Mark, encode_mark
+from schemas.runtime.kafka.consume.records import Record
 from schemas.runtime.kafka.consume.starting import Extent, mark_of, start_of
+from schemas.runtime.kafka.consume.starts import Starts
 
 _PARTITION = ("inference.requests.v1", 3)
 _NEWEST_MS = 1_700
@@ -68,3 +73,21 @@ def test_another_log_of_the_same_name_is_never_skipped(
     assert isinstance(start, str)
     assert cause in start
     assert "{d:inference.requests.v1:3}" in start
+
+
+@pytest.mark.parametrize(
+    ("offset", "generation", "end", "is_fresh"),
+    [(40, 2, 40, True), (39, 2, 40, False), (40, 1, 40, False), (40, 2, None, False)],
+    ids=["appended after", "appended before", "of an older generation", "not begun yet"],
+)
+def test_what_was_appended_after_its_partition_came_was_given_to_nobody_else(
+    offset: int, generation: int, end: int | None, is_fresh: bool
+) -> None:
+    """By the log's end at that time, in the generation of the group that runs."""
+    consumer = SimpleNamespace(app=SimpleNamespace(consumer_generation_id=2))
+    starts = Starts(cast("Any", consumer))
+    starts.ends = {} if end is None else {_PARTITION: end}
+    topic, partition = _PARTITION
+    record = SimpleNamespace(topic=topic, partition=partition, offset=offset, generation=generation)
+
+    assert starts.is_fresh(cast("Record", record)) is is_fresh

@@ -85,7 +85,7 @@ def test_a_correction_without_any_use_leaves_nothing_of_it(
 ) -> None:
     """In each measure of the tables but the request and its attempt, and on each balance."""
     job = _job(held, bound)
-    (back,) = corrections(job, _reaped(held, bound), None, 1, NOW_MS)
+    (back,) = corrections(job, [_reaped(held, bound)], [], 1, NOW_MS)
     left = dict(measures_of(_reaped(held, bound), 0))
     for measure, amount in measures_of(back.delta, back.revision).items():
         left[measure] += amount

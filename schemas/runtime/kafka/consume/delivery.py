@@ -132,6 +132,7 @@ class DirectConsumer(Consumer):
         self._buffered_partitions.clear()
         self.app.held.clear()
         self.starts.waiting.clear()
+        self.starts.ends.clear()
         await super().on_partitions_assigned(assigned, generation_id)
 
     async def verify_all_partitions_active(self) -> None:

@@ -14,7 +14,8 @@ from faust.types import TP
 
 from schemas.runtime.kafka.consume.ack_window import Partition
 from schemas.runtime.kafka.consume.offsets import Mark
-from schemas.runtime.kafka.consume.starting import UNSURE, mark_of, start_of
+from schemas.runtime.kafka.consume.records import Record
+from schemas.runtime.kafka.consume.starting import UNSURE, Extent, mark_of, start_of
 
 __all__ = ["Starts"]
 
@@ -29,6 +30,19 @@ class Starts:
         self._app = consumer.app
         self.waiting: set[Partition] = set()
         """Those that stand still and are looked at again."""
+        self.ends: dict[Partition, int] = {}
+        """The log's end after each was assigned, in this generation of the group."""
+
+    def is_fresh(self, record: Record) -> bool:
+        """Whether nobody else can have been given the record: it was appended after its partition came to
+        this process, and no rebalance has begun since.
+
+        A member that was put out and does not know it yet reads on for a while: whoever concludes from
+        this that nothing was spent has to cover that case.
+        """
+        end = self.ends.get((record.topic, record.partition))
+        is_current = record.generation == self._app.consumer_generation_id
+        return is_current and end is not None and record.offset >= end
 
     async def keep(self) -> None:
         """Look again at those that wait, for ever."""
@@ -43,19 +57,22 @@ class Starts:
         committed = await self._consumer.thread.committed(partitions)
         kept = await self._app.marks.read(partitions)
         marks = {tp: mark_of(committed.get(tp), kept and kept[tp]) for tp in partitions}
-        starts = await self._starts(marks)
+        extents, starts = await self._starts(marks)
         if kept is None:
             starts |= {tp: UNSURE for tp, mark in marks.items() if mark is None or not mark.is_ours}
         if generation == self._app.consumer_generation_id:
+            self.ends |= {partition: extent.end for partition, extent in extents.items()}
             await self._apply(marks, starts, committed)
 
-    async def _starts(self, marks: Mapping[TP, Mark | None]) -> dict[TP, int | str]:
+    async def _starts(
+        self, marks: Mapping[TP, Mark | None]
+    ) -> tuple[Mapping[Partition, Extent], dict[TP, int | str]]:
         times = {tp: mark.newest_ms if mark else 0 for tp, mark in marks.items()}
         try:
             extents = await self._consumer.thread.extents(times)
         except (KafkaError, TimeoutError) as error:
-            return dict.fromkeys(marks, f"the broker does not tell the log's extent: {error!r}")
-        return {tp: start_of(tp, mark, extents[tp]) for tp, mark in marks.items()}
+            return {}, dict.fromkeys(marks, f"the broker does not tell the log's extent: {error!r}")
+        return extents, {tp: start_of(tp, mark, extents[tp]) for tp, mark in marks.items()}
 
     async def _apply(
         self,
