@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final
 
+from accounting.rebuild.chunks import period_end_ms
 from schemas.events import TableSnapshot
 from schemas.ledger import answers
 from schemas.times import HOUR_MS
@@ -14,7 +15,6 @@ __all__ = ["forget_at_ms", "hour_kept_until_ms", "snapshots_of"]
 
 _NOTHING_BOOKED: Final = -1
 _USAGE: Final = "u:"
-_FIRST_OF_NEXT: Final = timedelta(days=32)
 
 
 def snapshots_of(
@@ -48,24 +48,14 @@ def forget_at_ms(suffix: str, kept_ms: int) -> int | None:
     """When the table with that suffix leaves the ledger: so long after its hour or period; never, without one."""
     if suffix.startswith(_USAGE):
         return hour_kept_until_ms(suffix.removeprefix(_USAGE), kept_ms)
-    period = suffix.rpartition(":")[2]
-    if period == "total":
-        return None
-    form = "%Y-%m" if period.count("-") == 1 else "%Y-%m-%d"
-    start = datetime.strptime(period, form).replace(tzinfo=UTC)
-    is_month = form == "%Y-%m"
-    end = (start + _FIRST_OF_NEXT).replace(day=1) if is_month else start + timedelta(days=1)
-    return _ms(end) + kept_ms
+    end_ms = period_end_ms(suffix)
+    return None if end_ms is None else end_ms + kept_ms
 
 
 def hour_kept_until_ms(hour: str, kept_ms: int) -> int:
     """When a usage hour leaves the ledger."""
     start = datetime.strptime(hour, "%Y-%m-%dT%H").replace(tzinfo=UTC)
-    return _ms(start) + HOUR_MS + kept_ms
-
-
-def _ms(at: datetime) -> int:
-    return int(at.timestamp()) * 1_000
+    return int(start.timestamp()) * 1_000 + HOUR_MS + kept_ms
 
 
 def _beside(balance: str, fields: Mapping[str, int]) -> dict[str, int]:

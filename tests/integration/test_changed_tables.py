@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Any, cast
 
 import pytest_asyncio
 
 from accounting.booking import BookedThrough, Place
+from accounting.rebuild.snapshots import ShardSnapshots
 from accounting.snapshots import Snapshots
 from accounting.tables_log import TablesLog
-from schemas.events import RecordRef
+from schemas.codec import decode_as
+from schemas.events import RecordRef, TableSnapshot
 from schemas.ledger import documents, table_calls
 from schemas.outgoing import Outgoing
 from schemas.runtime.ledger.client import LedgerClient, ledger_store
 from schemas.runtime.process.clock import Clock
-from schemas.snapshot_fold import SnapshotFold
 from schemas.times import FULL, HOUR_MS
 from tests.support.harness.ledger_server import LedgerServer
 from tests.support.one_shard import META_KEY, ONE_SHARD, SHARD
@@ -27,6 +29,17 @@ from tests.support.one_shard import META_KEY, ONE_SHARD, SHARD
 _MONTH = "b:org/nano_usd:2030-01"
 _HOUR = "2030-01-05T12"
 _KEPT = f"acme|k:{'ab' * 32}"
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A record as a consumer hands it out."""
+
+    key: bytes
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+    partition: int
+    offset: int
 
 
 class Partition:
@@ -43,11 +56,17 @@ class Partition:
         self.end += 1
         return sent
 
-    def folded(self) -> SnapshotFold:
-        fold = SnapshotFold(SHARD)
-        for record in self.records:
-            fold.take(record.key, record.value)
+    def folded(self) -> ShardSnapshots:
+        """As a rebuild reads it."""
+        fold = ShardSnapshots(SHARD)
+        for place, record in enumerate(self.records):
+            fold.take(_Read(record.key, record.value, tuple(record.headers), SHARD, place))
         return fold
+
+    def cells(self, org: str) -> dict[str, int]:
+        """The newest usage hour of the organization."""
+        (part,) = self.folded().hours()[org, _HOUR]
+        return decode_as(self.records[part.place].value, TableSnapshot).values
 
     def settled(self, org: str) -> int:
         return self.folded().balances[org, _MONTH].settled
@@ -110,9 +129,9 @@ async def test_who_dies_right_after_a_book_leaves_nothing_unwritten(ledger: Ledg
         "b": 101,
         "late": 7,
     }
-    assert fold.usage["late", _HOUR].values() == {"k\tu\tm\tb\tcost_nano_usd": 7}
+    assert partition.cells("late") == {"k\tu\tm\tb\tcost_nano_usd": 7}
     assert fold.checkpoint is not None
-    assert (fold.checkpoint.offset, fold.tail_from) == (2, 3)
+    assert (fold.checkpoint.offset, fold.stands_for) == (2, 2)
 
 
 async def test_a_table_that_changes_during_its_writing_is_written_again(
@@ -142,7 +161,7 @@ async def test_thousands_of_tables_are_written_in_one_round(ledger: LedgerClient
     assert {org: total.settled for (org, _), total in fold.balances.items()} == {
         org: at + 1 for at, org in enumerate(orgs)
     }
-    assert len(fold.usage) == len(orgs)
+    assert len(fold.hours()) == len(orgs)
     # A shard that was never swept is, from its first round on.
     partition.records.clear()
     await owner.publish()
