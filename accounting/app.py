@@ -61,7 +61,7 @@ def create_app(settings: AccountingSettings) -> Worker:
     reconciler = Reconciler(
         ledger=worker.ledger,
         producer=worker.producer,
-        positions=OutcomePositions(settings.kafka_brokers, worker.ledger_store),
+        positions=OutcomePositions(settings.kafka_brokers),
         owned=owned,
         clock=worker.clock,
         metrics=worker.metrics,

@@ -18,19 +18,18 @@ from accounting.earlier import LogUnreadable
 from schemas.codec import decode_as
 from schemas.events import RequestFinished
 from schemas.failures import Transient
-from schemas.ledger import answers, documents, keys
+from schemas.ledger import answers, documents
 from schemas.ledger.errors import LedgerNotReady
 from schemas.log_events import LogEvent
 from schemas.outgoing import outcome_record
-from schemas.runtime.kafka.free_consumer import free_consumer, positions_in
+from schemas.runtime.kafka.free_consumer import committed_offsets, free_consumer, positions_in
 from schemas.runtime.kafka.produce import Producer
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.event_log import EventLog
 from schemas.runtime.process.telemetry import Metrics
-from schemas.runtime.valkey.store import Store
 from schemas.times import Times
-from schemas.topics import OUTCOMES
+from schemas.topics import OUTCOMES, group_of
 
 _LOG = EventLog(__name__)
 
@@ -78,14 +77,19 @@ def is_missing(
 
 @dataclass(frozen=True, slots=True)
 class OutcomePositions:
-    """Reads how far accounting is in the outcomes topic."""
+    """Reads how far accounting is in the outcomes topic, by what its group committed at the broker.
+
+    The ledger's store has marks of that as well, and they are no witness: whether that store has what the log
+    has is the question.
+    """
 
     brokers: str
-    store: Store
 
     async def read(self, partitions: Collection[int]) -> dict[int, Positions]:
-        """The positions of the partitions. Raises ``LogUnreadable`` and ``StoreUnavailable``."""
+        """The positions of the partitions. Raises ``LogUnreadable``."""
+        group = group_of("accounting")
         try:
+            committed = (await committed_offsets(self.brokers, [group]))[group]
             async with asyncio.timeout(_READ_WITHIN_S), free_consumer(self.brokers) as consumer:
                 wanted = [TopicPartition(OUTCOMES, number) for number in partitions]
                 stands = {
@@ -93,12 +97,7 @@ class OutcomePositions:
                 }
         except (TimeoutError, KafkaError) as error:
             raise LogUnreadable(f"positions of {OUTCOMES}: {error!r}") from error
-        done = {
-            number: int(
-                await self.store.call("HGET", keys.processed(OUTCOMES, number), "offset") or 0
-            )
-            for number in partitions
-        }
+        done = {n: committed.get(TopicPartition(OUTCOMES, n), 0) for n in partitions}
         return {n: Positions(max(done[n], at.begin), at.end) for n, at in stands.items()}
 
 

@@ -70,7 +70,7 @@ def create_http_app(components: Components, metrics: Metrics, verifier: Verifier
         LagRoutes(deps),
     )
     others = (
-        StatusRoutes(deps),
+        StatusRoutes(deps, lambda: verifier.component),
         ScanRoutes(scans),
         LedgerRoutes(verifier),
         ReconcileRoutes(deps, scans),

@@ -284,6 +284,13 @@ class Snapshot(Answer, frozen=True, kw_only=True):
     """Up to which outcome a rebuild made the shard."""
 
 
+class Spare(msgspec.Struct, frozen=True, kw_only=True):
+    """What an attempt that was restored holds once more, on one balance."""
+
+    key: str
+    amount: int
+
+
 class ExaminedAttempt(msgspec.Struct, frozen=True, kw_only=True):
     """A request that holds, or has settled what is not booked; `first` is what its first attempt was booked at."""
 
@@ -291,6 +298,7 @@ class ExaminedAttempt(msgspec.Struct, frozen=True, kw_only=True):
     state: State
     booked: str | None = None
     holds: tuple[Booking, ...] = ()
+    spare: tuple[Spare, ...] = ()
     first: tuple[Booking, ...] = ()
     outcome_bytes: int = 0
 

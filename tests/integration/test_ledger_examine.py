@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 import pytest_asyncio
@@ -20,9 +20,10 @@ from ingress.admin.finance.ledger_tables import busy_organizations, examine, loo
 from ingress.admin.finance.verify import OrgKeys, OrgTables, balance_differences
 from schemas.codec import encode
 from schemas.events import Booking
-from schemas.ledger import answers, documents
+from schemas.ledger import answers, calls, documents
 from schemas.ledger.keys import of_org, of_shard
 from schemas.runtime.ledger.client import LedgerClient, ledger_store
+from schemas.runtime.valkey.cold_store import ask
 from tests.support.events import attempt, finished
 from tests.support.harness.ledger_server import LedgerServer
 from tests.support.one_shard import META_KEY, ONE_SHARD, SHARD
@@ -141,7 +142,35 @@ async def test_an_attempt_that_was_written_off_speaks_for_what_it_was_booked_at(
     assert await scene.differences() == {}
 
 
-@pytest.mark.parametrize("field", ["settled", "reserved", "over", "late"])
+async def test_a_request_of_an_earlier_life_speaks_for_its_hold_twice(scene: Scene) -> None:
+    """From its restoration until its owner, in the second attempt, has ended it."""
+    await scene.cold.hset(META_KEY, "building", "2:token")
+    hold = documents.Balance(key=MONTH, unit="tokens", amount=HELD, id="m", start_ms=0)
+    times: dict[str, Any] = {"deadline_ms": scene.now_ms + 60_000, "accepted_ms": scene.now_ms}
+    restored = documents.RestoredRequest(org="acme", req="r1", balances=(hold,), **times)
+    restore = documents.Restore(building="2:token", attempts=(restored,))
+    assert await ask(scene.cold, calls.restore(SHARD, restore)) == answers.Ok()
+
+    doubled = (await scene.examined()).balances[MONTH]
+    before = await scene.differences()
+    attach = documents.Attach(
+        org="acme",
+        req="r1",
+        owner="d",
+        lease_ms=10_000,
+        fence=7,
+        attempt=2,
+        first=documents.FirstAttempt(verdict="FAILED", fence=6, actual={"tokens": 30}),
+        readmit=documents.Readmission(balances=(hold,), **times),
+    )
+    assert await scene.ledger.attach(attach) == answers.Ok()
+
+    assert (doubled, before) == ({"reserved": HELD, "spare": HELD}, {})
+    assert (await scene.examined()).balances[MONTH] == {"reserved": HELD, "spare": 0, "settled": 30}
+    assert await scene.differences() == {}
+
+
+@pytest.mark.parametrize("field", ["settled", "reserved", "spare", "over", "late"])
 async def test_a_field_that_was_changed_by_hand_is_named_while_requests_run(
     scene: Scene, field: str
 ) -> None:

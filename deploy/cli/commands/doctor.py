@@ -49,7 +49,7 @@ def doctor(call: Call, *, brokers: Brokers = None) -> int:
             findings += [status, *_check_needs(call), *_check_ports()]
         else:
             findings += [Finding("admin API", "answers"), *check_instances(status)]
-            findings += [check_config(status), _check_topics(call, brokers)]
+            findings += [check_config(status), check_books(status), _check_topics(call, brokers)]
     has_problem = not all(finding.is_ok for finding in findings)
     checks = [asdict(finding) | {"ok": finding.is_ok} for finding in findings]
     call.output.result({"ok": not has_problem, "checks": checks}, "\n".join(map(_line, findings)))
@@ -94,6 +94,16 @@ def check_config(status: Mapping[str, Any]) -> Finding:
     if not config["following"]:
         return Finding("config", "not following Kafka", "start Kafka or correct its address")
     return Finding("config", f"offset {config['offset']}")
+
+
+def check_books(status: Mapping[str, Any]) -> Finding:
+    """Whether the ledger and the log were found equal when they were compared last."""
+    state = str(status.get("books", OK))
+    if state == OK:
+        return Finding("books", "no difference is known")
+    return Finding(
+        "books", state, "tallygate ledger verify; then tallygate requests show of each id"
+    )
 
 
 def _check_embedded_stack() -> list[Finding]:

@@ -9,7 +9,7 @@ from ingress.admin.finance.hour_sums import sums_of_table
 from ingress.admin.finance.verify import OrgTables, UnderWay
 from schemas.codec import decode_as
 from schemas.events import RequestFinished
-from schemas.ledger.answers import Examined
+from schemas.ledger.answers import Examined, Spare
 from schemas.ledger.documents import Booking
 
 _HOLDS = frozenset({"RESERVED", "RUNNING", "RESTORED"})
@@ -33,14 +33,15 @@ def under_way(examined: Examined) -> UnderWay:
     amounts: dict[str, Counter[str]] = defaultdict(Counter)
     requests: dict[str, list[str]] = defaultdict(list)
 
-    def add(request: str, field: str, bookings: Iterable[Booking]) -> None:
-        for each in bookings:
+    def add(request: str, field: str, amounts_of: Iterable[Booking | Spare]) -> None:
+        for each in amounts_of:
             amounts[each.key][field] += each.amount
             requests[each.key].append(request)
 
     for attempt in examined.attempts:
         if attempt.state in _HOLDS:
             add(attempt.req, "reserved", attempt.holds)
+            add(attempt.req, "spare", attempt.spare)
         elif attempt.state in _SETTLES_LATER and not attempt.booked:
             add(attempt.req, "settled", attempt.holds)
         if not attempt.booked:

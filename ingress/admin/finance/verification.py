@@ -32,9 +32,9 @@ from ingress.admin.finance.ledger_tables import (
 from ingress.admin.finance.usage_log import LogReplaced, UsageLog, open_usage_log
 from ingress.admin.finance.verdicts import Progress, ShardFindings, is_lag, shown, verdict_of
 from ingress.admin.finance.verify import LISTED_MAX, Difference
-from ingress.admin.log.positions import committed_offsets
 from ingress.admin.log.scans import Tell
 from schemas.ledger.shards import Shards
+from schemas.runtime.kafka.free_consumer import committed_offsets
 from schemas.runtime.valkey.cold_store import ColdStore, open_cold_store
 from schemas.topics import OUTCOMES, group_of
 

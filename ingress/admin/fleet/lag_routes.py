@@ -10,7 +10,8 @@ from starlette.routing import Route
 
 from ingress.admin.deps import AdminDeps
 from ingress.admin.fleet.lag import GROUP_TOPICS, lags_of, next_offset
-from ingress.admin.log.positions import committed_offsets, positions_of, times_at
+from ingress.admin.log.positions import positions_of, times_at
+from schemas.runtime.kafka.free_consumer import committed_offsets
 
 _READ_DEADLINE_S = 3.0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 from starlette.requests import Request
@@ -17,6 +18,8 @@ class StatusRoutes:
     """The handler of the status page."""
 
     deps: AdminDeps
+    books: Callable[[], str]
+    """What readiness says of them."""
 
     def routes(self) -> list[Route]:
         """The path."""
@@ -36,6 +39,7 @@ class StatusRoutes:
                     "closed": sorted("/".join(identity) for identity in snapshot.closed),
                     "problems": [asdict(problem) for problem in snapshot.problems],
                 },
+                "books": self.books(),
                 "kafka_brokers": self.deps.settings.kafka_brokers,
             }
         )

@@ -8,7 +8,6 @@ from operator import itemgetter
 from typing import TypeVar
 
 from aiokafka import ConsumerRecord, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 
 from schemas.runtime.kafka.free_consumer import Positions, free_consumer, positions_in
 from schemas.runtime.kafka.topic_admin import list_topics
@@ -17,7 +16,6 @@ from schemas.runtime.process.clock import Clock
 _POLL_MS = 200
 _RECORDS_PER_POLL = 100
 _POSITIONS_DEADLINE_S = 10.0
-_COMMITTED_DEADLINE_S = 10.0
 
 T = TypeVar("T")
 
@@ -32,28 +30,6 @@ async def positions_of(brokers: str, topics: Collection[str]) -> dict[TopicParti
             for number in range(state.partitions)
         ]
         return await positions_in(consumer, partitions)
-
-
-async def committed_offsets(
-    brokers: str, groups: Collection[str]
-) -> dict[str, dict[TopicPartition, int]]:
-    """What each group committed; a partition it never committed is absent."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
-    async with asyncio.timeout(_COMMITTED_DEADLINE_S):
-        await admin.start()
-        try:
-            return {
-                group: {
-                    partition: committed.offset
-                    for partition, committed in (
-                        await admin.list_consumer_group_offsets(group)
-                    ).items()
-                    if committed.offset >= 0
-                }
-                for group in groups
-            }
-        finally:
-            await admin.close()
 
 
 async def records_at(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 
-__all__ = ["Positions", "free_consumer", "positions_in"]
+__all__ = ["Positions", "committed_offsets", "free_consumer", "positions_in"]
+
+_COMMITTED_DEADLINE_S = 10.0
 
 _FETCH_BYTES = 2 * 1024 * 1024
 """Of all partitions in one answer of a broker; a batch that is larger comes alone."""
@@ -62,3 +66,25 @@ async def positions_in(
     begins = await consumer.beginning_offsets(partitions)
     ends = await consumer.end_offsets(partitions)
     return {partition: Positions(begins[partition], ends[partition]) for partition in partitions}
+
+
+async def committed_offsets(
+    brokers: str, groups: Collection[str]
+) -> dict[str, dict[TopicPartition, int]]:
+    """What each group committed; a partition it never committed is absent. Raises ``KafkaError``, ``TimeoutError``."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
+    async with asyncio.timeout(_COMMITTED_DEADLINE_S):
+        await admin.start()
+        try:
+            return {
+                group: {
+                    partition: committed.offset
+                    for partition, committed in (
+                        await admin.list_consumer_group_offsets(group)
+                    ).items()
+                    if committed.offset >= 0
+                }
+                for group in groups
+            }
+        finally:
+            await admin.close()

@@ -10,12 +10,13 @@ import pytest
 from ingress.admin.finance.under_way import tables_of_examined
 from schemas.codec import encode
 from schemas.events import Booking as LogBooking
-from schemas.ledger.answers import Examined, ExaminedAttempt
+from schemas.ledger.answers import Examined, ExaminedAttempt, Spare
 from schemas.ledger.documents import Booking
 from tests.support.events import attempt, finished
 
 KEY = "b:org/tokens:x"
 HOLD = (Booking(key=KEY, unit="tokens", amount=100),)
+SPARE = (Spare(key=KEY, amount=100),)
 FIRST = (Booking(key=KEY, unit="tokens", amount=30),)
 
 
@@ -34,12 +35,21 @@ def spoken(attempts: Sequence[ExaminedAttempt], outcome: bytes = b"") -> dict[st
     [
         ({"state": "RESERVED"}, {"reserved": 100}),
         ({"state": "RUNNING"}, {"reserved": 100}),
+        ({"state": "RUNNING", "spare": SPARE}, {"reserved": 100, "spare": 100}),
         ({"state": "RUNNING", "first": FIRST}, {"reserved": 100, "settled": 30}),
         ({"state": "UNKNOWN"}, {"settled": 100}),
         ({"state": "UNKNOWN", "first": FIRST}, {"settled": 130}),
         ({"state": "UNKNOWN", "booked": "0:7"}, {}),
     ],
-    ids=["reserved", "running", "second runs", "written off", "second written off", "booked"],
+    ids=[
+        "reserved",
+        "running",
+        "runs on",
+        "second runs",
+        "written off",
+        "second written off",
+        "booked",
+    ],
 )
 def test_each_state_speaks_for_what_it_holds_or_has_settled(
     fields: dict[str, Any], wanted: dict[str, int]

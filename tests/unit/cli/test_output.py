@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from deploy.cli.commands.doctor import check_config, check_instances, check_python
+from deploy.cli.commands.doctor import check_books, check_config, check_instances, check_python
 from deploy.cli.table import csv_text, table
 from deploy.cli.tail import readable
 from schemas.codec import encode
@@ -105,3 +105,12 @@ def test_a_refused_entry_is_a_problem() -> None:
 
     assert not check_config({"config": config}).is_ok
     assert check_config(STATUS).is_ok
+
+
+def test_doctor_names_books_that_differ_and_where_to_look() -> None:
+    """With the requests that the alarm names."""
+    differing = check_books({"books": "degraded: shard 3 differs by 7 (requests r1)"})
+
+    assert (differing.is_ok, "r1" in differing.text) == (False, True)
+    assert differing.fix.startswith("tallygate ledger verify")
+    assert check_books({"books": "ok"}).is_ok

@@ -8,7 +8,9 @@ local function examined(call, req, outcomes)
     redis.call('HMGET', key, 'state', 'holds', 'first', 'booked', 'outcome'))
   if not SPEAKS[state] then return nil end
   local attempt = {req = req, state = state, booked = booked or nil}
-  attempt.holds = unless_empty(cjson.decode(holds or '{}').balances or {})
+  local held = cjson.decode(holds or '{}')
+  attempt.holds = unless_empty(held.balances or {})
+  attempt.spare = unless_empty(held.spare or {})
   attempt.first = unless_empty(first and cjson.decode(first).booked or {})
   if outcome then
     outcomes[#outcomes + 1] = outcome
@@ -37,7 +39,7 @@ end
 KEYS: meta, {org}m, exp, inf, fin.
 ARGV[1]: org, hours [hour], balances [suffix], limit (of attempts of the shard that are looked at).
 Returns: {EXAMINED(reached: offset of its last booked outcome, -1; usage, balances, totals as of snapshot;
-  attempts [{req, state, booked, holds [{key, unit, amount}], first: what was booked for attempt 1,
+  attempts [{req, state, booked, holds [{key, unit, amount}], spare [{key, amount}], first: what was booked for attempt 1,
   outcome_bytes}], more: of attempts there are too many, and none is listed), the outcomes of those that have
   one, one behind the other}. Balances that are held are there without being asked for.
 State: unchanged. ]]
@@ -50,6 +52,7 @@ local function examine(call)
     local attempt = examined(call, req, outcomes)
     attempts[#attempts + 1] = attempt
     for _, held in ipairs(attempt and attempt.holds or {}) do wanted[held.key] = true end
+    for _, held in ipairs(attempt and attempt.spare or {}) do wanted[held.key] = true end
   end
   for _, hour in ipairs(call.doc.hours or {}) do
     usage[hour] = read_hash(call.prefix .. 'u:' .. hour)
