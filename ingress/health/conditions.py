@@ -13,16 +13,23 @@ from ingress.health.fleet import LastSeen, Moment
 LEDGER_FULL: Final = 0.8
 _DISK_KNOWN_FOR_S: Final = 30.0
 _DISK_FIELDS: Final = 3
+_AWAY: Final = "its server does not answer"
 _NO_BOOKS: Final = "empty or being rebuilt"
 
 
-def closed_shards(metas: Iterable[Sequence[bytes | None]]) -> dict[int, str]:
-    """Why shards that answer decide nothing, from ``ready`` and ``why`` of the ``meta`` of each."""
-    return {
-        shard: _NO_BOOKS if why is None else f"{why.decode(errors='replace')}, being rebuilt"
-        for shard, (ready, why) in enumerate(metas)
-        if ready != b"1"
-    }
+def closed_shards(metas: Iterable[Sequence[bytes | None] | None]) -> dict[int, str]:
+    """Why shards decide nothing, from ``ready`` and ``why`` of the ``meta`` of each, ``None`` without an answer."""
+    states = {shard: _closed(meta) for shard, meta in enumerate(metas)}
+    return {shard: why for shard, why in states.items() if why is not None}
+
+
+def _closed(meta: Sequence[bytes | None] | None) -> str | None:
+    if meta is None:
+        return _AWAY
+    ready, why = meta
+    if ready == b"1":
+        return None
+    return _NO_BOOKS if why is None else f"{why.decode(errors='replace')}, being rebuilt"
 
 
 def all_closed(closed: Mapping[int, str], count: int) -> str | None:
@@ -37,14 +44,19 @@ def shards_told(closed: Mapping[int, str]) -> dict[str, str]:
     return {"ledger_shards": "; ".join(told)} if closed else {}
 
 
-def ledger_fullness(info: str) -> str | None:
-    """The fullness told by ``INFO memory`` when it is above the mark."""
+def ledger_fullness(memories: Iterable[str]) -> str | None:
+    """The fullest server's part, from ``INFO memory`` of each, when it is above the mark."""
+    share, most = max(map(_fullness, memories), default=(0.0, 0))
+    return None if share < LEDGER_FULL else f"{share:.0%} of {most} bytes"
+
+
+def _fullness(info: str) -> tuple[float, int]:
+    """Which part is used, and of how many bytes."""
     fields = dict(line.split(":", 1) for line in info.split() if ":" in line)
     used, most = fields.get("used_memory", ""), fields.get("maxmemory", "")
     if not used.isdigit() or not most.isdigit() or int(most) == 0:
-        return None
-    share = int(used) / int(most)
-    return None if share < LEDGER_FULL else f"{share:.0%} of {most} bytes"
+        return 0.0, 0
+    return int(used) / int(most), int(most)
 
 
 def low_disk(

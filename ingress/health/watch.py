@@ -20,12 +20,12 @@ from ingress.health.fleet import (
     models_without_backend,
     workers_of,
 )
-from schemas.ledger.keys import BACKEND_HEALTH, BROKER_DISK, CONFIG_APPLIED, META, of_shard
+from ingress.health.ledger_told import ask_ledger
 from schemas.ledger.shards import Shards
 from schemas.runtime.config.feed import ConfigFeed
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.silences import Question, Silences
-from schemas.runtime.valkey.store import Store, text_pairs
+from schemas.runtime.valkey.store import Store
 
 PERIOD_S: Final = 2.0
 
@@ -60,41 +60,27 @@ class HealthWatch:
 
     async def look(self) -> None:
         """Ask everything once."""
-        ask = self.silences.ask
+        ask, shards = self.silences.ask, self.shards()
         _, _, ledger = await asyncio.gather(
             ask("kafka", self.ask_kafka),
             ask("bus", lambda: self.bus_store.call("PING")),
-            ask("ledger", self._ask_ledger),
+            ask("ledger", lambda: ask_ledger(self.ledger_store, shards)),
         )
         if ledger is None:
             return
-        applied, health, disks, info, metas = ledger
-        shards = self.shards()
         now = Moment(self.clock.now_ms(), self.clock.monotonic_s())
+        self.conditions.shards, self.conditions.closed = shards, closed_shards(ledger.metas)
+        self.conditions.ledger = all_closed(self.conditions.closed, len(ledger.metas))
+        self.conditions.ledger_memory = ledger_fullness(ledger.memories)
+        if ledger.reports is None:
+            # What was told before stands, and grows old by itself.
+            return
+        applied, health, disks = ledger.reports
         self.fleet = self._fleet(applied, health, now)
-        self.conditions.shards, self.conditions.closed = shards, closed_shards(metas)
-        self.conditions.ledger = all_closed(self.conditions.closed, len(metas))
-        self.conditions.ledger_memory = ledger_fullness(info)
         self.conditions.disk = low_disk(disks, self._disks, now, self.disk_free_min_bytes)
         self._workers.keep(applied)
         self._backends.keep(health)
         self._disks.keep(disks)
-
-    async def _ask_ledger(
-        self,
-    ) -> tuple[dict[str, str], dict[str, str], dict[str, str], str, list[list[bytes | None]]]:
-        call = self.ledger_store.call
-        *hashes, info, metas = await asyncio.gather(
-            call("HGETALL", CONFIG_APPLIED),
-            call("HGETALL", BACKEND_HEALTH),
-            call("HGETALL", BROKER_DISK),
-            call("INFO", "memory"),
-            asyncio.gather(
-                *(call("HMGET", of_shard(n, META), "ready", "why") for n in self.shards() or ())
-            ),
-        )
-        applied, health, disks = map(text_pairs, hashes)
-        return applied, health, disks, info.decode() if isinstance(info, bytes) else "", metas
 
     def _fleet(self, applied: Mapping[str, str], health: Mapping[str, str], now: Moment) -> Fleet:
         snapshot = self.config.snapshot

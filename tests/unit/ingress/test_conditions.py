@@ -31,8 +31,8 @@ def _info(used: object, most: object) -> str:
     ids=["below", "at the mark", "no maximum", "no number", "nothing", "no answer"],
 )
 def test_a_ledger_is_full_at_four_fifths(info: str, *, is_full: bool) -> None:
-    """What is not known is not full."""
-    assert (ledger_fullness(info) is not None) is is_full
+    """The fullest of its servers counts, and what is not known is not full."""
+    assert (ledger_fullness([_info(1, 100), info, _info(2, 100)]) is not None) is is_full
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,8 @@ class _Store:
     def __init__(self) -> None:
         self.hangs = False
         self.is_away = False
+        self.lost: set[str] = set()
+        """Keys whose server is away."""
         self.why: bytes | None = None
         self.ready: dict[str, bytes | None] = {"{0}|meta": b"1", "{1}|meta": b"1"}
         now = str(Clock().now_ms()).encode()
@@ -39,11 +41,17 @@ class _Store:
             await asyncio.Event().wait()
         if self.is_away:
             raise StoreUnavailable("away")
+        if command[1:2] and command[1] in self.lost:
+            raise StoreUnavailable("its server is away")
         if command[0] == "HMGET":
             return [self.ready[command[1]], self.why]
         if command[0] == "HGETALL":
             return self.hashes[command[1]]
         return b"used_memory:90\r\nmaxmemory:100\r\n"
+
+    async def call_each(self, *command: str) -> list[Any]:
+        """One command, to all."""
+        return [await self.call(*command)]
 
 
 class _Watched:
@@ -111,6 +119,20 @@ async def test_a_shard_without_its_books_closes_the_door_for_its_own() -> None:
     assert conditions.closed == {1: "restarted, being rebuilt"}
     assert "ledger" not in conditions.closing(0.0)
     assert shards_told(conditions.closed) == {"ledger_shards": "restarted, being rebuilt: 1"}
+
+
+async def test_a_server_of_the_store_that_is_away_closes_its_shards_and_no_others() -> None:
+    """Reports that stand on it are those of before."""
+    watched = _Watched()
+    await watched.watch.look()
+    before = watched.watch.fleet
+    watched.ledger.lost = {"{1}|meta", CONFIG_APPLIED}
+    await watched.watch.look()
+
+    assert watched.watch.conditions.closed == {1: "its server does not answer"}
+    assert "ledger" not in watched.watch.conditions.closing(0.0)
+    assert watched.silence_s("ledger") == 0
+    assert watched.watch.fleet is before
 
 
 async def test_of_a_ledger_whose_shards_are_not_known_nothing_is_said() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -36,6 +37,7 @@ class RespServer:
 
     answer: Answer = echo
     port: int = 0
+    tls: ssl.SSLContext | None = None
     commands: list[list[bytes]] = field(default_factory=list)
     reads: int = 0
     """How often bytes arrived."""
@@ -45,11 +47,11 @@ class RespServer:
     @property
     def url(self) -> str:
         """Where clients connect to."""
-        return f"redis://127.0.0.1:{self.port}/0"
+        return f"redis{'s' if self.tls else ''}://127.0.0.1:{self.port}/0"
 
     async def come_back(self) -> None:
         """Listen."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=self.tls)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def go_away(self) -> None:
@@ -86,9 +88,11 @@ class RespServer:
 
 
 @asynccontextmanager
-async def resp_server(answer: Answer = echo) -> AsyncIterator[RespServer]:
+async def resp_server(
+    answer: Answer = echo, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[RespServer]:
     """A server that listens until the block is left."""
-    server = RespServer(answer)
+    server = RespServer(answer, tls=tls)
     await server.come_back()
     try:
         yield server
