@@ -37,6 +37,9 @@ _LOOK_EVERY_S: Final = 10.0
 """As often as it is read at least."""
 _MOVED_MAX: Final = 20_000
 _IMPORTING_MAX: Final = 16
+_FUNCTION: Final = b"\nFCALL\r"
+_HEAD_BYTES: Final = 24
+"""As far as a packed command says which it is."""
 _UNSERVED: Final = "nobody is known to serve the key"
 
 
@@ -256,7 +259,11 @@ class ClusterStore:
             raise
         if word == "MOVED":
             self._stale.set()
-        if pending.redirects > REDIRECTS_MAX or len(self._moved) >= _MOVED_MAX:
+        # A function may touch keys that it does not name. Where half of a slot has come, it would find some of them
+        # missing, and decide: it waits until the slot is where it goes to.
+        is_too_early = word == "ASK" and _FUNCTION in pending.packed[:_HEAD_BYTES]
+        is_too_often = pending.redirects > REDIRECTS_MAX or len(self._moved) >= _MOVED_MAX
+        if is_too_early or is_too_often:
             pending.answer.set_exception(StoreUnavailable(told))
         elif word == "MOVED":
             self._moved.append((slot, pending))

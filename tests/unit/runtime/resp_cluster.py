@@ -62,7 +62,7 @@ class RespCluster:
         was_asked, self._was_asked = self._was_asked, command[0] == b"ASKING"
         if command[0] in _UNKEYED:
             return b"+OK\r\n"
-        slot = slot_of(command[1])
+        slot = slot_of(command[3] if command[0] == b"FCALL" else command[1])
         if self.asking.get(slot) == number and was_asked:
             return _bulk(f"asked {number}")
         if self.owners[slot] != number:

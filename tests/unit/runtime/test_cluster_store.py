@@ -121,6 +121,20 @@ async def test_what_is_on_its_way_is_asked_for_at_its_end_with_leave() -> None:
         assert len(cluster.read_at_s) == 1
 
 
+async def test_a_function_waits_for_the_end_of_its_slots_way() -> None:
+    """Half of its keys would be missing at either end, and a missing balance reads as nothing spent."""
+    async with resp_cluster() as cluster, _connected(cluster) as store:
+        key = cluster.key_of(0)
+        cluster.asking[slot_of(key)] = 1
+        with pytest.raises(StoreUnavailable, match="ASK"):
+            await store.call("FCALL", "tg1_admit", 1, key)
+        assert cluster.heard(1) == []
+        cluster.asking.clear()
+        cluster.move(key, to=1)
+
+        assert await store.call("FCALL", "tg1_admit", 1, key) == b"from 1"
+
+
 async def test_a_server_that_has_no_slot_yet_is_met_before_it_gets_one() -> None:
     """Who asks meanwhile has to ask again."""
     async with resp_cluster(4) as cluster:
