@@ -13,9 +13,12 @@ import asyncio
 import os
 import sys
 import tempfile
+from collections import Counter
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from tests.chaos.ceilings import Tenant
 from tests.chaos.ledger_loss_run import Loads, Run, lose
@@ -72,6 +75,8 @@ def report(verdict: Verdict) -> str:
         value = getattr(found, each.name)
         if isinstance(value, tuple):
             lines.append(f"{each.name:<14}{len(value):>4}  {'; '.join(value[:SHOWN_MAX])[:1_000]}")
+    tries = Counter(t.result for client in run.evidence.clients for t in client.tries)
+    lines.append(f"tries: {dict(tries.most_common())}")
     seconds = seconds_of(run.evidence.clients, run.lost_s)
     last = int(run.stopped_s - run.lost_s)
     return "\n".join([*lines, render_seconds(seconds, -_BEFORE_SHOWN_S, last)])
@@ -101,6 +106,8 @@ def main() -> int:
         os.environ[REPLICAS] = "1" if name in NEEDS_REPLICAS else "0"
         verdict = run_one(name, loads, folder / name)
         text = report(verdict)
+        history = b"\n".join(map(msgspec.json.encode, verdict.run.evidence.clients))
+        (folder / name / "history.jsonl").write_bytes(history)
         (folder / name / "report.txt").write_text(f"{text}\n{verdict.findings}\n")
         print(f"{text}\n{name}: {'CLEAN' if verdict.findings.is_clean else 'FINDINGS'}", flush=True)
         is_clean &= verdict.findings.is_clean
