@@ -22,16 +22,20 @@ from tests.chaos.ceilings import UNLIMITED_RATE, Tenant
 from tests.chaos.check import INPUT_NANO_USD_PER_TOKEN, OUTPUT_NANO_USD_PER_TOKEN
 from tests.chaos.evidence import LedgerState
 from tests.chaos.stores import held as held_in
-from tests.chaos.stores import ledger_servers
+from tests.chaos.stores import ledger_servers, metas
 from tests.support.fakes.call_log import Call, read_calls
 from tests.support.fakes.running_backend import RunningBackend, running_backend
 from tests.support.harness.gateway_client import MODEL
 from tests.support.harness.grants import Grant
 from tests.support.harness.running_stack import RunningStack, descendants, running_stack
+from tests.support.harness.store_faults import StoreFaults
+from tests.support.harness.store_servers import OfStack
 
 WORKERS = ("limiter_worker", "dispatcher", "accounting", "ingress", "admin")
 STORES = ("kafka", "ledger", "bus")
 ROLES = (*WORKERS, *STORES)
+FLUSHED = "flushed ledger"
+"""No process: all that the ledger knows is gone, and has to be made again."""
 ORGS = 4
 RETURN_DEADLINE_S = 30.0
 VERIFY_DEADLINE_S = 30.0
@@ -86,13 +90,28 @@ class Rig:
         assert await self._living(role) is not None, f"{role} did not come back"
 
     async def strike(self, role: str) -> Strike:
-        """Kill -9 the role's process; returns when a successor runs, ready or not."""
+        """Kill -9 the role's process; returns when a successor runs, ready or not. A flushed ledger is back
+        when every shard is whole."""
+        if role == FLUSHED:
+            return await self._flush()
         pid = await self._living(role)
         assert pid is not None, f"{role} did not come back from its last end"
         os.kill(pid, signal.SIGKILL)
         at_s = time.monotonic()
         is_back = await self._living(role, other_than=pid) is not None
         return Strike(role, at_s, time.monotonic() - at_s if is_back else None)
+
+    async def _flush(self) -> Strike:
+        servers = ledger_servers(self.state_dir)
+        shards = await asyncio.to_thread(metas, servers)
+        at_s = time.monotonic()
+        await StoreFaults(OfStack(self.stack)).flush()
+        while time.monotonic() < at_s + RETURN_DEADLINE_S:
+            found = await asyncio.to_thread(metas, servers)
+            if found.keys() == shards.keys() and all(each.is_complete for each in found.values()):
+                return Strike(FLUSHED, at_s, time.monotonic() - at_s)
+            await asyncio.sleep(0.1)
+        return Strike(FLUSHED, at_s, None)
 
     async def _living(self, role: str, other_than: int | None = None) -> int | None:
         """The role's process once there is one, within the deadline."""
