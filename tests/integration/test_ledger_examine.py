@@ -125,6 +125,15 @@ async def test_nothing_differs_at_any_step_of_a_request(scene: Scene) -> None:
     assert await busy_organizations(scene.cold, ONE_SHARD) == {"acme"}
 
 
+async def test_what_a_rebuild_folded_is_reached(scene: Scene) -> None:
+    """Its lines may be written later, when accounting reads those outcomes again."""
+    await scene.finished("r1")
+    await scene.booked("r1", 5)
+    await scene.cold.hset(META_KEY, "folded", "9")
+
+    assert (await scene.examined()).reached == 9
+
+
 async def test_an_attempt_that_was_written_off_speaks_for_what_it_was_booked_at(
     scene: Scene,
 ) -> None:

