@@ -7,10 +7,16 @@ from schemas.runtime.valkey.store import StoreError, StoreUnavailable
 
 __all__ = ["error_of"]
 
-_AWAY_CODES = ("MISCONF", "NOREPLICAS", "BUSY", "LOADING", "MASTERDOWN", "READONLY")
+_AWAY_CODES = ("MISCONF", "NOREPLICAS", "BUSY")
+"""Beside those that say so of a whole server, which end as ``StoreUnavailable``."""
 _FULL_CODE = "OOM"
-_NO_FUNCTIONS = "Function not found"
-"""Functions vanish with the data of a store, and return with the next connection."""
+_AWAY_INSIDE = (
+    # Functions vanish with the data of a store, and return with the next connection.
+    "Function not found",
+    # What a function meets whose slot is on its way to another server, key by key.
+    "non local key in a cluster node",
+    "while the cluster is down",
+)
 
 
 def error_of(error: StoreUnavailable | StoreError) -> LedgerUnavailable | LedgerFault:
@@ -19,6 +25,6 @@ def error_of(error: StoreUnavailable | StoreError) -> LedgerUnavailable | Ledger
     if text.startswith(_FULL_CODE):
         return LedgerFull(text)
     is_away = isinstance(error, StoreUnavailable) or text.startswith(_AWAY_CODES)
-    if is_away or _NO_FUNCTIONS in text:
+    if is_away or any(words in text for words in _AWAY_INSIDE):
         return LedgerUnavailable(text)
     return LedgerFault(text)

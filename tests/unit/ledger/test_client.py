@@ -97,6 +97,22 @@ async def test_an_answer_that_is_none_is_a_defect_of_its_call(reply: bytes) -> N
             await ledger.cancel(Cancel(org="acme", req="r", deadline_ms=1))
 
 
+@pytest.mark.parametrize(
+    "told",
+    [
+        "READONLY You can't write against a read only replica.",
+        "MISCONF Errors writing to the AOF file",
+        "ERR Function not found",
+        "ERR Script attempted to access a non local key in a cluster node script: tg1_admit",
+    ],
+)
+async def test_a_store_that_cannot_now_is_away_and_no_defect(told: str) -> None:
+    """Whoever asked asks again; nobody is told that the ledger is wrong."""
+    async with ledger_on(lambda _: f"-{told}\r\n".encode()) as ledger:
+        with pytest.raises(LedgerUnavailable):
+            await ledger.cancel(Cancel(org="acme", req="r", deadline_ms=1))
+
+
 @pytest.mark.parametrize(("loaded", "is_usable"), [(library(), True), ("another", False)])
 async def test_a_full_store_will_do_as_long_as_it_has_our_functions(
     loaded: str, is_usable: bool
