@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from accounting.books import Books
 from accounting.earlier import EarlierRecords
+from accounting.identity import ShardIdentity, log_facts
 from accounting.ledger_start import open_ledger
 from accounting.rebuild.build import Parts
 from accounting.rebuild.owner import ShardOwner
@@ -68,16 +70,6 @@ def create_app(settings: AccountingSettings) -> Worker:
         times=settings.times,
     )
 
-    shards = ShardOwner(
-        parts=Parts(worker.ledger, worker.producer, earlier, settings.times),
-        brokers=settings.kafka_brokers,
-        store=worker.ledger_store,
-        config=worker.config,
-        owned=owned,
-        clock=worker.clock,
-        metrics=worker.metrics,
-    )
-
     async def open_books() -> None:
         brokers = settings.kafka_brokers
         await open_ledger(worker.ledger, worker.ledger_store, worker.config, brokers)
@@ -93,7 +85,35 @@ def create_app(settings: AccountingSettings) -> Worker:
         bounds=_BOUNDS,
         linger_s=_LINGER_S,
     )
-    worker.background += [shards.run, snapshots.run, reconciler.run]
-    worker.checks.append(shards.components)
+    worker.background += [snapshots.run, reconciler.run]
+    _look_after_shards(worker, settings, earlier, owned)
     worker.before_stop.append(snapshots.publish)
     return worker
+
+
+def _look_after_shards(
+    worker: Worker,
+    settings: AccountingSettings,
+    earlier: EarlierRecords,
+    owned: Callable[[], frozenset[int]],
+) -> None:
+    """Compare the shards that this process owns with the log, and make them again where they have to be."""
+    identity = ShardIdentity(
+        ledger=worker.ledger,
+        facts=partial(log_facts, settings.kafka_brokers),
+        config=worker.config,
+        owned=owned,
+        metrics=worker.metrics,
+    )
+    shards = ShardOwner(
+        parts=Parts(worker.ledger, worker.producer, earlier, settings.times),
+        brokers=settings.kafka_brokers,
+        store=worker.ledger_store,
+        config=worker.config,
+        owned=owned,
+        clock=worker.clock,
+        metrics=worker.metrics,
+        compare=identity.compare,
+    )
+    worker.background += [identity.run, shards.run]
+    worker.checks += [identity.components, shards.components]

@@ -30,6 +30,8 @@ _LOOK_EVERY_S: Final = 0.1
 _BEHIND: Final = 64
 """With so many waiting, background work waits too."""
 _LEDGER_PAUSE_S: Final = 0.25
+_RESTING_MAX: Final = 4 * BATCH_MAX
+"""Above that a batch that must come again keeps its place among those under way."""
 _PACE_OVER_S: Final = 5.0
 
 
@@ -79,6 +81,8 @@ class FairIntake:
     _outage_s: float = 0.0
     """When the ledger last did not answer."""
     _looked_s: float = 0.0
+    _resting: int = 0
+    """Requests that are to be asked again, and pause before it."""
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -163,10 +167,21 @@ class FairIntake:
         self._pace.note(self.clock.monotonic_s(), len(batch) - len(again))
         if not again:
             return
-        if any(each.why == "ledger" for each in again):
+        is_outage = len(again) == len(batch) and any(each.why == "ledger" for each in again)
+        self._resting += len(again)
+        resting = asyncio.create_task(self._come_again(again, is_outage=is_outage))
+        self._under_way.add(resting)
+        resting.add_done_callback(self._under_way.discard)
+        if self._resting > _RESTING_MAX:
+            await resting
+
+    async def _come_again(self, again: Sequence[Left], *, is_outage: bool) -> None:
+        """Queue them once more after a pause, in which others are decided: a shard may be closed for itself."""
+        if is_outage:
             self._outage_s = self.clock.monotonic_s()
         await asyncio.sleep(_LEDGER_PAUSE_S * random.uniform(0.5, 1.0))  # noqa: S311  # jitter
-        if any(each.why == "ledger" for each in again):
+        self._resting -= len(again)
+        if is_outage:
             self._outage_s = self.clock.monotonic_s()
         for each in again:
             self.push(each.taken)

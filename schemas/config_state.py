@@ -24,7 +24,16 @@ from schemas.entities import KINDS, Entity, EntityId
 from schemas.events import ConfigEntry, PinnedPrice
 from schemas.money import NANO_PER_USD, nano_usd
 
-__all__ = ["ADOPTION", "LEDGER_SHARD", "ConfigState", "Snapshot", "parse_entity", "pinned_price"]
+__all__ = [
+    "ADOPTION",
+    "BIRTH",
+    "LEDGER_SHARD",
+    "Birth",
+    "ConfigState",
+    "Snapshot",
+    "parse_entity",
+    "pinned_price",
+]
 
 ADOPTION: Final[Identity] = ("log", "adopted")
 """Not an entity: an administrator accepts this log although it ends below the offset in its body."""
@@ -33,6 +42,9 @@ LEDGER_SHARD: Final = "ledger_shard"
 """Not an entity: a shard of the ledger, by its number, and the epoch that its owner announced for it. The epoch is
 the entry's version as well, so that the highest stands whoever wrote later."""
 
+BIRTH: Final[Identity] = ("log", "birth")
+"""Not an entity: which log this is, as whoever made its topics said."""
+
 _VERSION_MAX = 2**53
 _PROBLEM_CHARS_MAX = 1_000
 
@@ -40,6 +52,14 @@ T = TypeVar("T")
 
 _PRICE_MAX_NANO_USD = 10_000 * NANO_PER_USD
 """Keeps the hold of the largest request far below what the ledger computes exactly."""
+
+
+class Birth(msgspec.Struct, frozen=True):
+    """The ids of two topics since they were made: a topic that was made anew has another one."""
+
+    config: str
+    outcomes: str
+    """Empty where only the config log was made anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +84,8 @@ class Snapshot:
     ledger_epochs: Mapping[int, int] = field(default_factory=dict)
     """By shard of the ledger the highest epoch that an owner announced: a store with a lower one is an older
     copy of the shard."""
+    birth_id: str | None = None
+    """The id of the log of outcomes since it was made, where that was said."""
     closed_key_hashes: frozenset[str] = frozenset()
     """The secrets of closed keys, as far as they are known."""
 
@@ -153,7 +175,7 @@ class ConfigState:
         if identity == ADOPTION:
             self.accepted_below = _offset_in(entry.body)
             return None
-        if entry.kind == LEDGER_SHARD:
+        if identity == BIRTH or entry.kind == LEDGER_SHARD:
             return None
         entity = None if entry.body is None else _entity_of(entry, entry.body)
         if isinstance(entity, Problem):
@@ -171,6 +193,14 @@ class ConfigState:
         self.entities.pop(identity, None)
         self.refused[identity] = Problem(_name(identity), why)
         return self.refused[identity]
+
+    @property
+    def birth(self) -> Birth | None:
+        """Which log this is; ``None`` where nobody said so in a way that is understood here."""
+        entry = self.entries.get(BIRTH)
+        with suppress(msgspec.DecodeError):
+            return msgspec.json.decode(entry.body or "", type=Birth) if entry else None
+        return None
 
     def snapshot(self) -> Snapshot:
         """What is in force now: entities whose references exist, and the problems of the rest."""
@@ -203,6 +233,7 @@ class ConfigState:
             problems=tuple(problems),
             closed=frozenset(closed),
             ledger_epochs=MappingProxyType(_epochs_in(self.entries)),
+            birth_id=(self.birth.outcomes or None) if self.birth else None,
             closed_key_hashes=_hashes_of(closed, all_keys, self.entries),
         )
 

@@ -230,6 +230,10 @@ class LogEvent(Enum):
 
     # Books
     ROWS_LOOKED_UP = _info("Old outcomes were looked up in the log, so that each is booked once.")
+    SHARD_OF_ANOTHER_LOG = _error(
+        "A shard of the ledger knows another log than the one here, and decides nothing.",
+        "Restore the log, or have the shard made again from what there is: tallygate ledger rebuild.",
+    )
     SHARD_CLOSED = _warning("A shard of the ledger decides nothing until its owner has rebuilt it.")
     BOOKS_DIFFER = _error(
         "Verification found that a sum of the ledger is not that of the log; a request explains it.",

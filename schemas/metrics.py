@@ -26,6 +26,7 @@ MetricName = Literal[
     "tallygate_reconciled_outcomes_total",
     "tallygate_ledger_rebuilds_total",
     "tallygate_ledger_rebuild_seconds",
+    "tallygate_ledger_foreign_shards",
     "tallygate_backend_healthy",
     "tallygate_shed_requests_total",
     "tallygate_queued_requests",
@@ -108,6 +109,9 @@ METRICS: Final[dict[MetricName, MetricSpec]] = {
         "From the cause that was seen to the shard that decides again.",
         (),
         _DURATIONS_S,
+    ),
+    "tallygate_ledger_foreign_shards": MetricSpec(
+        "gauge", "Shards of the ledger that are closed because they belong to another log."
     ),
     "tallygate_backend_healthy": MetricSpec(
         "gauge", "1 while neither probes nor calls speak against the backend.", ("backend",)

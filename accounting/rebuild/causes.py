@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["FIRST_EPOCH", "LAYOUT", "LogFacts", "ShardMeta", "cause_of"]
+__all__ = ["ANOTHER_LOG", "FIRST_EPOCH", "LAYOUT", "LogFacts", "ShardMeta", "cause_of"]
 
 FIRST_EPOCH: Final = 1
 """Of a shard that was never made again."""
+ANOTHER_LOG: Final = "another log"
+"""Why a shard is closed that is not the fold of the log here: made again from that, all budgets would begin anew."""
 LAYOUT: Final = "2"
 """How the keys of a shard are built; those of another layout are not read."""
 
@@ -56,7 +58,7 @@ class LogFacts:
 
 
 def cause_of(meta: ShardMeta, log: LogFacts, own: str | None) -> str | None:
-    """Why the shard has to be rebuilt; ``None`` when it has not.
+    """Why the shard has to be rebuilt; ``None`` when it has not, or when an operator decides that.
 
     ``own`` is the rebuild that this process has under way or completes.
     """
@@ -65,6 +67,8 @@ def cause_of(meta: ShardMeta, log: LogFacts, own: str | None) -> str | None:
     if meta.fields.get("layout") != LAYOUT:
         return "layout"
     if own is not None and meta.building == own and meta.epoch >= log.epoch:
+        return None
+    if meta.fields.get("why") == ANOTHER_LOG:
         return None
     if not meta.is_ready:
         return meta.fields.get("why", "") or "closed"

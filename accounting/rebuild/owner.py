@@ -8,7 +8,7 @@ and one that an operator asks for are all the same case.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -53,6 +53,8 @@ class ShardOwner:
     """Partitions of outcomes that this process books now."""
     clock: Clock
     metrics: Metrics
+    compare: Callable[[Collection[int]], Awaitable[None]]
+    """Closes those of the shards that are of another log. Raises ``Transient``."""
     builds: dict[int, ShardBuild] = field(default_factory=dict)
     """Rebuilds of this process that are not complete, by shard."""
     completing: dict[int, asyncio.Task[None]] = field(default_factory=dict)
@@ -79,17 +81,26 @@ class ShardOwner:
         """Rebuild what has to be. Raises ``Transient``."""
         owned = self.owned()
         self._drop_lost(owned)
+        causes, _ = await self._causes(owned)
+        if not causes:
+            return
+        # A store may have been lost together with its log; what it remembers of that is asked first.
+        await self.compare(causes)
+        causes, metas = await self._causes(causes)
+        if causes:
+            await self.rebuild(causes, metas)
+
+    async def _causes(self, shards: Collection[int]) -> tuple[dict[int, str], dict[int, ShardMeta]]:
         causes: dict[int, str] = {}
         metas: dict[int, ShardMeta] = {}
-        for shard in sorted(owned):
+        for shard in sorted(shards):
             metas[shard] = await self._meta(shard)
             known = LogFacts(epoch=self.config.snapshot.ledger_epochs.get(shard, 0))
             build = self.builds.get(shard)
             cause = cause_of(metas[shard], known, build.building if build else None)
             if cause is not None:
                 causes[shard] = cause
-        if causes:
-            await self.rebuild(causes, metas)
+        return causes, metas
 
     async def _meta(self, shard: int) -> ShardMeta:
         found = await self.store.call("HGETALL", keys.of_shard(shard, keys.META))

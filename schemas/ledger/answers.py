@@ -336,6 +336,8 @@ class Meta(Answer, frozen=True, kw_only=True):
     ready: bool
     why: str = ""
     """Why it is closed, where somebody closed it."""
+    booked: int = -1
+    """The last outcome that is booked, of `identify`; -1: none, or not known."""
 
 
 AdmitAnswer: TypeAlias = (

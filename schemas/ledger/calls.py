@@ -238,6 +238,11 @@ def examine(shard: int, document: documents.Examine) -> Call[answers.Examined]:
     return Call(_command("tg1_examine", shard, names, document), _EXAMINE)
 
 
+def identify(shard: int, document: documents.Identify) -> Call[answers.Meta]:
+    """Close a shard that is the fold of another log than the one here."""
+    return Call(_command("tg1_identify", shard, (), document), _META)
+
+
 def init(shard: int, document: documents.Init) -> Call[answers.Meta]:
     """Make a new, empty shard usable; changes nothing in one that exists."""
     return Call(_command("tg1_init", shard, (), document), _META)

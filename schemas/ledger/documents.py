@@ -377,6 +377,18 @@ class Meet(Part, frozen=True, kw_only=True):
     """A shard whose store a process has just connected to."""
 
 
+class Identify(Part, frozen=True, kw_only=True):
+    """The log that is here; None where something is not known.
+
+    ``end`` is the offset after the newest outcome of the shard's partition, read after ``booked`` was told.
+    """
+
+    cluster_id: str | None = None
+    birth_id: str | None = None
+    booked: int | None = None
+    end: int | None = None
+
+
 class Init(Part, frozen=True, kw_only=True):
     """The epoch of a new shard."""
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from schemas.ledger import answers, keys
 from schemas.ledger.documents import (
     Admit,
@@ -18,6 +20,7 @@ from schemas.ledger.documents import (
     Cancel,
     Claim,
     Finish,
+    Identify,
     Job,
     Lease,
     ListJobs,
@@ -33,6 +36,7 @@ from schemas.ledger.documents import (
     Renew,
     Start,
 )
+from schemas.ledger.errors import LedgerNotReady
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.times import FULL, HOUR_MS
 from tests.support.one_shard import SHARD
@@ -109,6 +113,34 @@ def finish(req: str, fence: int, spent: int | None) -> Finish:
 
 class LedgerSuite:
     """Behaviours of a ledger, each on a ledger of its own that nothing was told yet."""
+
+    async def test_a_shard_belongs_to_the_log_that_it_was_told_first(
+        self, ledger: LedgerClient
+    ) -> None:
+        """What is not known is no difference; another cluster or birth closes it."""
+        mine = Identify(cluster_id="c", birth_id="b")
+        first = await ledger.identify(SHARD, mine)
+        for log in (mine, Identify(), Identify(cluster_id="c"), Identify(birth_id="b")):
+            assert await ledger.identify(SHARD, log) == first
+        other = await ledger.identify(SHARD, Identify(cluster_id="c", birth_id="x"))
+
+        assert (first.ready, first.booked) == (True, -1)
+        assert (other.ready, other.why) == (False, "another log")
+        with pytest.raises(LedgerNotReady):
+            await ledger.admit(request("r1"))
+
+    async def test_a_log_that_ends_below_what_is_booked_closes_its_shard(
+        self, ledger: LedgerClient
+    ) -> None:
+        """But not one that has grown since it was read, of which more is booked by now."""
+        row = OutcomeRow(offset=4, at_ms=T0_MS, req="r1", deadline_ms=DEADLINE_MS)
+        await ledger.book(Book(org="acme", partition=SHARD, rows=(row,)))
+        grown = await ledger.identify(SHARD, Identify(booked=2, end=3))
+        whole = await ledger.identify(SHARD, Identify(booked=4, end=5))
+        shorter = await ledger.identify(SHARD, Identify(booked=4, end=4))
+
+        assert (grown.ready, whole.ready, whole.booked) == (True, True, 4)
+        assert (shorter.ready, shorter.why) == (False, "log lost its end")
 
     async def test_racing_requests_take_exactly_the_budget(self, ledger: LedgerClient) -> None:
         """A budget for 100 admits 100 of 500 concurrent requests, and the rest could fit later."""

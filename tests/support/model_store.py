@@ -67,8 +67,11 @@ class ModelStore:
         _, function, count, *rest = command
         self.called.append(function)
         if function == "tg1_meet":
-            return _reply(self.model.meet(self.run_id))
-        if not self.model.ready:
+            return _reply(self.model.life.meet(self.run_id))
+        if function == "tg1_identify":
+            log = msgspec.json.decode(rest[int(count)], type=documents.Identify)
+            return _reply(self.model.life.identify(log))
+        if not self.model.life.ready:
             return _reply(answers.NotReady())
         if function not in _FUNCTIONS:
             raise StoreError(f"ERR {function} is not the model's")

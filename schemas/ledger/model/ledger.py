@@ -179,7 +179,9 @@ class LedgerModel(Admission, Starting, Restoring):
 
     def book(self, doc: documents.Book) -> answers.Booked:
         """See tg1_book."""
-        return self.books.book(doc, self.attempts, self.limits, self.jobs, self._unlist)
+        booked = self.books.book(doc, self.attempts, self.limits, self.jobs, self._unlist)
+        self.life.booked = max(self.life.booked, booked.offset)
+        return booked
 
     def _unlist(self, scope: Scope) -> None:
         self.expiring.pop(scope, None)

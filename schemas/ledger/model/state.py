@@ -10,6 +10,7 @@ from schemas.ledger.model.attempts import Attempt
 from schemas.ledger.model.books import Books
 from schemas.ledger.model.claims import Claims
 from schemas.ledger.model.jobs import Jobs
+from schemas.ledger.model.life import Life
 from schemas.ledger.model.limits import NOTHING_SPENT, Limits, Refusal, Scope
 from schemas.ledger.states import State
 from schemas.times import FULL
@@ -24,10 +25,7 @@ class LedgerState:
 
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
-        self.run_id = ""
-        """Of the process that holds it; empty until one was met."""
-        self.ready = True
-        self.why = ""
+        self.life = Life(epoch)
         self.building = ""
         """The rebuild that is under way."""
         self.ready_ms = 0
@@ -41,13 +39,6 @@ class LedgerState:
         self.books = Books()
         self.claims = Claims()
         self.jobs = Jobs()
-
-    def meet(self, run_id: str) -> answers.Meta:
-        """See tg1_meet; the process that is met first is the one that began it."""
-        if self.ready and run_id != (self.run_id or run_id):
-            self.ready, self.why = False, "restarted"
-        self.run_id = self.run_id or run_id
-        return answers.Meta(epoch=self.epoch, ready=self.ready, why=self.why)
 
     def _incarnation_ms(self, scope: Scope) -> int:
         known = self.attempts.get(scope)

@@ -189,6 +189,12 @@ class ConfigFeed:
                 elif state.accepted_below >= floor:
                     _LOG.event(LogEvent.CONFIG_SHORTER_ACCEPTED, expected=floor)
                     self.alarm, floor, self.known_offset = None, None, -1
+                if floor is None and position >= end and self._is_another(state):
+                    floor = await self._hold(
+                        f"the config log at offset {position - 1} is another one than that which was"
+                        f" in force at {self.snapshot.offset}",
+                        position,
+                    )
                 if floor is None and position >= end and (records or not self.is_read):
                     state.offset = max(state.offset, position - 1)
                     self.alarm = None
@@ -202,14 +208,30 @@ class ConfigFeed:
         floor = max(self.snapshot.offset, kept)
         if end > floor:
             return None
+        why = f"the config log ends at offset {end - 1}, below {floor}, which was in force"
+        return await self._hold(why, end)
+
+    async def _hold(self, why: str, end: int) -> int:
+        """Keep what was in force until an administrator accepts this log; the offset to be accepted."""
+        floor = max(self.snapshot.offset, -1 if self._kept is None else self._kept.offset)
         self.alarm = (
-            f"the config log ends at offset {end - 1}, below {floor}, which was in force: the earlier "
-            "configuration stays; restore the log, or accept it with `tallygate config adopt`"
+            f"{why}: the earlier configuration stays; restore the log, or accept it with"
+            " `tallygate config adopt`"
         )
-        _LOG.event(LogEvent.CONFIG_SHORTER, offset=end - 1, expected=floor)
+        _LOG.event(LogEvent.CONFIG_SHORTER, offset=end - 1, expected=floor, cause=why)
         if not self._in_force.is_set() and self._kept is not None:
             await self._adopt(self._kept)
         return floor
+
+    def _is_another(self, state: ConfigState) -> bool:
+        """Whether a log that was read to its end is another one than that which was in force before, and
+        nobody accepted it; however long it is by now."""
+        was = (self._kept or self._state).birth
+        if was is None or (state.birth is not None and state.birth.config == was.config):
+            return False
+        return state.accepted_below < max(
+            self.snapshot.offset, self._kept.offset if self._kept else -1
+        )
 
     async def _wait_for_newer(self, state: ConfigState, offset: int, newer: UnknownSchema) -> None:
         """Keep what the log says before the offset in force, for as long as nobody here can read on."""

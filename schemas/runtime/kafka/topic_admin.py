@@ -12,6 +12,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import for_code
 
 from schemas.failures import Defect
+from schemas.runtime.kafka.log_birth import state_birth
 from schemas.topics import TOPICS, Topic
 
 DEFAULT_PARTITIONS = 12
@@ -38,7 +39,10 @@ class TopicState:
 async def apply_topics(
     brokers: str, partitions: int = DEFAULT_PARTITIONS, replicas: int = 1
 ) -> list[TopicState]:
-    """Create what is missing. Raises ``PartitionCountChanged`` before creating anything."""
+    """Create what is missing, and say which log it is from then on.
+
+    Raises ``PartitionCountChanged`` before creating anything.
+    """
     existing = {state.name: state for state in await list_topics(brokers)}
     wanted = {t.name: 1 if t.one_partition else partitions for t in TOPICS}
     changed = [
@@ -63,6 +67,7 @@ async def apply_topics(
     finally:
         await admin.close()
     created = {t.name for t in missing}
+    await state_birth(brokers, created)
     return [
         TopicState(name, count, name in created, name in altered) for name, count in wanted.items()
     ]
@@ -97,6 +102,18 @@ async def _alter(admin: AIOKafkaAdminClient, present: list[Topic]) -> set[str]:
                 if error:
                     raise for_code(error)(message)
     return set(changes)
+
+
+async def cluster_id_of(brokers: str) -> str | None:
+    """The id that the cluster was formatted with. Raises ``KafkaError`` when no broker answers."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
+    await admin.start()
+    try:
+        described = await admin.describe_cluster()
+    finally:
+        await admin.close()
+    cluster_id = described.get("cluster_id")
+    return cluster_id if isinstance(cluster_id, str) and cluster_id else None
 
 
 async def list_topics(brokers: str) -> list[TopicState]:

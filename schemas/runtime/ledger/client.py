@@ -113,6 +113,10 @@ class LedgerClient:
         """Which life of a shard this is, and whether it is open; closes one whose store is another by now."""
         return await self._one(calls.meet(shard))
 
+    async def identify(self, shard: int, document: documents.Identify) -> answers.Meta:
+        """Close a shard that is the fold of another log than the one here."""
+        return await self._one(calls.identify(shard, document))
+
     async def admit(self, document: documents.Admit) -> answers.AdmitAnswer:
         """Decide all limits of a request at once and take its hold."""
         return await self._one(calls.admit(self._of(document), document))

@@ -57,7 +57,6 @@ class WorkerShape:
 
     role: str
     produces: Sequence[str]
-    """The outcomes topic among them: its partitions are the shards of the ledger."""
 
 
 @dataclass(slots=True)
@@ -277,7 +276,7 @@ class Worker:
         await self.ledger_time.measure()
         if self.clock.error_ms is None:
             raise StoreUnavailable("the ledger does not tell its time")
-        await self.producer.start(self.shape.produces)
+        await self.producer.start((OUTCOMES, *self.shape.produces))
         await self.ledger.learn(Shards(self.producer.partitions(OUTCOMES)))
 
     async def _disconnect(self) -> None:

@@ -17,6 +17,7 @@ _OWN = "4:token"
         ({}, LogFacts(), None),
         ({"ready": "0"}, LogFacts(3), "closed"),
         ({"ready": "0", "why": "restarted"}, LogFacts(3), "restarted"),
+        ({"ready": "0", "why": "another log", "complete": "0"}, LogFacts(4), None),
         ({"layout": "1"}, LogFacts(3), "layout"),
         ({"complete": "0"}, LogFacts(3), "incomplete"),
         ({}, LogFacts(4), "epoch"),

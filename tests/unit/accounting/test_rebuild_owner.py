@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -85,7 +85,11 @@ def _owner(ledger: Any, owned: frozenset[int], config: Any = _Config) -> ShardOw
     producer: Any = _Producer()
     parts = Parts(ledger, producer, None, FULL)  # type: ignore[arg-type]
     clock = Clock()
-    return ShardOwner(parts, "", ledger, config, lambda: owned, clock, Metrics())
+    return ShardOwner(parts, "", ledger, config, lambda: owned, clock, Metrics(), _same_log)
+
+
+async def _same_log(shards: Collection[int]) -> None:
+    """All of them are of the log that is here."""
 
 
 async def test_a_whole_shard_is_left_alone(ledger: _Ledger) -> None:
@@ -121,6 +125,23 @@ async def test_a_shard_that_is_empty_begins_above_the_life_that_nobody_announced
     await owner.look()
 
     assert owner.builds[0].epoch == 2
+
+
+async def test_a_shard_of_another_log_is_not_made_again_from_this_one(ledger: _Ledger) -> None:
+    """Its store was restarted when the log was made anew: all budgets would begin anew."""
+    meta = ledger.metas["{0}|meta"]
+    meta |= {"ready": "0", "why": "restarted"}
+
+    async def of_another(shards: Collection[int]) -> None:
+        assert set(shards) == {0}
+        meta["why"] = "another log"
+
+    owner = _owner(ledger, frozenset({0}))
+    owner.compare = of_another
+    await owner.look()
+
+    assert not owner.builds
+    assert not ledger.called
 
 
 @pytest.mark.parametrize("step", ["tg1_rebuild_begin", "tg1_rebuild_unlink", "tg1_rebuild_end"])

@@ -169,7 +169,7 @@ async def test_an_end_does_not_wait_for_a_rebuild() -> None:
     async with dispatch_scene(first=gate.answer) as scene:
         job = await scene.admitted()
         async with running(scene, job, gate):
-            scene.store.model.ready = False
+            scene.store.model.life.ready = False
 
         assert scene.bus.end.body == _BODY
         assert [end.unsettled for end in scene.log.outcomes] == [True]
@@ -186,7 +186,7 @@ async def test_a_stream_does_not_wait_for_a_rebuild() -> None:
         claim = await scene.claim(job)
         assert isinstance(claim, answers.Fence)
         with scene.leases.held(job, claim) as held:
-            scene.store.model.ready = False
+            scene.store.model.life.ready = False
             goes_on = await scene.leases.note_streamed(held)
             rebuild(scene, job)
             await scene.leases._renew()
@@ -231,7 +231,7 @@ async def test_what_another_may_have_run_waits_for_it_and_is_asked_of_the_log() 
     async with dispatch_scene(first=gate.answer) as scene:
         job = await scene.admitted(deadline_ms=scene.clock.now_ms() + 120_000)
         async with running(scene, job, gate):
-            scene.store.model.ready = False
+            scene.store.model.life.ready = False
         rebuild(scene, job)
         other = Claiming(scene.store.client(), scene.clock, "dispatcher-1")
         waiting = asyncio.create_task(other.claim(job, scene.closing.is_in_log))

@@ -58,7 +58,7 @@ async def test_a_server_meets_only_the_shards_that_it_has() -> None:
 async def test_shards_are_met_once_it_is_known_how_many_there_are() -> None:
     """Before anything is asked of them, on the connection that stands by then."""
     store, meetings = ModelStore(), Meetings()
-    store.model.meet("first")
+    store.model.life.meet("first")
     store.run_id = "second"
     ledger = LedgerClient(store, meetings=meetings)  # type: ignore[arg-type]
     await ledger.learn(Shards(1))

@@ -8,13 +8,14 @@ from typing import cast
 
 import pytest
 
+from limiter_worker import fair_intake
 from limiter_worker.admission import Admission
 from limiter_worker.fair_intake import BATCH_MAX, FairIntake, Pace
 from limiter_worker.taken import Taken
-from schemas.ledger.errors import LedgerUnavailable
+from schemas.ledger.errors import LedgerNotReady, LedgerUnavailable
 from schemas.runtime.process.clock import Clock
 from tests.support.events import accepted, configuration
-from tests.support.limiter_parts import FakeConfig, Limiter, ModelLedger, intake_of
+from tests.support.limiter_parts import FakeConfig, FakeRecord, Limiter, ModelLedger, intake_of
 
 
 @dataclass
@@ -142,3 +143,29 @@ async def test_requests_without_an_answer_are_asked_again() -> None:
 
     assert [record.finished for record in records] == [1, 1, 1]
     assert len(ledger.rounds) == 2
+
+
+async def test_a_closed_shard_keeps_no_place_from_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its requests pause beside the batches, however many there are, and the others are decided meanwhile."""
+    monkeypatch.setattr(fair_intake, "_LEDGER_PAUSE_S", 60.0)
+    ledger = ModelLedger()
+    closed = [f"closed{n}" for n in range(8)]
+    ledger.failures = dict.fromkeys(closed, LedgerNotReady("being rebuilt"))
+    limiter = Limiter(ledger, FakeConfig(configuration()))
+    now_ms = Clock().now_ms()
+    times = {"deadline_ms": now_ms + 60_000, "produce_by_ms": now_ms + 60_000}
+
+    def record(name: str) -> FakeRecord:
+        return limiter.record(accepted(request_id=name, **times))
+
+    open_one = record("open")
+    async with asyncio.timeout(10), intake_of(limiter) as intake:
+        for number, name in enumerate(closed, start=1):
+            await intake.handle([record(name).as_record()])
+            while len(ledger.rounds) < number:  # noqa: ASYNC110  # a fake has no event
+                await asyncio.sleep(0)
+        await intake.handle([open_one.as_record()])
+        while not open_one.finished:  # noqa: ASYNC110  # as above
+            await asyncio.sleep(0.01)

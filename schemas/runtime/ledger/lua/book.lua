@@ -184,6 +184,13 @@ local function keep_marks(call, at_ms)
   if at_ms > 0 then forget_marks(call, list, at_ms) end
 end
 
+-- What the log must have for as long as this shard is its fold.
+local function raise_watermark(call, partition, offset)
+  if call.tag ~= '{' .. partition .. '}|' then return end
+  local before = tonumber(redis.call('HGET', call.keys[1], 'booked') or -1)
+  if offset > before then redis.call('HSET', call.keys[1], 'booked', dec(offset)) end
+end
+
 --[[ tg1_book: adds outcomes and corrections of one org to its usage tables and totals, each once; and to
 its balances what no call settled there: corrections, and outcomes of requests the ledger did not hold.
 KEYS: meta, {org}m, fin, ended, forgot, exp, inf, changed, kept.
@@ -196,7 +203,7 @@ ARGV[1]: org, partition, rows in offset order [{offset, at_ms (append time), req
 Returns: BOOKED(rows [BOOKED | SEEN (offset already passed, by a rebuild perhaps) | DUPLICATE (not the first record of its
   request, whether passed or not)], offset now reached). Fewer rows than were given: the next one has no
   mark, but its mark may have been forgotten; it and those after it changed nothing.
-State: {org}m moves up; each attempt hash remembers its first record, forgets what it held and its
+State: {org}m and booked of meta move up; each attempt hash remembers its first record, forgets what it held and its
   outcome, leaves `fin`, and is listed in `ended`, whose oldest entries are forgotten; `changed` and `kept`
   (tables.lua) note what the log has to be told. ]]
 local function book(call)
@@ -224,6 +231,7 @@ local function book(call)
   end
   if reached > before then
     redis.call('HSET', call.keys[2], partition, dec(reached))
+    raise_watermark(call, partition, reached)
     if #outcomes > 0 then redis.call('ZREM', call.keys[3], unpack(outcomes)) end
     keep_marks(call, at_ms)
     note_changed(call.keys[8], call.doc.org, call.changed)

@@ -44,3 +44,40 @@ local function meet(keys)
   return verdict('META', {epoch = meta[1] or '0', ready = is_ready, why = why})
 end
 register_always('tg1_meet', meet, EMPTIES)
+
+-- Why a shard is not the fold of a log that is named; nil when it may be: what is not known differs from nothing.
+local function difference(known, log)
+  for _, id in ipairs({'cluster_id', 'birth_id'}) do
+    if known[id] and given(log[id]) and known[id] ~= log[id] then return 'another log' end
+  end
+  local booked = math.min(given(log.booked) and log.booked or -1, known.booked)
+  if given(log['end']) and booked >= log['end'] then return 'log lost its end' end
+  return nil
+end
+
+--[[ tg1_identify: compares a shard with the log that is here.
+KEYS: meta.
+ARGV[1]: cluster_id and birth_id of the log; booked (as this told before the end was read) and end (the
+  offset after the newest outcome of the partition); null where not known.
+Returns: META(epoch, ready, why: it is closed, booked) as it is now.
+State: learns ids that it did not know. A shard of another log, or with outcomes booked that the log has not:
+  ready 0 and why; whoever was rebuilding it does not go on. ]]
+local function identify(keys, args)
+  local doc, meta = cjson.decode(args[1]), keys[1]
+  local stored = redis.call('HMGET', meta, 'epoch', 'ready', 'why', 'cluster_id', 'birth_id', 'booked')
+  local epoch, is_ready, why = stored[1], stored[2] == '1', stored[3] or nil
+  local known = {cluster_id = stored[4], birth_id = stored[5], booked = tonumber(stored[6] or -1)}
+  local differs = difference(known, doc)
+  if epoch and differs then
+    is_ready, why = false, differs
+    redis.call('HSET', meta, 'ready', '0', 'why', why)
+    redis.call('HDEL', meta, 'building')
+  elseif epoch then
+    for _, id in ipairs({'cluster_id', 'birth_id'}) do
+      if given(doc[id]) then redis.call('HSETNX', meta, id, doc[id]) end
+    end
+  end
+  return verdict('META', {epoch = epoch or '0', ready = is_ready, why = why,
+    booked = dec(known.booked)})
+end
+register_always('tg1_identify', identify, EMPTIES)

@@ -12,7 +12,7 @@ the headers name the shard's own keys without their tag.
 `meta`, a hash: epoch, ready, layout (of the keys; `2`), run_id (of the server process that holds
 the shard), complete (1 once nothing of a rebuild is left to do; claims is 1 once keys and jobs are back), building (the
 rebuild under way), why (it was closed), folded (the last outcome that the rebuild before read), ready_ms (when
-that opened the shard), seen_ms, grace_until (attempts.lua),
+that opened the shard), booked (the last outcome), cluster_id and birth_id (of the log that it is the fold of), seen_ms, grace_until (attempts.lua),
 test_clock.
 
 Numbers: integers only. cjson writes 14 digits, so money, offsets and fences leave as decimal

@@ -42,10 +42,10 @@ register_always('tg1_rebuild_begin', rebuild_begin, EMPTIES)
 KEYS: meta.
 ARGV[1]: why.
 Returns: OK.
-State: ready 0; nobody builds it any more. ]]
+State: ready 0; nobody builds it any more; which log it was the fold of is forgotten: it takes the one that is here. ]]
 local function rebuild_ask(keys, args)
   redis.call('HSET', keys[1], 'ready', '0', 'why', cjson.decode(args[1]).why)
-  redis.call('HDEL', keys[1], 'building')
+  redis.call('HDEL', keys[1], 'building', 'cluster_id', 'birth_id', 'booked')
   return verdict('OK')
 end
 register_always('tg1_rebuild_ask', rebuild_ask, EMPTIES)
