@@ -39,6 +39,7 @@ from schemas.runtime.kafka.outcome_lookup import OutcomeLookup
 from schemas.runtime.kafka.produce import Producer
 from schemas.runtime.kafka.record_reader import RecordReader
 from schemas.runtime.ledger.client import LedgerClient, ledger_store
+from schemas.runtime.ledger.meetings import Meetings
 from schemas.runtime.ledger.time_source import LedgerTime
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.connect import connect, read_config
@@ -225,9 +226,10 @@ def create_app(settings: IngressSettings) -> Ingress:
     )
     bus = Bus(settings.bus_url, settings.times)
     bus.store.expose(metrics, "bus")
-    store = ledger_store(settings.ledger_url, settings.times.ledger)
+    meetings = Meetings()
+    store = ledger_store(settings.ledger_url, settings.times.ledger, meetings)
     store.expose(metrics, "ledger")
-    ledger = LedgerClient(store)
+    ledger = LedgerClient(store, meetings=meetings)
     pending = PendingRequests()
     subscription = Subscription(
         settings.bus_url,

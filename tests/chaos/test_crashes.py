@@ -14,6 +14,7 @@ import pytest
 from tests.chaos.rig import FLUSHED, Rig, running_rig
 from tests.chaos.run import Report, render, run
 from tests.chaos.snapshots_told import lacking
+from tests.chaos.stores import ledger_servers, metas
 from tests.support.harness.gateway_client import MODEL
 from tests.support.harness.kafka_log import KafkaLog
 from tests.support.harness.running_stack import descendants, is_alive, running_stack
@@ -21,6 +22,7 @@ from tests.support.harness.running_stack import descendants, is_alive, running_s
 pytestmark = pytest.mark.timeout(240)
 SECONDS_EACH = 9.0
 SEED = 20_260_501
+LIVES = 3
 # The dispatcher first: what it leaves behind takes the longest to end.
 ORDER = ("dispatcher", "limiter_worker", "kafka", "accounting", "ingress", "ledger", "bus", FLUSHED)
 ORPHANS_END_S = 10.0
@@ -51,6 +53,15 @@ def test_every_killed_process_is_replaced(report: Report) -> None:
     """The supervisor had a successor running for each."""
     assert [strike.role for strike in report.crashes.strikes] == list(ORDER)
     assert [strike.role for strike in report.crashes.strikes if strike.back_after_s is None] == []
+
+
+def test_a_ledger_that_was_killed_or_emptied_was_made_again(report: Report, rig: Rig) -> None:
+    """Each life of a shard has an epoch: the first, one after the kill, one after it was emptied."""
+    assert report.crashes.strikes
+    found = metas(ledger_servers(rig.state_dir))
+
+    assert len(found) > 1
+    assert [meta.epoch for meta in found.values() if meta.epoch < LIVES] == []
 
 
 def test_every_backend_call_is_billed_once(report: Report) -> None:

@@ -26,6 +26,7 @@ from schemas.runtime.kafka.consume.records import Record
 from schemas.runtime.kafka.consume.watchdog import Watchdog
 from schemas.runtime.kafka.produce import Producer
 from schemas.runtime.ledger.client import LedgerClient, ledger_store
+from schemas.runtime.ledger.meetings import Meetings
 from schemas.runtime.ledger.time_source import LedgerTime
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.event_log import EventLog
@@ -96,7 +97,8 @@ class Worker:
         producer = Producer(
             settings.kafka_brokers, settings.instance_id, on_appended=clock.learn_broker
         )
-        store = ledger_store(settings.ledger_url, settings.times.ledger)
+        meetings = Meetings()
+        store = ledger_store(settings.ledger_url, settings.times.ledger, meetings)
         return cls(
             settings=settings,
             shape=shape,
@@ -110,7 +112,7 @@ class Worker:
             ),
             producer=producer,
             ledger_store=store,
-            ledger=LedgerClient(store),
+            ledger=LedgerClient(store, meetings=meetings),
             bus=Bus(settings.bus_url, settings.times),
             config=ConfigFeed(settings.kafka_brokers, settings.data_dir),
             metrics=metrics,
