@@ -29,7 +29,7 @@ from ingress.requests.request_state import Indeterminate, Open, RequestState
 from schemas.errors import ErrorCode
 from schemas.ids import uuid7_time_ms
 from schemas.ledger import documents
-from schemas.ledger.errors import LedgerUnavailable
+from schemas.ledger.errors import LedgerNotReady, LedgerUnavailable
 from schemas.runtime.ledger.client import LedgerClient
 
 _LIMIT_DEFAULT: Final = 20
@@ -93,10 +93,13 @@ class JobRoutes:
         return _job_response(request, job_id, facts, found)
 
     async def _facts(self, caller: Caller, job_id: str) -> JobFacts | None:
-        """What is kept of a job; ``None`` when the organization has none of this id."""
+        """What is kept of a job; ``None`` when the organization has none of this id. Raises
+        ``LedgerUnavailable`` while that cannot be told."""
         if not _is_uuid7(job_id):
             return None
         known = await self._ledger.look(documents.Look(org=caller.org, req=job_id))
+        if known.job is None and known.kept_missing:
+            raise LedgerNotReady("jobs are not back yet")
         return None if known.job is None else read_facts(known.job)
 
 

@@ -233,11 +233,13 @@ class Jobs(Answer, frozen=True, kw_only=True):
 class Look(Answer, frozen=True, kw_only=True):
     """The state of a request (empty: unknown), its job's info, its outcome once finished.
 
-    Once that is booked it is empty, and stands at ``booked``.
+    Once that is booked it is empty, and stands at ``booked``. ``kept_missing``: one without info may be a job
+    all the same, because a rebuild has not brought jobs back yet.
     """
 
     state: State
     job: str | None = None
+    kept_missing: bool = False
     outcome: bytes = b""
     booked: str = ""
 

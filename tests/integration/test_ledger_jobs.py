@@ -184,3 +184,14 @@ async def test_the_jobs_of_another_organization_are_unknown(ledger: LedgerClient
 
     assert (await ledger.jobs(ListJobs(org="other", limit=10))).entries == ()
     assert (await ledger.look(Look(org="other", req="mine"))).job is None
+
+
+async def test_a_look_says_that_jobs_are_not_back_yet(ledger: LedgerClient, redis: Redis) -> None:
+    """Of what it does not know as one: a rebuild brings them after the shard is open."""
+    wanted = Look(org="acme", req="r")
+    assert not (await ledger.look(wanted)).kept_missing
+    await redis.hset(keys.of_shard(SHARD, keys.META), "claims", "0")
+
+    assert (await ledger.look(wanted)).kept_missing
+    await redis.hset(keys.attempt(SHARD, "acme", "r"), "job", "facts")
+    assert not (await ledger.look(wanted)).kept_missing

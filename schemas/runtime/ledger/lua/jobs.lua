@@ -55,13 +55,13 @@ register('tg1_jobs', jobs, {'no-writes'})
 KEYS: meta, attempt hash.
 ARGV[1]: org, req.
 Returns: {LOOK(state, empty without an attempt; info of its job, left out when it is none; booked:
-  partition:offset of its outcome, left out until it stands there), outcome bytes, empty unless
-  finished and not booked}.
+  partition:offset of its outcome, left out until it stands there; kept_missing: it may be a job all the
+  same, because a rebuild has not brought them back yet), outcome bytes, empty unless finished and not booked}.
 State: unchanged. ]]
 local function look(call)
   local stored = redis.call('HMGET', call.keys[2], 'state', 'job', 'booked', 'outcome')
   local state, info, booked, outcome = unpack(stored)
-  return {verdict('LOOK', {state = state or '', job = info or nil, booked = booked or nil}),
-    outcome or ''}
+  return {verdict('LOOK', {state = state or '', job = info or nil, booked = booked or nil,
+    kept_missing = not info and are_kept_missing(call) or nil}), outcome or ''}
 end
 register('tg1_look', look, {'no-writes'})
