@@ -1,6 +1,6 @@
 # The commands of this repository. Everything runs in the environment that `make setup` builds.
 .PHONY: log-reading setup up down clean check docs coverage test test-stack test-apart \
-  test-unit test-contract test-integration test-e2e test-chaos bench fuzz isolation torture ageing kafka-outage ledger-loss kill-points moved-clocks lock fmt
+  test-cluster test-unit test-contract test-integration test-e2e test-chaos bench fuzz isolation torture ageing kafka-outage ledger-loss kill-points moved-clocks lock fmt
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -69,6 +69,9 @@ test-e2e: setup  ## Whole stacks, from outside
 
 test-chaos: setup  ## Kills under load
 	$(BIN)/pytest $(PYTEST) tests/chaos
+
+test-cluster: setup  ## Whole stacks and kills under load, the ledger on a cluster of three primaries
+	TALLYGATE_TEST_LEDGER_PRIMARIES=3 $(BIN)/pytest $(PYTEST) tests/e2e tests/chaos tests/integration/test_processed_marks.py
 
 coverage: setup  ## Branches of the pure cores that unit and contract tests reach; fails below the bound
 	$(BIN)/coverage run --include="$$($(BIN)/python -m tests.cores)" -m pytest $(PYTEST) tests/unit tests/contract

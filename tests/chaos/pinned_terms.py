@@ -21,7 +21,6 @@ from typing import Any, Final
 
 import aiohttp
 import httpx
-import redis
 
 from tests.chaos.ceilings import UNLIMITED_RATE, Tenant
 from tests.chaos.check import Findings, check, cost_nano_usd
@@ -30,6 +29,7 @@ from tests.chaos.evidence import Evidence
 from tests.chaos.gathering import gather
 from tests.chaos.load import Load
 from tests.chaos.rig import Rig, model_body, running_rig
+from tests.support.harness.foreign_store import open_foreign
 from tests.support.harness.gateway_client import MODEL, GatewayClient
 from tests.support.harness.ledger_view import key_of
 
@@ -97,7 +97,7 @@ async def kill_between(rig: Rig) -> Pinned:
             await asyncio.to_thread(_change, rig)
         await asyncio.gather(*sending)
     evidence = await asyncio.to_thread(gather, rig, load.history)
-    with redis.Redis.from_url(rig.stack.ledger_url) as store:
+    with open_foreign(rig.stack.ledger_url) as store:
         stored: Any = store.hgetall(BALANCE)
     balance = {name.decode(): int(amount) for name, amount in stored.items()}
     return Pinned(frozenset(admitted - dispatched), evidence, check(evidence), balance)
@@ -116,7 +116,7 @@ async def _arrived(rig: Rig, count: int) -> None:
 
 def _stop_at_first_hold(rig: Rig, pid: int) -> None:
     """The limiter goes on, and is stopped again as soon as anything is reserved."""
-    with redis.Redis.from_url(rig.stack.ledger_url) as store:
+    with open_foreign(rig.stack.ledger_url) as store:
         os.kill(pid, signal.SIGCONT)
         end_s = time.monotonic() + HELD_WITHIN_S
         while time.monotonic() < end_s:
@@ -128,7 +128,7 @@ def _stop_at_first_hold(rig: Rig, pid: int) -> None:
 def _held(rig: Rig) -> set[str]:
     """Requests of the organization that are admitted and not started."""
     found: set[str] = set()
-    with redis.Redis.from_url(rig.stack.ledger_url) as store:
+    with open_foreign(rig.stack.ledger_url) as store:
         for key in store.scan_iter(key_of(ORG, "a:*"), count=1_000):
             if store.hget(key, "state") == b"RESERVED":
                 found.add(key.decode().rpartition("|a:")[2])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import signal
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -73,9 +74,15 @@ class Rig:
 
     def pids_of(self, role: str) -> list[int]:
         """The pids of all living processes of the role."""
-        mark = f":{self._port(role)}" if role in ("ledger", "bus") else _MARKS[role]
+        marks = [_MARKS.get(name) or f":{self._port(name)}" for name in self._names(role)]
         ours = sorted(descendants(self.stack.process.pid))
-        return [pid for pid in ours if mark in _command_of(pid)]
+        return [pid for pid in ours if any(mark in _command_of(pid) for mark in marks)]
+
+    def _names(self, role: str) -> list[str]:
+        """Its processes' names in the stack: several where the ledger is a cluster."""
+        if role != "ledger":
+            return [role]
+        return [server.name for server in ledger_servers(self.state_dir)]
 
     @asynccontextmanager
     async def away(self, role: str) -> AsyncIterator[None]:
@@ -87,18 +94,20 @@ class Rig:
             yield
         finally:
             os.kill(self.stack.process.pid, signal.SIGCONT)
-        assert await self._living(role) is not None, f"{role} did not come back"
+        for name in self._names(role):
+            assert await self._living(name) is not None, f"{name} did not come back"
 
     async def strike(self, role: str) -> Strike:
-        """Kill -9 the role's process; returns when a successor runs, ready or not. A flushed ledger is back
-        when every shard is whole."""
+        """Kill -9 the role's process, or any server of a cluster; returns when a successor runs, ready or not.
+        A flushed ledger is back when every shard is whole."""
         if role == FLUSHED:
             return await self._flush()
-        pid = await self._living(role)
-        assert pid is not None, f"{role} did not come back from its last end"
+        name = random.choice(self._names(role))
+        pid = await self._living(name)
+        assert pid is not None, f"{name} did not come back from its last end"
         os.kill(pid, signal.SIGKILL)
         at_s = time.monotonic()
-        is_back = await self._living(role, other_than=pid) is not None
+        is_back = await self._living(name, other_than=pid) is not None
         return Strike(role, at_s, time.monotonic() - at_s if is_back else None)
 
     async def _flush(self) -> Strike:

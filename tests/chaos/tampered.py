@@ -20,12 +20,12 @@ from typing import Any, Final
 
 import aiohttp
 import httpx
-import redis
 
 from tests.chaos.ceilings import Tenant
 from tests.chaos.copies import read_all
 from tests.chaos.load import Load
 from tests.chaos.rig import Rig, running_rig
+from tests.support.harness.foreign_store import open_foreign
 from tests.support.harness.gateway_client import GatewayClient
 from tests.support.harness.ledger_view import key_of
 
@@ -97,7 +97,7 @@ def _verify(rig: Rig, deadline_s: float) -> dict[str, Any]:
 
 
 def _apply(rig: Rig, change: Change) -> None:
-    with redis.Redis.from_url(rig.stack.ledger_url) as store:
+    with open_foreign(rig.stack.ledger_url) as store:
         (key,) = store.scan_iter(key_of(change.org, change.pattern), count=10_000)
         stored: Any = store.hgetall(key)
         name = change.field or next(_numbers(stored))

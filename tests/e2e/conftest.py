@@ -10,9 +10,9 @@ import aiohttp
 import httpx
 import pytest
 import pytest_asyncio
-import redis
 
 from tests.support.fakes.running_backend import RunningBackend, running_backend
+from tests.support.harness.foreign_store import open_foreign
 from tests.support.harness.gateway_client import CONNECTIONS, MODEL, GatewayClient
 from tests.support.harness.grants import UNLIMITED, Grant, MakeKey
 from tests.support.harness.kafka_log import KafkaLog
@@ -84,7 +84,7 @@ def oracle(backends: list[RunningBackend]) -> Oracle:
 @pytest.fixture(scope="session")
 def ledger(stack: RunningStack) -> Iterator[LedgerView]:
     """The ledger's own numbers."""
-    with redis.Redis.from_url(stack.ledger_url) as store:
+    with open_foreign(stack.ledger_url) as store:
         yield LedgerView(store)
 
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import httpx
 import pytest
-import redis
 
 from tests.support.fakes.call_log import Call
+from tests.support.harness.foreign_store import open_foreign
 from tests.support.harness.gateway_client import GatewayClient, steer
 from tests.support.harness.grants import Grant, MakeKey
 from tests.support.harness.kafka_log import KafkaLog
@@ -146,7 +146,7 @@ async def _new_calls(oracle: Oracle, seen: set[str], count: int) -> list[Call]:
 
 def _owner_of(stack: RunningStack, org: str, call: Call) -> int:
     """The pid of the dispatcher that makes the call."""
-    with redis.Redis.from_url(stack.ledger_url) as store:
+    with open_foreign(stack.ledger_url) as store:
         owner = store.hget(key_of(org, f"a:{call.start.request_id}"), "owner")
     return _pid_of(stack, str(owner, "utf-8").partition("/")[0])
 

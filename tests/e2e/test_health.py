@@ -14,6 +14,7 @@ import httpx
 import pytest
 import redis
 
+from tests.support.harness.foreign_store import open_foreign
 from tests.support.harness.gateway_client import GatewayClient
 from tests.support.harness.grants import MakeKey
 from tests.support.harness.running_stack import RunningStack, descendants
@@ -43,7 +44,7 @@ def ready(stack: RunningStack) -> Iterator[Callable[[], Any]]:
 @pytest.fixture
 def store(stack: RunningStack) -> Iterator[redis.Redis]:
     """The ledger store, by an independent client."""
-    with redis.Redis.from_url(stack.ledger_url, decode_responses=True) as client:
+    with open_foreign(stack.ledger_url, decode_responses=True) as client:
         yield client
 
 

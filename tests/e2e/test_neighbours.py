@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
-import redis
 
+from tests.support.harness.foreign_store import open_foreign
 from tests.support.harness.running_stack import descendants, running_stack
 
 pytestmark = pytest.mark.timeout(240)
@@ -36,7 +36,7 @@ def test_a_running_stack_keeps_its_secrets_apart_and_says_how_full_the_disk_is(
     with running_stack(tmp_path / "state") as stack:
         children = descendants(stack.process.pid)
         environments = {_command_of(pid): _environment_of(pid) for pid in children}
-        with redis.from_url(stack.ledger_url) as store:
+        with open_foreign(stack.ledger_url) as store:
             told = {k.decode(): v.decode() for k, v in store.hgetall("{cfg}|disk").items()}
 
     assert len(environments) >= 9

@@ -14,6 +14,7 @@ import pytest
 import redis
 
 from schemas.ledger.keys import META, of_shard
+from tests.support.harness.foreign_store import open_foreign
 from tests.support.harness.gateway_client import GatewayClient, Reply, steer
 from tests.support.harness.grants import Grant, MakeKey
 from tests.support.harness.ledger_view import STACK_SHARDS, key_of
@@ -78,7 +79,7 @@ async def test_an_emptied_ledger_is_rebuilt_under_load(
         for grant, told in zip(grants, replies, strict=True)
     ]
     await asyncio.sleep(_LOST_AFTER_S)
-    with redis.Redis.from_url(stack.ledger_url) as store:
+    with open_foreign(stack.ledger_url) as store:
         await asyncio.to_thread(store.flushall)
         await _until(store, "ready", _READY_WITHIN_S)
         await asyncio.gather(*spending)

@@ -16,7 +16,6 @@ import aiohttp
 import httpx
 import msgspec
 import pytest
-import redis
 from confluent_kafka import Producer
 
 from accounting.booking import entry_of
@@ -26,6 +25,7 @@ from schemas.ids import uuid7
 from schemas.ledger.keys import FINISHED, of_shard
 from tests.support.events import attempt, finished
 from tests.support.fakes.running_backend import RunningBackend
+from tests.support.harness.foreign_store import open_foreign
 from tests.support.harness.gateway_client import MODEL, GatewayClient
 from tests.support.harness.kafka_log import KafkaLog
 from tests.support.harness.ledger_view import STACK_SHARDS, key_of
@@ -53,7 +53,7 @@ class Seeds:
 
     def __init__(self, stack: RunningStack, org: str) -> None:
         self.org = org
-        self.store = redis.Redis.from_url(stack.ledger_url)
+        self.store = open_foreign(stack.ledger_url)
         self._producer = Producer(
             {"bootstrap.servers": stack.kafka, "partitioner": "murmur2_random"}
         )

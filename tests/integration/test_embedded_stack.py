@@ -14,11 +14,13 @@ import pytest
 import redis.asyncio as redis
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from deploy.embedded.ledger_shape import LedgerShape
 from deploy.embedded.problem import StackError
 from deploy.embedded.stack import Stack
 from tests.support.harness.infrastructure import infrastructure
 
 pytestmark = pytest.mark.timeout(180)
+ALONE = LedgerShape()
 
 
 async def topics_of(stack: Stack, create: str | None = None) -> list[str]:
@@ -42,7 +44,7 @@ def is_alive(pid: int) -> bool:
 
 async def test_data_survives_a_restart_and_no_process_does(tmp_path: Path) -> None:
     """Topics and the ledger come back on other ports; the bus starts empty; stop leaves nothing."""
-    async with infrastructure(tmp_path) as stack:
+    async with infrastructure(tmp_path, ALONE) as stack:
         assert "kept" in await topics_of(stack, create="kept")
         async with redis.from_url(stack.ledger_url) as ledger, redis.from_url(stack.bus_url) as bus:
             assert await ledger.ping()
@@ -53,7 +55,7 @@ async def test_data_survives_a_restart_and_no_process_does(tmp_path: Path) -> No
 
     assert len(pids) == 3
     assert not any(is_alive(pid) for pid in pids if pid is not None)
-    async with infrastructure(tmp_path) as stack:
+    async with infrastructure(tmp_path, ALONE) as stack:
         assert "kept" in await topics_of(stack)
         async with redis.from_url(stack.ledger_url) as ledger, redis.from_url(stack.bus_url) as bus:
             assert await ledger.get("balance") == b"7"
@@ -62,7 +64,7 @@ async def test_data_survives_a_restart_and_no_process_does(tmp_path: Path) -> No
 
 async def test_a_killed_ledger_is_restarted_with_every_acknowledged_write(tmp_path: Path) -> None:
     """A kill -9 right after the answer loses nothing."""
-    async with infrastructure(tmp_path) as stack:
+    async with infrastructure(tmp_path, ALONE) as stack:
         async with redis.from_url(stack.ledger_url) as ledger:
             await ledger.set("balance", "7")
         first = stack.pid("ledger")
@@ -81,9 +83,9 @@ async def test_a_killed_ledger_is_restarted_with_every_acknowledged_write(tmp_pa
 
 async def test_a_second_stack_on_the_same_folder_is_refused(tmp_path: Path) -> None:
     """The refusal names the folder, and the first stack goes on."""
-    async with infrastructure(tmp_path) as stack:
+    async with infrastructure(tmp_path, ALONE) as stack:
         with pytest.raises(StackError, match="is in use"):
-            async with infrastructure(tmp_path):
+            async with infrastructure(tmp_path, ALONE):
                 pass
 
         assert stack.pid("kafka") is not None
@@ -94,10 +96,11 @@ async def test_killing_the_supervisor_kills_its_children(tmp_path: Path) -> None
     program = textwrap.dedent(f"""
         import asyncio, os
         from pathlib import Path
+        from deploy.embedded.ledger_shape import LedgerShape
         from tests.support.harness.infrastructure import infrastructure
 
         async def main():
-            async with infrastructure(Path({str(tmp_path)!r})) as stack:
+            async with infrastructure(Path({str(tmp_path)!r}), LedgerShape()) as stack:
                 print(*(stack.pid(name) for name in stack.processes), flush=True)
                 await asyncio.sleep(60)
 

@@ -10,13 +10,13 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import OffsetAndMetadata
-from redis.asyncio import Redis
 
 from deploy.embedded.stack import Stack
 from schemas import topics
 from schemas.ledger import keys
 from schemas.runtime.kafka.topic_admin import apply_topics
 from tests.integration.group import Member, log, member
+from tests.support.harness.foreign_store import open_foreign
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -132,10 +132,9 @@ async def test_a_topic_that_was_made_anew_is_not_skipped(tmp_path: Path) -> None
             assert "up to offset 10, but the log ends at 3" in await _until_held(second, 0)
             assert "up to offset 10 in another log" in await _until_held(second, 1)
             assert [value for _, value, _ in second.begun()] == ["beside"]
-            ledger = Redis.from_url(stack.ledger_url)
-            names = [keys.processed(topics.REQUESTS, partition) for partition in new]
-            assert await ledger.delete(*names) == 2
-            await ledger.aclose()
+            with open_foreign(stack.ledger_url) as ledger:
+                for partition in new:
+                    assert ledger.delete(keys.processed(topics.REQUESTS, partition)) == 1
             await second.until("end", 1 + 33)
 
             for partition, count in new.items():

@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-import redis
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from confluent_kafka import Producer
@@ -30,6 +29,7 @@ from schemas.ids import uuid7
 from schemas.outgoing import usage_record
 from schemas.partitions import partition_of
 from schemas.topics import OUTCOMES, TOPICS, USAGE_RECORDS
+from tests.support.harness.foreign_store import open_foreign
 from tests.support.harness.ledger_view import key_of
 
 ORGANIZATIONS: Final = 5
@@ -174,7 +174,7 @@ def _produce(brokers: str, month: Month, partitions: int) -> Written:
 
 def _write_tables(ledger_url: str, month: Month) -> None:
     tables = list(month.tables.items())
-    with redis.Redis.from_url(ledger_url) as store:
+    with open_foreign(ledger_url) as store:
         for start in range(0, len(tables), _TABLES_PER_STEP):
             pipeline = store.pipeline(transaction=False)
             for (org, hour), fields in tables[start : start + _TABLES_PER_STEP]:
