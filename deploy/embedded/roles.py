@@ -67,13 +67,13 @@ def role_spec(
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
     settings = {
         "TALLYGATE_KAFKA_BROKERS": f"{HOST}:{ports['kafka']}",
-        "TALLYGATE_LEDGER_URL": stores.ledger_url,
+        "TALLYGATE_LEDGER_URL": stores.ledger_url_of(role),
         "TALLYGATE_DATA_DIR": str(data),
         "TALLYGATE_INSTANCE_ID": name,
         _PORT_SETTINGS.get(role, "TALLYGATE_HTTP_PORT"): str(ports[name]),
     }
     if role != "admin":
-        settings["TALLYGATE_BUS_URL"] = stores.bus_url
+        settings["TALLYGATE_BUS_URL"] = stores.bus_url_of(role)
     if role in ("admin", "ingress"):
         settings["TALLYGATE_KEY_PEPPER"] = pepper
         # Not readiness, which is also about the others: ingress must start while a backend is away.

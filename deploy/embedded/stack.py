@@ -49,6 +49,8 @@ class StackOptions:
     store_program: Path | None = None
     """Another server program for ledger and bus than the embedded one."""
     has_store_tls: bool = False
+    has_store_users: bool = False
+    """Whether each process is a user of its own in the stores, who may do what it needs and no more."""
     partitions: int = 4
     has_example_backends: bool = True
     is_infrastructure_only: bool = False
@@ -195,6 +197,7 @@ class Stack:
         wanted = self._options.ledger
         if known is None:
             made, shape = new_memory(self._random_bytes), wanted or LedgerShape()
+            made = replace(made, store_secret=self._secret())
             return replace(made, ledger_primaries=shape.primaries, ledger_replicas=shape.replicas)
         has = LedgerShape(known.ledger_primaries, known.ledger_replicas)
         if wanted not in {None, has}:
@@ -203,7 +206,10 @@ class Stack:
                 f"it has {has}, and {wanted} was asked for",
                 "leave the option out, or choose another folder with --state-dir",
             )
-        return known
+        return known if known.store_secret else replace(known, store_secret=self._secret())
+
+    def _secret(self) -> str:
+        return self._random_bytes(32).hex()
 
     async def _start_infrastructure(self, folder: StateFolder) -> None:
         environment, ports = self._options.environment, self.ports
@@ -225,7 +231,8 @@ class Stack:
         certificates = None
         if has_tls:
             certificates = await asyncio.to_thread(ensure_certificates, folder.path / "tls")
-        return Stores(self.ledger, self.ports, program, certificates)
+        secret = self.memory.store_secret if self._options.has_store_users else ""
+        return Stores(self.ledger, self.ports, program, certificates, secret)
 
     async def _start_ledger(self, folder: StateFolder) -> None:
         await self._start_all(ledger_specs(self.stores, folder, self._options.environment))

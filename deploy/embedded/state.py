@@ -49,7 +49,7 @@ class UserFolders(BaseSettings):
 
 @dataclass(frozen=True)
 class Memory:
-    """What a stack remembers between starts. `pepper` and `first_key` are secrets."""
+    """What a stack remembers between starts. `pepper`, `first_key` and `store_secret` are secrets."""
 
     cluster_id: str
     pepper: str
@@ -57,6 +57,7 @@ class Memory:
     first_key: str | None = None
     ledger_primaries: int = 1
     ledger_replicas: int = 0
+    store_secret: str = ""
 
 
 def new_memory(random_bytes: Callable[[int], bytes]) -> Memory:

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 from deploy.embedded.cluster import ClusterNode, cluster_settings
 from deploy.embedded.ledger_shape import LedgerShape, link
 from deploy.embedded.ports import HOST
+from deploy.embedded.store_users import password_of, users_file
 from deploy.embedded.tls import Certificates
 
 
@@ -22,18 +23,34 @@ class Stores:
     program: Path
     certificates: Certificates | None = None
     """With them every connection is TLS, both ways and between servers."""
+    secret: str = ""
+    """With it each process is a user of its own."""
 
     @property
     def ledger_url(self) -> str:
         """Where the ledger's clients connect to."""
-        if not self.shape.is_cluster:
-            return self.url(self.ports["ledger"])
-        return self._url("+cluster", [self.ports[name] for name in self.shape.names])
+        return self.ledger_url_of("")
 
     @property
     def bus_url(self) -> str:
         """Where the clients of the bus connect to."""
-        return self.url(self.ports["bus"])
+        return self.bus_url_of("")
+
+    def ledger_url_of(self, role: str) -> str:
+        """The same for one of the processes, which may be a user of its own."""
+        if not self.shape.is_cluster:
+            return self._url("", [self.ports["ledger"]], role)
+        return self._url("+cluster", [self.ports[name] for name in self.shape.names], role)
+
+    def bus_url_of(self, role: str) -> str:
+        """The same for one of the processes."""
+        return self._url("", [self.ports["bus"]], role)
+
+    def users(self, name: str) -> str | None:
+        """The file of users of a server; none where everybody is the default user."""
+        return (
+            users_file("bus" if name == "bus" else "ledger", self.secret) if self.secret else None
+        )
 
     @property
     def nodes(self) -> Sequence[ClusterNode]:
@@ -56,8 +73,10 @@ class Stores:
             lines += cluster_settings(self.ports[link(name)])
         return lines
 
-    def _url(self, kind: str, ports: Sequence[int]) -> str:
+    def _url(self, kind: str, ports: Sequence[int], role: str = "") -> str:
         servers = ",".join(f"{HOST}:{port}" for port in ports)
+        if role and self.secret:
+            servers = f"{role}:{password_of(self.secret, role)}@{servers}"
         if self.certificates is None:
             return f"redis{kind}://{servers}" + ("" if kind else "/0")
         options = {

@@ -47,6 +47,7 @@ class UpOptions:
     ledger: LedgerShape | None = None
     store_server: Path | None = None
     has_store_tls: bool = False
+    has_store_users: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,7 @@ def make_plan(options: UpOptions, folders: UserFolders, environment: Mapping[str
         ledger=options.ledger,
         store_program=options.store_server,
         has_store_tls=options.has_store_tls,
+        has_store_users=options.has_store_users,
         explicit_ports={name: port for name, port in given.items() if port is not None},
         has_example_backends=not brings_backends,
     )

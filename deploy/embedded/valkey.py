@@ -100,6 +100,9 @@ def _spec(
     home, port = folder.path / name, stores.ports[name]
     home.mkdir(mode=0o700, exist_ok=True)
     text = SHARED_SETTINGS.format(host=HOST, folder=home) + stores.settings(name) + own
+    if users := stores.users(name):
+        (home / "users.acl").write_text(users, encoding="utf-8")
+        text += f'aclfile "{home / "users.acl"}"\n'
     settings = home / "valkey.conf"
     settings.write_text(text, encoding="utf-8")
     return ProcessSpec(

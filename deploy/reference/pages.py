@@ -15,6 +15,7 @@ from deploy.reference.field_docs import field_docs, own_fields
 from deploy.reference.markdown import code, duration, page, prose, size, table
 from deploy.reference.openapi import openapi_page
 from deploy.reference.setting_rows import setting_rows
+from deploy.reference.store_users_page import store_users_page
 from schemas.codec import published_schemas
 from schemas.errors import ERRORS
 from schemas.headers import KINDS, Kind
@@ -257,5 +258,6 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "settings.md": settings_page,
     "times.md": times_page,
     "topics.md": topics_page,
+    "store-users.md": store_users_page,
 }
 """File name in ``docs/reference`` -> what makes its text."""

@@ -19,6 +19,7 @@ from tests.support.harness.kafka_log import KafkaLog
 from tests.support.harness.ledger_view import LedgerView
 from tests.support.harness.oracle import Oracle
 from tests.support.harness.running_stack import RunningStack, running_stack
+from tests.support.harness.store_refusals import refusals
 
 DEFAULT_MAX_OUTPUT_TOKENS = 1_024
 CLIENT_DEADLINE_S = 60.0
@@ -45,6 +46,8 @@ def stack(
     state_dir = tmp_path_factory.mktemp("stack") / "state"
     with running_stack(state_dir, backends, REPLICAS) as running:
         yield running
+        # With TALLYGATE_TEST_STORE_USERS each process has the rights that are written down for it.
+        assert refusals(running) == []
 
 
 @pytest.fixture(scope="session")

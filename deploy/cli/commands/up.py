@@ -49,6 +49,15 @@ def port_number(text: str) -> int:
     return number
 
 
+_StoreUsers: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--store-users",
+        help="each process a user of its own in the stores, with the rights it needs",
+    ),
+]
+
+
 @command(
     APP,
     "up",
@@ -56,7 +65,7 @@ def port_number(text: str) -> int:
     "tallygate up --backend gpu-1=http://127.0.0.1:8000/v1 --config tallygate.yaml",
     "tallygate up --port 0 --admin-port 0 --state-dir ./state --headless",
     "tallygate up --ledger-primaries 3 --ledger-replicas 1",
-    "tallygate up --store-server /usr/bin/redis-server --store-tls",
+    "tallygate up --store-server /usr/bin/redis-server --store-tls --store-users",
 )
 def up(
     *,
@@ -85,6 +94,7 @@ def up(
     ledger_replicas: _Replicas = None,
     store_server: _StoreServer = None,
     store_tls: _StoreTls = False,
+    store_users: _StoreUsers = False,
     headless: Annotated[
         bool, typer.Option("--headless", "--json", help="no banner; one JSON line when ready")
     ] = False,
@@ -120,6 +130,7 @@ def up(
                 ledger=shape,
                 store_server=store_server,
                 has_store_tls=store_tls,
+                has_store_users=store_users,
             )
         )
     )

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from deploy.embedded.up import UpOptions, run_up
-from tests.support.harness.wanted_ledger import wanted_ledger
+from tests.support.harness.wanted_ledger import USERS, wanted_ledger
 
 
 def main() -> int:
@@ -26,6 +26,7 @@ def main() -> int:
         headless=True,
         replicas=json.loads(replicas),
         ledger=wanted_ledger(os.environ),
+        has_store_users=USERS in os.environ,
     )
     return asyncio.run(run_up(options))
 

@@ -11,6 +11,8 @@ from deploy.embedded.ledger_shape import LedgerShape
 
 PRIMARIES = "TALLYGATE_TEST_LEDGER_PRIMARIES"
 REPLICAS = "TALLYGATE_TEST_LEDGER_REPLICAS"
+USERS = "TALLYGATE_TEST_STORE_USERS"
+"""Whatever its value: each process is a user of its own in the stores."""
 
 
 def wanted_ledger(environment: Mapping[str, str]) -> LedgerShape | None:
