@@ -7,7 +7,7 @@ wrote stands.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from accounting.kept import kept_of
 from accounting.rebuild.chunks import balances_of, chunks, mark_of
 from accounting.rebuild.fold import Fold, Mark, Start
 from accounting.rebuild.log import Log
+from accounting.rebuild.marks import MarkWriter
 from accounting.rebuild.snapshots import ShardSnapshots
 from schemas.codec import MalformedRecord, decode, decode_as
 from schemas.events import AttemptAdjusted, KeptRequest, RecordRef, RequestFinished
@@ -37,10 +38,9 @@ __all__ = ["Overtaken", "Parts", "ShardBuild"]
 
 _WRITE_WITHIN_S: Final = 30.0
 _SALVAGED_PER_CALL: Final = 16
+_TOLD_EVERY: Final = 20_000
 _BALANCES_PER_CALL: Final = 500
-_MARKS_PER_CALL: Final = 1_000
 _ATTEMPTS_PER_CALL: Final = 200
-_MARKS_UNDER_WAY: Final = 4
 _SKEW_MS: Final = 5 * MINUTE_MS
 """Ids carry the clock of an ingress, records that of a broker."""
 
@@ -69,6 +69,8 @@ class ShardBuild:
     """Its name: epoch and token."""
     cause: str
     parts: Parts
+    until: Mapping[str, int] = field(default_factory=dict)
+    """By organization the last outcome that is wanted; all, where none is said."""
     snapshots: ShardSnapshots = field(init=False)
     fold: Fold = field(default_factory=lambda: Fold(Start()))
     kept: list[KeptRequest] = field(default_factory=list)
@@ -96,7 +98,8 @@ class ShardBuild:
 
     async def salvage(self) -> None:
         """Produce what is finished and not booked; a copy of what the log has is skipped when it is booked."""
-        self.step, skip = "salvages", 0
+        await self.at("salvages")
+        skip = 0
         while True:
             page = await self.do(
                 rebuild_calls.salvage(self.shard, self.building, skip, _SALVAGED_PER_CALL)
@@ -119,7 +122,8 @@ class ShardBuild:
 
     async def unlink(self) -> None:
         """Empty the shard."""
-        self.step, cursor = "empties", "0"
+        await self.at("empties")
+        cursor = "0"
         while True:
             done = await self.do(rebuild_calls.unlink(self.shard, self.building, cursor))
             cursor = done.cursor
@@ -128,7 +132,7 @@ class ShardBuild:
 
     async def read_snapshots(self, log: Log, shards: int) -> None:
         """Read what was published of the shard; versions before this one put it into any partition."""
-        self.step = "reads snapshots"
+        await self.at("reads snapshots")
         await self._read_tables(log, self.shard)
         if self.snapshots.checkpoint is None:
             for number in range(shards):
@@ -144,11 +148,16 @@ class ShardBuild:
                     self.snapshots.take(record)
                 except (MalformedRecord, ValueError):
                     continue  # None of ours; what we wrote ourselves can be read.
-            self.records += len(page)
+            await self._count(len(page))
 
-    async def fold_outcomes(self, log: Log) -> None:
+    async def _count(self, records: int) -> None:
+        before, self.records = self.records, self.records + records
+        if self.records // _TOLD_EVERY > before // _TOLD_EVERY:
+            await self.tell()
+
+    async def fold_outcomes(self, log: Log, *, writes: bool = True) -> None:
         """Fold what was appended since, and write marks as they are found."""
-        self.step = "folds outcomes"
+        await self.at("folds outcomes")
         partition = TopicPartition(OUTCOMES, self.shard)
         at = (await log.bounds([partition]))[partition]
         self.reached = at.end - 1
@@ -160,22 +169,14 @@ class ShardBuild:
         begin = min(first, await log.first_since(partition, since_ms, at.end))
         # Of what retention took nothing can be found, and nothing can be a copy of it.
         read_since_ms = 0 if begin <= at.begin else since_ms + _SKEW_MS
-        self.fold = Fold(self.snapshots.start(read_since_ms))
-        writes: set[asyncio.Task[Any]] = set()
-        try:
+        self.fold = Fold(self.snapshots.start(read_since_ms, self.until))
+        marks = MarkWriter(self._write_marks)
+        async with marks:
             async for page in log.pages(partition, begin, at.end):
-                marks = self._take(page)
-                self.records += len(page)
-                for piece in chunks(marks, _MARKS_PER_CALL):
-                    writes.add(asyncio.create_task(self._write_marks(piece)))
-                while len(writes) > _MARKS_UNDER_WAY:
-                    done, writes = await asyncio.wait(writes, return_when=asyncio.FIRST_COMPLETED)
-                    for write in done:
-                        write.result()
-            await asyncio.gather(*writes)
-        finally:
-            for write in writes:
-                write.cancel()
+                found = self._take(page)
+                await self._count(len(page))
+                if writes:
+                    await marks.write(found)
         await self._look_up()
 
     def _reach_ms(self) -> int:
@@ -209,7 +210,7 @@ class ShardBuild:
         """Ask the log for rows whose earlier records were not read."""
         if not self.fold.aside:
             return
-        self.step = f"looks {len(self.fold.aside)} outcomes up"
+        await self.at(f"looks {len(self.fold.aside)} outcomes up")
         rows = [aside.row for aside in self.fold.aside]
         self.fold.settle(await self.parts.earlier.copies(self.shard, rows))
 
@@ -217,7 +218,7 @@ class ShardBuild:
         self, attempts: Sequence[documents.RestoredRequest], rates: Sequence[RestoredRate]
     ) -> None:
         """Write balances, open attempts and buckets."""
-        self.step = "restores"
+        await self.at("restores")
         oldest_ms = self.clock_ms - self.parts.times.ledger.table_kept_ms
         balances = balances_of(self.snapshots, self.fold, oldest_ms)
         for piece in chunks(balances, _BALANCES_PER_CALL):
@@ -235,6 +236,17 @@ class ShardBuild:
         """Let the shard decide again."""
         await self.do(rebuild_calls.end(self.shard, self.building, self.reached, self.clock_ms))
         self.is_open, self.step = True, "completes"
+
+    async def at(self, step: str) -> None:
+        """The rebuild has come to that step."""
+        self.step = step
+        await self.tell()
+
+    async def tell(self) -> None:
+        """Say how far it is, for people."""
+        if self.building:
+            note = rebuild_calls.note(self.shard, self.building, self.step, self.records)
+            await self.do(note)
 
     async def do(self, call: Any) -> Any:
         """The answer of one step. Raises ``Overtaken``, and ``LedgerUnavailable`` when there is none."""

@@ -38,7 +38,7 @@ _HOURS_PER_CALL: Final = 20
 
 async def complete(build: ShardBuild, log: Log, clock: Clock) -> None:
     """Restore what is left of an open shard. Raises ``Transient``; then it may be called again."""
-    build.step = "waits for what is being produced"
+    await build.at("waits for what is being produced")
     await asyncio.sleep(max(0, build.closed_ms + _SETTLED_MS - clock.now_ms()) / 1_000)
     await _restore_kept(build, log, clock)
     await build.do(rebuild_calls.complete(build.shard, build.building, claims_only=True))
@@ -47,7 +47,7 @@ async def complete(build: ShardBuild, log: Log, clock: Clock) -> None:
 
 
 async def _restore_kept(build: ShardBuild, log: Log, clock: Clock) -> None:
-    build.step = "restores keys and jobs"
+    await build.at("restores keys and jobs")
     kept, times = Kept(build.parts.times), build.parts.times
     for each in (*build.snapshots.kept.values(), *build.kept):
         kept.end(each)
@@ -89,7 +89,7 @@ def _accepted_in(page: Iterable[ConsumerRecord], build: ShardBuild) -> Iterator[
 
 async def _restore_usage(build: ShardBuild, log: Log) -> None:
     """Add snapshot and fold of each usage hour, part by part; at last those without a snapshot."""
-    build.step = "restores usage hours"
+    await build.at("restores usage hours")
     wanted: dict[int, dict[int, TableName]] = defaultdict(dict)
     hours = build.snapshots.hours()
     for table, parts in hours.items():

@@ -61,6 +61,8 @@ class Start:
     """Whatever was made after this time has all of its records among those that are read."""
     offsets: Mapping[TableName, Sequence[int]] = field(default_factory=dict)
     """Tables that have a snapshot, and up to which offset each part of it stands."""
+    until: Mapping[str, int] = field(default_factory=dict)
+    """By organization the last offset that is wanted; all, where none is said."""
 
 
 @dataclass(slots=True)
@@ -106,6 +108,8 @@ class Fold:
 
     def add(self, org: str, row: OutcomeRow) -> None:
         """Add a row that is the first of its request to every table that does not contain it."""
+        if row.offset > self.start.until.get(org, row.offset):
+            return
         self.rows += 1
         for booking in row.bookings:
             table = org, booking.key

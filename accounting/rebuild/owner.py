@@ -12,13 +12,16 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
+
 from accounting.rebuild.admissions import OpenAdmissions, read_admissions
 from accounting.rebuild.build import Overtaken, Parts, ShardBuild
 from accounting.rebuild.causes import FIRST_EPOCH, LogFacts, ShardMeta, cause_of
 from accounting.rebuild.completion import complete
 from accounting.rebuild.log import open_log
+from accounting.rebuild.trial import try_rebuild
 from schemas.failures import Transient
-from schemas.ledger import keys
+from schemas.ledger import keys, rebuild_calls
 from schemas.log_events import LogEvent
 from schemas.outgoing import epoch_record
 from schemas.readiness import DEGRADED
@@ -81,7 +84,10 @@ class ShardOwner:
         """Rebuild what has to be. Raises ``Transient``."""
         owned = self.owned()
         self._drop_lost(owned)
-        causes, _ = await self._causes(owned)
+        causes, metas = await self._causes(owned)
+        for shard, meta in metas.items():
+            if shard not in causes and "trial" in meta.fields:
+                await self._try(shard, meta.fields["trial"])
         if not causes:
             return
         # A store may have been lost together with its log; what it remembers of that is asked first.
@@ -101,6 +107,13 @@ class ShardOwner:
             if cause is not None:
                 causes[shard] = cause
         return causes, metas
+
+    async def _try(self, shard: int, trial: str) -> None:
+        """Say what a rebuild would change; an operator asked."""
+        async with open_log(self.brokers) as log:
+            finding = await try_rebuild(shard, self.parts, log)
+        text = msgspec.json.encode(finding).decode()
+        await self.parts.ledger.run(rebuild_calls.found(shard, trial, text))
 
     async def _meta(self, shard: int) -> ShardMeta:
         found = await self.store.call("HGETALL", keys.of_shard(shard, keys.META))

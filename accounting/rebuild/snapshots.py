@@ -7,6 +7,7 @@ place and the offset that stands in their record's id. The newest record of a ke
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -78,14 +79,14 @@ class ShardSnapshots:
         else:
             self._take_value(record, record.value)
 
-    def start(self, read_since_ms: int) -> Start:
+    def start(self, read_since_ms: int, until: Mapping[str, int]) -> Start:
         """Where the fold of the outcomes begins."""
         offsets: dict[TableName, tuple[int, ...]] = {
             table: (balance.offset,) for table, balance in self.balances.items()
         }
         for table, parts in self.hours().items():
             offsets[table] = tuple(part.offset for part in parts)
-        return Start(self.stands_for, read_since_ms, offsets)
+        return Start(self.stands_for, read_since_ms, offsets, until)
 
     @property
     def stands_for(self) -> int:

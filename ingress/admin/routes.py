@@ -19,6 +19,7 @@ from ingress.admin.config.entity_routes import EntityRoutes
 from ingress.admin.config.key_routes import KeyRoutes
 from ingress.admin.finance.ledger_routes import LedgerRoutes
 from ingress.admin.finance.reconcile_routes import ReconcileRoutes
+from ingress.admin.finance.shard_routes import ShardRoutes
 from ingress.admin.finance.usage_routes import UsageRoutes
 from ingress.admin.finance.verifier import Verifier
 from ingress.admin.fleet.lag_routes import LagRoutes
@@ -73,6 +74,7 @@ def create_http_app(components: Components, metrics: Metrics, verifier: Verifier
         StatusRoutes(deps, lambda: verifier.component),
         ScanRoutes(scans),
         LedgerRoutes(verifier),
+        ShardRoutes(deps),
         ReconcileRoutes(deps, scans),
         ConfigRoutes(deps, writer),
         KeyRoutes(deps, writer),

@@ -28,9 +28,12 @@ __all__ = [
     "SalvagedOutcome",
     "Unlinked",
     "ask",
+    "ask_for_trial",
     "begin",
     "complete",
     "end",
+    "found",
+    "note",
     "restore_balances",
     "restore_claims",
     "restore_jobs",
@@ -155,6 +158,22 @@ def _command(function: str, shard: int, names: Sequence[str], **document: Any) -
 def ask(shard: int, why: str) -> Call[Ok]:
     """Close a shard, so that its owner rebuilds it."""
     return Call(_command("tg1_rebuild_ask", shard, (), why=why), _DONE)
+
+
+def ask_for_trial(shard: int, trial: str) -> Call[Ok]:
+    """Ask the owner of a shard what a rebuild would change."""
+    return Call(_command("tg1_rebuild_ask", shard, (), trial=trial), _DONE)
+
+
+def found(shard: int, trial: str, finding: str) -> Call[Done]:
+    """Say what the trial found."""
+    return Call(_command("tg1_rebuild_found", shard, (), trial=trial, found=finding), _DONE)
+
+
+def note(shard: int, building: str, step: str, records: int) -> Call[Done]:
+    """Say how far a rebuild is."""
+    document = {"building": building, "step": step, "records": records}
+    return Call(_command("tg1_rebuild_note", shard, (), **document), _DONE)
 
 
 def begin(shard: int, epoch: int, building: str) -> Call[Done]:

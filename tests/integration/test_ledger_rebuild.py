@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from accounting.rebuild.build import Overtaken
+from accounting.rebuild.trial import Difference, try_rebuild
 from schemas.codec import encode
 from schemas.ids import uuid7
 from schemas.ledger.errors import LedgerNotReady
@@ -123,6 +124,21 @@ async def test_an_owner_that_wakes_up_writes_nothing(scene: RebuildScene) -> Non
         with pytest.raises(Overtaken):
             await first.unlink()
         assert await scene.dump() == expected
+
+
+async def test_a_trial_says_what_a_rebuild_would_change(scene: RebuildScene) -> None:
+    """And changes nothing."""
+    build = scene.build(2)
+    found = await try_rebuild(SHARD, build.parts, scene.log)
+    assert not found.differences
+    org = scene.ended[0].org
+    key = f"{{0}}|{org}|t:org/nano_usd:total"
+    settled = int(await scene.store.call("HGET", key, "settled"))
+    await scene.store.call("HINCRBY", key, "settled", "7")
+    before = await scene.dump()
+    found = await try_rebuild(SHARD, build.parts, scene.log)
+    assert found.differences == (Difference(org, "b:org/nano_usd:total", settled + 7, settled),)
+    assert await scene.dump() == before
 
 
 async def test_nobody_begins_under_an_epoch_that_was(scene: RebuildScene) -> None:

@@ -1,23 +1,32 @@
-"""``tallygate ledger verify``: the proof that no cent is missing; exit code 1 when one is."""
+"""``tallygate ledger``: the proof that no cent is missing, the state of each shard, and to have shards rebuilt."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from deploy.cli.command import Call, command, given, noun
 from deploy.cli.options import finite
-from deploy.cli.output import Exit, shown
+from deploy.cli.output import CommandFailed, Exit, shown
 from deploy.cli.scan_progress import scan_progress
 from deploy.cli.table import Table, table
 from schemas.printable import one_line
+
+if TYPE_CHECKING:
+    from deploy.cli.client import AdminClient
 
 _COLUMNS = ("org", "what", "field", "ledger", "log", "difference")
 _REQUEST_COLUMNS = ("what", "field", "because", "request")
 _ROW_COLUMNS = ("hour", "row", "ledger", "log")
 _COMPARED = ("equal", "differs")
 _UNBOOKED_COLUMNS = ("org", "req", "finished_ms")
+_SHARD_COLUMNS = ("shard", "state", "why", "step", "records", "epoch", "booked")
+_TRIAL_COLUMNS = ("shard", "org", "balance", "ledger", "log")
+_OPEN = ("whole", "completing")
+_REBUILT_WITHIN_S = 600.0
+_POLL_S = 0.5
 _ANSWER_MARGIN_S = 700.0
 """The log is read before that; what takes longer is read on by the next verification."""
 
@@ -63,6 +72,88 @@ def verify(
     if answer["difference"]:
         return Exit.FAILURE
     return Exit.OK if all(shard["state"] == "equal" for shard in answer["shards"]) else Exit.PARTIAL
+
+
+@command(APP, "status", "tallygate ledger status", "tallygate ledger status --json")
+def status(call: Call) -> int:
+    """Show the state of each shard of the ledger.
+
+    Exit code 3 when one does not decide now.
+    """
+    answer = call.admin().get("/ledger/shards")
+    call.output.result(answer, table(_SHARD_COLUMNS, shown(answer)["items"]))
+    return Exit.OK if all(each["state"] in _OPEN for each in answer["items"]) else Exit.PARTIAL
+
+
+@command(
+    APP,
+    "rebuild",
+    "tallygate ledger rebuild --dry-run",
+    "tallygate ledger rebuild --shard 3",
+)
+def rebuild(
+    call: Call,
+    *,
+    shard: Annotated[
+        int | None, typer.Option(metavar="N", help="only this shard of the ledger")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="compare with the log, and write nothing")
+    ] = False,
+) -> int:
+    """Have shards of the ledger made again from the log.
+
+    A shard decides nothing until it is done, which takes seconds. Accounting does it, as it does by itself whenever
+    a shard is not what the log says. Exit code 1 when a dry run finds a difference, 3 when it is not done in time.
+    """
+    admin = call.admin()
+    asked = admin.post("/ledger/rebuild", given(shard=shard, dry_run=dry_run or None))
+    what = "comparing shards with the log" if dry_run else "rebuilding shards from the log"
+    with call.output.progress_of(what, lambda: _done_of(admin, asked)):
+        items = _awaited(admin, asked)
+    if items is None:
+        call.output.tell("not done yet; see `tallygate ledger status`")
+        return Exit.PARTIAL
+    value = {"shards": items}
+    found = [each["found"] for each in items if dry_run]
+    differences = [{"shard": each["shard"], **one} for each in found for one in each["differences"]]
+    if not dry_run:
+        call.output.result(value, table(_SHARD_COLUMNS, shown(items)))
+        return Exit.OK
+    text = f"{len(differences)} of {sum(each['balances'] for each in found)} balances differ"
+    call.output.result(value, table(_TRIAL_COLUMNS, shown(differences)), text)
+    return Exit.FAILURE if differences else Exit.OK
+
+
+def _awaited(admin: AdminClient, asked: dict[str, Any]) -> list[dict[str, Any]] | None:
+    """The shards that were asked, once each is done; ``None`` when that takes too long."""
+    until_s = monotonic() + _REBUILT_WITHIN_S
+    while True:
+        items = _asked(admin, asked)
+        if all(_is_done(each, asked) for each in items):
+            return items
+        if monotonic() > until_s:
+            return None
+        sleep(_POLL_S)
+
+
+def _done_of(admin: AdminClient, asked: dict[str, Any]) -> tuple[int, int] | None:
+    try:
+        items = _asked(admin, asked)
+    except CommandFailed:
+        return None  # Whoever waits for it says what is wrong.
+    return sum(_is_done(each, asked) for each in items), len(items)
+
+
+def _asked(admin: AdminClient, asked: dict[str, Any]) -> list[dict[str, Any]]:
+    items = admin.get("/ledger/shards")["items"]
+    return [each for each in items if each["shard"] in asked["shards"]]
+
+
+def _is_done(shard: dict[str, Any], asked: dict[str, Any]) -> bool:
+    if asked["trial"] is not None:
+        return bool(shard.get("trial") == asked["trial"])
+    return shard["state"] in _OPEN
 
 
 def _parts(answer: dict[str, Any]) -> list[str | Table]:

@@ -94,7 +94,7 @@ def test_an_hour_is_known_by_its_records_and_offsets() -> None:
     assert _taken(_hour(5), _hour(6)).hours() == {table: (HourPart(6, _SHARD, 1),)}
     split = _taken(_hour(5), _hour(7, 0, 2), _hour(8, 1, 2))
     assert split.hours() == {table: (HourPart(7, _SHARD, 1), HourPart(8, _SHARD, 2))}
-    assert split.start(0).offsets[table] == (7, 8)
+    assert split.start(0, {}).offsets[table] == (7, 8)
     assert _taken(_hour(5), _hour(7, 0, 2)).hours() == {table: (HourPart(5, _SHARD, 0),)}
 
 
@@ -119,7 +119,7 @@ def test_hours_of_other_shards_are_left_alone_where_their_partitions_are_read() 
 def test_a_balance_is_snapshot_and_fold() -> None:
     """One whose period ended long ago is left out, and says when it ends else."""
     snapshots = _taken(_balance(5, 10, over=2, late=1))
-    fold = Fold(snapshots.start(0))
+    fold = Fold(snapshots.start(0, {}))
     fold.balances["acme", _MONTH].update(settled=7, late=1)
     fold.changed["acme", _MONTH] = 9
     (balance,) = balances_of(snapshots, fold, _DECEMBER_MS)

@@ -72,6 +72,21 @@ STATUS: dict[str, Any] = {
     },
     "kafka_brokers": "127.0.0.1:1",
 }
+SHARD: dict[str, Any] = {
+    "shard": 0,
+    "state": "whole",
+    "why": "",
+    "step": "",
+    "epoch": 7,
+    "booked": 41,
+    "ready_ms": AT_MS,
+}
+TRIAL: dict[str, Any] = {
+    "shard": 0,
+    "balances": 3,
+    "records": 99,
+    "differences": [{"org": "acme", "balance": "b:org/tokens:total", "ledger": 7, "log": 5}],
+}
 EVENT: dict[str, Any] = {
     "at_ms": AT_MS,
     "org": "acme",
@@ -319,6 +334,21 @@ CASES = (
                 "settled_not_booked": [],
                 "shards": [{"shard": 0, "state": "equal", "why": ""}],
             }},
+    ),
+    Case(("ledger", "status"), {"GET /ledger/shards": {"items": [SHARD, SHARD | {"shard": 1, "state": "rebuilding", "why": "restarted"}]}}),
+    Case(
+        ("ledger", "rebuild", "--shard", "0"),
+        {
+            "POST /ledger/rebuild": {"shards": [0], "trial": None},
+            "GET /ledger/shards": {"items": [SHARD, SHARD | {"shard": 1, "state": "closed"}]},
+        },
+    ),
+    Case(
+        ("ledger", "rebuild", "--dry-run"),
+        {
+            "POST /ledger/rebuild": {"shards": [0], "trial": "t1"},
+            "GET /ledger/shards": {"items": [SHARD | {"trial": "t1", "found": TRIAL}]},
+        },
     ),
     Case(("reconcile", "--from", "a", "--to", "b"), {"GET /reconcile": RECONCILED}),
     Case(("reconcile",), {"GET /reconcile": RECONCILED | {"difference": 0, "findings": []}}),

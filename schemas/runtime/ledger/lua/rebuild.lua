@@ -38,17 +38,48 @@ local function rebuild_begin(keys, args)
 end
 register_always('tg1_rebuild_begin', rebuild_begin, EMPTIES)
 
---[[ tg1_rebuild_ask: closes a shard, so that its owner rebuilds it.
+--[[ tg1_rebuild_ask: closes a shard, so that its owner rebuilds it; or asks what a rebuild would change.
 KEYS: meta.
-ARGV[1]: why.
+ARGV[1]: why, or trial (a token: nothing is closed, and nothing but the finding is written).
 Returns: OK.
-State: ready 0; nobody builds it any more; which log it was the fold of is forgotten: it takes the one that is here. ]]
+State: ready 0; nobody builds it any more; which log it was the fold of is forgotten: it takes the one that is here.
+  Or the owner is to make that trial. ]]
 local function rebuild_ask(keys, args)
-  redis.call('HSET', keys[1], 'ready', '0', 'why', cjson.decode(args[1]).why)
+  local doc = cjson.decode(args[1])
+  if given(doc.trial) then
+    redis.call('HSET', keys[1], 'trial', doc.trial)
+    return verdict('OK')
+  end
+  redis.call('HSET', keys[1], 'ready', '0', 'why', doc.why)
   redis.call('HDEL', keys[1], 'building', 'cluster_id', 'birth_id', 'booked')
   return verdict('OK')
 end
 register_always('tg1_rebuild_ask', rebuild_ask, EMPTIES)
+
+--[[ tg1_rebuild_found: what a trial found.
+KEYS: meta.
+ARGV[1]: trial, found (opaque text).
+Returns: OK | STALE (another one is asked for).
+State: it stands in meta as `found`, behind the trial's token and a blank. ]]
+local function rebuild_found(keys, args)
+  local doc = cjson.decode(args[1])
+  if redis.call('HGET', keys[1], 'trial') ~= doc.trial then return verdict('STALE') end
+  redis.call('HDEL', keys[1], 'trial')
+  redis.call('HSET', keys[1], 'found', doc.trial .. ' ' .. doc.found)
+  return verdict('OK')
+end
+register_always('tg1_rebuild_found', rebuild_found, EMPTIES)
+
+--[[ tg1_rebuild_note: how far a rebuild is, for people.
+KEYS: meta.
+ARGV[1]: building, step (text), records (how many were read).
+Returns: OK | STALE.
+State: both stand in meta. ]]
+local function rebuild_note(call)
+  redis.call('HSET', call.keys[1], 'step', call.doc.step, 'records', dec(call.doc.records))
+  return verdict('OK')
+end
+register_rebuild('tg1_rebuild_note', rebuild_note, EMPTIES)
 
 --[[ tg1_rebuild_salvage: what is finished and not booked, with its outcome: nobody else may have it.
 KEYS: meta, fin.
@@ -266,7 +297,7 @@ local function rebuild_complete(call)
   redis.call('HSET', meta, 'claims', '1')
   if call.doc.claims == true then return verdict('OK') end
   redis.call('HSET', meta, 'complete', '1')
-  redis.call('HDEL', meta, 'building')
+  redis.call('HDEL', meta, 'building', 'step', 'records')
   redis.call('UNLINK', call.keys[2])
   return verdict('OK')
 end

@@ -1,0 +1,101 @@
+"""``/admin/v1/ledger/shards``, ``/admin/v1/ledger/rebuild``: what state each shard is in, and to have one rebuilt.
+
+The control plane rebuilds nothing. It asks in the shard's `meta`, which the owner in accounting reads every second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from ingress.admin.deps import AdminDeps
+from ingress.admin.http.bodies import read_as
+from ingress.admin.http.refusal import Refusal, problem_response
+from schemas.errors import ErrorCode
+from schemas.ledger import rebuild_calls
+from schemas.ledger.keys import META, of_shard
+from schemas.runtime.ledger.client import LedgerClient
+from schemas.runtime.process.clock import random_bytes
+from schemas.runtime.valkey.store import text_pairs
+
+__all__ = ["ShardRoutes", "shard_document"]
+
+_ASKED: Final = "asked"
+_NUMBERS: Final = ("epoch", "booked", "ready_ms", "records")
+
+
+class Rebuild(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of ``POST /ledger/rebuild``: one shard or all; a trial says what would change, and changes nothing."""
+
+    shard: int | None = None
+    dry_run: bool = False
+
+
+def shard_document(shard: int, meta: dict[str, str]) -> dict[str, Any]:
+    """What people are told of a shard, from the fields of its `meta`. Pure."""
+    token, _, text = meta.get("found", "").partition(" ")
+    return {
+        "shard": shard,
+        "state": _state(meta),
+        "why": meta.get("why", ""),
+        "step": meta.get("step", ""),
+        **{name: int(meta[name]) for name in _NUMBERS if meta.get(name, "").isdecimal()},
+        **({"trial": token, "found": msgspec.json.decode(text)} if text else {}),
+    }
+
+
+def _state(meta: dict[str, str]) -> str:
+    if not meta:
+        return "empty"
+    if meta.get("ready") != "1":
+        return "rebuilding" if meta.get("building") else "closed"
+    return "whole" if meta.get("complete") == "1" else "completing"
+
+
+@dataclass(frozen=True, slots=True)
+class ShardRoutes:
+    """The handlers."""
+
+    deps: AdminDeps
+
+    def routes(self) -> list[Route]:
+        """The paths."""
+        return [
+            Route("/ledger/shards", self.shards, methods=["GET"]),
+            Route("/ledger/rebuild", self.rebuild, methods=["POST"]),
+        ]
+
+    async def shards(self, _: Request) -> Response:
+        """Every shard's state, and how far a rebuild of it is."""
+        store = self.deps.ledger_store
+        numbers = list(self.deps.shards)
+        found = await asyncio.gather(
+            *(store.call("HGETALL", of_shard(number, META)) for number in numbers)
+        )
+        pairs = zip(numbers, map(text_pairs, found), strict=True)
+        return JSONResponse({"items": [shard_document(number, meta) for number, meta in pairs]})
+
+    async def rebuild(self, request: Request) -> Response:
+        """Ask for it; the answer says which shards were asked, and under which token a trial is found."""
+        body = await read_as(request, Rebuild)
+        if isinstance(body, Refusal):
+            return problem_response(body)
+        numbers = list(self.deps.shards)
+        if body.shard is not None and body.shard not in numbers:
+            detail = f"there is no shard {body.shard}; they are 0 to {len(numbers) - 1}"
+            return problem_response(Refusal(ErrorCode.INVALID_REQUEST, detail))
+        asked = numbers if body.shard is None else [body.shard]
+        ledger = LedgerClient(self.deps.ledger_store, self.deps.shards)
+        trial = random_bytes(8).hex() if body.dry_run else None
+        for number in asked:
+            if trial is None:
+                await ledger.run(rebuild_calls.ask(number, _ASKED))
+            else:
+                await ledger.run(rebuild_calls.ask_for_trial(number, trial))
+        return JSONResponse({"shards": asked, "trial": trial})
