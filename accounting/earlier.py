@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
@@ -18,7 +19,6 @@ from schemas.codec import MalformedRecord, decode
 from schemas.events import AttemptAdjusted, RecordRef, RequestFinished
 from schemas.failures import Transient
 from schemas.ids import made_at_ms
-from schemas.ledger.documents import OutcomeRow
 from schemas.runtime.kafka.free_consumer import free_consumer
 from schemas.topics import MAX_RECORD_BYTES, OUTCOMES
 
@@ -28,11 +28,22 @@ _POLL_MS = 200
 _RECORDS_PER_POLL = 500
 
 
+class AskedRow(Protocol):
+    """A row of which it is asked whether it is the first of its request and reference."""
+
+    @property
+    def offset(self) -> int: ...  # noqa: D102
+    @property
+    def req(self) -> str: ...  # noqa: D102
+    @property
+    def ref(self) -> str | None: ...  # noqa: D102
+
+
 class LogUnreadable(Transient):
     """The broker did not answer."""
 
 
-def copies_among(rows: Sequence[OutcomeRow], read: Iterable[ConsumerRecord]) -> set[int]:
+def copies_among(rows: Sequence[AskedRow], read: Iterable[ConsumerRecord]) -> set[int]:
     """Offsets of the rows of which a record that was read is an earlier one. Pure."""
     wanted: dict[tuple[str, str | None], list[int]] = {}
     for row in rows:
@@ -66,7 +77,7 @@ class EarlierRecords:
 
     brokers: str
 
-    async def copies(self, partition: int, rows: Sequence[OutcomeRow]) -> set[int]:
+    async def copies(self, partition: int, rows: Sequence[AskedRow]) -> set[int]:
         """Offsets of rows that are not the first of their request and reference.
 
         What the log keeps no more cannot be found; then nothing is left that could have booked it twice.

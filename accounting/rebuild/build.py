@@ -13,16 +13,16 @@ from typing import Any, Final
 
 from aiokafka import ConsumerRecord, TopicPartition
 
-from accounting.booking import entry_of
 from accounting.earlier import EarlierRecords
 from accounting.kept import kept_of
 from accounting.rebuild.chunks import balances_of, chunks, mark_of
 from accounting.rebuild.fold import Fold, Mark, Start
 from accounting.rebuild.log import Log
 from accounting.rebuild.marks import MarkWriter
+from accounting.rebuild.rows import Row, known_in, row_of
 from accounting.rebuild.snapshots import ShardSnapshots
-from schemas.codec import MalformedRecord, decode, decode_as
-from schemas.events import AttemptAdjusted, KeptRequest, RecordRef, RequestFinished
+from schemas.codec import MalformedRecord, decode_as
+from schemas.events import KeptRequest, RecordRef, RequestFinished
 from schemas.failures import Transient
 from schemas.ledger import answers, calls, documents, rebuild_calls
 from schemas.ledger.errors import LedgerUnavailable
@@ -189,18 +189,33 @@ class ShardBuild:
         kept_ms = self.parts.times.ledger.terminal_kept_ms
         marks = []
         for record in page:
-            event = _outcome_in(record)
-            if event is None:
-                continue
-            place = RecordRef(topic=OUTCOMES, partition=self.shard, offset=record.offset)
-            row = entry_of(event, place, record.timestamp).row
-            mark = self.fold.take(event.org, row, kept_ms)
-            if mark is not None and isinstance(event, RequestFinished):
-                times = self.parts.times.ledger
-                self.kept += kept_of(event, place, record.timestamp, times)
+            row = self._row_in(record)
+            mark = None if row is None else self.fold.take(row, kept_ms)
             if mark is not None and mark.due_ms > self.clock_ms:
                 marks.append(mark)
         return marks
+
+    def _row_in(self, record: ConsumerRecord) -> Row | None:
+        """The row; ``None`` for what accounting dead-letters."""
+        offset, at_ms = record.offset, record.timestamp
+        if offset <= self.fold.start.checkpoint:
+            known = known_in(dict(record.headers))
+            if known is not None and record.key is not None:
+                org = record.key.decode()
+                # Whether it ran matters to keys alone, and of those that did not run none comes back.
+                return Row(offset, at_ms, org, known.req, None, known.deadline_ms, ran=True)
+        try:
+            row, fields = row_of(record.value, offset, at_ms)
+            if fields.get("idempotency_hash") or fields.get("job"):
+                self._keep(record)
+        except MalformedRecord:
+            return None
+        return row
+
+    def _keep(self, record: ConsumerRecord) -> None:
+        place = RecordRef(topic=OUTCOMES, partition=self.shard, offset=record.offset)
+        event = decode_as(record.value, RequestFinished)
+        self.kept += kept_of(event, place, record.timestamp, self.parts.times.ledger)
 
     async def _write_marks(self, marks: Sequence[Mark]) -> None:
         restored = [mark_of(mark) for mark in marks]
@@ -211,8 +226,7 @@ class ShardBuild:
         if not self.fold.aside:
             return
         await self.at(f"looks {len(self.fold.aside)} outcomes up")
-        rows = [aside.row for aside in self.fold.aside]
-        self.fold.settle(await self.parts.earlier.copies(self.shard, rows))
+        self.fold.settle(await self.parts.earlier.copies(self.shard, self.fold.aside))
 
     async def restore(
         self, attempts: Sequence[documents.RestoredRequest], rates: Sequence[RestoredRate]
@@ -267,12 +281,3 @@ async def _appended_ms(log: Log, partition: TopicPartition, offset: int) -> int:
     async for page in log.pages(partition, offset, offset + 1):
         at_ms = int(page[0].timestamp)
     return at_ms
-
-
-def _outcome_in(record: ConsumerRecord) -> RequestFinished | AttemptAdjusted | None:
-    """The outcome; ``None`` for what accounting dead-letters."""
-    try:
-        event = decode(record.value)
-    except MalformedRecord:
-        return None
-    return event if isinstance(event, RequestFinished | AttemptAdjusted) else None

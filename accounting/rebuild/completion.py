@@ -41,6 +41,7 @@ async def complete(build: ShardBuild, log: Log, clock: Clock) -> None:
     await build.at("waits for what is being produced")
     await asyncio.sleep(max(0, build.closed_ms + _SETTLED_MS - clock.now_ms()) / 1_000)
     await _restore_kept(build, log, clock)
+    await _note_records(build)
     await build.do(rebuild_calls.complete(build.shard, build.building, claims_only=True))
     await _restore_usage(build, log)
     await build.do(rebuild_calls.complete(build.shard, build.building, claims_only=False))
@@ -73,6 +74,26 @@ async def _restore_kept(build: ShardBuild, log: Log, clock: Clock) -> None:
     )
     for marks in chunks(map(mark_of, known), _ENTRIES_PER_CALL):
         await build.do(rebuild_calls.restore_marks(build.shard, build.building, marks))
+
+
+async def _note_records(build: ShardBuild) -> None:
+    """Note which records the log has of the shard, and until when it is to keep each."""
+    snapshots, kept_ms = build.snapshots, build.parts.times.ledger.table_kept_ms
+    hours = (
+        (table_key(org, usage_suffix(hour), number, len(parts)), usage_suffix(hour))
+        for (org, hour), parts in snapshots.hours().items()
+        for number in range(len(parts))
+    )
+    balances = ((table_key(org, suffix), suffix) for org, suffix in snapshots.balances)
+    tables = (
+        KeptKey(key=key, until_ms=forget_at_ms(suffix, kept_ms)) for key, suffix in (*hours, *balances)
+    )
+    requests = (
+        KeptKey(key=key_of(each), until_ms=each.expires_at_ms + KEPT_LONGER_MS)
+        for each in snapshots.kept.values()
+    )
+    for piece in chunks((*tables, *requests), _ENTRIES_PER_CALL):
+        await build.parts.ledger.written(build.shard, Written(kept=piece))
 
 
 def _accepted_in(page: Iterable[ConsumerRecord], build: ShardBuild) -> Iterator[RequestAccepted]:

@@ -17,12 +17,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
+from accounting.rebuild.rows import Row
 from schemas.ids import made_at_ms
-from schemas.ledger.documents import OutcomeRow
 from schemas.snapshots import part_of
-from schemas.usage import cell
 
-__all__ = ["Aside", "Fold", "Mark", "Start", "TableName"]
+__all__ = ["Fold", "Mark", "Start", "TableName"]
 
 TableName: TypeAlias = tuple[str, str]
 """An organization, and the suffix of a balance or the hour of a usage table."""
@@ -42,13 +41,6 @@ class Mark(NamedTuple):
     """When the log's clock may forget it."""
     ran: bool
     """Whether a backend was called."""
-
-
-class Aside(NamedTuple):
-    """A row of which only the log can say whether it is the first of its request."""
-
-    org: str
-    row: OutcomeRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +68,13 @@ class Fold:
     """By hour, what is to be added to its cells."""
     changed: dict[TableName, int] = field(default_factory=dict)
     """Tables that stand no more as their snapshot says, and the offset of the last change."""
-    aside: list[Aside] = field(default_factory=list)
+    aside: list[Row] = field(default_factory=list)
+    """Rows of which only the log can say whether they are the first of their request."""
     seen: set[Identity] = field(default_factory=set)
     rows: int = 0
     """How many were added."""
 
-    def take(self, org: str, row: OutcomeRow, kept_ms: int) -> Mark | None:
+    def take(self, row: Row, kept_ms: int) -> Mark | None:
         """Take the next row of the partition; its mark, unless it is the copy of an earlier one.
 
         ``kept_ms`` is how long marks stay after deadline and append time.
@@ -92,38 +85,39 @@ class Fold:
         self.seen.add(identity)
         if row.offset > self.start.checkpoint:
             if made_at_ms(row.req) < self.start.read_since_ms:
-                self.aside.append(Aside(org, row))
+                self.aside.append(row)
             else:
-                self.add(org, row)
+                self.add(row)
         due_ms = max(row.deadline_ms, row.at_ms) + kept_ms
-        return Mark(org, row.req, row.ref, row.offset, due_ms, row.ran)
+        return Mark(row.org, row.req, row.ref, row.offset, due_ms, row.ran)
 
     def settle(self, copies: Iterable[int]) -> None:
         """Add what was set aside, but for copies of earlier records, whose offsets are given."""
         known = frozenset(copies)
-        for org, row in self.aside:
+        for row in self.aside:
             if row.offset not in known:
-                self.add(org, row)
+                self.add(row)
         self.aside.clear()
 
-    def add(self, org: str, row: OutcomeRow) -> None:
+    def add(self, row: Row) -> None:
         """Add a row that is the first of its request to every table that does not contain it."""
-        if row.offset > self.start.until.get(org, row.offset):
+        org, offset = row.org, row.offset
+        if offset > self.start.until.get(org, offset):
             return
         self.rows += 1
-        for booking in row.bookings:
-            table = org, booking.key
-            if booking.amount and self._is_above(table, "", row.offset):
+        for key, amount in row.bookings:
+            table = org, key
+            if amount and self._is_above(table, "", offset):
                 added = self.balances[table]
-                added["settled"] += booking.amount
-                if row.ref is not None and booking.amount > 0:
-                    added["late"] += booking.amount
-        for line in row.usage:
-            table = org, line.hour
-            if self._is_above(table, line.row, row.offset):
+                added["settled"] += amount
+                if row.ref is not None and amount > 0:
+                    added["late"] += amount
+        for hour, name, measures in row.usage:
+            table = org, hour
+            if self._is_above(table, name, offset):
                 cells = self.usage[table]
-                for measure, amount in line.measures.items():
-                    cells[cell(line.row, measure)] += amount
+                for measure, amount in measures.items():
+                    cells[measure] += amount
 
     def _is_above(self, table: TableName, row: str, offset: int) -> bool:
         parts = self.start.offsets.get(table)

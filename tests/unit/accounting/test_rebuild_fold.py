@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accounting.rebuild.fold import Aside, Fold, Start, TableName
+from accounting.rebuild.fold import Fold, Start, TableName
+from accounting.rebuild.rows import Row
 from schemas.ids import uuid7
 from schemas.ledger.documents import Book, Booking, OutcomeRow, UsageLine
 from schemas.ledger.model.ledger import LedgerModel
@@ -73,11 +74,31 @@ class _Log:
         if not self.changed:
             self.checkpoint = len(self.rows) - 1
 
-    def copies_among(self, aside: list[Aside]) -> set[int]:
+    def read(self, begin: int = 0) -> list[Row]:
+        """The rows from there on, as a rebuild has them."""
+        return [
+            Row(
+                row.offset,
+                row.at_ms,
+                org,
+                row.req,
+                row.ref,
+                row.deadline_ms,
+                row.ran,
+                tuple((b.key, b.amount) for b in row.bookings),
+                tuple(
+                    (u.hour, u.row, {f"{u.row}\t{n}": v for n, v in u.measures.items()})
+                    for u in row.usage
+                ),
+            )
+            for org, row in self.rows[begin:]
+        ]
+
+    def copies_among(self, aside: list[Row]) -> set[int]:
         """As the log itself tells: rows that have an earlier record."""
         return {
             row.offset
-            for _, row in aside
+            for row in aside
             if any(
                 each.req == row.req and each.ref == row.ref for _, each in self.rows[: row.offset]
             )
@@ -115,8 +136,8 @@ def test_the_fold_equals_the_books(
     begin = max(0, log.checkpoint + 1 - reach)
     offsets = {table: (offset,) for table, offset in log.offsets.items()}
     fold = Fold(Start(log.checkpoint, _BASE_MS + 1_000 * begin, offsets))
-    for org, row in log.rows[begin:]:
-        fold.take(org, row, _KEPT_MS)
+    for row in log.read(begin):
+        fold.take(row, _KEPT_MS)
     fold.settle(log.copies_among(fold.aside))
 
     for table, total in log.model.limits.totals.items():
@@ -137,7 +158,7 @@ def test_marks_are_where_the_books_have_them(
     for org, number, ref, _, spend in events:
         log.append(org, number + 10 * _ORGS.index(org), ref, 0, spend)
     fold = Fold(Start(-1, 0, {}))
-    marks = [fold.take(org, row, _KEPT_MS) for org, row in log.rows]
+    marks = [fold.take(row, _KEPT_MS) for row in log.read()]
 
     found = {(m.org, m.req, m.ref or ""): m.offset for m in marks if m is not None}
     expected = {
@@ -154,10 +175,10 @@ def test_an_old_id_waits_for_the_log() -> None:
     for number in range(3):
         log.append("acme", number, None, 0, 5)
     fold = Fold(Start(0, _BASE_MS + 1_500, {}))
-    for org, row in log.rows[1:]:
-        fold.take(org, row, _KEPT_MS)
+    for row in log.read(1):
+        fold.take(row, _KEPT_MS)
 
-    assert [aside.row.offset for aside in fold.aside] == [1, 2]
+    assert [row.offset for row in fold.aside] == [1, 2]
     assert not fold.balances
     fold.settle({2})
     assert fold.balances["acme", _BALANCES[0]]["settled"] == 5
