@@ -16,7 +16,7 @@ from schemas.snapshots import key_of
 from schemas.times import HOUR_MS
 from schemas.usage import UsageRow, hour_of, measures_of
 
-_KEPT_LONGER_MS: Final = HOUR_MS
+KEPT_LONGER_MS: Final = HOUR_MS
 """The log forgets later than the ledger: who takes a key again after that has written it anew by then."""
 
 
@@ -48,7 +48,7 @@ class Entry:
     def keeping(self, kept: tuple[KeptRequest, ...]) -> Entry:
         """The entry with what it is found by; the ledger says when the log may forget that."""
         keys = tuple(
-            documents.KeptKey(key=key_of(each), until_ms=each.expires_at_ms + _KEPT_LONGER_MS)
+            documents.KeptKey(key=key_of(each), until_ms=each.expires_at_ms + KEPT_LONGER_MS)
             for each in kept
         )
         return replace(self, row=msgspec.structs.replace(self.row, kept=keys), kept=kept)

@@ -13,8 +13,9 @@ from typing import Final
 
 from aiokafka import ConsumerRecord, TopicPartition
 
+from accounting.booking import KEPT_LONGER_MS
 from accounting.rebuild.build import ShardBuild
-from accounting.rebuild.chunks import chunks, mark_of
+from accounting.rebuild.chunks import chunks, mark_of, period_end_ms
 from accounting.rebuild.fold import TableName
 from accounting.rebuild.kept import Kept
 from accounting.rebuild.log import Log
@@ -22,9 +23,12 @@ from accounting.table_records import hour_kept_until_ms
 from schemas.codec import MalformedRecord, decode_as
 from schemas.events import RequestAccepted, TableSnapshot
 from schemas.ledger import rebuild_calls
+from schemas.ledger.documents import KeptKey
+from schemas.ledger.keys import usage_suffix
 from schemas.ledger.rebuild_calls import RestoredUsage
+from schemas.ledger.table_calls import Written
 from schemas.runtime.process.clock import Clock
-from schemas.snapshots import part_of
+from schemas.snapshots import key_of, part_of, table_key
 from schemas.times import MINUTE_MS, PRODUCE_WITHIN_MS
 from schemas.topics import BACKGROUND, REQUESTS, USAGE_TABLES
 
@@ -80,19 +84,23 @@ async def _note_records(build: ShardBuild) -> None:
     """Note which records the log has of the shard, and until when it is to keep each."""
     snapshots, kept_ms = build.snapshots, build.parts.times.ledger.table_kept_ms
     hours = (
-        (table_key(org, usage_suffix(hour), number, len(parts)), usage_suffix(hour))
+        KeptKey(
+            key=table_key(org, usage_suffix(hour), number, len(parts)),
+            until_ms=hour_kept_until_ms(hour, kept_ms),
+        )
         for (org, hour), parts in snapshots.hours().items()
         for number in range(len(parts))
     )
-    balances = ((table_key(org, suffix), suffix) for org, suffix in snapshots.balances)
-    tables = (
-        KeptKey(key=key, until_ms=forget_at_ms(suffix, kept_ms)) for key, suffix in (*hours, *balances)
+    balances = (
+        KeptKey(key=table_key(org, suffix), until_ms=None if end_ms is None else end_ms + kept_ms)
+        for org, suffix in snapshots.balances
+        for end_ms in (period_end_ms(suffix),)
     )
     requests = (
         KeptKey(key=key_of(each), until_ms=each.expires_at_ms + KEPT_LONGER_MS)
         for each in snapshots.kept.values()
     )
-    for piece in chunks((*tables, *requests), _ENTRIES_PER_CALL):
+    for piece in chunks((*hours, *balances, *requests), _ENTRIES_PER_CALL):
         await build.parts.ledger.written(build.shard, Written(kept=piece))
 
 
