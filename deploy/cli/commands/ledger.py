@@ -24,7 +24,6 @@ _COMPARED = ("equal", "differs")
 _UNBOOKED_COLUMNS = ("org", "req", "finished_ms")
 _SHARD_COLUMNS = ("shard", "state", "why", "step", "records", "epoch", "booked")
 _TRIAL_COLUMNS = ("shard", "org", "balance", "ledger", "log")
-_OPEN = ("whole", "completing")
 _REBUILT_WITHIN_S = 600.0
 _POLL_S = 0.5
 _ANSWER_MARGIN_S = 700.0
@@ -82,7 +81,7 @@ def status(call: Call) -> int:
     """
     answer = call.admin().get("/ledger/shards")
     call.output.result(answer, table(_SHARD_COLUMNS, shown(answer)["items"]))
-    return Exit.OK if all(each["state"] in _OPEN for each in answer["items"]) else Exit.PARTIAL
+    return Exit.OK if all(each["decides"] for each in answer["items"]) else Exit.PARTIAL
 
 
 @command(
@@ -153,7 +152,7 @@ def _asked(admin: AdminClient, asked: dict[str, Any]) -> list[dict[str, Any]]:
 def _is_done(shard: dict[str, Any], asked: dict[str, Any]) -> bool:
     if asked["trial"] is not None:
         return bool(shard.get("trial") == asked["trial"])
-    return shard["state"] in _OPEN
+    return bool(shard["decides"])
 
 
 def _parts(answer: dict[str, Any]) -> list[str | Table]:

@@ -43,6 +43,7 @@ def shard_document(shard: int, meta: dict[str, str]) -> dict[str, Any]:
     return {
         "shard": shard,
         "state": _state(meta),
+        "decides": meta.get("ready") == "1",
         "why": meta.get("why", ""),
         "step": meta.get("step", ""),
         **{name: int(meta[name]) for name in _NUMBERS if meta.get(name, "").isdecimal()},

@@ -75,6 +75,7 @@ STATUS: dict[str, Any] = {
 SHARD: dict[str, Any] = {
     "shard": 0,
     "state": "whole",
+    "decides": True,
     "why": "",
     "step": "",
     "epoch": 7,
@@ -335,12 +336,12 @@ CASES = (
                 "shards": [{"shard": 0, "state": "equal", "why": ""}],
             }},
     ),
-    Case(("ledger", "status"), {"GET /ledger/shards": {"items": [SHARD, SHARD | {"shard": 1, "state": "rebuilding", "why": "restarted"}]}}),
+    Case(("ledger", "status"), {"GET /ledger/shards": {"items": [SHARD, SHARD | {"shard": 1, "state": "rebuilding", "decides": False, "why": "restarted"}]}}),
     Case(
         ("ledger", "rebuild", "--shard", "0"),
         {
             "POST /ledger/rebuild": {"shards": [0], "trial": None},
-            "GET /ledger/shards": {"items": [SHARD, SHARD | {"shard": 1, "state": "closed"}]},
+            "GET /ledger/shards": {"items": [SHARD, SHARD | {"shard": 1, "state": "closed", "decides": False}]},
         },
     ),
     Case(
