@@ -1,5 +1,5 @@
 # The commands of this repository. Everything runs in the environment that `make setup` builds.
-.PHONY: log-reading setup up down clean check docs coverage test test-stack test-apart \
+.PHONY: rebuild-speed log-reading setup up down clean check docs coverage test test-stack test-apart \
   test-cluster test-unit test-contract test-integration test-e2e test-chaos bench fuzz isolation torture ageing kafka-outage ledger-loss kill-points moved-clocks lock fmt
 .DEFAULT_GOAL := help
 
@@ -88,6 +88,9 @@ isolation: setup  ## What loud, long, hostile and broken neighbours do to the ot
 
 log-reading: setup  ## ledger verify and requests show on a log of a million usage lines, and what clients feel of it
 	$(BIN)/python -m tests.load.log_reading $(ARGS)
+
+rebuild-speed: setup  ## How long a lost ledger is closed: 600 000 outcomes since the snapshots, 10 000 organizations
+	$(BIN)/python -m tests.load.rebuild_speed $(ARGS)
 
 torture: setup  ## Kills of everything in random order while budgets, quotas and concurrency bind, five seeds
 	$(BIN)/python -m tests.chaos.torture --seed 1 2 3 4 5 $(ARGS)

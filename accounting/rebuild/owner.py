@@ -19,6 +19,7 @@ from accounting.rebuild.build import Overtaken, Parts, ShardBuild
 from accounting.rebuild.causes import FIRST_EPOCH, LogFacts, ShardMeta, cause_of
 from accounting.rebuild.completion import complete
 from accounting.rebuild.log import open_log
+from accounting.rebuild.old_layout import forget_old_layout
 from accounting.rebuild.trial import try_rebuild
 from schemas.failures import Transient
 from schemas.ledger import keys, rebuild_calls
@@ -61,6 +62,7 @@ class ShardOwner:
     builds: dict[int, ShardBuild] = field(default_factory=dict)
     """Rebuilds of this process that are not complete, by shard."""
     completing: dict[int, asyncio.Task[None]] = field(default_factory=dict)
+    _is_old_gone: bool = False
 
     async def run(self) -> None:
         """Look after the shards, for ever."""
@@ -89,12 +91,22 @@ class ShardOwner:
             if shard not in causes and "trial" in meta.fields:
                 await self._try(shard, meta.fields["trial"])
         if not causes:
+            await self._forget_old_layout()
             return
         # A store may have been lost together with its log; what it remembers of that is asked first.
         await self.compare(causes)
         causes, metas = await self._causes(causes)
         if causes:
             await self.rebuild(causes, metas)
+
+    async def _forget_old_layout(self) -> None:
+        """Once every shard is whole, nobody can need what a version before this one left."""
+        if self._is_old_gone:
+            return
+        metas = [await self._meta(shard) for shard in self.parts.ledger.shards]
+        if all(meta.fields.get("complete") == "1" for meta in metas):
+            await forget_old_layout(self.store)
+            self._is_old_gone = True
 
     async def _causes(self, shards: Collection[int]) -> tuple[dict[int, str], dict[int, ShardMeta]]:
         causes: dict[int, str] = {}
