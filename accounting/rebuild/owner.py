@@ -105,8 +105,9 @@ class ShardOwner:
             return
         metas = [await self._meta(shard) for shard in self.parts.ledger.shards]
         if all(meta.fields.get("complete") == "1" for meta in metas):
-            await forget_old_layout(self.store)
+            # Once in a process: a store that refuses it keeps keys that nobody reads.
             self._is_old_gone = True
+            await forget_old_layout(self.store)
 
     async def _causes(self, shards: Collection[int]) -> tuple[dict[int, str], dict[int, ShardMeta]]:
         causes: dict[int, str] = {}
