@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -18,13 +19,21 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from schemas.ledger import calls
+from schemas.ledger.calls import Call
 from schemas.ledger.documents import (
     Admit,
+    Attach,
     Balance,
+    Book,
     Booking,
     NextAttempt,
+    OutcomeRow,
     Rate,
+    Readmission,
     Reap,
+    Renew,
+    Restore,
+    RestoredRequest,
     Start,
     TakeSnapshot,
 )
@@ -32,7 +41,7 @@ from schemas.ledger.model.ledger import LedgerModel
 from schemas.runtime.ledger.script import library
 from tests.integration.ledger_book_rules import BookRules
 from tests.integration.ledger_machine import BASE_MS
-from tests.integration.ledger_state import Store, nonzero
+from tests.integration.ledger_state import Store, modelled_state, nonzero, stored_state
 from tests.support.harness.ledger_server import LedgerServer, free_ports
 from tests.support.one_shard import META_KEY, SHARD
 
@@ -139,3 +148,42 @@ def test_the_first_attempt_is_reported_with_what_was_booked(store: Store) -> Non
     snapshot = calls.snapshot(SHARD, TakeSnapshot(org="acme", balances=("b:key:total",)))
     read = snapshot.decode(store.execute_command(*snapshot.command))
     assert nonzero(read.balances["b:key:total"]) == {"settled": 13}
+
+
+def test_what_an_owner_attached_is_the_same_in_both(store: Store) -> None:
+    """Its spare returns with a late renewal; an outcome of an earlier life settles it while it runs."""
+    store.flushdb()
+    store.hset(META_KEY, mapping={"epoch": 7, "ready": 1, "test_clock": 1, "building": "7:b"})
+    store.hset(META_KEY, "ready_ms", BASE_MS)
+    model, now_us = LedgerModel(7), BASE_MS * 1000
+    model.building, model.ready_ms = "7:b", BASE_MS
+    tokens = Balance(key="b:key:total", unit="tokens", amount=9, start_ms=0)
+    hold: dict[str, Any] = {
+        "deadline_ms": BASE_MS + 99_000,
+        "accepted_ms": BASE_MS,
+        "balances": (tokens,),
+    }
+    entry = RestoredRequest(org="acme", req="r", **hold)
+    fence = 6 * 2**32 + 1
+    owner: dict[str, Any] = {"org": "acme", "req": "r", "lease_ms": 10_000, "fence": fence}
+
+    def agree(call: Call[Any], modelled: object) -> None:
+        assert call.decode(store.execute_command(*call.command)) == modelled
+        assert stored_state(store, now_us) == modelled_state(model, now_us)
+
+    restore = Restore(building="7:b", attempts=(entry,), now_us=now_us)
+    agree(calls.restore(SHARD, restore), model.restore(restore))
+    attach = Attach(owner="d", attempt=1, readmit=Readmission(**hold), now_us=now_us, **owner)
+    agree(calls.attach(SHARD, attach), model.attach(attach, now_us))
+    assert model.limits.balances["acme", "b:key:total"]["spare"] == 9
+    now_us += 20_000_000
+    renew = Renew(now_us=now_us, **owner)
+    agree(calls.renew(SHARD, renew), model.renew(renew, now_us))
+    assert model.limits.balances["acme", "b:key:total"]["spare"] == 0
+    booking = Booking(key="b:key:total", unit="tokens", amount=4)
+    row = OutcomeRow(
+        offset=1, at_ms=BASE_MS, req="r", deadline_ms=hold["deadline_ms"], bookings=(booking,)
+    )
+    book = Book(org="acme", partition=0, rows=(row,), now_us=now_us)
+    agree(calls.book(SHARD, book), model.book(book))
+    assert nonzero(model.limits.balances["acme", "b:key:total"]) == {"settled": 4}
