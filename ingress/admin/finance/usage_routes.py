@@ -88,6 +88,10 @@ class UsageRoutes:
         query = parse_query(request.query_params, self.deps.clock.now_ms())
         if isinstance(query, Refusal):
             return problem_response(query)
+        if missing := await self._incomplete():
+            told = ", ".join(map(str, missing))
+            detail = f"usage is being made again from the log in ledger shards {told}; come again"
+            return problem_response(Refusal(ErrorCode.SERVICE_UNAVAILABLE, detail))
         rows, total = Rows(query.by), Rows(())
         hours = hours_between(query.start, query.end)
         for org in self._organizations() if query.org is None else [query.org]:
@@ -105,6 +109,14 @@ class UsageRoutes:
                 "total": totals[0] if totals else None,
             }
         )
+
+    async def _incomplete(self) -> list[int]:
+        """Shards whose rebuild has not brought the usage hours back yet."""
+        store, shards = self.deps.ledger_store, list(self.deps.shards)
+        flags = await asyncio.gather(
+            *(store.call("HGET", keys.of_shard(shard, keys.META), "complete") for shard in shards)
+        )
+        return [shard for shard, flag in zip(shards, flags, strict=True) if flag == b"0"]
 
     def _organizations(self) -> list[str]:
         """Deleted ones too: what they used stays on record."""
