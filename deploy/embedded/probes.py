@@ -19,18 +19,38 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from deploy.embedded.ports import HOST
+from schemas.readiness import READYZ
 
 PROBE_DEADLINE_S = 2.0
+_CLOSED = {"ledger", "ledger_shards"}
+"""Bounds by which an ingress names a ledger that is closed, or shards of it."""
+
+
+def _no_tls() -> ssl.SSLContext:
+    """Without TLS there are no certificates to load, which would be most of the work."""
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+async def is_ledger_open(port: int) -> bool:
+    """True if the ingress at the port says that every shard of the ledger decides."""
+    try:
+        async with (
+            asyncio.timeout(PROBE_DEADLINE_S),
+            httpx.AsyncClient(trust_env=False, verify=_no_tls()) as client,
+        ):
+            told = (await client.get(f"http://{HOST}:{port}{READYZ}")).json()
+    except (httpx.HTTPError, TimeoutError, ValueError):
+        return False
+    # What it has not looked at yet it says nothing of.
+    return "workers" in told and not _CLOSED & told["bounds"].keys()
 
 
 async def is_http_ready(port: int, path: str) -> bool:
     """True if GET answers 200."""
-    # Without TLS there are no certificates to load, which would be most of the work.
-    no_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
         async with (
             asyncio.timeout(PROBE_DEADLINE_S),
-            httpx.AsyncClient(trust_env=False, verify=no_tls) as client,
+            httpx.AsyncClient(trust_env=False, verify=_no_tls()) as client,
             client.stream("GET", f"http://{HOST}:{port}{path}") as answer,
         ):
             return answer.status_code == HTTPStatus.OK

@@ -11,6 +11,7 @@ import random
 import secrets
 import tempfile
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from deploy.embedded.kafka import kafka_spec
 from deploy.embedded.kafka_jars import ensure_jars, jar_folder
 from deploy.embedded.ledger_shape import LedgerShape, ledger_ports
 from deploy.embedded.ports import HOST, PortChoice, PortReservations, choose_ports
+from deploy.embedded.probes import is_ledger_open
 from deploy.embedded.problem import StackError
 from deploy.embedded.process import ProcessSpec, Progress, SupervisedProcess
 from deploy.embedded.state import Memory, StateFolder, new_memory
@@ -28,6 +30,9 @@ from deploy.embedded.stores import Stores
 from deploy.embedded.tls import ensure_certificates
 from deploy.embedded.valkey import bus_spec, ledger_specs, store_program
 from schemas.runtime.kafka.topic_admin import PartitionCountChanged, apply_topics
+
+_LEDGER_OPEN_WITHIN_S = 30.0
+_LOOK_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -154,6 +159,7 @@ class Stack:
             await self._apply_topics()
             names = [n for role in reversed(roles.ROLES) for n in self._replicas(role)]
             await self._start_all(self._role_spec(self._folder, name) for name in names)
+            await self._until_ledger_open()
 
     async def stop(self) -> None:
         """Stop everything, users before what they use; safe to call at any time, and twice."""
@@ -248,6 +254,15 @@ class Stack:
         started = [SupervisedProcess(spec, self._report) for spec in specs]
         self.processes |= {process.spec.name: process for process in started}
         await _together(*(process.start() for process in started))
+
+    async def _until_ledger_open(self) -> None:
+        """A ledger that was restarted is made again from the log, and ingress has to hear of it. One that
+        stays closed needs an operator, who needs the stack."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LEDGER_OPEN_WITHIN_S):
+                for name in self._replicas("ingress"):
+                    while not await is_ledger_open(self.ports[name]):  # noqa: ASYNC110  # another process
+                        await asyncio.sleep(_LOOK_S)
 
     async def _apply_topics(self) -> None:
         started_s = asyncio.get_running_loop().time()
