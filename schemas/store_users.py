@@ -14,7 +14,7 @@ from typing import Final, Literal
 StoreKind = Literal["ledger", "bus"]
 
 CONNECTING: Final = (
-    *("ping", "time", "info", "role", "select", "hello", "asking", "cluster|slots"),
+    *("ping", "time", "info", "role", "select", "hello", "asking", "command", "cluster|slots"),
     *("client|setname", "function|load", "function|list", "function|delete", "multi", "exec"),
 )
 """What every process sends on a new connection, and to see that it stands."""
