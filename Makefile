@@ -8,7 +8,7 @@ ENV := .venv
 BIN := $(ENV)/bin
 READY := $(ENV)/.ready
 PYTEST := -p no:cacheprovider
-OWN_STACK := $(wildcard $(addprefix tests/e2e/test_,config_faults.py impatient_stop.py neighbours.py promised_jobs.py stack_lifecycle.py))
+OWN_STACK := $(wildcard $(addprefix tests/e2e/test_,config_faults.py stores_over_tls.py impatient_stop.py neighbours.py promised_jobs.py stack_lifecycle.py))
 WITHOUT_STACK := tests/unit tests/contract \
   $(filter-out tests/unit tests/contract tests/e2e tests/chaos,$(patsubst %/,%,$(wildcard tests/*/)))
 

@@ -50,10 +50,12 @@ def running_stack(
     backends: Sequence[RunningBackend] = (),
     replicas: Mapping[str, int] | None = None,
     environment: Mapping[str, str] | None = None,
+    options: Sequence[str] = (),
 ) -> Iterator[RunningStack]:
     """A stack on free ports; without `backends` it brings its own examples.
 
-    `replicas` is by role; one of each when not given. `environment` comes on top of ours. Raises RuntimeError with the end of its story
+    `replicas` is by role; one of each when not given. `environment` comes on top of ours, `options` are further
+    ones of the command, where `replicas` is not given. Raises RuntimeError with the end of its story
     when it does not become ready.
     """
     story = state_dir.with_suffix(".log")
@@ -62,7 +64,7 @@ def running_stack(
     upstreams = [f"{backend.name}={backend.url}" for backend in backends]
     if replicas is None:
         command = [str(TALLYGATE), "up", "--headless", "--port", "0", "--admin-port", "0"]
-        command += ["--state-dir", str(state_dir)]
+        command += ["--state-dir", str(state_dir), *options]
         if ledger := wanted_ledger(own):
             command += ["--ledger-primaries", str(ledger.primaries)]
             command += ["--ledger-replicas", str(ledger.replicas)]
