@@ -8,7 +8,8 @@ ENV := .venv
 BIN := $(ENV)/bin
 READY := $(ENV)/.ready
 PYTEST := -p no:cacheprovider
-OWN_STACK := $(wildcard $(addprefix tests/e2e/test_,config_faults.py stores_over_tls.py impatient_stop.py neighbours.py promised_jobs.py stack_lifecycle.py))
+OWN_STACK := $(wildcard $(addprefix tests/e2e/test_,config_faults.py impatient_stop.py neighbours.py promised_jobs.py stack_lifecycle.py))
+ON_A_CLUSTER := tests/e2e/test_stores_over_tls.py
 WITHOUT_STACK := tests/unit tests/contract \
   $(filter-out tests/unit tests/contract tests/e2e tests/chaos,$(patsubst %/,%,$(wildcard tests/*/)))
 
@@ -50,7 +51,7 @@ test: setup  ## All tests, on real Kafka, real Valkey and real processes
 	@$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target test-stack test-apart
 
 test-stack: setup  ## The tests that share one stack
-	$(BIN)/pytest $(PYTEST) tests/e2e $(OWN_STACK:%=--ignore=%)
+	$(BIN)/pytest $(PYTEST) tests/e2e $(OWN_STACK:%=--ignore=%) $(ON_A_CLUSTER:%=--ignore=%)
 
 test-apart: setup  ## All others
 	$(BIN)/pytest $(PYTEST) $(WITHOUT_STACK) $(OWN_STACK) tests/chaos

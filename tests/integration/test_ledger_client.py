@@ -250,6 +250,7 @@ async def test_a_snapshot_shows_what_was_booked(ledger: LedgerClient) -> None:
         usage={"2026-11-21T12": {"k\tu\tm\tb\trequests": 1}, "2026-11-21T13": {}},
         balances={MONTH: {"settled": 2**52 + 1, "late": 2**52 + 1}},
         totals={MONTH: {"settled": 2**52 + 1, "late": 2**52 + 1}},
+        epoch=1,
     )
 
 
