@@ -20,7 +20,7 @@ from tests.support.harness.grants import Grant, MakeKey
 from tests.support.harness.kafka_log import KafkaLog
 from tests.support.harness.ledger_view import key_of
 from tests.support.harness.oracle import Oracle, cost_nano_usd
-from tests.support.harness.running_stack import RunningStack, descendants, is_alive
+from tests.support.harness.running_stack import RunningStack, is_alive, lasting
 
 pytestmark = pytest.mark.timeout(60, func_only=True)
 MOST_CALLS = 2
@@ -129,7 +129,7 @@ def _pid_of(stack: RunningStack, instance_id: str) -> int:
     wanted = f"TALLYGATE_INSTANCE_ID={instance_id}".encode()
     (pid,) = (
         pid
-        for pid in descendants(stack.process.pid)
+        for pid in lasting(stack.process.pid)
         if wanted in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     )
     return pid

@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaProducer
 from schemas.codec import encode
 from schemas.events import ConfigEntry
 from schemas.topics import CONFIG
-from tests.support.harness.running_stack import RunningStack, descendants, running_stack
+from tests.support.harness.running_stack import RunningStack, lasting, running_stack
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -103,7 +103,7 @@ def test_a_backend_that_nobody_could_call_is_refused_at_the_door(stack: RunningS
 
 def test_unreadable_backends_are_closed_and_no_process_ends(stack: RunningStack) -> None:
     """Bytes that are no record, an address that no client can parse."""
-    started = descendants(stack.process.pid)
+    started = lasting(stack.process.pid)
     offset = _append(
         stack,
         _entry("backend", "bad-url", '{"url":"http://[::1/v1"}'),
@@ -122,7 +122,7 @@ def test_unreadable_backends_are_closed_and_no_process_ends(stack: RunningStack)
 
     closed = set(found["config"]["closed"])
     assert {"backend/bad-url", "backend/garbage", "backend/none"} <= closed
-    assert descendants(stack.process.pid) == started
+    assert lasting(stack.process.pid) == started
     assert served == 200
     assert healed.status_code == 200
 
@@ -146,7 +146,7 @@ def test_who_belongs_to_a_closed_organization_waits_and_others_do_not(
 
 def test_a_record_of_a_later_version_is_waited_for_and_no_process_ends(stack: RunningStack) -> None:
     """What was in force stays in force; nobody writes past it. Runs last: nothing heals this stack."""
-    started = descendants(stack.process.pid)
+    started = lasting(stack.process.pid)
     _append(stack, (b"backend/later", b"\x00\x00\x00\xff\xff" + b"x" * 50))
     with _admin(stack) as admin:
         give_up_s = time.monotonic() + _WITHIN_S
@@ -157,4 +157,4 @@ def test_a_record_of_a_later_version_is_waited_for_and_no_process_ends(stack: Ru
 
     assert alarm.startswith("unknown_schema")
     assert (served, written) == (200, 503)
-    assert descendants(stack.process.pid) == started
+    assert lasting(stack.process.pid) == started

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.harness.running_stack import TALLYGATE, RunningStack, descendants, running_stack
+from tests.support.harness.running_stack import TALLYGATE, RunningStack, lasting, running_stack
 
 pytestmark = pytest.mark.timeout(240)
 RETURN_DEADLINE_S = 40.0
@@ -32,7 +32,7 @@ def pid_of(stack: RunningStack, name: str) -> int:
     mark = f"TALLYGATE_INSTANCE_ID={name}\0".encode()
     (pid,) = (
         pid
-        for pid in descendants(stack.process.pid)
+        for pid in lasting(stack.process.pid)
         if mark in Path(f"/proc/{pid}/environ").read_bytes()
     )
     return pid

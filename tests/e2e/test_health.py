@@ -17,7 +17,7 @@ import redis
 from tests.support.harness.foreign_store import open_foreign
 from tests.support.harness.gateway_client import GatewayClient
 from tests.support.harness.grants import MakeKey
-from tests.support.harness.running_stack import RunningStack, descendants
+from tests.support.harness.running_stack import RunningStack, lasting
 
 pytestmark = pytest.mark.timeout(120, func_only=True)
 
@@ -58,7 +58,7 @@ def _until(ask: Callable[[], Any], is_so: Callable[[Any], bool], within_s: float
 
 def _pid(stack: RunningStack, *words: str) -> int:
     """The process of the stack whose command line and settings have all the words."""
-    for pid in descendants(stack.process.pid):
+    for pid in lasting(stack.process.pid):
         said = b"\0".join(
             Path(f"/proc/{pid}/{name}").read_bytes() for name in ("cmdline", "environ")
         )

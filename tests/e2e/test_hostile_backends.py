@@ -20,7 +20,7 @@ from tests.support.harness.gateway_client import GatewayClient, Reply, steer
 from tests.support.harness.grants import Grant, MakeKey
 from tests.support.harness.kafka_log import KafkaLog
 from tests.support.harness.oracle import Oracle
-from tests.support.harness.running_stack import RunningStack, descendants
+from tests.support.harness.running_stack import RunningStack, lasting
 
 _CATCH_UP_S = 30.0
 _AT_ONCE = 4
@@ -119,7 +119,7 @@ async def test_every_hostile_answer_costs_its_own_request_and_nothing_else(
     shapes: dict[str, Shape],
 ) -> None:
     """In time, with a typed answer, booked as it was; the neighbour is served, no process ends."""
-    grant, pids = make_key("hostile-org"), descendants(stack.process.pid)
+    grant, pids = make_key("hostile-org"), lasting(stack.process.pid)
     turns, problems, ids = asyncio.Semaphore(_AT_ONCE), list[str](), dict[str, str]()
 
     async def try_shape(model: str, shape: Shape) -> None:
@@ -152,7 +152,7 @@ async def test_every_hostile_answer_costs_its_own_request_and_nothing_else(
         assert _booked(line) in {shape.booked, *(["exact"] if 200 in shape.statuses else [])}, model
     verdict = await asyncio.to_thread(admin.get, "/ledger/verify", params={"deadline_s": 20})
     assert verdict.raise_for_status().json()["difference"] == 0, verdict.text
-    assert pids <= descendants(stack.process.pid), "a process was restarted"
+    assert pids <= lasting(stack.process.pid), "a process was restarted"
 
 
 def _calls_by_request(hostile: RunningBackend, ids: dict[str, str]) -> dict[str, list[Call]]:

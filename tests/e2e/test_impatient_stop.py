@@ -17,7 +17,7 @@ from tests.support.fakes.call_log import Call, read_calls
 from tests.support.fakes.running_backend import running_backend
 from tests.support.harness.gateway_client import MODEL, steer
 from tests.support.harness.jobs_api import jobs_client
-from tests.support.harness.running_stack import RunningStack, descendants, running_stack
+from tests.support.harness.running_stack import RunningStack, lasting, running_stack
 
 CALLS = 10
 LASTS_MS = 9_000
@@ -27,7 +27,7 @@ BACK_WITHIN_S = 40.0
 
 
 def _ingress_pid(stack: RunningStack) -> int:
-    for pid in descendants(stack.process.pid):
+    for pid in lasting(stack.process.pid):
         if b"TALLYGATE_INSTANCE_ID=ingress-0\0" in Path(f"/proc/{pid}/environ").read_bytes():
             return pid
     raise AssertionError("ingress does not run")

@@ -19,7 +19,7 @@ from confluent_kafka import Consumer, TopicPartition
 from tests.support.harness.gateway_client import MODEL
 from tests.support.harness.grants import Grant, MakeKey
 from tests.support.harness.oracle import Oracle
-from tests.support.harness.running_stack import RunningStack, descendants
+from tests.support.harness.running_stack import RunningStack, lasting
 
 pytestmark = pytest.mark.timeout(180, func_only=True)
 MIB = 1024 * 1024
@@ -130,7 +130,7 @@ async def test_120_bodies_of_4_mib_at_once_all_end_in_200_and_memory_stays_bound
     body = _body(4 * MIB)
     peaks: dict[str, int] = {}
     stop = threading.Event()
-    processes = [psutil.Process(pid) for pid in descendants(stack.process.pid)]
+    processes = [psutil.Process(pid) for pid in lasting(stack.process.pid)]
 
     def watch() -> None:
         while not stop.wait(0.05):

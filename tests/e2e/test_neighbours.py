@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.harness.foreign_store import open_foreign
-from tests.support.harness.running_stack import descendants, running_stack
+from tests.support.harness.running_stack import lasting, running_stack
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -34,7 +34,7 @@ def test_a_running_stack_keeps_its_secrets_apart_and_says_how_full_the_disk_is(
     monkeypatch.setenv("HTTP_PROXY", PROXY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cret")
     with running_stack(tmp_path / "state") as stack:
-        children = descendants(stack.process.pid)
+        children = lasting(stack.process.pid)
         environments = {_command_of(pid): _environment_of(pid) for pid in children}
         with open_foreign(stack.ledger_url) as store:
             told = {k.decode(): v.decode() for k, v in store.hgetall("{cfg}|disk").items()}

@@ -15,12 +15,12 @@ from tests.support.fakes.call_log import read_calls
 from tests.support.fakes.running_backend import running_backend
 from tests.support.harness.gateway_client import steer
 from tests.support.harness.jobs_api import chat, jobs_client, until_ended
-from tests.support.harness.running_stack import RunningStack, descendants, is_alive, running_stack
+from tests.support.harness.running_stack import RunningStack, is_alive, lasting, running_stack
 
 
 def _kill_everything(stack: RunningStack) -> None:
     """SIGKILL the command and all it started, as a power cut would."""
-    pids = [stack.process.pid, *descendants(stack.process.pid)]
+    pids = [stack.process.pid, *lasting(stack.process.pid)]
     for pid in pids:
         # Some end by themselves when the command dies.
         with suppress(ProcessLookupError):

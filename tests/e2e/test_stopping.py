@@ -14,7 +14,7 @@ import pytest
 from tests.support.harness.gateway_client import GatewayClient, steer
 from tests.support.harness.grants import MakeKey
 from tests.support.harness.oracle import Oracle
-from tests.support.harness.running_stack import RunningStack, descendants
+from tests.support.harness.running_stack import RunningStack, lasting
 
 pytestmark = pytest.mark.timeout(120, func_only=True)
 
@@ -22,7 +22,7 @@ BACK_WITHIN_S = 40.0
 
 
 def _ingress_pid(stack: RunningStack) -> int:
-    for pid in descendants(stack.process.pid):
+    for pid in lasting(stack.process.pid):
         if b"TALLYGATE_INSTANCE_ID=ingress-0\0" in Path(f"/proc/{pid}/environ").read_bytes():
             return pid
     raise AssertionError("ingress does not run")

@@ -115,6 +115,20 @@ def descendants(pid: int) -> set[int]:
     return found
 
 
+def lasting(pid: int) -> set[int]:
+    """The descendants that live as long as their stack: all but the scans of the control plane, which come
+    and go by the minute."""
+    return {each for each in descendants(pid) if b"ingress.admin.scan" not in _command_line(each)}
+
+
+def _command_line(pid: int) -> bytes:
+    """Of a process that has gone nothing that lasts, so it counts as a scan."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b"ingress.admin.scan"
+
+
 def is_alive(pid: int) -> bool:
     """True while a process with this pid exists and is not a zombie."""
     try:
