@@ -8,9 +8,11 @@ from typing import Final, NamedTuple, TypeAlias
 import msgspec
 
 from schemas.attribution import attribution_of
+from schemas.codec import decode_as
 from schemas.events import Attempt, AttemptAdjusted, RecordRef, RequestFinished, UsageRecorded
 from schemas.job_ends import encode_end, end_of
 from schemas.ledger import documents
+from schemas.outgoing import Outgoing, outcome_record
 from schemas.shard_events import KeptRequest
 from schemas.snapshots import key_of
 from schemas.times import HOUR_MS
@@ -29,6 +31,14 @@ class Place(NamedTuple):
 
 BookedThrough: TypeAlias = dict[int, Place]
 """By partition, the last of the outcomes of which all are booked."""
+
+
+def outcome_again(encoded: bytes) -> Outgoing:
+    """An outcome that the ledger kept, as its dispatcher would have produced it: a copy, not another event.
+
+    Raises ``MalformedRecord``.
+    """
+    return outcome_record(decode_as(encoded, RequestFinished), "dispatcher", encoded=encoded)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from schemas.runtime.process.event_log import EventLog
 from schemas.runtime.process.telemetry import Metrics
 from schemas.topics import OUTCOMES
 
-__all__ = ["Facts", "LogFacts", "ShardIdentity", "log_facts"]
+__all__ = ["Facts", "ReadFacts", "ShardIdentity", "log_facts"]
 
 _LOG = EventLog(__name__)
 
@@ -47,7 +47,7 @@ class Facts:
     ends: Mapping[int, int]
 
 
-LogFacts = Callable[[Collection[int]], Awaitable[Facts]]
+ReadFacts = Callable[[Collection[int]], Awaitable[Facts]]
 """Reads the facts of these partitions. Raises ``LogUnreadable``."""
 
 
@@ -69,7 +69,7 @@ class ShardIdentity:
     """Runs beside the books."""
 
     ledger: LedgerClient
-    facts: LogFacts
+    facts: ReadFacts
     config: ConfigFeed
     owned: Callable[[], frozenset[int]]
     """Partitions of outcomes that this process books now."""

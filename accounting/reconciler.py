@@ -14,14 +14,12 @@ from dataclasses import dataclass, field
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
+from accounting.booking import outcome_again
 from accounting.earlier import LogUnreadable
-from schemas.codec import decode_as
-from schemas.events import RequestFinished
 from schemas.failures import Transient
 from schemas.ledger import answers, documents
 from schemas.ledger.errors import LedgerNotReady
 from schemas.log_events import LogEvent
-from schemas.outgoing import outcome_record
 from schemas.runtime.kafka.free_consumer import committed_offsets, free_consumer, positions_in
 from schemas.runtime.kafka.produce import Producer
 from schemas.runtime.ledger.client import LedgerClient
@@ -167,10 +165,8 @@ class Reconciler:
         known = await self.ledger.look(documents.Look(org=org, req=req))
         if known.booked or not known.outcome:
             return
-        finished = decode_as(known.outcome, RequestFinished)
-        # As its dispatcher would have produced it: a copy, not another event.
-        record = outcome_record(finished, "dispatcher", encoded=known.outcome)
-        await self.producer.deliver([record], self.clock.monotonic_s() + _PRODUCE_WITHIN_S)
+        again = outcome_again(known.outcome)
+        await self.producer.deliver([again], self.clock.monotonic_s() + _PRODUCE_WITHIN_S)
         self.produced_ms[org, req] = self.clock.now_ms()
         self.metrics.count("tallygate_reconciled_outcomes_total")
         _LOG.event(LogEvent.OUTCOME_PRODUCED_AGAIN, request_id=req, org=org)

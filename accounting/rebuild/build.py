@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from aiokafka import ConsumerRecord, TopicPartition
 
+from accounting.booking import outcome_again
 from accounting.earlier import EarlierRecords
 from accounting.kept import kept_of
 from accounting.rebuild.chunks import balances_of, chunks, mark_of
@@ -27,7 +28,6 @@ from schemas.failures import Transient
 from schemas.ledger import answers, calls, documents, rebuild_calls
 from schemas.ledger.errors import LedgerUnavailable
 from schemas.ledger.rebuild_calls import RestoredRate
-from schemas.outgoing import outcome_record
 from schemas.runtime.kafka.produce import Producer
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.retry import retry_until
@@ -113,10 +113,9 @@ class ShardBuild:
         records = []
         for outcome in outcomes:
             try:
-                finished = decode_as(outcome, RequestFinished)
+                records.append(outcome_again(outcome))
             except MalformedRecord:
                 continue  # A damaged store; what it had is in the log, or was never acknowledged.
-            records.append(outcome_record(finished, "dispatcher", encoded=outcome))
         deadline_s = asyncio.get_running_loop().time() + _WRITE_WITHIN_S
         await self.parts.producer.deliver(records, deadline_s)
 

@@ -52,7 +52,7 @@ class Restoring(LedgerState):
         if attempt is None or not attempt.state:
             if now_ms >= doc.readmit.deadline_ms:
                 return answers.Gone()
-            attempt = self._hold_again(doc)
+            attempt = self._hold_again((doc.org, doc.req), doc.readmit)
         elif not self._is_attachable(attempt, doc.fence):
             return self._stale(attempt)
         if doc.attempt > attempt.attempt:
@@ -69,20 +69,6 @@ class Restoring(LedgerState):
             return attempt.state == "RESTORED"
         is_overtaken = attempt.fence < min(fence, self.epoch * EPOCH_FENCES)
         return attempt.fence == fence or is_overtaken
-
-    def _hold_again(self, doc: documents.Attach) -> Attempt:
-        """The hold of what runs already is taken without asking."""
-        scope, again = (doc.org, doc.req), doc.readmit
-        attempt = self.attempts[scope] = Attempt(
-            "RESTORED",
-            incarnation_ms=self._incarnation_ms(scope),
-            deadline_ms=again.deadline_ms,
-            accepted_ms=again.accepted_ms,
-            info=again.info,
-            holds=self.limits.hold(doc.org, again.balances),
-            leases=self.limits.enter(scope, again.leases, again.deadline_ms),
-        )
-        return attempt
 
     def _follow_first(self, doc: documents.Attach, attempt: Attempt) -> None:
         """What the first attempt cost is settled; the second's hold takes the place of the spare."""

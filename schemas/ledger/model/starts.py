@@ -69,15 +69,7 @@ class Starting(LedgerState):
             kept = refusal if refusal and not is_over else answers.Expired()
             self._keep_refusal(scope, kept, again.deadline_ms)
             return kept
-        self.attempts[scope] = Attempt(
-            "RUNNING",
-            incarnation_ms=self._incarnation_ms(scope),
-            deadline_ms=again.deadline_ms,
-            accepted_ms=again.accepted_ms,
-            info=again.info,
-            holds=self.limits.hold(doc.org, again.balances),
-            leases=self.limits.enter(scope, again.leases, again.deadline_ms),
-        )
+        self._hold_again(scope, again)
         return self._run(doc, now_ms)
 
     def _claim_restored(self, doc: documents.Start, now_us: int) -> answers.StartAnswer:

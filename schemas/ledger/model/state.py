@@ -122,3 +122,16 @@ class LedgerState:
         attempt = self.attempts.get((org, req))
         is_owned = attempt and attempt.state == "RUNNING" and attempt.fence == fence
         return attempt if is_owned else None
+
+    def _hold_again(self, scope: Scope, again: documents.Readmission) -> Attempt:
+        """The attempt of a request that was admitted before, with its hold and leases, which nobody asks."""
+        attempt = self.attempts[scope] = Attempt(
+            "RESTORED",
+            incarnation_ms=self._incarnation_ms(scope),
+            deadline_ms=again.deadline_ms,
+            accepted_ms=again.accepted_ms,
+            info=again.info,
+            holds=self.limits.hold(scope[0], again.balances),
+            leases=self.limits.enter(scope, again.leases, again.deadline_ms),
+        )
+        return attempt
