@@ -148,6 +148,10 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     default_max_output_tokens: Tokens = 4_096
     """Bound of the output where the client states none."""
     max_output_tokens: Tokens | None = None
+    context_window_tokens: Tokens | None = None
+    """What input and output together may be; a backend that says it used more is not believed."""
+    input_overhead_tokens: Annotated[int, msgspec.Meta(ge=0, le=10**7)] = 0
+    """Input that the backend adds to each request, such as instructions of its own; part of the bound."""
     image_tokens: Tokens | None = None
     """Proved bound of the tokens of one image part; without it images are refused."""
 

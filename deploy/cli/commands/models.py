@@ -33,6 +33,14 @@ class ModelOptions:
     max_output_tokens: Annotated[
         int | None, typer.Option(parser=positive, metavar="N", help="of any request")
     ] = None
+    context_window_tokens: Annotated[
+        int | None,
+        typer.Option(parser=positive, metavar="N", help="input and output together, at most"),
+    ] = None
+    input_overhead_tokens: Annotated[
+        int | None,
+        typer.Option(parser=positive, metavar="N", help="what its backends add to each request"),
+    ] = None
     image_tokens: Annotated[
         int | None, typer.Option(parser=positive, metavar="N", help="what an image counts as")
     ] = None
@@ -69,6 +77,7 @@ def changed_model(
     "set",
     "tallygate models set echo --backend gpu-1=3 --backend gpu-2",
     "tallygate models set echo --input-usd-per-mtok 0.50 --output-usd-per-mtok 1.50",
+    "tallygate models set llama --backend gpu-1 --upstream-model '/models/Llama 3 (8B).gguf'",
 )
 def change(
     call: Call,
@@ -82,11 +91,18 @@ def change(
             help="one backend of the route; repeatable, replaces the whole route",
         ),
     ] = None,
+    upstream_model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="what the backends of the route call it"),
+    ] = None,
     options: ModelOptions,
 ) -> int:
     """Create or change one; other fields stay."""
     admin = call.admin()
     current = admin.entity("models", name)
+    route = backend or (current or {}).get("backends")
+    if upstream_model is not None and route:
+        backend = [each | {"upstream_model": upstream_model} for each in route]
     body = changed_model(name, backend, options, current)
     written = admin.put_over("models", name, current, body)
     call.output.result(written, f"{name} is at version {written['version']}")

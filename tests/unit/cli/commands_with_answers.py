@@ -298,6 +298,13 @@ CASES = (
         ),
         {"GET /models/echo": MODEL, "PUT /models/echo": {"id": "echo", "version": 3}},
     ),
+    Case(
+        (
+            "models", "set", "echo", "--upstream-model", "/m/Llama 3 (8B).gguf",
+            "--context-window-tokens", "8000", "--input-overhead-tokens", "9",
+        ),
+        {"GET /models/echo": MODEL, "PUT /models/echo": {"id": "echo", "version": 3}},
+    ),
     Case(("models", "set", "new")),
     Case(("backends", "list"), {"GET /backends": {"items": [BACKEND, BACKEND | {"id": "b", "health": []}]}}),
     Case(("backends", "drain", "a"), {"POST /backends/a/drain": {"id": "a", "body": {"state": "draining"}}}),
