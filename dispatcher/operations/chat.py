@@ -1,4 +1,4 @@
-"""Chat completions: reads their usage, text and stream events, and counts the texts of their messages. Pure.
+"""Chat completions: reads their usage, text and stream events, and counts what their requests tell a model. Pure.
 
 Unknown fields are neither read nor lost: bodies and events are relayed as the backend sent them, with
 U+FFFD in place of bytes that are no UTF-8.
@@ -7,15 +7,15 @@ U+FFFD in place of bytes that are no UTF-8.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from dispatcher.operations import openai_json
 from dispatcher.operations.binding import Answer, Binding
 from dispatcher.operations.openai_json import ABSENT, counts, is_there, read_json
+from dispatcher.operations.spoken import told
 from dispatcher.upstream import foreign
 from dispatcher.upstream.event_splitter import EventSplitter, UpstreamGarbage
 from dispatcher.upstream.tally import Tally
@@ -47,21 +47,7 @@ class _Body(msgspec.Struct, frozen=True):
     """Both raw: whatever they hold, nothing is built from it before its size is known."""
 
 
-class _Part(msgspec.Struct, frozen=True):
-    text: Any = None
-
-
-class _Message(msgspec.Struct, frozen=True):
-    content: msgspec.Raw = ABSENT
-
-
-class _Chat(msgspec.Struct, frozen=True):
-    messages: list[_Message] = []
-
-
 _BODIES: Final = msgspec.json.Decoder(_Body)
-_CHATS: Final = msgspec.json.Decoder(_Chat)
-_CONTENTS: Final = msgspec.json.Decoder(str | list[_Part] | None)
 
 
 def read_body(body: bytes) -> tuple[Answer, bytes]:
@@ -77,17 +63,8 @@ def read_body(body: bytes) -> tuple[Answer, bytes]:
 
 
 def count_input(payload: bytes) -> int:
-    """Tokens of the texts of a request body's messages."""
-    return count_text("\n".join(_texts(_CHATS.decode(payload))))
-
-
-def _texts(chat: _Chat) -> Iterator[str]:
-    for message in chat.messages:
-        content = _CONTENTS.decode(message.content)
-        if isinstance(content, str):
-            yield content
-        elif content is not None:
-            yield from (part.text for part in content if isinstance(part.text, str))
+    """Tokens of all that a request body tells a model: messages, tools, the form of the answer."""
+    return count_text("\n".join(told(msgspec.json.decode(payload))))
 
 
 @dataclass(slots=True)
