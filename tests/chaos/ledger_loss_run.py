@@ -12,14 +12,15 @@ from typing import Any, Final
 import aiohttp
 
 from tests.chaos.evidence import OK, ClientRequest, Evidence, Exchange
+from tests.chaos.full_verify import FullVerify, verify_fully
 from tests.chaos.gathering import LIVENESS_S, gather
 from tests.chaos.load import Load, judge
-from tests.chaos.losses import SCENARIOS, Losing
+from tests.chaos.losses import Losing, Scenario
 from tests.chaos.refusals import Clock
 from tests.chaos.rig import Rig
 from tests.chaos.run import CONNECT_S
 from tests.chaos.shard_watch import Reopened, ShardWatch
-from tests.chaos.stores import StoreServer, ledger_servers
+from tests.chaos.stores import StoreServer, ledger_servers, orgs_of
 from tests.support.harness.gateway_client import GatewayClient
 from tests.support.harness.kafka_log import KafkaLog
 
@@ -58,8 +59,12 @@ class Run:
     clock: Clock
     worst_nano_usd: int
     """The most that was put on hold for one request."""
+    rate_per_s: float
+    """How many requests clients really began in a second, tries again left out."""
     lost_s: float
     stopped_s: float
+    held: Mapping[str, int]
+    """By primary, how many organizations it held before the loss."""
     shards: Mapping[int, Reopened | None]
     replays: tuple[Replay, ...]
     called_again: tuple[str, ...]
@@ -67,10 +72,14 @@ class Run:
     listed: Mapping[str, Mapping[str, str]]
     """Jobs by organization: id to status."""
     servers: Sequence[StoreServer]
+    verified: FullVerify
+    """What operators are told after everything else."""
     told: tuple[str, ...]
+    wrong: tuple[str, ...]
+    """What was wrong about the loss itself."""
 
 
-async def lose(rig: Rig, scenario: str, loads: Loads) -> Run:
+async def lose(rig: Rig, scenario: Scenario, loads: Loads) -> Run:
     """The whole run."""
     timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_S)
     connector = aiohttp.TCPConnector(limit=0)
@@ -80,11 +89,13 @@ async def lose(rig: Rig, scenario: str, loads: Loads) -> Run:
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
         client = GatewayClient(session, rig.stack.api_url)
         load = Load(client, rig.grants, loads.rate_per_s, random.Random(SEED), KINDS)
+        began_s = time.monotonic()
         watching = asyncio.create_task(watch.run())
         running = asyncio.create_task(load.run())
         try:
             await asyncio.sleep(loads.before_s)
-            await SCENARIOS[scenario](losing)
+            held = await asyncio.to_thread(orgs_of, ledger_servers(rig.state_dir))
+            await scenario.lose(losing)
             await asyncio.sleep(max(0.0, losing.lost_s + loads.after_s - time.monotonic()))
         finally:
             stopped_s = time.monotonic()
@@ -101,14 +112,18 @@ async def lose(rig: Rig, scenario: str, loads: Loads) -> Run:
         evidence=evidence,
         clock=clock,
         worst_nano_usd=await asyncio.to_thread(_worst_hold, rig),
+        rate_per_s=len(load.history) / (stopped_s - began_s),
         lost_s=losing.lost_s,
+        held={server: len(orgs) for server, orgs in held.items()},
         stopped_s=stopped_s,
         shards=watch.reopened(losing.lost_s),
         replays=replays,
         called_again=called_again,
         listed=listed,
         servers=tuple(ledger_servers(rig.state_dir)),
+        verified=await asyncio.to_thread(verify_fully, rig.stack.admin_url),
         told=tuple(losing.told),
+        wrong=tuple(losing.found),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tests.chaos.check import Findings, check, cost_nano_usd
@@ -36,6 +37,10 @@ class LossFindings:
     """Promised jobs that no list has, or with another end than the log's."""
     closed: tuple[str, ...]
     """Shards that never came back, or without all their books."""
+    unverified: tuple[str, ...]
+    """What `tallygate ledger verify --full` named at the end."""
+    wrong: tuple[str, ...]
+    """What was wrong about the loss itself."""
     refusals: int
     """How many refusals for spent budgets were judged."""
     replays: int
@@ -74,15 +79,22 @@ def judge(run: Run) -> LossFindings:
             *(f"{request_id}: called for again" for request_id in run.called_again),
         ),
         unlisted=tuple(unlisted(run)),
-        closed=tuple(
-            f"shard {number} under epoch {again.epoch}"
-            for number, again in run.shards.items()
-            if again is not None and again.complete_s is None
-        ),
+        closed=tuple(closed(run)),
+        unverified=run.verified.findings,
+        wrong=run.wrong,
         refusals=refusals_of(evidence.clients),
         replays=len(run.replays),
         jobs=sum(client.promised is not None for client in evidence.clients),
     )
+
+
+def closed(run: Run) -> Iterator[str]:
+    """Shards that did not come back whole; all of them, where none was closed at all."""
+    if not any(run.shards.values()):
+        yield "no shard was closed"
+    for number, again in run.shards.items():
+        if again is not None and again.complete_s is None:
+            yield f"shard {number} under epoch {again.epoch}"
 
 
 def misbooked(evidence: Evidence, booked: dict[str, int], what: str) -> list[str]:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
+import signal
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from tests.chaos.owners import Owner, replaced, taken_over
 from tests.chaos.rig import Rig
+from tests.chaos.stores import StoreServer, ledger_servers, metas
 from tests.support.harness.store_faults import StoreFaults
 from tests.support.harness.store_servers import OfStack
 
@@ -17,13 +22,18 @@ ROLLED_BACK_S: Final = 120.0
 """How old the copy is that a store is rolled back to."""
 _BEHIND_S: Final = 2.0
 _STOPPED_S: Final = 5.0
+_CUT_OFF_S: Final = 10.0
+"""A primary that hears nobody serves for half of it; so long its clients may not have noticed."""
 _FIRST_SHARD: Final = 0
+_ALL_PACKETS: Final = -2
+_NONE: Final = -1
 
 
 @dataclass
 class Losing:
     """One loss of a running stack's ledger."""
 
+    rig: Rig
     faults: StoreFaults
     copy: Path
     """Where what a rolled back store goes back to is kept."""
@@ -31,11 +41,13 @@ class Losing:
     """When it happened (monotonic)."""
     told: list[str] = field(default_factory=list)
     """What was done, for the report."""
+    found: list[str] = field(default_factory=list)
+    """What was wrong about it."""
 
     @classmethod
     def of(cls, rig: Rig) -> Losing:
         """Nothing is lost yet."""
-        return cls(StoreFaults(OfStack(rig.stack)), rig.state_dir.parent / "copy")
+        return cls(rig, StoreFaults(OfStack(rig.stack)), rig.state_dir.parent / "copy")
 
     async def flushall(self) -> None:
         """Every key is gone, the servers run on."""
@@ -60,6 +72,7 @@ class Losing:
         await asyncio.sleep(ROLLED_BACK_S)
         self._begin(f"killed, rolled back by {ROLLED_BACK_S:.0f} s, started")
         await self.faults.roll_back(self.copy)
+        await asyncio.to_thread(shutil.rmtree, self.copy)
 
     async def promoted(self) -> None:
         """A primary is killed; its replica, which missed its last writes, takes its place."""
@@ -74,18 +87,84 @@ class Losing:
         async with self.faults.zombie(pair, _BEHIND_S):
             await asyncio.sleep(_STOPPED_S)
 
+    async def cut_off(self) -> None:
+        """A primary hears no other server, but all its clients, while its replica has taken its place."""
+        pair = await self.faults.pair_of(_FIRST_SHARD)
+        old = self._server(pair.primary)
+        self._begin(f"{pair.primary} heard no server, {pair.replica} was promoted, clients stayed")
+        async with self.faults.behind(pair):
+            await asyncio.sleep(_BEHIND_S)
+            await asyncio.to_thread(_hear, old, _ALL_PACKETS)
+            await self.faults.promote(pair)
+        await asyncio.sleep(_CUT_OFF_S)
+        await asyncio.to_thread(_hear, old, _NONE)
+        await self.faults.until_served()
+
+    async def owner_stopped(self) -> None:
+        """Accounting stands still in mid-rebuild, another owner takes its shards, and it goes on."""
+        owner = Owner.of(self.rig)
+        struck = await self._in_mid_rebuild(owner, signal.SIGSTOP)
+        taken = await taken_over(self.rig, struck, struck)
+        os.kill(owner.pid, signal.SIGCONT)
+        self.told.append(
+            f"whole {time.monotonic() - self.lost_s:.1f} s after the loss; it went on then"
+        )
+        self.found += await replaced(self.rig, taken)
+
+    async def owner_killed(self) -> None:
+        """Accounting is killed in mid-rebuild; whoever owns its shards then makes them again."""
+        owner = Owner.of(self.rig)
+        struck = await self._in_mid_rebuild(owner, signal.SIGKILL)
+        await taken_over(self.rig, struck, struck)
+
+    async def _in_mid_rebuild(self, owner: Owner, blow: signal.Signals) -> dict[int, int]:
+        """Empty the ledger and strike its owner while it rebuilds; the lives of the shards that were not open then."""
+        self._begin(f"FLUSHALL, {owner.name} {blow.name} in mid-rebuild")
+        await self.faults.flush()
+        shards, steps = await owner.strike_in_mid_rebuild(blow)
+        found = await asyncio.to_thread(metas, ledger_servers(self.rig.state_dir))
+        struck = {n: found[n].epoch for n in shards if n in found and not found[n].is_ready}
+        self.told.append(f"it had begun {steps}; not open then {sorted(struck)}")
+        if not struck:
+            self.found.append("nobody was struck in mid-rebuild")
+        return struck
+
+    def _server(self, name: str) -> StoreServer:
+        return next(s for s in ledger_servers(self.rig.state_dir) if s.name == name)
+
     def _begin(self, what: str) -> None:
         self.lost_s = time.monotonic()
         self.told.append(what)
 
 
-Loss = Callable[[Losing], Awaitable[None]]
-SCENARIOS: Final[dict[str, Loss]] = {
-    "flushall": Losing.flushall,
-    "deleted": Losing.deleted,
-    "cut": Losing.cut,
-    "rolled-back": Losing.rolled_back,
-    "promoted": Losing.promoted,
-    "zombie": Losing.zombie,
+def _hear(server: StoreServer, dropped: int) -> None:
+    """Which packets of the other servers of its cluster this one drops."""
+    with server.open() as store:
+        store.execute_command("DEBUG", "DROP-CLUSTER-PACKET-FILTER", dropped)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A loss, and the stack that it needs."""
+
+    lose: Callable[[Losing], Awaitable[None]]
+    primaries: tuple[int, ...] = (1, 3)
+    ledger_replicas: int = 0
+    accountings: int = 1
+    may_debug: bool = False
+    """Whether its stores are told what only tests tell them."""
+    lead_s: float = 0.0
+    """How long it takes until the loss."""
+
+
+SCENARIOS: Final[dict[str, Scenario]] = {
+    "flushall": Scenario(Losing.flushall),
+    "deleted": Scenario(Losing.deleted),
+    "cut": Scenario(Losing.cut),
+    "rolled-back": Scenario(Losing.rolled_back, lead_s=ROLLED_BACK_S),
+    "promoted": Scenario(Losing.promoted, primaries=(3,), ledger_replicas=1),
+    "zombie": Scenario(Losing.zombie, primaries=(3,), ledger_replicas=1),
+    "cut-off": Scenario(Losing.cut_off, primaries=(3,), ledger_replicas=1, may_debug=True),
+    "owner-stopped": Scenario(Losing.owner_stopped, primaries=(1,), accountings=2),
+    "owner-killed": Scenario(Losing.owner_killed, primaries=(1,)),
 }
-NEEDS_REPLICAS: Final = ("promoted", "zombie")

@@ -11,7 +11,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +74,7 @@ class Rig:
 
     def pids_of(self, role: str) -> list[int]:
         """The pids of all living processes of the role."""
-        marks = [_MARKS.get(name) or f":{self._port(name)}" for name in self._names(role)]
+        marks = [_MARKS.get(name) or f":{self.port_of(name)}" for name in self._names(role)]
         ours = sorted(descendants(self.stack.process.pid))
         return [pid for pid in ours if any(mark in _command_of(pid) for mark in marks)]
 
@@ -154,7 +154,8 @@ class Rig:
         named = tuple(json.dumps(difference) for difference in verified["differences"])
         return LedgerState(verified["difference"], held, named)
 
-    def _port(self, name: str) -> int:
+    def port_of(self, name: str) -> int:
+        """Where a process of the stack answers."""
         known = json.loads((self.state_dir / "stack.json").read_text())
         return int(known["ports"][name])
 
@@ -168,11 +169,14 @@ _MARKS = {
 
 @contextmanager
 def running_rig(
-    folder: Path, tenants: tuple[Tenant, ...] = (), time_scale: int = 1
+    folder: Path,
+    tenants: tuple[Tenant, ...] = (),
+    time_scale: int = 1,
+    replicas: Mapping[str, int] | None = None,
 ) -> Iterator[Rig]:
     """A stack with two fake backends, a priced model, organizations with wide budgets, and tenants.
 
-    All times of the gateway are divided by `time_scale`.
+    All times of the gateway are divided by `time_scale`. `replicas` is by role; one of each when not given.
     """
     divided = {"TALLYGATE_TEST": "1", "TALLYGATE_TEST_TIME_SCALE": str(time_scale)}
     with ExitStack() as running:
@@ -181,7 +185,9 @@ def running_rig(
             for name in ("fake-a", "fake-b")
         )
         state_dir = folder / "state"
-        stack = running.enter_context(running_stack(state_dir, backends, environment=divided))
+        stack = running.enter_context(
+            running_stack(state_dir, backends, replicas, environment=divided)
+        )
         grants = _prepare(stack, backends, tenants)
         yield Rig(stack, backends, grants, state_dir, tenants)
 

@@ -16,7 +16,11 @@ import redis
 
 HOST = "127.0.0.1"
 COST = "cost_nano_usd"
+SHARDS_MAX = 16
+"""No stack of these tests has more."""
 _WITHIN_S = 2.0
+_LOOK_WITHIN_S = 0.3
+"""A server that stands still must not keep anybody from looking at the others."""
 _PAGE = 1_000
 
 
@@ -28,9 +32,9 @@ class StoreServer:
     port: int
     folder: Path
 
-    def open(self) -> redis.Redis:
+    def open(self, within_s: float = _WITHIN_S) -> redis.Redis:
         """A client of this server alone."""
-        return redis.Redis(host=HOST, port=self.port, socket_timeout=_WITHIN_S)
+        return redis.Redis(host=HOST, port=self.port, socket_timeout=within_s)
 
     def is_primary(self) -> bool:
         """Whether it says that it is one; one that does not answer is none."""
@@ -64,19 +68,37 @@ def primaries(servers: list[StoreServer]) -> list[StoreServer]:
 
 
 def metas(servers: list[StoreServer]) -> dict[int, Meta]:
-    """Shards by number, of servers that answer; one that has no meta is left out."""
+    """Shards by number, of servers that answer; one that has no meta is left out.
+
+    While two servers take themselves for the primary of a shard, its later life counts.
+    """
     found: dict[int, Meta] = {}
     for server in servers:
-        with suppress(redis.RedisError, OSError), server.open() as store:
-            if store.execute_command("ROLE")[0] != b"master":
-                continue
-            for key in store.scan_iter("{*}|meta", count=_PAGE):
-                number = key.decode().partition("}")[0].removeprefix("{")
-                fields = store.hmget(key, "epoch", "ready", "claims", "complete")
-                if number.isdigit() and fields[0] is not None:
-                    flags = [field == b"1" for field in fields[1:]]
-                    found[int(number)] = Meta(int(fields[0]), *flags)
+        with suppress(redis.RedisError, OSError), server.open(_LOOK_WITHIN_S) as store:
+            if store.execute_command("ROLE")[0] == b"master":
+                for number, meta in _metas_of(store):
+                    if number not in found or found[number].epoch < meta.epoch:
+                        found[number] = meta
     return found
+
+
+def _metas_of(store: redis.Redis) -> Iterator[tuple[int, Meta]]:
+    """Asked by name, since looking for them among all keys would slow down what is looked at."""
+    with store.pipeline(transaction=False) as asked:
+        for number in range(SHARDS_MAX):
+            asked.hmget(f"{{{number}}}|meta", "epoch", "ready", "claims", "complete")
+        # Of another server's shards a cluster's server says whom to ask.
+        answers = asked.execute(raise_on_error=False)
+    for number, fields in enumerate(answers):
+        if isinstance(fields, list) and fields[0] is not None:
+            yield number, Meta(int(fields[0]), *(field == b"1" for field in fields[1:]))
+
+
+def orgs_of(servers: list[StoreServer]) -> dict[str, set[str]]:
+    """By primary, the organizations that have a balance there."""
+    return {
+        server.name: {org for org, _, _ in _keys([server], "b:*")} for server in primaries(servers)
+    }
 
 
 def table_costs(servers: list[StoreServer]) -> dict[str, int]:

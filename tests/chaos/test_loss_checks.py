@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Final
 
@@ -17,9 +18,12 @@ from tests.chaos.evidence import (
     LedgerState,
     UsageLine,
 )
+from tests.chaos.full_verify import FullVerify, read_verify
 from tests.chaos.kafka_outage import slow_refusals
-from tests.chaos.ledger_loss_run import Replay
+from tests.chaos.ledger_loss import BUDGETS_NANO_USD, tasks, tight
+from tests.chaos.ledger_loss_run import Loads, Replay
 from tests.chaos.loss_findings import misbooked, wrong_replay
+from tests.chaos.loss_report import overspend
 from tests.chaos.refusals import Clock, wrong_refusals
 from tests.chaos.shard_watch import Reopened, ShardWatch
 from tests.chaos.stores import Meta
@@ -181,3 +185,45 @@ def test_the_table_counts_answers_by_the_second_in_which_they_came() -> None:
         ["1", ".", ".", ".", ".", ".", ".", ".", "0.00"],
         ["2", "1", "1", ".", "1", ".", "1", "1", "2.25"],
     ]
+
+
+def test_an_overspend_is_counted_by_what_backends_did() -> None:
+    """Of every organization for itself: what one left unspent is no room for another."""
+    budgets = (Ceiling(ORG, "nano_usd", 2 * COST - 7), Ceiling("other", "nano_usd", WORST))
+    evidence = replace(_evidence(_TWO_ENDED, []), ceilings=budgets)
+
+    assert overspend(evidence) == 7
+
+
+def test_a_verification_names_what_differs() -> None:
+    """And what could not be compared, and its own failure; nothing where all is equal."""
+    answer = {"difference": 0, "differences": [], "shards": [{"shard": 0, "state": "equal"}]}
+    other = {"difference": 7, "differences": [{"org": ORG}], "shards": []}
+    late = answer | {"shards": [{"shard": 1, "state": "closed", "why": "empty"}]}
+
+    assert read_verify(0, json.dumps(answer), "") == FullVerify(0, 0, ())
+    assert read_verify(1, json.dumps(other), "").findings == ('{"org": "acme"}', "difference 7")
+    assert read_verify(3, json.dumps(late), "").findings == ("shard 1 is closed: empty",)
+    assert read_verify(1, "", "no stack runs").difference is None
+    assert read_verify(1, json.dumps(answer), "odd").findings == ("exit code 1: odd",)
+
+
+def test_as_much_is_spent_before_a_loss_whatever_the_load() -> None:
+    """Half the rate, or five times the time: half the budget, or five times."""
+    plain = tight(Loads(100.0, 30.0, 60.0), 0.0)
+    slower = tight(Loads(50.0, 30.0, 60.0), 0.0)
+    later = tight(Loads(100.0, 30.0, 60.0), 120.0)
+
+    assert [tenant.limit for tenant in plain[:4]] == list(BUDGETS_NANO_USD)
+    assert [2 * tenant.limit for tenant in slower] == [tenant.limit for tenant in plain]
+    assert [tenant.limit for tenant in later] == [5 * tenant.limit for tenant in plain]
+
+
+def test_all_scenarios_run_wherever_they_can() -> None:
+    """A replica is promoted where there is one."""
+    named = [str(task) for task in tasks([], [1, 3], Loads(1.0, 1.0, 1.0))]
+
+    assert "rolled-back-1" in named
+    assert "rolled-back-3" in named
+    assert "zombie-3" in named
+    assert "zombie-1" not in named
