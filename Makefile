@@ -108,7 +108,7 @@ kafka-outage: setup  ## Kafka killed, hanging, full, with a cut tail, under load
 	$(BIN)/python -m tests.chaos.kafka_outage $(ARGS)
 	$(BIN)/python -m tests.chaos.leader_change
 
-ledger-loss: setup  ## Ledgers lost in every way under load; ARGS: --primaries 1|3 --scenario flushall|deleted|cut|rolled-back|promoted|zombie
+ledger-loss: setup  ## Ledgers lost in every way under load, about an hour; ARGS="--primaries 1 3 --scenario NAME ... --out FILE"
 	$(BIN)/python -m tests.chaos.ledger_loss $(ARGS)
 
 fuzz: setup  ## 100 000 odd answers to the dispatcher, 100 000 odd requests to ingress
