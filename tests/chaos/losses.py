@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from tests.chaos.owners import Owner, replaced, taken_over
 from tests.chaos.rig import Rig
@@ -22,11 +22,13 @@ ROLLED_BACK_S: Final = 120.0
 """How old the copy is that a store is rolled back to."""
 _BEHIND_S: Final = 2.0
 _STOPPED_S: Final = 5.0
-_CUT_OFF_S: Final = 10.0
-"""A primary that hears nobody serves for half of it; so long its clients may not have noticed."""
+_CUT_OFF_S: Final = 15.0
+"""Longer than clients take to ask again who serves what."""
 _FIRST_SHARD: Final = 0
 _ALL_PACKETS: Final = -2
 _NONE: Final = -1
+_GIVES_UP: Final = "cluster-node-timeout"
+_NEVER_GIVES_UP_MS: Final = 60_000
 
 
 @dataclass
@@ -88,16 +90,22 @@ class Losing:
             await asyncio.sleep(_STOPPED_S)
 
     async def cut_off(self) -> None:
-        """A primary hears no other server, but all its clients, while its replica has taken its place."""
+        """A primary hears no other server, but all its clients, while its replica has taken its place.
+
+        Each client learns of the other by itself, so for some seconds some use this one and some that.
+        """
         pair = await self.faults.pair_of(_FIRST_SHARD)
         old = self._server(pair.primary)
         self._begin(f"{pair.primary} heard no server, {pair.replica} was promoted, clients stayed")
         async with self.faults.behind(pair):
             await asyncio.sleep(_BEHIND_S)
-            await asyncio.to_thread(_hear, old, _ALL_PACKETS)
+            given = await asyncio.to_thread(_cut_off, old)
             await self.faults.promote(pair)
+            before = await asyncio.to_thread(_functions_run, old)
         await asyncio.sleep(_CUT_OFF_S)
-        await asyncio.to_thread(_hear, old, _NONE)
+        served = await asyncio.to_thread(_functions_run, old) - before
+        self.told.append(f"it answered {served} calls meanwhile")
+        await asyncio.to_thread(_let_hear, old, given)
         await self.faults.until_served()
 
     async def owner_stopped(self) -> None:
@@ -137,10 +145,26 @@ class Losing:
         self.told.append(what)
 
 
-def _hear(server: StoreServer, dropped: int) -> None:
-    """Which packets of the other servers of its cluster this one drops."""
+def _cut_off(server: StoreServer) -> str:
+    """It hears no other server of its cluster, and serves on all the same; what it was told of giving up before."""
     with server.open() as store:
-        store.execute_command("DEBUG", "DROP-CLUSTER-PACKET-FILTER", dropped)
+        given: Any = store.config_get(_GIVES_UP)
+        store.config_set(_GIVES_UP, _NEVER_GIVES_UP_MS)
+        store.execute_command("DEBUG", "DROP-CLUSTER-PACKET-FILTER", _ALL_PACKETS)
+        return str(given[_GIVES_UP])
+
+
+def _let_hear(server: StoreServer, given: str) -> None:
+    with server.open() as store:
+        store.execute_command("DEBUG", "DROP-CLUSTER-PACKET-FILTER", _NONE)
+        store.config_set(_GIVES_UP, given)
+
+
+def _functions_run(server: StoreServer) -> int:
+    """How many calls of the ledger it has answered since it runs."""
+    with server.open() as store:
+        about: Any = store.info("commandstats")
+        return int(about.get("cmdstat_fcall", {"calls": 0})["calls"])
 
 
 @dataclass(frozen=True)
