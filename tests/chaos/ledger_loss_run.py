@@ -63,8 +63,8 @@ class Run:
     """How many requests clients really began in a second, tries again left out."""
     lost_s: float
     stopped_s: float
-    held: Mapping[str, int]
-    """By primary, how many organizations it held before the loss."""
+    held: Mapping[str, Mapping[int, int]]
+    """By primary and shard, how many organizations stood there before the loss."""
     shards: Mapping[int, Reopened | None]
     replays: tuple[Replay, ...]
     called_again: tuple[str, ...]
@@ -114,7 +114,10 @@ async def lose(rig: Rig, scenario: Scenario, loads: Loads) -> Run:
         worst_nano_usd=await asyncio.to_thread(_worst_hold, rig),
         rate_per_s=len(load.history) / (stopped_s - began_s),
         lost_s=losing.lost_s,
-        held={server: len(orgs) for server, orgs in held.items()},
+        held={
+            server: {number: len(orgs) for number, orgs in shards.items()}
+            for server, shards in held.items()
+        },
         stopped_s=stopped_s,
         shards=watch.reopened(losing.lost_s),
         replays=replays,

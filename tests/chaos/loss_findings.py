@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from tests.chaos.check import Findings, check, cost_nano_usd
@@ -81,7 +81,7 @@ def judge(run: Run) -> LossFindings:
         unlisted=tuple(unlisted(run)),
         closed=tuple(closed(run)),
         unverified=run.verified.findings,
-        wrong=run.wrong,
+        wrong=(*run.wrong, *unheld(run.held, run.shards)),
         refusals=refusals_of(evidence.clients),
         replays=len(run.replays),
         jobs=sum(client.promised is not None for client in evidence.clients),
@@ -95,6 +95,13 @@ def closed(run: Run) -> Iterator[str]:
     for number, again in run.shards.items():
         if again is not None and again.complete_s is None:
             yield f"shard {number} under epoch {again.epoch}"
+
+
+def unheld(held: Mapping[str, Mapping[int, int]], shards: Iterable[int]) -> Iterator[str]:
+    """Primaries and shards in which no organization stood, so that their loss showed nothing."""
+    yield from (f"{server} held no organization" for server, its in held.items() if not its)
+    known = {number for its in held.values() for number in its}
+    yield from (f"shard {number} held no organization" for number in set(shards) - known)
 
 
 def misbooked(evidence: Evidence, booked: dict[str, int], what: str) -> list[str]:

@@ -53,7 +53,10 @@ def report(name: str, run: Run, found: LossFindings) -> str:
     lines = [f"{name}: {'; '.join(run.told)}", summary(run, found)]
     lines += [f"requests {len(run.evidence.accepted)}, calls {len(run.evidence.calls)}"]
     lines += [f"refusals judged {found.refusals}, replays {found.replays}, jobs {found.jobs}"]
-    lines += [f"{server}: {orgs} organizations" for server, orgs in sorted(run.held.items())]
+    lines += [
+        f"{server}: organizations by shard {dict(sorted(shards.items()))}"
+        for server, shards in sorted(run.held.items())
+    ]
     lines += _shards(run)
     for each in fields(LossFindings):
         value = getattr(found, each.name)

@@ -94,11 +94,15 @@ def _metas_of(store: redis.Redis) -> Iterator[tuple[int, Meta]]:
             yield number, Meta(int(fields[0]), *(field == b"1" for field in fields[1:]))
 
 
-def orgs_of(servers: list[StoreServer]) -> dict[str, set[str]]:
-    """By primary, the organizations that have a balance there."""
-    return {
-        server.name: {org for org, _, _ in _keys([server], "b:*")} for server in primaries(servers)
-    }
+def orgs_of(servers: list[StoreServer]) -> dict[str, dict[int, set[str]]]:
+    """By primary and shard, the organizations that have a balance there."""
+    found: dict[str, dict[int, set[str]]] = {}
+    for server in primaries(servers):
+        shards = found.setdefault(server.name, {})
+        for org, key, _ in _keys([server], "b:*"):
+            number = int(key[1 : key.index(b"}")])
+            shards.setdefault(number, set()).add(org)
+    return found
 
 
 def table_costs(servers: list[StoreServer]) -> dict[str, int]:

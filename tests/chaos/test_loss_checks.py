@@ -22,7 +22,7 @@ from tests.chaos.full_verify import FullVerify, read_verify
 from tests.chaos.kafka_outage import slow_refusals
 from tests.chaos.ledger_loss import BUDGETS_NANO_USD, tasks, tight
 from tests.chaos.ledger_loss_run import Loads, Replay
-from tests.chaos.loss_findings import misbooked, wrong_replay
+from tests.chaos.loss_findings import misbooked, unheld, wrong_replay
 from tests.chaos.loss_report import overspend
 from tests.chaos.refusals import Clock, wrong_refusals
 from tests.chaos.shard_watch import Reopened, ShardWatch
@@ -193,6 +193,15 @@ def test_an_overspend_is_counted_by_what_backends_did() -> None:
     evidence = replace(_evidence(_TWO_ENDED, []), ceilings=budgets)
 
     assert overspend(evidence) == 7
+
+
+def test_a_loss_where_nothing_stood_shows_nothing() -> None:
+    """Every primary and every shard holds organizations, or it is told."""
+    assert not list(unheld({"a": {0: 3, 1: 2}, "b": {2: 1}}, [0, 1, 2]))
+    assert list(unheld({"a": {0: 3}, "b": {}}, [0, 1])) == [
+        "b held no organization",
+        "shard 1 held no organization",
+    ]
 
 
 def test_a_verification_names_what_differs() -> None:
