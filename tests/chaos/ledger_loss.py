@@ -109,6 +109,9 @@ def main() -> int:
     options.add_argument("--rate", type=float, default=100.0, help="requests per second")
     options.add_argument("--before", type=float, default=30.0, help="seconds until the loss")
     options.add_argument("--after", type=float, default=60.0, help="seconds of load after it")
+    options.add_argument(
+        "--within", type=float, default=5_400.0, help="seconds in which runs begin"
+    )
     options.add_argument("--folder", type=Path, help="keeps logs, state and reports there")
     options.add_argument("--out", type=Path, help="a file to which all that is printed is added")
     chosen = options.parse_args()
@@ -126,8 +129,13 @@ def main() -> int:
 
     tell(f"commit {_commit()}, {' '.join(sys.argv[1:])}; logs and reports under {folder}")
     summaries, are_clean = [], True
+    end_s = time.monotonic() + chosen.within
     for task in wanted:
         began_s = time.monotonic()
+        if began_s > end_s:
+            summaries.append(f"{task!s:<18}not run: no time was left")
+            are_clean = False
+            continue
         try:
             run, found = run_one(task, folder / str(task))
         except Exception as error:  # noqa: BLE001  # total: the other runs are wanted all the same
