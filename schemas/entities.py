@@ -25,6 +25,7 @@ __all__ = [
     "ModelNames",
     "Name",
     "Organization",
+    "OutputLimitField",
     "Project",
     "Quota",
     "Target",
@@ -54,6 +55,8 @@ EnvName: TypeAlias = Annotated[
 ]
 """A variable of the dispatcher. Any other name would send another secret of its process to a backend."""
 Kind: TypeAlias = Literal["organization", "project", "user", "key", "model", "backend"]
+OutputLimitField: TypeAlias = Literal["max_tokens", "max_completion_tokens", "none"]
+"""What a model calls the limit of its output; ``none`` where it takes none."""
 
 
 ModelNames: TypeAlias = Annotated[tuple[EntityId, ...], msgspec.Meta(max_length=1_024)]
@@ -152,8 +155,23 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What input and output together may be; a backend that says it used more is not believed."""
     input_overhead_tokens: Annotated[int, msgspec.Meta(ge=0, le=10**7)] = 0
     """Input that the backend adds to each request, such as instructions of its own; part of the bound."""
+    output_limit_field: OutputLimitField | None = None
+    """What the limit of the output is called, whatever a client calls it. Not given: as the client calls it, else
+    ``max_tokens``, and what a backend's refusal teaches. ``none`` leaves the limit out, the client's too: what is
+    held is ``max_output_tokens`` then, or the context window."""
     image_tokens: Tokens | None = None
-    """Proved bound of the tokens of one image part; without it images are refused."""
+    """Proved bound of the tokens of one image part, whatever its size and ``detail``; without it images are refused."""
+    audio_tokens: Tokens | None = None
+    """Proved bound of the tokens of one audio part; without it audio is refused."""
+    file_tokens: Tokens | None = None
+    """Proved bound of the tokens of one file part, its pages as text and as pictures; without it files are refused."""
+
+    def __post_init__(self) -> None:
+        """Judge what belongs together: without a limit only the model bounds what is made."""
+        bounds = (self.max_output_tokens, self.context_window_tokens)
+        if self.output_limit_field == "none" and bounds == (None, None):
+            what = "needs max_output_tokens or context_window_tokens, which is held then"
+            raise ValueError(f"output_limit_field none {what}")
 
 
 class Backend(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -168,6 +186,8 @@ class Backend(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timeout_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = 120
     """How long an answer that is no stream may take, and how long a stream may bring no whole event."""
     max_concurrency: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 1_024
+    stream_options: bool = True
+    """Whether it takes ``stream_options``. A stream without it tells no usage, and is estimated."""
     state: Literal["active", "drained"] = "active"
 
     def __post_init__(self) -> None:

@@ -219,6 +219,11 @@ class LogEvent(Enum):
 
     # Backends
     ATTEMPT_FAILED = _info("A backend failed a call; another may be tried.", _BACKEND)
+    DIALECT_LEARNED = _info(
+        "A backend refused a field that calls may carry, and took the call without it; so it is asked from now on.",
+        "To spare the first try: `tallygate models set NAME --output-limit-field FIELD`, or `stream_options: false` "
+        "of the backend.",
+    )
     BACKEND_STATE = _info("What is told of a backend changed.", _BACKEND)
     BACKEND_SAID = _info(
         "What a backend said when it refused; only where that is asked for.", _BACKEND

@@ -22,10 +22,12 @@ from dispatcher.abort import Abort
 from dispatcher.amounts import used
 from dispatcher.attempts import attempt_end
 from dispatcher.attempts.attempt_end import AttemptEnd
+from dispatcher.attempts.dialects import TRIES_MAX, Dialects, taught
 from dispatcher.attempts.token_counts import TokenCounter
 from dispatcher.backends.breaker import CallEnd
 from dispatcher.operations.binding import Answer, Binding, StreamReader, nothing_read
 from dispatcher.operations.bindings import BINDINGS
+from dispatcher.operations.dialect import Dialect
 from dispatcher.replies import ReplyStream
 from dispatcher.upstream.event_splitter import UpstreamGarbage
 from dispatcher.upstream.upstream_failure import UpstreamFailure
@@ -78,6 +80,7 @@ class AttemptRun:
     note_streamed: NoteStreamed
     abort: Abort
     counter: TokenCounter
+    dialects: Dialects
     started_at_ms: int = field(init=False)
     first_token_at_ms: int | None = field(default=None, init=False)
     has_streamed: bool = field(default=False, init=False)
@@ -138,17 +141,34 @@ class AttemptRun:
         return min(self.deadline_s, silence_s)
 
     async def _call(self) -> AttemptEnd:
+        """Call the backend, and again where its refusal teaches how: that has spent nothing."""
+        choice, model = self.choice, self.job.request.model
+        known = spoken = self.dialects.spoken(choice, model)
+        for _ in range(TRIES_MAX - 1):
+            try:
+                return await self._say(spoken, is_new=spoken is not known)
+            except UpstreamFailure as failure:
+                lesson = taught(failure, self.job, spoken)
+                if lesson is None:
+                    raise
+                spoken = lesson
+        return await self._say(spoken, is_new=True)
+
+    async def _say(self, spoken: Dialect, *, is_new: bool) -> AttemptEnd:
+        """One call in a dialect, which is remembered where it is new and was understood."""
         request, choice = self.job.request, self.choice
         if request.stream and self.binding.stream is not None:
             self.reader = self.binding.stream(request.include_usage)
         call = self.upstreams.call(
             choice,
             OPERATIONS[request.route],
-            self.binding.encode(request.payload, choice),
+            self.binding.encode(request.payload, choice, spoken),
             request.request_id,
         )
         async with call as response:
             self.abort.answered()
+            if is_new:
+                self.dialects.answered(choice, request.model, spoken)
             if self.reader is not None:
                 return await self._relay(response, self.reader)
             body = await self.upstreams.body(response)

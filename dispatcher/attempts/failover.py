@@ -15,6 +15,7 @@ import msgspec
 from dispatcher.amounts import actual_of, written_off_attempt
 from dispatcher.attempts.attempt import AttemptResult, AttemptRun
 from dispatcher.attempts.attempt_end import ABORTED
+from dispatcher.attempts.dialects import Dialects
 from dispatcher.attempts.token_counts import TokenCounter
 from dispatcher.backends.breaker import CallEnd
 from dispatcher.backends.registry import Slot
@@ -96,6 +97,11 @@ class Failover:
     metrics: Metrics
     clock: Clock
     counter: TokenCounter = field(default_factory=TokenCounter)
+    dialects: Dialects = field(init=False)
+
+    def __post_init__(self) -> None:
+        """What was learned is one for all requests."""
+        self.dialects = Dialects(self.clock)
 
     async def run(
         self, job: AdmittedRequest, running: Running, replies: ReplyStream, history: AttemptHistory
@@ -224,6 +230,7 @@ class Failover:
             note_streamed,
             running.abort,
             self.counter,
+            self.dialects,
         )
         running.abort.on_answer = partial(self.slots.backends.answered, slot)
         self.slots.backends.begins(slot)

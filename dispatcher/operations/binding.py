@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from dispatcher.operations.dialect import Dialect
 from dispatcher.upstream.tally import Tally
 from dispatcher.work import Choice
 from schemas.money import TokenCounts
@@ -41,8 +42,8 @@ class StreamReader(Protocol):
 class Binding(NamedTuple):
     """An operation, as backends are asked for it."""
 
-    encode: Callable[[bytes, Choice], bytes]
-    """The body for the chosen backend, of the one in the log."""
+    encode: Callable[[bytes, Choice, Dialect], bytes]
+    """The body for the chosen backend in its dialect, of the one in the log."""
     read: Callable[[bytes], tuple[Answer, bytes]]
     """A whole answer, and the body to relay. Raises ``UpstreamGarbage`` when it is none."""
     count: Callable[[bytes], int]

@@ -1,15 +1,17 @@
-"""What all operations of the OpenAI protocol have in common: the model's name in a body, usage and errors in an
-answer. Pure.
+"""What all operations of the OpenAI protocol have in common: the model's name and the dialect of a body, usage and
+errors in an answer. Pure.
 
 Every way in which an answer can be unreadable is one exception, ``UpstreamGarbage``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final, TypeVar
 
 import msgspec
 
+from dispatcher.operations.dialect import AS_IT_IS, Dialect
 from dispatcher.upstream.event_splitter import UpstreamGarbage
 from dispatcher.work import Choice
 from schemas.money import TokenCounts
@@ -22,7 +24,8 @@ _TOKENS_MAX: Final = 10**9
 _USAGE_BYTES_MAX: Final = 16 * 1024
 _NULL: Final = memoryview(ABSENT)
 _FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
-"""Only the name of the model is ours to change; what else a body holds is not even read."""
+"""Only the name of the model and what the dialect calls differently is ours to change; what else a body holds is
+not even read."""
 _T = TypeVar("_T")
 
 
@@ -44,13 +47,20 @@ class _Usage(msgspec.Struct, frozen=True):
 _USAGES: Final = msgspec.json.Decoder(_Usage)
 
 
-def encode(payload: bytes, choice: Choice) -> bytes:
-    """The body, with the backend's own name of the model where it has one."""
-    if choice.upstream_model is None:
+def encode(payload: bytes, choice: Choice, dialect: Dialect = AS_IT_IS) -> bytes:
+    """The body in the backend's dialect, and with its own name of the model where it has one."""
+    if choice.upstream_model is None and dialect == AS_IT_IS:
         return payload
     body = _FIELDS.decode(payload)
-    body["model"] = msgspec.Raw(msgspec.json.encode(choice.upstream_model))
+    if choice.upstream_model is not None:
+        body["model"] = msgspec.Raw(msgspec.json.encode(choice.upstream_model))
+    dialect.apply(body)
     return msgspec.json.encode(body)
+
+
+def names_in(body: bytes) -> Collection[str]:
+    """The fields of a body of ours."""
+    return _FIELDS.decode(body).keys()
 
 
 def read_json(decoder: msgspec.json.Decoder[_T], sent: bytes, objects_max: int) -> tuple[_T, bytes]:

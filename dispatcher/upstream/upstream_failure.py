@@ -20,7 +20,8 @@ class UpstreamFailure(Failure):
 
     ``what`` happened is for our logs: kinds, statuses and sizes, no text of a backend, no host. ``told``
     are the backend's own words for the client. ``may_have_spent``: whether the backend may have worked
-    before it failed. ``retryable``: whether another backend may succeed.
+    before it failed. ``retryable``: whether another backend may succeed. ``said`` is the body of a refusal, as far
+    as it was read.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class UpstreamFailure(Failure):
         client_message: str | None = None,
         upstream_status: int | None = None,
         retry_after_ms: int | None = None,
+        said: bytes = b"",
     ) -> None:
         super().__init__(what)
         self.code = code
@@ -41,6 +43,7 @@ class UpstreamFailure(Failure):
         self.retryable = retryable
         self.upstream_status = upstream_status
         self.retry_after_ms = retry_after_ms
+        self.said = said
 
 
 class _ErrorDetail(msgspec.Struct, frozen=True):
@@ -76,6 +79,7 @@ def refusal(sent_status: int, retry_after: str | None, body: bytes, now_ms: int)
         retryable=not client_fault,
         client_message=client_message,
         upstream_status=status,
+        said=body,
     )
 
 

@@ -32,8 +32,8 @@ class Asked:
     """What a request asks for, and under which configuration and when it was received."""
 
     input_tokens_bound: int
-    """Also a bound of its bytes."""
     output_tokens_bound: int
+    body_bytes: int
     config_offset: int
     received_at_ms: int
 
@@ -57,7 +57,7 @@ class _Verdict:
 
     def holds(self, other: Asked, now_s: float) -> bool:
         """Whether it is too early for this one to ask for itself."""
-        size_s = other.input_tokens_bound / _ASKING_BYTES_PER_S
+        size_s = other.body_bytes / _ASKING_BYTES_PER_S
         return now_s < self.asked_at_s + max(HOLDS_S, size_s)
 
 

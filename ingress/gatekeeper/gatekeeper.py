@@ -235,7 +235,7 @@ class Gatekeeper:
 
     def must_wait(self, caller: Caller, model: str, asked: Asked) -> bool:
         """Whether another one is just finding out what would become of this large request."""
-        if asked.input_tokens_bound <= LARGE_BYTES or not self._has_ceiling(caller):
+        if asked.body_bytes <= LARGE_BYTES or not self._has_ceiling(caller):
             return False
         now_s, who = self.clock.monotonic_s(), (caller.key_id, model)
         if self.verdicts.is_refused(who, asked, now_s):

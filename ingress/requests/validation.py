@@ -162,6 +162,7 @@ def asked_of(request: ValidatedRequest, config_offset: int) -> Asked:
     return Asked(
         call.input_tokens_bound,
         call.output_tokens_bound,
+        len(call.payload),
         config_offset=config_offset,
         received_at_ms=request.received_at_ms,
     )

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from dispatcher.abort import Abort, DrainCap
 from dispatcher.attempts.attempt import AttemptRun
+from dispatcher.attempts.dialects import Dialects
 from dispatcher.attempts.token_counts import TokenCounter
 from dispatcher.replies import ReplyStream
 from dispatcher.upstream.upstreams import Upstreams
@@ -63,6 +64,7 @@ def attempt_run(
     bus: FakeBus,
     *,
     counter: TokenCounter | None = None,
+    dialects: Dialects | None = None,
     owns_fence: bool = True,
     cap: DrainCap = CAP,
 ) -> AttemptRun:
@@ -82,4 +84,5 @@ def attempt_run(
         note_streamed=note_streamed,
         abort=Abort(cap),
         counter=counter or TokenCounter(),
+        dialects=dialects or Dialects(FixedClock()),
     )

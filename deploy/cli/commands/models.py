@@ -41,8 +41,18 @@ class ModelOptions:
         int | None,
         typer.Option(parser=positive, metavar="N", help="what its backends add to each request"),
     ] = None
+    output_limit_field: Annotated[
+        str | None,
+        typer.Option(metavar="FIELD", help="max_tokens, max_completion_tokens or none"),
+    ] = None
     image_tokens: Annotated[
         int | None, typer.Option(parser=positive, metavar="N", help="what an image counts as")
+    ] = None
+    audio_tokens: Annotated[
+        int | None, typer.Option(parser=positive, metavar="N", help="what a recording counts as")
+    ] = None
+    file_tokens: Annotated[
+        int | None, typer.Option(parser=positive, metavar="N", help="what a file counts as")
     ] = None
 
 

@@ -1,8 +1,8 @@
 """Decides what a chat completion asks for: the body for the backend and its proved token bounds. Pure.
 
 A byte-level tokenizer never makes more tokens than bytes, and JSON escapes only lengthen the text,
-so the length of the body bounds its tokens. What the length cannot bound is refused. Fields that
-are not named here pass through.
+so the length of the body bounds its tokens; what no tokenizer reads is bounded by the model (``parts``).
+What nothing bounds is refused. Fields that are not named here pass through.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from ingress.apis.answer_format import RELAYED, AnswerFormat
+from ingress.apis.openai.parts import NO_MEDIA, read_media
 from ingress.apis.parsed_request import Call, Fields, ParsedRequest, invalid
 from ingress.auth.api_key import Caller, asked_model
 from ingress.http.refusals import Refusal
@@ -25,9 +26,6 @@ OUTPUT_TOKENS_MAX: Final = 10_000_000
 
 _TOKENS_PER_MESSAGE: Final = 16
 _TOKENS_FIXED: Final = 64
-_TEXT_PARTS: Final = frozenset({"text", "input_text", "output_text", "refusal"})
-_IMAGE_PARTS: Final = frozenset({"image_url", "input_image"})
-_BOUNDED_PARTS: Final = _TEXT_PARTS | _IMAGE_PARTS
 _OUTPUT_FIELDS: Final = ("max_completion_tokens", "max_tokens")
 
 
@@ -52,24 +50,27 @@ def read_call(fields: Fields, model: Model) -> Call | Refusal:
     )
     if refusal is not None:
         return refusal
-    images = _count_images(fields["messages"])
-    if images and model.image_tokens is None:
-        return invalid("messages", "contains images, whose tokens this model does not bound")
+    messages = fields["messages"]
+    has_parts = any(isinstance(message.get("content"), list) for message in messages)
+    media = read_media(messages, model) if has_parts else NO_MEDIA
+    if isinstance(media, Refusal):
+        return media
     body, per_choice = _bounded_output(fields, model)
     stream = fields.get("stream") is True
     options = fields.get("stream_options") or {}
     if stream:
         body["stream_options"] = {**options, "include_usage": True}
     payload = msgspec.json.encode(body)
-    counted = len(fields["messages"]) + _tools(fields)
+    counted = len(messages) + _tools(fields)
     return Call(
         payload=payload,
         stream=stream,
         include_usage=options.get("include_usage") is True,
         input_tokens_bound=len(payload)
+        - media.unread_bytes
         + counted * _TOKENS_PER_MESSAGE
         + _TOKENS_FIXED
-        + images * (model.image_tokens or 0),
+        + media.tokens,
         output_tokens_bound=per_choice * (fields.get("n") or 1),
     )
 
@@ -122,31 +123,7 @@ def _refuse_messages(messages: list[Any]) -> Refusal | None:
         content = message.get("content")
         if not isinstance(content, str | list | None):
             return invalid(f"{where}.content", "must be a string or a list of parts")
-        refusal = _refuse_parts(f"{where}.content", content) if isinstance(content, list) else None
-        if refusal is not None:
-            return refusal
     return None
-
-
-def _refuse_parts(where: str, parts: list[Any]) -> Refusal | None:
-    for index, part in enumerate(parts):
-        if not isinstance(part, dict):
-            return invalid(f"{where}[{index}]", "must be an object")
-        kind = part.get("type")
-        if not isinstance(kind, str) or kind not in _BOUNDED_PARTS:
-            return invalid(
-                f"{where}[{index}].type", "must be text or image_url: other parts have no bound"
-            )
-    return None
-
-
-def _count_images(messages: list[Fields]) -> int:
-    return sum(
-        part["type"] in _IMAGE_PARTS
-        for message in messages
-        if isinstance(parts := message.get("content"), list)
-        for part in parts
-    )
 
 
 def _tools(fields: Fields) -> int:
@@ -154,10 +131,16 @@ def _tools(fields: Fields) -> int:
 
 
 def _bounded_output(fields: Fields, model: Model) -> tuple[Fields, int]:
-    """The body with its output limited, under the client's field name, and the limit."""
-    ceiling = model.max_output_tokens or OUTPUT_TOKENS_MAX
+    """The body with its output limited, under the model's name of the limit or else the client's, and the limit."""
+    ceiling, named = model.max_output_tokens or OUTPUT_TOKENS_MAX, model.output_limit_field
     asked = {name: fields[name] for name in _OUTPUT_FIELDS if fields.get(name) is not None}
     limits = {name: min(value, ceiling) for name, value in asked.items()} or {
         "max_tokens": min(model.default_max_output_tokens, ceiling)
     }
-    return {**fields, **limits}, max(limits.values())
+    if named is None:
+        return {**fields, **limits}, max(limits.values())
+    body = {name: value for name, value in fields.items() if name not in _OUTPUT_FIELDS}
+    if named == "none":
+        return body, model.max_output_tokens or model.context_window_tokens or ceiling
+    limit = min(limits.values())
+    return {**body, named: limit}, limit

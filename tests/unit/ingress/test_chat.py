@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -64,7 +65,10 @@ def _body(call: Call) -> dict[str, Any]:
             "messages[0].content[0].type",
         ),
         ({"messages": [{"role": "assistant", "audio": {"id": "a"}}]}, "messages[0].audio"),
-        ({"messages": [{"role": "user", "content": [IMAGE]}]}, "messages"),
+        (
+            {"messages": [{"role": "user", "content": [IMAGE]}]},
+            "messages[0].content[0].type",
+        ),
         ({"stream": "yes"}, "stream"),
         ({"stream": 1}, "stream"),
         ({"n": 0}, "n"),
@@ -156,11 +160,40 @@ def test_usage_is_always_asked_of_a_streaming_backend() -> None:
 
 
 def test_the_input_bound_counts_bytes_messages_tools_and_images() -> None:
-    """16 for each message and tool, 64 once, the model's bound for each image."""
+    """16 for each message and tool, 64 once, the model's bound for each image instead of its address."""
     content = [{"type": "text", "text": "what is this?"}, IMAGE, IMAGE]
     call = _call(CAPPED, messages=[*HELLO, {"role": "user", "content": content}], tools=[{}])
 
-    assert call.input_tokens_bound == len(call.payload) + 16 * 3 + 64 + 2 * 1_000
+    urls = 2 * len(IMAGE["image_url"]["url"])  # type: ignore[index]
+    assert call.input_tokens_bound == len(call.payload) - urls + 16 * 3 + 64 + 2 * 1_000
+
+
+@pytest.mark.parametrize(
+    ("named", "fields", "sent", "bound"),
+    [
+        ("max_completion_tokens", {}, {"max_completion_tokens": 50}, 50),
+        ("max_completion_tokens", {"max_tokens": 7}, {"max_completion_tokens": 7}, 7),
+        (
+            "max_completion_tokens",
+            {"max_tokens": 7, "max_completion_tokens": 9},
+            {"max_completion_tokens": 7},
+            7,
+        ),
+        ("max_tokens", {"max_completion_tokens": 7, "n": 2}, {"max_tokens": 7}, 14),
+        ("none", {}, {}, 50),
+        ("none", {"max_tokens": 7, "n": 2}, {}, 100),
+    ],
+)
+def test_the_models_name_of_the_limit_is_used(
+    named: Any, fields: dict[str, Any], sent: dict[str, int], bound: int
+) -> None:
+    """Whatever the client calls it; one that takes none is held at the most that it makes (faults C10)."""
+    model = msgspec.structs.replace(CAPPED, output_limit_field=named)
+    call = _call(model, **fields)
+
+    names = ("max_tokens", "max_completion_tokens")
+    assert {name: _body(call)[name] for name in names if name in _body(call)} == sent
+    assert call.output_tokens_bound == bound
 
 
 @given(st.text(max_size=200))

@@ -29,7 +29,8 @@ SPENT = Refusal(
 
 
 def _asked(inputs: int = 100, outputs: int = 50, **more: Any) -> Asked:
-    return replace(Asked(inputs, outputs, config_offset=7, received_at_ms=1_000), **more)
+    asked = Asked(inputs, outputs, body_bytes=inputs, config_offset=7, received_at_ms=1_000)
+    return replace(asked, **more)
 
 
 def _spent() -> FinalVerdicts:
@@ -94,6 +95,13 @@ def test_large_requests_ask_seldom() -> None:
     assert verdicts.refusal_of(WHO, _asked(), 73.0) is None
     assert verdicts.refusal_of(WHO, _asked(inputs=size), 136.9) is SPENT
     assert verdicts.refusal_of(WHO, _asked(inputs=size), 137.1) is None
+
+
+def test_a_picture_asks_as_seldom_as_its_bytes_are_many() -> None:
+    """However few tokens it is bound to: it is the log that is to be spared."""
+    picture = _asked(body_bytes=4 * 1024 * 1024)
+
+    assert _spent().refusal_of(WHO, picture, 73.0) is SPENT
 
 
 def test_a_larger_request_does_not_raise_what_is_known_to_be_refused() -> None:
