@@ -70,7 +70,8 @@ def read_call(fields: Fields, model: Model) -> Call | Refusal:
         - media.unread_bytes
         + counted * _TOKENS_PER_MESSAGE
         + _TOKENS_FIXED
-        + media.tokens,
+        + media.tokens
+        + model.input_overhead_tokens,
         output_tokens_bound=per_choice * (fields.get("n") or 1),
     )
 

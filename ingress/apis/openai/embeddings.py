@@ -39,7 +39,10 @@ def parse(fields: Fields, snapshot: Snapshot, caller: Caller) -> ParsedRequest |
         payload=payload,
         stream=False,
         include_usage=False,
-        input_tokens_bound=len(payload) + inputs * _TOKENS_PER_INPUT + _TOKENS_FIXED,
+        input_tokens_bound=len(payload)
+        + inputs * _TOKENS_PER_INPUT
+        + _TOKENS_FIXED
+        + model.input_overhead_tokens,
         output_tokens_bound=0,
     )
     return ParsedRequest(fields["model"], call)

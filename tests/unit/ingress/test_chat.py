@@ -168,6 +168,13 @@ def test_the_input_bound_counts_bytes_messages_tools_and_images() -> None:
     assert call.input_tokens_bound == len(call.payload) - urls + 16 * 3 + 64 + 2 * 1_000
 
 
+def test_what_a_backend_adds_to_each_request_is_part_of_the_bound() -> None:
+    """Instructions of its own, which the body does not hold."""
+    adding = msgspec.structs.replace(MODEL, input_overhead_tokens=700)
+
+    assert _call(adding).input_tokens_bound == _call().input_tokens_bound + 700
+
+
 @pytest.mark.parametrize(
     ("named", "fields", "sent", "bound"),
     [
