@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from deploy.cli.command import given
-from deploy.cli.options import finite, positive
+from deploy.cli.options import positive, rate
 from deploy.cli.output import CommandFailed, Exit
 
 
@@ -21,7 +21,7 @@ class LimitOptions:
     """The limits that a command line mentions."""
 
     rps: Annotated[
-        float | None, typer.Option(parser=finite, metavar="N", help="requests per second")
+        float | None, typer.Option(parser=rate, metavar="N", help="requests per second")
     ] = None
     burst: Annotated[
         int | None, typer.Option(parser=positive, metavar="N", help="requests at once")

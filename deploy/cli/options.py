@@ -2,25 +2,45 @@
 
 from __future__ import annotations
 
-import math
-from typing import Annotated, TypeAlias
+import re
+from typing import Annotated, Final, TypeAlias
 
 import typer
 
+_WHOLE: Final = re.compile(r"[0-9]{1,16}", re.ASCII)
+_NUMBER: Final = re.compile(r"[0-9]{1,16}(\.[0-9]{1,9})?", re.ASCII)
 
-def positive(text: str) -> int:
+
+def whole(text: str | int) -> int:
+    """An option's whole number: plain digits, nothing else that Python takes for one. Raises ``ValueError``.
+
+    Typer hands over what stands there by default, too.
+    """
+    if not _WHOLE.fullmatch(str(text)):
+        raise ValueError(f"{text} is not a whole number")
+    return int(text)
+
+
+def positive(text: str | int) -> int:
     """An option's whole number above 0. Raises ``ValueError``."""
-    number = int(text)
+    number = whole(text)
     if number < 1:
         raise ValueError(f"{text} is not above 0")
     return number
 
 
-def finite(text: str) -> float:
-    """An option's number; JSON has none that is not finite. Raises ``ValueError``."""
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text} is not finite")
+def decimal(text: str | float) -> float:
+    """An option's number of 0 or more, such as 2.5. Raises ``ValueError``."""
+    if not _NUMBER.fullmatch(str(text)):
+        raise ValueError(f"{text} is not a number such as 2.5")
+    return float(text)
+
+
+def rate(text: str | float) -> float:
+    """An option's number above 0. Raises ``ValueError``."""
+    number = decimal(text)
+    if not number:
+        raise ValueError(f"{text} is not above 0")
     return number
 
 

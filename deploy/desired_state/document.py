@@ -7,6 +7,7 @@ judged by the very rules that the processes apply.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,6 @@ from schemas.entities import KINDS as ENTITY_TYPES
 from schemas.entities import EntityId
 from schemas.events import ConfigEntry
 
-_MERGE: Final = "tag:yaml.org,2002:merge"
 _PATH_OF_KIND: Final[Mapping[str, str]] = {kind: path for path, kind in KIND_OF_PATH.items()}
 BODY_TYPES: Final[Mapping[str, type]] = {
     **{path: ENTITY_TYPES[kind] for path, kind in KIND_OF_PATH.items()},
@@ -56,7 +56,7 @@ def parse_desired_state(text: str) -> DesiredState:
     """The entities in the text and the problems of their settings; references are not looked at."""
     try:
         content = yaml.load(text, Loader=_StrictLoader) or {}  # noqa: S506 - a safe loader
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         return DesiredState((), (Problem("(file)", " ".join(str(error).split())),))
     if not isinstance(content, dict):
         return DesiredState((), (Problem("(file)", "Expected a mapping kind -> id -> settings"),))
@@ -93,22 +93,45 @@ def bad_file(path: Path, problems: Iterable[str]) -> StackError:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Refuses a key that stands twice in a mapping; YAML itself would keep the last one."""
+    """Reads scalars as JSON does, and keys as they are written; refuses a key that stands twice in a mapping.
+
+    YAML 1.1 would read the ids ``no``, ``0x1F``, ``010`` and ``12:30`` as false, 31, 8 and 750, amounts
+    likewise, and would keep the last of two keys. What looks like nothing of JSON is a text here (YAML 1.2.2,
+    10.2, JSON schema, but for the texts), so that where a number is wanted it is refused.
+    """
 
     def construct_mapping(
         self,
         node: yaml.MappingNode,
         deep: bool = False,  # noqa: FBT001, FBT002 - theirs
     ) -> dict[Hashable, Any]:
-        seen: set[str | None] = set()
-        for key_node, _ in node.value:
-            key = None if key_node.tag == _MERGE else self.construct_object(key_node, deep=True)
-            if isinstance(key, str) and key in seen:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"{key!r} stands here twice", node.start_mark
+                    None, None, "a key is no text", key.start_mark
                 )
-            seen.add(key if isinstance(key, str) else None)
-        return super().construct_mapping(node, deep=deep)
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key.value!r} stands here twice", node.start_mark
+                )
+            seen.add(key.value)
+        # What << brings in stands first, so that a mapping's own keys win.
+        self.flatten_mapping(node)
+        return {key.value: self.construct_object(value, deep=deep) for key, value in node.value}
+
+
+_StrictLoader.yaml_implicit_resolvers = {}
+for _tag, _form, _first in (
+    ("null", r"~|null|", ["~", "n", ""]),
+    ("bool", r"true|false", ["t", "f"]),
+    ("int", r"-?(0|[1-9][0-9]*)", list("-0123456789")),
+    ("float", r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?", list("-0123456789")),
+    ("merge", r"<<", ["<"]),
+):
+    _StrictLoader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_form})\\Z"), _first
+    )
 
 
 def _entity_problems(entity: Entity) -> Iterator[Problem]:

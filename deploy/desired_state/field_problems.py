@@ -37,7 +37,16 @@ def field_problems(value: Any, wanted: Any, path: str) -> Iterator[Problem]:
         msgspec.convert(value, wanted)
     except msgspec.ValidationError as error:
         what, _, where = str(error).partition(" - at `$")
-        yield Problem(path + where.rstrip("`"), what)
+        yield Problem(path + where.rstrip("`"), what + _hint(value, what))
+
+
+def _hint(value: Any, what: str) -> str:
+    """What stands there, where a text was taken for a number by its writer, or the other way round."""
+    if isinstance(value, str) and what.endswith("got `str`"):
+        return f" {value[:40]!r}; numbers stand as in JSON"
+    if isinstance(value, int | float) and what.startswith("Expected `str"):
+        return f" {value!r}; write it in quotes"
+    return ""
 
 
 def _struct_problems(

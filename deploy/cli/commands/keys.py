@@ -9,7 +9,7 @@ import typer
 
 from deploy.cli.command import Call, command, given, noun
 from deploy.cli.limits import LimitOptions, budgets_text, changed_limits
-from deploy.cli.options import finite
+from deploy.cli.options import decimal
 from deploy.cli.output import shown
 from deploy.cli.paths import entity_path
 from deploy.cli.table import table
@@ -71,7 +71,7 @@ def rotate(
     *,
     grace_s: Annotated[
         float,
-        typer.Option(parser=finite, metavar="N", help="seconds the old secret still works"),
+        typer.Option(parser=decimal, metavar="N", help="seconds the old secret still works"),
     ] = 0,
 ) -> int:
     """Replace a key by a new one, whose secret is printed once."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deploy.cli.command import Call, command, given, noun
-from deploy.cli.options import finite
+from deploy.cli.options import decimal
 from deploy.cli.output import CommandFailed, Exit, shown
 from deploy.cli.scan_progress import scan_progress
 from deploy.cli.table import Table, table
@@ -43,7 +43,7 @@ def verify(
     call: Call,
     *,
     deadline_s: Annotated[
-        float, typer.Option(parser=finite, metavar="N", help="how long accounting may catch up")
+        float, typer.Option(parser=decimal, metavar="N", help="how long accounting may catch up")
     ] = 15.0,
     full: Annotated[
         bool, typer.Option("--full", help="read the whole log anew, not on from the checkpoint")

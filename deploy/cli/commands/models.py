@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeAlias
 import typer
 
 from deploy.cli.command import Call, command, given, noun
-from deploy.cli.options import positive
+from deploy.cli.options import positive, whole
 from deploy.cli.output import CommandFailed, Exit
 from deploy.cli.table import table
 
@@ -61,7 +61,7 @@ def target(text: str) -> dict[str, Any]:
     backend, _, weight = text.partition("=")
     if not backend:
         raise ValueError(f"{text} names no backend")
-    return {"backend": backend, "weight": int(weight or "1")}
+    return {"backend": backend, "weight": whole(weight or "1")}
 
 
 def changed_model(

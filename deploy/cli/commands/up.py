@@ -9,6 +9,7 @@ from typing import Annotated, TypeAlias
 import typer
 
 from deploy.cli.command import command, verbs
+from deploy.cli.options import whole
 from deploy.cli.output import CommandFailed
 
 _PORT_MAX = 65_535
@@ -43,8 +44,8 @@ _StoreTls: TypeAlias = Annotated[
 
 def port_number(text: str) -> int:
     """A port number; 0 is any free one. Raises ``ValueError``."""
-    number = int(text)
-    if not 0 <= number <= _PORT_MAX:
+    number = whole(text)
+    if number > _PORT_MAX:
         raise ValueError(f"{text} is not a port")
     return number
 

@@ -52,8 +52,8 @@ def read_job(fields: dict[str, Any]) -> JobRequest | Refusal:
     if isinstance(parameters, Refusal):
         return parameters
     chat = {name: value for name, value in fields.items() if name not in _OWN}
-    if "payload" in fields:
-        if "messages" in fields:
+    if fields.get("payload") is not None:
+        if chat.get("messages") is not None:
             return invalid("payload", "and messages exclude each other")
         messages = read_messages(fields["payload"])
         if isinstance(messages, Refusal):
