@@ -130,4 +130,13 @@ def _line(
         price_version=attempt.price_version,
         cost_nano_usd=attempt.cost_nano_usd,
         outcome=ref,
+        cache_write_tokens=attempt.cache_write_tokens,
+        cache_write_1h_tokens=attempt.cache_write_1h_tokens,
+        audio_input_tokens=attempt.audio_input_tokens,
+        image_input_tokens=attempt.image_input_tokens,
+        audio_output_tokens=attempt.audio_output_tokens,
+        image_output_tokens=attempt.image_output_tokens,
+        tool_calls=attempt.tool_calls,
+        tool_kinds=attempt.tool_kinds,
+        service_tier=attempt.service_tier,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 
@@ -14,12 +15,14 @@ from schemas.events import (
     Booking,
     PinnedPrice,
     RequestFinished,
+    ToolCalls,
 )
 from schemas.frames import Terminal
 from schemas.job_ends import usage_of
 from schemas.ledger import keys
 from schemas.ledger.documents import RateUse, Unit
-from schemas.money import TokenCounts, cost_nano_usd
+from schemas.pricing.cost import cost
+from schemas.pricing.counts import TokenCounts
 from schemas.rates import rates_of
 from schemas.written_off import written_off
 
@@ -28,9 +31,22 @@ RESULT_BYTES_MAX = 4 * 1024 * 1024
 TEXT_CHARS_MAX = 200
 
 
-def used(price: PinnedPrice | None, tokens: TokenCounts) -> int | None:
-    """Cost of the tokens at the pinned price; ``None`` without one."""
-    return None if price is None else cost_nano_usd(price, tokens)
+NOTHING: Final = TokenCounts(0, 0)
+"""Of a call that cannot have reached its backend's work: not even a fee."""
+
+
+def used(
+    price: PinnedPrice | None, tokens: TokenCounts, tier: str | None = None, backend: str = ""
+) -> int | None:
+    """Cost of what was used in a service tier of a backend, at the pinned price; ``None`` without one."""
+    if price is None:
+        return None
+    return 0 if tokens is NOTHING else cost(price, tokens, tier, backend)
+
+
+def tool_calls(tokens: TokenCounts) -> list[ToolCalls] | None:
+    """The calls of hosted tools by kind, as an attempt says them."""
+    return [ToolCalls(kind=kind, calls=calls) for kind, calls in tokens.tool_kinds] or None
 
 
 def actual_of(attempt: Attempt | None, *, requests: int) -> dict[Unit, int]:

@@ -7,19 +7,89 @@ same bytes: today's prices, limits and periods have no part in it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
 from limiter_worker.accepted import Accepted
 from schemas.claim_check import is_elsewhere
-from schemas.events import Hold, PinnedPrice, RecordRef, RequestAdmitted
+from schemas.events import (
+    Hold,
+    PinnedPrice,
+    PriceBand,
+    PriceDetails,
+    RecordRef,
+    RequestAdmitted,
+    ToolPrice,
+    Uplift,
+)
 from schemas.ledger.answers import Admitted
 from schemas.ledger.documents import Balance, Lease, Rate
 
-_Price: TypeAlias = tuple[str, int, int, int]
+_T = TypeVar("_T", bound=msgspec.Struct)
+_Row: TypeAlias = tuple[str | int | None, ...]
+"""A record's fields in their order."""
 _Hold: TypeAlias = tuple[str, str, int, int | None, int, int]
 _Place: TypeAlias = tuple[str, int, int]
+
+
+class _Details(msgspec.Struct, frozen=True, array_like=True):
+    """``PriceDetails`` without names."""
+
+    bands: tuple[_Row, ...]
+    tools: tuple[_Row, ...]
+    uplifts: tuple[_Row, ...]
+    auto_tiers: tuple[str, ...]
+
+    @classmethod
+    def of(cls, details: PriceDetails) -> _Details:
+        """Without names."""
+        return cls(
+            tuple(map(msgspec.structs.astuple, details.bands)),
+            tuple(map(msgspec.structs.astuple, details.tools)),
+            tuple(map(msgspec.structs.astuple, details.uplifts)),
+            tuple(details.auto_tiers),
+        )
+
+    def details(self) -> PriceDetails:
+        """With names."""
+        return PriceDetails(
+            bands=[_named(PriceBand, row) for row in self.bands],
+            tools=[_named(ToolPrice, row) for row in self.tools],
+            uplifts=[_named(Uplift, row) for row in self.uplifts],
+            auto_tiers=list(self.auto_tiers),
+        )
+
+
+class _Price(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
+    """``PinnedPrice`` without names; a flat one has no details."""
+
+    version: str
+    of_input: int
+    of_cached_input: int
+    of_output: int
+    details: _Details | None = None
+
+    @classmethod
+    def of(cls, price: PinnedPrice) -> _Price:
+        """Without names."""
+        return cls(
+            price.version,
+            price.input_nano_usd_per_mtok,
+            price.cached_input_nano_usd_per_mtok,
+            price.output_nano_usd_per_mtok,
+            None if price.details is None else _Details.of(price.details),
+        )
+
+    def price(self) -> PinnedPrice:
+        """With names."""
+        return PinnedPrice(
+            version=self.version,
+            input_nano_usd_per_mtok=self.of_input,
+            cached_input_nano_usd_per_mtok=self.of_cached_input,
+            output_nano_usd_per_mtok=self.of_output,
+            details=None if self.details is None else self.details.details(),
+        )
 
 
 class AdmittedTerms(msgspec.Struct, frozen=True, array_like=True):
@@ -31,7 +101,7 @@ class AdmittedTerms(msgspec.Struct, frozen=True, array_like=True):
     """When the record that was decided was appended."""
     config_offset: int
     price: _Price | None
-    """Version, and nano-USD per million tokens of input, cached input and output."""
+    """What was pinned."""
     holds: tuple[_Hold, ...]
     """Key, unit, amount, limit, and the period's start and end in ms (0: it has none)."""
     leases: tuple[str, ...] | None = None
@@ -54,7 +124,7 @@ class AdmittedTerms(msgspec.Struct, frozen=True, array_like=True):
             payload_elsewhere=is_elsewhere(accepted.request),
             admitted_at_ms=self.admitted_at_ms,
             holds=[_hold(*hold) for hold in self.holds],
-            price=None if self.price is None else _price(*self.price),
+            price=None if self.price is None else self.price.price(),
             rates=list(answer.remaining),
             leases=None if self.leases is None else list(self.leases),
             rates_milli_per_s=(
@@ -88,7 +158,7 @@ def admitted_terms(
         accepted_at=msgspec.structs.astuple(accepted.ref),
         admitted_at_ms=accepted.appended_at_ms,
         config_offset=config_offset,
-        price=None if price is None else msgspec.structs.astuple(price),
+        price=None if price is None else _Price.of(price),
         holds=tuple(
             (each.key, each.unit, each.amount, each.limit, each.start_ms, each.end_ms or 0)
             for each in asked.balances
@@ -98,13 +168,9 @@ def admitted_terms(
     )
 
 
-def _price(version: str, of_input: int, of_cached_input: int, of_output: int) -> PinnedPrice:
-    return PinnedPrice(
-        version=version,
-        input_nano_usd_per_mtok=of_input,
-        cached_input_nano_usd_per_mtok=of_cached_input,
-        output_nano_usd_per_mtok=of_output,
-    )
+def _named(kind: type[_T], row: _Row) -> _T:
+    names = [field.name for field in msgspec.structs.fields(kind)]
+    return msgspec.convert(dict(zip(names, row, strict=True)), kind)
 
 
 def _hold(

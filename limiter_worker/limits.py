@@ -16,10 +16,11 @@ from limiter_worker.admitted_terms import AdmittedTerms, AskedLimits, admitted_t
 from limiter_worker.periods import PeriodKind, period_at
 from schemas.config_state import Snapshot
 from schemas.entities import Limits
-from schemas.events import PinnedPrice, RequestAccepted
+from schemas.events import RequestAccepted
 from schemas.ledger import keys
 from schemas.ledger.documents import Admit, Balance, Decline, Lease, Rate, Unit
-from schemas.money import TokenCounts, cost_nano_usd, nano_usd
+from schemas.money import nano_usd
+from schemas.pricing.bound import bound, unpriced
 
 _MINUTE_S = 60
 
@@ -73,7 +74,9 @@ def terms_of(
     request = accepted.request
     if request.model not in config.models or request.org not in config.organizations:
         return Decline(why="gone")
-    price = config.prices[request.model]
+    price = config.prices[request.model].at(request.accepted_at_ms)
+    if price is not None and unpriced(price, request.reach):
+        price = None  # Nobody could tell what it costs.
     scopes = list(_scopes(request, config))
     if price is None and any(scope.limits.budgets for scope in scopes):
         return Decline(why="unpriced")
@@ -84,7 +87,9 @@ def terms_of(
     leases = [lease for s in scopes for lease in _leases(s, in_flight, unstated)]
     amounts: dict[Unit, int] = {"requests": 1, "tokens": tokens}
     if price is not None:
-        amounts["nano_usd"] = _cost_bound(request, price)
+        amounts["nano_usd"] = bound(
+            price, request.reach, request.input_tokens_bound, request.output_tokens_bound
+        )
     balances = _balances(scopes, amounts, now_ms)
     asked = AskedLimits(rates, leases, balances)
     agreed = admitted_terms(accepted, asked, price, config.offset)
@@ -136,15 +141,6 @@ def kind_of_limit(limit_id: str) -> tuple[str, Unit]:
             return "rate_limit", "tokens"
         case _:
             return "rate_limit", "requests"
-
-
-def _cost_bound(request: RequestAccepted, price: PinnedPrice) -> int:
-    """The most the request can cost: all bounds reached, nothing or everything cached."""
-    all_cached = TokenCounts(
-        request.input_tokens_bound, request.output_tokens_bound, request.input_tokens_bound
-    )
-    none_cached = TokenCounts(request.input_tokens_bound, request.output_tokens_bound)
-    return max(cost_nano_usd(price, all_cached), cost_nano_usd(price, none_cached))
 
 
 def _scopes(request: RequestAccepted, config: Snapshot) -> Iterator[_Scope]:

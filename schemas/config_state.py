@@ -21,8 +21,10 @@ import msgspec
 from schemas import entities
 from schemas.config_references import Identity, Problem, referring, with_owners, with_routes
 from schemas.entities import KINDS, Entity, EntityId
-from schemas.events import ConfigEntry, PinnedPrice
-from schemas.money import NANO_PER_USD, nano_usd
+from schemas.events import ConfigEntry
+from schemas.money import nano_usd
+from schemas.pricing.entries import Price
+from schemas.pricing.price_list import PriceList, price_list
 
 __all__ = [
     "ADOPTION",
@@ -32,7 +34,7 @@ __all__ = [
     "ConfigState",
     "Snapshot",
     "parse_entity",
-    "pinned_price",
+    "prices_of",
 ]
 
 ADOPTION: Final[Identity] = ("log", "adopted")
@@ -49,9 +51,6 @@ _VERSION_MAX = 2**53
 _PROBLEM_CHARS_MAX = 1_000
 
 T = TypeVar("T")
-
-_PRICE_MAX_NANO_USD = 10_000 * NANO_PER_USD
-"""Keeps the hold of the largest request far below what the ledger computes exactly."""
 
 
 class Birth(msgspec.Struct, frozen=True):
@@ -73,8 +72,8 @@ class Snapshot:
     keys: Mapping[str, entities.Key] = field(default_factory=dict)
     models: Mapping[str, entities.Model] = field(default_factory=dict)
     backends: Mapping[str, entities.Backend] = field(default_factory=dict)
-    prices: Mapping[str, PinnedPrice | None] = field(default_factory=dict)
-    """Model to its price under the version of its entry; ``None`` when it has none."""
+    prices: Mapping[str, PriceList] = field(default_factory=dict)
+    """Model to its prices under the version of its entry; an empty list when it has none."""
     key_id_by_hash: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[Identity, int] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
@@ -113,32 +112,27 @@ def parse_entity(kind: str, body: str | bytes) -> Entity | Problem:
 def _check_amounts(entity: Entity) -> None:
     """Raises ``ValueError`` when a USD amount has no exact integer form."""
     if isinstance(entity, entities.Model):
-        if (entity.input_usd_per_mtok is None) != (entity.output_usd_per_mtok is None):
-            raise ValueError("give both input_usd_per_mtok and output_usd_per_mtok, or neither")
-        prices = (
-            entity.input_usd_per_mtok,
-            entity.output_usd_per_mtok,
-            entity.cached_input_usd_per_mtok,
-        )
-        if any(nano_usd(price or "0") > _PRICE_MAX_NANO_USD for price in prices):
-            raise ValueError("a price is above 10000 USD per million tokens")
+        prices_of("", entity, 1)
     elif not isinstance(entity, entities.Backend):
         for budget in entity.limits.budgets:
             nano_usd(budget.usd)
 
 
-def pinned_price(name: str, model: entities.Model, version: int) -> PinnedPrice | None:
-    """The price of a model under the version of its entry; ``None`` when it has none."""
-    if model.input_usd_per_mtok is None or model.output_usd_per_mtok is None:
-        return None
-    return PinnedPrice(
-        version=f"{name}@{version}",
-        input_nano_usd_per_mtok=nano_usd(model.input_usd_per_mtok),
-        cached_input_nano_usd_per_mtok=nano_usd(
-            model.cached_input_usd_per_mtok or model.input_usd_per_mtok
-        ),
-        output_nano_usd_per_mtok=nano_usd(model.output_usd_per_mtok),
+def prices_of(name: str, model: entities.Model, version: int) -> PriceList:
+    """The prices of a model under the version of its entry. Raises ``ValueError`` when they contradict
+    themselves or have no exact integers."""
+    short = Price(
+        input_usd_per_mtok=model.input_usd_per_mtok,
+        output_usd_per_mtok=model.output_usd_per_mtok,
+        cached_input_usd_per_mtok=model.cached_input_usd_per_mtok,
     )
+    prices = model.prices
+    if short != Price():
+        if prices:
+            raise ValueError("give prices, or the three prices of a model, not both")
+        prices = (short,)
+    multipliers = {target.backend: target.price_multiplier for target in model.backends}
+    return price_list(f"{name}@{version}", prices, multipliers)
 
 
 class _Hash(msgspec.Struct):
@@ -224,7 +218,7 @@ class ConfigState:
             backends=MappingProxyType(backends),
             prices=MappingProxyType(
                 {
-                    name: pinned_price(name, model, self.entries["model", name].version)
+                    name: prices_of(name, model, self.entries["model", name].version)
                     for name, model in models.items()
                 }
             ),

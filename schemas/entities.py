@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 import msgspec
 
 from schemas.backend_url import URL_CHARS_MAX, url_problem
+from schemas.pricing.entries import Multiplier, Price, Usd
 
 __all__ = [
     "KINDS",
@@ -34,7 +35,6 @@ __all__ = [
 ]
 
 # A pattern ends with \Z: $ would let a trailing newline pass, into ledger keys and headers.
-Usd: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,7}(\.[0-9]{1,9})?\Z")]
 EntityId: TypeAlias = Annotated[
     str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}\Z", max_length=128)
 ]
@@ -138,6 +138,8 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     weight: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 1
     upstream_model: Annotated[Name, msgspec.Meta(min_length=1)] | None = None
     """The backend's name of the model, where it differs."""
+    price_multiplier: Multiplier | None = None
+    """What this backend multiplies the price of tokens by, such as 1.1 for a region."""
 
 
 class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -148,6 +150,8 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     output_usd_per_mtok: Usd | None = None
     cached_input_usd_per_mtok: Usd | None = None
     """Price of cached input tokens; the input price when not given."""
+    prices: Annotated[tuple[Price, ...], msgspec.Meta(max_length=64)] = ()
+    """The price list, where the three above are not all of it, or change at a date; instead of them."""
     default_max_output_tokens: Tokens = 4_096
     """Bound of the output where the client states none."""
     max_output_tokens: Tokens | None = None

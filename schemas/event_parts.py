@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import msgspec
 
+from schemas.price_parts import ToolCalls
+
 __all__ = [
     "Attempt",
     "Booking",
     "Denial",
     "Hold",
-    "PinnedPrice",
     "RateStatus",
     "RecordRef",
 ]
@@ -27,19 +28,6 @@ class RecordRef(msgspec.Struct, frozen=True, kw_only=True):
     """Partition."""
     offset: int
     """Offset."""
-
-
-class PinnedPrice(msgspec.Struct, frozen=True, kw_only=True):
-    """The price that admission pinned, in nano-USD per million tokens."""
-
-    version: str
-    """Version of the price, as in the config log."""
-    input_nano_usd_per_mtok: int
-    """Uncached input tokens."""
-    cached_input_nano_usd_per_mtok: int
-    """Input tokens read from the backend's cache."""
-    output_nano_usd_per_mtok: int
-    """Output tokens, reasoning included."""
 
 
 class Hold(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,3 +121,21 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """Cost; null when the model has no price."""
     provider_id: str | None = None
     """The backend's own id of the completion."""
+    cache_write_tokens: int = 0
+    """Input tokens written to a cache for 5 minutes."""
+    cache_write_1h_tokens: int = 0
+    """Input tokens written to a cache for an hour."""
+    audio_input_tokens: int = 0
+    """Audio tokens among the input."""
+    image_input_tokens: int = 0
+    """Image tokens among the input."""
+    audio_output_tokens: int = 0
+    """Audio tokens among the output."""
+    image_output_tokens: int = 0
+    """Image tokens among the output."""
+    tool_calls: int = 0
+    """Calls of hosted tools."""
+    tool_kinds: list[ToolCalls] | None = None
+    """Those calls by kind, where the backend said it."""
+    service_tier: str | None = None
+    """Service tier that billed it; null for the default one."""

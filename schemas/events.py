@@ -15,9 +15,17 @@ from schemas.event_parts import (
     Booking,
     Denial,
     Hold,
-    PinnedPrice,
     RateStatus,
     RecordRef,
+)
+from schemas.price_parts import (
+    PinnedPrice,
+    PriceBand,
+    PriceDetails,
+    Reach,
+    ToolCalls,
+    ToolPrice,
+    Uplift,
 )
 from schemas.shard_events import KeptRequest, ShardCheckpoint, TableSnapshot
 
@@ -32,13 +40,19 @@ __all__ = [
     "Hold",
     "KeptRequest",
     "PinnedPrice",
+    "PriceBand",
+    "PriceDetails",
     "RateStatus",
+    "Reach",
     "RecordRef",
     "RequestAccepted",
     "RequestAdmitted",
     "RequestFinished",
     "ShardCheckpoint",
     "TableSnapshot",
+    "ToolCalls",
+    "ToolPrice",
+    "Uplift",
     "UsageRecorded",
 ]
 
@@ -92,6 +106,8 @@ class RequestAccepted(msgspec.Struct, frozen=True, kw_only=True):
     """SHA-256 of the body that came with that key, lower-case hex; null without one."""
     job: str | None = None
     """Opaque facts of a job, as the ledger keeps them; null when it is none."""
+    reach: Reach | None = None
+    """What it can reach of a price beside plain input and output; null when nothing."""
 
 
 class RequestAdmitted(msgspec.Struct, frozen=True, kw_only=True):
@@ -262,6 +278,24 @@ class UsageRecorded(msgspec.Struct, frozen=True, kw_only=True):
     """Cost in 1e-9 USD; null when the model has no price."""
     outcome: RecordRef
     """The outcome it was booked from."""
+    cache_write_tokens: int = 0
+    """Input tokens written to a cache for 5 minutes."""
+    cache_write_1h_tokens: int = 0
+    """Input tokens written to a cache for an hour."""
+    audio_input_tokens: int = 0
+    """Audio tokens among the input."""
+    image_input_tokens: int = 0
+    """Image tokens among the input."""
+    audio_output_tokens: int = 0
+    """Audio tokens among the output."""
+    image_output_tokens: int = 0
+    """Image tokens among the output."""
+    tool_calls: int = 0
+    """Calls of hosted tools."""
+    tool_kinds: list[ToolCalls] | None = None
+    """Those calls by kind, where the backend said it."""
+    service_tier: str | None = None
+    """Service tier that billed it; null for the default one."""
 
 
 class AuditRecorded(msgspec.Struct, frozen=True, kw_only=True):

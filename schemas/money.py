@@ -1,19 +1,14 @@
-"""Money is integer nano-USD (1e-9 USD). Prices are nano-USD per million tokens. Never a float. Pure."""
+"""Money is integer nano-USD (1e-9 USD). Never a float. What it is made of stands in ``schemas.pricing``. Pure."""
 
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 from decimal import Context, Decimal, Inexact, InvalidOperation, Overflow
 from typing import Final
-
-from schemas.events import PinnedPrice
 
 __all__ = [
     "MAX_NANO_USD",
     "NANO_PER_USD",
-    "TokenCounts",
-    "cost_nano_usd",
     "nano_usd",
     "usd",
 ]
@@ -21,33 +16,8 @@ __all__ = [
 NANO_PER_USD: Final = 1_000_000_000
 MAX_NANO_USD: Final = 2**53 - 1
 """The ledger computes in doubles, which are exact to here (about 9 million USD per balance)."""
-_TOKENS_PER_MTOK: Final = 1_000_000
 _EXACT: Final = Context(prec=28, traps=[Inexact, InvalidOperation, Overflow])
 """An amount that does not fit is refused; the default context would round it in silence."""
-
-
-@dataclass(frozen=True, slots=True)
-class TokenCounts:
-    """Tokens of one attempt; cached ones are part of input, reasoning ones part of output."""
-
-    input_tokens: int
-    output_tokens: int
-    cached_tokens: int = 0
-    reasoning_tokens: int = 0
-
-
-def cost_nano_usd(price: PinnedPrice, tokens: TokenCounts) -> int:
-    """Cost of the tokens, rounded half-even to a nano-USD once; never falls as input or output grow."""
-    uncached = tokens.input_tokens - tokens.cached_tokens
-    numerator = (
-        uncached * price.input_nano_usd_per_mtok
-        + tokens.cached_tokens * price.cached_input_nano_usd_per_mtok
-        + tokens.output_tokens * price.output_nano_usd_per_mtok
-    )
-    quotient, remainder = divmod(numerator, _TOKENS_PER_MTOK)
-    doubled = 2 * remainder
-    odd_tie = doubled == _TOKENS_PER_MTOK and quotient % 2 == 1
-    return quotient + (1 if doubled > _TOKENS_PER_MTOK or odd_tie else 0)
 
 
 @functools.lru_cache(maxsize=4_096)

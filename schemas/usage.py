@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple, Protocol
 
 __all__ = [
+    "COUNTED",
     "MEASURES",
     "Counted",
     "UsageRow",
@@ -30,7 +31,17 @@ MEASURES: Final = (
     "reasoning_tokens",
     "cost_nano_usd",
     "unpriced",
+    "cache_write_tokens",
+    "cache_write_1h_tokens",
+    "audio_input_tokens",
+    "image_input_tokens",
+    "audio_output_tokens",
+    "image_output_tokens",
+    "tool_calls",
 )
+"""What stands behind ``unpriced`` was added later; tables without it have none."""
+COUNTED: Final = (*(name for name in MEASURES if name.endswith("_tokens")), "tool_calls")
+"""Measures that are fields of an attempt and of its line."""
 _NO_USER: Final = "-"
 _TAB: Final = "\t"
 _HOUR: Final = "%Y-%m-%dT%H"
@@ -81,6 +92,20 @@ class Counted(Protocol):
     def reasoning_tokens(self) -> int: ...  # noqa: D102
     @property
     def cost_nano_usd(self) -> int | None: ...  # noqa: D102
+    @property
+    def cache_write_tokens(self) -> int: ...  # noqa: D102
+    @property
+    def cache_write_1h_tokens(self) -> int: ...  # noqa: D102
+    @property
+    def audio_input_tokens(self) -> int: ...  # noqa: D102
+    @property
+    def image_input_tokens(self) -> int: ...  # noqa: D102
+    @property
+    def audio_output_tokens(self) -> int: ...  # noqa: D102
+    @property
+    def image_output_tokens(self) -> int: ...  # noqa: D102
+    @property
+    def tool_calls(self) -> int: ...  # noqa: D102
 
 
 def amounts_of(counted: Counted, revision: int) -> tuple[int, ...]:
@@ -98,6 +123,13 @@ def amounts_of(counted: Counted, revision: int) -> tuple[int, ...]:
         counted.reasoning_tokens,
         counted.cost_nano_usd or 0,
         int(is_original and counted.cost_nano_usd is None),
+        counted.cache_write_tokens,
+        counted.cache_write_1h_tokens,
+        counted.audio_input_tokens,
+        counted.image_input_tokens,
+        counted.audio_output_tokens,
+        counted.image_output_tokens,
+        counted.tool_calls,
     )
 
 

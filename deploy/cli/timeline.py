@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from deploy.cli.output import shown
 from schemas.money import usd
 
 Facts = Mapping[str, Any]
+
+_KINDS: Final = {
+    "cached_tokens": "cached",
+    "cache_write_tokens": "cache write",
+    "cache_write_1h_tokens": "cache write 1h",
+    "reasoning_tokens": "reasoning",
+    "audio_input_tokens": "audio in",
+    "audio_output_tokens": "audio out",
+    "image_input_tokens": "image in",
+    "image_output_tokens": "image out",
+    "tool_calls": "tool calls",
+}
+"""Counts of an attempt that are told where they are not zero."""
 
 
 def timeline_text(timeline: Mapping[str, Any]) -> str:
@@ -104,13 +117,11 @@ def _attempt(facts: Facts) -> list[str]:
 
 def _consumption(facts: Facts) -> str:
     counts = f"{facts['input_tokens']}+{facts['output_tokens']} tokens"
-    kinds = [
-        f"{facts[f'{kind}_tokens']} {kind}"
-        for kind in ("cached", "reasoning")
-        if facts[f"{kind}_tokens"]
-    ]
+    kinds = [f"{facts[name]} {kind}" for name, kind in _KINDS.items() if facts[name]]
     if kinds:
         counts += f" ({', '.join(kinds)})"
+    if facts["service_tier"] is not None:
+        counts += f"  tier {facts['service_tier']}"
     cost = facts["cost_nano_usd"]
     money = "no price" if cost is None else f"{usd(cost)} USD"
     return f"{counts}  {money}{'  estimated' if facts['estimated'] else ''}"

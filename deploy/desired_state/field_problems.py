@@ -52,7 +52,7 @@ def _hint(value: Any, what: str) -> str:
 def _struct_problems(
     value: Mapping[Any, Any], wanted: type[msgspec.Struct], path: str
 ) -> Iterator[Problem]:
-    fields = {field.name: field for field in msgspec.structs.fields(wanted)}
+    fields = {field.encode_name: field for field in msgspec.structs.fields(wanted)}
     for name in value:
         if name not in fields:
             yield Problem(f"{path}.{name}", f"unknown; one of {', '.join(fields)}")

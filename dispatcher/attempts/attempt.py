@@ -19,7 +19,7 @@ from typing import Final
 import aiohttp
 
 from dispatcher.abort import Abort
-from dispatcher.amounts import used
+from dispatcher.amounts import NOTHING, tool_calls, used
 from dispatcher.attempts import attempt_end
 from dispatcher.attempts.attempt_end import AttemptEnd
 from dispatcher.attempts.dialects import TRIES_MAX, Dialects, taught
@@ -37,8 +37,9 @@ from schemas.errors import ErrorCode
 from schemas.events import Attempt
 from schemas.frames import Chunk, Started
 from schemas.log_events import LogEvent
-from schemas.money import TokenCounts
 from schemas.operations import OPERATIONS
+from schemas.pricing.counts import TokenCounts
+from schemas.pricing.tiers import serving
 from schemas.rates import rates_of
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.event_log import EventLog, of_request
@@ -272,10 +273,11 @@ class AttemptRun:
     async def _attempt(self, end: AttemptEnd) -> Attempt:
         """The attempt as booked: the backend's own counts, else exact counts of the text, marked as
         an estimate; nothing when the backend cannot have worked."""
-        price = self.job.admitted.price
-        tokens, read = TokenCounts(0, 0), end.answer
+        price, reach = self.job.admitted.price, self.job.request.reach
+        tokens, read, tier = NOTHING, end.answer, None
         if read is not None:
             tokens = read.usage or await self._estimate(read)
+            tier = serving(read.service_tier, reach.service_tier if reach else None)
         return Attempt(
             attempt=self.number,
             backend=self.choice.backend_id,
@@ -290,8 +292,17 @@ class AttemptRun:
             reasoning_tokens=tokens.reasoning_tokens,
             estimated=read is not None and read.usage is None,
             price_version=price.version if price else None,
-            cost_nano_usd=used(price, tokens),
+            cost_nano_usd=used(price, tokens, tier, self.choice.backend_id),
             provider_id=read.provider_id if read else None,
+            cache_write_tokens=tokens.cache_write_tokens,
+            cache_write_1h_tokens=tokens.cache_write_1h_tokens,
+            audio_input_tokens=tokens.audio_input_tokens,
+            image_input_tokens=tokens.image_input_tokens,
+            audio_output_tokens=tokens.audio_output_tokens,
+            image_output_tokens=tokens.image_output_tokens,
+            tool_calls=tokens.tool_calls,
+            tool_kinds=tool_calls(tokens),
+            service_tier=tier,
         )
 
 

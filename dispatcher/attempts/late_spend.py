@@ -17,6 +17,7 @@ from dispatcher.work import AdmittedRequest
 from schemas.attribution import attribution_of
 from schemas.events import Attempt, AttemptAdjusted, Booking
 from schemas.ledger import documents
+from schemas.usage import COUNTED
 
 _CORRECTED: tuple[documents.Unit, ...] = ("nano_usd", "tokens")
 
@@ -66,10 +67,10 @@ def _bookings(job: AdmittedRequest, changes: Sequence[Attempt]) -> list[Booking]
 
 
 def _negative(attempt: Attempt) -> Attempt:
-    cost = attempt.cost_nano_usd
+    cost, kinds = attempt.cost_nano_usd, attempt.tool_kinds
     return msgspec.structs.replace(
         attempt,
-        input_tokens=-attempt.input_tokens,
-        output_tokens=-attempt.output_tokens,
+        **{name: -getattr(attempt, name) for name in COUNTED},
         cost_nano_usd=None if cost is None else -cost,
+        tool_kinds=kinds and [msgspec.structs.replace(k, calls=-k.calls) for k in kinds],
     )

@@ -17,7 +17,7 @@ from typing import Final, TypeVar
 from dispatcher.upstream.tally import Tally, rough_tokens
 from dispatcher.upstream.tokenizer import count_text
 from schemas.log_events import LogEvent
-from schemas.money import TokenCounts
+from schemas.pricing.counts import TokenCounts
 from schemas.runtime.process.event_log import EventLog
 
 _LOG = EventLog(__name__)

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 from dispatcher.operations.dialect import Dialect
 from dispatcher.upstream.tally import Tally
 from dispatcher.work import Choice
-from schemas.money import TokenCounts
+from schemas.pricing.counts import TokenCounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,8 @@ class Answer:
     """The backend's own counts; ``None`` when it sent none or impossible ones."""
     output: Tally
     """The output, for counting where the backend did not."""
+    service_tier: str | None = None
+    """The service tier that the answer told, as it was sent."""
 
 
 class StreamReader(Protocol):

@@ -20,7 +20,7 @@ from dispatcher.upstream import foreign
 from dispatcher.upstream.event_splitter import EventSplitter, UpstreamGarbage
 from dispatcher.upstream.tally import Tally
 from dispatcher.upstream.tokenizer import count_text
-from schemas.money import TokenCounts
+from schemas.pricing.counts import TokenCounts
 
 _BODY_OBJECTS_MAX: Final = 1_000_000
 _EVENT_OBJECTS_MAX: Final = 100_000

@@ -14,7 +14,7 @@ import msgspec
 from dispatcher.operations.dialect import AS_IT_IS, Dialect
 from dispatcher.upstream.event_splitter import UpstreamGarbage
 from dispatcher.work import Choice
-from schemas.money import TokenCounts
+from schemas.pricing.counts import TokenCounts
 
 ABSENT: Final = msgspec.Raw(b"null")
 """Where a field does not stand."""

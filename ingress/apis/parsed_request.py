@@ -11,6 +11,7 @@ from ingress.auth.api_key import Caller
 from ingress.http.refusals import Refusal
 from schemas.config_state import Snapshot
 from schemas.errors import ErrorCode
+from schemas.events import Reach
 
 Fields: TypeAlias = dict[str, Any]
 """The body of a request."""
@@ -26,6 +27,8 @@ class Call:
     """Whether the client asked for the usage chunk of its stream."""
     input_tokens_bound: int
     output_tokens_bound: int
+    reach: Reach | None = None
+    """What it can reach of a price beside plain input and output; ``None`` when nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 Only what cannot change by itself is remembered: not a rate, not CONTENDED, never across a change of the
 configuration or the end of a day in UTC, at which every period ends. It holds for requests of the same key
-and model that ask for at least as much as the refused one, for a second; then one of them is let through
+and model that reach the same of its price and ask for at least as much as the refused one, for a second; then one of them is let through
 to ask again. Large ones ask less often, so that refused bodies cannot fill the log. Pure.
 """
 
@@ -14,6 +14,7 @@ from typing import Final, TypeAlias
 
 from ingress.http.refusals import Refusal
 from schemas.errors import ErrorCode
+from schemas.events import Reach
 
 HOLDS_S: Final = 1.0
 _ASKING_BYTES_PER_S: Final = 64 * 1024
@@ -36,6 +37,8 @@ class Asked:
     body_bytes: int
     config_offset: int
     received_at_ms: int
+    reach: Reach | None = None
+    """What else of its price it can reach: as much of something dearer is more."""
 
 
 @dataclass(slots=True)
@@ -53,6 +56,7 @@ class _Verdict:
             and other.received_at_ms // _DAY_MS == mine.received_at_ms // _DAY_MS
             and other.input_tokens_bound >= mine.input_tokens_bound
             and other.output_tokens_bound >= mine.output_tokens_bound
+            and other.reach == mine.reach
         )
 
     def holds(self, other: Asked, now_s: float) -> bool:

@@ -149,6 +149,7 @@ def accepted_event(
         background=request.is_background,
         fingerprint=None if key is None else key.fingerprint,
         job=_facts(request) if request.is_background else None,
+        reach=call.reach,
     )
 
 
@@ -165,4 +166,5 @@ def asked_of(request: ValidatedRequest, config_offset: int) -> Asked:
         len(call.payload),
         config_offset=config_offset,
         received_at_ms=request.received_at_ms,
+        reach=call.reach,
     )

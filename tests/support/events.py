@@ -6,7 +6,7 @@ from typing import Any
 
 from limiter_worker.accepted import Accepted
 from schemas.codec import encode
-from schemas.config_state import Snapshot, pinned_price
+from schemas.config_state import Snapshot, prices_of
 from schemas.entities import Backend, Key, Limits, Model, Organization, Project, Target, User
 from schemas.events import (
     Attempt,
@@ -153,6 +153,6 @@ def configuration(
         keys={"key_a": Key(org="acme", hash="0" * 64, display="", created_at_ms=0, limits=key)},
         models={"echo": served},
         backends={"b1": Backend(url="http://127.0.0.1:1/v1")},
-        prices={"echo": pinned_price("echo", served, 4)},
+        prices={"echo": prices_of("echo", served, 4)},
         versions={("model", "echo"): 4},
     )

@@ -13,6 +13,8 @@ from schemas.usage import MEASURES
 
 _COLUMNS = (*(name for name in MEASURES if name != "cost_nano_usd"), "cost_usd")
 """The measures, with the cost as people read it, last."""
+_SELDOM = MEASURES[MEASURES.index("unpriced") + 1 :]
+"""Those that most rows have none of; a table shows them where one has."""
 
 APP = noun("usage", "What was used and what it cost.")
 
@@ -50,5 +52,6 @@ def report(
     rows = list(answer["rows"])
     if rows and answer["total"]:
         rows.append(answer["total"] | {answer["by"][0]: "total"})
-    call.output.result(answer, table(columns, rows))
+    seen = [name for name in columns if name not in _SELDOM or any(row.get(name) for row in rows)]
+    call.output.result(answer, table(seen, rows))
     return 0

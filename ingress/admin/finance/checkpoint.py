@@ -29,7 +29,7 @@ from schemas.failures import Poison, Transient
 from schemas.usage import MEASURES, hour_of
 
 FILE_NAME: Final = "verified-usage.sqlite3"
-VERSION: Final = 2
+VERSION: Final = 3
 """Of the file's layout; one of another is made anew."""
 HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS

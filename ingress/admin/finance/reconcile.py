@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
-from schemas.events import Attempt, AttemptAdjusted, RecordRef, RequestFinished, UsageRecorded
+from schemas.events import AttemptAdjusted, RecordRef, RequestFinished, UsageRecorded
 from schemas.ids import uuid7_time_ms
 from schemas.ledger.states import OPEN
+from schemas.usage import amounts_of
 
 Kind: TypeAlias = Literal[
     "settled_not_booked",
@@ -29,7 +30,8 @@ HARMLESS: Final[frozenset[Kind]] = frozenset({"usage_line_doubled"})
 
 Place: TypeAlias = tuple[int, int]
 """Partition of outcomes, and offset."""
-Amounts: TypeAlias = tuple[int, int, int, int, int]
+Amounts: TypeAlias = tuple[int, ...]
+"""As ``schemas.usage.amounts_of`` has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,9 @@ class Reading:
         """Take a usage line in."""
         place = (line.outcome.partition, line.outcome.offset)
         digest = hashlib.blake2b(value, digest_size=16).digest()
-        taken = Line(line.org, line.request_id, at_ms, amounts_of(line), place, digest)
+        taken = Line(
+            line.org, line.request_id, at_ms, amounts_of(line, line.revision), place, digest
+        )
         first = self.lines.setdefault(line.usage_id, taken)
         if first is taken or at_ms not in self.span:
             return
@@ -143,20 +147,11 @@ def outcome_of(event: RequestFinished | AttemptAdjusted, ref: RecordRef, at_ms: 
         request_id=event.request_id,
         place=(ref.partition, ref.offset),
         at_ms=at_ms,
-        lines={f"{event.request_id}:{a.attempt}:{revision}": amounts_of(a) for a in attempts},
+        lines={
+            f"{event.request_id}:{a.attempt}:{revision}": amounts_of(a, revision) for a in attempts
+        },
         is_correction=is_correction,
         books=any(booking.amount for booking in event.bookings),
-    )
-
-
-def amounts_of(used: Attempt | UsageRecorded) -> Amounts:
-    """What an attempt, or its line, says was used."""
-    return (
-        used.input_tokens,
-        used.output_tokens,
-        used.cached_tokens,
-        used.reasoning_tokens,
-        used.cost_nano_usd or 0,
     )
 
 

@@ -36,6 +36,8 @@ _ORDER: Final = (
 _ATTEMPT_FACTS: Final = (
     "attempt", "backend", "status", "upstream_status", "started_at_ms", "first_token_at_ms",
     "finished_at_ms", "input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens",
+    "cache_write_tokens", "cache_write_1h_tokens", "audio_input_tokens", "image_input_tokens",
+    "audio_output_tokens", "image_output_tokens", "tool_calls", "tool_kinds", "service_tier",
     "estimated", "price_version", "cost_nano_usd", "provider_id",
 )  # fmt: skip
 
@@ -159,6 +161,7 @@ def _accepted(event: RequestAccepted, *, with_payload: bool) -> dict[str, Any]:
         "stream": event.stream,
         "input_tokens_bound": event.input_tokens_bound,
         "output_tokens_bound": event.output_tokens_bound,
+        "reach": msgspec.to_builtins(event.reach),
         "deadline_ms": event.deadline_ms,
         "config_offset": event.config_offset,
         "payload_bytes": len(event.payload),
@@ -207,12 +210,13 @@ def _adjusted(event: AttemptAdjusted) -> dict[str, Any]:
 
 def _usage(event: UsageRecorded) -> dict[str, Any]:
     names = ("usage_id", "revision", *_ATTEMPT_FACTS)
-    facts = {name: getattr(event, name) for name in names if hasattr(event, name)}
+    said = (name for name in names if hasattr(event, name))
+    facts = {name: msgspec.to_builtins(getattr(event, name)) for name in said}
     return facts | {"outcome": _place(event.outcome)}
 
 
 def _attempt(attempt: Attempt) -> dict[str, Any]:
-    return {name: getattr(attempt, name) for name in _ATTEMPT_FACTS}
+    return {name: msgspec.to_builtins(getattr(attempt, name)) for name in _ATTEMPT_FACTS}
 
 
 def _bookings(bookings: list[Booking]) -> Any:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from schemas.usage import COUNTED
+
 AT_MS = 1_700_000_000_123
 LETTER: dict[str, Any] = {
     "id": "inference.requests.v1.dlq-2@14",
@@ -104,10 +106,11 @@ ATTEMPT: dict[str, Any] = {
     "started_at_ms": AT_MS + 9,
     "first_token_at_ms": AT_MS + 20,
     "finished_at_ms": AT_MS + 109,
+    **dict.fromkeys(COUNTED, 0),
     "input_tokens": 12,
     "output_tokens": 34,
     "cached_tokens": 2,
-    "reasoning_tokens": 0,
+    "service_tier": None,
     "estimated": True,
     "cost_nano_usd": 57_000,
 }

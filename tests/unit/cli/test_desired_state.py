@@ -52,7 +52,7 @@ def test_every_problem_of_a_file_is_named_with_its_path() -> None:
     assert problems(text) == [
         "nonsense: unknown kind; one of backends, models, orgs, projects, users, keys",
         "models.gpt-x.backends[0].weight: Expected `int`, got `str` 'heavy'; numbers stand as in JSON",
-        "models.gpt-x.backends[1].colour: unknown; one of backend, weight, upstream_model",
+        "models.gpt-x.backends[1].colour: unknown; one of backend, weight, upstream_model, price_multiplier",
         "models.gpt-x.backends[1].backend: missing",
         "models.gpt-x.default_max_output_tokens: Expected `int` >= 1",
         f"orgs.acme.limits.rps: unknown; one of {LIMITS}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from deploy.cli.timeline import amount_text, clock_text, timeline_text
+from schemas.usage import COUNTED
 
 START_MS = 1_700_000_001_123  # 22:13:21.123 UTC
 
@@ -56,10 +57,11 @@ ATTEMPT = {
     "started_at_ms": START_MS + 9,
     "first_token_at_ms": START_MS + 20,
     "finished_at_ms": START_MS + 109,
+    **dict.fromkeys(COUNTED, 0),
     "input_tokens": 12,
     "output_tokens": 34,
     "cached_tokens": 2,
-    "reasoning_tokens": 0,
+    "service_tier": None,
     "estimated": True,
     "cost_nano_usd": 57_000,
 }
@@ -122,6 +124,15 @@ def test_an_attempt_tells_what_it_took_and_cost() -> None:
         "1 b1 succeeded  200  first token +11 ms  100 ms  "
         "12+34 tokens (2 cached)  0.000057000 USD  estimated"
     )
+
+
+def test_an_attempt_names_every_kind_that_it_has_and_its_tier() -> None:
+    """What has a price of its own explains the cost."""
+    kinds = {"cache_write_1h_tokens": 4, "audio_output_tokens": 5, "tool_calls": 1}
+    (line,) = text(step("attempt", 9, ATTEMPT | kinds | {"service_tier": "priority"}))[1:-1]
+
+    told = "(2 cached, 4 cache write 1h, 5 audio out, 1 tool calls)  tier priority"
+    assert f"12+34 tokens {told}" in line
 
 
 def test_a_copy_is_marked() -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from dispatcher.operations.binding import Answer
 from dispatcher.operations.chat import ChatStream, read_body
 from dispatcher.upstream.event_splitter import EVENT_BYTES_MAX, UpstreamGarbage
-from schemas.money import TokenCounts
+from schemas.pricing.counts import TokenCounts
 
 _DONE = b"data: [DONE]\n\n"
 

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from dispatcher.operations.embeddings import count_input, read_body
 from dispatcher.upstream.event_splitter import UpstreamGarbage
-from schemas.money import TokenCounts
+from schemas.pricing.counts import TokenCounts
 from tests.support.attempt_scene import FakeBus, attempt_run
 from tests.support.events import accepted
 from tests.support.scripted_backend import backend, choice_of, upstreams

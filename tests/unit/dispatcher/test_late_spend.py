@@ -12,8 +12,8 @@ from dispatcher.amounts import actual_of, outcome, written_off_attempt
 from dispatcher.attempts.failover import AttemptHistory
 from dispatcher.attempts.late_spend import corrections
 from dispatcher.work import AdmittedRequest, Result
-from schemas.events import Attempt, AttemptAdjusted
-from schemas.usage import measures_of
+from schemas.events import Attempt, AttemptAdjusted, ToolCalls
+from schemas.usage import COUNTED, measures_of
 from tests.support.events import DISPATCHED_AT, NOW_MS, accepted, admitted, attempt
 
 _FENCE = 2**32 + 1
@@ -22,6 +22,7 @@ _LATE = st.builds(
     input_tokens=st.integers(0, 10**6),
     output_tokens=st.integers(0, 10**6),
     cost_nano_usd=st.integers(0, 10**12),
+    **dict.fromkeys(set(COUNTED) - {"input_tokens", "output_tokens"}, st.integers(0, 10**6)),
 )
 
 
@@ -107,3 +108,17 @@ def test_a_fence_under_which_nothing_ran_books_nothing() -> None:
     history.attempts.append(attempt(1))
 
     assert history.actual == {"nano_usd": 0, "tokens": 0, "requests": 1}
+
+
+def test_what_is_taken_back_is_all_that_was_booked() -> None:
+    """Every count of it, also of an attempt whose kinds of tokens and calls were known."""
+    kinds = [ToolCalls(kind="web_search", calls=3)]
+    counts = {name: number for number, name in enumerate(COUNTED, start=1)}
+    known = attempt(**counts, cost_nano_usd=9, tool_kinds=kinds)
+    back, again = corrections(_job(), [known], [known], _FENCE, NOW_MS)
+
+    taken = Counter(measures_of(back.delta, 1))
+    taken.update(measures_of(again.delta, 2))
+    assert set(taken) >= set(COUNTED)
+    assert set(taken.values()) == {0}
+    assert back.delta.tool_kinds == [ToolCalls(kind="web_search", calls=-3)]

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dispatcher.amounts import (
+    NOTHING,
     RESULT_BYTES_MAX,
     actual_of,
     ending_again,
@@ -21,7 +22,9 @@ from dispatcher.work import AdmittedRequest, Result
 from schemas.errors import ERRORS, ErrorCode
 from schemas.events import Attempt
 from schemas.frames import Usage
-from schemas.money import TokenCounts
+from schemas.pricing.counts import TokenCounts
+from schemas.pricing.entries import Price
+from schemas.pricing.price_list import price_list
 from tests.support.events import (
     ACCEPTED_AT,
     DISPATCHED_AT,
@@ -146,6 +149,15 @@ def test_without_a_price_there_is_no_cost() -> None:
     """Null, not zero; with one, the pinned price decides."""
     assert used(None, TokenCounts(5, 5)) is None
     assert used(PRICE, TokenCounts(1, 1)) == 8_000
+
+
+def test_a_call_that_was_answered_costs_its_fee_and_one_that_never_began_nothing() -> None:
+    """Also where both used no token."""
+    listed = Price(input_usd_per_mtok="1", output_usd_per_mtok="1", request_usd="0.01")
+    price = price_list("m@1", (listed,), {}).at(0)
+
+    assert used(price, TokenCounts(0, 0)) == 10_000_000
+    assert used(price, NOTHING) == 0
 
 
 def test_unused_tokens_return_to_the_buckets_of_every_scope() -> None:

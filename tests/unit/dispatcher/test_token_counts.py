@@ -13,7 +13,7 @@ from dispatcher.attempts.token_counts import TokenCounter
 from dispatcher.operations.chat import count_input
 from dispatcher.upstream.tally import Tally, rough_tokens
 from dispatcher.upstream.tokenizer import count_text
-from schemas.money import TokenCounts
+from schemas.pricing.counts import TokenCounts
 
 
 def _payload(*messages: dict[str, Any]) -> bytes:

@@ -10,7 +10,7 @@ import pytest
 from ingress.gatekeeper.final_verdicts import Asked, FinalVerdicts
 from ingress.http.refusals import Refusal
 from schemas.errors import ErrorCode
-from schemas.events import Denial
+from schemas.events import Denial, Reach
 
 WHO = ("key_a", "echo")
 DAY_MS = 86_400_000
@@ -54,6 +54,7 @@ def test_a_request_that_asks_for_as_much_gets_the_same_refusal() -> None:
         pytest.param(WHO, _asked(outputs=49), id="less output"),
         pytest.param(WHO, _asked(config_offset=8), id="a newer configuration"),
         pytest.param(WHO, _asked(received_at_ms=DAY_MS), id="another day"),
+        pytest.param(WHO, _asked(reach=Reach(service_tier="flex")), id="a cheaper service tier"),
     ],
 )
 def test_what_may_fit_asks_for_itself(who: tuple[str, str], asked: Asked) -> None:

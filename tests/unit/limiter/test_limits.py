@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from limiter_worker.admitted_terms import decoded_terms
 from limiter_worker.limits import AdmissionRequest, Defaults, kind_of_limit, terms_of
-from schemas.config_state import Snapshot, pinned_price
+from schemas.config_state import Snapshot, prices_of
 from schemas.entities import Budget, Limits, Model, Quota, Target
-from schemas.events import RequestAccepted
+from schemas.events import Reach, RequestAccepted
+from schemas.ledger.answers import Admitted
 from schemas.ledger.documents import Decline
-from schemas.money import TokenCounts, cost_nano_usd
+from schemas.pricing.cost import cost
+from schemas.pricing.counts import TokenCounts
+from schemas.pricing.entries import Price, PriceStep, TierPrice
 from tests.support.events import NOW_MS, accepted, as_read, configuration, priced_model
 
 _DEFAULT = Defaults(requests_per_s=100, burst=200, in_flight=256)
@@ -52,7 +56,7 @@ def test_the_hold_is_never_below_the_cost_of_any_use_within_the_bounds(
         output_tokens_bound=data.draw(st.integers(0, 10**5)),
     )
     config = configuration(model=model)
-    price, terms = config.prices["echo"], _terms(config, request)
+    price, terms = config.prices["echo"].at(NOW_MS), _terms(config, request)
     held = {balance.unit: balance.amount for balance in terms.admit.balances}
     input_tokens = data.draw(st.integers(0, request.input_tokens_bound))
     used = TokenCounts(
@@ -61,9 +65,9 @@ def test_the_hold_is_never_below_the_cost_of_any_use_within_the_bounds(
         data.draw(st.integers(0, input_tokens)),
     )
 
-    assert price == pinned_price("echo", model, 4)
+    assert price == prices_of("echo", model, 4).at(NOW_MS)
     assert price is not None
-    assert cost_nano_usd(price, used) <= held["nano_usd"]
+    assert cost(price, used) <= held["nano_usd"]
     assert used.input_tokens + used.output_tokens <= held["tokens"]
 
 
@@ -217,6 +221,68 @@ def test_what_would_be_agreed_to_is_named_to_the_ledger() -> None:
 
     assert decoded_terms(terms.admit.terms) == terms.agreed
     assert len(terms.admit.terms) < 1_000
+
+
+def _listed(*prices: Price) -> Model:
+    return Model(backends=(Target(backend="b1"),), prices=prices)
+
+
+_CHEAP = Price(input_usd_per_mtok="1", output_usd_per_mtok="1")
+_LATER = Price(from_="2023-11-15", input_usd_per_mtok="2", output_usd_per_mtok="2")
+
+
+def test_the_price_in_force_at_acceptance_is_pinned() -> None:
+    """However late it is decided; a future entry takes effect by itself."""
+    config = configuration(model=_listed(_CHEAP, _LATER))
+    held = []
+    for at_ms in (NOW_MS, NOW_MS + 86_400_000):
+        terms = _terms(config, accepted(accepted_at_ms=at_ms))
+        assert terms.agreed is not None
+        assert terms.agreed.price is not None
+        held.append((terms.agreed.price.version, terms.admit.balances[-1].amount))
+
+    assert held == [("echo@4/-", 1_500_000), ("echo@4/2023-11-15", 3_000_000)]
+
+
+def test_a_price_with_all_its_dimensions_survives_the_ledger() -> None:
+    """A request that is met again is admitted at the price that was pinned."""
+    priced = msgspec.structs.replace(
+        _CHEAP,
+        steps=(PriceStep(above_input_tokens=10, input_usd_per_mtok="2"),),
+        tiers={"priority": TierPrice(multiplier="2")},
+        tool_call_usd={"web_search": "0.01"},
+    )
+    config = configuration(model=_listed(priced))
+    terms = decoded_terms(_terms(config).admit.terms)
+    answer = Admitted()
+
+    assert terms.event(as_read(accepted()), answer).price == config.prices["echo"].at(NOW_MS)
+
+
+def test_terms_of_a_version_before_are_still_read() -> None:
+    """A flat price had no place for details."""
+    terms = _terms(configuration())
+    assert terms.agreed is not None
+    flat = terms.agreed.encoded().replace("6000000000,null]", "6000000000]")
+
+    assert decoded_terms(flat) == terms.agreed
+
+
+@pytest.mark.parametrize("budgets", [(), (Budget("5", "day"),)], ids=["no budget", "a budget"])
+def test_a_request_that_may_use_what_is_not_priced_has_no_price(
+    budgets: tuple[Budget, ...],
+) -> None:
+    """Nobody could tell its cost: null where no budget applies, else it is refused."""
+    request = accepted(reach=Reach(audio_output=True))
+    config = configuration(org=Limits(budgets=budgets))
+    terms = terms_of(as_read(request), config, _DEFAULT, NOW_MS, "info")
+
+    if budgets:
+        assert terms == Decline(why="unpriced")
+    else:
+        assert isinstance(terms, AdmissionRequest)
+        assert terms.agreed is not None
+        assert terms.agreed.price is None
 
 
 def test_the_id_of_a_limit_tells_its_type_and_unit() -> None:

@@ -16,7 +16,7 @@ from schemas.config_state import (
     Snapshot,
     fold,
     parse_entity,
-    pinned_price,
+    prices_of,
 )
 from schemas.entities import Model, Target
 from schemas.events import ConfigEntry, PinnedPrice
@@ -101,10 +101,10 @@ def test_every_model_in_force_has_its_price_pinned() -> None:
     """Under the version of its entry; ``None`` where it has none."""
     priced = {"input_usd_per_mtok": "2", "output_usd_per_mtok": "6"} | _BODIES["model", "echo"]
     snapshot = _state(model__plain=_BODIES["model", "echo"], model__echo=priced).snapshot()
-    price = snapshot.prices["echo"]
+    price = snapshot.prices["echo"].at(0)
 
     assert set(snapshot.prices) == set(snapshot.models) == {"echo", "plain"}
-    assert snapshot.prices["plain"] is None
+    assert snapshot.prices["plain"].at(0) is None
     assert price is not None
     assert (price.version, price.output_nano_usd_per_mtok) == ("echo@1", 6_000_000_000)
 
@@ -314,10 +314,10 @@ def test_a_price_is_pinned_by_the_version_of_its_entry() -> None:
         backends=(Target(backend="b1"),), input_usd_per_mtok="2", output_usd_per_mtok="0.000000001"
     )
 
-    assert pinned_price("echo", plain, 4) == PinnedPrice(
+    assert prices_of("echo", plain, 4).at(0) == PinnedPrice(
         version="echo@4",
         input_nano_usd_per_mtok=2_000_000_000,
         cached_input_nano_usd_per_mtok=2_000_000_000,
         output_nano_usd_per_mtok=1,
     )
-    assert pinned_price("echo", Model(backends=(Target(backend="b1"),)), 4) is None
+    assert prices_of("echo", Model(backends=(Target(backend="b1"),)), 4).at(0) is None

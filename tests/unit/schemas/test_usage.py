@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.usage import MEASURES, UsageRow, cell, hour_of, measures_of, read_cell
+from schemas.usage import COUNTED, MEASURES, UsageRow, cell, hour_of, measures_of, read_cell
 from tests.support.events import attempt
 
 _NAMES = st.text(st.characters(exclude_characters="\t", exclude_categories=["Cs"]), min_size=1)
@@ -50,6 +50,14 @@ def test_a_line_counts_each_measure_by_its_name() -> None:
         "reasoning_tokens": 4,
         "cost_nano_usd": 5,
     }
+
+
+def test_every_kind_of_token_and_call_is_a_measure() -> None:
+    """Of an attempt and of its line alike."""
+    counts = {name: number for number, name in enumerate(COUNTED, start=1)}
+
+    assert {name: measures_of(attempt(**counts), 0)[name] for name in COUNTED} == counts
+    assert set(COUNTED) < set(MEASURES)
 
 
 def test_a_second_attempt_is_no_second_request_and_a_correction_is_neither() -> None:
