@@ -5,7 +5,6 @@ What a backend sent is relayed as it is; the vectors are not even read.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
@@ -41,8 +40,7 @@ def read_body(body: bytes) -> tuple[Answer, bytes]:
     parsed, body = read_json(_BODIES, body, _OBJECTS_MAX)
     if is_there(parsed.error):
         raise UpstreamGarbage("an error with status 200")
-    found = counts(parsed.usage)
-    usage = found and replace(found, output_tokens=0, reasoning_tokens=0)
+    usage = counts(parsed.usage, has_output=False)
     return Answer(foreign.provider_id(parsed.id), usage, Tally()), body
 
 

@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from dispatcher.operations.dialect import AS_IT_IS, Dialect
+from dispatcher.operations.usage.reading import told
 from dispatcher.upstream.event_splitter import UpstreamGarbage
 from dispatcher.work import Choice
 from schemas.pricing.counts import TokenCounts
@@ -19,32 +20,11 @@ from schemas.pricing.counts import TokenCounts
 ABSENT: Final = msgspec.Raw(b"null")
 """Where a field does not stand."""
 
-_TOKENS_MAX: Final = 10**9
-"""Beyond any context window; larger counts are a backend's defect and would not fit a record."""
-_USAGE_BYTES_MAX: Final = 16 * 1024
 _NULL: Final = memoryview(ABSENT)
 _FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 """Only the name of the model and what the dialect calls differently is ours to change; what else a body holds is
 not even read."""
 _T = TypeVar("_T")
-
-
-class _PromptDetails(msgspec.Struct, frozen=True):
-    cached_tokens: int | None = None
-
-
-class _CompletionDetails(msgspec.Struct, frozen=True):
-    reasoning_tokens: int | None = None
-
-
-class _Usage(msgspec.Struct, frozen=True):
-    prompt_tokens: int
-    completion_tokens: int = 0
-    prompt_tokens_details: _PromptDetails | None = None
-    completion_tokens_details: _CompletionDetails | None = None
-
-
-_USAGES: Final = msgspec.json.Decoder(_Usage)
 
 
 def encode(payload: bytes, choice: Choice, dialect: Dialect = AS_IT_IS) -> bytes:
@@ -90,17 +70,6 @@ def is_there(raw: msgspec.Raw) -> bool:
     return raw is not ABSENT and memoryview(raw) != _NULL
 
 
-def counts(sent: msgspec.Raw) -> TokenCounts | None:
+def counts(sent: msgspec.Raw, *, has_output: bool = True) -> TokenCounts | None:
     """The backend's counts; an answer is not lost because its counts are garbled."""
-    if not is_there(sent) or memoryview(sent).nbytes > _USAGE_BYTES_MAX:
-        return None
-    try:
-        usage = _USAGES.decode(sent)
-    except (ValueError, RecursionError):
-        return None
-    cached = usage.prompt_tokens_details and usage.prompt_tokens_details.cached_tokens
-    reasoning = usage.completion_tokens_details and usage.completion_tokens_details.reasoning_tokens
-    found = TokenCounts(usage.prompt_tokens, usage.completion_tokens, cached or 0, reasoning or 0)
-    negative = min(found.output_tokens, found.cached_tokens, found.reasoning_tokens) < 0
-    too_many = max(found.input_tokens, found.output_tokens, found.reasoning_tokens) > _TOKENS_MAX
-    return None if negative or too_many or found.cached_tokens > found.input_tokens else found
+    return told(sent, has_output=has_output).counts if is_there(sent) else None

@@ -72,7 +72,7 @@ def test_a_whole_answer_is_read() -> None:
         {"prompt_tokens": 1, "completion_tokens_details": {"reasoning_tokens": -2}},
         {"prompt_tokens": 10**30},
         {"prompt_tokens": 1, "completion_tokens": 10**10},
-        {"prompt_tokens": "9"},
+        {"prompt_tokens": "many"},
         {"prompt_tokens": True},
         {"prompt_tokens": 1, "x": [[]] * 10_000},
         {},
