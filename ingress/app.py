@@ -229,7 +229,7 @@ def create_app(settings: IngressSettings) -> Ingress:
     meetings = Meetings()
     store = ledger_store(settings.ledger_url, settings.times.ledger, meetings)
     store.expose(metrics, "ledger")
-    ledger = LedgerClient(store, meetings=meetings)
+    ledger = LedgerClient(store, meetings=meetings, epochs=lambda: config.snapshot.ledger_epochs)
     pending = PendingRequests()
     subscription = Subscription(
         settings.bus_url,

@@ -129,6 +129,8 @@ class ShardOwner:
         await self.parts.ledger.run(rebuild_calls.found(shard, trial, text))
 
     async def _meta(self, shard: int) -> ShardMeta:
+        # A connection may outlive that its server was a replica meanwhile.
+        await self.parts.ledger.meet(shard)
         found = await self.store.call("HGETALL", keys.of_shard(shard, keys.META))
         return ShardMeta(text_pairs(found))
 

@@ -15,20 +15,24 @@ _DISK_KNOWN_FOR_S: Final = 30.0
 _DISK_FIELDS: Final = 3
 _AWAY: Final = "its server does not answer"
 _NO_BOOKS: Final = "empty or being rebuilt"
+_BEHIND: Final = "another store has it by now"
 
 
-def closed_shards(metas: Iterable[Sequence[bytes | None] | None]) -> dict[int, str]:
-    """Why shards decide nothing, from ``ready`` and ``why`` of the ``meta`` of each, ``None`` without an answer."""
-    states = {shard: _closed(meta) for shard, meta in enumerate(metas)}
+def closed_shards(
+    metas: Iterable[Sequence[bytes | None] | None], epochs: Mapping[int, int]
+) -> dict[int, str]:
+    """Why shards decide nothing, from ``ready``, ``why`` and ``epoch`` of the ``meta`` of each, ``None`` without
+    an answer, and from the epochs that the log announced."""
+    states = {n: _closed(meta, epochs.get(n, 0)) for n, meta in enumerate(metas)}
     return {shard: why for shard, why in states.items() if why is not None}
 
 
-def _closed(meta: Sequence[bytes | None] | None) -> str | None:
+def _closed(meta: Sequence[bytes | None] | None, announced: int) -> str | None:
     if meta is None:
         return _AWAY
-    ready, why = meta
+    ready, why, epoch = meta
     if ready == b"1":
-        return None
+        return None if announced <= int(epoch or 0) else _BEHIND
     return _NO_BOOKS if why is None else f"{why.decode(errors='replace')}, being rebuilt"
 
 

@@ -21,7 +21,7 @@ class LedgerTold:
     memories: Sequence[str]
     """``INFO memory`` of each server."""
     metas: Sequence[Sequence[bytes | None] | None]
-    """``ready`` and ``why`` of each shard."""
+    """``ready``, ``why`` and ``epoch`` of each shard."""
 
 
 async def ask_ledger(store: Store, shards: Shards | None) -> LedgerTold:
@@ -29,7 +29,7 @@ async def ask_ledger(store: Store, shards: Shards | None) -> LedgerTold:
     reports, infos, *metas = await asyncio.gather(
         _or_none(asyncio.gather(*(store.call("HGETALL", name) for name in _REPORTS))),
         store.call_each("INFO", "memory"),
-        *(_or_none(store.call("HMGET", of_shard(n, META), "ready", "why")) for n in shards or ()),
+        *(_or_none(store.call("HMGET", of_shard(n, META), *_TOLD)) for n in shards or ()),
     )
     applied, health, disks = map(text_pairs, reports or (None,) * len(_REPORTS))
     return LedgerTold(
@@ -39,6 +39,7 @@ async def ask_ledger(store: Store, shards: Shards | None) -> LedgerTold:
     )
 
 
+_TOLD = ("ready", "why", "epoch")
 _REPORTS = (CONFIG_APPLIED, BACKEND_HEALTH, BROKER_DISK)
 
 

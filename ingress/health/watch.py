@@ -69,8 +69,9 @@ class HealthWatch:
         if ledger is None:
             return
         now = Moment(self.clock.now_ms(), self.clock.monotonic_s())
-        self.conditions.shards, self.conditions.closed = shards, closed_shards(ledger.metas)
-        self.conditions.ledger = all_closed(self.conditions.closed, len(ledger.metas))
+        closed = closed_shards(ledger.metas, self.config.snapshot.ledger_epochs)
+        self.conditions.shards, self.conditions.closed = shards, closed
+        self.conditions.ledger = all_closed(closed, len(ledger.metas))
         self.conditions.ledger_memory = ledger_fullness(ledger.memories)
         if ledger.reports is None:
             # What was told before stands, and grows old by itself.

@@ -55,7 +55,12 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, tag_field="v", tag=str.u
 
 
 class NotReady(Answer, frozen=True, tag="NOT_READY"):
-    """The ledger is empty or being rebuilt; the client raises LedgerNotReady for it."""
+    """The shard is empty or being rebuilt, or ``behind``: this store holds an earlier life of it.
+
+    The client raises LedgerNotReady for it.
+    """
+
+    behind: bool = False
 
 
 class Ok(Answer, frozen=True):

@@ -8,7 +8,7 @@ shard, of which `meta` is the first.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import msgspec
 
@@ -24,9 +24,15 @@ from schemas.ledger.keys import (
     KEPT,
     META,
     of_shard,
+    shard_in,
 )
 
 A_co = TypeVar("A_co", covariant=True)
+
+_META_AT: Final = 3
+"""Which part of a command is the key of its shard's ``meta``."""
+_CLOSED: Final = "the ledger is empty or being rebuilt"
+_BEHIND: Final = "this store holds an earlier life of the shard"
 
 Reply: TypeAlias = bytes | list[bytes]
 """JSON, or JSON and an encoded outcome."""
@@ -39,6 +45,11 @@ class Call(Generic[A_co]):
     command: tuple[str | bytes | int, ...]
     decoder: msgspec.json.Decoder[Any]
 
+    @property
+    def shard(self) -> int:
+        """The shard that is asked."""
+        return shard_in(str(self.command[_META_AT]))
+
     def decode(self, reply: Reply) -> A_co:
         """The answer in a reply; raises LedgerNotReady, and LedgerFault for what is no answer."""
         try:
@@ -46,7 +57,7 @@ class Call(Generic[A_co]):
         except (msgspec.MsgspecError, TypeError, ValueError) as error:
             raise LedgerFault(f"{self.command[1]!r} answered {reply!r:.200}") from error
         if isinstance(answer, answers.NotReady):
-            raise LedgerNotReady("the ledger is empty or being rebuilt")
+            raise LedgerNotReady(_BEHIND if answer.behind else _CLOSED)
         decoded: A_co = answer
         return decoded
 

@@ -10,7 +10,7 @@ class LedgerUnavailable(Transient):
 
 
 class LedgerNotReady(LedgerUnavailable):
-    """The ledger is empty or being rebuilt. Transient, and nothing happened."""
+    """The shard is empty, being rebuilt, or another store has it by now. Transient, and nothing happened."""
 
 
 class LedgerFull(LedgerUnavailable):

@@ -59,6 +59,11 @@ def of_shard(shard: int, name: str) -> str:
     return f"{{{shard}}}|{name}"
 
 
+def shard_in(key: str) -> int:
+    """The shard of a key of a shard."""
+    return int(key[1 : key.index("}")])
+
+
 def of_org(shard: int, org: str, suffix: str) -> str:
     """The full key of a suffix inside an organization."""
     return f"{{{shard}}}|{org}|{suffix}"

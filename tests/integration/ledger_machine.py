@@ -6,15 +6,18 @@ from collections import Counter
 from typing import TypeVar
 
 import msgspec
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from schemas.ledger import calls
 from schemas.ledger.calls import Call
-from schemas.ledger.documents import Balance, Rate
+from schemas.ledger.documents import Balance, Cancel, Rate
+from schemas.ledger.errors import LedgerNotReady
 from schemas.ledger.model.ledger import LedgerModel
 from schemas.ledger.states import OPEN
 from tests.integration.ledger_state import FLOWS, Store, modelled_state, stored_state
-from tests.support.one_shard import META_KEY
+from tests.support.one_shard import META_KEY, SHARD
 
 A = TypeVar("A")
 
@@ -90,8 +93,8 @@ class LedgerMachine(RuleBasedStateMachine):
         self.unasked: Counter[tuple[str, str]] = Counter()
         """By balance, what was held although it was not asked: of owners that nobody knew of."""
 
-    def call(self, call: Call[A]) -> A:
-        return call.decode(self.store.execute_command(*call.command))
+    def call(self, call: Call[A], announced: int = EPOCH) -> A:
+        return call.decode(self.store.execute_command(*call.command, announced))
 
     def pick(self, choice: int, *states: str) -> tuple[str, str]:
         """A request in one of the states if there is one, but any request now and then."""
@@ -142,6 +145,15 @@ class LedgerMachine(RuleBasedStateMachine):
     def clock_moves(self, seconds: int, is_back: bool) -> None:
         """The store's clock was wrong, and is put right, or the other way round; the log's is not."""
         self.now_us += (-seconds if is_back else seconds) * 1_000_000
+
+    @rule(choice=choice)
+    def somebody_knows_a_later_epoch(self, choice: int) -> None:
+        """Then another store has the shard: nothing is decided here, and nothing changes."""
+        org, req = self.pick(choice, *OPEN)
+        call = calls.cancel(SHARD, Cancel(org=org, req=req, deadline_ms=0, now_us=self.now_us))
+        assert not self.model.life.is_open(EPOCH + 1)
+        with pytest.raises(LedgerNotReady):
+            self.call(call, EPOCH + 1)
 
     @invariant()
     def states_agree(self) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +21,8 @@ from schemas.runtime.ledger.meetings import Meetings
 from schemas.runtime.valkey.store import StoreUnavailable
 from tests.support.harness.ledger_server import LedgerServer
 from tests.support.one_shard import ONE_SHARD, SHARD
+
+_SYNCS_AT_ONCE = "repl-diskless-sync-delay 0\n"
 
 
 @pytest.fixture
@@ -122,3 +126,41 @@ async def test_a_restarted_server_decides_nothing_until_its_shards_are_rebuilt(
     assert opened == answers.Meta(epoch=1, ready=True)
     assert closed == answers.Meta(epoch=1, ready=False, why="restarted")
     assert unknown == answers.Meta(epoch=0, ready=False)
+
+
+async def test_a_primary_that_was_a_replica_meanwhile_decides_nothing_until_it_is_rebuilt(
+    tmp_path: Path,
+) -> None:
+    """Its process is the same, its connections were never cut, and what it took over lacks a write of its own."""
+    first, second = (LedgerServer(tmp_path / n, more_settings=_SYNCS_AT_ONCE) for n in "ab")
+    first.start()
+    second.start()
+    meetings = Meetings()
+    connection = ledger_store(first.url, meetings=meetings)
+    ledger = LedgerClient(connection, meetings=meetings)
+    try:
+        await connection.start()
+        await ledger.learn(Shards(1))
+        await ledger.init(0)
+        await asyncio.to_thread(_follow, second, first)
+        opened = await ledger.meet(0)
+        await connection.call("SET", "written", "last")
+        await asyncio.to_thread(_follow, first, second)
+        closed, written = await ledger.meet(0), await connection.call("GET", "written")
+    finally:
+        await connection.stop()
+        first.kill()
+        second.kill()
+
+    assert opened == answers.Meta(epoch=1, ready=True)
+    assert (written, connection.connections) == (None, 1)
+    assert closed == answers.Meta(epoch=1, ready=False, why="restarted")
+
+
+def _follow(one: LedgerServer, other: LedgerServer) -> None:
+    """Take over the data of another one, and be a primary then."""
+    with redis.Redis(port=one.port) as client:
+        client.replicaof("127.0.0.1", other.port)
+        while client.info("replication")["master_link_status"] != "up":
+            time.sleep(0.02)
+        client.replicaof("NO", "ONE")

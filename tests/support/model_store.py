@@ -71,12 +71,13 @@ class ModelStore:
         if function == "tg1_identify":
             log = msgspec.json.decode(rest[int(count)], type=documents.Identify)
             return _reply(self.model.life.identify(log))
-        if not self.model.life.ready:
-            return _reply(answers.NotReady())
+        announced = rest[-1]
+        if not self.model.life.is_open(announced):
+            return _reply(answers.NotReady(behind=self.model.life.ready))
         if function not in _FUNCTIONS:
             raise StoreError(f"ERR {function} is not the model's")
         kind, run = _FUNCTIONS[function]
-        encoded, *outcome = rest[int(count) :]
+        encoded, *outcome = rest[int(count) : -1]
         document = msgspec.json.decode(encoded, type=kind)
         now_us = getattr(document, "now_us", None) or self.clock.now_ms() * 1_000
         answer = run(self.model, document, now_us, outcome[0] if outcome else b"")

@@ -22,6 +22,10 @@ class Life:
     birth_id: str | None = None
     booked: int = -1
 
+    def is_open(self, announced: int = 0) -> bool:
+        """Whether it decides for a caller that knows of this epoch."""
+        return self.ready and announced <= self.epoch
+
     def meet(self, run_id: str) -> answers.Meta:
         """See tg1_meet; the process that is met first is the one that began it."""
         if self.ready and run_id != (self.run_id or run_id):

@@ -7,7 +7,7 @@ transient: every call may be repeated. It fails closed: no answer is never an ad
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from schemas.failures import Failure
@@ -24,6 +24,8 @@ from schemas.runtime.valkey.store import NodeView, Store, StoreError, StoreUnava
 from schemas.times import FULL, LedgerTimes
 
 A = TypeVar("A")
+
+Epochs = Callable[[], Mapping[int, int]]
 
 
 def ledger_store(
@@ -48,14 +50,20 @@ class LedgerClient:
 
     How many shards there are, the broker says. Until that is known every call fails as
     ``LedgerUnavailable``. ``meetings`` are those of the connection; without them a store is believed
-    whatever became of it.
+    whatever became of it. ``epochs`` are those that the log announced, by shard: a store that is behind them
+    decides nothing, though nobody ever cut the connection to it.
     """
 
     def __init__(
-        self, store: Store, known: Shards | None = None, meetings: Meetings | None = None
+        self,
+        store: Store,
+        known: Shards | None = None,
+        meetings: Meetings | None = None,
+        epochs: Epochs = dict,
     ) -> None:
         self._store = store
         self._meetings = meetings
+        self._epochs = epochs
         self.known = known
 
     @property
@@ -91,9 +99,12 @@ class LedgerClient:
         They are not one transaction: a call that fails leaves its neighbours alone.
         """
         replies = await asyncio.gather(
-            *(self._store.call(*call.command) for call in group), return_exceptions=True
+            *(self._sent(call) for call in group), return_exceptions=True
         )
         return [_settled(call, reply) for call, reply in zip(group, replies, strict=True)]
+
+    def _sent(self, call: Call[Any]) -> asyncio.Future[Any]:
+        return self._store.call(*call.command, self._epochs().get(call.shard, 0))
 
     async def run(self, call: Call[A]) -> A:
         """The answer of one call that somebody else put together."""
@@ -101,7 +112,7 @@ class LedgerClient:
 
     async def _one(self, call: Call[A]) -> A:
         try:
-            return call.decode(await self._store.call(*call.command))
+            return call.decode(await self._sent(call))
         except (StoreUnavailable, StoreError) as error:
             raise error_of(error) from error
 

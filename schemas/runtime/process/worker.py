@@ -99,6 +99,7 @@ class Worker:
         )
         meetings = Meetings()
         store = ledger_store(settings.ledger_url, settings.times.ledger, meetings)
+        config = ConfigFeed(settings.kafka_brokers, settings.data_dir)
         return cls(
             settings=settings,
             shape=shape,
@@ -112,9 +113,11 @@ class Worker:
             ),
             producer=producer,
             ledger_store=store,
-            ledger=LedgerClient(store, meetings=meetings),
+            ledger=LedgerClient(
+                store, meetings=meetings, epochs=lambda: config.snapshot.ledger_epochs
+            ),
             bus=Bus(settings.bus_url, settings.times),
-            config=ConfigFeed(settings.kafka_brokers, settings.data_dir),
+            config=config,
             metrics=metrics,
             clock=clock,
             ledger_time=LedgerTime(clock, store, metrics),

@@ -33,10 +33,15 @@ class _Ledger:
     def __init__(self) -> None:
         self.shards = Shards(2)
         self.called: list[tuple[str, str]] = []
+        self.met: list[int] = []
         self.stale_at: str | None = None
         self.metas: dict[str, dict[str, str]] = {
             keys.of_shard(n, keys.META): dict(_WHOLE) for n in range(2)
         }
+
+    async def meet(self, shard: int) -> answers.Meta:
+        self.met.append(shard)
+        return answers.Meta(epoch=1, ready=True)
 
     async def run(self, call: Call[Any]) -> Any:
         function, meta = str(call.command[1]), str(call.command[3])
@@ -95,9 +100,13 @@ async def _same_log(shards: Collection[int]) -> None:
 
 
 async def test_a_whole_shard_is_left_alone(ledger: _Ledger) -> None:
-    """Nothing is asked of it but its meta."""
-    await _owner(ledger, frozenset({0})).look()
+    """Its store is met each time, for that may have been a replica meanwhile; then its meta is read."""
+    owner = _owner(ledger, frozenset({0}))
+    await owner.look()
     assert not ledger.called
+    met = len(ledger.met)
+    await owner.look()
+    assert 0 in ledger.met[met:]
 
 
 async def test_an_older_epoch_is_rebuilt_under_a_higher_one(ledger: _Ledger) -> None:

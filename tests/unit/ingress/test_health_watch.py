@@ -9,6 +9,7 @@ import pytest
 
 from ingress.health.conditions import shards_told
 from ingress.health.watch import HealthWatch
+from schemas.config_state import Snapshot
 from schemas.ledger.keys import BACKEND_HEALTH, BROKER_DISK, CONFIG_APPLIED
 from schemas.ledger.shards import Shards
 from schemas.runtime.kafka.produce import ProduceFailed
@@ -44,7 +45,7 @@ class _Store:
         if command[1:2] and command[1] in self.lost:
             raise StoreUnavailable("its server is away")
         if command[0] == "HMGET":
-            return [self.ready[command[1]], self.why]
+            return [self.ready[command[1]], self.why, b"3"]
         if command[0] == "HGETALL":
             return self.hashes[command[1]]
         return b"used_memory:90\r\nmaxmemory:100\r\n"
@@ -119,6 +120,16 @@ async def test_a_shard_without_its_books_closes_the_door_for_its_own() -> None:
     assert conditions.closed == {1: "restarted, being rebuilt"}
     assert "ledger" not in conditions.closing(0.0)
     assert shards_told(conditions.closed) == {"ledger_shards": "restarted, being rebuilt: 1"}
+
+
+async def test_a_shard_that_another_store_has_by_now_is_closed_here() -> None:
+    """A primary that came back answers as ever, and what it decides would be lost."""
+    watched = _Watched()
+    epochs = {0: 3, 1: 4}
+    watched.watch.config.snapshot = Snapshot(ledger_epochs=epochs)
+    await watched.watch.look()
+
+    assert watched.watch.conditions.closed == {1: "another store has it by now"}
 
 
 async def test_a_server_of_the_store_that_is_away_closes_its_shards_and_no_others() -> None:

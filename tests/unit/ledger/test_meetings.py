@@ -46,6 +46,21 @@ async def test_another_process_closes_the_shard_before_it_decides() -> None:
         await store.client().look(LOOK)
 
 
+async def test_a_store_behind_the_epoch_that_was_announced_decides_nothing() -> None:
+    """Nobody cut the connection to it, and another one has the shard by now; one that is ahead is believed."""
+    store, epochs = ModelStore(), {0: 1}
+    ledger = LedgerClient(store, Shards(1), epochs=lambda: epochs)  # type: ignore[arg-type]
+    found = await ledger.look(LOOK)
+    epochs[0] = 2
+    with pytest.raises(LedgerNotReady, match="earlier life"):
+        await ledger.look(LOOK)
+    (told,) = await ledger.look_many([LOOK])
+    store.model.life.epoch = 3
+
+    assert found == await ledger.look(LOOK) == answers.Look(state="")
+    assert isinstance(told, LedgerNotReady)
+
+
 async def test_a_server_meets_only_the_shards_that_it_has() -> None:
     """A replica of theirs would refuse it, and is asked when it takes them over."""
     store, meetings = ModelStore(), Meetings(Shards(4))

@@ -1,6 +1,8 @@
--- Of the server process that runs this; another one may have lost what this one had.
+-- Who runs this: the server process, and whose replica it was before it became a primary. Another process, and one
+-- that took over another's data meanwhile, may lack what this one had.
 local function own_run_id()
-  return string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
+  local info = redis.call('INFO', 'server', 'replication')
+  return string.match(info, 'run_id:(%w+)') .. ':' .. string.match(info, 'master_replid2:(%w+)')
 end
 
 -- Registers what a closed shard answers as well.
@@ -25,8 +27,9 @@ local function init(keys, args)
 end
 redis.register_function('tg1_init', init)
 
---[[ tg1_meet: the first thing on a new connection: closes a shard whose store is another process by now. What
-that one restored, or had from its primary, may lack what was decided last, and nothing in it says so.
+--[[ tg1_meet: the first thing on a new connection: closes a shard whose store is another process by now, or was
+a replica meanwhile. What that one restored, or had from its primary, may lack what was decided last, and nothing in it
+says so.
 KEYS: meta.
 ARGV[1]: empty.
 Returns: META(epoch, ready, why: it is closed) as it is now.

@@ -1,7 +1,9 @@
 --[[ The ledger: holds, fences, rates and usage tables, changed atomically on one primary.
 
 Every function: ARGV[1] is one JSON document, every integer in it below 2^53. KEYS[1] is `{7}|meta` of
-the shard 7; unless ready is 1 the answer is {"v":"NOT_READY"} and nothing changes.
+the shard 7; unless ready is 1 the answer is {"v":"NOT_READY"} and nothing changes. The last argument is the
+epoch that the caller knows to be announced: above that of meta another store has the shard by now, and this
+one answers NOT_READY(behind).
 The answer is one JSON string; functions that give bytes back return {JSON, bytes}.
 
 A shard is the fold of one partition of outcomes, and all its keys begin with its tag, `{7}|`, so every
@@ -9,8 +11,8 @@ function stays in one slot of a cluster. Those of an organization go on with its
 `{org}` below. Keys of balances, buckets and leases are suffixes in the document, put behind that here;
 the headers name the shard's own keys without their tag.
 
-`meta`, a hash: epoch, ready, layout (of the keys; `2`), run_id (of the server process that holds
-the shard), complete (1 once nothing of a rebuild is left to do; claims is 1 once keys and jobs are back), building (the
+`meta`, a hash: epoch, ready, layout (of the keys; `2`), run_id (of the server that holds
+the shard: init.lua), complete (1 once nothing of a rebuild is left to do; claims is 1 once keys and jobs are back), building (the
 rebuild under way), why (it was closed), folded (the last outcome that the rebuild before read), ready_ms (when
 that opened the shard), booked (the last outcome), cluster_id and birth_id (of the log that it is the fold of), seen_ms, grace_until (attempts.lua),
 test_clock.
@@ -76,6 +78,8 @@ local function register(name, body, flags)
   local function guarded(keys, args)
     local meta = redis.call('HMGET', keys[1], 'epoch', 'ready', 'test_clock')
     if meta[2] ~= '1' then return verdict('NOT_READY') end
+    local epoch = tonumber(meta[1])
+    if (tonumber(args[#args]) or 0) > epoch then return verdict('NOT_READY', {behind = true}) end
     local doc = cjson.decode(args[1])
     local now_us, tag = time_us(meta[3], doc), tag_of(keys[1])
     return body({
@@ -86,7 +90,7 @@ local function register(name, body, flags)
       prefix = doc.org and prefix_of(tag, doc.org),
       now_us = now_us,
       now_ms = math.floor(now_us / 1000),
-      epoch = tonumber(meta[1]),
+      epoch = epoch,
     })
   end
   redis.register_function({function_name = name, callback = guarded, flags = flags or {}})
