@@ -9,9 +9,10 @@ from accounting.books import Books
 from accounting.earlier import EarlierRecords
 from accounting.identity import ShardIdentity, log_facts
 from accounting.ledger_start import open_ledger
+from accounting.positions import OutcomePositions
 from accounting.rebuild.build import Parts
 from accounting.rebuild.owner import ShardOwner
-from accounting.reconciler import OutcomePositions, Reconciler
+from accounting.reconciler import Reconciler
 from accounting.settings import AccountingSettings
 from accounting.snapshots import Snapshots
 from accounting.tables_log import TablesLog

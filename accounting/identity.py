@@ -11,22 +11,20 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from accounting.earlier import LogUnreadable
+from accounting.positions import OutcomePositions, Positions
 from accounting.rebuild.causes import ANOTHER_LOG
 from schemas.failures import Transient
 from schemas.ledger.documents import Identify
 from schemas.log_events import LogEvent
 from schemas.readiness import DEGRADED
 from schemas.runtime.config.feed import ConfigFeed
-from schemas.runtime.kafka.free_consumer import free_consumer, positions_in
 from schemas.runtime.kafka.topic_admin import cluster_id_of
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.event_log import EventLog
 from schemas.runtime.process.telemetry import Metrics
-from schemas.topics import OUTCOMES
 
 __all__ = ["Facts", "ReadFacts", "ShardIdentity", "log_facts"]
 
@@ -41,10 +39,10 @@ _FOREIGN: Final = frozenset({ANOTHER_LOG, "log lost its end"})
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the broker says: who it is, and the offset after the newest outcome of each partition."""
+    """What the broker says: who it is, and how far outcomes and books of each partition reach."""
 
     cluster_id: str | None
-    ends: Mapping[int, int]
+    positions: Mapping[int, Positions]
 
 
 ReadFacts = Callable[[Collection[int]], Awaitable[Facts]]
@@ -56,12 +54,9 @@ async def log_facts(brokers: str, partitions: Collection[int]) -> Facts:
     try:
         async with asyncio.timeout(_WITHIN_S):
             cluster_id = await cluster_id_of(brokers)
-            async with free_consumer(brokers) as consumer:
-                wanted = [TopicPartition(OUTCOMES, number) for number in partitions]
-                stands = await positions_in(consumer, wanted)
     except (TimeoutError, KafkaError) as error:
         raise LogUnreadable(f"the log does not say which it is: {error!r}") from error
-    return Facts(cluster_id, {p.partition: at.end for p, at in stands.items()})
+    return Facts(cluster_id, await OutcomePositions(brokers).read(partitions))
 
 
 @dataclass(slots=True)
@@ -96,7 +91,7 @@ class ShardIdentity:
                 _LOG.event(LogEvent.ROUND_DEFECT, step="identity", defect=defect)
 
     async def compare(self, shards: Collection[int]) -> None:
-        """Close those of another log, and tell the others which log they are of.
+        """Close those of another log, or that lack what was booked, and tell the others which log they are of.
 
         Raises ``LedgerUnavailable`` and ``LogUnreadable``.
         """
@@ -105,11 +100,13 @@ class ShardIdentity:
         facts = await self.facts(told)
         found: dict[int, str] = {}
         for shard, booked in told.items():
+            at = facts.positions.get(shard)
             here = Identify(
                 cluster_id=facts.cluster_id,
                 birth_id=self.config.snapshot.birth_id,
                 booked=booked,
-                end=facts.ends.get(shard),
+                end=None if at is None else at.end,
+                committed=None if at is None else at.committed,
             )
             meta = await self.ledger.identify(shard, here)
             if not meta.ready and meta.why in _FOREIGN:

@@ -23,18 +23,15 @@ _TELLS: Final = (REQUESTS, BACKGROUND, DISPATCH, OUTCOMES, USAGE_TABLES)
 """Whoever used the ledger left a record in one of these."""
 
 
-async def open_ledger(
-    ledger: LedgerClient, store: Store, config: ConfigFeed, brokers: str
-) -> Sequence[int]:
-    """Begin the life of shards that never had one; returns those that are to be rebuilt."""
+async def open_ledger(ledger: LedgerClient, store: Store, config: ConfigFeed, brokers: str) -> None:
+    """Begin the life of shards that never had one."""
     shards = list(ledger.shards)
     exist = await asyncio.gather(*(store.call("EXISTS", of_shard(n, META)) for n in shards))
     absent = [number for number, is_there in zip(shards, exist, strict=True) if not is_there]
     known = config.snapshot.ledger_epochs
     if not absent or known or await store.call("EXISTS", META) or await _was_used(brokers, shards):
-        return absent
+        return
     await asyncio.gather(*map(ledger.init, absent))
-    return ()
 
 
 async def _was_used(brokers: str, shards: Sequence[int]) -> bool:

@@ -8,41 +8,27 @@ booking skips it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError
-
 from accounting.booking import outcome_again
-from accounting.earlier import LogUnreadable
+from accounting.positions import OutcomePositions, Positions
 from schemas.failures import Transient
 from schemas.ledger import answers, documents
 from schemas.ledger.errors import LedgerNotReady
 from schemas.log_events import LogEvent
-from schemas.runtime.kafka.free_consumer import committed_offsets, free_consumer, positions_in
 from schemas.runtime.kafka.produce import Producer
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.event_log import EventLog
 from schemas.runtime.process.telemetry import Metrics
 from schemas.times import Times
-from schemas.topics import OUTCOMES, group_of
 
 _LOG = EventLog(__name__)
 
 _PAGE = 1_000
 _REPAIRS_PER_ROUND = 256
-_READ_WITHIN_S = 10.0
 _PRODUCE_WITHIN_S = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Positions:
-    """Offsets of one partition: up to where accounting is done, and after the newest record."""
-
-    done: int
-    end: int
 
 
 @dataclass(slots=True)
@@ -71,32 +57,6 @@ def is_missing(
     """Whether the outcome should be booked by now: it was finished, and if need be produced again, a
     margin before the time up to which its partition is booked."""
     return max(entry.finished_ms, produced_ms) + margin_ms <= passed_ms
-
-
-@dataclass(frozen=True, slots=True)
-class OutcomePositions:
-    """Reads how far accounting is in the outcomes topic, by what its group committed at the broker.
-
-    The ledger's store has marks of that as well, and they are no witness: whether that store has what the log
-    has is the question.
-    """
-
-    brokers: str
-
-    async def read(self, partitions: Collection[int]) -> dict[int, Positions]:
-        """The positions of the partitions. Raises ``LogUnreadable``."""
-        group = group_of("accounting")
-        try:
-            committed = (await committed_offsets(self.brokers, [group]))[group]
-            async with asyncio.timeout(_READ_WITHIN_S), free_consumer(self.brokers) as consumer:
-                wanted = [TopicPartition(OUTCOMES, number) for number in partitions]
-                stands = {
-                    p.partition: at for p, at in (await positions_in(consumer, wanted)).items()
-                }
-        except (TimeoutError, KafkaError) as error:
-            raise LogUnreadable(f"positions of {OUTCOMES}: {error!r}") from error
-        done = {n: committed.get(TopicPartition(OUTCOMES, n), 0) for n in partitions}
-        return {n: Positions(max(done[n], at.begin), at.end) for n, at in stands.items()}
 
 
 @dataclass(slots=True)

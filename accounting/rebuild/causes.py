@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["ANOTHER_LOG", "FIRST_EPOCH", "LAYOUT", "LogFacts", "ShardMeta", "cause_of"]
+__all__ = ["ANOTHER_LOG", "FIRST_EPOCH", "LAYOUT", "ShardMeta", "cause_of"]
 
 FIRST_EPOCH: Final = 1
 """Of a shard that was never made again."""
@@ -28,11 +28,6 @@ class ShardMeta:
         return self._number("epoch", 0)
 
     @property
-    def booked(self) -> int:
-        """The last outcome that was folded or booked here; -1 when that is not known."""
-        return self._number("booked", -1)
-
-    @property
     def is_ready(self) -> bool:
         """Whether the shard decides."""
         return self.fields.get("ready") == "1"
@@ -47,35 +42,23 @@ class ShardMeta:
         return int(text) if text.isdecimal() else otherwise
 
 
-@dataclass(frozen=True, slots=True)
-class LogFacts:
-    """What the log says of a shard."""
-
-    epoch: int = 0
-    """The highest epoch that anybody announced."""
-    committed: int | None = None
-    """The offset that accounting's group goes on at; ``None`` when it is not known."""
-
-
-def cause_of(meta: ShardMeta, log: LogFacts, own: str | None) -> str | None:
+def cause_of(meta: ShardMeta, announced: int, own: str | None) -> str | None:
     """Why the shard has to be rebuilt; ``None`` when it has not, or when an operator decides that.
 
-    ``own`` is the rebuild that this process has under way or completes.
+    ``announced`` is the highest epoch that the log knows of the shard, 0 without one; ``own`` is the rebuild that this process has under way or completes.
     """
     if not meta.fields:
         return "empty"
     if meta.fields.get("layout") != LAYOUT:
         return "layout"
-    if own is not None and meta.building == own and meta.epoch >= log.epoch:
+    if own is not None and meta.building == own and meta.epoch >= announced:
         return None
     if meta.fields.get("why") == ANOTHER_LOG:
         return None
     if not meta.is_ready:
         return meta.fields.get("why", "") or "closed"
-    if meta.epoch < log.epoch:
+    if meta.epoch < announced:
         return "epoch"
     if meta.fields.get("complete") != "1":
         return "incomplete"
-    if log.committed is not None and "booked" in meta.fields and meta.booked + 1 < log.committed:
-        return "behind"
     return None

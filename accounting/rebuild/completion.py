@@ -162,4 +162,3 @@ def _restored(
 async def _write_hours(build: ShardBuild, hours: Iterable[RestoredUsage]) -> None:
     for piece in chunks(hours, _HOURS_PER_CALL):
         await build.do(rebuild_calls.restore_usage(build.shard, build.building, piece))
-        build.records += len(piece)

@@ -16,7 +16,7 @@ import msgspec
 
 from accounting.rebuild.admissions import OpenAdmissions, read_admissions
 from accounting.rebuild.build import Overtaken, Parts, ShardBuild
-from accounting.rebuild.causes import FIRST_EPOCH, LogFacts, ShardMeta, cause_of
+from accounting.rebuild.causes import FIRST_EPOCH, ShardMeta, cause_of
 from accounting.rebuild.completion import complete
 from accounting.rebuild.log import open_log
 from accounting.rebuild.old_layout import forget_old_layout
@@ -114,9 +114,9 @@ class ShardOwner:
         metas: dict[int, ShardMeta] = {}
         for shard in sorted(shards):
             metas[shard] = await self._meta(shard)
-            known = LogFacts(epoch=self.config.snapshot.ledger_epochs.get(shard, 0))
+            announced = self.config.snapshot.ledger_epochs.get(shard, 0)
             build = self.builds.get(shard)
-            cause = cause_of(metas[shard], known, build.building if build else None)
+            cause = cause_of(metas[shard], announced, build.building if build else None)
             if cause is not None:
                 causes[shard] = cause
         return causes, metas

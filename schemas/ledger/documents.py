@@ -380,13 +380,15 @@ class Meet(Part, frozen=True, kw_only=True):
 class Identify(Part, frozen=True, kw_only=True):
     """The log that is here; None where something is not known.
 
-    ``end`` is the offset after the newest outcome of the shard's partition, read after ``booked`` was told.
+    ``end`` is the offset after the newest outcome of the shard's partition, ``committed`` that at which accounting
+    goes on; both were read after ``booked`` was told.
     """
 
     cluster_id: str | None = None
     birth_id: str | None = None
     booked: int | None = None
     end: int | None = None
+    committed: int | None = None
 
 
 class Init(Part, frozen=True, kw_only=True):

@@ -136,11 +136,21 @@ class LedgerSuite:
         row = OutcomeRow(offset=4, at_ms=T0_MS, req="r1", deadline_ms=DEADLINE_MS)
         await ledger.book(Book(org="acme", partition=SHARD, rows=(row,)))
         grown = await ledger.identify(SHARD, Identify(booked=2, end=3))
-        whole = await ledger.identify(SHARD, Identify(booked=4, end=5))
+        whole = await ledger.identify(SHARD, Identify(booked=4, end=5, committed=5))
         shorter = await ledger.identify(SHARD, Identify(booked=4, end=4))
 
         assert (grown.ready, whole.ready, whole.booked) == (True, True, 4)
         assert (shorter.ready, shorter.why) == (False, "log lost its end")
+
+    async def test_a_shard_that_lacks_what_was_booked_is_closed(self, ledger: LedgerClient) -> None:
+        """The group goes on behind an outcome that is not booked here; a new shard has booked none."""
+        new = await ledger.identify(SHARD, Identify(end=7, committed=6))
+        row = OutcomeRow(offset=4, at_ms=T0_MS, req="r1", deadline_ms=DEADLINE_MS)
+        await ledger.book(Book(org="acme", partition=SHARD, rows=(row,)))
+        behind = await ledger.identify(SHARD, Identify(booked=4, end=7, committed=6))
+
+        assert new.ready
+        assert (behind.ready, behind.why) == (False, "behind")
 
     async def test_racing_requests_take_exactly_the_budget(self, ledger: LedgerClient) -> None:
         """A budget for 100 admits 100 of 500 concurrent requests, and the rest could fit later."""

@@ -47,7 +47,10 @@ class Life:
         if any(known and here and known != here for known, here in ids):
             return "another log"
         booked = min(-1 if log.booked is None else log.booked, self.booked)
-        return "log lost its end" if log.end is not None and booked >= log.end else None
+        if log.end is not None and booked >= log.end:
+            return "log lost its end"
+        is_behind = self.booked >= 0 and self.booked + 1 < (log.committed or 0)
+        return "behind" if is_behind else None
 
     def _close(self, why: str) -> None:
         self.ready, self.why = False, why

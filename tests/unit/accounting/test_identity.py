@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from accounting.identity import Facts, ShardIdentity
+from accounting.positions import Positions
 from schemas.ledger.answers import Look as Known
 from schemas.ledger.documents import Book, Look, OutcomeRow
 from schemas.runtime.process.telemetry import Metrics
@@ -20,7 +21,7 @@ class Scene:
     def __init__(self) -> None:
         self.store = ModelStore()
         self.ledger = self.store.client()
-        self.cluster_id, self.end = "c", 5
+        self.cluster_id, self.end, self.committed = "c", 5, 5
         self.snapshot = SimpleNamespace(birth_id="b")
         self.metrics = Metrics()
         self.identity = ShardIdentity(
@@ -32,7 +33,9 @@ class Scene:
         )
 
     async def facts(self, partitions: Collection[int]) -> Facts:
-        return Facts(self.cluster_id, dict.fromkeys(partitions, self.end))
+        return Facts(
+            self.cluster_id, {n: Positions(self.committed, 0, self.end) for n in partitions}
+        )
 
     async def compared(self) -> dict[int, str]:
         await self.identity.compare({SHARD})
@@ -71,3 +74,12 @@ async def test_each_sign_of_another_log_closes_it_and_is_named() -> None:
         assert await scene.compared() == {SHARD: why}
         assert not scene.store.model.life.ready
         assert scene.identity.components() == {"ledger-0": f"degraded: {why}"}
+
+
+async def test_a_shard_without_what_accounting_has_booked_is_closed_and_made_again() -> None:
+    """A store that lost its end and passes for the same: nothing has to be decided by a person."""
+    scene = await _scene()
+    scene.committed, scene.end = 6, 7
+
+    assert await scene.compared() == {}
+    assert (scene.store.model.life.ready, scene.store.model.life.why) == (False, "behind")

@@ -10,7 +10,8 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from accounting.reconciler import Positions, Reconciler, Watermarks, is_missing
+from accounting.positions import Positions
+from accounting.reconciler import Reconciler, Watermarks, is_missing
 from schemas.codec import encode
 from schemas.events import RequestFinished
 from schemas.ledger import answers, documents
@@ -47,7 +48,7 @@ def test_a_time_is_passed_once_all_that_was_appended_before_it_is_booked(
     """However much is appended meanwhile."""
     marks = Watermarks()
     for at_ms, (done, end) in enumerate(readings, start=100):
-        marks.note({3: Positions(done, end)}, at_ms)
+        marks.note({3: Positions(done, 0, end)}, at_ms)
 
     assert marks.passed_ms.get(3) == passed_ms
 
@@ -103,7 +104,7 @@ class Log:
         self.records += records
 
     async def read(self, partitions: Collection[int]) -> Mapping[int, Positions]:
-        return dict.fromkeys(partitions, Positions(7, 7))
+        return dict.fromkeys(partitions, Positions(7, 0, 7))
 
 
 @dataclass

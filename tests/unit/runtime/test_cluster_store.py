@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -13,6 +13,7 @@ from schemas.runtime.valkey.cluster import ClusterStore
 from schemas.runtime.valkey.opening import open_store
 from schemas.runtime.valkey.slots import SLOTS, key_of, slot_of
 from schemas.runtime.valkey.store import NodeView, OnConnect, StoreUnavailable
+from tests.support.waiting import until
 from tests.unit.runtime.resp_cluster import RespCluster, resp_cluster
 
 
@@ -27,12 +28,6 @@ async def _connected(
         yield store
     finally:
         await store.stop()
-
-
-async def _until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110  # the store announces nothing
-            await asyncio.sleep(0.005)
 
 
 @pytest.fixture
@@ -104,7 +99,7 @@ async def test_a_server_that_says_where_without_sense_is_left(told: str) -> None
         with pytest.raises(StoreUnavailable, match=told):
             await store.call("GET", key)
         cluster.servers[0].answer = answer
-        await _until(lambda: store.connected and store.connections == 4)
+        await until(lambda: store.connected and store.connections == 4)
 
         assert await store.call("GET", key) == b"from 0"
 
@@ -145,7 +140,7 @@ async def test_a_server_that_has_no_slot_yet_is_met_before_it_gets_one() -> None
             cluster.asking[slot_of(key)] = 3
             with pytest.raises(StoreUnavailable):
                 await store.call("GET", key)
-            await _until(lambda: cluster.heard(3) == [b"HOOK"])
+            await until(lambda: cluster.heard(3) == [b"HOOK"])
             await asyncio.sleep(0.01)
 
             assert await store.call("GET", key) == b"asked 3"
@@ -161,7 +156,7 @@ async def test_a_thousand_that_find_out_at_once_are_one_reading() -> None:
         for key in keys:
             cluster.move(key, to=1, is_told=False)
         calls = [asyncio.ensure_future(store.call("GET", key)) for key in keys]
-        await _until(lambda: len(cluster.read_at_s) > 2)
+        await until(lambda: len(cluster.read_at_s) > 2)
         for call in calls:
             call.cancel()
 
@@ -192,12 +187,12 @@ async def test_a_server_gets_nothing_of_a_slot_for_which_it_was_not_met() -> Non
             assert await store.call("GET", keys[1]) == b"from 1"
             refuses.clear()
             await asyncio.sleep(0)
-            await _until(lambda: len(served) == 4)
-            await _until(lambda: store.connected)
+            await until(lambda: len(served) == 4)
+            await until(lambda: store.connected)
             assert await store.call("GET", keys[0]) == b"from 1"
             again = cluster.servers[1]
             again.cut()
-            await _until(lambda: len(served) == 5)
+            await until(lambda: len(served) == 5)
 
     assert sorted(served[:2]) == [[False, True], [True, False]]
     assert served[2:] == [[True, False], [True, False], [True, True]]
@@ -217,7 +212,7 @@ async def test_one_that_hangs_delays_nobody_else(monkeypatch: pytest.MonkeyPatch
             assert store.trouble == f"degraded: 127.0.0.1:{cluster.servers[1].port}: not connected"
             cluster.silent.clear()
             cluster.servers[1].cut()
-            await _until(lambda: store.connected)
+            await until(lambda: store.connected)
 
             assert await store.call("GET", cluster.key_of(1)) == b"from 1"
 
@@ -228,13 +223,13 @@ async def test_one_that_is_lost_is_replaced_by_who_took_its_slots() -> None:
     async with resp_cluster() as cluster, _connected(cluster, _hook) as store:
         lost, kept = cluster.key_of(0), cluster.key_of(1)
         await cluster.servers[0].go_away()
-        await _until(lambda: not store.connected)
+        await until(lambda: not store.connected)
         with pytest.raises(StoreUnavailable):
             await store.call("GET", lost)
         assert await store.call("GET", kept) == b"from 1"
         cluster.owners = [owner or 2 for owner in cluster.owners]
         cluster.told = list(cluster.owners)
-        await _until(lambda: store.connected)
+        await until(lambda: store.connected)
 
         assert await store.call("GET", lost) == b"from 2"
         assert store.connections == 3

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -18,6 +18,7 @@ from schemas.runtime.valkey.store import (
     text_pairs,
 )
 from schemas.runtime.valkey.wire import pause_s
+from tests.support.waiting import until
 from tests.unit.runtime.resp_server import GARBAGE, RespServer, echo, resp_server
 
 
@@ -35,13 +36,6 @@ async def _connected(server: RespServer) -> AsyncIterator[NodeConnection]:
         yield store
     finally:
         await store.stop()
-
-
-async def _until(condition: Callable[[], bool]) -> None:
-    """Wait for what the connection does by itself; five seconds at most."""
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110  # the connection announces nothing
-            await asyncio.sleep(0.005)
 
 
 async def test_replies_resolve_in_the_order_of_their_commands() -> None:
@@ -87,7 +81,7 @@ async def test_a_lost_connection_fails_the_calls_under_way() -> None:
     """As unavailable: they may or may not have been carried out."""
     async with resp_server(lambda _: b"") as server, _connected(server) as store:
         call = store.call("SET", "k", "v")
-        await _until(lambda: bool(server.commands))
+        await until(lambda: bool(server.commands))
         server.cut()
 
         with pytest.raises(StoreUnavailable, match="connection lost"):
@@ -98,7 +92,7 @@ async def test_calls_fail_at_once_while_the_server_is_away() -> None:
     """Callers decide how long to wait, not the connection."""
     async with resp_server() as server, _connected(server) as store:
         await server.go_away()
-        await _until(lambda: not store.connected)
+        await until(lambda: not store.connected)
         call = store.call("ECHO", "x")
 
         assert call.done()
@@ -110,10 +104,10 @@ async def test_it_reconnects_by_itself() -> None:
     """Also after several failures."""
     async with resp_server() as server, _connected(server) as store:
         await server.go_away()
-        await _until(lambda: not store.connected)
+        await until(lambda: not store.connected)
         await asyncio.sleep(0.1)
         await server.come_back()
-        await _until(lambda: store.connected)
+        await until(lambda: store.connected)
 
         assert await store.call("ECHO", "again") == b"again"
 
@@ -129,7 +123,7 @@ async def test_on_connect_runs_on_every_connection_before_anything_else() -> Non
         await store.start()
         await store.call("ECHO", "1")
         server.cut()
-        await _until(lambda: len(server.commands) > 2 and store.connected)
+        await until(lambda: len(server.commands) > 2 and store.connected)
         await store.call("ECHO", "2")
         await store.stop()
 
@@ -159,7 +153,7 @@ async def test_nobody_gets_in_before_the_introduction_is_over() -> None:
     async with resp_server(lambda _: b"") as server:
         store = _connection(f"redis://:secret@127.0.0.1:{server.port}/3")
         starting = asyncio.create_task(store.start())
-        await _until(lambda: bool(server.commands))
+        await until(lambda: bool(server.commands))
         with pytest.raises(StoreUnavailable, match="not connected"):
             await store.call("ECHO", "x")
         starting.cancel()
@@ -179,7 +173,7 @@ async def test_a_server_that_hangs_is_cut() -> None:
         with pytest.raises(StoreUnavailable, match="connection lost"):
             await asyncio.wait_for(call, 5)
         server.answer = echo
-        await _until(lambda: store.connected)
+        await until(lambda: store.connected)
 
         assert await store.call("ECHO", "y") == b"y"
 
@@ -189,11 +183,11 @@ async def test_a_server_that_talks_garbage_is_left_and_found_again(sent: bytes) 
     """What was under way ends as unavailable, whatever the bytes, and a new connection works."""
     async with resp_server(lambda _: b"") as server, _connected(server) as store:
         calls = [store.call("ECHO", "x"), store.call("ECHO", "y"), store.call("ECHO", "z")]
-        await _until(lambda: bool(server.commands))
+        await until(lambda: bool(server.commands))
         server.answer = echo
         server.push(sent * 2)
         ended = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 2)
-        await _until(lambda: store.connected)
+        await until(lambda: store.connected)
 
         assert isinstance(ended[-1], StoreUnavailable) or ended[-1] == b"OK"
         assert await store.call("ECHO", "z") == b"z"
@@ -204,7 +198,7 @@ async def test_a_reply_nobody_asked_for_breaks_the_connection_and_not_the_proces
     async with resp_server() as server, _connected(server) as store:
         first = store._pipe
         server.push(b"+surprise\r\n")
-        await _until(lambda: store._pipe is not first and store.connected)
+        await until(lambda: store._pipe is not first and store.connected)
 
         assert await store.call("ECHO", "own") == b"own"
 
@@ -228,7 +222,7 @@ async def test_a_reply_without_an_end_is_cut_off(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("schemas.runtime.valkey.replies.REPLY_BYTES_MAX", 1_000)
     async with resp_server(lambda _: b"") as server, _connected(server) as store:
         call = store.call("GET", "k")
-        await _until(lambda: bool(server.commands))
+        await until(lambda: bool(server.commands))
         server.push(b"$1000000000\r\n" + b"x" * 2_000)
 
         with pytest.raises(StoreUnavailable, match="connection lost"):
@@ -304,7 +298,7 @@ async def test_a_demoted_server_is_left_for_whoever_has_its_name_now(
         at[0] = new.port
         with pytest.raises(StoreUnavailable, match="READONLY"):
             await store.call("SET", "k", "v")
-        await _until(lambda: store.connections == 2)
+        await until(lambda: store.connections == 2)
 
         assert await store.call("ECHO", "k") == b"k"
         await store.stop()

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 import pytest
 
 from schemas.runtime.valkey.store import StoreUnavailable
 from schemas.runtime.valkey.subscription import Subscription
+from tests.support.waiting import until
 from tests.unit.runtime.resp_server import GARBAGE, resp_server
-
-
-async def _until(condition: Callable[[], bool]) -> None:
-    """Wait for what the connection does by itself; five seconds at most."""
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110  # the connection announces nothing
-            await asyncio.sleep(0.005)
 
 
 def _channel(command: list[bytes]) -> bytes:
@@ -37,11 +30,11 @@ async def test_a_subscription_hears_its_channel_again_after_a_loss() -> None:
         subscription = Subscription(server.url, "ch", heard.append, lambda: catch_ups.append(None))
         await subscription.start()
         server.push(_message(b"one") + _message(b"two"))
-        await _until(lambda: len(heard) == 2)
+        await until(lambda: len(heard) == 2)
         server.cut()
-        await _until(lambda: len(catch_ups) == 2)
+        await until(lambda: len(catch_ups) == 2)
         server.push(_message(b"three"))
-        await _until(lambda: len(heard) == 3)
+        await until(lambda: len(heard) == 3)
         await subscription.stop()
 
     assert heard == [b"one", b"two", b"three"]
@@ -57,9 +50,9 @@ async def test_a_subscription_survives_garbage(sent: bytes) -> None:
         await subscription.start()
         server.push(sent)
         await asyncio.sleep(0.05)
-        await _until(lambda: subscription.subscribed)
+        await until(lambda: subscription.subscribed)
         server.push(_message(b"after"))
-        await _until(lambda: heard == [b"after"])
+        await until(lambda: heard == [b"after"])
         await subscription.stop()
 
 
@@ -76,7 +69,7 @@ async def test_a_message_that_its_reader_trips_over_costs_no_other() -> None:
         subscription = Subscription(server.url, "ch", on_message, lambda: None)
         await subscription.start()
         server.push(_message(b"bad") + _message(b"good"))
-        await _until(lambda: heard == [b"good"])
+        await until(lambda: heard == [b"good"])
         await subscription.stop()
 
     assert len(server.commands) == 1

@@ -55,16 +55,17 @@ local function difference(known, log)
   end
   local booked = math.min(given(log.booked) and log.booked or -1, known.booked)
   if given(log['end']) and booked >= log['end'] then return 'log lost its end' end
+  if known.booked >= 0 and given(log.committed) and known.booked + 1 < log.committed then return 'behind' end
   return nil
 end
 
 --[[ tg1_identify: compares a shard with the log that is here.
 KEYS: meta.
 ARGV[1]: cluster_id and birth_id of the log; booked (as this told before the end was read) and end (the
-  offset after the newest outcome of the partition); null where not known.
+  offset after the newest outcome of the partition), committed (where accounting's group goes on); null where not known.
 Returns: META(epoch, ready, why: it is closed, booked) as it is now.
-State: learns ids that it did not know. A shard of another log, or with outcomes booked that the log has not:
-  ready 0 and why; whoever was rebuilding it does not go on. ]]
+State: learns ids that it did not know. A shard of another log, or with outcomes booked that the log has not, or
+  without some that were booked: ready 0 and why; whoever was rebuilding it does not go on. ]]
 local function identify(keys, args)
   local doc, meta = cjson.decode(args[1]), keys[1]
   local stored = redis.call('HMGET', meta, 'epoch', 'ready', 'why', 'cluster_id', 'birth_id', 'booked')
