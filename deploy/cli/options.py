@@ -9,6 +9,7 @@ import typer
 
 _WHOLE: Final = re.compile(r"[0-9]{1,16}", re.ASCII)
 _NUMBER: Final = re.compile(r"[0-9]{1,16}(\.[0-9]{1,9})?", re.ASCII)
+_HOUR_S: Final = 3_600
 
 
 def whole(text: str | int) -> int:
@@ -41,6 +42,14 @@ def rate(text: str | float) -> float:
     number = decimal(text)
     if not number:
         raise ValueError(f"{text} is not above 0")
+    return number
+
+
+def seconds(text: str) -> float:
+    """An option's time, above 0 and at most an hour. Raises ``ValueError``."""
+    number = float(text)
+    if not 0 < number <= _HOUR_S:
+        raise ValueError(f"{text} is not above 0 and at most {_HOUR_S}")
     return number
 
 

@@ -1,4 +1,4 @@
-"""``tallygate backends``: list them, take one out of use and back."""
+"""``tallygate backends``: list them, take one out of use and back, find out what one can do."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from deploy.cli.backend_check_options import CheckOptions
 from deploy.cli.command import Call, command, noun
 from deploy.cli.output import shown
 from deploy.cli.paths import entity_path
@@ -36,6 +37,29 @@ def drain(call: Call, backend: _Backend) -> int:
 def restore(call: Call, backend: _Backend) -> int:
     """Use it again."""
     return _switch(call, backend, "restore")
+
+
+@command(
+    APP,
+    "check",
+    "tallygate backends check http://gpu-1:8000/v1",
+    "tallygate backends check http://gpu-1:8000/v1 --model llama-3 --name gpu-1 --write",
+    "tallygate backends check https://api.openai.com/v1 --key-env BACKEND_OPENAI_API_KEY",
+)
+def check(
+    call: Call,
+    address: Annotated[str, typer.Argument(metavar="URL", help="what OPENAI_BASE_URL would be")],
+    *,
+    options: CheckOptions,
+) -> int:
+    """Ask a server what it supports, and say how to configure it.
+
+    It is asked a dozen short questions, with few tokens each, and changes nothing unless told to write. Exit code 1
+    when no model answered, 3 when one did and reports no usage.
+    """
+    from deploy.cli.backend_check import run_check  # noqa: PLC0415 - help needs no HTTP client
+
+    return run_check(call, address, options)
 
 
 def _switch(call: Call, backend: str, verb: str) -> int:
