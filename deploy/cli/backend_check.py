@@ -32,7 +32,9 @@ def run_check(call: Call, address: str, options: CheckOptions) -> int:
     _judge(url, backend)
     call.output.tell(_announced(url, options))
     report = _asked(call, url, key, options)
-    entry = entry_of(url, backend, options.key_env, report.model, report.findings)
+    entry = entry_of(
+        url, backend, options.key_env, report.model, report.findings, options.context_tokens
+    )
     written = _write(call, backend, entry) if options.write else []
     call.output.result(
         _document(url, backend, report, entry, written),

@@ -45,11 +45,11 @@ def rate(text: str | float) -> float:
     return number
 
 
-def seconds(text: str) -> float:
+def seconds(text: str | float) -> float:
     """An option's time, above 0 and at most an hour. Raises ``ValueError``."""
-    number = float(text)
-    if not 0 < number <= _HOUR_S:
-        raise ValueError(f"{text} is not above 0 and at most {_HOUR_S}")
+    number = rate(text)
+    if number > _HOUR_S:
+        raise ValueError(f"{text} is above {_HOUR_S}")
     return number
 
 

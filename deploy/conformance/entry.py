@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
-from deploy.conformance.judging import Finding
+from deploy.conformance.judging import Finding, Word
 from deploy.conformance.names import model_id
 from deploy.conformance.questions import LIMIT_FIELDS, LimitField
 
@@ -38,26 +38,47 @@ def limit_field(findings: Iterable[Finding]) -> LimitField | None:
 
 
 def entry_of(
-    url: str, backend: str, key_env: str | None, model: str | None, findings: Iterable[Finding]
+    url: str,
+    backend: str,
+    key_env: str | None,
+    model: str | None,
+    findings: Iterable[Finding],
+    context_tokens: int | None = None,
 ) -> Entry:
     """The entries; what a backend does as most do is left to the defaults."""
-    found = {finding.about: finding for finding in findings}
-    answers = "chat" in found and found["chat"].says == "yes"
+    says = {finding.about: finding.says for finding in findings}
     entity: dict[str, Any] = {"url": url}
     notes = []
+    if says.get("stream_options") == "refused":
+        entity["stream_options"] = False
     if key_env is not None and _KEY_VARIABLE.fullmatch(key_env):
         entity["api_key_env"] = key_env
     elif key_env is not None:
         notes.append(
             f"the dispatcher reads keys from variables like BACKEND_NAME_API_KEY only, not from {key_env}"
         )
-    if not answers or model is None:
+    if says.get("chat") != "yes" or model is None:
         return Entry(entity, None, None, (*notes, "no model answered, so none is written"))
     route: dict[str, Any] = {"backend": backend}
     name = model_id(model)
     if name != model:
         route["upstream_model"] = model
-    notes.append(
-        "it has no price: where a budget in USD applies, the model is refused until it has one"
-    )
-    return Entry(entity, name, {"backends": [route]}, tuple(notes))
+    entry: dict[str, Any] = {"backends": [route]}
+    if context_tokens is not None:
+        entry["context_window_tokens"] = context_tokens
+    match _only_limit_field(says):
+        case "none" if context_tokens is None:
+            notes.append("nothing bounds its answers: --context-tokens says what may be held")
+        case str() as field:
+            entry["output_limit_field"] = field
+    notes.append("it has no price: a budget in USD refuses the model until it has one")
+    return Entry(entity, name, entry, tuple(notes))
+
+
+def _only_limit_field(says: Mapping[str, Word]) -> LimitField | Literal["none"] | None:
+    """What the limit must be called, where not every name will do."""
+    useless = {name for name in LIMIT_FIELDS if says.get(name) in {"refused", "ignored"}}
+    if useless == {*LIMIT_FIELDS}:
+        return "none"
+    kept = [name for name in LIMIT_FIELDS if says.get(name) == "yes"]
+    return kept[0] if useless and kept else None

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from deploy.conformance.entry import entry_of, limit_field
-from deploy.conformance.judging import Finding
+from deploy.conformance.judging import Finding, Word
 from deploy.conformance.names import backend_id, is_id, model_id
 from deploy.conformance.questions import (
     LimitField,
@@ -72,10 +72,10 @@ def _fields(body: bytes | None) -> list[str]:
     ],
 )
 def test_the_limit_field_is_the_one_that_is_kept(
-    older: str, newer: str, field: LimitField | None
+    older: Word, newer: Word, field: LimitField | None
 ) -> None:
     """The older where both are."""
-    found = [Finding("max_tokens", older), Finding("max_completion_tokens", newer)]  # type: ignore[arg-type]
+    found = [Finding("max_tokens", older), Finding("max_completion_tokens", newer)]
 
     assert limit_field(found) == field
 
@@ -88,6 +88,46 @@ def test_an_entry_is_a_configuration_that_the_gateway_takes() -> None:
     assert entry.model_name == "models/My-Model"
     (target,) = msgspec.convert(entry.model, Model).backends
     assert (target.backend, target.upstream_model) == ("gpu", "/models/My Model")
+
+
+@pytest.mark.parametrize(
+    ("older", "newer", "field"),
+    [
+        ("yes", "yes", None),
+        ("refused", "yes", "max_completion_tokens"),
+        ("ignored", "yes", "max_completion_tokens"),
+        ("yes", "refused", "max_tokens"),
+        ("yes", "unknown", None),
+        ("refused", "unknown", None),
+        ("refused", "refused", "none"),
+        ("ignored", "refused", "none"),
+    ],
+)
+def test_an_entry_names_the_limit_where_not_every_name_will_do(
+    older: Word, newer: Word, field: str | None
+) -> None:
+    """A backend that ignores it bounds nothing: what is held then is the whole context."""
+    found = [_CHAT, Finding("max_tokens", older), Finding("max_completion_tokens", newer)]
+    model = msgspec.convert(entry_of(_URL, "gpu", None, "m", found, 4_096).model, Model)
+
+    assert (model.output_limit_field, model.context_window_tokens) == (field, 4_096)
+
+
+def test_an_entry_without_a_known_context_names_no_limit_that_holds_nothing() -> None:
+    """The gateway would refuse the entry; a note says what is missing."""
+    found = [_CHAT, Finding("max_tokens", "ignored"), Finding("max_completion_tokens", "ignored")]
+    entry = entry_of(_URL, "gpu", None, "m", found)
+
+    assert msgspec.convert(entry.model, Model).output_limit_field is None
+    assert any("--context-tokens" in note for note in entry.notes)
+
+
+@pytest.mark.parametrize(("says", "takes"), [("yes", True), ("refused", False)])
+def test_an_entry_says_whether_stream_options_are_taken(says: Word, takes: bool) -> None:
+    """So that no stream is asked for twice."""
+    entry = entry_of(_URL, "gpu", None, "m", [_CHAT, Finding("stream_options", says)])
+
+    assert msgspec.convert(entry.backend, Backend).stream_options is takes
 
 
 def test_a_key_variable_that_the_dispatcher_does_not_read_is_not_written() -> None:
