@@ -10,6 +10,7 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 
 from schemas.codec import UNDECODABLE, decode
+from schemas.runtime.kafka.free_consumer import stop_consumer
 from schemas.topics import MAX_RECORD_BYTES
 
 
@@ -43,7 +44,7 @@ async def tail(
             if seen == stop_after:
                 break
     finally:
-        await consumer.stop()
+        await stop_consumer(consumer)
     return malformed
 
 

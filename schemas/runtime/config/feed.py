@@ -25,6 +25,7 @@ from schemas.failures import Transient
 from schemas.log_events import LogEvent
 from schemas.readiness import DEGRADED, OK
 from schemas.runtime.config.copy import ConfigCopy
+from schemas.runtime.kafka.free_consumer import stop_consumer
 from schemas.runtime.process.event_log import EventLog
 from schemas.topics import CONFIG, MAX_RECORD_BYTES
 
@@ -200,7 +201,7 @@ class ConfigFeed:
                     self.alarm = None
                     await self._take_in(state)
         finally:
-            await consumer.stop()
+            await stop_consumer(consumer)
 
     async def _hold_below(self, end: int) -> int | None:
         """The offset below which the log must not end, if it does; then what was in force stays."""

@@ -38,7 +38,7 @@ from schemas.events import RequestAccepted, RequestFinished
 from schemas.failures import Transient
 from schemas.ids import uuid7_time_ms
 from schemas.partitions import partition_of
-from schemas.runtime.kafka.free_consumer import positions_in
+from schemas.runtime.kafka.free_consumer import positions_in, stop_consumer
 from schemas.runtime.kafka.topic_admin import list_topics
 from schemas.times import PRODUCE_WITHIN_MS
 from schemas.topics import BACKGROUND, OUTCOMES, REQUESTS
@@ -171,7 +171,7 @@ class OutcomeLookup:
     async def stop(self) -> None:
         """Disconnect."""
         while self._idle:
-            await self._idle.pop().stop()
+            await stop_consumer(self._idle.pop())
 
     async def _partition(self, topic: str, org: str) -> TopicPartition:
         if not self._counts.get(topic):
@@ -190,7 +190,7 @@ class OutcomeLookup:
                 await consumer.start()
             yield consumer
         except BaseException:
-            await consumer.stop()
+            await stop_consumer(consumer)
             raise
         consumer.unsubscribe()
         self._idle.append(consumer)

@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from schemas.events import RecordRef
 from schemas.failures import Transient
+from schemas.runtime.kafka.free_consumer import stop_consumer
 
 _READ_WITHIN_S: Final = 5.0
 _FIRST_BATCH_ONLY_BYTES: Final = 1
@@ -52,7 +53,7 @@ class RecordReader:
         """Disconnect."""
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            await consumer.stop()
+            await stop_consumer(consumer)
 
     async def _read(self, ref: RecordRef) -> bytes | None:
         consumer = await self._connected()
@@ -84,7 +85,7 @@ class RecordReader:
             try:
                 await consumer.start()
             except BaseException:
-                await consumer.stop()
+                await stop_consumer(consumer)
                 raise
             self._consumer = consumer
         return self._consumer
