@@ -1,8 +1,8 @@
 """The ledger is lost under load, in every way that a store can lose: what clients see, and what stands afterwards.
 
 `python -m tests.chaos.ledger_loss --primaries 1 3 --scenario flushall deleted cut rolled-back promoted zombie cut-off
-owner-stopped owner-killed --out FILE`: for each scenario a stack of its own, organizations with tight budgets in every
-shard, keyed requests, streams, jobs and requests without a key, the loss in the middle, load for a minute more.
+owner-stopped owner-killed owner-away twice --out FILE`: for each scenario a stack of its own, organizations with tight
+budgets in every shard, keyed requests, streams, jobs and requests without a key, the loss in the middle, load for a minute more.
 No oracle is a counter of the gateway: backends log what they did, clients what they were told. Without arguments all
 scenarios run, on one store and on three primaries, and a summary ends it. Exit code 1 on a finding.
 """

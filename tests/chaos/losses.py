@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from tests.chaos.owners import Owner, replaced, taken_over
+from tests.chaos.owners import Owner, replaced, taken_over, until_deciding
 from tests.chaos.rig import Rig
 from tests.chaos.stores import StoreServer, ledger_servers, metas
 from tests.support.harness.store_faults import StoreFaults
@@ -24,6 +24,8 @@ _BEHIND_S: Final = 2.0
 _STOPPED_S: Final = 5.0
 _CUT_OFF_S: Final = 15.0
 """Longer than clients take to ask again who serves what."""
+_AWAY_S: Final = 3.0
+_REBUILT_WITHIN_S: Final = 60.0
 _FIRST_SHARD: Final = 0
 _ALL_PACKETS: Final = -2
 _NONE: Final = -1
@@ -125,6 +127,23 @@ class Losing:
         struck = await self._in_mid_rebuild(owner, signal.SIGKILL)
         await taken_over(self.rig, struck, struck)
 
+    async def owner_away(self) -> None:
+        """Accounting is killed in the middle of booking, and the ledger lost before another one runs."""
+        self._begin("accounting killed, FLUSHALL while nobody books")
+        async with self.rig.away("accounting"):
+            await self.faults.flush()
+            await asyncio.sleep(_AWAY_S)
+
+    async def twice(self) -> None:
+        """The ledger is lost, and again as soon as it decides, before keys, jobs and usage hours are back."""
+        before = await asyncio.to_thread(metas, ledger_servers(self.rig.state_dir))
+        lives = {number: meta.epoch for number, meta in before.items()}
+        self._begin("FLUSHALL, and again once every shard decided")
+        await self.faults.flush()
+        await until_deciding(self.rig, lives, self.lost_s + _REBUILT_WITHIN_S)
+        self.told.append(f"again {time.monotonic() - self.lost_s:.1f} s later")
+        await self.faults.flush()
+
     async def _in_mid_rebuild(self, owner: Owner, blow: signal.Signals) -> dict[int, int]:
         """Empty the ledger and strike its owner while it rebuilds; the lives of the shards that were not open then."""
         self._begin(f"FLUSHALL, {owner.name} {blow.name} in mid-rebuild")
@@ -191,4 +210,6 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "cut-off": Scenario(Losing.cut_off, primaries=(3,), ledger_replicas=1, may_debug=True),
     "owner-stopped": Scenario(Losing.owner_stopped, primaries=(1,), accountings=2),
     "owner-killed": Scenario(Losing.owner_killed, primaries=(1,)),
+    "owner-away": Scenario(Losing.owner_away, primaries=(1,)),
+    "twice": Scenario(Losing.twice, primaries=(1,)),
 }

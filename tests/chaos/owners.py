@@ -78,6 +78,17 @@ async def taken_over(rig: Rig, shards: Collection[int], since: Mapping[int, int]
     raise AssertionError("the loop does not end")
 
 
+async def until_deciding(rig: Rig, lives: Mapping[int, int], end_s: float) -> None:
+    """Return once every one of these shards decides in a later life. Raises ``TimeoutError``."""
+    async with asyncio.timeout(end_s - time.monotonic()):
+        while True:
+            found = await asyncio.to_thread(metas, ledger_servers(rig.state_dir))
+            deciding = {number: meta.epoch for number, meta in found.items() if meta.is_ready}
+            if all(deciding.get(number, 0) > epoch for number, epoch in lives.items()):
+                return
+            await asyncio.sleep(_LOOK_S)
+
+
 async def replaced(rig: Rig, taken: Mapping[int, int]) -> list[str]:
     """Shards whose life ended although only a process that had been overtaken could have ended it."""
     end_s = time.monotonic() + _OVERWRITES_WITHIN_S
