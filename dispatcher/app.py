@@ -6,6 +6,7 @@ import random
 from collections.abc import Mapping
 
 from dispatcher.abort import DrainCap
+from dispatcher.attempts.excess import Excesses
 from dispatcher.attempts.failover import Failover
 from dispatcher.backends.health_report import HealthReport
 from dispatcher.backends.probe_client import ProbeClient
@@ -53,7 +54,7 @@ def create_app(settings: DispatcherSettings, api_keys: Mapping[str, str]) -> Wor
     cap = DrainCap(settings.drain_max_s, settings.drain_max_bytes)
     leases = Leases(worker.ledger, cap, settings.instance_id, settings.times)
     dispatching = _reader(worker, settings, upstreams, slots, leases)
-    _watch_backends(worker, upstreams, slots)
+    _watch_backends(worker, upstreams, slots, dispatching.failover.excesses)
     _listen_for_cancels(worker, leases)
     worker.background.append(leases.keep)
     worker.checks.append(lambda: {"slots": slots.component()})
@@ -126,12 +127,17 @@ def _reader(
     return dispatching
 
 
-def _watch_backends(worker: Worker, upstreams: Upstreams, slots: Slots) -> None:
+def _watch_backends(worker: Worker, upstreams: Upstreams, slots: Slots, excesses: Excesses) -> None:
     """Probes, and the report of what they and the calls find."""
     client = ProbeClient(upstreams.authorization)
     prober = Prober(worker.config, slots.backends, client, random.uniform)
     report = HealthReport(
-        slots, worker.ledger_store, worker.metrics, worker.clock, worker.settings.instance_id
+        slots,
+        worker.ledger_store,
+        worker.metrics,
+        worker.clock,
+        worker.settings.instance_id,
+        excesses.at,
     )
     worker.before_start += [upstreams.start, client.start]
     worker.background += [prober.run, report.run]

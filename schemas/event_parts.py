@@ -139,3 +139,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """Those calls by kind, where the backend said it."""
     service_tier: str | None = None
     """Service tier that billed it; null for the default one."""
+    told_input_tokens: int | None = None
+    """What the backend said of its input, where that could not be and the bound was booked; null else."""
+    told_output_tokens: int | None = None
+    """The same of its output."""

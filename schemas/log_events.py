@@ -68,6 +68,16 @@ class LogFields(TypedDict, total=False):
     """What the log says."""
     entity: str
     """Kind and id of a configured entity."""
+    input_tokens: int
+    """What a backend said of a request's input."""
+    output_tokens: int
+    """What it said of its output."""
+    tool_calls: int
+    """What it said of calls of hosted tools."""
+    input_tokens_bound: int
+    """The bound of the input that was held."""
+    output_tokens_bound: int
+    """The bound of the output that was held."""
     cause: str
     """Why, where it is no exception."""
     step: str
@@ -203,6 +213,10 @@ class LogEvent(Enum):
     ATTEMPTS_ATTACHED = _info("A ledger that was rebuilt was told what runs here.")
     ATTEMPT_LATE = _warning("An attempt ended after its lease; its real use is booked.", _NOTHING)
     ATTEMPT_DEFECT = _error("A defect ended one attempt, which may have spent.")
+    USAGE_ABOVE_BOUND = _error(
+        "A backend says it used more than the proved bound that was held; its model holds more from now on.",
+        "Set its `context_window_tokens` and `input_overhead_tokens`, or see why it heeds no limit.",
+    )
     TOKENS_ROUGH = _warning("The tokenizer failed: an answer is counted by its bytes.", _REPORT)
     ANSWERED_5XX = _error("A request was answered with a status of 500 or above.", _REQUEST)
     GIVEN_UP = _warning("The process stops and gives up requests that run on.", _NOTHING)

@@ -15,6 +15,7 @@ MetricName = Literal[
     "tallygate_attempts_total",
     "tallygate_attempt_duration_seconds",
     "tallygate_tokens_total",
+    "tallygate_excess_usage_total",
     "tallygate_usage_lines_total",
     "tallygate_batch_records",
     "tallygate_dead_letters_total",
@@ -84,6 +85,9 @@ METRICS: Final[dict[MetricName, MetricSpec]] = {
         "histogram", "Backend calls, whole.", ("backend",), _DURATIONS_S
     ),
     "tallygate_tokens_total": MetricSpec("counter", "Tokens booked.", ("kind",)),
+    "tallygate_excess_usage_total": MetricSpec(
+        "counter", "Attempts whose backend said more than the proved bound.", ("verdict",)
+    ),
     "tallygate_usage_lines_total": MetricSpec("counter", "Usage lines produced."),
     "tallygate_batch_records": MetricSpec(
         "histogram", "Records of one batch of a worker.", (), _SIZES

@@ -12,9 +12,11 @@ import msgspec
 
 __all__ = [
     "FRESH_FOR_S",
+    "NO_EXCESS",
     "REPORT_EVERY_S",
     "BackendReport",
     "ConfigReport",
+    "Excess",
     "backend_field",
     "read_backend_field",
     "read_backend_report",
@@ -48,6 +50,16 @@ def read_config_report(line: str) -> ConfigReport | None:
     return said and ConfigReport(said["role"], int(said["offset"]), int(said["at_ms"]))
 
 
+class Excess(NamedTuple):
+    """By how much a backend has lately exceeded the proved bounds of a model's requests."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+NO_EXCESS: Final = Excess()
+
+
 class BackendReport(msgspec.Struct, frozen=True, kw_only=True):
     """How one dispatcher sees one backend."""
 
@@ -62,6 +74,8 @@ class BackendReport(msgspec.Struct, frozen=True, kw_only=True):
     """Models whose breaker is open there."""
     queued: dict[str, int] = {}
     """What waits for it, by model; the first few."""
+    excess: dict[str, Excess] = {}
+    """What requests of a model hold beyond their bound because of it; the first few."""
     at_ms: int
 
     def line(self) -> bytes:

@@ -122,6 +122,10 @@ def _consumption(facts: Facts) -> str:
         counts += f" ({', '.join(kinds)})"
     if facts["service_tier"] is not None:
         counts += f"  tier {facts['service_tier']}"
+    if facts["told_input_tokens"] is not None:
+        counts += (
+            f"  said {facts['told_input_tokens']}+{facts['told_output_tokens']}, which cannot be"
+        )
     cost = facts["cost_nano_usd"]
     money = "no price" if cost is None else f"{usd(cost)} USD"
     return f"{counts}  {money}{'  estimated' if facts['estimated'] else ''}"

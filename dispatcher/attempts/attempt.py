@@ -23,6 +23,7 @@ from dispatcher.amounts import NOTHING, tool_calls, used
 from dispatcher.attempts import attempt_end
 from dispatcher.attempts.attempt_end import AttemptEnd
 from dispatcher.attempts.dialects import TRIES_MAX, Dialects, taught
+from dispatcher.attempts.excess import Excesses, Judged
 from dispatcher.attempts.token_counts import TokenCounter
 from dispatcher.backends.breaker import CallEnd
 from dispatcher.operations.binding import Answer, Binding, StreamReader, nothing_read
@@ -38,7 +39,6 @@ from schemas.events import Attempt
 from schemas.frames import Chunk, Started
 from schemas.log_events import LogEvent
 from schemas.operations import OPERATIONS
-from schemas.pricing.counts import TokenCounts
 from schemas.pricing.tiers import serving
 from schemas.rates import rates_of
 from schemas.runtime.process.clock import Clock
@@ -82,6 +82,7 @@ class AttemptRun:
     abort: Abort
     counter: TokenCounter
     dialects: Dialects
+    excesses: Excesses
     started_at_ms: int = field(init=False)
     first_token_at_ms: int | None = field(default=None, init=False)
     has_streamed: bool = field(default=False, init=False)
@@ -266,17 +267,19 @@ class AttemptRun:
             may_have_spent=may_have_spent,
         )
 
-    async def _estimate(self, read: Answer) -> TokenCounts:
+    async def _used(self, read: Answer) -> Judged:
+        """The backend's own counts, as far as they can be; else exact counts of the text."""
+        if read.usage is not None:
+            return self.excesses.judge(self.job, self.choice, self.number, read.usage)
         payload = self.job.request.payload
-        return await self.counter.estimate(self.binding.count, payload, read.output)
+        return Judged(await self.counter.estimate(self.binding.count, payload, read.output))
 
     async def _attempt(self, end: AttemptEnd) -> Attempt:
-        """The attempt as booked: the backend's own counts, else exact counts of the text, marked as
-        an estimate; nothing when the backend cannot have worked."""
+        """The attempt as booked, marked where it is an estimate; nothing when the backend cannot have worked."""
         price, reach = self.job.admitted.price, self.job.request.reach
-        tokens, read, tier = NOTHING, end.answer, None
+        tokens, told, read, tier = NOTHING, None, end.answer, None
         if read is not None:
-            tokens = read.usage or await self._estimate(read)
+            tokens, told = await self._used(read)
             tier = serving(read.service_tier, reach.service_tier if reach else None)
         return Attempt(
             attempt=self.number,
@@ -303,6 +306,8 @@ class AttemptRun:
             tool_calls=tokens.tool_calls,
             tool_kinds=tool_calls(tokens),
             service_tier=tier,
+            told_input_tokens=told.input_tokens if told else None,
+            told_output_tokens=told.output_tokens if told else None,
         )
 
 

@@ -16,6 +16,7 @@ from dispatcher.amounts import actual_of, written_off_attempt
 from dispatcher.attempts.attempt import AttemptResult, AttemptRun
 from dispatcher.attempts.attempt_end import ABORTED
 from dispatcher.attempts.dialects import Dialects
+from dispatcher.attempts.excess import Excesses
 from dispatcher.attempts.token_counts import TokenCounter
 from dispatcher.backends.breaker import CallEnd
 from dispatcher.backends.registry import Slot
@@ -98,10 +99,13 @@ class Failover:
     clock: Clock
     counter: TokenCounter = field(default_factory=TokenCounter)
     dialects: Dialects = field(init=False)
+    excesses: Excesses = field(init=False)
 
     def __post_init__(self) -> None:
         """What was learned is one for all requests."""
         self.dialects = Dialects(self.clock)
+        config = self.slots.backends.config
+        self.excesses = Excesses(lambda: config.snapshot.models, self.metrics, self.clock)
 
     async def run(
         self, job: AdmittedRequest, running: Running, replies: ReplyStream, history: AttemptHistory
@@ -231,6 +235,7 @@ class Failover:
             running.abort,
             self.counter,
             self.dialects,
+            self.excesses,
         )
         running.abort.on_answer = partial(self.slots.backends.answered, slot)
         self.slots.backends.begins(slot)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from dispatcher.backends.registry import Backends, BackendState
 from dispatcher.backends.slots import Slots
 from schemas.ledger.keys import BACKEND_HEALTH
 from schemas.log_events import LogEvent
-from schemas.reports import REPORT_EVERY_S, BackendReport, backend_field
+from schemas.reports import REPORT_EVERY_S, BackendReport, Excess, backend_field
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.event_log import EventLog
 from schemas.runtime.process.telemetry import Metrics
@@ -32,6 +33,8 @@ class HealthReport:
     metrics: Metrics
     clock: Clock
     instance_id: str
+    excess_at: Callable[[str], Mapping[str, Excess]]
+    """What models hold beyond their bounds because of a backend."""
     _reported: set[str] = field(default_factory=set)
 
     @property
@@ -88,6 +91,7 @@ class HealthReport:
             limit=self.backends.slots_of(name),
             open_models=tuple(self.backends.broken_models(name)),
             queued=self._queued(name),
+            excess=dict(sorted(self.excess_at(name).items())[:_MODELS_SHOWN]),
             at_ms=self.clock.now_ms(),
         ).line()
 

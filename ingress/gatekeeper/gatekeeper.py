@@ -29,6 +29,7 @@ from ingress.settings import IngressSettings
 from schemas.audit import RefusalTally, Refused
 from schemas.errors import ErrorCode
 from schemas.ledger.shards import Shards
+from schemas.reports import Excess
 from schemas.runtime.config.feed import ConfigFeed
 from schemas.runtime.process.clock import Clock
 from schemas.times import PRODUCE_WITHIN_MS
@@ -57,6 +58,8 @@ class Conditions:
     """How full the ledger is, when it is too full."""
     disk: str | None = None
     """Which broker's disk is low, and how much is left of it."""
+    excess: Mapping[str, Excess] = field(default_factory=dict)
+    """What requests of a model hold beyond their proved bound, because its backends exceeded it lately."""
 
     def closing(self, config_behind_s: float) -> dict[str, str]:
         """What keeps every new request out now, by name."""

@@ -13,6 +13,9 @@ from typing import Final, Literal, TypeAlias
 from schemas.config_state import Snapshot
 from schemas.reports import (
     FRESH_FOR_S,
+    NO_EXCESS,
+    BackendReport,
+    Excess,
     read_backend_field,
     read_backend_report,
     read_config_report,
@@ -93,22 +96,42 @@ def workers_of(
     return workers
 
 
+def reports_of(
+    health: Mapping[str, str], seen: LastSeen, now: Moment
+) -> list[tuple[str, BackendReport]]:
+    """Backends and what dispatchers said of them lately."""
+    found = []
+    for name, line in health.items():
+        _, backend = read_backend_field(name)
+        report = read_backend_report(line)
+        if report and seen.age_s(name, line, report.at_ms, now) <= FRESH_FOR_S:
+            found.append((backend, report))
+    return found
+
+
 def backends_of(
-    snapshot: Snapshot, health: Mapping[str, str], seen: LastSeen, now: Moment
+    snapshot: Snapshot, reports: Iterable[tuple[str, BackendReport]]
 ) -> dict[str, BackendState]:
     """Every configured backend, from what dispatchers said lately."""
     said: dict[str, list[str]] = {}
-    for name, line in health.items():
-        _, backend = read_backend_field(name)
-        report = read_backend_report(line) if backend in snapshot.backends else None
-        if report is None:
-            continue
-        if seen.age_s(name, line, report.at_ms, now) <= FRESH_FOR_S:
-            said.setdefault(backend, []).append(report.state)
+    for backend, report in reports:
+        said.setdefault(backend, []).append(report.state)
     return {
         name: "drained" if backend.state == "drained" else backend_state(said.get(name, ()))
         for name, backend in snapshot.backends.items()
     }
+
+
+def excess_of(
+    snapshot: Snapshot, reports: Iterable[tuple[str, BackendReport]]
+) -> dict[str, Excess]:
+    """By how much backends exceed the bounds of models: the largest that any dispatcher says of each."""
+    found: dict[str, Excess] = {}
+    for backend, report in reports:
+        for model, excess in report.excess.items():
+            if model in snapshot.models and backend in snapshot.backends:
+                found[model] = Excess(*map(max, found.get(model, NO_EXCESS), excess))
+    return found
 
 
 def backend_state(said: Iterable[str]) -> BackendState:

@@ -6,7 +6,7 @@ Every two seconds, each question for itself and for a second at most: one that h
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -17,7 +17,9 @@ from ingress.health.fleet import (
     LastSeen,
     Moment,
     backends_of,
+    excess_of,
     models_without_backend,
+    reports_of,
     workers_of,
 )
 from ingress.health.ledger_told import ask_ledger
@@ -77,19 +79,17 @@ class HealthWatch:
             # What was told before stands, and grows old by itself.
             return
         applied, health, disks = ledger.reports
-        self.fleet = self._fleet(applied, health, now)
-        self.conditions.disk = low_disk(disks, self._disks, now, self.disk_free_min_bytes)
-        self._workers.keep(applied)
-        self._backends.keep(health)
-        self._disks.keep(disks)
-
-    def _fleet(self, applied: Mapping[str, str], health: Mapping[str, str], now: Moment) -> Fleet:
-        snapshot = self.config.snapshot
-        backends = backends_of(snapshot, health, self._backends, now)
-        return Fleet(
+        snapshot, said = self.config.snapshot, reports_of(health, self._backends, now)
+        backends = backends_of(snapshot, said)
+        self.fleet = Fleet(
             at_s=now.monotonic_s,
             workers=workers_of(applied, self._workers, now),
             backends=backends,
             models_without_backend=models_without_backend(snapshot, backends),
             models=len(snapshot.models),
         )
+        self.conditions.excess = excess_of(snapshot, said)
+        self.conditions.disk = low_disk(disks, self._disks, now, self.disk_free_min_bytes)
+        self._workers.keep(applied)
+        self._backends.keep(health)
+        self._disks.keep(disks)

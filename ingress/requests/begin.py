@@ -28,6 +28,7 @@ from ingress.requests.validation import (
     ValidatedRequest,
     accepted_event,
     asked_of,
+    with_excess,
 )
 from schemas.claim_check import crosses_once
 from schemas.errors import ErrorCode
@@ -62,6 +63,7 @@ class RequestStarter:
         self, request: ValidatedRequest, request_id: str, room: BodyHold, gone: ClientGone
     ) -> BegunRequest | Refusal:
         """Produce the request, or join the one it stands for; ``room`` is held until its body is in the log."""
+        request = with_excess(request, self.gatekeeper.conditions.excess)
         claimed: Claimed = Acquired(request_id, request.deadline_ms)
         if request.key is not None:
             found = await self._claim(request, request_id)

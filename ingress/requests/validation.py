@@ -7,7 +7,7 @@ refusal leaves no trace in log or ledger.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from ingress.apis.parsed_request import ParsedRequest, RequestParser, invalid
@@ -29,6 +29,7 @@ from schemas.config_state import Snapshot
 from schemas.errors import ErrorCode
 from schemas.events import RequestAccepted
 from schemas.operations import Operation
+from schemas.reports import Excess
 from schemas.times import PRODUCE_WITHIN_MS
 
 PAYLOAD_BYTES_MAX: Final = 4 * 1024 * 1024 + 64 * 1024
@@ -119,6 +120,20 @@ def validate(
         key=None if key is None else idempotency_key(key, caller.org, operation.name, fields),
         preference=said.preference,
     )
+
+
+def with_excess(request: ValidatedRequest, excess: Mapping[str, Excess]) -> ValidatedRequest:
+    """The request, holding what backends of its model lately used beyond bounds as well."""
+    more = excess.get(request.parsed.model)
+    if more is None:
+        return request
+    call = request.parsed.call
+    call = replace(
+        call,
+        input_tokens_bound=call.input_tokens_bound + more.input_tokens,
+        output_tokens_bound=call.output_tokens_bound + more.output_tokens,
+    )
+    return replace(request, parsed=replace(request.parsed, call=call))
 
 
 def accepted_event(

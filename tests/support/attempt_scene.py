@@ -10,6 +10,7 @@ from typing import Any, cast
 from dispatcher.abort import Abort, DrainCap
 from dispatcher.attempts.attempt import AttemptRun
 from dispatcher.attempts.dialects import Dialects
+from dispatcher.attempts.excess import Excesses
 from dispatcher.attempts.token_counts import TokenCounter
 from dispatcher.replies import ReplyStream
 from dispatcher.upstream.upstreams import Upstreams
@@ -17,6 +18,7 @@ from dispatcher.work import AdmittedRequest, Choice
 from schemas.events import RequestAccepted
 from schemas.frames import Chunk, Frame
 from schemas.runtime.process.clock import Clock
+from schemas.runtime.process.telemetry import Metrics
 from schemas.runtime.valkey.bus import Bus, Long
 from tests.support.events import DISPATCHED_AT, NOW_MS, accepted, admitted
 
@@ -65,6 +67,7 @@ def attempt_run(
     *,
     counter: TokenCounter | None = None,
     dialects: Dialects | None = None,
+    excesses: Excesses | None = None,
     owns_fence: bool = True,
     cap: DrainCap = CAP,
 ) -> AttemptRun:
@@ -85,4 +88,5 @@ def attempt_run(
         abort=Abort(cap),
         counter=counter or TokenCounter(),
         dialects=dialects or Dialects(FixedClock()),
+        excesses=excesses or Excesses(dict, Metrics(), FixedClock()),
     )

@@ -63,6 +63,8 @@ _ATTEMPT = Attempt(
     tool_calls=9,
     tool_kinds=[ToolCalls(kind="web_search", calls=9)],
     service_tier="priority",
+    told_input_tokens=2**53 - 1,
+    told_output_tokens=1_000_000_000,
 )
 _BOOKING = Booking(key="b:org/nano_usd:2023-11", unit="nano_usd", amount=228_000)
 

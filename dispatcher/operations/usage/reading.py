@@ -23,8 +23,6 @@ from schemas.pricing.counts import TokenCounts
 __all__ = ["Told", "believed", "counts_of", "elsewhere", "tier", "told"]
 
 _BYTES_MAX: Final = 16 * 1024
-_TOKENS_MAX: Final = 10**9
-"""Beyond any context window."""
 _COUNT_MAX: Final = 2**53 - 1
 """Larger ones are written as this: no request can have used as much."""
 _DEPTH_MAX: Final = 3
@@ -159,7 +157,7 @@ def _plain_counts(sent: msgspec.Raw) -> TokenCounts | None:
     told_input, told_output = usage.prompt_tokens, usage.completion_tokens
     if (
         usage.total_tokens != told_input + told_output
-        or not (told_input > 0 and told_output >= 0 and usage.total_tokens <= _TOKENS_MAX)
+        or not (told_input > 0 and told_output >= 0 and usage.total_tokens <= _COUNT_MAX)
         or min(cached, audio_input, reasoning, audio_output) < 0
         or max(cached, audio_input) > told_input
         or max(reasoning, audio_output) > told_output
@@ -180,8 +178,7 @@ def _is_possible(counts: TokenCounts) -> bool:
     of_cache = counts.cached_tokens + counts.cache_write_tokens + counts.cache_write_1h_tokens
     of_input = max(of_cache, counts.audio_input_tokens, counts.image_input_tokens)
     of_output = max(counts.reasoning_tokens, counts.audio_output_tokens, counts.image_output_tokens)
-    is_sane = max(counts.input_tokens, counts.output_tokens, counts.tool_calls) <= _TOKENS_MAX
-    return is_sane and 0 < counts.input_tokens >= of_input and of_output <= counts.output_tokens
+    return 0 < counts.input_tokens >= of_input and of_output <= counts.output_tokens
 
 
 def _cached(found: Mapping[Count, int]) -> int:

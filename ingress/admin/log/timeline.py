@@ -38,7 +38,8 @@ _ATTEMPT_FACTS: Final = (
     "finished_at_ms", "input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens",
     "cache_write_tokens", "cache_write_1h_tokens", "audio_input_tokens", "image_input_tokens",
     "audio_output_tokens", "image_output_tokens", "tool_calls", "tool_kinds", "service_tier",
-    "estimated", "price_version", "cost_nano_usd", "provider_id",
+    "told_input_tokens", "told_output_tokens", "estimated", "price_version", "cost_nano_usd",
+    "provider_id",
 )  # fmt: skip
 
 

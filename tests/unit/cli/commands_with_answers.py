@@ -111,6 +111,8 @@ ATTEMPT: dict[str, Any] = {
     "output_tokens": 34,
     "cached_tokens": 2,
     "service_tier": None,
+    "told_input_tokens": None,
+    "told_output_tokens": None,
     "estimated": True,
     "cost_nano_usd": 57_000,
 }

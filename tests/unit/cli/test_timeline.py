@@ -62,6 +62,8 @@ ATTEMPT = {
     "output_tokens": 34,
     "cached_tokens": 2,
     "service_tier": None,
+    "told_input_tokens": None,
+    "told_output_tokens": None,
     "estimated": True,
     "cost_nano_usd": 57_000,
 }

@@ -14,6 +14,7 @@ from dispatcher.backends.registry import Backends
 from dispatcher.backends.slots import Slots
 from schemas.config_state import Snapshot
 from schemas.entities import Backend
+from schemas.reports import Excess
 from schemas.runtime.config.feed import ConfigFeed
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.telemetry import Metrics
@@ -50,13 +51,19 @@ class _FakeStore:
         return asyncio.sleep(0)
 
 
+def _excess_at(backend: str) -> dict[str, Excess]:
+    return {"m": Excess(700)} if backend == "a" else {}
+
+
 async def test_every_change_of_a_backend_is_told() -> None:
     """Its state with its time, the calls under way, the gauge; a removed backend leaves no line."""
     feed = SimpleNamespace(snapshot=Snapshot(backends={"a": _BACKEND, "b": _BACKEND}))
     backends = Backends(cast("ConfigFeed", feed), _FixedClock())
     store, metrics = _FakeStore(), Metrics()
     slots = Slots(backends, metrics, _FixedClock())
-    report = HealthReport(slots, cast("Store", store), metrics, _FixedClock(), "dispatcher-0")
+    report = HealthReport(
+        slots, cast("Store", store), metrics, _FixedClock(), "dispatcher-0", _excess_at
+    )
     backends.states["a"].in_flight = 3
     for _ in range(2):
         backends.probed("b", answered=False)
@@ -77,9 +84,10 @@ async def test_every_change_of_a_backend_is_told() -> None:
         "limit": 256,
         "open_models": [],
         "queued": {},
+        "excess": {},
     }
     assert told == {
-        "dispatcher-0|a": {"state": "healthy", "inflight": 3, **at},
+        "dispatcher-0|a": {"state": "healthy", "inflight": 3, **at, "excess": {"m": [700, 0]}},
         "dispatcher-0|b": {"state": "unhealthy", "inflight": 0, **at},
     }
     assert store.lines == {"dispatcher-0|b": {"state": "healthy", "inflight": 0, **at}}

@@ -20,6 +20,7 @@ from schemas.frames import Terminal
 from schemas.ids import uuid7
 from schemas.ledger.model.attempts import Attempt
 from schemas.operations import OPERATIONS
+from schemas.reports import Excess
 from tests.support.configuration import NOW_MS, snapshot
 from tests.support.gateway import Gateway
 
@@ -70,6 +71,18 @@ async def test_a_begun_request_has_its_answer_in_its_mailbox() -> None:
     assert (terminal.http_status, begun.request_id, begun.earlier) == (200, FIRST, None)
     assert (len(gateway.pending), gateway.gatekeeper.bodies.held_bytes) == (0, 0)
     assert await _state_of(gateway, FIRST) == ""
+
+
+async def test_a_request_holds_what_backends_of_its_model_lately_used_beyond_bounds() -> None:
+    """From the next one on."""
+    gateway, request = Gateway(), _request()
+    gateway.conditions.excess = {"echo": Excess(700, 30)}
+    with await _begun(gateway, request):
+        pass
+
+    (accepted,), call = gateway.log.accepted, request.parsed.call
+    assert accepted.input_tokens_bound == call.input_tokens_bound + 700
+    assert accepted.output_tokens_bound == call.output_tokens_bound + 30
 
 
 async def test_who_leaves_before_the_end_leaves_nothing_running() -> None:

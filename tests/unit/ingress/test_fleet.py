@@ -10,11 +10,14 @@ from ingress.health.fleet import (
     Moment,
     backend_state,
     backends_of,
+    excess_of,
     models_without_backend,
+    reports_of,
     workers_of,
 )
 from schemas.config_state import Snapshot
 from schemas.entities import Backend, Model, Target
+from schemas.reports import BackendReport, Excess
 
 NOW_MS = 1_700_000_000_000
 HOUR_MS = 3_600_000
@@ -122,10 +125,36 @@ def test_backends_are_told_by_fresh_reports_only() -> None:
         "dispatcher-0|c": _health("healthy"),
     }
 
-    backends = backends_of(_snapshot(), health, LastSeen(), _at(0))
+    backends = backends_of(_snapshot(), reports_of(health, LastSeen(), _at(0)))
 
     assert backends == {"a": "down", "b": "unknown", "c": "drained"}
     assert models_without_backend(_snapshot(), backends) == ("drained", "first")
+
+
+def _exceeding(at_s: float = 0, **models: tuple[int, int]) -> str:
+    report = BackendReport(
+        state="healthy",
+        since_ms=1,
+        inflight=0,
+        at_ms=NOW_MS + round(1_000 * at_s),
+        excess={model: Excess(*excess) for model, excess in models.items()},
+    )
+    return report.line().decode()
+
+
+def test_the_largest_excess_of_a_model_counts() -> None:
+    """Whichever dispatcher saw it, at whichever backend; who vanished has no say."""
+    health = {
+        "dispatcher-0|a": _exceeding(both=(700, 0), first=(1, 2), gone=(9, 9)),
+        "dispatcher-1|b": _exceeding(both=(3, 40)),
+        "dispatcher-2|a": _exceeding(-60, first=(900, 900)),
+        "dispatcher-0|gone": _exceeding(both=(9_999, 9_999)),
+        "dispatcher-1|a": _health("healthy"),
+    }
+
+    found = excess_of(_snapshot(), reports_of(health, LastSeen(), _at(0)))
+
+    assert found == {"both": Excess(700, 40), "first": Excess(1, 2)}
 
 
 def test_ages_grow_between_looks() -> None:

@@ -19,9 +19,11 @@ from ingress.requests.validation import (
     accepted_event,
     read_circumstances,
     validate,
+    with_excess,
 )
 from schemas.errors import ErrorCode
 from schemas.operations import OPERATIONS
+from schemas.reports import Excess
 from tests.support.configuration import NOW_MS, snapshot
 
 CALLER = Caller("key_a", "acme", None, None, None)
@@ -152,3 +154,16 @@ def test_what_may_be_fetched_later_is_kept(
     assert (event.fingerprint is None, event.job is None) == (key is None, not is_background)
     assert (event.route, event.reply_to, event.config_offset) == (name, "ing:a", 7)
     assert event.produce_by_ms == NOW_MS + 10_000
+
+
+def test_what_backends_used_beyond_bounds_is_held_by_the_next_request() -> None:
+    """Of the same model; the body, with the client's own limit, stays."""
+    request = _validated()
+
+    raised = with_excess(request, {"echo": Excess(700, 3), "other": Excess(9, 9)})
+
+    before, after = request.parsed.call, raised.parsed.call
+    assert after.input_tokens_bound == before.input_tokens_bound + 700
+    assert after.output_tokens_bound == before.output_tokens_bound + 3
+    assert after.payload == before.payload
+    assert with_excess(request, {"other": Excess(9, 9)}) is request

@@ -10,6 +10,7 @@ from schemas.ledger.owners import instance_of, owner_of
 from schemas.reports import (
     BackendReport,
     ConfigReport,
+    Excess,
     backend_field,
     read_backend_field,
     read_backend_report,
@@ -44,12 +45,13 @@ def test_a_report_of_a_backend_is_read_as_it_was_written() -> None:
         limit=8,
         open_models=("echo",),
         queued={"echo": 1},
+        excess={"echo": Excess(700, 3)},
         at_ms=9,
     )
 
     assert report.line() == (
         b'{"state":"open","since_ms":5,"inflight":2,"limit":8,"open_models":["echo"],'
-        b'"queued":{"echo":1},"at_ms":9}'
+        b'"queued":{"echo":1},"excess":{"echo":[700,3]},"at_ms":9}'
     )
     assert read_backend_report(report.line().decode()) == report
     assert read_backend_field(backend_field("dispatcher-0", "a|b")) == ("dispatcher-0", "a|b")
