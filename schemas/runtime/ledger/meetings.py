@@ -6,6 +6,7 @@ says so, but it is another process: its shards close, and their owners make them
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from schemas.ledger import calls
@@ -29,9 +30,8 @@ class Meetings:
     async def greet(self, node: NodeView) -> None:
         """Meet the shards that this server has from now on. Raises ``StoreUnavailable``, ``StoreError``."""
         served = [shard for shard in self.shards or () if node.serves(of_shard(shard, META))]
-        met = [
-            (shard, calls.meet(shard), node.send(*calls.meet(shard).command)) for shard in served
-        ]
-        for shard, call, reply in met:
-            if call.decode(await reply).why == _RESTARTED:
+        # Together, so that no reply is left that nobody hears when the first one fails.
+        replies = await asyncio.gather(*(node.send(*calls.meet(shard).command) for shard in served))
+        for shard, reply in zip(served, replies, strict=True):
+            if calls.meet(shard).decode(reply).why == _RESTARTED:
                 _LOG.event(LogEvent.SHARD_CLOSED, partition=shard, cause=_RESTARTED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from schemas.ledger.errors import LedgerFault, LedgerNotReady
 from schemas.ledger.shards import Shards
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.ledger.meetings import Meetings
-from schemas.runtime.valkey.store import NodeView, StoreError
+from schemas.runtime.valkey.store import NodeView, StoreError, StoreUnavailable
 from tests.support.model_store import ModelStore
 
 LOOK = Look(org="acme", req="r")
@@ -104,3 +105,22 @@ async def test_a_store_that_cannot_meet_is_not_used(monkeypatch: pytest.MonkeyPa
         await ledger.learn(Shards(1))
 
     assert ledger.known is None
+
+
+async def test_a_server_that_refuses_all_meetings_leaves_no_reply_unheard() -> None:
+    """The first refusal is told; the others would be logged as defects of nobody."""
+    unheard: list[object] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, about: unheard.append(about))
+
+    def send(*_: Any) -> asyncio.Future[Any]:
+        reply: asyncio.Future[Any] = loop.create_future()
+        loop.call_soon(reply.set_exception, StoreUnavailable("CLUSTERDOWN"))
+        return reply
+
+    with pytest.raises(StoreUnavailable):
+        await Meetings(Shards(4)).greet(NodeView(send, lambda _: True))
+    await asyncio.sleep(0)
+    gc.collect()
+
+    assert unheard == []
