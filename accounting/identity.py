@@ -17,7 +17,7 @@ from accounting.earlier import LogUnreadable
 from accounting.positions import OutcomePositions, Positions
 from accounting.rebuild.causes import ANOTHER_LOG
 from schemas.failures import Transient
-from schemas.ledger.documents import Identify
+from schemas.ledger.shard_documents import Identify
 from schemas.log_events import LogEvent
 from schemas.readiness import DEGRADED
 from schemas.runtime.config.feed import ConfigFeed

@@ -154,6 +154,7 @@ _DECLINES: Final[dict[DeclineReason, tuple[str, ErrorCode]]] = {
     "gone": ("refused", ErrorCode.MODEL_NOT_FOUND),
     "unpriced": ("refused", ErrorCode.MODEL_UNPRICED),
     "defect": ("failed", ErrorCode.INTERNAL_ERROR),
+    "taken": ("refused", ErrorCode.IDEMPOTENCY_IN_FLIGHT),
     "rolled": ("expired", ErrorCode.SERVICE_UNAVAILABLE),
 }
 """How a request ends against which no limit stands: the gateway itself ended it."""

@@ -18,7 +18,7 @@ from schemas.config_state import Snapshot
 from schemas.entities import Limits
 from schemas.events import RequestAccepted
 from schemas.ledger import keys
-from schemas.ledger.documents import Admit, Balance, Decline, Lease, Rate, Unit
+from schemas.ledger.documents import Admit, Balance, BroughtKey, Decline, Lease, Rate, Unit
 from schemas.money import nano_usd
 from schemas.pricing.bound import bound, unpriced
 
@@ -106,8 +106,16 @@ def terms_of(
         defer=_may_wait(scopes),
         waits_for=tuple(unstated) if request.background else (),
         info=info,
+        key=_key_of(request),
+        job=request.job,
     )
     return AdmissionRequest(admit, agreed)
+
+
+def _key_of(request: RequestAccepted) -> BroughtKey | None:
+    if request.idempotency_hash is None or request.fingerprint is None:
+        return None
+    return BroughtKey(key_hash=request.idempotency_hash, fingerprint=request.fingerprint)
 
 
 def decline_terms(request: RequestAccepted, decline: Decline) -> AdmissionRequest:
@@ -119,6 +127,7 @@ def decline_terms(request: RequestAccepted, decline: Decline) -> AdmissionReques
         accepted_ms=request.accepted_at_ms,
         incarnation_ms=request.produce_by_ms,
         decline=decline,
+        job=request.job,
     )
     return AdmissionRequest(admit, None)
 

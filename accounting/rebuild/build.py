@@ -81,8 +81,6 @@ class ShardBuild:
     """The log's clock there."""
     is_open: bool = False
     """Whether the shard decides again."""
-    closed_ms: int = 0
-    """When the shard was closed, by the ledger's clock."""
     step: str = "begins"
     records: int = 0
     """How many were read of the log."""
@@ -91,9 +89,8 @@ class ShardBuild:
         """Nothing is known yet."""
         self.snapshots = ShardSnapshots(self.shard)
 
-    async def begin(self, now_ms: int) -> None:
+    async def begin(self) -> None:
         """Close the shard under the new epoch."""
-        self.closed_ms = now_ms
         await self.do(rebuild_calls.begin(self.shard, self.epoch, self.building))
 
     async def salvage(self) -> None:

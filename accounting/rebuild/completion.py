@@ -1,12 +1,12 @@
 """What a rebuild does once the shard is open: keys, jobs and usage hours. Nobody's money waits for them.
 
 Until keys and jobs are back, whoever brings a key or asks for a list is told to come again. A request that was
-being produced when the shard closed is in the log soon after, or never runs; so the log is not read before.
+being produced when the shard closed, and comes into the log after it was read here, finds at its admission whether
+its key is another's by then, and is listed there if it is a job.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Final
@@ -29,21 +29,17 @@ from schemas.ledger.rebuild_calls import RestoredUsage
 from schemas.ledger.table_calls import Written
 from schemas.runtime.process.clock import Clock
 from schemas.snapshots import key_of, part_of, table_key
-from schemas.times import MINUTE_MS, PRODUCE_WITHIN_MS
+from schemas.times import MINUTE_MS
 from schemas.topics import BACKGROUND, REQUESTS, USAGE_TABLES
 
 __all__ = ["complete"]
 
-_SETTLED_MS: Final = PRODUCE_WITHIN_MS + 2_000
-"""What was being produced when the shard closed is in the log this long after, or never runs."""
 _ENTRIES_PER_CALL: Final = 500
 _HOURS_PER_CALL: Final = 20
 
 
 async def complete(build: ShardBuild, log: Log, clock: Clock) -> None:
     """Restore what is left of an open shard. Raises ``Transient``; then it may be called again."""
-    await build.at("waits for what is being produced")
-    await asyncio.sleep(max(0, build.closed_ms + _SETTLED_MS - clock.now_ms()) / 1_000)
     await _restore_kept(build, log, clock)
     await _note_records(build)
     await build.do(rebuild_calls.complete(build.shard, build.building, claims_only=True))

@@ -175,7 +175,7 @@ class ShardOwner:
             self.completing.pop(shard).cancel()
         build = ShardBuild(shard, epoch, f"{epoch}:{random_bytes(8).hex()}", cause, self.parts)
         self.builds[shard] = build
-        await build.begin(self.clock.now_ms())
+        await build.begin()
         return build
 
     def _note_ready(self, build: ShardBuild, age_s: float) -> None:

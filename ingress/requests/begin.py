@@ -134,6 +134,7 @@ class RequestStarter:
         reply_to = None if request.operation.keeps_result else self.reply_to
         config_offset = self.gatekeeper.config.snapshot.offset
         event = accepted_event(request, claimed.request_id, config_offset, reply_to)
+        life = self.jobs.life(event.org)
         refusal = await self._list(request, claimed)
         if refusal is not None:
             return refusal
@@ -150,6 +151,9 @@ class RequestStarter:
             message = "The request could not be queued in time."
             return Refusal(ErrorCode.SERVICE_UNAVAILABLE, message, request_id=claimed.request_id)
         room.release()
+        if self.jobs.life(event.org) != life:
+            # The ledger was rebuilt meanwhile, perhaps without it. If it cannot be told now, its admission does.
+            await self._list(request, claimed)
         return self._joined(request, claimed, gone)
 
     async def _join(

@@ -25,6 +25,10 @@ class JobList:
     ledger: LedgerClient
     jobs_max: int
 
+    def life(self, org: str) -> int:
+        """Which life of the ledger the list is in, as far as the log has announced it."""
+        return self.ledger.epoch_of(org)
+
     async def add(self, org: str, request_id: str, facts: JobFacts) -> Refusal | None:
         """List a job, once however often it is called; 503 while the ledger is away, 429 when
         the organization has as many as are remembered."""

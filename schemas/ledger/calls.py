@@ -12,7 +12,7 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import msgspec
 
-from schemas.ledger import answers, documents, keys
+from schemas.ledger import answers, documents, keys, shard_documents
 from schemas.ledger.errors import LedgerFault, LedgerNotReady
 from schemas.ledger.keys import (
     CHANGED,
@@ -239,7 +239,7 @@ def snapshot(shard: int, document: documents.TakeSnapshot) -> Call[answers.Snaps
 
 def meet(shard: int) -> Call[answers.Meta]:
     """Close a shard whose store is another process than the one that was sure of it."""
-    return Call(_command("tg1_meet", shard, (), documents.Meet()), _META)
+    return Call(_command("tg1_meet", shard, (), shard_documents.Meet()), _META)
 
 
 def examine(shard: int, document: documents.Examine) -> Call[answers.Examined]:
@@ -249,11 +249,11 @@ def examine(shard: int, document: documents.Examine) -> Call[answers.Examined]:
     return Call(_command("tg1_examine", shard, names, document), _EXAMINE)
 
 
-def identify(shard: int, document: documents.Identify) -> Call[answers.Meta]:
+def identify(shard: int, document: shard_documents.Identify) -> Call[answers.Meta]:
     """Close a shard that is the fold of another log than the one here."""
     return Call(_command("tg1_identify", shard, (), document), _META)
 
 
-def init(shard: int, document: documents.Init) -> Call[answers.Meta]:
+def init(shard: int, document: shard_documents.Init) -> Call[answers.Meta]:
     """Make a new, empty shard usable; changes nothing in one that exists."""
     return Call(_command("tg1_init", shard, (), document), _META)

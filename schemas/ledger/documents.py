@@ -140,18 +140,26 @@ class Readmission(Part, frozen=True, kw_only=True):
 
 
 DeclineReason: TypeAlias = Literal[
-    "overloaded", "unavailable", "late", "revoked", "gone", "unpriced", "defect", "rolled"
+    "overloaded", "unavailable", "late", "revoked", "gone", "unpriced", "defect", "rolled", "taken"
 ]
 
 
 class Decline(Part, frozen=True, kw_only=True):
     """Why the gateway itself ends a request that no limit was asked for, and when to come back.
 
-    `late` is of one copy alone: its produce arrived after its ingress had given it up.
+    `late` is of one copy alone: its produce arrived after its ingress had given it up. `taken` says the ledger
+    itself: another request has the key of this one.
     """
 
     why: DeclineReason
     retry_after_ms: int = 0
+
+
+class BroughtKey(Part, frozen=True, kw_only=True):
+    """The idempotency key that a request was accepted under, and the body it came with."""
+
+    key_hash: str
+    fingerprint: str
 
 
 class Admit(RequestDocument, frozen=True, kw_only=True):
@@ -159,7 +167,9 @@ class Admit(RequestDocument, frozen=True, kw_only=True):
 
     With `defer`, or for the limits that `waits_for` names, a LIMITED is not kept: it is asked again.
     With `decline` no limit is asked: that is kept as any refusal. `incarnation_ms` says which produce
-    of its id it is (`produce_by_ms` of the record). `terms` is opaque text, kept while it holds.
+    of its id it is (`produce_by_ms` of the record). `terms` is opaque text, kept while it holds. A `key`
+    must not be another's, and a `job` (opaque facts) is listed where it is not: a ledger that was rebuilt
+    may never have heard of either.
     """
 
     deadline_ms: int
@@ -173,6 +183,8 @@ class Admit(RequestDocument, frozen=True, kw_only=True):
     incarnation_ms: int = 0
     terms: str = ""
     info: str = ""
+    key: BroughtKey | None = None
+    job: str | None = None
 
 
 class Start(RequestDocument, frozen=True, kw_only=True):
@@ -371,27 +383,3 @@ class Reaped(Part, frozen=True, kw_only=True):
     """Confirmations."""
 
     entries: tuple[ReapedRequest, ...] = ()
-
-
-class Meet(Part, frozen=True, kw_only=True):
-    """A shard whose store a process has just connected to."""
-
-
-class Identify(Part, frozen=True, kw_only=True):
-    """The log that is here; None where something is not known.
-
-    ``end`` is the offset after the newest outcome of the shard's partition, ``committed`` that at which accounting
-    goes on; both were read after ``booked`` was told.
-    """
-
-    cluster_id: str | None = None
-    birth_id: str | None = None
-    booked: int | None = None
-    end: int | None = None
-    committed: int | None = None
-
-
-class Init(Part, frozen=True, kw_only=True):
-    """The epoch of a new shard."""
-
-    epoch: int = 1

@@ -11,6 +11,7 @@ from schemas.ledger import answers, calls
 from schemas.ledger.documents import (
     Admit,
     Balance,
+    BroughtKey,
     Cancel,
     Decline,
     Finish,
@@ -50,6 +51,8 @@ class AttemptRules(RestoreRules):
         waits_for=st.sampled_from(((), (), ("lease",), ("r:rps", "lease"))),
         decline=st.sampled_from((None, None, None, Decline(why="overloaded"), Decline(why="late"))),
         incarnation_ms=st.integers(0, 3),
+        key=st.sampled_from((None, None, None, "k1", "k2")),
+        job=st.sampled_from((None, None, "ü{}")),
         deadline_in_ms=st.sampled_from((-1, 100, 10_000, 60_000, 60_000, 60_000)),
     )
     def admit(
@@ -62,6 +65,8 @@ class AttemptRules(RestoreRules):
         waits_for: tuple[str, ...],
         decline: Decline | None,
         incarnation_ms: int,
+        key: str | None,
+        job: str | None,
         deadline_in_ms: int,
     ) -> None:
         org, req = self.pick_new(choice)
@@ -79,6 +84,8 @@ class AttemptRules(RestoreRules):
             incarnation_ms=incarnation_ms,
             terms='{"ü": "\\\\"}',
             info="ü\t|{}",
+            key=None if key is None else BroughtKey(key_hash=key, fingerprint="f1"),
+            job=job,
             now_us=self.now_us,
         )
         assert self.call(calls.admit(SHARD, doc)) == self.model.admit(doc, self.now_us)

@@ -115,7 +115,7 @@ async def test_an_owner_that_wakes_up_writes_nothing(scene: RebuildScene) -> Non
         with suppress(Killed):
             await scene.rebuild(first)
         second = scene.build(11 + 2 * number)
-        await second.begin(0)
+        await second.begin()
         asleep.dies_at = -1
         for step in (first.salvage, first.unlink, first.open):
             with pytest.raises(Overtaken):
@@ -143,19 +143,19 @@ async def test_a_trial_says_what_a_rebuild_would_change(scene: RebuildScene) -> 
 
 async def test_nobody_begins_under_an_epoch_that_was(scene: RebuildScene) -> None:
     """Two that chose the same epoch: one of them builds."""
-    await scene.build(5).begin(0)
+    await scene.build(5).begin()
     other = scene.build(5)
     other.building = "5:other"
     with pytest.raises(Overtaken):
-        await other.begin(0)
+        await other.begin()
     older = scene.build(4)
     with pytest.raises(Overtaken):
-        await older.begin(0)
+        await older.begin()
 
 
 async def test_a_shard_is_closed_until_it_is_whole(scene: RebuildScene) -> None:
     """Nothing is booked while it is built."""
-    await scene.build(2).begin(0)
+    await scene.build(2).begin()
     with pytest.raises(LedgerNotReady):
         await scene.book(scene.ended[0], scene.now_ms)
 
@@ -163,7 +163,7 @@ async def test_a_shard_is_closed_until_it_is_whole(scene: RebuildScene) -> None:
 async def test_a_store_that_was_replaced_meanwhile_is_not_opened(scene: RebuildScene) -> None:
     """What was written may not be there: the next owner, or the same, begins anew."""
     build = scene.build(2)
-    await build.begin(0)
+    await build.begin()
     await scene.store.call("HSET", META_KEY, "run_id", "another")
     with pytest.raises(Overtaken):
         await build.open()

@@ -26,7 +26,7 @@ import redis
 from schemas.codec import encode
 from schemas.events import Booking
 from schemas.ids import uuid7
-from schemas.ledger import calls, documents
+from schemas.ledger import calls, documents, shard_documents
 from schemas.runtime.ledger.script import library
 from schemas.usage import UsageRow, hour_of, measures_of
 from tests.support.events import attempt, finished
@@ -183,7 +183,7 @@ def measure(server: LedgerServer, size: int, count: int) -> Measured:
     with redis.Redis(port=server.port) as store:
         store.flushall()
         store.function_load(library(), replace=True)
-        store.execute_command(*calls.init(SHARD, documents.Init(epoch=EPOCH)).command)
+        store.execute_command(*calls.init(SHARD, shard_documents.Init(epoch=EPOCH)).command)
     writes = list(batches(size, count - count % size))
     assert server.process is not None
     process = psutil.Process(server.process.pid)

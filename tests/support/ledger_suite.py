@@ -20,7 +20,6 @@ from schemas.ledger.documents import (
     Cancel,
     Claim,
     Finish,
-    Identify,
     Job,
     Lease,
     ListJobs,
@@ -37,6 +36,7 @@ from schemas.ledger.documents import (
     Start,
 )
 from schemas.ledger.errors import LedgerNotReady
+from schemas.ledger.shard_documents import Identify
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.times import FULL, HOUR_MS
 from tests.support.one_shard import SHARD

@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from schemas.ledger import answers, documents
+from schemas.ledger import answers, documents, shard_documents
 from schemas.ledger.model.ledger import LedgerModel
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.clock import Clock
@@ -69,7 +69,7 @@ class ModelStore:
         if function == "tg1_meet":
             return _reply(self.model.life.meet(self.run_id))
         if function == "tg1_identify":
-            log = msgspec.json.decode(rest[int(count)], type=documents.Identify)
+            log = msgspec.json.decode(rest[int(count)], type=shard_documents.Identify)
             return _reply(self.model.life.identify(log))
         announced = rest[-1]
         if not self.model.life.is_open(announced):

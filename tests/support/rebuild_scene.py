@@ -203,7 +203,7 @@ class RebuildScene:
 
     async def rebuild(self, build: ShardBuild) -> None:
         """All of it, as its owner does it."""
-        await build.begin(0)
+        await build.begin()
         await build.salvage()
         await build.unlink()
         await build.read_snapshots(self.log, 1)

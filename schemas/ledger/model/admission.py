@@ -18,7 +18,10 @@ class Admission(LedgerState):
         scope, now_ms = (doc.org, doc.req), now_us // 1000
         if decided := self._decided(doc, now_us):
             return decided
-        refusal = unasked(doc, now_ms) or self.limits.refusal(doc, now_us)
+        if doc.job is not None:
+            self.jobs.list_again(doc.org, doc.req, doc.accepted_ms, doc.job)
+        own_end = unasked(doc, now_ms) or self.claims.refusal(doc, now_ms)
+        refusal = own_end or self.limits.refusal(doc, now_us)
         if isinstance(refusal, answers.Rolled):
             return refusal
         if refusal is not None:

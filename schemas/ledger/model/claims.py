@@ -93,6 +93,20 @@ class Claims:
             return answers.Claimed(req=held.req, deadline_ms=held.deadline_ms)
         return answers.Held(req=held.req, state=state, deadline_ms=held.deadline_ms)
 
+    def refusal(self, doc: documents.Admit, now_ms: int) -> answers.Declined | None:
+        """What the key of a request has against its admission; one that nobody has is held again."""
+        if doc.key is None:
+            return None
+        scope, lapses_ms = (doc.org, doc.key.key_hash), doc.accepted_ms + CLAIM_KEPT_MS
+        held = self.held.get(scope)
+        if held is None and now_ms < lapses_ms:
+            self.counted[doc.org][now_ms // HOUR_MS] += 1
+            self.held[scope] = Claim(
+                doc.req, doc.key.fingerprint, doc.incarnation_ms, doc.deadline_ms, now_ms
+            )
+        is_taken = held is not None and held.req != doc.req and held.claimed_ms < lapses_ms
+        return answers.Declined(why="taken") if is_taken else None
+
     def release(self, doc: documents.Release) -> answers.ReleaseAnswer:
         """See tg1_release."""
         held = self.held.get((doc.org, doc.key_hash))

@@ -31,6 +31,10 @@ class Jobs:
         jobs[doc.req] = (doc.created_ms, doc.info)
         return answers.Ok()
 
+    def list_again(self, org: str, req: str, created_ms: int, info: str) -> None:
+        """What an earlier life had listed."""
+        self.listed[org].setdefault(req, (created_ms, info))
+
     def page(self, doc: documents.ListJobs) -> tuple[list[tuple[str, str]], bool]:
         """Requests and infos of a page, and whether more follow; see tg1_jobs."""
         jobs = self.listed[doc.org]

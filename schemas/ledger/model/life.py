@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from schemas.ledger import answers, documents
+from schemas.ledger import answers, shard_documents
 
 __all__ = ["Life"]
 
@@ -33,7 +33,7 @@ class Life:
         self.run_id = self.run_id or run_id
         return answers.Meta(epoch=self.epoch, ready=self.ready, why=self.why)
 
-    def identify(self, log: documents.Identify) -> answers.Meta:
+    def identify(self, log: shard_documents.Identify) -> answers.Meta:
         """See tg1_identify."""
         if differs := self._difference(log):
             self._close(differs)
@@ -42,7 +42,7 @@ class Life:
             self.birth_id = self.birth_id or log.birth_id
         return answers.Meta(epoch=self.epoch, ready=self.ready, why=self.why, booked=self.booked)
 
-    def _difference(self, log: documents.Identify) -> str | None:
+    def _difference(self, log: shard_documents.Identify) -> str | None:
         ids = ((self.cluster_id, log.cluster_id), (self.birth_id, log.birth_id))
         if any(known and here and known != here for known, here in ids):
             return "another log"

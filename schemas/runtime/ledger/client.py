@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from schemas.failures import Failure
-from schemas.ledger import answers, calls, documents, table_calls
+from schemas.ledger import answers, calls, documents, shard_documents, table_calls
 from schemas.ledger.calls import Call
 from schemas.ledger.errors import LedgerFault, LedgerNotReady, LedgerUnavailable
 from schemas.ledger.shards import Shards
@@ -90,6 +90,10 @@ class LedgerClient:
         """The shard of an organization; raises as ``shards`` does."""
         return self.shards.of(org)
 
+    def epoch_of(self, org: str) -> int:
+        """The epoch that was announced of an organization's shard, 0 if none was; raises as ``shards`` does."""
+        return self._epochs().get(self.shards.of(org), 0)
+
     def _of(self, document: documents.Document) -> int:
         return self.shards.of(document.org)
 
@@ -118,13 +122,13 @@ class LedgerClient:
 
     async def init(self, shard: int, epoch: int = 1) -> answers.Meta:
         """Make a shard usable that never was; never call it to mend one that lost data."""
-        return await self._one(calls.init(shard, documents.Init(epoch=epoch)))
+        return await self._one(calls.init(shard, shard_documents.Init(epoch=epoch)))
 
     async def meet(self, shard: int) -> answers.Meta:
         """Which life of a shard this is, and whether it is open; closes one whose store is another by now."""
         return await self._one(calls.meet(shard))
 
-    async def identify(self, shard: int, document: documents.Identify) -> answers.Meta:
+    async def identify(self, shard: int, document: shard_documents.Identify) -> answers.Meta:
         """Close a shard that is the fold of another log than the one here."""
         return await self._one(calls.identify(shard, document))
 

@@ -84,7 +84,6 @@ def ledger(monkeypatch: pytest.MonkeyPatch) -> _Ledger:
         yield LogInMemory()
 
     monkeypatch.setattr(subject, "open_log", in_memory)
-    monkeypatch.setattr("accounting.rebuild.completion._SETTLED_MS", 0)
     return _Ledger()
 
 

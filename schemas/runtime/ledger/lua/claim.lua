@@ -70,6 +70,27 @@ local function raise_incarnation(call, held, state)
   end
 end
 
+local function hold_key(call, key, fingerprint, produce_by_ms)
+  count_in(call)
+  redis.call('HSET', key, 'request_id', call.doc.req, 'fingerprint', fingerprint,
+    'produce_by_ms', dec(produce_by_ms), 'deadline_ms', dec(call.doc.deadline_ms))
+  redis.call('PEXPIREAT', key, dec(call.now_ms + CLAIM_KEPT_MS))
+end
+
+--[[ Whether the key of a request that is to be admitted is another one's. It was claimed in an earlier life of the
+ledger then, and was not in the log when keys came back: whoever claims it since is the first. Where nobody has,
+it is held again. A key that was forgotten in the meantime, because a day passed, takes nothing from its request. ]]
+local function is_key_taken(call)
+  local doc, key = call.doc, call.prefix .. 'k:' .. call.doc.key.key_hash
+  local holder, lapses_ms = redis.call('HGET', key, 'request_id'), call.doc.accepted_ms + CLAIM_KEPT_MS
+  if holder == doc.req then return false end
+  if holder then return redis.call('PEXPIRETIME', key) - CLAIM_KEPT_MS < lapses_ms end
+  if call.now_ms < lapses_ms then
+    hold_key(call, key, doc.key.fingerprint, doc.incarnation_ms or 0)
+  end
+  return false
+end
+
 local function read_claim(key)
   local stored = redis.call('HMGET', key, 'request_id', 'fingerprint', 'produce_by_ms',
     'deadline_ms')
@@ -106,10 +127,7 @@ local function claim(call)
           limit = dec(doc.limit), retry_after_ms = dec(left_ms)})
       end
     end
-    count_in(call)
-    redis.call('HSET', key, 'request_id', doc.req, 'fingerprint', doc.fingerprint,
-      'produce_by_ms', dec(doc.produce_by_ms), 'deadline_ms', dec(doc.deadline_ms))
-    redis.call('PEXPIREAT', key, dec(call.now_ms + CLAIM_KEPT_MS))
+    hold_key(call, key, doc.fingerprint, doc.produce_by_ms)
     return verdict('CLAIMED', {req = doc.req, deadline_ms = dec(doc.deadline_ms)})
   end
   if held.fingerprint ~= doc.fingerprint then return verdict('MISMATCH') end

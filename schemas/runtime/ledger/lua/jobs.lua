@@ -1,4 +1,12 @@
 
+local function list_job(call, list, key, created_ms, info)
+  local until_ms = dec(call.now_ms + JOB_KEPT_MS)
+  redis.call('ZADD', list, dec(created_ms), call.doc.req)
+  redis.call('PEXPIREAT', list, until_ms)
+  redis.call('HSET', key, 'job', info)
+  redis.call('PEXPIREAT', key, until_ms)
+end
+
 --[[ tg1_job: remembers that a request is a job.
 KEYS: meta, {org}jobs, attempt hash.
 ARGV[1]: org, req, created_ms, info (opaque text), limit (of jobs that are remembered).
@@ -17,11 +25,7 @@ local function job(call)
         retry_after_ms = dec(math.max(1, left_ms))})
     end
   end
-  local until_ms = dec(call.now_ms + JOB_KEPT_MS)
-  redis.call('ZADD', list, dec(doc.created_ms), doc.req)
-  redis.call('PEXPIREAT', list, until_ms)
-  redis.call('HSET', key, 'job', doc.info)
-  redis.call('PEXPIREAT', key, until_ms)
+  list_job(call, list, key, doc.created_ms, doc.info)
   return verdict('OK')
 end
 register('tg1_job', job)
