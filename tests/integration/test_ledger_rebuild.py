@@ -16,6 +16,8 @@ from accounting.rebuild.build import Overtaken
 from accounting.rebuild.trial import Difference, try_rebuild
 from schemas.codec import encode
 from schemas.ids import uuid7
+from schemas.ledger import answers
+from schemas.ledger.documents import Admit, BroughtKey
 from schemas.ledger.errors import LedgerNotReady
 from schemas.outgoing import admitted_record
 from schemas.runtime.ledger.client import ledger_store
@@ -220,3 +222,18 @@ async def test_open_admissions_hold_twice_what_they_held(scene: RebuildScene) ->
     flat = await scene.store.call("HMGET", "{0}|acme|b:org/x:total", "reserved", "spare")
     assert flat == [b"9", b"9"]
     assert await scene.store.call("ZCARD", "{0}|exp") == 1
+
+
+async def test_a_request_with_a_key_is_decided_once_keys_are_back(scene: RebuildScene) -> None:
+    """Before that nobody knows whose the key is; one without a key does not wait."""
+    now_ms = scene.now_ms
+    times: dict[str, Any] = {"accepted_ms": now_ms, "deadline_ms": now_ms + 60_000}
+    keyed = Admit(org="acme", req="r1", key=BroughtKey(key_hash="k", fingerprint="f"), **times)
+    await scene.store.call("HSET", META_KEY, "claims", "0")
+    waits, plain = await scene.ledger.admit_many([keyed, Admit(org="acme", req="r2", **times)])
+    await scene.store.call("HSET", META_KEY, "claims", "1")
+
+    assert isinstance(waits, LedgerNotReady)
+    assert isinstance(plain, answers.Admitted)
+    assert isinstance(await scene.ledger.admit(keyed), answers.Admitted)
+    assert await scene.store.call("HGET", "{0}|acme|k:k", "request_id") == b"r1"

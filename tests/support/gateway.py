@@ -111,6 +111,10 @@ class MemoryLedger:
         """Requests that were asked for because they were silent."""
         self.now_ms = NOW_MS
 
+    def epoch_of(self, org: str) -> int:
+        """Which life it is in."""
+        return self.model.epoch
+
     async def claim(self, document: documents.Claim) -> answers.ClaimAnswer:
         """Claim an idempotency key."""
         self._answer()

@@ -8,11 +8,13 @@ from typing import Any
 import httpx
 import pytest
 
-from schemas.events import Denial
+from schemas.events import Denial, RecordRef
 from schemas.frames import Frame, Terminal, Usage
 from schemas.ids import uuid7
 from schemas.ledger import answers
 from schemas.ledger.model.attempts import Attempt
+from schemas.ledger.model.ledger import LedgerModel
+from schemas.outgoing import Outgoing
 from tests.support.configuration import NOW_MS
 from tests.support.gateway import Gateway
 
@@ -53,6 +55,23 @@ async def test_a_job_is_produced_for_nobody_and_kept() -> None:
     assert (accepted.reply_to, accepted.keep_result, accepted.route) == (None, True, "jobs")
     assert accepted.deadline_ms == NOW_MS + 600_000
     assert job["created_at"] == NOW_MS // 1000
+
+
+async def test_a_job_is_listed_again_when_the_ledger_was_rebuilt_while_it_was_produced() -> None:
+    """The rebuild has read the log before it was there."""
+    gateway = _without_worker()
+    send = gateway.log.send
+
+    def lose_first(record: Outgoing) -> asyncio.Future[RecordRef]:
+        gateway.ledger.model = LedgerModel(2)
+        return send(record)
+
+    gateway.log.send = lose_first  # type: ignore[method-assign]
+    promise = await _submit(gateway)
+    listed = await gateway.client.get("/v1/jobs")
+
+    assert promise.status_code == 202
+    assert [each["id"] for each in listed.json()["data"]] == [promise.json()["id"]]
 
 
 @pytest.mark.parametrize(("kept_missing", "status"), [(True, 503), (False, 404)])
