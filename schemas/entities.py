@@ -169,6 +169,12 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Proved bound of the tokens of one audio part; without it audio is refused."""
     file_tokens: Tokens | None = None
     """Proved bound of the tokens of one file part, its pages as text and as pictures; without it files are refused."""
+    max_tool_calls: Annotated[int, msgspec.Meta(ge=1, le=10_000)] | None = None
+    """Calls of hosted tools, such as web searches, that the backend makes for one choice at most. Without it they
+    are treated as ``unknown_fields`` says, because nothing bounds what they cost."""
+    unknown_fields: Literal["auto", "refuse", "pass"] = "auto"
+    """What becomes of fields, parts and tools that may change the bill and whose cost nothing bounds. ``auto``:
+    refused where a budget and a price apply, else passed to the backend."""
 
     def __post_init__(self) -> None:
         """Judge what belongs together: without a limit only the model bounds what is made."""

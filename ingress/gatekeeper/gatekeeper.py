@@ -18,9 +18,10 @@ from typing import Final
 from starlette.types import Receive
 
 from ingress.auth.api_key import Caller, authenticate
+from ingress.auth.billing import limits_of_owners
 from ingress.gatekeeper.bodies import BodyBudget, BodyHold, most_bytes, read_body
 from ingress.gatekeeper.final_verdicts import Asked, FinalVerdicts, is_final
-from ingress.gatekeeper.local_limits import LocalLimits, Shares, limits_of_owners
+from ingress.gatekeeper.local_limits import LocalLimits, Shares
 from ingress.gatekeeper.scouts import LARGE_BYTES, Scouts
 from ingress.gatekeeper.throttle import Throttle
 from ingress.http.refusals import Refusal

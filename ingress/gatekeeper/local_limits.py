@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from ingress.auth.api_key import Caller
+from ingress.auth.billing import limits_of_owners
 from ingress.http.refusals import Refusal
 from schemas.config_state import Snapshot
 from schemas.entities import Limits
@@ -261,17 +262,6 @@ class LocalLimits:
     def _bytes_limit(self, caller: Caller) -> _Limit:
         bucket = Bucket(self.key_bytes_per_s, _BURST_S * self.key_bytes_per_s)
         return _Limit(f"bytes/{caller.key_id}", "key:bytes_per_s", "bytes", bucket)
-
-
-def limits_of_owners(caller: Caller, config: Snapshot) -> Iterator[Limits]:
-    """The limits of key, user, project and organization, in this order."""
-    owners = (
-        config.keys.get(caller.key_id),
-        config.users.get(caller.user or ""),
-        config.projects.get(caller.project or ""),
-        config.organizations.get(caller.org),
-    )
-    return (owner.limits for owner in owners if owner is not None)
 
 
 def _may_wait(caller: Caller, config: Snapshot) -> bool:

@@ -54,6 +54,14 @@ class ModelOptions:
     file_tokens: Annotated[
         int | None, typer.Option(parser=positive, metavar="N", help="what a file counts as")
     ] = None
+    max_tool_calls: Annotated[
+        int | None,
+        typer.Option(parser=positive, metavar="N", help="calls of hosted tools for one choice"),
+    ] = None
+    unknown_fields: Annotated[
+        str | None,
+        typer.Option(metavar="WHAT", help="fields that may change the bill: auto, refuse or pass"),
+    ] = None
 
 
 def target(text: str) -> dict[str, Any]:

@@ -2,19 +2,24 @@
 
 A byte-level tokenizer never makes more tokens than bytes, and JSON escapes only lengthen the text,
 so the length of the body bounds its tokens; what no tokenizer reads is bounded by the model (``parts``).
-What nothing bounds is refused. Fields that are not named here pass through.
+What nothing bounds is refused. What each field does to the bill stands in ``request_fields``; what may cost more
+than text is read by ``closed_world``.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Final
 
 import msgspec
 
 from ingress.apis.answer_format import RELAYED, AnswerFormat
+from ingress.apis.openai.closed_world import with_reach
 from ingress.apis.openai.parts import NO_MEDIA, read_media
+from ingress.apis.openai.request_fields import PLAIN
 from ingress.apis.parsed_request import Call, Fields, ParsedRequest, invalid
 from ingress.auth.api_key import Caller, asked_model
+from ingress.auth.billing import NOTHING, BillingOf, billing_of
 from ingress.http.refusals import Refusal
 from schemas.config_state import Snapshot
 from schemas.entities import Model
@@ -34,7 +39,7 @@ def parse(fields: Fields, snapshot: Snapshot, caller: Caller) -> ParsedRequest |
     model = asked_model(fields, snapshot, caller)
     if isinstance(model, Refusal):
         return model
-    call = read_call(fields, model)
+    call = read_call(fields, model, partial(billing_of, snapshot, caller, fields["model"]))
     return call if isinstance(call, Refusal) else ParsedRequest(fields["model"], call)
 
 
@@ -43,7 +48,7 @@ def format_answer(_: ParsedRequest) -> AnswerFormat:
     return RELAYED
 
 
-def read_call(fields: Fields, model: Model) -> Call | Refusal:
+def read_call(fields: Fields, model: Model, billing: BillingOf = NOTHING) -> Call | Refusal:
     """The call that ``fields`` ask of ``model``, or the first field that is wrong."""
     refusal = (
         _refuse_fields(fields) or _refuse_stream(fields) or _refuse_messages(fields["messages"])
@@ -51,8 +56,7 @@ def read_call(fields: Fields, model: Model) -> Call | Refusal:
     if refusal is not None:
         return refusal
     messages = fields["messages"]
-    has_parts = any(isinstance(message.get("content"), list) for message in messages)
-    media = read_media(messages, model) if has_parts else NO_MEDIA
+    media = read_media(messages, model, billing) if _has_parts(messages) else NO_MEDIA
     if isinstance(media, Refusal):
         return media
     body, per_choice = _bounded_output(fields, model)
@@ -62,7 +66,8 @@ def read_call(fields: Fields, model: Model) -> Call | Refusal:
         body["stream_options"] = {**options, "include_usage": True}
     payload = msgspec.json.encode(body)
     counted = len(messages) + _tools(fields)
-    return Call(
+    choices = max(fields.get("n") or 1, fields.get("best_of") or 1)
+    call = Call(
         payload=payload,
         stream=stream,
         include_usage=options.get("include_usage") is True,
@@ -72,8 +77,12 @@ def read_call(fields: Fields, model: Model) -> Call | Refusal:
         + _TOKENS_FIXED
         + media.tokens
         + model.input_overhead_tokens,
-        output_tokens_bound=per_choice * (fields.get("n") or 1),
+        output_tokens_bound=per_choice * choices,
     )
+    is_plain = media is NO_MEDIA and not model.prices and fields.keys() <= PLAIN
+    if is_plain and not fields.get("tools") and b'"cache_control"' not in payload:
+        return call
+    return with_reach(call, fields, media, model, billing())
 
 
 def _refuse_fields(fields: Fields) -> Refusal | None:
@@ -81,8 +90,9 @@ def _refuse_fields(fields: Fields) -> Refusal | None:
     messages = fields.get("messages")
     if not isinstance(messages, list) or not 1 <= len(messages) <= MESSAGES_MAX:
         return invalid("messages", f"must be a list of 1 to {MESSAGES_MAX} messages")
-    if not _is_integer_or_none(fields.get("n"), CHOICES_MAX):
-        return invalid("n", f"must be an integer from 1 to {CHOICES_MAX}")
+    for name in ("n", "best_of"):
+        if not _is_integer_or_none(fields.get(name), CHOICES_MAX):
+            return invalid(name, f"must be an integer from 1 to {CHOICES_MAX}")
     for name in _OUTPUT_FIELDS:
         if not _is_integer_or_none(fields.get(name), OUTPUT_TOKENS_MAX):
             return invalid(name, f"must be an integer from 1 to {OUTPUT_TOKENS_MAX}")
@@ -119,12 +129,18 @@ def _refuse_messages(messages: list[Any]) -> Refusal | None:
             return invalid(where, "must be an object")
         if not isinstance(message.get("role"), str):
             return invalid(f"{where}.role", "must be a string")
-        if message.get("audio") is not None:
-            return invalid(f"{where}.audio", "is not supported: its tokens have no bound")
         content = message.get("content")
         if not isinstance(content, str | list | None):
             return invalid(f"{where}.content", "must be a string or a list of parts")
     return None
+
+
+def _has_parts(messages: list[Fields]) -> bool:
+    """Whether any message may bring something beside text."""
+    return any(
+        isinstance(message.get("content"), list) or message.get("audio") is not None
+        for message in messages
+    )
 
 
 def _tools(fields: Fields) -> int:

@@ -1,7 +1,8 @@
 """Decides what an embeddings call asks for: the body for the backend and the proved bound of its input. Pure.
 
 There is no output to bound. A text has no more tokens than bytes, and one that is given as a number takes at least
-two, so the length of the body bounds them. Fields that are not named here pass through.
+two, so the length of the body bounds them. What other fields may do to the bill stands in
+``request_fields``.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ from typing import Any, Final
 import msgspec
 
 from ingress.apis.answer_format import RELAYED, AnswerFormat
+from ingress.apis.openai.request_fields import PLAIN_EMBEDDINGS
 from ingress.apis.parsed_request import Call, Fields, ParsedRequest, invalid
 from ingress.auth.api_key import Caller, asked_model
+from ingress.auth.billing import billing_of
 from ingress.http.refusals import Refusal
 from schemas.config_state import Snapshot
+from schemas.entities import Model
 
 INPUTS_MAX: Final = 2_048
 _TOKENS_PER_INPUT: Final = 16
@@ -31,7 +35,7 @@ def parse(fields: Fields, snapshot: Snapshot, caller: Caller) -> ParsedRequest |
     inputs = _count_inputs(fields.get("input"))
     if isinstance(inputs, Refusal):
         return inputs
-    refusal = _refuse_options(fields)
+    refusal = _refuse_options(fields) or _refuse_unknown(fields, model, snapshot, caller)
     if refusal is not None:
         return refusal
     payload = msgspec.json.encode(fields)
@@ -51,6 +55,19 @@ def parse(fields: Fields, snapshot: Snapshot, caller: Caller) -> ParsedRequest |
 def format_answer(_: ParsedRequest) -> AnswerFormat:
     """Verbatim."""
     return RELAYED
+
+
+def _refuse_unknown(
+    fields: Fields, model: Model, snapshot: Snapshot, caller: Caller
+) -> Refusal | None:
+    """The first field that may change the bill, where that is refused."""
+    unknown = (name for name in fields if name not in PLAIN_EMBEDDINGS and fields[name] is not None)
+    name, policy = next(unknown, None), model.unknown_fields
+    if name is None or policy == "pass":
+        return None
+    if policy == "auto" and not billing_of(snapshot, caller, fields["model"]).is_budgeted:
+        return None
+    return invalid(name[:64], "is not known here: it may change the bill, and a budget applies")
 
 
 def _count_inputs(given: Any) -> int | Refusal:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from ingress.apis.parsed_request import Fields, invalid
+from ingress.auth.billing import BillingOf
 from ingress.http.refusals import Refusal
 from schemas.entities import Model
 
@@ -82,15 +83,21 @@ _MEDIA: Final = {
 }
 
 
-def read_media(messages: list[Any], model: Model) -> Media | Refusal:
+def read_media(messages: list[Any], model: Model, billing: BillingOf) -> Media | Refusal:
     """All media of the messages, or the first part whose tokens nothing bounds."""
     tokens: dict[str, int] = {}
     unread_bytes = 0
     for index, message in enumerate(messages):
+        if message.get("audio") is not None:
+            if model.audio_tokens is None:
+                return invalid(
+                    f"messages[{index}].audio", "brings audio: the model has no audio_tokens"
+                )
+            tokens["audio_tokens"] = tokens.get("audio_tokens", 0) + model.audio_tokens
         parts = message.get("content")
         for at, part in enumerate(parts if isinstance(parts, list) else ()):
             where = f"messages[{index}].content[{at}]"
-            found = _medium(where, part, model)
+            found = _medium(where, part, model, billing)
             if isinstance(found, Refusal):
                 return found
             if found is not None:
@@ -100,7 +107,7 @@ def read_media(messages: list[Any], model: Model) -> Media | Refusal:
     return Media(**tokens, unread_bytes=unread_bytes, tokens=sum(tokens.values()))
 
 
-def _medium(where: str, part: Any, model: Model) -> _Medium | Refusal | None:
+def _medium(where: str, part: Any, model: Model, billing: BillingOf) -> _Medium | Refusal | None:
     """What the part brings; ``None`` for text."""
     if not isinstance(part, dict):
         return invalid(where, "must be an object")
@@ -111,7 +118,10 @@ def _medium(where: str, part: Any, model: Model) -> _Medium | Refusal | None:
         return None
     medium = _MEDIA.get(kind)
     if medium is None:
-        return invalid(f"{where}.type", "is not known here, and nothing bounds its tokens")
+        policy = model.unknown_fields
+        if policy == "refuse" or (policy == "auto" and billing().is_bounded):
+            return invalid(f"{where}.type", "is not known here, and nothing bounds its tokens")
+        return None
     if getattr(model, medium.bound) is None:
         return invalid(
             f"{where}.type", f"brings what this model does not bound: it has no {medium.bound}"

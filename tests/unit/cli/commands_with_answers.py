@@ -301,6 +301,7 @@ CASES = (
             "--output-usd-per-mtok", "0.2", "--cached-input-usd-per-mtok", "0.05",
             "--default-max-output-tokens", "5", "--max-output-tokens", "6", "--image-tokens", "7",
             "--output-limit-field", "max_completion_tokens", "--audio-tokens", "8", "--file-tokens", "9",
+            "--max-tool-calls", "10", "--unknown-fields", "refuse",
         ),
         {"GET /models/echo": MODEL, "PUT /models/echo": {"id": "echo", "version": 3}},
     ),
