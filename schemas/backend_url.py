@@ -10,11 +10,11 @@ from __future__ import annotations
 import ipaddress
 import re
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from yarl import URL
 
-__all__ = ["URL_CHARS_MAX", "url_problem"]
+__all__ = ["URL_CHARS_MAX", "operation_url", "url_problem"]
 
 URL_CHARS_MAX: Final = 2_048
 
@@ -46,6 +46,15 @@ def url_problem(url: str) -> str | None:
     if parts.scheme not in ("http", "https"):
         return "a url begins with http:// or https://"
     return _authority_problem(parts.netloc) or _host_problem(host)
+
+
+def operation_url(url: str, path: str) -> str:
+    """Where an operation of a backend is called: its path stands before the query that the address may have, and
+    ``/v1`` is added to a bare host. Raises ``ValueError`` for what ``url_problem`` refuses.
+    """
+    parts = urlsplit(url)
+    base = parts.path.rstrip("/") or "/v1"
+    return urlunsplit((parts.scheme, parts.netloc, f"{base}/{path}", parts.query, ""))
 
 
 def _authority_problem(authority: str) -> str | None:

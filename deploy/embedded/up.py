@@ -22,11 +22,12 @@ from deploy.desired_state.document import bad_file, read_desired_state, referenc
 from deploy.embedded import roles, seed
 from deploy.embedded.banner import Facts, render_banner, render_json, render_progress
 from deploy.embedded.ledger_shape import LedgerShape
+from deploy.embedded.model_list import ModelList
 from deploy.embedded.problem import StackError
 from deploy.embedded.process import Progress
 from deploy.embedded.stack import Stack, StackOptions
 from deploy.embedded.state import UserFolders, write_private
-from deploy.embedded.upstreams import Unreachable, Upstream, discover_models, read_upstreams
+from deploy.embedded.upstreams import Upstream, discover_models, models_told, read_upstreams
 from deploy.terminal import say
 
 ADMIN_DEADLINE_S = 30.0
@@ -194,14 +195,11 @@ async def _discover(
 ) -> dict[str, tuple[str, ...]]:
     found = await asyncio.gather(*(discover_models(u, environment) for u in upstreams))
     served: dict[str, tuple[str, ...]] = {}
-    for upstream, models in zip(upstreams, found, strict=True):
-        if isinstance(models, Unreachable):
-            text = f"{upstream.url} cannot be reached ({models.why}); its models were not added"
-            _tell_progress(Progress(upstream.id, False, text))
-        else:
-            served[upstream.id] = models
-            text = f"{upstream.url} serves {', '.join(models) or 'no model'}"
-            _tell_progress(Progress(upstream.id, True, text))
+    for upstream, listed in zip(upstreams, found, strict=True):
+        if isinstance(listed, ModelList):
+            served[upstream.id] = listed.models
+        for text in models_told(upstream, listed):
+            _tell_progress(Progress(upstream.id, upstream.id in served, text))
     return served
 
 

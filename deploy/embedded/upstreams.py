@@ -5,16 +5,22 @@ A backend that is away costs its models, with a warning; it never stops the star
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import httpx
+import msgspec
 
+from deploy.embedded.model_list import ModelList, naming, read_models
 from deploy.embedded.problem import StackError
-from schemas.backend_url import url_problem
+from schemas.backend_url import operation_url, url_problem
+from schemas.printable import one_line
 
 DISCOVERY_DEADLINE_S = 10.0
+LIST_BYTES_MAX = 8 * 1024 * 1024
+UNNAMED_SHOWN = 20
 ID_PATTERN = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
@@ -67,20 +73,46 @@ def read_upstreams(options: Iterable[str], endpoints: str) -> tuple[Upstream, ..
 
 async def discover_models(
     upstream: Upstream, environment: Mapping[str, str]
-) -> tuple[str, ...] | Unreachable:
-    """The ids `GET /models` lists, in the backend's order."""
+) -> ModelList | Unreachable:
+    """What `GET /models` lists. Whatever a backend is or sends, it costs its own models at most."""
     key = environment.get(upstream.key_variable, "").strip()
-    headers = {"authorization": f"Bearer {key}"} if key else {}
+    headers = {"accept-encoding": "identity"}
+    if key:
+        headers["authorization"] = f"Bearer {key}"
+    url, body = operation_url(upstream.url, "models"), bytearray()
     try:
         # No proxy from the environment: the dispatcher uses none, and the key is the backend's only.
-        async with httpx.AsyncClient(
-            timeout=DISCOVERY_DEADLINE_S, headers=headers, trust_env=False
-        ) as client:
-            response = await client.get(f"{upstream.url}/models")
-            response.raise_for_status()
-            return tuple(str(model["id"]) for model in response.json()["data"])
-    except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
-        return Unreachable(upstream, f"{type(error).__name__}: {error}")
+        async with (
+            asyncio.timeout(DISCOVERY_DEADLINE_S),
+            httpx.AsyncClient(timeout=DISCOVERY_DEADLINE_S, trust_env=False) as client,
+            client.stream("GET", url, headers=headers) as response,
+        ):
+            if not response.is_success:
+                return Unreachable(upstream, f"status {response.status_code}")
+            async for piece in response.aiter_raw():
+                body += piece
+                if len(body) > LIST_BYTES_MAX:
+                    return Unreachable(upstream, f"a list larger than {LIST_BYTES_MAX} bytes")
+    except (httpx.HTTPError, TimeoutError, ValueError) as error:
+        return Unreachable(upstream, f"{type(error).__name__}: {error}".removesuffix(": "))
+    try:
+        listed = read_models(msgspec.json.decode(bytes(body)))
+    except (ValueError, RecursionError):
+        return Unreachable(upstream, "no JSON")
+    return Unreachable(upstream, "no list of models") if listed is None else listed
+
+
+def models_told(upstream: Upstream, listed: ModelList | Unreachable) -> Iterator[str]:
+    """What is told of a backend's models: which are served, and how to add the others."""
+    if isinstance(listed, Unreachable):
+        how = f"tallygate models set NAME --backend {upstream.id}"
+        yield f"{upstream.url} lists no models ({one_line(listed.why)}); add them: {how}"
+        return
+    yield f"{upstream.url} serves {', '.join(listed.models) or 'no model that clients can name'}"
+    for name in listed.unnamed[:UNNAMED_SHOWN]:
+        yield f"one model is not served, since its name cannot be one here: {naming(upstream.id, name)}"
+    if (more := len(listed.unnamed) - UNNAMED_SHOWN) > 0:
+        yield f"{more} more models are not served for the same reason"
 
 
 def _upstream(upstream_id: str, address: str) -> Upstream | str:

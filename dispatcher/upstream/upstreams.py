@@ -14,7 +14,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
-from urllib.parse import urlsplit
 
 import aiohttp
 from yarl import URL
@@ -23,6 +22,7 @@ from dispatcher.upstream import foreign
 from dispatcher.upstream.connections import HEADERS_MAX, LINE_BYTES_MAX, Connections
 from dispatcher.upstream.upstream_failure import UpstreamFailure, refusal
 from dispatcher.work import Choice
+from schemas.backend_url import operation_url
 from schemas.entities import Backend
 from schemas.errors import ErrorCode
 from schemas.failures import Poison
@@ -184,17 +184,11 @@ async def pieces(response: aiohttp.ClientResponse) -> AsyncGenerator[bytes, None
         raise
 
 
-def base_url(url: str) -> str:
-    """The URL as ``OPENAI_BASE_URL`` would be: ``/v1`` is added to a bare host."""
-    trimmed = url.rstrip("/")
-    return trimmed if urlsplit(trimmed).path else f"{trimmed}/v1"
-
-
 @functools.lru_cache(maxsize=4_096)
 def target(url: str, path: str) -> URL:
     """Where to call; ``Uncallable`` where the configured URL is none that a client can call."""
     try:
-        target = URL(f"{base_url(url)}/{path}")
+        target = URL(operation_url(url, path))
         host = target.raw_host or ""
         host.encode("idna")
     except (ValueError, IndexError) as error:  # yarl raises both

@@ -16,7 +16,6 @@ from aiohttp import web
 
 from dispatcher.backends.probe_client import ProbeClient
 from dispatcher.upstream.upstream_failure import UpstreamFailure
-from dispatcher.upstream.upstreams import base_url
 from dispatcher.work import Choice
 from schemas.entities import Backend
 from schemas.operations import OPERATIONS
@@ -214,20 +213,6 @@ async def test_a_backend_without_a_key_gets_no_authorization() -> None:
                 pass
 
     assert ["authorization" in headers for headers, _ in seen] == [False, False]
-
-
-@pytest.mark.parametrize(
-    ("url", "base"),
-    [
-        ("http://h:1", "http://h:1/v1"),
-        ("http://h:1/", "http://h:1/v1"),
-        ("http://h:1/v1", "http://h:1/v1"),
-        ("https://h/openai/v1/", "https://h/openai/v1"),
-    ],
-)
-def test_v1_is_added_to_a_bare_host(url: str, base: str) -> None:
-    """The URL is what ``OPENAI_BASE_URL`` would be."""
-    assert base_url(url) == base
 
 
 @pytest.mark.parametrize("value", ["s3cret\n", " s3cret\r\n"])

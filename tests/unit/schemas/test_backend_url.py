@@ -10,8 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from yarl import URL
 
-from dispatcher.upstream.upstreams import base_url
-from schemas.backend_url import URL_CHARS_MAX, url_problem
+from schemas.backend_url import URL_CHARS_MAX, operation_url, url_problem
 from schemas.entities import Backend
 
 GOOD = (
@@ -116,8 +115,30 @@ def test_what_is_taken_can_be_called(text: str, has_scheme: bool) -> None:
     url = f"http://{text}" if has_scheme else text
     if url_problem(url) is not None:
         return
-    for called in (url, f"{base_url(url)}/chat/completions", f"{base_url(url)}/models"):
+    for called in (url, operation_url(url, "chat/completions"), operation_url(url, "models")):
         parsed = URL(called)
         assert parsed.port is not None
         assert 0 < parsed.port < 65_536
         assert aiohttp.ClientRequest("GET", parsed, loop=_LOOP).host == parsed.raw_host
+
+
+@pytest.mark.parametrize(
+    ("url", "called"),
+    [
+        ("http://h:1", "http://h:1/v1/models"),
+        ("http://h:1/", "http://h:1/v1/models"),
+        ("http://h:1/v1", "http://h:1/v1/models"),
+        ("https://h/openai/v1/", "https://h/openai/v1/models"),
+        ("https://h?key=a/b", "https://h/v1/models?key=a/b"),
+        ("https://h/x/?api-version=2024-06-01", "https://h/x/models?api-version=2024-06-01"),
+    ],
+)
+def test_the_path_of_an_operation_stands_before_the_query(url: str, called: str) -> None:
+    """The address is what ``OPENAI_BASE_URL`` would be; ``/v1`` is added to a bare host."""
+    assert operation_url(url, "models") == called
+
+
+@pytest.mark.parametrize("url", ["http://h/v1#x", "http://h#", "http://h/v1?a=1#b"])
+def test_a_fragment_is_refused_with_the_reason(url: str) -> None:
+    """It would never be sent."""
+    assert url_problem(url) == "a url has no fragment (#)"
