@@ -1,6 +1,6 @@
 # The commands of this repository. Everything runs in the environment that `make setup` builds.
 .PHONY: rebuild-speed log-reading setup up down clean check docs coverage test test-stack test-apart \
-  test-cluster test-unit test-contract test-integration test-e2e test-chaos bench fuzz isolation torture ageing kafka-outage ledger-loss kill-points moved-clocks lock fmt
+  test-cluster test-unit test-contract test-integration test-e2e test-chaos bench fuzz isolation torture ageing kafka-outage ledger-loss kill-points moved-clocks prices-oracle lock fmt
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -92,6 +92,9 @@ log-reading: setup  ## ledger verify and requests show on a log of a million usa
 
 rebuild-speed: setup  ## How long a lost ledger is closed: 600 000 outcomes since the snapshots, 10 000 organizations
 	$(BIN)/python -m tests.load.rebuild_speed $(ARGS)
+
+prices-oracle: setup  ## 100 000 random requests over all price dimensions, against a provider that bills by itself
+	$(BIN)/python -m tests.load.price_oracle $(ARGS)
 
 torture: setup  ## Kills of everything in random order while budgets, quotas and concurrency bind, five seeds
 	$(BIN)/python -m tests.chaos.torture --seed 1 2 3 4 5 $(ARGS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 import msgspec
@@ -14,6 +15,7 @@ from schemas.events import (
     Attempt,
     Booking,
     PinnedPrice,
+    Reach,
     RequestFinished,
     ToolCalls,
 )
@@ -42,6 +44,16 @@ def used(
     if price is None:
         return None
     return 0 if tokens is NOTHING else cost(price, tokens, tier, backend)
+
+
+def as_asked(tokens: TokenCounts, reach: Reach | None) -> TokenCounts:
+    """The counts with calls under the kind that was asked for: answers count searches, whatever their size
+    (``web_search``), and the request said which has to be paid (``web_search:high``)."""
+    if reach is None or not tokens.tool_kinds:
+        return tokens
+    asked = {kind.partition(":")[0]: kind for kind in reach.tool_kinds}
+    kinds = tuple((asked.get(kind, kind), calls) for kind, calls in tokens.tool_kinds)
+    return replace(tokens, tool_kinds=kinds)
 
 
 def tool_calls(tokens: TokenCounts) -> list[ToolCalls] | None:

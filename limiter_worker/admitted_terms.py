@@ -169,8 +169,7 @@ def admitted_terms(
 
 
 def _named(kind: type[_T], row: _Row) -> _T:
-    names = [field.name for field in msgspec.structs.fields(kind)]
-    return msgspec.convert(dict(zip(names, row, strict=True)), kind)
+    return kind(**dict(zip(kind.__struct_fields__, row, strict=True)))
 
 
 def _hold(

@@ -19,7 +19,7 @@ from typing import Final
 import aiohttp
 
 from dispatcher.abort import Abort
-from dispatcher.amounts import NOTHING, tool_calls, used
+from dispatcher.amounts import NOTHING, as_asked, tool_calls, used
 from dispatcher.attempts import attempt_end
 from dispatcher.attempts.attempt_end import AttemptEnd
 from dispatcher.attempts.dialects import TRIES_MAX, Dialects, taught
@@ -280,6 +280,7 @@ class AttemptRun:
         tokens, told, read, tier = NOTHING, None, end.answer, None
         if read is not None:
             tokens, told = await self._used(read)
+            tokens = as_asked(tokens, reach)
             tier = serving(read.service_tier, reach.service_tier if reach else None)
         return Attempt(
             attempt=self.number,

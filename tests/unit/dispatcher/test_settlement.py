@@ -12,15 +12,17 @@ from dispatcher.amounts import (
     NOTHING,
     RESULT_BYTES_MAX,
     actual_of,
+    as_asked,
     ending_again,
     outcome,
     terminal,
     token_uses,
+    tool_calls,
     used,
 )
 from dispatcher.work import AdmittedRequest, Result
 from schemas.errors import ERRORS, ErrorCode
-from schemas.events import Attempt
+from schemas.events import Attempt, Reach, ToolCalls
 from schemas.frames import Usage
 from schemas.pricing.counts import TokenCounts
 from schemas.pricing.entries import Price
@@ -210,3 +212,16 @@ def test_an_outcome_is_found_by_its_key_and_as_a_job() -> None:
     finished = outcome(_job(**found_by), [attempt()], _COMPLETED, _FENCE, NOW_MS)
 
     assert {name: getattr(finished, name) for name in found_by} == found_by
+
+
+def test_calls_count_under_the_kind_that_was_asked_for() -> None:
+    """An answer says that it searched; the request said how much a search has to find."""
+    told = TokenCounts(1, 1, tool_calls=3, tool_kinds=(("web_search", 2), ("mcp", 1)))
+    counts = as_asked(told, Reach(tool_calls_bound=3, tool_kinds=["web_search:high"]))
+
+    assert counts.tool_kinds == (("web_search:high", 2), ("mcp", 1))
+    assert as_asked(told, None) is told
+    assert tool_calls(counts) == [
+        ToolCalls(kind="web_search:high", calls=2),
+        ToolCalls(kind="mcp", calls=1),
+    ]
