@@ -37,6 +37,7 @@ _MODULES = {
     "keys": "keys",
     "orgs": "orgs",
     "models": "models",
+    "prices": "prices",
     "backends": "backends",
     "config": "config",
     "usage": "usage",

@@ -62,5 +62,5 @@ class Price(
     steps: _Steps = ()
     tiers: Annotated[dict[_TierName, TierPrice], msgspec.Meta(max_length=8)] = {}
     auto_tiers: Annotated[tuple[_TierName, ...], msgspec.Meta(max_length=8)] | None = None
-    """Tiers that may bill a request that names none; ``None``: all that are stated but flex and batch."""
+    """Tiers that may bill a request that names none; ``None``: priority and scale, where they are stated."""
     tool_call_usd: Annotated[dict[_ToolKind, Usd], msgspec.Meta(max_length=32)] = {}

@@ -16,7 +16,7 @@ from schemas.events import PinnedPrice, PriceBand, PriceDetails, ToolPrice, Upli
 from schemas.money import NANO_PER_USD, nano_usd
 from schemas.pricing.bands import MILLION, rate_1h, rate_5m
 from schemas.pricing.entries import Price, PriceStep, TierPrice
-from schemas.pricing.tiers import CHEAPER, DEFAULT, named
+from schemas.pricing.tiers import AUTO, DEFAULT, named
 
 __all__ = ["PriceList", "price_list"]
 
@@ -102,7 +102,7 @@ def _pinned(price: Price, version: str, uplifts: list[Uplift]) -> PinnedPrice:
     tiers = [DEFAULT, *price.tiers]
     if unknown := set(price.auto_tiers or ()) - set(tiers):
         raise ValueError(f"auto_tiers names {min(unknown)!r}, which tiers does not state")
-    auto = [t for t in tiers if t not in CHEAPER] if price.auto_tiers is None else price.auto_tiers
+    auto = [t for t in tiers if t in AUTO] if price.auto_tiers is None else price.auto_tiers
     details = PriceDetails(
         bands=bands,
         tools=tools,

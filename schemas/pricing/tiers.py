@@ -10,9 +10,12 @@ import re
 from collections.abc import Collection, Sequence
 from typing import Final
 
-__all__ = ["CHEAPER", "DEFAULT", "billed", "named", "reached", "serving"]
+__all__ = ["AUTO", "CHEAPER", "DEFAULT", "billed", "named", "reached", "serving"]
 
 DEFAULT: Final = "default"
+AUTO: Final = ("priority", "scale")
+"""Tiers that may bill a request that names none, where a price says nothing else: OpenAI's ``auto`` is the default
+of a project, or priority, or scale where that was bought."""
 CHEAPER: Final = frozenset({"flex", "batch"})
 """Tiers that are sold below the default: unstated they bill as it does, which is never too low."""
 _ALIASES: Final = {"standard": DEFAULT, "on_demand": DEFAULT, "standard_only": DEFAULT}

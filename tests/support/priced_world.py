@@ -148,7 +148,7 @@ def _tiers(asked: str | None, entry: dict[str, Any]) -> list[str]:
     """Who may bill: the tier that was named, or the default; and where none was, what a project is set to."""
     tiers = entry.get("tiers", {})
     if asked in (None, "auto"):
-        usual = [tier for tier in tiers if tier not in ("flex", "batch")]
+        usual = [tier for tier in tiers if tier in ("priority", "scale")]
         return ["default", *entry.get("auto_tiers", usual)]
     return ["default", asked] if asked in tiers or asked in ("flex", "batch") else ["default"]
 

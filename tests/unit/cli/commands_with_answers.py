@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from schemas.usage import COUNTED
+from tests.unit.cli.commands_about_prices import ABOUT_PRICES
 
 AT_MS = 1_700_000_000_123
 LETTER: dict[str, Any] = {
@@ -313,6 +314,7 @@ CASES = (
         {"GET /models/echo": MODEL, "PUT /models/echo": {"id": "echo", "version": 3}},
     ),
     Case(("models", "set", "new")),
+    *(Case(arguments, answers) for arguments, answers in ABOUT_PRICES),
     Case(("backends", "list"), {"GET /backends": {"items": [BACKEND, BACKEND | {"id": "b", "health": []}]}}),
     Case(("backends", "drain", "a"), {"POST /backends/a/drain": {"id": "a", "body": {"state": "draining"}}}),
     Case(("backends", "restore", "a"), {"POST /backends/a/restore": {"id": "a", "body": {"state": "active"}}}),

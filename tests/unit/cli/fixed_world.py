@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, chdir, contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from deploy.cli import tail
 from deploy.cli.commands import doctor
 from deploy.cli.commands.doctor import Finding
 from schemas.runtime.kafka.topic_admin import TopicState
+from tests.support.calls_in_code import ROOT
 from tests.unit.cli.commands_with_answers import FILE
 
 _TOPICS = [TopicState("audit.router", 3, True, False), TopicState("t", 0, False, False)]
@@ -35,6 +37,7 @@ def fixed_world(record: dict[str, Any] = _RECORD) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(chdir(stack.enter_context(TemporaryDirectory())))
         Path("tallygate.yaml").write_text(FILE, encoding="utf-8")
+        shutil.copy(ROOT / "tests" / "support" / "price_files" / "model_prices.json", "prices.json")
         for target, name, value in (
             (schemas.runtime.kafka.topic_admin, "list_topics", topics),
             (schemas.runtime.kafka.topic_admin, "apply_topics", topics),

@@ -144,15 +144,19 @@ def test_a_tier_may_have_steps_of_its_own() -> None:
     assert (band.input_nano_usd_per_mtok, band.output_nano_usd_per_mtok) == (4 * _USD, 99 * _USD)
 
 
-def test_tiers_that_may_bill_who_names_none_are_all_but_the_cheap_ones() -> None:
+def test_tiers_that_may_bill_who_names_none_are_priority_and_scale() -> None:
     """Unless the list says which."""
-    tiers = {"flex": TierPrice(multiplier="0.5"), "priority": TierPrice(multiplier="2")}
+    tiers = {
+        "flex": TierPrice(multiplier="0.5"),
+        "priority": TierPrice(multiplier="2"),
+        "ultrafast": TierPrice(multiplier="6"),
+    }
     unsaid, said = _pinned(tiers=tiers), _pinned(tiers=tiers, auto_tiers=())
 
     assert unsaid.details is not None
     assert said.details is not None
     assert (unsaid.details.auto_tiers, said.details.auto_tiers) == (["priority"], [])
-    assert tiers_of(bands_of(said)) == ["default", "flex", "priority"]
+    assert tiers_of(bands_of(said)) == ["default", "flex", "priority", "ultrafast"]
 
 
 def test_a_backend_may_multiply_the_price_of_tokens() -> None:
