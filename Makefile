@@ -1,6 +1,6 @@
 # The commands of this repository. Everything runs in the environment that `make setup` builds.
 .PHONY: rebuild-speed log-reading setup up down clean check docs coverage test test-stack test-apart \
-  test-cluster test-unit test-contract test-integration test-e2e test-chaos bench fuzz isolation torture ageing kafka-outage ledger-loss kill-points moved-clocks prices-oracle lock fmt
+  test-cluster test-unit test-contract test-integration test-e2e test-chaos bench fuzz servers clients isolation torture ageing kafka-outage ledger-loss kill-points moved-clocks prices-oracle lock fmt
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -117,6 +117,12 @@ ledger-loss: setup  ## Ledgers lost in every way under load, about an hour; ARGS
 fuzz: setup  ## 100 000 odd answers to the dispatcher, 100 000 odd requests to ingress
 	$(BIN)/python -m tests.fuzz.upstream
 	$(BIN)/python -m tests.fuzz.requests $(ARGS)
+
+servers: setup  ## Servers that nobody here wrote, behind a gateway: llama.cpp, aimock; ARGS="--with llama-cpp-python" builds a third
+	$(BIN)/python -m tests.foreign.servers $(ARGS)
+
+clients: setup  ## openai (Python, Node), LangChain and the Vercel AI SDK through a gateway; needs npm for half of them
+	$(BIN)/python -m tests.foreign.clients
 
 moved-clocks: setup  ## What clients see while the clock of one process is wrong; needs a C compiler
 	$(BIN)/python -m tests.chaos.moved_clocks $(ARGS)

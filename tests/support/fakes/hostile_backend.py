@@ -25,6 +25,7 @@ from typing import Any
 import uvloop
 
 from tests.support.fakes.call_log import CallLogWriter, End, Start
+from tests.support.fakes.shapes.conforming import CONFORMING
 from tests.support.fakes.shapes.table import SHAPES
 from tests.support.fakes.shapes.wire import (
     COMPLETION_TOKENS,
@@ -65,11 +66,12 @@ class HostileBackend:
         request_line, headers, body = await _request(wire.reader)
         self.cookies += [headers["cookie"]] if "cookie" in headers else []
         if request_line.startswith("GET"):
-            listed = [{"id": model, "object": "model"} for model in SHAPES]
+            listed = [{"id": model, "object": "model"} for model in (*SHAPES, *CONFORMING)]
             await wire.send(sized(json.dumps({"object": "list", "data": listed}).encode()))
             return False
         model = str(body.get("model"))
-        shape = SHAPES.get(model)
+        shape = SHAPES.get(model) or CONFORMING.get(model)
+        wire.asked = body
         self._asked[model] += 1
         self.wires[model], wire.number, wire.keeps_open = wire, self._asked[model], False
         call_id = f"{self.name}-{os.getpid()}-{model}-{self._asked[model]}"
@@ -147,7 +149,7 @@ def main() -> None:
     parser.add_argument("--list", action="store_true")
     options = parser.parse_args()
     if options.list:
-        for model, shape in SHAPES.items():
+        for model, shape in (SHAPES | CONFORMING).items():
             form = "stream" if shape.stream else "whole"
             statuses = "/".join("torn" if s == 0 else str(s) for s in shape.statuses)
             print(f"{model:32} {shape.family:8} {form:7} {statuses:12} {shape.booked}")

@@ -11,9 +11,9 @@ import struct
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
-Family = Literal["bytes", "framing", "headers", "size", "time"]
+Family = Literal["bytes", "dialect", "framing", "headers", "size", "time"]
 Booked = Literal["exact", "estimated", "nothing"]
 PROMPT_TOKENS, COMPLETION_TOKENS = 11, 7
 USAGE = b'{"prompt_tokens":11,"completion_tokens":7,"total_tokens":18}'
@@ -32,6 +32,8 @@ class Wire:
     writer: asyncio.StreamWriter
     number: int = 1
     """How often this shape was asked before, counted from 1."""
+    asked: dict[str, Any] = field(default_factory=dict)
+    """The body of the request."""
     keeps_open: bool = False
     last_byte_at_s: float = 0.0
     cpu_at_last_byte_s: float = 0.0
