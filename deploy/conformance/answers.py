@@ -15,7 +15,7 @@ __all__ = ["Answer", "Usage"]
 
 _UTF8_MARK: Final = "\ufeff"
 _OK: Final = 200
-_CLIENT_ERRORS: Final = range(400, 500)
+_REFUSALS: Final = frozenset({400, 422})
 _SHOWN_CHARS: Final = 200
 
 
@@ -51,8 +51,8 @@ class Answer:
 
     @property
     def is_refusal(self) -> bool:
-        """Whether the backend says that it was asked wrongly; not that it is busy, or wants another key."""
-        return self.status in _CLIENT_ERRORS and self.status not in {401, 403, 408, 425, 429}
+        """Whether it says that a field is wrong; not that it is busy, wants another key, or has no such model."""
+        return self.status in _REFUSALS
 
     @property
     def text(self) -> str:

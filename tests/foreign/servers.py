@@ -44,14 +44,12 @@ _TOOLS = [
         },
     }
 ]
+_CALLED = {"toolCalls": [{"name": "report", "arguments": '{"state":"on"}'}]}
 _FIXTURES = {
     "fixtures": [
-        {
-            "match": {"userMessage": "tool"},
-            "response": {"toolCalls": [{"name": "report", "arguments": '{"state":"on"}'}]},
-        },
+        {"match": {"toolName": "report"}, "response": _CALLED},
         {"match": {"userMessage": "long"}, "response": {"content": "word " * 2_000}},
-        {"match": {"userMessage": "hello"}, "response": {"content": "hello there, this is a mock"}},
+        {"match": {}, "response": {"content": "hello there, this is a mock"}},
     ]
 }
 

@@ -54,6 +54,7 @@ def _says(found: tuple[Finding, ...]) -> Mapping[str, str]:
         (_REFUSED, "refused"),
         (Answer(422, {}, b'{"detail":"extra"}'), "refused"),
         (Answer(401, {}, b""), "unknown"),
+        (Answer(404, {}, b'{"error":"model not found"}'), "unknown"),
         (Answer(429, {}, b""), "unknown"),
         (Answer(500, {}, b""), "unknown"),
         (Answer(200, {}, b"<html>"), "unknown"),
@@ -61,7 +62,7 @@ def _says(found: tuple[Finding, ...]) -> Mapping[str, str]:
     ],
 )
 def test_a_limit_is_kept_ignored_refused_or_not_known(answer: Answer, says: str) -> None:
-    """A busy backend, or one that wants a key, refuses no field."""
+    """A backend that is busy, wants a key or has no such model refuses no field."""
     assert _says(judging.judge_limit("max_tokens", 16)(answer))["max_tokens"] == says
 
 
