@@ -30,6 +30,8 @@ _TOOLS = {
     "uv",
 }
 """Of the development group: what is run and not imported."""
+_OF_OTHER_PYTHONS = ROOT / "tests" / "foreign" / "programs"
+"""Run in environments of their own, with the packages that `tests/foreign/packages.py` pins."""
 
 
 def _imported(folders: Iterable[str]) -> set[str]:
@@ -39,6 +41,7 @@ def _imported(folders: Iterable[str]) -> set[str]:
         module.partition(".")[0]
         for folder in folders
         for path in (ROOT / folder).rglob("*.py")
+        if path.parent != _OF_OTHER_PYTHONS
         for module in _modules(path)
     }
     foreign = modules - sys.stdlib_module_names - {*PACKAGES, "tests"}
