@@ -334,16 +334,17 @@ class Trial:
 
     def _streamed(self, body: dict[str, Any]) -> tuple[Any, Any, str]:
         raw = self.client.chat.completions.with_raw_response.create(**body, stream=True)
-        text, usage, names, arguments = "", None, [], ""
+        text, usage = "", None
+        calls: dict[int, list[str]] = {}
         for chunk in raw.parse():
             usage = chunk.usage or usage
             for choice in chunk.choices:
                 text += choice.delta.content or ""
                 for call in choice.delta.tool_calls or []:
-                    names += [call.function.name] if call.function.name else []
-                    arguments += call.function.arguments or ""
-        request_id = str(raw.headers["x-request-id"])
-        return ([(names[0], arguments)] if names else text), usage, request_id
+                    known = calls.setdefault(call.index, ["", ""])
+                    known[0] += call.function.name or ""
+                    known[1] += call.function.arguments or ""
+        return list(calls.values()) or text, usage, str(raw.headers["x-request-id"])
 
     def _booked(self, request_id: str) -> dict[str, Any]:
         """The usage line of the request, once it is written."""
