@@ -70,7 +70,7 @@ async function sdk(A, of) {
   await show(A, "retry of a 429", async () => { const r = await text("tired-once", { maxRetries: 3 }); return [r.text, r.usage.totalTokens]; });
   await show(A, "retry of a 500", async () => { const r = await text("broken-once", { maxRetries: 3 }); return [r.text, r.usage.totalTokens]; });
   await show(A, "no such model", () => text("nowhere"));
-  await show(A, "breaks off", async () => (await streamed("breaks-off")).said);
+  await show(A, "breaks off", async () => { try { return (await streamed("breaks-off")).said; } catch (error) { return `${error.constructor.name} ${error.message}`; } });
   await show(A, "cancel", async () => {
     const stop = new AbortController();
     const result = streamText({ model: of("fake-slow"), prompt: "hi", maxRetries: 0, abortSignal: stop.signal, onError: () => {} });

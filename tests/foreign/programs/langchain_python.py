@@ -27,7 +27,7 @@ def show(case: str, saw: Callable[[], Any]) -> None:
         told = f"{type(error).__name__} {error.status_code} {error.code}"
     except Exception as error:  # noqa: BLE001  # whatever the library raises is what is shown
         told = f"{type(error).__name__} {error}"
-    print(json.dumps({"case": case, "saw": told}), flush=True)
+    print(json.dumps({"case": case, "saw": told}, default=str), flush=True)
 
 
 def chat(model: str, retries: int = 0, **more: Any) -> Any:

@@ -25,7 +25,7 @@ def show(case: str, saw: Callable[[], Any]) -> None:
         told = f"{type(error).__name__} {error.status_code} {error.code}"
     except openai.OpenAIError as error:
         told = f"{type(error).__name__} {error}"
-    print(json.dumps({"case": case, "saw": told}), flush=True)
+    print(json.dumps({"case": case, "saw": told}, default=str), flush=True)
 
 
 def ask(model: str, retries: int = 0, **more: Any) -> Any:
