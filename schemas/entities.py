@@ -12,6 +12,7 @@ import msgspec
 
 from schemas.backend_url import URL_CHARS_MAX, url_problem
 from schemas.pricing.entries import Multiplier, Price, Usd
+from schemas.tokenizers import TokenizerName
 
 __all__ = [
     "KINDS",
@@ -172,6 +173,9 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_tool_calls: Annotated[int, msgspec.Meta(ge=1, le=10_000)] | None = None
     """Calls of hosted tools, such as web searches, that the backend makes for one choice at most. Without it they
     are treated as ``unknown_fields`` says, because nothing bounds what they cost."""
+    tokenizer: TokenizerName | None = None
+    """The tokenizer that the model uses. Its exact count bounds texts where a limit counts tokens or USD; without it
+    their bytes do."""
     unknown_fields: Literal["auto", "refuse", "pass"] = "auto"
     """What becomes of fields, parts and tools that may change the bill and whose cost nothing bounds. ``auto``:
     refused where a budget and a price apply, else passed to the backend."""

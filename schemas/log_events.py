@@ -217,7 +217,7 @@ class LogEvent(Enum):
         "A backend says it used more than the proved bound that was held; its model holds more from now on.",
         "Set its `context_window_tokens` and `input_overhead_tokens`, or see why it heeds no limit.",
     )
-    TOKENS_ROUGH = _warning("The tokenizer failed: an answer is counted by its bytes.", _REPORT)
+    TOKENS_ROUGH = _warning("The tokenizer failed: a text is counted by its bytes.", _REPORT)
     ANSWERED_5XX = _error("A request was answered with a status of 500 or above.", _REQUEST)
     GIVEN_UP = _warning("The process stops and gives up requests that run on.", _NOTHING)
     WAIT_DEFECT = _error("A defect met one waiting request; its neighbours go on.")

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import functools
-from typing import Any, Final
+from typing import Final
 
-from rs_bpe.bpe import openai
+from schemas.tokenizers import encoding
 
 _PIECE_CHARS: Final = 64 * 1024
 
 
-@functools.cache
-def _encoding() -> Any:
-    return openai.o200k_base()
-
-
 def count_text(text: str) -> int:
     """Tokens of the text; a long one is counted in pieces."""
-    count = _encoding().count
+    count = encoding("o200k_base").count
     sound = text if text.isascii() else text.encode("utf-8", "replace").decode()
     pieces = range(0, len(sound), _PIECE_CHARS)
     return sum(int(count(sound[start : start + _PIECE_CHARS])) for start in pieces)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 from ingress.apis.answer_format import AnswerFormat
+from ingress.apis.exact_bound import Texts
 from ingress.auth.api_key import Caller
 from ingress.http.refusals import Refusal
 from schemas.config_state import Snapshot
@@ -29,6 +30,8 @@ class Call:
     output_tokens_bound: int
     reach: Reach | None = None
     """What it can reach of a price beside plain input and output; ``None`` when nothing."""
+    texts: Texts | None = None
+    """What is to be counted exactly; ``None`` where the bound by bytes stands."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ awaited: what was promised is in the log, and nothing that dies can lose it.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final, Self, TypeAlias
 
 from ingress.apis.answer_format import refusal_of
@@ -21,6 +21,7 @@ from ingress.replies.awaited import Awaited, Times
 from ingress.replies.mailbox import ClientGone, Mailbox, PendingRequests
 from ingress.requests.cancellations import Cancellations
 from ingress.requests.claims import Acquired, ClaimRequest, ClaimResult, Claims, Existing
+from ingress.requests.exact_counts import ExactCounts
 from ingress.requests.job_document import JobFacts
 from ingress.requests.job_list import JobList
 from ingress.requests.outcomes import without_frames
@@ -58,6 +59,7 @@ class RequestStarter:
     cancellations: Cancellations
     reply_to: str
     """The channel of this process, where answers arrive."""
+    counts: ExactCounts = field(default_factory=ExactCounts)
 
     async def begin(
         self, request: ValidatedRequest, request_id: str, room: BodyHold, gone: ClientGone
@@ -75,6 +77,8 @@ class RequestStarter:
             now_ms = self.gatekeeper.clock.now_ms()
             request = replace(request, deadline_ms=found.deadline_ms, received_at_ms=now_ms)
             claimed = found
+        if request.parsed.call.texts is not None:
+            request = await self.counts.bounded(request)
         if claimed.request_id == request_id and not request.operation.keeps_result:
             # What was taken over is produced whatever stands against it: a record of its holder that came
             # late gives way to ours, and would have no outcome if there were none.

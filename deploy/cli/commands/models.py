@@ -58,6 +58,9 @@ class ModelOptions:
         int | None,
         typer.Option(parser=positive, metavar="N", help="calls of hosted tools for one choice"),
     ] = None
+    tokenizer: Annotated[
+        str | None, typer.Option(metavar="NAME", help="o200k_base or cl100k_base")
+    ] = None
     unknown_fields: Annotated[
         str | None,
         typer.Option(metavar="WHAT", help="fields that may change the bill: auto, refuse or pass"),

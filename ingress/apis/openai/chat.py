@@ -2,18 +2,21 @@
 
 A byte-level tokenizer never makes more tokens than bytes, and JSON escapes only lengthen the text,
 so the length of the body bounds its tokens; what no tokenizer reads is bounded by the model (``parts``).
+Where the model declares its tokenizer and a limit counts on the bound, the texts are to be counted (``exact_bound``).
 What nothing bounds is refused. What each field does to the bill stands in ``request_fields``; what may cost more
 than text is read by ``closed_world``.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
 import msgspec
 
 from ingress.apis.answer_format import RELAYED, AnswerFormat
+from ingress.apis.exact_bound import texts_of_messages
 from ingress.apis.openai.closed_world import with_reach
 from ingress.apis.openai.parts import NO_MEDIA, read_media
 from ingress.apis.openai.request_fields import PLAIN
@@ -79,6 +82,9 @@ def read_call(fields: Fields, model: Model, billing: BillingOf = NOTHING) -> Cal
         + model.input_overhead_tokens,
         output_tokens_bound=per_choice * choices,
     )
+    if model.tokenizer is not None and billing().is_bounded:
+        texts = texts_of_messages(messages, model.tokenizer, call.input_tokens_bound)
+        call = replace(call, texts=texts)
     is_plain = media is NO_MEDIA and not model.prices and fields.keys() <= PLAIN
     if is_plain and not fields.get("tools") and b'"cache_control"' not in payload:
         return call

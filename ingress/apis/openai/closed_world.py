@@ -104,6 +104,7 @@ def with_reach(
         call,
         reach=reach,
         input_tokens_bound=max(call.input_tokens_bound, window),
+        texts=None if has_tools else call.texts,
         output_tokens_bound=call.output_tokens_bound + predicted * (fields.get("n") or 1),
     )
 

@@ -7,11 +7,13 @@ two, so the length of the body bounds them. What other fields may do to the bill
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
 
 from ingress.apis.answer_format import RELAYED, AnswerFormat
+from ingress.apis.exact_bound import texts_of
 from ingress.apis.openai.request_fields import PLAIN_EMBEDDINGS
 from ingress.apis.parsed_request import Call, Fields, ParsedRequest, invalid
 from ingress.auth.api_key import Caller, asked_model
@@ -49,6 +51,9 @@ def parse(fields: Fields, snapshot: Snapshot, caller: Caller) -> ParsedRequest |
         + model.input_overhead_tokens,
         output_tokens_bound=0,
     )
+    if model.tokenizer is not None and billing_of(snapshot, caller, fields["model"]).is_bounded:
+        texts = texts_of(_texts(fields["input"]), (), model.tokenizer, call.input_tokens_bound)
+        call = replace(call, texts=texts)
     return ParsedRequest(fields["model"], call)
 
 
@@ -83,6 +88,13 @@ def _count_inputs(given: Any) -> int | Refusal:
             what = "must be a non-empty text or list of tokens, and of one kind with the others"
             return invalid(f"input[{index}]", what)
     return len(given)
+
+
+def _texts(given: Any) -> list[str]:
+    """Of an input; tokens that are given as numbers are bounded by their digits."""
+    if isinstance(given, str):
+        return [given]
+    return [each for each in given if isinstance(each, str)]
 
 
 def _is_text(given: Any) -> bool:

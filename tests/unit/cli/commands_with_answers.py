@@ -302,7 +302,7 @@ CASES = (
             "--output-usd-per-mtok", "0.2", "--cached-input-usd-per-mtok", "0.05",
             "--default-max-output-tokens", "5", "--max-output-tokens", "6", "--image-tokens", "7",
             "--output-limit-field", "max_completion_tokens", "--audio-tokens", "8", "--file-tokens", "9",
-            "--max-tool-calls", "10", "--unknown-fields", "refuse",
+            "--max-tool-calls", "10", "--unknown-fields", "refuse", "--tokenizer", "o200k_base",
         ),
         {"GET /models/echo": MODEL, "PUT /models/echo": {"id": "echo", "version": 3}},
     ),
