@@ -18,14 +18,15 @@ from typing import TypeVar
 from accounting.booking import BookedThrough, Entry, Place, entry_of
 from accounting.earlier import EarlierRecords, LogUnreadable
 from accounting.kept import kept_of
+from accounting.late_outcomes import late_corrections
 from accounting.tables_log import TablesLog
 from schemas import topics
-from schemas.codec import MalformedRecord, decode
+from schemas.codec import MalformedRecord, decode, decode_as
 from schemas.events import AttemptAdjusted, RequestFinished
 from schemas.ledger import answers, documents
 from schemas.ledger.errors import LedgerUnavailable
 from schemas.log_events import LogEvent
-from schemas.outgoing import kept_record, usage_record
+from schemas.outgoing import adjustment_record, kept_record, usage_record
 from schemas.runtime.kafka.consume.ack_window import Partition
 from schemas.runtime.kafka.consume.dead_letters import DeadLetters
 from schemas.runtime.kafka.consume.records import Record
@@ -97,9 +98,36 @@ class Books:
                 partition, partial(self.ledger.book, document), deadline_s
             )
             decided, rows = rows[: len(booked.rows)], rows[len(booked.rows) :]
+            await self._correct(decided, booked.rows, deadline_s)
             await self._write_lines(decided, booked.rows, deadline_s)
             if rows:
                 rows = await self._looked_up(partition, rows, deadline_s)
+
+    async def _correct(
+        self,
+        rows: list[tuple[Record, Entry]],
+        fates: Sequence[answers.RowFate],
+        deadline_s: float,
+    ) -> None:
+        """Produce the corrections of outcomes that nobody settled, and that came after another one."""
+        for (record, entry), fate in zip(rows, fates, strict=True):
+            if fate != "DUPLICATE" or not (entry.row.unsettled and entry.row.ran):
+                continue
+            first = await self._once_there(
+                record.partition,
+                partial(self.earlier.first_of, record.partition, entry.row),
+                deadline_s,
+            )
+            if first is None:
+                continue  # Its retention is over, and so is that of anything it would correct.
+            late, places = decode_as(record.value, RequestFinished), [first.place, record.ref]
+            changes = late_corrections(first.outcome, late, places, record.timestamp_ms)
+            more = {"request_id": late.request_id.encode()}
+            corrections = [adjustment_record(change, more, "accounting") for change in changes]
+            await self.producer.deliver(corrections, deadline_s)
+            if changes:
+                self.metrics.count("tallygate_late_attempts_total")
+                _LOG.event(LogEvent.ATTEMPT_LATE, request_id=late.request_id, org=late.org)
 
     async def _write_lines(
         self,

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
 from accounting.booking import entry_of
-from schemas.codec import MalformedRecord, decode
+from schemas.codec import MalformedRecord, decode, decode_as
 from schemas.events import AttemptAdjusted, RecordRef, RequestFinished
 from schemas.failures import Transient
 from schemas.ids import made_at_ms
@@ -39,6 +39,13 @@ class AskedRow(Protocol):
     def ref(self) -> str | None: ...  # noqa: D102
 
 
+class Earlier(NamedTuple):
+    """The outcome of a request that was booked, and where it stands."""
+
+    outcome: RequestFinished
+    place: RecordRef
+
+
 class LogUnreadable(Transient):
     """The broker did not answer."""
 
@@ -56,6 +63,15 @@ def copies_among(rows: Sequence[AskedRow], read: Iterable[ConsumerRecord]) -> se
             found = _identity(record)
             copies |= {offset for offset in wanted.get(found, ()) if offset > record.offset}
     return copies
+
+
+def first_among(row: AskedRow, read: Iterable[ConsumerRecord]) -> Earlier | None:
+    """The first outcome of the row's request among the records, if it stands before the row. Pure."""
+    for record in read:
+        if record.offset < row.offset and _identity(record) == (row.req, None):
+            place = RecordRef(topic=OUTCOMES, partition=record.partition, offset=record.offset)
+            return Earlier(decode_as(record.value, RequestFinished), place)
+    return None
 
 
 def _identity(record: ConsumerRecord) -> tuple[str, str | None]:
@@ -76,6 +92,22 @@ class EarlierRecords:
     """Reads the outcomes topic outside of any group."""
 
     brokers: str
+
+    async def first_of(self, partition: int, row: AskedRow) -> Earlier | None:
+        """The outcome of its request that stands before the row; ``None`` when the log keeps none.
+
+        Raises ``LogUnreadable``.
+        """
+        since_ms = max(0, made_at_ms(row.req) - _SKEW_MS)
+        try:
+            async for batch in self._read(
+                TopicPartition(OUTCOMES, partition), since_ms, row.offset
+            ):
+                if (found := first_among(row, batch)) is not None:
+                    return found
+        except KafkaError as error:
+            raise LogUnreadable(f"{OUTCOMES}-{partition}: {error!r}") from error
+        return None
 
     async def copies(self, partition: int, rows: Sequence[AskedRow]) -> set[int]:
         """Offsets of rows that are not the first of their request and reference.

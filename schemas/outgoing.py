@@ -121,11 +121,13 @@ def result_record(finished: RequestFinished, more: Mapping[str, bytes]) -> Outgo
     return Outgoing(topics.RESULTS, finished.org.encode(), finished.result, said)
 
 
-def adjustment_record(change: AttemptAdjusted, more: Mapping[str, bytes]) -> Outgoing:
-    """A correction of a booked attempt."""
+def adjustment_record(
+    change: AttemptAdjusted, more: Mapping[str, bytes], source: headers.Source = "dispatcher"
+) -> Outgoing:
+    """A correction of a booked attempt, by whoever found out what it really used."""
     event_id = f"{change.request_id}:{change.delta.attempt}:{change.revision}"
     at_ms = change.adjusted_at_ms
-    said = event_headers(headers.ADJUSTED, event_id, "dispatcher", at_ms, more)
+    said = event_headers(headers.ADJUSTED, event_id, source, at_ms, more)
     return Outgoing(topics.OUTCOMES, change.org.encode(), encode(change), said)
 
 

@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from schemas.events import Attempt
+import msgspec
 
-__all__ = ["UNKNOWN_BACKEND", "WRITTEN_OFF", "written_off"]
+from schemas.events import Attempt
+from schemas.usage import COUNTED
+
+__all__ = ["UNKNOWN_BACKEND", "WRITTEN_OFF", "taken_back", "written_off"]
 
 UNKNOWN_BACKEND: Final = "unknown"
 """Stands where nobody knows which backend was called, or whether any was."""
@@ -46,4 +49,15 @@ def written_off(
         output_tokens=tokens - input_tokens,
         estimated=True,
         cost_nano_usd=booked.get("nano_usd", 0) if is_priced else None,
+    )
+
+
+def taken_back(attempt: Attempt) -> Attempt:
+    """What takes an attempt out of the books again."""
+    cost, kinds = attempt.cost_nano_usd, attempt.tool_kinds
+    return msgspec.structs.replace(
+        attempt,
+        **{name: -getattr(attempt, name) for name in COUNTED},
+        cost_nano_usd=None if cost is None else -cost,
+        tool_kinds=kinds and [msgspec.structs.replace(k, calls=-k.calls) for k in kinds],
     )

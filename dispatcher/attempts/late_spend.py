@@ -10,14 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
-
 from dispatcher.amounts import actual_of
 from dispatcher.work import AdmittedRequest
 from schemas.attribution import attribution_of
 from schemas.events import Attempt, AttemptAdjusted, Booking
 from schemas.ledger import documents
-from schemas.usage import COUNTED
+from schemas.written_off import taken_back
 
 _CORRECTED: tuple[documents.Unit, ...] = ("nano_usd", "tokens")
 
@@ -31,7 +29,7 @@ def corrections(
 ) -> tuple[AttemptAdjusted, ...]:
     """The corrections of what ran under ``fence`` and before it: back with what was ``booked`` for that, and
     on the books with the ``attempts`` themselves."""
-    changes = [*map(_negative, booked), *attempts]
+    changes = [*map(taken_back, booked), *attempts]
     reason = f"fence {fence} was lost before the attempt ended"
     return tuple(
         _adjusted(job, change, revision, reason, now_ms)
@@ -64,13 +62,3 @@ def _bookings(job: AdmittedRequest, changes: Sequence[Attempt]) -> list[Booking]
         for hold in job.admitted.holds
         if hold.unit in totals
     ]
-
-
-def _negative(attempt: Attempt) -> Attempt:
-    cost, kinds = attempt.cost_nano_usd, attempt.tool_kinds
-    return msgspec.structs.replace(
-        attempt,
-        **{name: -getattr(attempt, name) for name in COUNTED},
-        cost_nano_usd=None if cost is None else -cost,
-        tool_kinds=kinds and [msgspec.structs.replace(k, calls=-k.calls) for k in kinds],
-    )

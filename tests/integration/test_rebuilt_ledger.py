@@ -9,22 +9,33 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from typing import Any, cast
 
 import msgspec
 from aiohttp import web
 
+from accounting.books import Books
+from accounting.earlier import AskedRow, Earlier, first_among
 from accounting.rebuild.attempts import attempt_of
+from accounting.tables_log import TablesLog
 from dispatcher.claims.claiming import Claiming
 from dispatcher.claims.leases import Leases
 from dispatcher.handler import Dispatching
 from schemas.codec import encode
 from schemas.events import RequestAdmitted
-from schemas.ledger import answers, calls, documents, rebuild_calls
+from schemas.ledger import answers, calls, documents, keys, rebuild_calls
 from schemas.ledger.documents import Restore
+from schemas.outgoing import Outgoing
 from schemas.runtime.kafka.consume.records import Record
+from schemas.runtime.process.clock import Clock
+from schemas.runtime.process.telemetry import Metrics
+from schemas.times import FULL
+from schemas.topics import OUTCOMES
 from tests.integration.dispatch_bench import HELD_NANO_USD, Bench, Handed, bench
+from tests.support.events import NOW_MS
 from tests.support.harness.ledger_server import LedgerServer
 from tests.support.one_shard import META_KEY, SHARD
 
@@ -41,12 +52,15 @@ class Backend:
     opened: asyncio.Event = field(default_factory=asyncio.Event)
     asked: int = 0
     spent_nano_usd: int = 0
+    share: int = 1
+    """Which part of what is held a call uses."""
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         self.asked += 1
         await self.opened.wait()
-        self.spent_nano_usd += HELD_NANO_USD
-        body = {"choices": [{"message": {"content": "hi"}}], "usage": _USAGE}
+        self.spent_nano_usd += HELD_NANO_USD // self.share
+        usage = {name: count // self.share for name, count in _USAGE.items()}
+        body = {"choices": [{"message": {"content": "hi"}}], "usage": usage}
         return web.Response(body=json.dumps(body).encode(), content_type="application/json")
 
     async def until_asked(self, count: int) -> None:
@@ -211,3 +225,85 @@ async def test_an_end_while_its_shard_is_closed_is_settled_by_its_booking(
         assert [outcome.unsettled for outcome in scene.log.outcomes] == [True]
         assert held == (0, HELD_NANO_USD)
         assert await scene.balance(request, "nano_usd") == (backend.spent_nano_usd, 0)
+
+
+@dataclass
+class _Earlier:
+    """Finds outcomes in the log of the scene."""
+
+    scene: Bench
+
+    async def first_of(self, partition: int, row: AskedRow) -> Earlier | None:
+        return first_among(row, cast("Any", map(_consumed, range(100), self.scene.log.records)))
+
+
+@dataclass
+class _Accounting:
+    """Takes what accounting produces; usage lines are no part of the scene's log."""
+
+    scene: Bench
+
+    async def deliver(self, records: Sequence[Outgoing], deadline_s: float) -> None:
+        await self.scene.log.deliver([r for r in records if r.topic == OUTCOMES], deadline_s)
+
+
+def _consumed(offset: int, record: Outgoing) -> SimpleNamespace:
+    return SimpleNamespace(
+        offset=offset, partition=0, value=record.value, headers=record.headers, timestamp=NOW_MS
+    )
+
+
+async def test_an_outcome_that_came_after_another_one_books_what_its_backend_was_paid(
+    server: LedgerServer,
+) -> None:
+    """Its dispatcher stood still between the ledger's word that it was closed and its own; meanwhile another ran the
+    request again. Once, however often it is booked: in balance and total, by the backend's own log."""
+    backend = Backend(share=2)
+    async with bench(server, only=backend.answer) as scene:
+        request = await scene.admit(9 * HELD_NANO_USD)
+        record = await scene.hand_over(request)
+        await backend.until_asked(1)
+        await scene.ledger._store.call("FLUSHALL")
+        backend.opened.set()
+        await _ended(record)
+        late = scene.log.records.pop()
+        await _loses_and_rebuilds(scene, request)
+        await _two_leases_pass(scene)
+        fresh = Handed(encode(request))
+        await _other(scene).handle([cast("Record", fresh)])
+        await _ended(fresh)
+        scene.log.records.append(late)
+        books = _books(scene)
+        # The late one is delivered again, and so are its corrections.
+        for offset in (0, 1, 2, 3, 1, 4, 5):
+            await books.handle([_outcome_at(scene, offset)])
+        (key,) = (hold.key for hold in request.holds if hold.unit == "nano_usd")
+        total = await scene.ledger._store.call(
+            "HGET", keys.of_org(SHARD, request.org, keys.totals_suffix(key)), "settled"
+        )
+
+        assert backend.spent_nano_usd == HELD_NANO_USD
+        assert [outcome.unsettled for outcome in scene.log.outcomes] == [False, True]
+        assert await scene.balance(request, "nano_usd") == (backend.spent_nano_usd, 0)
+        assert int(total) == backend.spent_nano_usd
+
+
+def _books(scene: Bench) -> Books:
+    producer: Any = _Accounting(scene)
+    return Books(
+        ledger=scene.ledger,
+        producer=producer,
+        dead_letters=cast("Any", None),
+        metrics=Metrics(),
+        clock=Clock(),
+        tables=TablesLog(producer),
+        earlier=cast("Any", _Earlier(scene)),
+        times=FULL.ledger,
+    )
+
+
+def _outcome_at(scene: Bench, offset: int) -> Record:
+    message = _consumed(offset, scene.log.records[offset])
+    message.topic, message.generation_id, message.key = OUTCOMES, 1, b"acme"
+    message.timestamp = NOW_MS / 1_000
+    return Record(message, lambda _: None, lambda *_: None)

@@ -7,17 +7,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+import msgspec
+
 from accounting.booking import Place
 from accounting.books import Books
-from accounting.earlier import EarlierRecords, LogUnreadable
+from accounting.earlier import Earlier, EarlierRecords, LogUnreadable
 from accounting.tables_log import TablesLog
 from schemas.codec import encode
+from schemas.events import RecordRef
 from schemas.ledger import answers, documents
 from schemas.ledger.errors import LedgerNotReady
 from schemas.runtime.kafka.consume.records import Record
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.telemetry import Metrics
 from schemas.times import FULL
+from schemas.written_off import UNKNOWN_BACKEND
 from tests.support.events import NOW_MS, attempt, finished
 
 
@@ -50,6 +54,11 @@ class Log:
             self.failures -= 1
             raise LogUnreadable("away")
         return self.copied & {row.offset for row in rows}
+
+    async def first_of(self, partition: int, row: documents.OutcomeRow) -> Earlier | None:
+        guess = msgspec.structs.replace(attempt(), backend=UNKNOWN_BACKEND)
+        place = RecordRef(topic="inference.outcomes.v1", partition=partition, offset=0)
+        return Earlier(finished([guess], [], request_id=row.req, fence=9), place)
 
 
 @dataclass
@@ -188,3 +197,28 @@ async def test_what_a_keyed_request_is_found_by_is_in_the_log_before_its_offset_
     assert done == [2]
     (kept,) = ledger.asked[0].rows[0].kept
     assert kept.key == f"acme|k:{'ab' * 32}"
+
+
+async def test_an_outcome_that_came_too_late_is_corrected_before_its_offset_goes() -> None:
+    """Nobody settled it, and another one was booked; a copy of one that was settled changes nothing."""
+    done: list[tuple[int, list[str]]] = []
+    batch = [
+        Record(
+            Message(n, encode(finished([attempt()], [], request_id=f"r{n}", unsettled=n == 1))),
+            lambda record: done.append((record.offset, list(lines.ids))),
+            lambda *_: None,
+        )
+        for n in (1, 2)
+    ]
+    ledger, lines = Copies(), Lines()
+    await _books(ledger, lines, Log(set())).handle(batch)
+
+    assert done == [(1, ["r1:1:101", "r1:1:102"]), (2, ["r1:1:101", "r1:1:102"])]
+
+
+class Copies:
+    """Has booked another outcome of each request."""
+
+    async def book(self, document: documents.Book) -> answers.Booked:
+        fates: list[answers.RowFate] = ["DUPLICATE" for _ in document.rows]
+        return answers.Booked(rows=tuple(fates), offset=2)

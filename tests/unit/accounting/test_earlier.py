@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from accounting.earlier import copies_among
+from accounting.earlier import copies_among, first_among
 from schemas.codec import encode
 from schemas.events import AttemptAdjusted, RequestFinished
 from schemas.ids import made_at_ms
@@ -92,3 +92,19 @@ def test_of_two_rows_that_are_asked_for_together_the_second_is_a_copy() -> None:
 def test_an_id_that_says_no_time_is_looked_for_from_the_beginning() -> None:
     """Whoever made it."""
     assert made_at_ms("no id of ours") == 0
+
+
+def test_the_first_outcome_of_a_request_is_found_before_a_later_one() -> None:
+    """Not a correction of it, not another's, not itself; and nothing where the log keeps it no more."""
+    first = finished([attempt()], [])
+    log = [
+        _stored(1, _correction(1)),
+        Stored(2, encode(finished([], [], request_id="another"))),
+        _stored(3, first),
+        _stored(5, finished([], [])),
+    ]
+    found = first_among(_row(9), log)
+
+    assert found is not None
+    assert (found.outcome, found.place.offset) == (first, 3)
+    assert first_among(_row(3), log) is None
