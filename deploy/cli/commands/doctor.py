@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -49,7 +49,8 @@ def doctor(call: Call, *, brokers: Brokers = None) -> int:
             findings += [status, *_check_needs(call), *_check_ports()]
         else:
             findings += [Finding("admin API", "answers"), *check_instances(status)]
-            findings += [check_config(status), check_books(status), _check_topics(call, brokers)]
+            findings += [check_config(status), *_check_ledger(call), check_books(status)]
+            findings.append(_check_topics(call, brokers))
     has_problem = not all(finding.is_ok for finding in findings)
     checks = [asdict(finding) | {"ok": finding.is_ok} for finding in findings]
     call.output.result({"ok": not has_problem, "checks": checks}, "\n".join(map(_line, findings)))
@@ -94,6 +95,36 @@ def check_config(status: Mapping[str, Any]) -> Finding:
     if not config["following"]:
         return Finding("config", "not following Kafka", "start Kafka or correct its address")
     return Finding("config", f"offset {config['offset']}")
+
+
+def check_shards(shards: Iterable[Mapping[str, Any]]) -> Finding:
+    """Whether every shard of the ledger decides, in the life of it that was announced last."""
+    told = {each["shard"]: f"{each['state']} {each['why']}".strip() for each in shards}
+    closed = {each["shard"] for each in shards if not each["decides"]}
+    if not closed:
+        return Finding("ledger", f"{len(told)} shards decide")
+    named = "; ".join(f"shard {number}: {told[number]}" for number in sorted(closed))
+    return Finding(
+        "ledger", named, "tallygate ledger status; docs/lost-ledger.md says what each means"
+    )
+
+
+def check_servers(servers: Sequence[Mapping[str, Any]]) -> Finding:
+    """Whether every server of the store keeps what it acknowledged, and refuses before it drops anything."""
+    faults = [
+        *("maxmemory is not set" for each in servers if not each["maxmemory_bytes"]),
+        *(f"it drops keys: {each['policy']}" for each in servers if each["policy"] != "noeviction"),
+        *("appendonly is off" for each in servers if not each["appends"]),
+        *(
+            f"its last write: {w}"
+            for each in servers
+            if (w := each["last_write"]) not in ("", "ok")
+        ),
+    ]
+    if faults:
+        fix = "maxmemory, maxmemory-policy noeviction, appendonly yes, appendfsync always"
+        return Finding("its servers", "; ".join(dict.fromkeys(faults)), f"set them: {fix}")
+    return Finding("its servers", f"{len(servers)} answer")
 
 
 def check_books(status: Mapping[str, Any]) -> Finding:
@@ -164,6 +195,15 @@ def _status(call: Call) -> dict[str, Any] | Finding:
         what, why, fix = failure.args
         return Finding("admin API", f"{what} ({why})", fix)
     return status
+
+
+def _check_ledger(call: Call) -> list[Finding]:
+    try:
+        told = call.admin().get("/ledger/shards")
+    except CommandFailed as failure:
+        what, why, fix = failure.args
+        return [Finding("ledger", f"{what} ({why})", fix)]
+    return [check_shards(told["items"]), check_servers(told["servers"])]
 
 
 def _check_topics(call: Call, brokers: str | None) -> Finding:

@@ -37,13 +37,14 @@ class Rebuild(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dry_run: bool = False
 
 
-def shard_document(shard: int, meta: dict[str, str]) -> dict[str, Any]:
-    """What people are told of a shard, from the fields of its `meta`. Pure."""
+def shard_document(shard: int, meta: dict[str, str], announced: int = 0) -> dict[str, Any]:
+    """What people are told of a shard, from the fields of its `meta` and the epoch that the log announced. Pure."""
     token, _, text = meta.get("found", "").partition(" ")
+    state = _state(meta, announced)
     return {
         "shard": shard,
-        "state": _state(meta),
-        "decides": meta.get("ready") == "1",
+        "state": state,
+        "decides": state in ("whole", "completing"),
         "why": meta.get("why", ""),
         "step": meta.get("step", ""),
         **{name: int(meta[name]) for name in _NUMBERS if meta.get(name, "").isdecimal()},
@@ -51,12 +52,26 @@ def shard_document(shard: int, meta: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _state(meta: dict[str, str]) -> str:
+def _state(meta: dict[str, str], announced: int) -> str:
     if not meta:
         return "empty"
     if meta.get("ready") != "1":
         return "rebuilding" if meta.get("building") else "closed"
+    if int(meta.get("epoch", 0)) < announced:
+        return "behind"
     return "whole" if meta.get("complete") == "1" else "completing"
+
+
+def server_document(info: bytes) -> dict[str, Any]:
+    """What a server of the store says of its memory and its append-only file in ``INFO``. Pure."""
+    lines = info.decode(errors="replace").splitlines()
+    said = dict(line.split(":", 1) for line in lines if ":" in line)
+    return {
+        "maxmemory_bytes": int(said.get("maxmemory", 0)),
+        "policy": said.get("maxmemory_policy", ""),
+        "appends": said.get("aof_enabled") == "1",
+        "last_write": said.get("aof_last_write_status", ""),
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +88,16 @@ class ShardRoutes:
         ]
 
     async def shards(self, _: Request) -> Response:
-        """Every shard's state, and how far a rebuild of it is."""
-        store = self.deps.ledger_store
+        """Every shard's state, and how far a rebuild of it is; and the servers of the store."""
+        store, epochs = self.deps.ledger_store, self.deps.config.snapshot.ledger_epochs
         numbers = list(self.deps.shards)
-        found = await asyncio.gather(
-            *(store.call("HGETALL", of_shard(number, META)) for number in numbers)
+        infos, *found = await asyncio.gather(
+            store.call_each("INFO"),
+            *(store.call("HGETALL", of_shard(number, META)) for number in numbers),
         )
         pairs = zip(numbers, map(text_pairs, found), strict=True)
-        return JSONResponse({"items": [shard_document(number, meta) for number, meta in pairs]})
+        items = [shard_document(n, meta, epochs.get(n, 0)) for n, meta in pairs]
+        return JSONResponse({"items": items, "servers": list(map(server_document, infos))})
 
     async def rebuild(self, request: Request) -> Response:
         """Ask for it; the answer says which shards were asked, and under which token a trial is found."""
