@@ -109,7 +109,8 @@ def random_ask(rng: random.Random, day: str, entry: dict[str, Any]) -> Ask:
     reckless = rng.random() < 0.05
     stated = [*entry.get("tiers", ()), *(("priority", "scale") if reckless else ())]
     tools = [*entry.get("tool_call_usd", ()), *(_TOOLS if reckless else ())]
-    kinds = [kind for kind in tools if rng.random() < 0.3]
+    # Of two searches an answer does not tell which was made.
+    kinds = {kind for kind in tools if rng.random() < 0.3}
     if "web_search:high" in kinds and "web_search" in kinds:
         kinds.remove("web_search")
 
@@ -125,7 +126,7 @@ def random_ask(rng: random.Random, day: str, entry: dict[str, Any]) -> Ask:
         audio_output=can("audio_output") and rng.random() < 0.5,
         image_output=can("image_output") and rng.random() < 0.5,
         tool_calls_bound=rng.randint(1, 5) if kinds else 0,
-        tool_kinds=sorted(set(kinds)),
+        tool_kinds=sorted(kinds),
     )  # fmt: skip
     return Ask(day, reach, *bounds)
 
