@@ -29,6 +29,7 @@ __all__ = [
     "decode_as",
     "decode_fields",
     "encode",
+    "newest_of",
     "published_in",
     "published_schemas",
     "unknown_schema",
@@ -101,6 +102,13 @@ def _schemas() -> _Schemas:
         writers[published.schema_id] = (published.name, parsed)
         newest[published.name] = (published.schema_id, parsed)
     return _Schemas(writers, newest)
+
+
+def newest_of(name: str) -> tuple[bytes, dict[str, Any]]:
+    """How records of the newest version of a schema begin, and the schema itself."""
+    schema_id, _ = _schemas().newest[name]
+    schema = next(each.schema for each in published_schemas() if each.schema_id == schema_id)
+    return _HEADER.pack(_MAGIC, schema_id), schema
 
 
 def encode(event: events.Event) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -16,8 +17,9 @@ from aiokafka import ConsumerRecord, TopicPartition
 from accounting.booking import outcome_again
 from accounting.earlier import EarlierRecords
 from accounting.kept import kept_of
-from accounting.rebuild.chunks import balances_of, chunks, mark_of
+from accounting.rebuild.chunks import balances_of, chunks
 from accounting.rebuild.fold import Fold, Mark, Start
+from accounting.rebuild.hours import Hours
 from accounting.rebuild.log import Log
 from accounting.rebuild.marks import MarkWriter
 from accounting.rebuild.rows import Row, known_in, row_of
@@ -77,6 +79,8 @@ class ShardBuild:
     """Ended requests that are found by a key or as a job."""
     reached: int = -1
     """The last outcome that is folded."""
+    first: int = 0
+    """The first outcome above the checkpoint."""
     clock_ms: int = 0
     """The log's clock there."""
     is_open: bool = False
@@ -166,6 +170,7 @@ class ShardBuild:
         # Of what retention took nothing can be found, and nothing can be a copy of it.
         read_since_ms = 0 if begin <= at.begin else since_ms + _SKEW_MS
         self.fold = Fold(self.snapshots.start(read_since_ms, self.until))
+        self.first = max(at.begin, self.fold.start.checkpoint + 1)
         marks = MarkWriter(self._write_marks)
         async with marks:
             async for page in log.pages(partition, begin, at.end):
@@ -201,8 +206,8 @@ class ShardBuild:
                 # Whether it ran matters to keys alone, and of those that did not run none comes back.
                 return Row(offset, at_ms, org, known.req, None, known.deadline_ms, ran=True)
         try:
-            row, fields = row_of(record.value, offset, at_ms)
-            if fields.get("idempotency_hash") or fields.get("job"):
+            row, is_kept = row_of(record.value, offset, at_ms)
+            if is_kept:
                 self._keep(record)
         except MalformedRecord:
             return None
@@ -214,8 +219,7 @@ class ShardBuild:
         self.kept += kept_of(event, place, record.timestamp, self.parts.times.ledger)
 
     async def _write_marks(self, marks: Sequence[Mark]) -> None:
-        restored = [mark_of(mark) for mark in marks]
-        await self.do(rebuild_calls.restore_marks(self.shard, self.building, restored))
+        await self.do(rebuild_calls.restore_marks(self.shard, self.building, marks))
 
     async def _look_up(self) -> None:
         """Ask the log for rows whose earlier records were not read."""
@@ -223,6 +227,19 @@ class ShardBuild:
             return
         await self.at(f"looks {len(self.fold.aside)} outcomes up")
         self.fold.settle(await self.parts.earlier.copies(self.shard, self.fold.aside))
+
+    async def fold_hours(self, log: Log) -> Hours:
+        """Fold the usage hours of the same outcomes. Raises ``Overtaken`` when retention took some since."""
+        await self.at("folds usage hours")
+        partition, hours = TopicPartition(OUTCOMES, self.shard), Hours(self.fold)
+        async for page in log.pages(partition, self.first, self.reached + 1):
+            for record in page:
+                with suppress(MalformedRecord):  # Accounting dead-letters it.
+                    hours.take(record.value, record.offset)
+        begin = (await log.bounds([partition]))[partition].begin
+        if begin > self.first <= self.reached:
+            raise Overtaken(f"shard {self.shard}: the log begins at {begin} by now")
+        return hours
 
     async def restore(
         self, attempts: Sequence[documents.RestoredRequest], rates: Sequence[RestoredRate]

@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Final, TypeVar
 
-from accounting.rebuild.fold import Fold, Mark
+from accounting.rebuild.fold import Fold
 from accounting.rebuild.snapshots import Balance, ShardSnapshots
-from schemas.ledger.rebuild_calls import RestoredBalance, RestoredMark
+from schemas.ledger.rebuild_calls import RestoredBalance
 
-__all__ = ["balances_of", "chunks", "mark_of", "period_end_ms"]
+__all__ = ["balances_of", "chunks", "period_end_ms"]
 
 T = TypeVar("T")
 
@@ -47,12 +47,6 @@ def balances_of(
             end_ms=end_ms,
             changed=fold.changed.get(table),
         )
-
-
-def mark_of(mark: Mark) -> RestoredMark:
-    """A mark as the ledger keeps it."""
-    field = "booked" if mark.ref is None else f"booked:{mark.ref}"
-    return mark.org, mark.req, field, mark.offset, mark.due_ms, mark.ran
 
 
 def period_end_ms(balance: str) -> int | None:

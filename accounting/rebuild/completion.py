@@ -15,8 +15,9 @@ from aiokafka import ConsumerRecord, TopicPartition
 
 from accounting.booking import KEPT_LONGER_MS
 from accounting.rebuild.build import ShardBuild
-from accounting.rebuild.chunks import chunks, mark_of, period_end_ms
+from accounting.rebuild.chunks import chunks, period_end_ms
 from accounting.rebuild.fold import TableName
+from accounting.rebuild.hours import Hours
 from accounting.rebuild.kept import Kept
 from accounting.rebuild.log import Log
 from accounting.table_records import hour_kept_until_ms
@@ -43,7 +44,8 @@ async def complete(build: ShardBuild, log: Log, clock: Clock) -> None:
     await _restore_kept(build, log, clock)
     await _note_records(build)
     await build.do(rebuild_calls.complete(build.shard, build.building, claims_only=True))
-    await _restore_usage(build, log)
+    # Clients wait for keys and jobs, and nobody for usage.
+    await _restore_usage(build, log, await build.fold_hours(log))
     await build.do(rebuild_calls.complete(build.shard, build.building, claims_only=False))
 
 
@@ -72,7 +74,7 @@ async def _restore_kept(build: ShardBuild, log: Log, clock: Clock) -> None:
         for scope, mark in kept.marks.items()
         if mark.due_ms > build.clock_ms or scope in kept.jobs
     )
-    for marks in chunks(map(mark_of, known), _ENTRIES_PER_CALL):
+    for marks in chunks(known, _ENTRIES_PER_CALL):
         await build.do(rebuild_calls.restore_marks(build.shard, build.building, marks))
 
 
@@ -112,7 +114,7 @@ def _accepted_in(page: Iterable[ConsumerRecord], build: ShardBuild) -> Iterator[
             continue  # It never ran.
 
 
-async def _restore_usage(build: ShardBuild, log: Log) -> None:
+async def _restore_usage(build: ShardBuild, log: Log, added: Hours) -> None:
     """Add snapshot and fold of each usage hour, part by part; at last those without a snapshot."""
     await build.at("restores usage hours")
     wanted: dict[int, dict[int, TableName]] = defaultdict(dict)
@@ -124,25 +126,25 @@ async def _restore_usage(build: ShardBuild, log: Log) -> None:
         partition = TopicPartition(USAGE_TABLES, number)
         async for page in log.pages(partition, min(places), max(places) + 1):
             found = [each for each in page if each.offset in places]
-            await _write_hours(build, (_hour_of(each, build) for each in found))
-    new = (table for table in build.fold.usage if table not in hours)
+            await _write_hours(build, (_hour_of(each, build, added) for each in found))
+    new = (table for table in added.cells if table not in hours)
     await _write_hours(
-        build, (_restored(build, table, "0/1", dict(build.fold.usage[table])) for table in new)
+        build, (_restored(build, table, "0/1", added.cells[table], added) for table in new)
     )
 
 
-def _hour_of(record: ConsumerRecord, build: ShardBuild) -> RestoredUsage:
+def _hour_of(record: ConsumerRecord, build: ShardBuild, added: Hours) -> RestoredUsage:
     snapshot = decode_as(record.value, TableSnapshot)
     table = snapshot.org, snapshot.hour or ""
     cells = dict(snapshot.values)
-    for name, amount in build.fold.usage.get(table, {}).items():
+    for name, amount in added.cells.get(table, {}).items():
         if part_of(name.rpartition("\t")[0], snapshot.parts) == snapshot.part:
             cells[name] = cells.get(name, 0) + amount
-    return _restored(build, table, f"{snapshot.part}/{snapshot.parts}", cells)
+    return _restored(build, table, f"{snapshot.part}/{snapshot.parts}", cells, added)
 
 
 def _restored(
-    build: ShardBuild, table: TableName, part: str, cells: dict[str, int]
+    build: ShardBuild, table: TableName, part: str, cells: dict[str, int], added: Hours
 ) -> RestoredUsage:
     org, hour = table
     return RestoredUsage(
@@ -151,7 +153,7 @@ def _restored(
         part=part,
         cells=cells,
         until_ms=hour_kept_until_ms(hour, build.parts.times.ledger.table_kept_ms),
-        changed=build.fold.changed.get(table),
+        changed=added.changed.get(table),
     )
 
 

@@ -1,4 +1,4 @@
-"""The fold of one shard: outcomes in, tables and marks out. Pure.
+"""The fold of one shard: outcomes in, balances and marks out. Pure.
 
 It begins with snapshots: absolute values, each with the offset up to which it stands. The checkpoint says
 that whatever changed up to its offset W stands in some snapshot, so that outcomes above W are enough. Of
@@ -21,7 +21,7 @@ from accounting.rebuild.rows import Row
 from schemas.ids import made_at_ms
 from schemas.snapshots import part_of
 
-__all__ = ["Fold", "Mark", "Start", "TableName"]
+__all__ = ["Fold", "Mark", "Start", "TableName", "mark_field"]
 
 TableName: TypeAlias = tuple[str, str]
 """An organization, and the suffix of a balance or the hour of a usage table."""
@@ -35,12 +35,18 @@ class Mark(NamedTuple):
 
     org: str
     req: str
-    ref: str | None
+    field: str
+    """Its name in the ledger."""
     offset: int
     due_ms: int
     """When the log's clock may forget it."""
     ran: bool
     """Whether a backend was called."""
+
+
+def mark_field(ref: str | None) -> str:
+    """The name of a mark: of a request, or of the correction with that reference."""
+    return "booked" if ref is None else f"booked:{ref}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +62,13 @@ class Start:
     until: Mapping[str, int] = field(default_factory=dict)
     """By organization the last offset that is wanted; all, where none is said."""
 
+    def is_above(self, table: TableName, row: str, offset: int) -> bool:
+        """Whether the outcome there is not in the snapshot of the table's row, if that has any."""
+        parts = self.offsets.get(table)
+        if not parts:
+            return True
+        return offset > parts[part_of(row, len(parts)) if len(parts) > 1 else 0]
+
 
 @dataclass(slots=True)
 class Fold:
@@ -64,12 +77,12 @@ class Fold:
     start: Start
     balances: dict[TableName, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     """By balance, what is to be added to settled and late."""
-    usage: dict[TableName, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
-    """By hour, what is to be added to its cells."""
     changed: dict[TableName, int] = field(default_factory=dict)
-    """Tables that stand no more as their snapshot says, and the offset of the last change."""
+    """Balances that stand no more as their snapshot says, and the offset of the last change."""
     aside: list[Row] = field(default_factory=list)
     """Rows of which only the log can say whether they are the first of their request."""
+    copies: set[int] = field(default_factory=set)
+    """Offsets above the checkpoint that do not count."""
     seen: set[Identity] = field(default_factory=set)
     rows: int = 0
     """How many were added."""
@@ -81,6 +94,7 @@ class Fold:
         """
         identity = row.req if row.ref is None else (row.req, row.ref)
         if identity in self.seen:
+            self.copies.add(row.offset)
             return None
         self.seen.add(identity)
         if row.offset > self.start.checkpoint:
@@ -89,39 +103,27 @@ class Fold:
             else:
                 self.add(row)
         due_ms = max(row.deadline_ms, row.at_ms) + kept_ms
-        return Mark(row.org, row.req, row.ref, row.offset, due_ms, row.ran)
+        return Mark(row.org, row.req, mark_field(row.ref), row.offset, due_ms, row.ran)
 
     def settle(self, copies: Iterable[int]) -> None:
         """Add what was set aside, but for copies of earlier records, whose offsets are given."""
-        known = frozenset(copies)
+        self.copies.update(copies)
         for row in self.aside:
-            if row.offset not in known:
+            if row.offset not in self.copies:
                 self.add(row)
         self.aside.clear()
 
     def add(self, row: Row) -> None:
-        """Add a row that is the first of its request to every table that does not contain it."""
+        """Add a row that is the first of its request to every balance that does not contain it."""
         org, offset = row.org, row.offset
-        if offset > self.start.until.get(org, offset):
+        if self.start.until and offset > self.start.until.get(org, offset):
             return
         self.rows += 1
         for key, amount in row.bookings:
             table = org, key
-            if amount and self._is_above(table, "", offset):
+            if amount and self.start.is_above(table, "", offset):
+                self.changed[table] = max(offset, self.changed.get(table, -1))
                 added = self.balances[table]
                 added["settled"] += amount
                 if row.ref is not None and amount > 0:
                     added["late"] += amount
-        for hour, name, measures in row.usage:
-            table = org, hour
-            if self._is_above(table, name, offset):
-                cells = self.usage[table]
-                for measure, amount in measures.items():
-                    cells[measure] += amount
-
-    def _is_above(self, table: TableName, row: str, offset: int) -> bool:
-        parts = self.start.offsets.get(table)
-        if parts and offset <= parts[part_of(row, len(parts))]:
-            return False
-        self.changed[table] = max(offset, self.changed.get(table, -1))
-        return True

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from accounting.rebuild.fold import Mark
+from accounting.rebuild.fold import Mark, mark_field
 from schemas.events import KeptRequest, RequestAccepted
 from schemas.ledger.rebuild_calls import RestoredClaim, RestoredJob
 from schemas.times import Times
@@ -51,7 +51,9 @@ class Kept:
                 )
             )
         due_ms = max(kept.deadline_ms, kept.ended_at_ms) + self.times.ledger.terminal_kept_ms
-        mark = Mark(kept.org, kept.request_id, None, kept.outcome.offset, due_ms, kept.ran)
+        mark = Mark(
+            kept.org, kept.request_id, mark_field(None), kept.outcome.offset, due_ms, kept.ran
+        )
         self.marks.setdefault((kept.org, kept.request_id), mark)
 
     def accept(self, accepted: RequestAccepted) -> None:

@@ -1,23 +1,38 @@
 """Outcomes as a fold takes them, read as cheaply as that goes: hundreds of thousands wait for it. Pure.
 
-What stands in the tables already is told from its headers alone: who it was, and until when it is remembered.
+What stands in the tables already is told from its headers alone: who it was, and until when it is remembered. Of
+what follows the fields that limits depend on are found by the layout of the record; where that does not fit, and
+with keys and jobs, which are kept whole, the record is decoded.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
-from types import SimpleNamespace
-from typing import Any, NamedTuple
+from functools import cache, lru_cache
+from typing import Any, Final, NamedTuple
 
-from schemas.codec import MalformedRecord, decode_fields
+from schemas.codec import MalformedRecord, decode_fields, newest_of
 from schemas.headers import FINISHED
-from schemas.times import HOUR_MS
-from schemas.usage import MEASURES, UsageRow, amounts_of, cell, hour_of
+from schemas.layouts import Layout, layout_of, number_in, text_in
 
-__all__ = ["Known", "Row", "known_in", "row_of"]
+__all__ = ["Known", "Row", "attempts_in", "known_in", "row_of"]
 
 _FINISHED_TYPE = FINISHED.type.encode()
+_WANTED: Final = {
+    "request_id": (),
+    "org": (),
+    "deadline_ms": (),
+    "attempts": (),
+    "bookings": ("key", "amount"),
+}
+_PLAIN: Final = ("idempotency_hash", "job")
+"""Null in an outcome that nobody finds by a key or as a job."""
+_NONE: Final = b"\0"
+"""A list of nothing."""
+_KEPT: Final = 16_384
+
+_text = lru_cache(_KEPT)(text_in)
+_number = lru_cache(_KEPT)(number_in)
 
 
 class Row(NamedTuple):
@@ -32,8 +47,6 @@ class Row(NamedTuple):
     ran: bool
     bookings: tuple[tuple[str, int], ...] = ()
     """Balance and amount."""
-    usage: tuple[tuple[str, str, Mapping[str, int]], ...] = ()
-    """Hour, row, and what each of its measures adds."""
 
 
 class Known(NamedTuple):
@@ -51,18 +64,44 @@ def known_in(headers: Mapping[str, bytes]) -> Known | None:
     return Known(request_id.decode(), int(deadline))
 
 
-def row_of(value: bytes | None, offset: int, at_ms: int) -> tuple[Row, Mapping[str, Any]]:
-    """The row in a record, and its fields. Raises ``MalformedRecord`` and ``UnknownSchema``."""
-    kind, fields = decode_fields(value)
-    if kind == "RequestFinished":
-        ref, revision, attempts = None, 0, fields["attempts"]
-    elif kind == "AttemptAdjusted":
-        revision, attempts = fields["revision"], [fields["delta"]]
-        ref = f"{fields['delta']['attempt']}:{revision}"
-    else:
-        raise MalformedRecord(f"a {kind} is no outcome")
-    bookings = tuple((each["key"], each["amount"]) for each in fields["bookings"])
-    usage = tuple(_usage(fields, attempt, revision) for attempt in attempts)
+def row_of(value: bytes | None, offset: int, at_ms: int) -> tuple[Row, bool]:
+    """The row in a record, and whether a key or a list of jobs finds it. Raises ``MalformedRecord`` and
+    ``UnknownSchema``."""
+    row = _found(value, offset, at_ms)
+    return (row, False) if row is not None else _decoded(value, offset, at_ms)
+
+
+def _found(value: bytes | None, offset: int, at_ms: int) -> Row | None:
+    begin, layout = _layout()
+    if value is None or not value.startswith(begin):
+        return None
+    found = layout.record.fullmatch(value, len(begin))
+    if found is None:
+        return None
+    req, org, deadline, attempts, booked = found.group(*_WANTED)
+    bookings = layout.items("bookings", booked)
+    if bookings is None:
+        return None
+    return Row(
+        offset,
+        at_ms,
+        _text(org),
+        text_in(req),
+        None,
+        number_in(deadline),
+        attempts != _NONE,
+        tuple([(_text(key), _number(amount)) for key, amount in bookings]),
+    )
+
+
+@cache
+def _layout() -> tuple[bytes, Layout]:
+    begin, schema = newest_of("RequestFinished")
+    return begin, layout_of(schema, _WANTED, _PLAIN)
+
+
+def _decoded(value: bytes | None, offset: int, at_ms: int) -> tuple[Row, bool]:
+    ref, attempts, fields = attempts_in(value)
     row = Row(
         offset,
         at_ms,
@@ -71,22 +110,20 @@ def row_of(value: bytes | None, offset: int, at_ms: int) -> tuple[Row, Mapping[s
         ref,
         fields["deadline_ms"],
         bool(attempts),
-        bookings,
-        usage,
+        tuple((each["key"], each["amount"]) for each in fields["bookings"]),
     )
-    return row, fields
+    return row, any(fields.get(name) for name in _PLAIN)
 
 
-def _usage(
-    fields: Mapping[str, Any], attempt: Mapping[str, Any], revision: int
-) -> tuple[str, str, dict[str, int]]:
-    named = UsageRow.of(fields["key_id"], fields["user"], fields["model"], attempt["backend"])
-    row = named.encoded()
-    amounts = zip(MEASURES, amounts_of(SimpleNamespace(**attempt), revision), strict=True)
-    hour = _hour(attempt["finished_at_ms"] // HOUR_MS)
-    return hour, row, {cell(row, name): amount for name, amount in amounts if amount}
-
-
-@lru_cache(maxsize=4_096)
-def _hour(number: int) -> str:
-    return hour_of(number * HOUR_MS)
+def attempts_in(
+    value: bytes | None,
+) -> tuple[str | None, list[Mapping[str, Any]], Mapping[str, Any]]:
+    """The reference of a correction, the attempts of an outcome or what was corrected of one, and all
+    fields. Raises as ``row_of``."""
+    kind, fields = decode_fields(value)
+    if kind == "RequestFinished":
+        return None, fields["attempts"], fields
+    if kind == "AttemptAdjusted":
+        delta = fields["delta"]
+        return f"{delta['attempt']}:{fields['revision']}", [delta], fields
+    raise MalformedRecord(f"a {kind} is no outcome")
