@@ -87,7 +87,7 @@ def create_app(settings: AccountingSettings) -> Worker:
         linger_s=_LINGER_S,
     )
     worker.background += [snapshots.run, reconciler.run]
-    _look_after_shards(worker, settings, earlier, owned)
+    _look_after_shards(worker, settings, books, owned)
     worker.before_stop.append(snapshots.publish)
     return worker
 
@@ -95,7 +95,7 @@ def create_app(settings: AccountingSettings) -> Worker:
 def _look_after_shards(
     worker: Worker,
     settings: AccountingSettings,
-    earlier: EarlierRecords,
+    books: Books,
     owned: Callable[[], frozenset[int]],
 ) -> None:
     """Compare the shards that this process owns with the log, and make them again where they have to be."""
@@ -107,13 +107,14 @@ def _look_after_shards(
         metrics=worker.metrics,
     )
     shards = ShardOwner(
-        parts=Parts(worker.ledger, worker.producer, earlier, settings.times),
+        parts=Parts(worker.ledger, worker.producer, books.earlier, settings.times),
         brokers=settings.kafka_brokers,
         store=worker.ledger_store,
         config=worker.config,
         owned=owned,
         clock=worker.clock,
         metrics=worker.metrics,
+        booked=books.booked,
         compare=identity.compare,
     )
     worker.background += [identity.run, shards.run]

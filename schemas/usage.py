@@ -108,17 +108,6 @@ class Counted(Protocol):
     def tool_calls(self) -> int: ...  # noqa: D102
 
 
-COUNTED: Final = (
-    "attempt",
-    "input_tokens",
-    "output_tokens",
-    "cached_tokens",
-    "reasoning_tokens",
-    "cost_nano_usd",
-)
-"""The fields of ``Counted``, for who reads nothing else of an attempt."""
-
-
 def amounts_of(counted: Counted, revision: int) -> tuple[int, ...]:
     """What one line adds, in the order of ``MEASURES``; a correction adds no request and no attempt.
 

@@ -15,8 +15,9 @@ from aiokafka import ConsumerRecord, TopicPartition
 
 from accounting.rebuild.attempts import Buckets, attempt_of
 from accounting.rebuild.log import Log
-from schemas.codec import MalformedRecord, decode_as
+from schemas.codec import MalformedRecord, UnknownSchema, decode_as
 from schemas.events import RequestAdmitted
+from schemas.headers import SHARD
 from schemas.ledger.documents import RestoredRequest
 from schemas.ledger.rebuild_calls import RestoredRate
 from schemas.ledger.shards import Shards
@@ -41,22 +42,28 @@ class OpenAdmissions:
         default_factory=lambda: defaultdict(dict)
     )
     buckets: dict[int, Buckets] = field(default_factory=lambda: defaultdict(Buckets))
+    unknown: dict[int, UnknownSchema] = field(default_factory=dict)
+    """Shards of which an admission can be read by a newer version alone."""
 
     def take(self, record: ConsumerRecord) -> None:
         """Take the next admission. Those of other shards are not decoded."""
         headers = dict(record.headers)
-        said = headers.get("shard")
-        if said is not None and int(said) not in self.ended:
+        said = _number_in(headers, SHARD)
+        if said is not None and said not in self.ended:
             return
-        request_id = headers.get("request_id", b"").decode()
+        request_id = headers.get("request_id", b"").decode(errors="replace")
         is_recent = record.timestamp + _BUCKETS_FILL_MS >= self.now_ms
-        if said is not None and not is_recent and not self._is_open(int(said), request_id, headers):
+        if said is not None and not is_recent and not self._is_open(said, request_id, headers):
             return
         try:
             admitted = decode_as(record.value, RequestAdmitted)
             attempt = attempt_of(admitted)
         except MalformedRecord:
             return  # No dispatcher runs it.
+        except UnknownSchema as error:
+            # A newer version says what it holds, and of which organization.
+            self.unknown |= dict.fromkeys(self.ended if said is None else (said,), error)
+            return
         shard = self.shards.of(admitted.org)
         if shard not in self.ended:
             return
@@ -66,15 +73,23 @@ class OpenAdmissions:
             self.attempts[shard].setdefault(admitted.request_id, attempt)
 
     def of(self, shard: int) -> tuple[Sequence[RestoredRequest], Sequence[RestoredRate]]:
-        """What is to be restored of a shard."""
+        """What is to be restored of a shard. Raises ``UnknownSchema`` where only a newer version knows."""
+        if shard in self.unknown:
+            raise self.unknown[shard]
         held = list(self.attempts[shard].values())
         return held, self.buckets[shard].rates(self.now_ms)
 
     def _is_open(self, shard: int, request_id: str, headers: Mapping[str, bytes]) -> bool:
-        deadline = headers.get("deadline_ms")
-        if deadline is not None and int(deadline) <= self.now_ms:
+        deadline_ms = _number_in(headers, "deadline_ms")
+        if deadline_ms is not None and deadline_ms <= self.now_ms:
             return False
         return request_id not in self.ended[shard]
+
+
+def _number_in(headers: Mapping[str, bytes], name: str) -> int | None:
+    """The number in a header; ``None`` where none is said."""
+    text = headers.get(name, b"")
+    return int(text) if text.isdigit() else None
 
 
 async def read_admissions(log: Log, found: OpenAdmissions, times: Times) -> int:

@@ -38,7 +38,8 @@ from schemas.topics import OUTCOMES, USAGE_TABLES
 
 __all__ = ["Overtaken", "Parts", "ShardBuild"]
 
-_WRITE_WITHIN_S: Final = 30.0
+_WRITE_WITHIN_S: Final = 10.0
+"""Shards that are rebuilt together wait for each other so long at most."""
 _SALVAGED_PER_CALL: Final = 16
 _TOLD_EVERY: Final = 20_000
 _BALANCES_PER_CALL: Final = 500

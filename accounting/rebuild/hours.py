@@ -23,10 +23,12 @@ from schemas.usage import COUNTED, MEASURES, UsageRow, amounts_of, cell, hour_of
 
 __all__ = ["Hours", "Line", "lines_of"]
 
+_READ: Final = ("attempt", "cost_nano_usd", *COUNTED)
+"""Of an attempt what it counts as."""
 _WHO: Final = ("key_id", "user", "model")
 _WANTED: Final = {
     **dict.fromkeys(("org", *_WHO), ()),
-    "attempts": ("backend", "finished_at_ms", *COUNTED),
+    "attempts": ("backend", "finished_at_ms", *_READ),
     "bookings": ("key", "amount"),  # Not read, but there may be many of them.
 }
 _KEPT: Final = 16_384
@@ -133,7 +135,7 @@ def _decoded(value: bytes | None) -> Iterator[Line]:
 
 
 def _counted(attempt: Mapping[str, Any]) -> Any:
-    return SimpleNamespace(**{name: attempt[name] for name in COUNTED})
+    return SimpleNamespace(**{name: attempt[name] for name in _READ})
 
 
 def _cells(row: str, amounts: tuple[int, ...]) -> dict[str, int]:

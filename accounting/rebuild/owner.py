@@ -14,12 +14,14 @@ from typing import Final
 
 import msgspec
 
+from accounting.booking import BookedThrough, Place
 from accounting.rebuild.admissions import OpenAdmissions, read_admissions
 from accounting.rebuild.build import Overtaken, Parts, ShardBuild
 from accounting.rebuild.causes import FIRST_EPOCH, ShardMeta, cause_of
 from accounting.rebuild.completion import complete
 from accounting.rebuild.log import open_log
 from accounting.rebuild.old_layout import forget_old_layout
+from accounting.rebuild.together import Together
 from accounting.rebuild.trial import try_rebuild
 from schemas.failures import Transient
 from schemas.ledger import keys, rebuild_calls
@@ -43,6 +45,9 @@ _AWAITS_GROUP_S: Final = 12.0
 """Within this time the group tells a member that it is none any more."""
 _PRODUCE_WITHIN_S: Final = 10.0
 _AGAIN_S: Final = 2.0
+_DEFECT_S: Final = 30.0
+_READ_AT_ONCE: Final = 2
+"""Shards; while one waits for the broker, another one's outcomes are folded. Each has some fetches in memory."""
 
 
 @dataclass(slots=True)
@@ -57,11 +62,13 @@ class ShardOwner:
     """Partitions of outcomes that this process books now."""
     clock: Clock
     metrics: Metrics
+    booked: BookedThrough
     compare: Callable[[Collection[int]], Awaitable[None]]
     """Closes those of the shards that are of another log. Raises ``Transient``."""
     builds: dict[int, ShardBuild] = field(default_factory=dict)
     """Rebuilds of this process that are not complete, by shard."""
     completing: dict[int, asyncio.Task[None]] = field(default_factory=dict)
+    _reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_READ_AT_ONCE))
     _is_old_gone: bool = False
 
     async def run(self) -> None:
@@ -111,12 +118,13 @@ class ShardOwner:
 
     async def _causes(self, shards: Collection[int]) -> tuple[dict[int, str], dict[int, ShardMeta]]:
         causes: dict[int, str] = {}
-        metas: dict[int, ShardMeta] = {}
-        for shard in sorted(shards):
-            metas[shard] = await self._meta(shard)
+        together = Together()
+        metas = await together.each(sorted(shards), self._meta)
+        self._tell(together)
+        for shard, meta in metas.items():
             announced = self.config.snapshot.ledger_epochs.get(shard, 0)
             build = self.builds.get(shard)
-            cause = cause_of(metas[shard], announced, build.building if build else None)
+            cause = cause_of(meta, announced, build.building if build else None)
             if cause is not None:
                 causes[shard] = cause
         return causes, metas
@@ -135,32 +143,63 @@ class ShardOwner:
         return ShardMeta(text_pairs(found))
 
     async def rebuild(self, causes: Mapping[int, str], metas: Mapping[int, ShardMeta]) -> None:
-        """Rebuild these shards together; they are open when it returns."""
+        """Rebuild these shards together: those that nothing came between are open when it returns.
+
+        What befalls one costs no other. Raises ``Overtaken`` when another process took one of them.
+        """
+        together = Together()
         try:
-            await self._rebuild(causes, metas)
-        except BaseException:
+            await self._rebuild(causes, metas, together)
+        finally:
             for shard in causes:
                 if shard in self.builds and not self.builds[shard].is_open:
                     del self.builds[shard]
-            raise
+        self._tell(together)
+        for error in together.failed.values():
+            if isinstance(error, Overtaken):
+                raise error
 
-    async def _rebuild(self, causes: Mapping[int, str], metas: Mapping[int, ShardMeta]) -> None:
+    async def _rebuild(
+        self, causes: Mapping[int, str], metas: Mapping[int, ShardMeta], together: Together
+    ) -> None:
         began_s = self.clock.monotonic_s()
-        builds = [await self._begin(shard, cause, metas[shard]) for shard, cause in causes.items()]
+        builds = await together.each(causes, lambda n: self._begin(n, causes[n], metas[n]))
+        folded = await together.each(builds, lambda n: self._fold(builds[n]))
+        if not folded:
+            return
+        ended = {shard: builds[shard].fold.seen for shard in folded}
+        found = OpenAdmissions(self.parts.ledger.shards, ended, self.clock.now_ms())
         async with open_log(self.brokers) as log:
-            shards = self.parts.ledger.shards
-            for build in builds:
-                await build.salvage()
-                await build.unlink()
-                await build.read_snapshots(log, shards.count)
-                await build.fold_outcomes(log)
-            ended = {build.shard: build.fold.seen for build in builds}
-            found = OpenAdmissions(shards, ended, self.clock.now_ms())
             await read_admissions(log, found, self.parts.times)
-        for build in builds:
-            await build.restore(*found.of(build.shard))
-            await build.open()
-            self._note_ready(build, self.clock.monotonic_s() - began_s)
+
+        async def restore(shard: int) -> None:
+            await builds[shard].restore(*found.of(shard))
+            await self._open(builds[shard], began_s)
+
+        await together.each(folded, restore)
+
+    async def _fold(self, build: ShardBuild) -> None:
+        async with self._reading, open_log(self.brokers) as log:
+            await build.salvage()
+            await build.unlink()
+            await build.read_snapshots(log, self.parts.ledger.shards.count)
+            await build.fold_outcomes(log)
+
+    async def _open(self, build: ShardBuild, began_s: float) -> None:
+        if build.reached >= 0:
+            # So that a checkpoint is written also where no other outcome comes.
+            self.booked[build.shard] = Place(build.reached, build.clock_ms)
+        await build.open()
+        self._note_ready(build, self.clock.monotonic_s() - began_s)
+
+    def _tell(self, together: Together) -> None:
+        for shard, error in together.failed.items():
+            if isinstance(error, Overtaken):
+                continue
+            if isinstance(error, Transient):
+                _LOG.event(LogEvent.ROUND_WAITS, step="rebuild", partition=shard, error=error)
+            else:
+                _LOG.event(LogEvent.ROUND_DEFECT, step="rebuild", partition=shard, defect=error)
 
     async def _begin(self, shard: int, cause: str, meta: ShardMeta) -> ShardBuild:
         # Nobody announced the first life, which every shard that is made again has had.
@@ -201,6 +240,9 @@ class ShardOwner:
             except Transient as error:
                 _LOG.event(LogEvent.ROUND_WAITS, step="rebuild", error=error)
                 await asyncio.sleep(_AGAIN_S)
+            except Exception as defect:  # noqa: BLE001  # total: the shard is open, and told not to be whole
+                _LOG.event(LogEvent.ROUND_DEFECT, step="rebuild", defect=defect)
+                await asyncio.sleep(_DEFECT_S)
             else:
                 _LOG.event(LogEvent.REBUILD_COMPLETE, partition=build.shard, count=build.records)
                 break

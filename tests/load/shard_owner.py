@@ -36,7 +36,9 @@ async def run(brokers: str, ledger_url: str) -> None:
         async def compare(_: object) -> None:
             """The log is the one that the shards are of."""
 
-        owner = ShardOwner(parts, brokers, store, config, lambda: owned, clock, Metrics(), compare)
+        owner = ShardOwner(
+            parts, brokers, store, config, lambda: owned, clock, Metrics(), {}, compare
+        )
         print(time.monotonic(), flush=True)
         await owner.run()
 

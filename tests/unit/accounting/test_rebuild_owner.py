@@ -9,21 +9,28 @@ from typing import Any
 
 import pytest
 
+from accounting.booking import Place
 from accounting.rebuild import owner as subject
 from accounting.rebuild.build import Overtaken, Parts
 from accounting.rebuild.owner import ShardOwner
 from schemas.config_state import Snapshot
+from schemas.events import TableSnapshot
 from schemas.failures import Transient
 from schemas.ledger import answers, keys
 from schemas.ledger.calls import Call
+from schemas.ledger.errors import LedgerFault
 from schemas.ledger.rebuild_calls import Salvaged, Unlinked
 from schemas.ledger.shards import Shards
-from schemas.outgoing import Outgoing
+from schemas.outgoing import Outgoing, outcome_record, table_record
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.telemetry import Metrics
 from schemas.times import FULL
+from schemas.topics import DISPATCH, USAGE_TABLES
+from tests.support.events import finished
 from tests.support.log_in_memory import LogInMemory
 
+_COMPLETES_AFTER_S = 0.4
+"""What is looked at before that is open and not whole."""
 _WHOLE = {"epoch": "1", "ready": "1", "layout": "2", "complete": "1"}
 
 
@@ -32,9 +39,12 @@ class _Ledger:
 
     def __init__(self) -> None:
         self.shards = Shards(2)
+        self.log = LogInMemory()
         self.called: list[tuple[str, str]] = []
         self.met: list[int] = []
         self.stale_at: str | None = None
+        self.fails: dict[tuple[str, str], Exception] = {}
+        """By function and meta, what a call comes to."""
         self.metas: dict[str, dict[str, str]] = {
             keys.of_shard(n, keys.META): dict(_WHOLE) for n in range(2)
         }
@@ -48,6 +58,8 @@ class _Ledger:
         self.called.append((function, meta))
         if function == self.stale_at:
             return answers.Stale()
+        if (function, meta) in self.fails:
+            raise self.fails[function, meta]
         if function == "tg1_rebuild_complete":
             self.metas[meta] = {**_WHOLE, "epoch": "9"}
         match function:
@@ -60,6 +72,8 @@ class _Ledger:
     async def call(self, *command: str) -> Any:
         if command[0] == "EXISTS":
             return 0
+        if command in self.fails:
+            raise self.fails[command[0], command[1]]
         return [part.encode() for pair in self.metas[command[1]].items() for part in pair]
 
 
@@ -78,20 +92,30 @@ class _Config:
 @pytest.fixture
 def ledger(monkeypatch: pytest.MonkeyPatch) -> _Ledger:
     """Two shards, both whole, and an empty log."""
+    log = LogInMemory()
 
     @asynccontextmanager
     async def in_memory(brokers: str) -> AsyncIterator[LogInMemory]:
-        yield LogInMemory()
+        yield log
 
     monkeypatch.setattr(subject, "open_log", in_memory)
-    return _Ledger()
+    whole = subject.complete
+
+    async def complete(*arguments: Any) -> None:
+        await asyncio.sleep(_COMPLETES_AFTER_S)
+        await whole(*arguments)
+
+    monkeypatch.setattr(subject, "complete", complete)
+    made = _Ledger()
+    made.log = log
+    return made
 
 
 def _owner(ledger: Any, owned: frozenset[int], config: Any = _Config) -> ShardOwner:
     producer: Any = _Producer()
     parts = Parts(ledger, producer, None, FULL)  # type: ignore[arg-type]
     clock = Clock()
-    return ShardOwner(parts, "", ledger, config, lambda: owned, clock, Metrics(), _same_log)
+    return ShardOwner(parts, "", ledger, config, lambda: owned, clock, Metrics(), {}, _same_log)
 
 
 async def _same_log(shards: Collection[int]) -> None:
@@ -164,6 +188,80 @@ async def test_whoever_is_overtaken_stops_and_forgets(ledger: _Ledger, step: str
     assert not owner.builds
 
 
+_SNAPSHOT = table_record(
+    TableSnapshot(
+        org="acme",
+        table="balances",
+        partition=0,
+        offset=-1,
+        values={"b:org/tokens:total": 1},
+        taken_at_ms=0,
+    )
+)
+_OF_A_NEWER_VERSION = b"\0\0\0\xff\xff"
+
+
+@pytest.mark.parametrize(
+    ("step", "error"),
+    [
+        ("tg1_rebuild_begin", LedgerFault("refused")),
+        ("tg1_rebuild_salvage", ValueError("a defect")),
+        ("tg1_restore_balances", LedgerFault("refused")),
+        ("tg1_rebuild_end", Transient("away")),
+    ],
+)
+async def test_what_befalls_a_shard_costs_no_other(
+    ledger: _Ledger, step: str, error: Exception
+) -> None:
+    """They are rebuilt together; the one that was refused is looked at again."""
+    ledger.log.append(_SNAPSHOT, 0, 1)
+    ledger.fails[step, "{0}|meta"] = error
+    owner = await _both_lost(ledger)
+    assert {meta for function, meta in ledger.called if function == "tg1_rebuild_end"} >= {
+        "{1}|meta"
+    }
+    assert set(owner.builds) == {1}
+    assert owner.builds[1].is_open
+    ledger.fails.clear()
+    ledger.metas["{1}|meta"] = {**_WHOLE, "epoch": "7"}
+    await owner.look()
+    assert owner.builds[0].is_open
+
+
+async def _both_lost(ledger: _Ledger) -> ShardOwner:
+    owner = _owner(ledger, frozenset({0, 1}))
+    for meta in ledger.metas.values():
+        meta["ready"] = "0"
+    await owner.look()
+    return owner
+
+
+@pytest.mark.parametrize("topic", [USAGE_TABLES, DISPATCH])
+async def test_a_record_that_only_a_newer_version_reads_keeps_its_own_shard_closed(
+    ledger: _Ledger, topic: str
+) -> None:
+    """A snapshot, or an admission that says of which shard it is."""
+    headers = [("shard", b"0"), ("request_id", b"r")]
+    record = Outgoing(topic, b"acme|b:org/tokens:total", _OF_A_NEWER_VERSION, headers)
+    ledger.log.append(record, 0, Clock().now_ms())
+    owner = await _both_lost(ledger)
+    assert set(owner.builds) == {1}
+
+
+async def test_a_shard_whose_store_is_away_keeps_no_other_waiting(ledger: _Ledger) -> None:
+    """Of a cluster that lost a primary the other ones are whole soon."""
+    ledger.fails["HGETALL", "{0}|meta"] = Transient("away")
+    owner = await _both_lost(ledger)
+    assert set(owner.builds) == {1}
+
+
+async def test_what_was_folded_counts_as_booked(ledger: _Ledger) -> None:
+    """So that the checkpoint follows it also where no other outcome comes."""
+    ledger.log.append(outcome_record(finished([], []), "dispatcher"), 1, 5_000)
+    owner = await _both_lost(ledger)
+    assert owner.booked == {1: Place(0, 5_000)}
+
+
 async def test_a_shard_that_went_to_another_owner_is_not_completed_here(ledger: _Ledger) -> None:
     """While the group is in motion nothing is given up."""
     owned = frozenset({0, 1})
@@ -180,15 +278,19 @@ async def test_a_shard_that_went_to_another_owner_is_not_completed_here(ledger: 
     assert set(owner.builds) == {0}
 
 
-async def test_completion_is_tried_again(ledger: _Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A broker that is away does not close a shard again."""
+@pytest.mark.parametrize("error", [Transient(), ValueError()])
+async def test_completion_is_tried_again(
+    ledger: _Ledger, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """A broker that is away does not close a shard again, and neither does a defect."""
     monkeypatch.setattr(subject, "_AGAIN_S", 0.0)
+    monkeypatch.setattr(subject, "_DEFECT_S", 0.0)
     tries = []
 
     async def complete(*_: object) -> None:
         tries.append(1)
         if len(tries) == 1:
-            raise Transient
+            raise error
 
     monkeypatch.setattr(subject, "complete", complete)
     owner = _owner(ledger, frozenset({1}))

@@ -156,27 +156,39 @@ local function restore_balances(call)
 end
 register_rebuild('tg1_restore_balances', restore_balances, EMPTIES)
 
+local MARKS_PER_ASKING = 1000
+
+-- Whether any of the keys is there. A tombstone, or a request with a correction, whose state stays.
+local function is_any_there(keys)
+  for i = 1, #keys, MARKS_PER_ASKING do
+    local last = math.min(i + MARKS_PER_ASKING - 1, #keys)
+    if redis.call('EXISTS', unpack(keys, i, last)) > 0 then return true end
+  end
+  return false
+end
+
 --[[ tg1_restore_marks: where the first records of requests and corrections stand.
 KEYS: meta, ended.
 ARGV[1]: building, marks, each a list: org, req, field (`booked`, or `booked:<ref>`), offset, due_ms, ran.
 Returns: OK | STALE.
-State: what has no state is BOOKED; each is listed in `ended`. ]]
+State: what has no state is BOOKED; each is listed in `ended`, and leaves the store by that alone. ]]
 local function restore_marks(call)
-  local ended, kept_until = {}, dec(call.now_ms + ATTEMPT_KEPT_MS)
-  for i, mark in ipairs(call.doc.marks or {}) do
-    local org, req, field, offset, due_ms, ran = unpack(mark)
-    local key = prefix_of(call.tag, org) .. 'a:' .. req
-    redis.call('HSETNX', key, 'state', 'BOOKED')
-    if ran == true then
-      redis.call('HSET', key, field, call.shard .. ':' .. dec(offset), 'ran', '1')
-    else
-      redis.call('HSET', key, field, call.shard .. ':' .. dec(offset))
-    end
-    redis.call('PEXPIREAT', key, kept_until, 'NX')
-    ended[i] = dec(due_ms) .. '|' .. org .. '|' .. req
+  local marks, keys, ended = call.doc.marks or {}, {}, {}
+  for i, mark in ipairs(marks) do
+    keys[i] = call.tag .. mark[1] .. '|a:' .. mark[2]
+    ended[i] = dec(mark[5]) .. '|' .. mark[1] .. '|' .. mark[2]
   end
-  for i = 1, #ended, 1000 do
-    redis.call('RPUSH', call.keys[2], unpack(ended, i, math.min(i + 999, #ended)))
+  local is_new, place = not is_any_there(keys), call.shard .. ':'
+  for i, mark in ipairs(marks) do
+    local state = is_new and 'BOOKED' or redis.call('HGET', keys[i], 'state') or 'BOOKED'
+    if mark[6] == true then
+      redis.call('HSET', keys[i], 'state', state, mark[3], place .. dec(mark[4]), 'ran', '1')
+    else
+      redis.call('HSET', keys[i], 'state', state, mark[3], place .. dec(mark[4]))
+    end
+  end
+  for i = 1, #ended, MARKS_PER_ASKING do
+    redis.call('RPUSH', call.keys[2], unpack(ended, i, math.min(i + MARKS_PER_ASKING - 1, #ended)))
   end
   return verdict('OK')
 end
