@@ -186,10 +186,10 @@ class ShardOwner:
             await build.fold_outcomes(log)
 
     async def _open(self, build: ShardBuild, began_s: float) -> None:
+        await build.open()
         if build.reached >= 0:
             # So that a checkpoint is written also where no other outcome comes.
             self.booked[build.shard] = Place(build.reached, build.clock_ms)
-        await build.open()
         self._note_ready(build, self.clock.monotonic_s() - began_s)
 
     def _tell(self, together: Together) -> None:
