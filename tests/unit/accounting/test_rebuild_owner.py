@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from accounting.booking import Place
+from accounting.rebuild import completion
 from accounting.rebuild import owner as subject
 from accounting.rebuild.build import Overtaken, Parts
 from accounting.rebuild.owner import ShardOwner
@@ -99,11 +100,10 @@ def ledger(monkeypatch: pytest.MonkeyPatch) -> _Ledger:
         yield log
 
     monkeypatch.setattr(subject, "open_log", in_memory)
-    whole = subject.complete
 
     async def complete(*arguments: Any) -> None:
         await asyncio.sleep(_COMPLETES_AFTER_S)
-        await whole(*arguments)
+        await completion.complete(*arguments)
 
     monkeypatch.setattr(subject, "complete", complete)
     made = _Ledger()
