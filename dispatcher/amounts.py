@@ -189,4 +189,5 @@ def terminal(
         latency_ms=now_ms - job.request.accepted_at_ms,
         usage=usage_of(attempts),
         rates=rates_of(job.admitted),
+        said=ending.said,
     )

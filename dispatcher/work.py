@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 from schemas.entities import Backend
 from schemas.errors import ERRORS, ErrorCode
 from schemas.events import RecordRef, RequestAccepted, RequestAdmitted
+from schemas.frames import Said
 
 AbortReason: TypeAlias = Literal["cancelled", "stale", "stopping"]
 """Why others end a call: the client is gone; somebody else owns the request; this process stops."""
@@ -34,6 +35,8 @@ class Result:
     message: str | None = None
     body: bytes = b""
     retry_after_ms: int | None = None
+    said: Said | None = None
+    """What the backend named beside its message."""
 
     @property
     def answered_status(self) -> int:

@@ -198,11 +198,21 @@ class Backend(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     api_key_env: EnvName | None = None
     """Environment variable of the dispatcher that holds the backend's key."""
     timeout_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = 120
-    """How long an answer that is no stream may take, and how long a stream may bring no whole event."""
+    """How long an answer that is no stream may take."""
+    idle_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=600)] | None = None
+    """How long a stream may bring no whole event, the first one included; ``timeout_s`` when not given. Silence is
+    limited, not length."""
+    total_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = 600
+    """How long a stream may last, however much it moves."""
     max_concurrency: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 1_024
     stream_options: bool = True
     """Whether it takes ``stream_options``. A stream without it tells no usage, and is estimated."""
     state: Literal["active", "drained"] = "active"
+
+    @property
+    def silence_s(self) -> float:
+        """How long a stream may be silent."""
+        return self.timeout_s if self.idle_timeout_s is None else self.idle_timeout_s
 
     def __post_init__(self) -> None:
         """Judge the url as a whole; msgspec tells a ``ValueError`` with the place in the body."""

@@ -44,6 +44,7 @@ class ErrorCode(StrEnum):
     REQUEST_TOO_LARGE_FOR_LIMIT = "request_too_large_for_limit"
     REQUEST_CANCELLED = "request_cancelled"
     UPSTREAM_REJECTED = "upstream_rejected"
+    UPSTREAM_RATE_LIMITED = "upstream_rate_limited"
     UPSTREAM_ERROR = "upstream_error"
     UPSTREAM_INTERRUPTED = "upstream_interrupted"
     NO_BACKEND = "no_backend_available"
@@ -108,6 +109,9 @@ ERRORS: Final[dict[ErrorCode, ErrorSpec]] = {
     ),
     ErrorCode.REQUEST_CANCELLED: ErrorSpec(409, _INVALID, "The request was cancelled", False),
     ErrorCode.UPSTREAM_REJECTED: ErrorSpec(400, _INVALID, "The backend refused the request", False),
+    ErrorCode.UPSTREAM_RATE_LIMITED: ErrorSpec(
+        429, "rate_limit_exceeded", "The backend's rate limit is reached", True, 1_000
+    ),
     ErrorCode.UPSTREAM_ERROR: ErrorSpec(502, _SERVER, "The backend failed", True),
     ErrorCode.UPSTREAM_INTERRUPTED: ErrorSpec(502, _SERVER, "The backend broke off", True),
     ErrorCode.NO_BACKEND: ErrorSpec(503, _UNAVAILABLE, "No backend is available", True, 2_000),

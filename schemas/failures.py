@@ -10,7 +10,7 @@
     │   └── ConfigUnavailable, UnknownSchema
     ├── Poison           this one record, entry or answer can never succeed; its neighbours can
     │   ├── MalformedRecord, ProduceRefused
-    │   ├── UpstreamGarbage, Uncallable
+    │   ├── UpstreamGarbage, BackendError, Uncallable
     │   └── CheckpointBroken
     ├── Defect           ours, or of what we depend on: no repetition mends it, somebody must look
     │   ├── StoreError, LedgerFault, CloseRefused

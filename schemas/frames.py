@@ -11,7 +11,7 @@ import msgspec
 
 from schemas.events import Denial, RateStatus
 
-__all__ = ["Chunk", "Frame", "Started", "Terminal", "Usage", "decode_frame", "encode_frame"]
+__all__ = ["Chunk", "Frame", "Said", "Started", "Terminal", "Usage", "decode_frame", "encode_frame"]
 
 
 class Usage(msgspec.Struct, frozen=True, array_like=True):
@@ -21,6 +21,14 @@ class Usage(msgspec.Struct, frozen=True, array_like=True):
     output_tokens: int
     cost_nano_usd: int | None
     estimated: bool
+
+
+class Said(msgspec.Struct, frozen=True, array_like=True):
+    """What a backend named when it refused, beside its message."""
+
+    code: str | None = None
+    param: str | None = None
+    type: str | None = None
 
 
 class Started(msgspec.Struct, frozen=True, array_like=True, tag="s"):
@@ -50,6 +58,7 @@ class Terminal(msgspec.Struct, frozen=True, array_like=True, tag="t"):
     latency_ms: int = 0
     usage: Usage | None = None
     rates: tuple[RateStatus, ...] = ()
+    said: Said | None = None
 
 
 class Frame(msgspec.Struct, frozen=True, array_like=True):

@@ -2,9 +2,9 @@
 a cancellation, whatever a backend does or sends.
 
 A stream's first content is announced to the ledger before it leaves, so that no second attempt can
-start once the client has seen a byte. Silence is limited, not length: a stream may last as long as
-its request, while a whole event arrives within each of the backend's timeouts. What is waited for the
-ledger or the bus is no silence of the backend's.
+start once the client has seen a byte. A stream may last as long as its request, and at most the backend's
+``total_timeout_s``, while a whole event arrives within each ``idle_timeout_s``. What is waited for the
+ledger or the bus is no silence of the backend's. What is good of an answer leaves first, whatever follows it.
 """
 
 from __future__ import annotations
@@ -30,11 +30,16 @@ from dispatcher.operations.binding import Answer, Binding, StreamReader, nothing
 from dispatcher.operations.bindings import BINDINGS
 from dispatcher.operations.dialect import Dialect
 from dispatcher.replies import ReplyStream
+from dispatcher.upstream.backend_words import BackendError
 from dispatcher.upstream.event_splitter import UpstreamGarbage
-from dispatcher.upstream.upstream_failure import UpstreamFailure
+from dispatcher.upstream.upstream_failure import (
+    UpstreamFailure,
+    error_in_answer,
+    stream_without_end,
+    unreadable,
+)
 from dispatcher.upstream.upstreams import Upstreams, pieces
 from dispatcher.work import AdmittedRequest, Choice, Result
-from schemas.errors import ErrorCode
 from schemas.events import Attempt
 from schemas.frames import Chunk, Started
 from schemas.log_events import LogEvent
@@ -52,6 +57,9 @@ _READ_AT_ONCE_BYTES_MAX: Final = 256 * 1024
 
 _STORE_WAIT_S: Final = 7.0
 """What a store that hangs holds up one frame at most; a backend with less time is excused each time."""
+
+_AFTER_DONE_S: Final = 0.25
+"""How long the end of a body may take once its stream is complete: its connection is kept if it comes."""
 
 NoteStreamed = Callable[[], Awaitable[bool]]
 """Tells the ledger that content is about to leave; False when the fence is no longer ours."""
@@ -94,12 +102,18 @@ class AttemptRun:
     """Of a stream, once it is asked for."""
     deadline_s: float = field(init=False)
     """The request's, in the event loop's time."""
+    ends_s: float = field(init=False)
+    """When the attempt ends at the latest, in the event loop's time."""
 
     async def run(self) -> AttemptResult:
         """Call the backend and relay its answer until it ends, fails, is aborted or too late."""
         self.started_at_ms = self.clock.now_ms()
         left_s = (self.job.request.deadline_ms - self.started_at_ms) / 1000
-        self.deadline_s = asyncio.get_running_loop().time() + left_s
+        now_s = asyncio.get_running_loop().time()
+        self.deadline_s = now_s + left_s
+        backend = self.choice.backend
+        total_s = backend.total_timeout_s if self.job.request.stream else backend.timeout_s
+        self.ends_s = min(self.deadline_s, now_s + total_s)
         self.binding = BINDINGS[self.job.request.route]
         end = await self._end()
         return AttemptResult(
@@ -123,9 +137,11 @@ class AttemptRun:
         except UpstreamFailure as failure:
             return self._failed(failure)
         except UpstreamGarbage as error:
-            return self._failed(_unreadable(str(error)))
+            return self._failed(unreadable(str(error)))
+        except BackendError as error:
+            return self._failed(error_in_answer(error.words, has_begun=self.has_streamed))
         except TimeoutError:
-            return self._ended_early(is_deadline=scope.when() == self.deadline_s)
+            return self._timed_out(scope.when())
         except Exception as error:  # noqa: BLE001  # nobody can list what odd bytes raise; they end this attempt only
             *_, (frame, line) = traceback.walk_tb(error.__traceback__)
             what = f"{type(error).__name__} at {frame.f_code.co_filename}:{line}"
@@ -135,12 +151,20 @@ class AttemptRun:
                 attempt=self.number,
                 cause=what,
             )
-            return self._failed(_unreadable(what))
+            return self._failed(unreadable(what))
 
     def _silent_until_s(self) -> float:
-        """Until when the call may go on without progress."""
-        silence_s = asyncio.get_running_loop().time() + self.choice.backend.timeout_s
-        return min(self.deadline_s, silence_s)
+        """Until when the call may go on without progress; a whole answer shows none before it is there."""
+        if not self.job.request.stream:
+            return self.ends_s
+        silence_s = asyncio.get_running_loop().time() + self.choice.backend.silence_s
+        return min(self.ends_s, silence_s)
+
+    def _timed_out(self, at_s: float | None) -> AttemptEnd:
+        if self.reader is not None and self.reader.done:
+            return attempt_end.completed(self.reader.answer(), b"", self.abort.reason)
+        is_over = at_s == self.ends_s and self.has_streamed
+        return self._ended_early(is_silence=at_s != self.deadline_s and not is_over)
 
     async def _call(self) -> AttemptEnd:
         """Call the backend, and again where its refusal teaches how: that has spent nothing."""
@@ -187,23 +211,42 @@ class AttemptRun:
 
     async def _relay(self, response: aiohttp.ClientResponse, reader: StreamReader) -> AttemptEnd:
         """Relay events as they come; what arrives while a frame is stored joins the next frame."""
-        precision_s = min(1.0, self.choice.backend.timeout_s / 20)
-        async with aclosing(pieces(response)) as body:
-            async for received in body:
-                if events := reader.feed(received):
-                    await self._pass_on(events)
-                    self.abort.moved_on(self._silent_until_s(), precision_s)
-                if reader.output.is_full:
-                    await self.counter.fold(reader.output)
-                if self.abort.is_drained(len(received)):
-                    return self._ended_early(is_deadline=False)
-        if reader.failed or not reader.done:
-            raise UpstreamFailure(
-                ErrorCode.UPSTREAM_INTERRUPTED,
-                "an error event" if reader.failed else "a stream without end",
-                may_have_spent=True,
-            )
+        precision_s = min(1.0, self.choice.backend.silence_s / 20)
+        torn: aiohttp.ClientError | None = None
+        try:
+            async with aclosing(pieces(response)) as body:
+                async for received in body:
+                    was_done = reader.done
+                    if events := reader.feed(received):
+                        await self._pass_on(events)
+                        self.abort.moved_on(self._silent_until_s(), precision_s)
+                    if reader.error is not None or reader.garbage is not None:
+                        break
+                    if reader.done and not was_done:
+                        self.abort.ends_at(asyncio.get_running_loop().time() + _AFTER_DONE_S)
+                    if reader.output.is_full:
+                        await self.counter.fold(reader.output)
+                    if self.abort.is_drained(len(received)):
+                        return self._ended_early(is_silence=False)
+        except aiohttp.ClientError as error:
+            torn = error
+        if events := reader.finish():
+            await self._pass_on(events)
+        self._judge(reader, torn)
         return attempt_end.completed(reader.answer(), b"", self.abort.reason)
+
+    def _judge(self, reader: StreamReader, torn: aiohttp.ClientError | None) -> None:
+        """Raises what is wrong with a stream that has ended; nothing is missing once it says that it is done,
+        or why it ends, and its usage has come or could not."""
+        if reader.error is not None:
+            raise error_in_answer(reader.error, has_begun=self.has_streamed)
+        if reader.done or (reader.has_ended and (torn is None or reader.usage is not None)):
+            return
+        if torn is not None:
+            raise torn
+        if reader.garbage is not None:
+            raise unreadable(str(reader.garbage), reader.said)
+        raise stream_without_end(reader.said)
 
     async def _pass_on(self, events: bytes) -> None:
         """Send the events on, the first ones behind a note to the ledger.
@@ -232,7 +275,7 @@ class AttemptRun:
         if self.is_stream_broken or self.abort.reason == "stale":
             return
         try:
-            if self.choice.backend.timeout_s >= _STORE_WAIT_S:
+            if self.choice.backend.silence_s >= _STORE_WAIT_S:
                 self.is_stream_broken = not await self.replies.send(content)
             else:
                 with self._excused():
@@ -246,7 +289,7 @@ class AttemptRun:
 
     def _failed(self, failure: UpstreamFailure) -> AttemptEnd:
         if self.abort.reason is not None:
-            return self._ended_early(is_deadline=False, may_have_spent=failure.may_have_spent)
+            return self._ended_early(is_silence=False, may_have_spent=failure.may_have_spent)
         _LOG.event(
             LogEvent.ATTEMPT_FAILED,
             **of_request(self.job.request),
@@ -255,14 +298,15 @@ class AttemptRun:
             code=failure.code,
             cause=str(failure),
         )
+        failure.words = failure.words.without(self.upstreams.hidden(self.choice.backend))
         read = self._read_so_far()
         return attempt_end.failed(failure, read, has_streamed=self.has_streamed)
 
-    def _ended_early(self, *, is_deadline: bool, may_have_spent: bool = True) -> AttemptEnd:
+    def _ended_early(self, *, is_silence: bool, may_have_spent: bool = True) -> AttemptEnd:
         return attempt_end.ended_early(
             self.abort.reason,
             self._read_so_far(),
-            is_deadline=is_deadline,
+            is_silence=is_silence,
             has_streamed=self.has_streamed,
             may_have_spent=may_have_spent,
         )
@@ -310,7 +354,3 @@ class AttemptRun:
             told_input_tokens=told.input_tokens if told else None,
             told_output_tokens=told.output_tokens if told else None,
         )
-
-
-def _unreadable(what: str) -> UpstreamFailure:
-    return UpstreamFailure(ErrorCode.UPSTREAM_ERROR, what, may_have_spent=True)

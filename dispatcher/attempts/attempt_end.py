@@ -12,6 +12,7 @@ from dispatcher.operations.binding import Answer
 from dispatcher.upstream.upstream_failure import UpstreamFailure
 from dispatcher.work import AbortReason, Result
 from schemas.errors import ErrorCode
+from schemas.frames import Said
 
 ABORTED: Final[dict[AbortReason, Result]] = {
     "cancelled": Result("cancelled", ErrorCode.REQUEST_CANCELLED),
@@ -24,6 +25,7 @@ _VERDICTS: Final[dict[ErrorCode, CallEnd]] = {
     ErrorCode.NO_BACKEND: "unreachable",
     ErrorCode.UPSTREAM_REJECTED: "succeeded",
     ErrorCode.OVERLOADED: "undecided",
+    ErrorCode.UPSTREAM_RATE_LIMITED: "undecided",
 }
 """What a failure says of the backend; ``failed`` where nothing stands. One that refuses a bad request
 works, and one that is full is neither well nor broken."""
@@ -59,21 +61,23 @@ def completed(answer: Answer, body: bytes, reason: AbortReason | None) -> Attemp
 
 def failed(failure: UpstreamFailure, read: Answer, *, has_streamed: bool) -> AttemptEnd:
     """The backend failed; once the client has seen a byte nobody else may try."""
-    rejected = failure.code is ErrorCode.UPSTREAM_REJECTED
+    rejected, words = failure.code is ErrorCode.UPSTREAM_REJECTED, failure.words
     ending = Result(
         "failed",
         failure.code,
         http_status=failure.upstream_status if rejected else None,
         message=failure.client_message,
         retry_after_ms=failure.retry_after_ms,
+        said=Said(words.code, words.param, words.type) if words.names_something else None,
     )
+    verdict = _VERDICTS.get(failure.code, "failed") if failure.is_backends_fault else "undecided"
     return AttemptEnd(
         "interrupted" if has_streamed else "failed",
         ending,
         read if failure.may_have_spent else None,
         may_try_another=failure.retryable and not has_streamed,
         may_have_spent=failure.may_have_spent,
-        verdict=_VERDICTS.get(failure.code, "failed"),
+        verdict=verdict,
         upstream_status=failure.upstream_status,
     )
 
@@ -82,15 +86,15 @@ def ended_early(
     reason: AbortReason | None,
     read: Answer,
     *,
-    is_deadline: bool,
+    is_silence: bool,
     has_streamed: bool,
     may_have_spent: bool = True,
 ) -> AttemptEnd:
-    """The deadline, the backend's own timeout, or somebody ended it.
+    """The deadline, one of the backend's timeouts, or somebody ended it.
 
-    Only the backend's timeout speaks against the backend: how long a client waits is its choice.
+    Only silence speaks against the backend: how long a client waits is its choice, how long a stream may be is ours.
     """
-    is_backends_fault = reason is None and not is_deadline
+    is_backends_fault = reason is None and is_silence
     return AttemptEnd(
         "cancelled" if reason == "cancelled" else "interrupted",
         ABORTED[reason] if reason else Result("failed", ErrorCode.DEADLINE_EXCEEDED),

@@ -180,7 +180,12 @@ class Failover:
             self.slots.give_back(slot, "undecided")
             history.ending = early
             return
-        history.ran(await self._call(job, slot, replies, running))
+        last = await self._call(job, slot, replies, running)
+        history.ran(last)
+        limited = ErrorCode.UPSTREAM_RATE_LIMITED
+        if last.may_try_another and first.ending.code is limited is not last.ending.code:
+            # Of two that did not serve it, the one that says when it will is the better answer.
+            history.ending = first.ending
 
     async def _slot(self, job: AdmittedRequest, running: Running, *tried: str) -> Slot | Result:
         """A slot for a call, or how the request ends without one."""

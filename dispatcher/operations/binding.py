@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from dispatcher.operations.dialect import Dialect
+from dispatcher.upstream.backend_words import BackendWords
+from dispatcher.upstream.event_splitter import UpstreamGarbage
 from dispatcher.upstream.tally import Tally
 from dispatcher.work import Choice
 from schemas.pricing.counts import TokenCounts
@@ -30,12 +32,24 @@ class StreamReader(Protocol):
 
     done: bool
     """The backend said that the stream is complete."""
-    failed: bool
-    """The backend sent an error event."""
+    error: BackendWords | None
+    """What the backend said went wrong."""
+    garbage: UpstreamGarbage | None
+    """What cannot be read."""
+    said: BackendWords
+    """What it said beside its answer; it tells something when the stream breaks off."""
+    usage: TokenCounts | None
     output: Tally
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has said why it ends, so that nothing is missing if nothing more comes."""
+
     def feed(self, received: bytes) -> bytes:
-        """Whole events to relay out of what has arrived so far. Raises ``UpstreamGarbage``."""
+        """Whole events to relay out of what has arrived so far. Never raises."""
+
+    def finish(self) -> bytes:
+        """What is left to relay when nothing more comes. Never raises."""
 
     def answer(self) -> Answer:
         """What the stream amounted to, whole or not."""
@@ -47,7 +61,8 @@ class Binding(NamedTuple):
     encode: Callable[[bytes, Choice, Dialect], bytes]
     """The body for the chosen backend in its dialect, of the one in the log."""
     read: Callable[[bytes], tuple[Answer, bytes]]
-    """A whole answer, and the body to relay. Raises ``UpstreamGarbage`` when it is none."""
+    """A whole answer, and the body to relay. Raises ``UpstreamGarbage`` when it is none,
+    ``BackendError`` when it is an error."""
     count: Callable[[bytes], int]
     """Tokens of the input in a body, where the backend counts none; raises for what it cannot read."""
     stream: Callable[[bool], StreamReader] | None = None

@@ -11,18 +11,20 @@ import msgspec
 
 from dispatcher.operations import openai_json
 from dispatcher.operations.binding import Answer, Binding
-from dispatcher.operations.openai_json import ABSENT, counts, is_there, read_json
+from dispatcher.operations.openai_json import ABSENT, counts, is_there
 from dispatcher.upstream import foreign
-from dispatcher.upstream.event_splitter import UpstreamGarbage
+from dispatcher.upstream.backend_words import BackendError, words_of_body
+from dispatcher.upstream.json_reader import read_json
 from dispatcher.upstream.tally import Tally
 from dispatcher.upstream.tokenizer import count_text
 
 _OBJECTS_MAX: Final = 100_000
 """There is one for each input, and a few for the whole."""
+_ERROR_BYTES_MAX: Final = 64 * 1024
 
 
 class _Body(msgspec.Struct, frozen=True):
-    id: str | None = None
+    id: Any = None
     usage: msgspec.Raw = ABSENT
     error: msgspec.Raw = ABSENT
 
@@ -39,7 +41,7 @@ def read_body(body: bytes) -> tuple[Answer, bytes]:
     """A whole JSON answer, and the body to relay; whatever it says, no output was made."""
     parsed, body = read_json(_BODIES, body, _OBJECTS_MAX)
     if is_there(parsed.error):
-        raise UpstreamGarbage("an error with status 200")
+        raise BackendError(words_of_body(body[:_ERROR_BYTES_MAX]))
     usage = counts(parsed.usage, has_output=False)
     return Answer(foreign.provider_id(parsed.id), usage, Tally()), body
 

@@ -1,5 +1,5 @@
-"""Makes the connections to backends: each answer is bounded before it is parsed, and a connection on which
-a backend spoke unasked is never used again.
+"""Makes the connections to backends: each answer is bounded before it is parsed, a connection on which a backend
+spoke unasked is never used again, and none is used that the backend is about to close.
 
 aiohttp bounds lines and headers; it does not bound how many interim answers a backend sends, how many
 bytes it spends on chunk extensions, nor does it look at what arrived while a connection was idle, which
@@ -9,6 +9,9 @@ the next caller, of another tenant, would take for its own answer.
 from __future__ import annotations
 
 import functools
+import re
+import time
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import aiohttp
@@ -16,7 +19,8 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
 
 if TYPE_CHECKING:
-    from aiohttp.client_reqrep import ConnectionKey
+    from aiohttp import ClientTimeout
+    from aiohttp.client_reqrep import ClientRequest, ConnectionKey
     from aiohttp.connector import Connection
     from aiohttp.tracing import Trace
 
@@ -27,18 +31,44 @@ HEADS_MAX: Final = 64
 """Interim answers and the one that counts."""
 ANSWER_BYTES_MAX: Final = 80 * 1024 * 1024
 """Of one answer on the wire: the longest stream, and what frames it."""
-_KEEPALIVE_S: Final = 60.0
+IDLE_S_MAX: Final = 4.0
+"""Servers close what was idle for five seconds (uvicorn, Node, gunicorn: llm-d/llm-d-benchmark#1675)."""
+_IDLE_MARGIN_S: Final = 1.0
+"""A call is on its way for so long before the server has it."""
+_STALE_S: Final = 1.0
+"""A server that closes an idle connection does so at once; one that takes longer may have worked."""
+_KEPT: Final = re.compile(r"(?:^|[,;\s])timeout\s*=\s*(\d{1,6})", re.ASCII)
 
 
-class _Answer(ResponseHandler):
+class Answering(ResponseHandler):
     """One connection: counts what arrives for the call that has it now."""
 
+    released_s = 0.0
+    """When its last call was over."""
+    idle_s_max = IDLE_S_MAX
+    _calls = 0
+    _began_s = 0.0
     _heads = 0
     _received_bytes = 0
+
+    @property
+    def was_stale(self) -> bool:
+        """Whether its call met a connection that the backend had closed: kept from a call before, and ended at
+        once, before any byte of an answer."""
+        is_at_once = time.monotonic() - self._began_s < _STALE_S
+        return self._calls > 1 and not self._received_bytes and is_at_once
+
+    def keep(self, header: str) -> None:
+        """Heed how long the backend keeps it, as it says in ``Keep-Alive``."""
+        said = _KEPT.search(header[:256])
+        if said is not None:
+            self.idle_s_max = min(IDLE_S_MAX, max(0.0, int(said[1]) - _IDLE_MARGIN_S))
 
     def set_response_params(self, **params: Any) -> None:
         """A call begins."""
         self._heads = self._received_bytes = 0
+        self._calls += 1
+        self._began_s = time.monotonic()
         super().set_response_params(**params)
 
     def data_received(self, data: bytes) -> None:
@@ -67,19 +97,48 @@ class _Answer(ResponseHandler):
             self.set_exception(HttpProcessingError(message=why), error)
 
 
+connection_used: ContextVar[Answering | None] = ContextVar("connection_used", default=None)
+"""The connection of this task's last call."""
+needs_fresh: ContextVar[bool] = ContextVar("needs_fresh", default=False)
+"""Whether this task's call must not use a kept connection."""
+
+
 class Connections(aiohttp.TCPConnector):
     """The pool of all backends; as many connections as there are calls."""
 
     def __init__(self) -> None:
-        super().__init__(limit=0, keepalive_timeout=_KEEPALIVE_S)
-        make = functools.partial(_Answer, loop=self._loop)
+        super().__init__(limit=0, keepalive_timeout=IDLE_S_MAX)
+        make = functools.partial(Answering, loop=self._loop)
         self._factory = cast("functools.partial[ResponseHandler]", make)
 
+    async def connect(
+        self,
+        req: ClientRequest,
+        traces: list[Trace],
+        timeout: ClientTimeout,  # noqa: ASYNC109  # the library's
+    ) -> Connection:
+        """A connection, noted as this task's."""
+        connection = await super().connect(req, traces, timeout)
+        connection_used.set(cast("Answering", connection.protocol))
+        return connection
+
     async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
-        """An idle connection, if there is one on which nothing waits to be read."""
+        """An idle connection, if there is one on which nothing waits to be read and that is not about to close."""
+        if needs_fresh.get():
+            return None
         while (connection := await super()._get(key, traces)) is not None:
-            protocol = connection.protocol
-            if protocol is None or not protocol.should_close:
+            protocol = cast("Answering | None", connection.protocol)
+            if protocol is None:
+                return connection
+            idle_s = time.monotonic() - protocol.released_s
+            if not protocol.should_close and idle_s <= protocol.idle_s_max:
                 return connection
             connection.close()
         return None
+
+    def _release(
+        self, key: ConnectionKey, protocol: ResponseHandler, *, should_close: bool = False
+    ) -> None:
+        """A call is over: from now on its connection is idle."""
+        cast("Answering", protocol).released_s = time.monotonic()
+        super()._release(key, protocol, should_close=should_close)

@@ -32,6 +32,11 @@ class Tally:
         self._chars += len(text)
 
     @property
+    def has_text(self) -> bool:
+        """Whether there was any."""
+        return bool(self._pieces) or self.tokens > 0
+
+    @property
     def is_full(self) -> bool:
         """Whether the text has to be taken and counted now."""
         return self._chars >= TEXT_CHARS_MAX

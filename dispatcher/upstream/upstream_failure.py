@@ -4,24 +4,28 @@ from __future__ import annotations
 
 from typing import Final
 
-import msgspec
-
-from dispatcher.upstream import foreign
+from dispatcher.upstream.backend_words import NO_WORDS, BackendWords
 from schemas.errors import ErrorCode
 from schemas.failures import Failure
 
 _OWN_FAULT: Final = frozenset({401, 403, 407})
 """A backend that refuses our credentials: nothing the client can change."""
-_TRY_ELSEWHERE: Final = frozenset({408, 425, 429})
+_ABOUT_OUR_KEY: Final = frozenset({401, 407})
+"""What it says of them is for nobody but us."""
+_TRY_ELSEWHERE: Final = frozenset({408, 425})
+_RATE_LIMITED: Final = 429
+_OVERFLOW: Final = 400
+"""What OpenAI answers to a request that is longer than the model's context."""
 
 
 class UpstreamFailure(Failure):
     """A call that gave no completion.
 
-    ``what`` happened is for our logs: kinds, statuses and sizes, no text of a backend, no host. ``told``
-    are the backend's own words for the client. ``may_have_spent``: whether the backend may have worked
-    before it failed. ``retryable``: whether another backend may succeed. ``said`` is the body of a refusal, as far
-    as it was read.
+    ``what`` happened is for our logs: kinds, statuses and sizes, no text of a backend, no host. ``words``
+    are the backend's own for the client. ``may_have_spent``: whether the backend may have worked before it
+    failed. ``retryable``: whether another backend may succeed. ``is_backends_fault``: whether it speaks against the
+    backend; an answer that we cannot read, or that is more than we take, does not. ``said`` is the body of a refusal,
+    as far as it was read.
     """
 
     def __init__(
@@ -31,62 +35,83 @@ class UpstreamFailure(Failure):
         *,
         may_have_spent: bool,
         retryable: bool = True,
-        client_message: str | None = None,
+        is_backends_fault: bool = True,
+        words: BackendWords = NO_WORDS,
         upstream_status: int | None = None,
         retry_after_ms: int | None = None,
         said: bytes = b"",
     ) -> None:
         super().__init__(what)
         self.code = code
-        self.client_message = client_message
+        self.words = words
         self.may_have_spent = may_have_spent
         self.retryable = retryable
+        self.is_backends_fault = is_backends_fault
         self.upstream_status = upstream_status
         self.retry_after_ms = retry_after_ms
         self.said = said
 
-
-class _ErrorDetail(msgspec.Struct, frozen=True):
-    message: str | None = None
-
-
-class _ErrorBody(msgspec.Struct, frozen=True):
-    error: _ErrorDetail | None = None
-
-
-_ERRORS: Final = msgspec.json.Decoder(_ErrorBody)
+    @property
+    def client_message(self) -> str | None:
+        """What the client is told: the backend's words, else its status."""
+        if self.words.message is None and self.upstream_status not in {None, 200}:
+            return f"the backend answered {self.upstream_status}"
+        return self.words.message
 
 
-def refusal(sent_status: int, retry_after: str | None, body: bytes, now_ms: int) -> UpstreamFailure:
-    """A status other than 200, in our terms. It cannot have spent."""
-    status = foreign.status(sent_status)
-    client_message = _told(body) or (f"the backend answered {status}" if status else None)
-    what = f"status {sent_status}, {len(body)} bytes"
-    if status in _TRY_ELSEWHERE:
+def refusal(
+    status: int | None,
+    what: str,
+    words: BackendWords,
+    retry_after_ms: int | None = None,
+    said: bytes = b"",
+) -> UpstreamFailure:
+    """A status other than 200 in our terms; ``None`` is none of HTTP. It cannot have spent."""
+    if status == _RATE_LIMITED or status in _TRY_ELSEWHERE:
+        is_limit = status == _RATE_LIMITED
         return UpstreamFailure(
-            ErrorCode.OVERLOADED,
+            ErrorCode.UPSTREAM_RATE_LIMITED if is_limit else ErrorCode.OVERLOADED,
             what,
             may_have_spent=False,
-            client_message=client_message,
+            words=words,
             upstream_status=status,
-            retry_after_ms=foreign.retry_after_ms(retry_after, now_ms),
+            retry_after_ms=retry_after_ms,
         )
-    client_fault = 400 <= sent_status < 500 and status not in _OWN_FAULT  # noqa: PLR2004  # HTTP 4xx
+    client_fault = status is not None and 400 <= status < 500 and status not in _OWN_FAULT  # noqa: PLR2004  # HTTP 4xx
     return UpstreamFailure(
         ErrorCode.UPSTREAM_REJECTED if client_fault else ErrorCode.UPSTREAM_ERROR,
         what,
         may_have_spent=False,
         retryable=not client_fault,
-        client_message=client_message,
+        words=NO_WORDS if status in _ABOUT_OUR_KEY else words,
         upstream_status=status,
-        said=body,
+        said=said,
     )
 
 
-def _told(body: bytes) -> str | None:
-    """The message in an error body of the known shape, whatever bytes are in it."""
-    try:
-        parsed = _ERRORS.decode(body.decode(errors="replace"))
-    except (ValueError, RecursionError):
-        return None
-    return foreign.message(parsed.error.message) if parsed.error else None
+def error_in_answer(words: BackendWords, *, has_begun: bool) -> UpstreamFailure:
+    """An error in an answer whose status is 200: before anything else it is what its own status says.
+
+    Once output has come, the backend has worked; where it names no status, it may have.
+    """
+    what = "an error with status 200"
+    if has_begun:
+        code = ErrorCode.UPSTREAM_INTERRUPTED
+        return UpstreamFailure(code, what, may_have_spent=True, words=words, upstream_status=200)
+    status = words.status or (_OVERFLOW if words.is_overflow else None)
+    if status is not None and status < 500:  # noqa: PLR2004  # HTTP 4xx
+        return refusal(status, what, words)
+    code = ErrorCode.UPSTREAM_ERROR
+    return UpstreamFailure(code, what, may_have_spent=True, words=words, upstream_status=200)
+
+
+def unreadable(what: str, words: BackendWords = NO_WORDS) -> UpstreamFailure:
+    """An answer that cannot be read, or is beyond our bounds: the backend worked, and is not at fault."""
+    code = ErrorCode.UPSTREAM_ERROR
+    return UpstreamFailure(code, what, may_have_spent=True, is_backends_fault=False, words=words)
+
+
+def stream_without_end(words: BackendWords) -> UpstreamFailure:
+    """A stream that ended though its answer had not."""
+    code = ErrorCode.UPSTREAM_INTERRUPTED
+    return UpstreamFailure(code, "a stream without end", may_have_spent=True, words=words)

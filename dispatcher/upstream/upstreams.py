@@ -1,8 +1,8 @@
 """Calls backends over HTTP. What goes wrong before the answer is one ``UpstreamFailure``; so is a broken
 connection in it.
 
-Connections are kept; cookies, redirects, proxies and compression are off; a client's own headers never
-reach a backend. Every answer is read within bounds (``connections``, ``_BODY_BYTES_MAX``).
+Connections are kept; cookies, redirects and proxies are off, and no compression is asked for; a client's own
+headers never reach a backend. Every answer is read within bounds (``connections``, ``_BODY_BYTES_MAX``).
 """
 
 from __future__ import annotations
@@ -19,8 +19,17 @@ import aiohttp
 from yarl import URL
 
 from dispatcher.upstream import foreign
-from dispatcher.upstream.connections import HEADERS_MAX, LINE_BYTES_MAX, Connections
-from dispatcher.upstream.upstream_failure import UpstreamFailure, refusal
+from dispatcher.upstream.backend_words import words_of_body
+from dispatcher.upstream.connections import (
+    HEADERS_MAX,
+    LINE_BYTES_MAX,
+    Connections,
+    connection_used,
+    needs_fresh,
+)
+from dispatcher.upstream.content_coding import decoding_of
+from dispatcher.upstream.event_splitter import UpstreamGarbage
+from dispatcher.upstream.upstream_failure import UpstreamFailure, refusal, unreadable
 from dispatcher.work import Choice
 from schemas.backend_url import operation_url
 from schemas.entities import Backend
@@ -89,19 +98,14 @@ class Upstreams:
         Raises ``UpstreamFailure``, also for a connection that breaks while the body is read inside the
         block.
         """
-        assert self._session is not None, "start() comes first"
         answered = False
         try:
-            async with self._session.post(
-                target(choice.backend.url, operation.upstream_paths[_PROTOCOL]),
-                data=body,
-                headers=self._headers(choice, request_id),
-                allow_redirects=False,
-            ) as response:
+            url = target(choice.backend.url, operation.upstream_paths[_PROTOCOL])
+            async with await self._post(url, body, self._headers(choice, request_id)) as response:
                 answered = True
                 del body  # A stream lasts for minutes, and need not hold what was sent.
                 if response.status != 200:  # noqa: PLR2004  # HTTP OK
-                    raise await self._refusal(response, request_id)
+                    raise await self._refusal(response, choice.backend, request_id)
                 yield response
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, Uncallable) as error:
             raise UpstreamFailure(
@@ -111,41 +115,74 @@ class Upstreams:
             code = ErrorCode.UPSTREAM_INTERRUPTED if answered else ErrorCode.UPSTREAM_ERROR
             raise UpstreamFailure(code, type(error).__name__, may_have_spent=True) from error
 
+    async def _post(self, url: URL, body: bytes, headers: dict[str, str]) -> aiohttp.ClientResponse:
+        """The head of an answer. Sent once more, on a connection of its own, where a kept one turned out to be
+        closed: the backend has seen nothing of the call then (RFC 9112, 9.3.1)."""
+        try:
+            return await self._send(url, body, headers)
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+            used = connection_used.get()
+            if used is None or not used.was_stale:
+                raise
+        token = needs_fresh.set(True)
+        try:
+            return await self._send(url, body, headers)
+        finally:
+            needs_fresh.reset(token)
+
+    async def _send(self, url: URL, body: bytes, headers: dict[str, str]) -> aiohttp.ClientResponse:
+        assert self._session is not None, "start() comes first"
+        response = await self._session.post(url, data=body, headers=headers, allow_redirects=False)
+        if (kept := response.headers.get("keep-alive")) and (used := connection_used.get()):
+            used.keep(kept)
+        return response
+
     async def body(self, response: aiohttp.ClientResponse) -> bytes:
         """The whole body; ``UpstreamFailure`` when it is larger than any answer may be."""
         parts: list[bytes] = []
         size = 0
-        async for part in response.content.iter_any():
-            size += len(part)
-            if size > _BODY_BYTES_MAX:
-                raise UpstreamFailure(
-                    ErrorCode.UPSTREAM_ERROR,
-                    f"a body of more than {_BODY_BYTES_MAX} bytes",
-                    may_have_spent=True,
-                )
-            parts.append(part)
+        async with aclosing(pieces(response)) as received:
+            async for part in received:
+                size += len(part)
+                if size > _BODY_BYTES_MAX:
+                    raise unreadable(f"a body of more than {_BODY_BYTES_MAX} bytes")
+                parts.append(part)
         return b"".join(parts)
 
-    async def _refusal(self, response: aiohttp.ClientResponse, request_id: str) -> UpstreamFailure:
+    async def _refusal(
+        self, response: aiohttp.ClientResponse, backend: Backend, request_id: str
+    ) -> UpstreamFailure:
         """A status other than 200, with as much of its body as arrives within the bounds."""
         body = bytearray()
-        with suppress(aiohttp.ClientError, TimeoutError, OSError):
+        with suppress(aiohttp.ClientError, TimeoutError, OSError, UpstreamGarbage):
             async with asyncio.timeout(_ERROR_MAX_S), aclosing(pieces(response)) as parts:
                 async for part in parts:
                     body += part
                     if len(body) >= _ERROR_BYTES_MAX:
                         break
+        headers, said = response.headers, bytes(body[:_ERROR_BYTES_MAX])
         failure = refusal(
-            response.status,
-            response.headers.get("retry-after"),
-            bytes(body[:_ERROR_BYTES_MAX]),
-            self.clock.now_ms(),
+            foreign.status(response.status),
+            f"status {response.status}, {len(body)} bytes",
+            words_of_body(said, self.hidden(backend)),
+            foreign.retry_hint_ms(
+                headers.get("retry-after"), headers.get("retry-after-ms"), self.clock.now_ms()
+            ),
+            said,
         )
         if self.logs_texts:
             _LOG.event(
                 LogEvent.BACKEND_SAID, request_id=request_id, text=failure.client_message or ""
             )
         return failure
+
+    def hidden(self, backend: Backend) -> tuple[str, ...]:
+        """What must not get out with a backend's words: its key, and where it stands."""
+        secret = (self.api_keys.get(backend.api_key_env or "") or "").strip()
+        place = urlsplit(backend.url)
+        # A host of one word may be any word of a message.
+        hosts = (place.netloc, *([place.hostname] if "." in (place.hostname or "") else ()))
+        return tuple(text for text in (secret, *hosts) if text)
 
     def _headers(self, choice: Choice, request_id: str) -> dict[str, str]:
         return {
@@ -170,17 +207,25 @@ class Upstreams:
 
 
 async def pieces(response: aiohttp.ClientResponse) -> AsyncGenerator[bytes, None]:
-    """A body as it comes; of one that breaks off all that had come, and then the error.
+    """A body as it comes, decoded; of one that breaks off all that had come, and then the error.
 
-    aiohttp raises the error before it hands out what it has read.
+    aiohttp raises the error before it hands out what it has read. Raises ``UpstreamGarbage`` for a content coding
+    that is not taken.
     """
     content = response.content
+    decoding = decoding_of(response.headers.get("content-encoding"))
     try:
         async for received in content.iter_any():
-            yield received
+            if decoding is None:
+                yield received
+                continue
+            for piece in decoding.decoded(received):
+                yield piece
     except aiohttp.ClientError:
-        if left := b"".join(content._buffer):  # noqa: SLF001
-            yield left
+        left = b"".join(content._buffer)  # noqa: SLF001
+        for piece in decoding.decoded(left) if decoding else (left,):
+            if piece:
+                yield piece
         raise
 
 

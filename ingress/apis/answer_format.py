@@ -16,7 +16,7 @@ import msgspec
 from ingress.http.refusals import Headers, Refusal, error_object
 from schemas.errors import ErrorCode
 from schemas.events import Denial, RateStatus
-from schemas.frames import Terminal, Usage
+from schemas.frames import Said, Terminal, Usage
 from schemas.money import usd
 
 PING: Final = b": ping\n\n"
@@ -95,6 +95,7 @@ def refusal_of(terminal: Terminal) -> Refusal | None:
         status_override=terminal.http_status,
         denial=terminal.denial,
         retry_after_ms=terminal.retry_after_ms,
+        said=terminal.said or Said(),
     )
 
 

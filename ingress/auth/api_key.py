@@ -95,9 +95,10 @@ def asked_model(fields: Mapping[str, Any], snapshot: Snapshot, caller: Caller) -
 
 
 def _presented_key(headers: Mapping[bytes, bytes]) -> str | None:
-    """The key of ``x-api-key``, which wins, or of ``authorization``."""
-    secret = headers.get(b"x-api-key")
-    if secret is None:
+    """The key of ``x-api-key``, which wins, or of ``authorization``. An empty one is none: proxies send it, and
+    clients whose variable is not set."""
+    secret = headers.get(b"x-api-key", b"").strip()
+    if not secret:
         scheme, _, secret = headers.get(b"authorization", b"").partition(b" ")
         if scheme.lower() != b"bearer":
             return None

@@ -14,6 +14,7 @@ import msgspec
 
 from schemas.errors import ERRORS, ErrorCode
 from schemas.events import Denial
+from schemas.frames import Said
 from schemas.ledger import answers
 from schemas.money import usd
 from schemas.operations import Surface
@@ -30,6 +31,7 @@ _HINTED: Final = (
 )
 _SDK_PATIENCE_MS: Final = 60_000
 """SDKs sleep for as long as they are told, or retry at once; beyond this they shall not retry."""
+_NOTHING_SAID: Final = Said()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,8 @@ class Refusal:
     retry_after_ms: int | None = None
     request_id: str | None = None
     """What is refused, where it stands for another request than the one that came."""
+    said: Said = _NOTHING_SAID
+    """What a backend named when it refused."""
 
     @property
     def status(self) -> int:
@@ -120,13 +124,15 @@ def _is_by_limit(refusal: Refusal) -> bool:
 
 
 def error_object(refusal: Refusal) -> dict[str, Any]:
-    """OpenAI's error object."""
-    return {
+    """OpenAI's error object. A backend's own code stands where clients look for one, ours beside it then."""
+    said, code = refusal.said, refusal.code.value
+    error = {
         "message": refusal.message,
-        "type": ERRORS[refusal.code].openai_type,
-        "param": refusal.param,
-        "code": refusal.code.value,
+        "type": said.type or ERRORS[refusal.code].openai_type,
+        "param": refusal.param or said.param,
+        "code": said.code or code,
     }
+    return error if said.code is None else {**error, "gateway_code": code}
 
 
 def _problem(refusal: Refusal, request_id: str) -> dict[str, Any]:
@@ -139,7 +145,14 @@ def _problem(refusal: Refusal, request_id: str) -> dict[str, Any]:
         "error": refusal.message,
         "code": refusal.code.value,
     }
+    problem |= upstream_fields(refusal)
     return problem if refusal.param is None else {**problem, "param": refusal.param}
+
+
+def upstream_fields(refusal: Refusal) -> dict[str, Any]:
+    """What a backend named, beside a code of ours."""
+    named = (("upstream_code", refusal.said.code), ("upstream_param", refusal.said.param))
+    return {name: value for name, value in named if value is not None}
 
 
 def denial_fields(refusal: Refusal) -> dict[str, Any]:

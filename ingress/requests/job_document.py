@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from ingress.apis.answer_format import cost_usd, refusal_of, usage_object
-from ingress.http.refusals import Refusal, denial_fields
+from ingress.http.refusals import Refusal, denial_fields, upstream_fields
 from ingress.requests.outcomes import end_by_state, end_in_summary, error_end, status_of
 from ingress.requests.request_state import Ended, NeverRan, Open
 from schemas.errors import ErrorCode
@@ -101,5 +101,6 @@ def _error(refusal: Refusal) -> dict[str, Any]:
         "code": refusal.code.value,
         "message": refusal.message,
         "status": refusal.status,
+        **upstream_fields(refusal),
     }
     return error if refusal.denial is None else error | denial_fields(refusal)

@@ -340,14 +340,16 @@ async def test_only_the_backends_own_words_reach_the_client() -> None:
         (answering(422, b"{}"), "succeeded"),
         (answering(429, b"{}"), "undecided"),
         (answering(500, b"{}"), "failed"),
-        (answering(200, b"<html>"), "failed"),
+        (answering(200, b"<html>"), "undecided"),
+        (answering(200, b'{"error":{"message":"no","code":400}}'), "succeeded"),
+        (answering(200, b'{"error":"down"}'), "failed"),
     ],
-    ids=["answer", "refusal", "full", "error", "garbage"],
+    ids=["answer", "refusal", "full", "error", "garbage", "refusal in a 200", "error in a 200"],
 )
 async def test_how_a_call_ends_speaks_for_or_against_its_backend(
     answer: Answer, verdict: CallEnd
 ) -> None:
-    """What the client did wrong is not the backend's fault."""
+    """What the client did wrong is not the backend's fault, nor is what we cannot read (faults.md C12)."""
     result, _ = await _result(answer)
 
     assert result.verdict == verdict

@@ -9,6 +9,7 @@ import pytest
 from aiohttp import web
 
 from dispatcher.operations.embeddings import count_input, read_body
+from dispatcher.upstream.backend_words import BackendError
 from dispatcher.upstream.event_splitter import UpstreamGarbage
 from schemas.pricing.counts import TokenCounts
 from tests.support.attempt_scene import FakeBus, attempt_run
@@ -44,11 +45,19 @@ def test_usage_that_cannot_be_is_none(usage: object) -> None:
     assert read_body(_body(usage=usage))[0].usage is None
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"data: {}", _body(error={"message": "no"})])
+@pytest.mark.parametrize("body", [b"", b"[]", b"data: {}"])
 def test_an_answer_that_is_none_is_garbage(body: bytes) -> None:
-    """As is an error with status 200."""
+    """Nothing of it can be relayed."""
     with pytest.raises(UpstreamGarbage):
         read_body(body)
+
+
+def test_an_error_with_status_200_is_told() -> None:
+    """In the backend's words."""
+    with pytest.raises(BackendError) as caught:
+        read_body(_body(error={"message": "no", "code": "busy"}))
+
+    assert (caught.value.words.message, caught.value.words.code) == ("no", "busy")
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,8 @@ async def _failure(url: str) -> UpstreamFailure:
         (401, "upstream_error", True),
         (403, "upstream_error", True),
         (408, "server_is_overloaded", True),
-        (429, "server_is_overloaded", True),
+        (425, "server_is_overloaded", True),
+        (429, "upstream_rate_limited", True),
         (302, "upstream_error", True),
         (500, "upstream_error", True),
         (503, "upstream_error", True),
@@ -63,7 +64,8 @@ async def test_a_status_is_mapped(status: int, code: str, retryable: bool) -> No
         failure = await _failure(url)
 
     assert (failure.code, failure.retryable) == (code, retryable)
-    assert (failure.upstream_status, failure.client_message) == (status, "because")
+    told = "the backend answered 401" if status == 401 else "because"  # of our key
+    assert (failure.upstream_status, failure.client_message) == (status, told)
     assert not failure.may_have_spent
 
 
@@ -86,11 +88,12 @@ async def test_a_hint_to_come_back_later_is_kept_within_bounds(
     ("body", "message"),
     [
         (b"<html>", "the backend answered 500"),
-        (b'{"error": "text"}', "the backend answered 500"),
+        (b'{"error": "text"}', "text"),
+        (b'{"error": {"message": {"x": 1}}}', "the backend answered 500"),
         (b'{"error": {"message": ""}}', "the backend answered 500"),
         (json.dumps({"error": {"message": "x" * 900}}).encode(), "x" * 500),
     ],
-    ids=["HTML", "another shape", "empty", "long"],
+    ids=["HTML", "a text", "no text", "empty", "long"],
 )
 async def test_a_refusal_has_a_message_of_bounded_length(body: bytes, message: str) -> None:
     """The backend's own where it is of the known shape."""
@@ -114,7 +117,7 @@ async def test_a_refusal_that_breaks_off_says_what_had_come_of_it() -> None:
         assert client._session is not None
         async with client._session.post(f"{url}/v1/chat/completions") as response:
             await asyncio.sleep(0.1)  # Body and break are there before anybody reads.
-            failure = await client._refusal(response, "r1")
+            failure = await client._refusal(response, Backend(url=url), "r1")
 
     assert failure.client_message == "because"
 
