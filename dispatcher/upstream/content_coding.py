@@ -25,21 +25,27 @@ class Decoding:
 
     def __init__(self, is_gzip: bool) -> None:  # noqa: FBT001  # one of two
         self._is_gzip = is_gzip
-        self._inner = zlib.decompressobj(_GZIP if is_gzip else zlib.MAX_WBITS)
-        self._has_begun = False
+        self._inner = zlib.decompressobj(_GZIP)
+        self._has_begun = is_gzip
+        self._held = b""
+        """The first byte of a deflate body: the second one tells whether they are a zlib header."""
 
     def decoded(self, received: bytes) -> Iterator[bytes]:
         """What the piece amounts to, in pieces again. Raises ``UpstreamGarbage`` where it is of no such coding."""
-        while received:
+        if not self._has_begun:
+            received, self._held = self._held + received, b""
+            if len(received) < 2:  # noqa: PLR2004  # bytes of a zlib header
+                self._held = received
+                return
+            self._has_begun = True
+            is_zlib = received[0] & 15 == zlib.DEFLATED and not int.from_bytes(received[:2]) % 31
+            self._inner = zlib.decompressobj(zlib.MAX_WBITS if is_zlib else -zlib.MAX_WBITS)
+        made = b""
+        while received or len(made) == PIECE_BYTES_MAX:
             try:
                 made = self._inner.decompress(received, PIECE_BYTES_MAX)
             except zlib.error as error:
-                if self._is_gzip or self._has_begun:
-                    raise UpstreamGarbage("a body that is not of its content coding") from error
-                self._has_begun = True
-                self._inner = zlib.decompressobj(-zlib.MAX_WBITS)
-                continue
-            self._has_begun = True
+                raise UpstreamGarbage("a body that is not of its content coding") from error
             if made:
                 yield made
             received = self._inner.unconsumed_tail

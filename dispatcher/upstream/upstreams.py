@@ -133,7 +133,8 @@ class Upstreams:
     async def _send(self, url: URL, body: bytes, headers: dict[str, str]) -> aiohttp.ClientResponse:
         assert self._session is not None, "start() comes first"
         response = await self._session.post(url, data=body, headers=headers, allow_redirects=False)
-        if (kept := response.headers.get("keep-alive")) and (used := connection_used.get()):
+        kept, used = response.headers.get("keep-alive"), connection_used.get()
+        if kept is not None and used is not None:
             used.keep(kept)
         return response
 

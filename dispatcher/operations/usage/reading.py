@@ -233,6 +233,8 @@ def _number(sent: Any) -> int | None:
     """A count as JSON has it: whole, as a float, or in a text. A part of a token is one more; null is none."""
     if isinstance(sent, str) and _NUMBER.fullmatch(sent):
         sent = float(sent)
+    if type(sent) is int:  # of any length
+        return max(-1, min(sent, _COUNT_MAX))
     if isinstance(sent, bool) or not isinstance(sent, int | float) or not math.isfinite(sent):
         return None
     return max(-1, min(math.ceil(sent), _COUNT_MAX))
