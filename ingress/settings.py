@@ -40,9 +40,9 @@ class IngressSettings(DataPlaneSettings):
     idempotency_keys_max: int = Field(default=200_000, ge=1)
     """Idempotency keys of one organization that are remembered, for a day; more are answered 429."""
     deadline_default_s: float | None = Field(default=None, gt=0, le=600)
-    """How long a request has that states no deadline; two minutes when not given."""
+    """How long a request has that is no stream and states no deadline; two minutes when not given."""
     deadline_max_s: float | None = Field(default=None, gt=0, le=600)
-    """How long any request has at most; ten minutes when not given."""
+    """How long any request has at most, and a stream that states no deadline; ten minutes when not given."""
 
     @property
     def deadlines_s(self) -> tuple[float, float]:

@@ -41,6 +41,8 @@ class Circumstances:
     """What a client says beside the body: how long it has, its key, what it prefers, its trace."""
 
     timeout_ms: int
+    stream_timeout_ms: int
+    """The same of a stream, which shows that it moves: unless its client says otherwise it may last the longest."""
     key: str | None
     preference: Preference
     traceparent: bytes | None
@@ -80,12 +82,15 @@ def read_circumstances(
     if refusal is not None:
         return refusal
     timeout_ms = deadline_ms_of(headers, default_s, max_s)
+    stream_timeout_ms = deadline_ms_of(headers, max_s, max_s)
     if isinstance(timeout_ms, Refusal):
         return timeout_ms
+    assert not isinstance(stream_timeout_ms, Refusal), "it is the same header"
     key = header_key(headers)
     if isinstance(key, Refusal):
         return key
-    return Circumstances(timeout_ms, key, preference_of(headers), traceparent_of(headers))
+    preference, trace = preference_of(headers), traceparent_of(headers)
+    return Circumstances(timeout_ms, stream_timeout_ms, key, preference, trace)
 
 
 def validate(
@@ -109,13 +114,14 @@ def validate(
         return parsed
     if len(parsed.call.payload) > PAYLOAD_BYTES_MAX:
         return Refusal(ErrorCode.BODY_TOO_LARGE, "The body is too large when written out.")
+    timeout_ms = said.stream_timeout_ms if parsed.call.stream else said.timeout_ms
     key = said.key or parsed.client_key
     return ValidatedRequest(
         operation=operation,
         caller=caller,
         parsed=parsed,
         received_at_ms=now_ms,
-        deadline_ms=now_ms + (parsed.ttl_ms or said.timeout_ms),
+        deadline_ms=now_ms + (parsed.ttl_ms or timeout_ms),
         traceparent=said.traceparent,
         key=None if key is None else idempotency_key(key, caller.org, operation.name, fields),
         preference=said.preference,

@@ -36,7 +36,7 @@ BODIES: dict[str, dict[str, Any]] = {
 
 
 def _parsed(name: str, body: dict[str, Any]) -> ParsedRequest | Refusal:
-    said = Circumstances(timeout_ms=1_000, key=None, preference=Preference(), traceparent=None)
+    said = Circumstances(1_000, 1_000, key=None, preference=Preference(), traceparent=None)
     encoded = json.dumps(body).encode()
     parse = BINDINGS[name].parse
     checked = validate(OPERATIONS[name], parse, CALLER, said, encoded, snapshot(), 0)

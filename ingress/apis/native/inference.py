@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from ingress.apis.answer_format import DONE, AnswerFormat, data_event, usage_object
+from ingress.apis.native.said import said_in
 from ingress.apis.openai import chat
 from ingress.apis.parsed_request import Fields, ParsedRequest, invalid
 from ingress.auth.api_key import Caller
@@ -46,22 +47,6 @@ def format_answer(parsed: ParsedRequest) -> AnswerFormat:
     return InferenceFormat(parsed.client_key, parsed.model)
 
 
-class _Delta(msgspec.Struct, frozen=True):
-    content: str | None = None
-
-
-class _Choice(msgspec.Struct, frozen=True):
-    message: _Delta = _Delta()
-    delta: _Delta = _Delta()
-
-
-class _Completion(msgspec.Struct, frozen=True):
-    choices: tuple[_Choice, ...] = ()
-
-
-_COMPLETION: Final = msgspec.json.Decoder(_Completion)
-
-
 @dataclass(frozen=True, slots=True)
 class InferenceFormat:
     """The text of a completion, whose client knows the request by an id of its own."""
@@ -70,20 +55,24 @@ class InferenceFormat:
     model: str
 
     def body(self, terminal: Terminal) -> bytes | Refusal:
-        """The first choice's text, with usage; 502 when the backend's body is no completion."""
-        try:
-            output = _COMPLETION.decode(terminal.body).choices[0].message.content
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, IndexError):
+        """The first choice's text, its tool calls where it has some, and usage; 502 when the backend's body says
+        nothing of the kind."""
+        said = said_in(terminal.body)
+        if said is None:
             return Refusal(ErrorCode.UPSTREAM_ERROR, "The backend's answer is not a completion.")
-        return msgspec.json.encode({**self._summary(terminal), "output": output or ""})
+        output = {"output": said.text, **said.beside_text}
+        return msgspec.json.encode({**self._summary(terminal), **output})
 
     def events(self, chunks: bytes) -> bytes:
-        """One event for each piece of text."""
-        return b"".join(
-            data_event({"request_id": self.client_request_id, "delta": text})
-            for event in chunks.split(b"\n\n")
-            if (text := _text_of(event))
-        )
+        """One event for each piece of text, and for each piece of a tool call."""
+        return b"".join(map(self._event, chunks.split(b"\n\n")))
+
+    def _event(self, event: bytes) -> bytes:
+        said = said_in(event[5:].strip()) if event.startswith(b"data:") else None
+        if said is None or not (said.text or said.beside_text):
+            return b""  # A comment, usage, a role alone.
+        text = {"delta": said.text} if said.text else {}
+        return data_event({"request_id": self.client_request_id, **text, **said.beside_text})
 
     def last_events(self, terminal: Terminal) -> bytes:
         """The summary, and the end mark."""
@@ -159,14 +148,3 @@ def _is_uuid(text: str) -> bool:
         return str(uuid.UUID(text)) == text.lower()
     except ValueError:
         return False
-
-
-def _text_of(event: bytes) -> str | None:
-    """The first choice's text in an event; ``None`` for comments, usage and foreign events."""
-    if not event.startswith(b"data:"):
-        return None
-    try:
-        choices = _COMPLETION.decode(event[5:].strip()).choices
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    return choices[0].delta.content if choices else None

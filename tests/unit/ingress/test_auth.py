@@ -32,10 +32,12 @@ def _authenticate(headers: dict[bytes, bytes], now_ms: int = NOW_MS) -> Caller |
         {b"authorization": b"Bearer " + SECRET.encode()},
         {b"authorization": b"bearer  " + SECRET.encode()},
         {b"x-api-key": SECRET.encode(), b"authorization": b"Bearer other"},
+        {b"x-api-key": b"", b"authorization": b"Bearer " + SECRET.encode()},
+        {b"x-api-key": b"  ", b"authorization": b"Bearer " + SECRET.encode()},
     ],
 )
 def test_a_live_key_is_let_in(headers: dict[bytes, bytes]) -> None:
-    """Either header carries it, and X-API-Key wins."""
+    """Either header carries it, and X-API-Key wins, unless it is empty (faults.md D2)."""
     assert _authenticate(headers) == Caller("key_a", "acme", None, None, None)
 
 

@@ -30,7 +30,7 @@ FIRST, SECOND = uuid7(NOW_MS, b"0" * 10), uuid7(NOW_MS, b"1" * 10)
 
 
 def _request(name: str = "chat.completions", key: str | None = None) -> ValidatedRequest:
-    said = Circumstances(60_000, key, Preference(), None)
+    said = Circumstances(60_000, 60_000, key, Preference(), None)
     parse = BINDINGS[name].parse
     request = validate(OPERATIONS[name], parse, CALLER, said, BODY, snapshot(), NOW_MS)
     assert isinstance(request, ValidatedRequest)

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from ingress.apis.answer_format import error_event
 from ingress.http.refusals import Refusal, refusal_body, retry_headers
 from schemas.errors import ERRORS, ErrorCode
 from schemas.events import Denial
+from schemas.frames import Said
 from schemas.operations import Surface
 
 REQUEST_ID = "018bcfe5-6800-7000-8000-000000000000"
@@ -132,3 +134,37 @@ def test_every_code_can_be_rendered(code: ErrorCode, surface: Surface) -> None:
 
     assert refusal.status == ERRORS[code].status
     assert code.value in str(_body(refusal, surface))
+
+
+def test_what_a_backend_named_stands_where_programs_look_for_it() -> None:
+    """Ours stands beside it (faults.md C5): on the OpenAI surface, on the native one, in the event of a stream."""
+    said = Said("context_length_exceeded", "messages", "invalid_request_error")
+    refusal = Refusal(ErrorCode.UPSTREAM_REJECTED, "too long", status_override=400, said=said)
+
+    openai = json.loads(refusal_body(refusal, "openai", "r")[1])["error"]
+    native = json.loads(refusal_body(refusal, "native", "r")[1])
+    event = json.loads(error_event(refusal).removeprefix(b"data: "))["error"]
+    assert (
+        openai
+        == event
+        == {
+            "message": "too long",
+            "type": "invalid_request_error",
+            "param": "messages",
+            "code": "context_length_exceeded",
+            "gateway_code": "upstream_rejected",
+        }
+    )
+    assert (native["code"], native["upstream_code"], native["upstream_param"]) == (
+        "upstream_rejected",
+        "context_length_exceeded",
+        "messages",
+    )
+
+
+def test_a_backends_rate_limit_is_one_for_sdks() -> None:
+    """429, with its hint (faults.md D6)."""
+    refusal = Refusal(ErrorCode.UPSTREAM_RATE_LIMITED, "slow down", retry_after_ms=1_500)
+
+    assert refusal.status == 429
+    assert retry_headers(refusal) == [(b"retry-after", b"2"), (b"retry-after-ms", b"1500")]

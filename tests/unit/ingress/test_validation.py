@@ -34,6 +34,7 @@ JSON = {b"content-type": b"application/json"}
 def _said(**changed: Any) -> Circumstances:
     fields: dict[str, Any] = {
         "timeout_ms": 5_000,
+        "stream_timeout_ms": 6_000,
         "key": None,
         "preference": Preference(),
         "traceparent": None,
@@ -73,8 +74,20 @@ def test_headers_say_the_circumstances() -> None:
     headers = {**JSON, b"x-request-timeout": b"2.5", b"idempotency-key": b"k", b"prefer": b"wait=3"}
     said = read_circumstances(headers, 120, 600)
 
-    assert said == _said(timeout_ms=2_500, key="k", preference=Preference(wait_s=3))
-    assert read_circumstances(JSON, 120, 600) == _said(timeout_ms=120_000)
+    asked = _said(
+        timeout_ms=2_500, stream_timeout_ms=2_500, key="k", preference=Preference(wait_s=3)
+    )
+    assert said == asked
+    assert read_circumstances(JSON, 120, 600) == _said(
+        timeout_ms=120_000, stream_timeout_ms=600_000
+    )
+
+
+def test_a_stream_that_states_no_deadline_may_last_the_longest() -> None:
+    """It shows that it moves: silence is limited, not length (faults.md C13)."""
+    whole, stream = _validated(), _validated(stream=True)
+
+    assert (whole.deadline_ms, stream.deadline_ms) == (NOW_MS + 5_000, NOW_MS + 6_000)
 
 
 def test_a_call_that_no_record_could_hold_is_refused() -> None:

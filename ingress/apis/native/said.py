@@ -1,0 +1,94 @@
+"""Reads what a completion says where a surface has to translate it: text where it is text, tool calls, a refusal. Pure.
+
+Backends send any shape: content as a list of parts, ``message`` null beside a delta, no choices at all
+(CherryHQ/cherry-studio#8065, opentiny/tiny-robot#297). What is no text is left out, never an error.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+__all__ = ["Said", "said_in"]
+
+_TEXT_PARTS: Final = frozenset({"text", "output_text"})
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What the first choice says."""
+
+    text: str = ""
+    tool_calls: list[Any] | None = None
+    """As the backend sent them."""
+    refusal: str | None = None
+
+    @property
+    def beside_text(self) -> dict[str, Any]:
+        """What else there is, by name."""
+        found = {"tool_calls": self.tool_calls, "refusal": self.refusal}
+        return {name: value for name, value in found.items() if value}
+
+
+class _Choice(msgspec.Struct, frozen=True):
+    message: Any = None
+    delta: Any = None
+
+
+class _Completion(msgspec.Struct, frozen=True):
+    choices: list[_Choice] = []
+
+
+_COMPLETION: Final = msgspec.json.Decoder(_Completion)
+
+
+def said_in(body: bytes) -> Said | None:
+    """What a whole answer or an event says; ``None`` where there is no choice that says anything."""
+    try:
+        choices = _COMPLETION.decode(body).choices
+    except (ValueError, RecursionError):
+        choices = _loosely(body)
+    for choice in choices:
+        # What is null says nothing, whatever its name.
+        if isinstance(said := choice.message or choice.delta, dict):
+            return _said(said)
+    return None
+
+
+def _loosely(body: bytes) -> list[_Choice]:
+    try:
+        read = json.loads(body)
+    except (ValueError, RecursionError):
+        return []
+    choices = read.get("choices") if isinstance(read, dict) else None
+    listed = choices if isinstance(choices, list) else [choices]
+    return [_Choice(c.get("message"), c.get("delta")) for c in listed if isinstance(c, dict)]
+
+
+def _said(message: dict[str, Any]) -> Said:
+    calls, refusal = message.get("tool_calls"), message.get("refusal")
+    return Said(
+        _text(message.get("content")),
+        calls if isinstance(calls, list) else None,
+        _sound(refusal) if isinstance(refusal, str) else None,
+    )
+
+
+def _text(content: Any) -> str:
+    if isinstance(content, str):
+        return _sound(content)
+    parts = content if isinstance(content, list) else ()
+    texts = (
+        part.get("text")
+        for part in parts
+        if isinstance(part, dict) and part.get("type", "text") in _TEXT_PARTS
+    )
+    return _sound("".join(text for text in texts if isinstance(text, str)))
+
+
+def _sound(text: str) -> str:
+    """Half a surrogate pair is no text that can be sent."""
+    return text if text.isascii() else text.encode(errors="replace").decode()
