@@ -13,16 +13,7 @@ from deploy.cli.output import shown
 from deploy.cli.paths import entity_path
 from deploy.cli.table import table
 
-_COLUMNS = (
-    "id",
-    "url",
-    "state",
-    "health",
-    "max_concurrency",
-    "timeout_s",
-    "idle_timeout_s",
-    "api_key_env",
-)
+_COLUMNS = ("id", "url", "state", "health", "max_concurrency", "timeout_s", "api_key_env")
 _Backend = Annotated[str, typer.Argument(metavar="BACKEND", help="as in the list")]
 
 APP = noun("backends", "Model backends.")
