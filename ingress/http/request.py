@@ -3,7 +3,7 @@
 A preference that is unknown or malformed is ignored, as RFC 7240 asks; the quoted form of an idempotency key (a
 draft) and the bare one of common habit are the same key.
 
-JSON is read strictly where parsers commonly differ: UTF-8, no duplicate keys, no NaN, no numbers beyond 2^53, no
+JSON is read strictly where parsers commonly differ: UTF-8, no duplicate keys, no NaN, no integers beyond 64 bits, no
 lone surrogates, bounded depth. What two parsers could read differently is refused. A body of many small
 values costs the parser a hundred times what a text of the same length does, so that values are counted
 before anything is parsed. Source: RFC 8259, RFC 7493.
@@ -24,8 +24,10 @@ from schemas.errors import ErrorCode
 DEPTH_MAX: Final = 64
 SEPARATORS_MAX: Final = 100_000
 """Brackets, commas and colons of a body; parsing that many takes at most some 50 ms."""
-INTEGER_MAX: Final = 2**53
-_INTEGER_CHARS_MAX: Final = len(str(-INTEGER_MAX))
+INTEGER_MAX: Final = 2**64 - 1
+INTEGER_MIN: Final = -(2**63)
+"""The bounds of tool schemas that Go, Java and Rust make, and of seeds; such numbers are only relayed."""
+_INTEGER_CHARS_MAX: Final = len(str(INTEGER_MAX))
 _ESCAPED_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 _DECIMAL: Final = re.compile(rb"[0-9]{1,9}(\.[0-9]{1,9})?")
 _DIGITS_MAX: Final = 15
@@ -165,8 +167,8 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _integer(digits: str) -> int:
     # The length is looked at first, because reading a million digits takes quadratic time.
-    if len(digits) > _INTEGER_CHARS_MAX or abs(value := int(digits)) > INTEGER_MAX:
-        raise ValueError("an integer is beyond 2^53")
+    if len(digits) > _INTEGER_CHARS_MAX or not INTEGER_MIN <= (value := int(digits)) <= INTEGER_MAX:
+        raise ValueError("an integer is beyond 64 bits")
     return value
 
 
