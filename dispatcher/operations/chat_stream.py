@@ -178,7 +178,8 @@ class ChatStream:
         has_usage = is_there(read.usage)
         if has_usage or may_tell:
             used = used_in(read, payload)
-            self.usage, self.tier = used.counts or self.usage, used.tier or self.tier
+            counts = believed(used.counts, has_text=self.output.has_text)
+            self.usage, self.tier = counts or self.usage, used.tier or self.tier
         if not choices:
             if has_usage and not self.relays_usage:
                 return b""

@@ -27,7 +27,7 @@ _COUNT_MAX: Final = 2**53 - 1
 """Larger ones are written as this: no request can have used as much."""
 _DEPTH_MAX: Final = 3
 _NUMBER: Final = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,15})?", re.ASCII)
-_TIER: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}", re.ASCII)
+_TIER_CHARS_MAX: Final = 64
 _INSIDE: Final = "prompt_tokens"
 """An input of this name has the caches inside, though they be named as those that stand beside it."""
 
@@ -106,8 +106,8 @@ def believed(counts: TokenCounts | None, *, has_text: bool) -> TokenCounts | Non
 
 
 def tier(sent: Any) -> str | None:
-    """A service tier's name as answers say it; ``None`` for anything else."""
-    return sent if isinstance(sent, str) and _TIER.fullmatch(sent) else None
+    """A service tier's name as answers say it, cut where no name is as long; ``None`` for what is no text."""
+    return sent[:_TIER_CHARS_MAX] if isinstance(sent, str) and sent else None
 
 
 def counts_of(usage: dict[str, Any], *, has_output: bool = True) -> TokenCounts | None:

@@ -186,7 +186,7 @@ def test_zeros_beside_a_text_are_no_counts() -> None:
     assert believed(None, has_text=True) is None
 
 
-def test_a_tier_is_a_short_plain_word() -> None:
-    """It goes into records."""
-    assert tier("flex") == "flex"
-    assert [tier(sent) for sent in ("", "a b", "x" * 33, "Flex\n", None, 5, ["flex"])] == [None] * 7
+def test_a_tier_is_what_was_sent_and_bounded() -> None:
+    """Which tier a name means is for prices to say; what is no text is none."""
+    assert [tier("flex"), tier("Priority "), tier("x" * 100)] == ["flex", "Priority ", "x" * 64]
+    assert [tier(sent) for sent in ("", None, 5, ["flex"])] == [None] * 4
