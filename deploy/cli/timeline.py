@@ -79,7 +79,15 @@ def _accepted(facts: Facts) -> list[str]:
     bounds = f"bounds {facts['input_tokens_bound']}+{facts['output_tokens_bound']} tokens"
     route = f"{facts['route']}{' stream' if facts['stream'] else ''}  model {facts['model']}"
     body = f"body {facts['payload_bytes']} bytes  deadline {clock_text(facts['deadline_ms'])}"
-    return [f"{who}  {bounds}", f"{route}  {body}", *_indented(facts.get("payload"))]
+    lines = [f"{who}  {bounds}", f"{route}  {body}"]
+    if reach := facts["reach"]:
+        said = (f"{name} {_plain(value)}" for name, value in reach.items() if value)
+        lines.append(f"reaches {', '.join(said)}")
+    return [*lines, *_indented(facts.get("payload"))]
+
+
+def _plain(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value).lower()
 
 
 def _deferred(facts: Facts) -> list[str]:

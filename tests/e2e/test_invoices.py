@@ -26,7 +26,7 @@ REQUESTS = 120
 AT_ONCE = 12
 OUTPUT_TOKENS = 400
 BUDGET_USD = "0.5"
-TIERS = ("default", "standard")
+TIERS = ("default", "priority")
 MODEL: dict[str, Any] = {
     "prices": [
         {
@@ -93,7 +93,7 @@ async def _booked(admin: httpx.Client, org: str, is_all: Callable[[dict[str, Any
 async def test_every_cost_is_the_invoice_and_the_budget_holds(
     client: GatewayClient, admin: httpx.Client, make_key: MakeKey, backends: list[RunningBackend]
 ) -> None:
-    """With steps, tiers that hold more, cached input, reasoning, a fee and a region, at once."""
+    """With steps, tiers that only the answer tells, cached input, reasoning, a fee and a region, at once."""
     invoices: dict[str, int] = {}
     model = MODEL | {"backends": [{"backend": "billing", "price_multiplier": "1.1"}]}
     async with backend(_billing(model, invoices)) as url:

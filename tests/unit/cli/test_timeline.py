@@ -18,6 +18,7 @@ ACCEPTED = {
     "model": "echo",
     "stream": True,
     "input_tokens_bound": 61,
+    "reach": None,
     "output_tokens_bound": 50,
     "deadline_ms": START_MS + 60_000,
     "config_offset": 7,
@@ -98,6 +99,22 @@ def test_a_step_is_a_line_with_its_time_its_distance_and_its_place() -> None:
     assert first == f"{left}key key_a  user ada  bounds 61+50 tokens"
     assert second.startswith(" " * len(left) + "chat.completions stream  model echo  body 48 bytes")
     assert last == "9 records searched"
+
+
+def test_what_a_request_can_reach_is_told() -> None:
+    """It explains a hold above that of plain text."""
+    reach = {
+        "service_tier": "priority",
+        "cache_writes": True,
+        "tool_calls_bound": 0,
+        "tool_kinds": ["web_search"],
+    }
+    lines = text(step("accepted", 0, ACCEPTED | {"reach": reach}))
+
+    assert (
+        lines[3].strip()
+        == "reaches service_tier priority, cache_writes true, tool_kinds web_search"
+    )
 
 
 def test_an_admission_lists_what_it_holds_of_which_limit() -> None:
