@@ -108,7 +108,7 @@ WRONG_FIELDS = [
     _field(
         "content of unbounded kind",
         "messages[0].content[0].type",
-        messages=[{"role": "user", "content": [{"type": "video", "video": "x"}]}],
+        messages=[{"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}],
     ),
     _field("stream of wrong type", "stream", stream="yes"),
     _field("stream_options without stream", "stream_options", stream_options={}),
