@@ -130,7 +130,7 @@ def _consumption(facts: Facts) -> str:
         counts += f" ({', '.join(kinds)})"
     if facts["service_tier"] is not None:
         counts += f"  tier {facts['service_tier']}"
-    if facts["told_input_tokens"] is not None:
+    if facts.get("told_input_tokens") is not None:  # Lines of usage have none.
         counts += (
             f"  said {facts['told_input_tokens']}+{facts['told_output_tokens']}, which cannot be"
         )

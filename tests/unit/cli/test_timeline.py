@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from deploy.cli.timeline import amount_text, clock_text, timeline_text
+from deploy.cli.timeline import _consumption, amount_text, clock_text, timeline_text
 from schemas.usage import COUNTED
 
 START_MS = 1_700_000_001_123  # 22:13:21.123 UTC
@@ -173,3 +173,17 @@ def test_times_and_amounts_are_exact() -> None:
     assert clock_text(START_MS) == "22:13:21.123"
     assert amount_text("nano_usd", 1) == "0.000000001 USD"
     assert amount_text("requests", 3) == "3 requests"
+
+
+def test_a_line_of_usage_is_told_without_what_only_attempts_say() -> None:
+    """What a backend said and cannot be is a fact of the attempt; its line has none."""
+    facts = dict.fromkeys(COUNTED, 0) | {
+        "backend": "b1",
+        "service_tier": None,
+        "cost_nano_usd": None,
+        "estimated": False,
+    }
+    found = _consumption(facts)
+
+    assert "cannot be" not in found
+    assert "cannot be" in _consumption(facts | {"told_input_tokens": 9, "told_output_tokens": 9})
