@@ -12,7 +12,7 @@ import gguf  # type: ignore[import-not-found]
 import numpy as np  # type: ignore[import-not-found]
 
 TOOL_TOKEN = 259
-_WIDTH, _LAYERS, _HEADS, _FEED, _CONTEXT = 64, 2, 4, 128, 4_096
+_WIDTH, _LAYERS, _HEADS, _FEED, _CONTEXT = 64, 2, 4, 128, 16_384
 _TEMPLATE = r"""{%- if tools %}{{- '<|im_start|>system\n' }}{%- for tool in tools %}{{- "\n" }}{{- tool | tojson }}{%- endfor %}
 {{- "\nReturn a json object within <tool_call></tool_call> tags:\n<tool_call>\n{\"name\": <name>, \"arguments\": <object>}\n</tool_call><|im_end|>\n" }}
 {%- endif %}{%- for message in messages %}{%- if message.role == "user" or message.role == "system" %}
