@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.support.fakes.shapes import framing, headers, odd_bytes, sizes, times
+from tests.support.fakes.shapes import dialects, framing, headers, odd_bytes, sizes, times
 from tests.support.fakes.shapes.wire import Shape, named
 
 SHAPES: Final[dict[str, Shape]] = named(
-    (*odd_bytes.SHAPES, *framing.SHAPES, *headers.SHAPES, *sizes.SHAPES, *times.SHAPES)
+    (
+        *odd_bytes.SHAPES,
+        *dialects.SHAPES,
+        *framing.SHAPES,
+        *headers.SHAPES,
+        *sizes.SHAPES,
+        *times.SHAPES,
+    )
 )
