@@ -97,6 +97,8 @@ class AttemptRun:
     """Whether the client may have seen content, so that nobody else may answer it."""
     is_stream_broken: bool = field(default=False, init=False)
     """Whether a frame was lost, so that none may follow."""
+    has_resent: bool = field(default=False, init=False)
+    """Whether the call was sent a second time, because the first met a closed connection."""
     binding: Binding = field(init=False)
     reader: StreamReader | None = field(default=None, init=False)
     """Of a stream, once it is asked for."""
@@ -119,7 +121,8 @@ class AttemptRun:
         return AttemptResult(
             await self._attempt(end),
             end.ending,
-            end.may_try_another,
+            # Nobody can prove that the backend had not read what met a closed connection: two calls are the most.
+            end.may_try_another and not (self.has_resent and end.may_have_spent),
             end.may_have_spent,
             end.verdict,
         )
@@ -190,6 +193,7 @@ class AttemptRun:
             OPERATIONS[request.route],
             self.binding.encode(request.payload, choice, spoken),
             request.request_id,
+            self._may_resend,
         )
         async with call as response:
             self.abort.answered()
@@ -200,6 +204,12 @@ class AttemptRun:
             body = await self.upstreams.body(response)
         answer, body = await self._read(body)
         return attempt_end.completed(answer, body, self.abort.reason)
+
+    def _may_resend(self) -> bool:
+        """Once for a request, in its first attempt."""
+        may_resend = self.number == 1 and not self.has_resent
+        self.has_resent = self.has_resent or may_resend
+        return may_resend
 
     async def _read(self, body: bytes) -> tuple[Answer, bytes]:
         if len(body) <= _READ_AT_ONCE_BYTES_MAX:

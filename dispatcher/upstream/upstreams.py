@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -92,17 +92,24 @@ class Upstreams:
 
     @asynccontextmanager
     async def call(
-        self, choice: Choice, operation: Operation, body: bytes, request_id: str
+        self,
+        choice: Choice,
+        operation: Operation,
+        body: bytes,
+        request_id: str,
+        may_resend: Callable[[], bool] = bool,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """The backend's answer to a call of the operation, status 200 checked, body not yet read.
 
+        ``may_resend`` is asked before a call is sent again because it met a closed connection; by default it may not.
         Raises ``UpstreamFailure``, also for a connection that breaks while the body is read inside the
         block.
         """
         answered = False
         try:
             url = target(choice.backend.url, operation.upstream_paths[_PROTOCOL])
-            async with await self._post(url, body, self._headers(choice, request_id)) as response:
+            headers = self._headers(choice, request_id)
+            async with await self._post(url, body, headers, may_resend) as response:
                 answered = True
                 del body  # A stream lasts for minutes, and need not hold what was sent.
                 if response.status != 200:  # noqa: PLR2004  # HTTP OK
@@ -116,14 +123,16 @@ class Upstreams:
             code = ErrorCode.UPSTREAM_INTERRUPTED if answered else ErrorCode.UPSTREAM_ERROR
             raise UpstreamFailure(code, type(error).__name__, may_have_spent=True) from error
 
-    async def _post(self, url: URL, body: bytes, headers: dict[str, str]) -> aiohttp.ClientResponse:
+    async def _post(
+        self, url: URL, body: bytes, headers: dict[str, str], may_resend: Callable[[], bool]
+    ) -> aiohttp.ClientResponse:
         """The head of an answer. Sent once more, on a connection of its own, where a kept one turned out to be
         closed: the backend has seen nothing of the call then (RFC 9112, 9.3.1)."""
         try:
             return await self._send(url, body, headers)
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
             used = connection_used.get()
-            if used is None or not used.was_stale:
+            if used is None or not used.was_stale or not may_resend():
                 raise
         token = needs_fresh.set(True)
         try:

@@ -36,6 +36,8 @@ class _Backend:
     headers: bytes = b""
     calls: list[int] = field(default_factory=list)
     """Number on its connection of each request."""
+    is_broken: bool = False
+    """Whether it answers no first request any more either."""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         number = 0
@@ -46,7 +48,7 @@ class _Backend:
                 await reader.readexactly(length)
                 number += 1
                 self.calls.append(number)
-                if number > 1:
+                if number > 1 or self.is_broken:
                     await self.second(writer)
                     return
                 writer.write(
@@ -98,7 +100,7 @@ async def _scene(
 
 
 async def _ask(client: Upstreams, url: str) -> bytes:
-    call = client.call(choice_of(url), OPERATIONS["chat.completions"], b"{}", "r1")
+    call = client.call(choice_of(url), OPERATIONS["chat.completions"], b"{}", "r1", lambda: True)
     async with call as response:
         return await client.body(response)
 
@@ -113,6 +115,23 @@ async def test_a_call_that_met_a_closed_connection_is_sent_again(second: Second)
             assert (result.ending.code, result.attempt.output_tokens) == (None, 7)
 
     assert made.calls == [1, 2, 1]
+
+
+@pytest.mark.parametrize(("number", "sent"), [(1, [1, 2, 1, 2, 1]), (2, [1, 2])])
+async def test_a_request_is_sent_twice_at_the_most(number: int, sent: list[int]) -> None:
+    """Sent again in the first attempt alone; where that fails as well nobody else may try."""
+    async with _scene(_resets) as (made, client, url):
+        await _ask(client, url)
+        run = attempt_run(client, choice_of(url), asking_for("m"), FakeBus())
+        run.number = number
+        result = await run.run()
+        if number == 1:
+            assert (result.ending.code, run.has_resent) == (None, True)
+            made.is_broken = True
+            run = attempt_run(client, choice_of(url), asking_for("m"), FakeBus())
+            result = await run.run()
+
+    assert (made.calls, result.may_try_another) == (sent, number == 2)
 
 
 async def test_a_fresh_connection_that_ends_is_not_tried_again() -> None:
