@@ -160,7 +160,14 @@ class Ingress:
 
         settings = self.settings
         register = Connections(connections_max(settings.connections_max), count)
-        return front_server(self.public_app(), settings.host, settings.port, register, self.clock)
+        return front_server(
+            self.public_app(),
+            settings.host,
+            settings.port,
+            register,
+            self.clock,
+            settings.origins,
+        )
 
     def public_app(self) -> Starlette:
         """The application of the port."""
@@ -287,4 +294,4 @@ def _public_parts(
         cancellations=Cancellations(ledger, bus),
         reply_to=channel_of(settings.instance_id),
     )
-    return PublicParts(gatekeeper, starter, ledger, lookup, settings.deadlines_s)
+    return PublicParts(gatekeeper, starter, ledger, lookup, settings.deadlines_s, settings.origins)

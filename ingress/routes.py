@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 
 from starlette.applications import Starlette
@@ -18,6 +19,7 @@ from ingress.endpoints.operations import OperationEndpoint
 from ingress.endpoints.status import StatusRoutes
 from ingress.gatekeeper.gatekeeper import Gatekeeper
 from ingress.http import paths
+from ingress.http.cross_origin import preflight_headers
 from ingress.http.middleware import RequestMiddleware
 from ingress.http.refusals import Refusal
 from ingress.http.responses import refusal_response
@@ -39,6 +41,8 @@ class PublicParts:
     lookup: RequestLookup
     deadlines_s: tuple[float, float]
     """How long a request has: where it says nothing, and at most."""
+    origins: frozenset[bytes]
+    """Of pages that browsers may show the answers to."""
 
 
 def create_public_app(parts: PublicParts, status: StatusRoutes, metrics: Metrics) -> Starlette:
@@ -69,16 +73,22 @@ def create_public_app(parts: PublicParts, status: StatusRoutes, metrics: Metrics
         middleware=[
             Middleware(RequestMiddleware, metrics=metrics, clock=keeper.clock, doors=keeper)
         ],
-        exception_handlers={HTTPException: _refuse_route},
+        exception_handlers={HTTPException: partial(_refuse_route, parts.origins)},
     )
     app.router.redirect_slashes = False
     return app
 
 
-async def _refuse_route(request: Request, error: Exception) -> Response:
-    """404 and 405 of the router."""
+async def _refuse_route(origins: frozenset[bytes], request: Request, error: Exception) -> Response:
+    """404 and 405 of the router; the question of a browser whether it may ask is nobody's route either."""
     assert isinstance(error, HTTPException)
     method, path = request.method, request.scope["path"]
+    if method == "OPTIONS":
+        preflight = preflight_headers(origins, request.scope["headers"])
+        if preflight is not None:
+            answer = Response(status_code=HTTPStatus.NO_CONTENT)
+            answer.raw_headers.extend(preflight)
+            return answer
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         message = f"{method} is not allowed on {path}."
         refusal = Refusal(ErrorCode.METHOD_NOT_ALLOWED, message)

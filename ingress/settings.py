@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 
+from ingress.http.cross_origin import read_origins
 from schemas.runtime.process.settings import DataPlaneSettings
 
 MIB: Final = 1024 * 1024
@@ -43,6 +44,20 @@ class IngressSettings(DataPlaneSettings):
     """How long a request has that is no stream and states no deadline; two minutes when not given."""
     deadline_max_s: float | None = Field(default=None, gt=0, le=600)
     """How long any request has at most, and a stream that states no deadline; ten minutes when not given."""
+    cors_origins: str = ""
+    """Origins of the pages whose browsers are served, exactly as these send them: `https://chat.example.com,http://localhost:5173`.
+    When empty, browsers are not served: they keep the answers to themselves."""
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, listed: str) -> str:
+        read_origins(listed)
+        return listed
+
+    @property
+    def origins(self) -> frozenset[bytes]:
+        """Origins whose pages are served."""
+        return read_origins(self.cors_origins)
 
     @property
     def deadlines_s(self) -> tuple[float, float]:

@@ -14,8 +14,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from ingress.http import head_guard
 from ingress.http.connections import Connections, Phase
+from ingress.http.cross_origin import origin_headers
 from ingress.http.paths import HEALTHZ, READYZ, STARTUPZ
 from ingress.http.refusals import Headers, Refusal
+from ingress.http.unframed import unframed
 from schemas.failures import Poison
 from schemas.ids import UUID7_RANDOM_BYTES, uuid7
 from schemas.runtime.process.clock import Clock, random_bytes
@@ -42,6 +44,8 @@ class FrontDoor(HttpToolsProtocol):
 
     register: ClassVar[Connections]
     clock: ClassVar[Clock]
+    origins: ClassVar[frozenset[bytes]]
+    """Of pages that browsers may show the answers to."""
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
@@ -174,7 +178,12 @@ class FrontDoor(HttpToolsProtocol):
             refusal = head_guard.FULL
         if refusal is not None or len(self.pipeline) >= _PIPELINED_MAX:
             raise _Refused(refusal or head_guard.FULL)
+        if version == "1.0":
+            # Such a client knows no interim answers: RFC 9110, section 10.1.1.
+            self.expect_100_continue = False
         super().on_headers_complete()
+        if self.origins:
+            self.cycle.default_headers = self._default_headers()
         if self.is_spare or self.expect_100_continue:
             # Whoever was not told to continue may or may not send the body.
             self.cycle.keep_alive = False
@@ -218,6 +227,8 @@ class FrontDoor(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
+        if cycle.scope["http_version"] == "1.0":
+            app = unframed(app, cycle)
         super()._start_asgi_task(cycle, app)
 
     # What the register asks.
@@ -266,11 +277,16 @@ class FrontDoor(HttpToolsProtocol):
         if refusal is not None:
             self.register.on_refused(refusal.status)
             request_id = uuid7(self.clock.now_ms(), random_bytes(UUID7_RANDOM_BYTES))
-            target, more = getattr(self, "url", b""), self.server_state.default_headers
+            target, more = getattr(self, "url", b""), self._default_headers()
             self.transport.write(head_guard.refusal_answer(refusal, target, request_id, more))
         self._turn("closing")
         if not self.transport.is_closing():
             self.transport.write_eof()
+
+    def _default_headers(self) -> Headers:
+        """What every answer to the present request carries."""
+        common = self.server_state.default_headers
+        return [*common, *origin_headers(self.origins, self.headers or ())]
 
 
 def _framing(headers: Headers) -> tuple[bytes, bytes] | None:
@@ -284,12 +300,13 @@ def _leave(cycle: RequestResponseCycle) -> None:
     cycle.message_event.set()
 
 
-def front_door(register: Connections, clock: Clock) -> type[FrontDoor]:
-    """The protocol of a server, bound to the server's register and clock."""
+def front_door(register: Connections, clock: Clock, origins: frozenset[bytes]) -> type[FrontDoor]:
+    """The protocol of a server, bound to the server's register and clock, and to the origins it serves."""
 
     class Bound(FrontDoor):
         pass
 
     Bound.register = register
     Bound.clock = clock
+    Bound.origins = origins
     return Bound

@@ -43,9 +43,16 @@ class FrontServer(HttpServer):
 
 
 def front_server(
-    app: ASGIApp, host: str, port: int, register: Connections, clock: Clock
+    app: ASGIApp,
+    host: str,
+    port: int,
+    register: Connections,
+    clock: Clock,
+    origins: frozenset[bytes],
 ) -> FrontServer:
-    """The server of one port, for as many connections as the register takes."""
-    http = front_door(register, clock)
-    config = server_config(app, host, port, http, _SHUTDOWN_WITHIN_S)
+    """The server of one port, for as many connections as the register takes, and pages of these origins."""
+    http = front_door(register, clock, origins)
+    # Caches must know that answers differ, also those to whoever names no origin.
+    headers = [("vary", "origin")] if origins else []
+    config = server_config(app, host, port, http, _SHUTDOWN_WITHIN_S, headers=headers)
     return FrontServer(config, register)

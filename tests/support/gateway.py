@@ -287,7 +287,9 @@ class Gateway:
             cancellations=self.cancellations,
             reply_to="ing:ingress-0",
         )
-        self.public = PublicParts(self.gatekeeper, starter, ledger, self.lookup, made.deadlines_s)
+        self.public = PublicParts(
+            self.gatekeeper, starter, ledger, self.lookup, made.deadlines_s, made.origins
+        )
         self.components = {
             "kafka": "ok",
             "bus": "ok",

@@ -11,6 +11,7 @@ from typing import Any
 from starlette.types import Receive, Scope, Send
 
 from ingress.http.connections import Connections
+from ingress.http.cross_origin import read_origins
 from ingress.http.front_server import FrontServer, front_server
 from schemas.runtime.process.clock import Clock
 
@@ -68,9 +69,10 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(app: Any, most: int = 64) -> AsyncIterator[Served]:
+async def serving(app: Any, most: int = 64, origins: str = "") -> AsyncIterator[Served]:
     refused: list[int] = []
-    server = front_server(app, "127.0.0.1", 0, Connections(most, refused.append), Clock())
+    register = Connections(most, refused.append)
+    server = front_server(app, "127.0.0.1", 0, register, Clock(), read_origins(origins))
     task = asyncio.create_task(server.serve())
     while not server.started:  # noqa: ASYNC110  # uvicorn has no event for it
         await asyncio.sleep(0.01)
