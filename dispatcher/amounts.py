@@ -17,6 +17,7 @@ from schemas.events import (
     PinnedPrice,
     Reach,
     RequestFinished,
+    Said,
     ToolCalls,
 )
 from schemas.frames import Terminal
@@ -86,12 +87,16 @@ def ending_again(finished: RequestFinished, *, has_chunks: bool) -> Result:
     """How a request ended, from its outcome: its result where that was kept.
 
     ``has_chunks``: all content of a stream is on the bus, since chunks are stored before a request is
-    closed; only the end of it is missing.
+    closed; only the end of it is missing. When to come back is not told again: that hint was of its own time.
     """
     if finished.error_code is not None:
         code = ErrorCode(finished.error_code)
         return Result(
-            finished.status, code, http_status=finished.http_status, message=finished.error_message
+            finished.status,
+            code,
+            http_status=finished.http_status,
+            message=finished.error_message,
+            said=finished.said,
         )
     if has_chunks:
         return Result(finished.status)
@@ -138,11 +143,13 @@ def outcome(
         bookings=_bookings(job, attempts),
         parents=[job.admitted.accepted_ref, job.ref],
         result=ending.body if keeps and ending.body else None,
+        said=ending.said,
     )
 
 
 def without_result(finished: RequestFinished) -> RequestFinished:
     """The outcome small enough for any broker: the same end and the same money."""
+    said = finished.said
     return msgspec.structs.replace(
         finished,
         result=None,
@@ -153,6 +160,7 @@ def without_result(finished: RequestFinished) -> RequestFinished:
             msgspec.structs.replace(attempt, provider_id=_bounded(attempt.provider_id))
             for attempt in finished.attempts
         ],
+        said=said and Said(_bounded(said.code), _bounded(said.param), _bounded(said.type)),
     )
 
 

@@ -7,8 +7,7 @@ from typing import Literal, TypeAlias
 
 from schemas.entities import Backend
 from schemas.errors import ERRORS, ErrorCode
-from schemas.events import RecordRef, RequestAccepted, RequestAdmitted
-from schemas.frames import Said
+from schemas.events import RecordRef, RequestAccepted, RequestAdmitted, Said
 
 AbortReason: TypeAlias = Literal["cancelled", "stale", "stopping"]
 """Why others end a call: the client is gone; somebody else owns the request; this process stops."""

@@ -88,6 +88,17 @@ class Denial(msgspec.Struct, frozen=True, kw_only=True):
     """When a retry can succeed; null when it cannot."""
 
 
+class Said(msgspec.Struct, frozen=True):
+    """What a backend named when it refused, beside its message; programs match on it."""
+
+    code: str | None = None
+    """Its code of the error."""
+    param: str | None = None
+    """The field of the request that it is about."""
+    type: str | None = None
+    """Its type of the error."""
+
+
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """One call of a backend; each becomes one usage line."""
 

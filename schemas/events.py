@@ -17,6 +17,7 @@ from schemas.event_parts import (
     Hold,
     RateStatus,
     RecordRef,
+    Said,
 )
 from schemas.price_parts import (
     PinnedPrice,
@@ -48,6 +49,7 @@ __all__ = [
     "RequestAccepted",
     "RequestAdmitted",
     "RequestFinished",
+    "Said",
     "ShardCheckpoint",
     "TableSnapshot",
     "ToolCalls",
@@ -196,6 +198,8 @@ class RequestFinished(msgspec.Struct, frozen=True, kw_only=True):
     """Opaque facts of a job, as the ledger keeps them; null when it is none."""
     unsettled: bool = False
     """Whether its spending is settled by whoever books it: the ledger was closed when it ended."""
+    said: Said | None = None
+    """What the backend named that refused it; null when it named nothing, and in records of versions 1 to 3."""
 
 
 class AttemptAdjusted(msgspec.Struct, frozen=True, kw_only=True):

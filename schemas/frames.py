@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import msgspec
 
-from schemas.events import Denial, RateStatus
+from schemas.events import Denial, RateStatus, Said
 
-__all__ = ["Chunk", "Frame", "Said", "Started", "Terminal", "Usage", "decode_frame", "encode_frame"]
+__all__ = ["Chunk", "Frame", "Started", "Terminal", "Usage", "decode_frame", "encode_frame"]
 
 
 class Usage(msgspec.Struct, frozen=True, array_like=True):
@@ -21,14 +21,6 @@ class Usage(msgspec.Struct, frozen=True, array_like=True):
     output_tokens: int
     cost_nano_usd: int | None
     estimated: bool
-
-
-class Said(msgspec.Struct, frozen=True, array_like=True):
-    """What a backend named when it refused, beside its message."""
-
-    code: str | None = None
-    param: str | None = None
-    type: str | None = None
 
 
 class Started(msgspec.Struct, frozen=True, array_like=True, tag="s"):

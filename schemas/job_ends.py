@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import msgspec
 
 from schemas.errors import ErrorCode
-from schemas.events import Attempt, Denial, RequestFinished
+from schemas.events import Attempt, Denial, RequestFinished, Said
 from schemas.frames import Usage
 
 __all__ = ["JobEnd", "encode_end", "end_of", "read_end", "usage_of"]
@@ -29,6 +29,8 @@ class JobEnd(msgspec.Struct, frozen=True, array_like=True):
     message: str | None = None
     denial: Denial | None = None
     """The limit that refused it."""
+    said: Said | None = None
+    """What the backend named that refused it."""
 
 
 def end_of(outcome: RequestFinished) -> JobEnd:
@@ -43,6 +45,7 @@ def end_of(outcome: RequestFinished) -> JobEnd:
         code,
         message and message[:_MESSAGE_CHARS_MAX],
         outcome.denial,
+        outcome.said,
     )
 
 

@@ -148,6 +148,9 @@ def _finished(facts: Facts) -> list[str]:
     lines = ["  ".join(parts)]
     if facts["error_message"] is not None:
         lines.append(facts["error_message"])
+    if said := facts["said"]:
+        named = (f"{name} {value}" for name, value in said.items() if value is not None)
+        lines.append(f"the backend named {', '.join(named)}")
     if facts["denial"] is not None:
         lines.append(_denial(facts["denial"]))
     lines += [_booking(booking) for booking in facts["bookings"]]

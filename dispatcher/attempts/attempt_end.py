@@ -12,7 +12,7 @@ from dispatcher.operations.binding import Answer
 from dispatcher.upstream.upstream_failure import UpstreamFailure
 from dispatcher.work import AbortReason, Result
 from schemas.errors import ErrorCode
-from schemas.frames import Said
+from schemas.events import Said
 
 ABORTED: Final[dict[AbortReason, Result]] = {
     "cancelled": Result("cancelled", ErrorCode.REQUEST_CANCELLED),

@@ -15,8 +15,8 @@ import msgspec
 
 from ingress.http.refusals import Headers, Refusal, error_object
 from schemas.errors import ErrorCode
-from schemas.events import Denial, RateStatus
-from schemas.frames import Said, Terminal, Usage
+from schemas.events import Denial, RateStatus, Said
+from schemas.frames import Terminal, Usage
 from schemas.money import usd
 
 PING: Final = b": ping\n\n"

@@ -13,8 +13,7 @@ from typing import Any, Final, TypeAlias, assert_never
 import msgspec
 
 from schemas.errors import ERRORS, ErrorCode
-from schemas.events import Denial
-from schemas.frames import Said
+from schemas.events import Denial, Said
 from schemas.ledger import answers
 from schemas.money import usd
 from schemas.operations import Surface

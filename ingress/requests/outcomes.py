@@ -71,11 +71,15 @@ def end_in_summary(end: JobEnd) -> Terminal:
         denial=end.denial,
         backend=end.backend,
         usage=end.usage,
+        said=end.said,
     )
 
 
 def end_in_outcome(outcome: RequestFinished) -> Terminal:
-    """The end as its client is told of it; a result that was too large to be kept is lost."""
+    """The end as its client is told of it; a result that was too large to be kept is lost.
+
+    A hint when to come back was of its own time, and is not told again; a limit's stands in its denial.
+    """
     if outcome.error_code is None and outcome.result is None:
         return error_end(ErrorCode.RESULT_LOST)
     return Terminal(
@@ -87,6 +91,7 @@ def end_in_outcome(outcome: RequestFinished) -> Terminal:
         backend=outcome.attempts[-1].backend if outcome.attempts else None,
         latency_ms=outcome.finished_at_ms - outcome.accepted_at_ms,
         usage=usage_of(outcome.attempts),
+        said=outcome.said,
     )
 
 

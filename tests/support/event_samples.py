@@ -26,6 +26,7 @@ from schemas.events import (
     RequestAccepted,
     RequestAdmitted,
     RequestFinished,
+    Said,
     ShardCheckpoint,
     TableSnapshot,
     ToolCalls,
@@ -190,6 +191,7 @@ _EVENTS: Final[tuple[Event, ...]] = (
         fingerprint="cd" * 32,
         job='["echo",1700000060000]',
         unsettled=True,
+        said=Said("context_length_exceeded", "messages", "invalid_request_error"),
     ),
     AttemptAdjusted(
         request_id=_ID,

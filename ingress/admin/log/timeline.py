@@ -190,6 +190,7 @@ def _finished(
         "error_code": event.error_code,
         "error_message": event.error_message,
         "denial": msgspec.to_builtins(event.denial),
+        "said": msgspec.to_builtins(event.said),
         "fence": event.fence,
         "bookings": _bookings(event.bookings),
         "result_bytes": len(event.result or b""),

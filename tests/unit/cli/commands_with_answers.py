@@ -111,9 +111,7 @@ ATTEMPT: dict[str, Any] = {
     "input_tokens": 12,
     "output_tokens": 34,
     "cached_tokens": 2,
-    "service_tier": None,
-    "told_input_tokens": None,
-    "told_output_tokens": None,
+    **dict.fromkeys(("service_tier", "told_input_tokens", "told_output_tokens")),
     "estimated": True,
     "cost_nano_usd": 57_000,
 }
@@ -130,6 +128,7 @@ FINISHED: dict[str, Any] = {
         "limit": 2_000_000_000,
         "retry_after_ms": 1_000,
     },
+    "said": None,
     "bookings": [{"unit": "tokens", "amount": 3, "key": "b:org:day"}],
     "result_bytes": 0,
 }

@@ -131,7 +131,7 @@ def test_a_timeline_forges_no_step() -> None:
     """A backend's message is part of a line; texts that were asked for keep their lines."""
     facts = {
         "status": "failed", "http_status": 502, "error_code": "upstream_error",
-        "error_message": f"{EVIL}\n12:00:00 finished  200", "result_bytes": 0, "denial": None,
+        "error_message": f"{EVIL}\n12:00:00 finished  200", "result_bytes": 0, "denial": None, "said": None,
         "bookings": [], "result": "one\ntwo",
     }  # fmt: skip
     step = {"at_ms": 1, "what": "finished", "place": "p", "note": None, "facts": facts}

@@ -47,6 +47,7 @@ DENIED = {
         "limit": 2_000_000_000,
         "retry_after_ms": None,
     },
+    "said": None,
     "bookings": [],
     "result_bytes": 0,
 }
@@ -133,6 +134,14 @@ def test_a_refusal_names_the_limit_and_its_usage() -> None:
 
     assert "refused  402  BUDGET_EXCEEDED" in lines
     assert "budget org:budget:total: used 1.999000000 USD of 2.000000000 USD" in lines
+
+
+def test_an_error_tells_what_its_backend_named() -> None:
+    """As its client was told."""
+    said = {"code": "context_length_exceeded", "param": "messages", "type": None}
+    lines = text(step("finished", 3, DENIED | {"denial": None, "said": said}))
+
+    assert "the backend named code context_length_exceeded, param messages" in "\n".join(lines)
 
 
 def test_an_attempt_tells_what_it_took_and_cost() -> None:

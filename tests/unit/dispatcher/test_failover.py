@@ -106,6 +106,34 @@ async def test_two_attempts_are_the_most() -> None:
     assert scene.balance() == (0, 0)
 
 
+async def _limited(_: web.Request) -> web.StreamResponse:
+    return web.Response(status=429, headers={"Retry-After": "7"}, text="{}")
+
+
+async def test_a_rate_limit_outlives_a_second_attempt_that_merely_failed() -> None:
+    """Of two that did not serve it, the client is told of the one that says when it will."""
+    async with dispatch_scene(first=_limited, second=_UNAVAILABLE) as scene:
+        history = await scene.end(await scene.admitted())
+
+    end = scene.bus.end
+    assert [each.upstream_status for each in history.attempts] == [429, 503]
+    assert (end.http_status, end.error_code) == (429, ErrorCode.UPSTREAM_RATE_LIMITED)
+    assert end.retry_after_ms == 7_000
+    assert scene.log.outcomes[0].error_code == ErrorCode.UPSTREAM_RATE_LIMITED
+
+
+async def test_a_second_attempt_that_decided_the_request_outlives_a_rate_limit() -> None:
+    """What nobody else may try again is the answer."""
+    refused = answering(422, b'{"error":{"message":"no","code":"bad_field"}}')
+    async with dispatch_scene(first=_limited, second=refused) as scene:
+        await scene.end(await scene.admitted())
+
+    assert (scene.bus.end.http_status, scene.bus.end.error_code) == (
+        422,
+        ErrorCode.UPSTREAM_REJECTED,
+    )
+
+
 @pytest.mark.parametrize(
     "asked",
     [{"route": "audio.dreams"}, {"route": ""}, {"route": "jobs", "stream": True}],

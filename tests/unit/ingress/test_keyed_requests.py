@@ -7,6 +7,7 @@ import uuid
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from ingress.gatekeeper.gatekeeper import Gatekeeper
@@ -14,6 +15,7 @@ from ingress.http.refusals import Refusal
 from ingress.requests.claims import Acquired, ClaimRequest, Claims
 from schemas.codec import encode
 from schemas.errors import ErrorCode
+from schemas.events import Said
 from schemas.frames import Chunk, Started, Terminal, Usage
 from schemas.ledger.model.attempts import Attempt
 from tests.support.gateway import Gateway
@@ -101,6 +103,37 @@ async def test_without_frames_the_outcome_is_the_answer() -> None:
 
         assert answer.status_code == status
         assert len(gateway.log.records) == 1
+
+
+async def test_a_billed_refusal_by_a_backend_is_replayed_from_its_outcome_with_all_it_named() -> (
+    None
+):
+    """Programs act on code and param, whichever of the two answers they got."""
+    said = Said("context_length_exceeded", "messages", "invalid_request_error")
+    code, usage = ErrorCode.UPSTREAM_REJECTED, Usage(10, 14, 12, estimated=True)
+    gateway = Gateway()
+    gateway.log.worker = lambda _: (
+        Terminal(400, error_code=code, error_message="too long", usage=usage, said=said),
+    )
+    first = await _post(gateway)
+    gateway.bus.streams.clear()
+    outcome = msgspec.structs.replace(
+        OUTCOME,
+        status="failed",
+        http_status=400,
+        error_code=code,
+        error_message="too long",
+        result=None,
+        said=said,
+    )
+    scope = ("acme", first.headers["x-request-id"])
+    gateway.ledger.model.attempts[scope] = Attempt("FINISHED", outcome=encode(outcome))
+    second = await _post(gateway)
+
+    assert first.json()["error"]["param"] == "messages"
+    assert (second.status_code, second.content) == (400, first.content)
+    assert second.headers["idempotent-replayed"] == "true"
+    assert len(gateway.log.records) == 1
 
 
 async def test_another_body_is_refused() -> None:

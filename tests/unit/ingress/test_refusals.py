@@ -10,8 +10,7 @@ import pytest
 from ingress.apis.answer_format import error_event
 from ingress.http.refusals import Refusal, refusal_body, retry_headers
 from schemas.errors import ERRORS, ErrorCode
-from schemas.events import Denial
-from schemas.frames import Said
+from schemas.events import Denial, Said
 from schemas.operations import Surface
 
 REQUEST_ID = "018bcfe5-6800-7000-8000-000000000000"

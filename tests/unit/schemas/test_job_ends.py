@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from schemas.events import Denial, RecordRef, RequestFinished
+from schemas.events import Denial, RecordRef, RequestFinished, Said
 from schemas.frames import Usage
 from schemas.job_ends import encode_end, end_of, read_end
 from tests.support.events import attempt, finished
@@ -41,6 +41,15 @@ def test_a_refusal_tells_its_limit() -> None:
     end = end_of(outcome)
 
     assert end.denial == denial
+    assert read_end(encode_end(end)) == end
+
+
+def test_a_backends_refusal_tells_what_it_named() -> None:
+    """Lists and the job itself say the same."""
+    said = Said("context_length_exceeded", "messages")
+    end = end_of(msgspec.structs.replace(done(), error_code="upstream_rejected", said=said))
+
+    assert end.said == said
     assert read_end(encode_end(end)) == end
 
 
