@@ -17,7 +17,7 @@ _CPU_S_MAX = 0.15
 """Some 20 ms are measured; the rest is room for a slow machine."""
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def _small_heap() -> Iterator[None]:
     """The collector looks at what is made here, not at what thousands of other tests left behind."""
     gc.collect()
