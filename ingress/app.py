@@ -27,9 +27,11 @@ from ingress.replies.upkeep import Upkeep
 from ingress.requests.begin import RequestStarter
 from ingress.requests.cancellations import Cancellations
 from ingress.requests.claims import Claims
+from ingress.requests.exact_counts import ExactCounts
 from ingress.requests.job_list import JobList
 from ingress.requests.lookup import RequestLookup
 from ingress.requests.silence import Silence
+from ingress.requests.tokenizer_files import TokenizerFiles
 from ingress.routes import PublicParts, create_public_app
 from ingress.settings import IngressSettings
 from schemas.ledger.shards import Shards
@@ -293,5 +295,6 @@ def _public_parts(
         pending=pending,
         cancellations=Cancellations(ledger, bus),
         reply_to=channel_of(settings.instance_id),
+        counts=ExactCounts(files=TokenizerFiles(settings.tokenizers_dir)),
     )
     return PublicParts(gatekeeper, starter, ledger, lookup, settings.deadlines_s, settings.origins)

@@ -59,6 +59,9 @@ class IngressSettings(DataPlaneSettings):
         """Origins whose pages are served."""
         return read_origins(self.cors_origins)
 
+    tokenizers_dir: str = ""
+    """Directory of the tokenizer files that models name, at most 32 MiB each; none is read when it is empty."""
+
     @property
     def deadlines_s(self) -> tuple[float, float]:
         """How long a request has, in seconds: where it says nothing, and at most."""

@@ -12,7 +12,7 @@ import msgspec
 
 from schemas.backend_url import URL_CHARS_MAX, url_problem
 from schemas.pricing.entries import Multiplier, Price, Usd
-from schemas.tokenizers import TokenizerName
+from schemas.tokenizers import Tokenizer, TokenizerFile, TokenizerName
 
 __all__ = [
     "KINDS",
@@ -56,6 +56,11 @@ EnvName: TypeAlias = Annotated[
 ]
 """A variable of the dispatcher. Any other name would send another secret of its process to a backend."""
 Kind: TypeAlias = Literal["organization", "project", "user", "key", "model", "backend"]
+FileName: TypeAlias = Annotated[
+    str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z", max_length=128)
+]
+"""A file in a directory that the process is told. Nothing in it leads out of there."""
+Sha256: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 OutputLimitField: TypeAlias = Literal["max_tokens", "max_completion_tokens", "none"]
 """What a model calls the limit of its output; ``none`` where it takes none."""
 
@@ -176,6 +181,10 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tokenizer: TokenizerName | None = None
     """The tokenizer that the model uses. Its exact count bounds texts where a limit counts tokens or USD; without it
     their bytes do."""
+    tokenizer_file: FileName | None = None
+    """Instead of ``tokenizer``: the model's own ``tokenizer.json``, in the ``TALLYGATE_TOKENIZERS_DIR`` of ingress."""
+    tokenizer_sha256: Sha256 | None = None
+    """SHA-256 of its content, in hexadecimal. A file with another one is not used."""
     unknown_fields: Literal["auto", "refuse", "pass"] = "auto"
     """What becomes of fields, parts and tools that may change the bill and whose cost nothing bounds. ``auto``:
     refused where a budget and a price apply, else passed to the backend."""
@@ -186,6 +195,17 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.output_limit_field == "none" and bounds == (None, None):
             what = "needs max_output_tokens or context_window_tokens, which is held then"
             raise ValueError(f"output_limit_field none {what}")
+        if (self.tokenizer_file is None) is not (self.tokenizer_sha256 is None):
+            raise ValueError("tokenizer_file and tokenizer_sha256 need each other")
+        if self.tokenizer is not None and self.tokenizer_file is not None:
+            raise ValueError("a model has a tokenizer or a tokenizer_file, not both")
+
+    @property
+    def counted_by(self) -> Tokenizer | None:
+        """What counts its texts exactly."""
+        if self.tokenizer_file is not None and self.tokenizer_sha256 is not None:
+            return TokenizerFile(self.tokenizer_file, self.tokenizer_sha256)
+        return self.tokenizer
 
 
 class Backend(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

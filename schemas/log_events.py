@@ -218,6 +218,11 @@ class LogEvent(Enum):
         "Set its `context_window_tokens` and `input_overhead_tokens`, or see why it heeds no limit.",
     )
     TOKENS_ROUGH = _warning("The tokenizer failed: a text is counted by its bytes.", _REPORT)
+    TOKENIZER_UNUSABLE = _warning(
+        "A model's tokenizer file cannot be used: its texts are counted by their bytes.",
+        "Put the file with the model's `tokenizer_sha256` into `TALLYGATE_TOKENIZERS_DIR` of every ingress, "
+        "and install `tallygate[tokenizers]`; it is looked for again within a minute.",
+    )
     ANSWERED_5XX = _error("A request was answered with a status of 500 or above.", _REQUEST)
     GIVEN_UP = _warning("The process stops and gives up requests that run on.", _NOTHING)
     WAIT_DEFECT = _error("A defect met one waiting request; its neighbours go on.")

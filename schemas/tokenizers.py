@@ -1,15 +1,31 @@
-"""The tokenizers that count exactly, by the names that OpenAI gave them. Pure."""
+"""The tokenizers that count exactly: two by the names that OpenAI gave them, others by a file and its hash. Pure."""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from rs_bpe.bpe import openai
 
-__all__ = ["TokenizerName", "count", "encoding"]
+__all__ = ["Count", "Tokenizer", "TokenizerFile", "TokenizerName", "count", "encoding"]
 
 TokenizerName: TypeAlias = Literal["o200k_base", "cl100k_base"]
+Count: TypeAlias = Callable[[str], int]
+"""Tokens of a text, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizerFile:
+    """A ``tokenizer.json`` of Hugging Face's format, in the directory that ingress is told."""
+
+    name: str
+    sha256: str
+    """Of its content: another one is not used, so that every ingress counts alike."""
+
+
+Tokenizer: TypeAlias = TokenizerName | TokenizerFile
 
 
 @functools.cache

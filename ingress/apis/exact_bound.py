@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from schemas.tokenizers import TokenizerName, count
+from schemas.tokenizers import Count, Tokenizer
 
 __all__ = ["Texts", "exact_bound", "texts_of"]
 
@@ -27,7 +27,7 @@ _QUOTED_ROLES: Final = frozenset({"tool", "function", "ipython"})
 class Texts:
     """The texts of a request, and a bound of the tokens of all else."""
 
-    tokenizer: TokenizerName
+    tokenizer: Tokenizer
     plain: tuple[str, ...]
     quoted: tuple[str, ...]
     size_bytes: int
@@ -36,7 +36,7 @@ class Texts:
 
 
 def texts_of(
-    plain: Iterable[str], quoted: Iterable[str], tokenizer: TokenizerName, bound: int
+    plain: Iterable[str], quoted: Iterable[str], tokenizer: Tokenizer, bound: int
 ) -> Texts:
     """The texts of a body whose input is bound to so many tokens by its bytes: they take at least their own of it."""
     all_plain, all_quoted = tuple(plain), tuple(quoted)
@@ -45,7 +45,7 @@ def texts_of(
     return Texts(tokenizer, all_plain, all_quoted, size_bytes, bound - size_bytes + edges)
 
 
-def texts_of_messages(messages: list[Any], tokenizer: TokenizerName, bound: int) -> Texts:
+def texts_of_messages(messages: list[Any], tokenizer: Tokenizer, bound: int) -> Texts:
     """Those of a chat completion."""
     plain: list[str] = []
     quoted: list[str] = []
@@ -59,11 +59,11 @@ def texts_of_messages(messages: list[Any], tokenizer: TokenizerName, bound: int)
     return texts_of(plain, quoted, tokenizer, bound)
 
 
-def exact_bound(texts: Texts) -> int:
+def exact_bound(texts: Texts, count: Count) -> int:
     """The bound of the input in tokens of the model's tokenizer. Raises what the tokenizer raises."""
-    counted = sum(count(texts.tokenizer, text) for text in texts.plain)
+    counted = sum(map(count, texts.plain))
     for text in texts.quoted:
         written = msgspec.json.encode(text).decode()[1:-1]
-        most = count(texts.tokenizer, text)
-        counted += most if written == text else max(most, count(texts.tokenizer, written))
+        most = count(text)
+        counted += most if written == text else max(most, count(written))
     return texts.rest_tokens + counted

@@ -61,6 +61,12 @@ class ModelOptions:
     tokenizer: Annotated[
         str | None, typer.Option(metavar="NAME", help="o200k_base or cl100k_base")
     ] = None
+    tokenizer_file: Annotated[
+        str | None, typer.Option(metavar="FILE", help="in TALLYGATE_TOKENIZERS_DIR of ingress")
+    ] = None
+    tokenizer_sha256: Annotated[
+        str | None, typer.Option(metavar="HEX", help="of the tokenizer file's content")
+    ] = None
     unknown_fields: Annotated[
         str | None,
         typer.Option(metavar="WHAT", help="fields that may change the bill: auto, refuse or pass"),

@@ -82,8 +82,8 @@ def read_call(fields: Fields, model: Model, billing: BillingOf = NOTHING) -> Cal
         + model.input_overhead_tokens,
         output_tokens_bound=per_choice * choices,
     )
-    if model.tokenizer is not None and billing().is_bounded:
-        texts = texts_of_messages(messages, model.tokenizer, call.input_tokens_bound)
+    if model.counted_by is not None and billing().is_bounded:
+        texts = texts_of_messages(messages, model.counted_by, call.input_tokens_bound)
         call = replace(call, texts=texts)
     is_plain = media is NO_MEDIA and not model.prices and fields.keys() <= PLAIN
     if is_plain and not fields.get("tools") and b'"cache_control"' not in payload:

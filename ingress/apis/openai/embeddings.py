@@ -51,8 +51,8 @@ def parse(fields: Fields, snapshot: Snapshot, caller: Caller) -> ParsedRequest |
         + model.input_overhead_tokens,
         output_tokens_bound=0,
     )
-    if model.tokenizer is not None and billing_of(snapshot, caller, fields["model"]).is_bounded:
-        texts = texts_of(_texts(fields["input"]), (), model.tokenizer, call.input_tokens_bound)
+    if model.counted_by is not None and billing_of(snapshot, caller, fields["model"]).is_bounded:
+        texts = texts_of(_texts(fields["input"]), (), model.counted_by, call.input_tokens_bound)
         call = replace(call, texts=texts)
     return ParsedRequest(fields["model"], call)
 

@@ -308,7 +308,7 @@ CASES = (
     ),
     Case(
         (
-            "models", "set", "echo", "--upstream-model", "/m/Llama 3 (8B).gguf",
+            "models", "set", "echo", "--upstream-model", "/m/Llama 3 (8B).gguf", "--tokenizer-file", "own.json", "--tokenizer-sha256", "ab12",
             "--context-window-tokens", "8000", "--input-overhead-tokens", "9",
         ),
         {"GET /models/echo": MODEL, "PUT /models/echo": {"id": "echo", "version": 3}},

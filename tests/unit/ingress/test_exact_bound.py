@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -16,6 +17,7 @@ from ingress.apis.parsed_request import Call, ParsedRequest
 from ingress.auth.api_key import Caller
 from schemas.config_state import Snapshot, prices_of
 from schemas.entities import Budget, Limits, Model, Organization, Quota, Target
+from schemas.tokenizers import TokenizerFile, count
 
 CALLER: Final = Caller("key_a", "acme", None, None, None)
 BUDGET: Final = Limits(budgets=(Budget(usd="0.01", period="day"),))
@@ -28,6 +30,7 @@ MODEL: Final = Model(
 )
 PROSE: Final = "The quick brown fox jumps over the lazy dog, and then it sleeps for a while. " * 200
 TOKENIZER: Final = openai.o200k_base()
+_COUNT: Final = partial(count, "o200k_base")
 
 
 def _call(
@@ -46,7 +49,7 @@ def _call(
 def _exact(*messages: dict[str, Any], **more: Any) -> int:
     texts = _call(*messages, **more).texts
     assert texts is not None
-    return exact_bound(texts)
+    return exact_bound(texts, _COUNT)
 
 
 def _user(content: Any) -> dict[str, Any]:
@@ -84,6 +87,17 @@ def test_a_model_without_a_tokenizer_is_bound_by_bytes() -> None:
     foreign = msgspec.structs.replace(MODEL, tokenizer=None)
 
     assert _call(_user("x"), model=foreign).texts is None
+
+
+def test_a_model_with_a_tokenizer_file_is_counted_by_that_file() -> None:
+    """And by the hash that the model states."""
+    own = msgspec.structs.replace(
+        MODEL, tokenizer=None, tokenizer_file="own.json", tokenizer_sha256="a" * 64
+    )
+    texts = _call(_user("x"), model=own).texts
+
+    assert texts is not None
+    assert texts.tokenizer == TokenizerFile("own.json", "a" * 64)
 
 
 def test_a_hosted_tool_keeps_the_whole_window() -> None:
@@ -171,5 +185,5 @@ def test_embeddings_are_counted_too() -> None:
     assert isinstance(parsed, ParsedRequest)
     assert parsed.call.texts is not None
 
-    exact = exact_bound(parsed.call.texts)
+    exact = exact_bound(parsed.call.texts, _COUNT)
     assert int(TOKENIZER.count(PROSE)) < exact < parsed.call.input_tokens_bound / 3

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from ingress.apis import exact_bound
 from ingress.apis.exact_bound import Texts, texts_of
 from ingress.apis.parsed_request import Call, ParsedRequest
 from ingress.auth.api_key import Caller
@@ -18,6 +17,7 @@ from ingress.requests import exact_counts
 from ingress.requests.exact_counts import AT_ONCE_BYTES_MAX, BYTES_MAX, ExactCounts
 from ingress.requests.validation import ValidatedRequest
 from schemas.operations import OPERATIONS
+from schemas.tokenizers import Count
 
 _WORD = "hello "
 
@@ -49,7 +49,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """Counting waits until the event is set, ten seconds at most."""
     may_go = threading.Event()
 
-    def wait(texts: Texts) -> int:
+    def wait(texts: Texts, _: Count) -> int:
         may_go.wait(10)
         return texts.rest_tokens
 
@@ -100,7 +100,7 @@ async def test_a_tokenizer_that_breaks_keeps_the_bound_of_its_bytes(
     def panic(*_: object) -> int:
         raise BaseException  # noqa: TRY002  # as the bindings of a tokenizer raise it
 
-    monkeypatch.setattr(exact_bound, "count", panic)
+    monkeypatch.setattr(exact_counts, "count", panic)
 
     assert _bound(await ExactCounts().bounded(_request(50_000))) == 50_100
 
