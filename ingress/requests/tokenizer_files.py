@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from schemas.failures import Transient
 from schemas.log_events import LogEvent
 from schemas.runtime.process.event_log import EventLog
 from schemas.tokenizers import Count, TokenizerFile
@@ -28,8 +29,8 @@ FILES_MAX: Final = 8
 _AGAIN_S: Final = 60.0
 
 
-class TokenizerUnusable(Exception):
-    """A tokenizer file cannot be used; the text says why."""
+class _Unusable(Transient):
+    """A tokenizer file cannot be used now; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ def parsed_tokenizer(content: bytes) -> Count:
     package = importlib.import_module("tokenizers")
     as_text = package.Tokenizer.from_str(content.decode())
     if getattr(as_text.model, "dropout", None):
-        raise TokenizerUnusable("it drops merges at random")
+        raise _Unusable("it drops merges at random")
     texts = _counting(as_text, is_special_text=True)
     if not any(each.special for each in as_text.get_added_tokens_decoder().values()):
         return texts
@@ -118,7 +119,7 @@ class TokenizerFiles:
         """One look, in the thread. Tells why it is in vain unless that was told."""
         try:
             return _Loaded(self.parse(_content(self.directory, file)))
-        except (TokenizerUnusable, OSError, ImportError) as error:
+        except (_Unusable, OSError, ImportError) as error:
             cause = str(error)
         except BaseException as error:  # noqa: BLE001  # a tokenizer's panic is no Exception; the bytes bound as well
             cause = f"not read as a tokenizer: {error}"
@@ -128,17 +129,17 @@ class TokenizerFiles:
 
 
 def _content(directory: str, file: TokenizerFile) -> bytes:
-    """The bytes of a file with the stated hash. Raises ``TokenizerUnusable`` and ``OSError``."""
+    """The bytes of a file with the stated hash. Raises ``_Unusable`` and ``OSError``."""
     if not directory:
-        raise TokenizerUnusable("no directory of tokenizers is configured")
+        raise _Unusable("no directory of tokenizers is configured")
     path = Path(directory, file.name)
     if not path.is_file():
-        raise TokenizerUnusable("there is no such file")
+        raise _Unusable("there is no such file")
     with path.open("rb") as opened:
         content = opened.read(FILE_BYTES_MAX + 1)
     if len(content) > FILE_BYTES_MAX:
-        raise TokenizerUnusable(f"it has more than {FILE_BYTES_MAX} bytes")
+        raise _Unusable(f"it has more than {FILE_BYTES_MAX} bytes")
     found = hashlib.sha256(content).hexdigest()
     if found != file.sha256:
-        raise TokenizerUnusable(f"its SHA-256 is {found}")
+        raise _Unusable(f"its SHA-256 is {found}")
     return content
