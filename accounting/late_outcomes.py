@@ -7,11 +7,11 @@ all the same: it is corrected, from the two records alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Final
 
 from schemas.attribution import attribution_of
-from schemas.events import Attempt, AttemptAdjusted, Booking, RecordRef, RequestFinished
+from schemas.corrections import corrected_bookings
+from schemas.events import AttemptAdjusted, RecordRef, RequestFinished
 from schemas.written_off import UNKNOWN_BACKEND, taken_back
 
 __all__ = ["late_corrections"]
@@ -49,7 +49,7 @@ def late_corrections(
             **attribution_of(late),
             revision=revision,
             delta=change,
-            bookings=_bookings(late.bookings, change),
+            bookings=corrected_bookings(late.bookings, change),
             reason=_REASON,
             adjusted_at_ms=at_ms,
             deadline_ms=late.deadline_ms,
@@ -57,16 +57,3 @@ def late_corrections(
         )
         for revision, change in enumerate(changes, start=_FIRST_REVISION)
     )
-
-
-def _bookings(settled: Iterable[Booking], change: Attempt) -> list[Booking]:
-    """What the change adds to each balance that its request was booked on; the request itself stays counted once."""
-    amounts = {
-        "nano_usd": change.cost_nano_usd or 0,
-        "tokens": change.input_tokens + change.output_tokens,
-    }
-    return [
-        Booking(key=each.key, unit=each.unit, amount=amounts[each.unit])
-        for each in settled
-        if each.unit in amounts
-    ]

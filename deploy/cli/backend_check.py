@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -18,10 +17,10 @@ from deploy.conformance.asking import Bounds, Report, check
 from deploy.conformance.entry import Entry, entry_of
 from deploy.conformance.names import backend_id, is_id
 from deploy.conformance.questions import about_limits, about_models, about_rest, spend
+from deploy.desired_state.views import written_fields
 from schemas.backend_url import url_problem
 
 _COLUMNS = ("about", "says", "detail")
-_READ_ONLY = ("id", "version", "health")
 
 
 def run_check(call: Call, address: str, options: CheckOptions) -> int:
@@ -107,19 +106,17 @@ def _write(call: Call, backend: str, entry: Entry) -> list[str]:
     """What was written, in order: a model names its backend. Fields that nobody learned stay as they are."""
     admin = call.admin()
     current = admin.entity("backends", backend)
-    admin.put_over("backends", backend, current, _known(current) | dict(entry.backend))
+    admin.put_over(
+        "backends", backend, current, written_fields(current or {}) | dict(entry.backend)
+    )
     if entry.model is None or entry.model_name is None:
         return [f"backends/{backend}"]
     current = admin.entity("models", entry.model_name)
-    known = _known(current)
+    known = written_fields(current or {})
     others = [each for each in known.get("backends", ()) if each["backend"] != backend]
     route = {"backends": [*others, *entry.model["backends"]]}
     admin.put_over("models", entry.model_name, current, known | dict(entry.model) | route)
     return [f"backends/{backend}", f"models/{entry.model_name}"]
-
-
-def _known(current: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {name: value for name, value in (current or {}).items() if name not in _READ_ONLY}
 
 
 def _entries(backend: str, entry: Entry) -> dict[str, Any]:

@@ -13,12 +13,12 @@ import msgspec
 
 from deploy.desired_state.document import BODY_TYPES, reference_problems
 from deploy.desired_state.field_problems import Problem
+from deploy.desired_state.views import written_fields
 from deploy.embedded.seed import KINDS, Entity
 
 Current = Mapping[str, Mapping[str, Mapping[str, Any]]]
 """Kind to id to the entity as the admin API shows it."""
 
-_NOT_SETTINGS: Final = {"id", "version", "health"}
 _NO_HASH: Final = "0" * 64
 
 
@@ -129,8 +129,7 @@ def _leaves(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _whole(kind: str, name: str, view: Mapping[str, Any]) -> Entity:
     """The entity as processes know it; the hash of a key is not shown, and not judged either."""
-    body = {name: value for name, value in view.items() if name not in _NOT_SETTINGS}
-    return Entity(kind, name, body | ({"hash": _NO_HASH} if kind == "keys" else {}))
+    return Entity(kind, name, written_fields(view) | ({"hash": _NO_HASH} if kind == "keys" else {}))
 
 
 def _text(value: Any) -> str:

@@ -10,14 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dispatcher.amounts import actual_of
 from dispatcher.work import AdmittedRequest
 from schemas.attribution import attribution_of
-from schemas.events import Attempt, AttemptAdjusted, Booking
-from schemas.ledger import documents
+from schemas.corrections import corrected_bookings
+from schemas.events import Attempt, AttemptAdjusted
 from schemas.written_off import taken_back
-
-_CORRECTED: tuple[documents.Unit, ...] = ("nano_usd", "tokens")
 
 
 def corrections(
@@ -45,20 +42,9 @@ def _adjusted(
         **attribution_of(request),
         revision=revision,
         delta=delta,
-        bookings=_bookings(job, [delta]),
+        bookings=corrected_bookings(job.admitted.holds, delta),
         reason=reason,
         adjusted_at_ms=now_ms,
         deadline_ms=request.deadline_ms,
         parents=[job.admitted.accepted_ref, job.ref],
     )
-
-
-def _bookings(job: AdmittedRequest, changes: Sequence[Attempt]) -> list[Booking]:
-    """What the changes add to each balance that was held."""
-    uses = [actual_of(change, requests=0) for change in changes]
-    totals: dict[str, int] = {unit: sum(use[unit] for use in uses) for unit in _CORRECTED}
-    return [
-        Booking(key=hold.key, unit=hold.unit, amount=totals[hold.unit])
-        for hold in job.admitted.holds
-        if hold.unit in totals
-    ]

@@ -31,14 +31,18 @@ from dispatcher.upstream.backend_words import (
     BackendWords,
     words_of_body,
 )
-from dispatcher.upstream.event_splitter import EventSplitter, UpstreamGarbage, data_of
+from dispatcher.upstream.event_splitter import (
+    BODY_BYTES_MAX,
+    EventSplitter,
+    UpstreamGarbage,
+    data_of,
+)
 from dispatcher.upstream.json_reader import read_json
 from dispatcher.upstream.tally import Tally
 from schemas.pricing.counts import TokenCounts
 
 _EVENT_OBJECTS_MAX: Final = 100_000
 """More would hold the process up while they are made."""
-_WHOLE_BYTES_MAX: Final = 16 * 1024 * 1024
 _BLANK_BYTES_MAX: Final = 4_096
 _BLANKS: Final = b"\xef\xbb\xbf \t\r\n"
 _SIGNS_OF_LIFE: Final = frozenset({b"null", b"ping", b"heartbeat", b"keepalive", b"keep-alive"})
@@ -123,8 +127,8 @@ class ChatStream:
     def _recognised(self, received: bytes) -> bytes:
         """What is to be split into events; nothing as long as it may be, or is, an answer that is no stream."""
         self._whole += received
-        if len(self._whole) > _WHOLE_BYTES_MAX:
-            raise UpstreamGarbage(f"a body of more than {_WHOLE_BYTES_MAX} bytes")
+        if len(self._whole) > BODY_BYTES_MAX:
+            raise UpstreamGarbage(f"a body of more than {BODY_BYTES_MAX} bytes")
         if self._form == "unknown":
             begun = self._whole[:_BLANK_BYTES_MAX].lstrip(_BLANKS)
             if not begun and len(self._whole) < _BLANK_BYTES_MAX:

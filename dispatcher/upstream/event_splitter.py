@@ -13,6 +13,8 @@ from typing import Final
 from schemas.failures import Poison
 
 EVENT_BYTES_MAX: Final = 4 * 1024 * 1024
+BODY_BYTES_MAX: Final = 16 * 1024 * 1024
+"""Of an answer that is no stream, whether one was asked for or not."""
 STREAM_BYTES_MAX: Final = 64 * 1024 * 1024
 """Of one answer. Half an hour of 150 tokens a second, at 240 bytes for each."""
 EMPTY_EVENTS_MAX: Final = 20_000

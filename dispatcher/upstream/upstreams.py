@@ -2,7 +2,7 @@
 connection in it.
 
 Connections are kept; cookies, redirects and proxies are off, and no compression is asked for; a client's own
-headers never reach a backend. Every answer is read within bounds (``connections``, ``_BODY_BYTES_MAX``).
+headers never reach a backend. Every answer is read within bounds (``connections``, ``BODY_BYTES_MAX``).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from dispatcher.upstream.connections import (
     needs_fresh,
 )
 from dispatcher.upstream.content_coding import decoding_of
-from dispatcher.upstream.event_splitter import UpstreamGarbage
+from dispatcher.upstream.event_splitter import BODY_BYTES_MAX, UpstreamGarbage
 from dispatcher.upstream.upstream_failure import UpstreamFailure, refusal, unreadable
 from dispatcher.work import Choice
 from schemas.backend_url import operation_url
@@ -46,7 +46,6 @@ _LOG = EventLog(__name__)
 _PROTOCOL: Final[UpstreamProtocol] = "openai"
 """What all backends speak."""
 _CONNECT_TIMEOUT_S: Final = 5.0
-_BODY_BYTES_MAX: Final = 16 * 1024 * 1024
 _ERROR_BYTES_MAX: Final = 64 * 1024
 _ERROR_MAX_S: Final = 0.5
 """The status of a refusal says enough; its body may take this long."""
@@ -155,8 +154,8 @@ class Upstreams:
         async with aclosing(pieces(response)) as received:
             async for part in received:
                 size += len(part)
-                if size > _BODY_BYTES_MAX:
-                    raise unreadable(f"a body of more than {_BODY_BYTES_MAX} bytes")
+                if size > BODY_BYTES_MAX:
+                    raise unreadable(f"a body of more than {BODY_BYTES_MAX} bytes")
                 parts.append(part)
         return b"".join(parts)
 

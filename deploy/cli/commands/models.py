@@ -12,6 +12,7 @@ from deploy.cli.command import Call, command, given, noun
 from deploy.cli.options import positive, whole
 from deploy.cli.output import CommandFailed, Exit
 from deploy.cli.table import table
+from deploy.desired_state.views import written_fields
 
 _COLUMNS = ("id", "route", "input_usd_per_mtok", "output_usd_per_mtok", "default_max_output_tokens")
 _Usd: TypeAlias = Annotated[str | None, typer.Option(metavar="USD", help="per million tokens")]
@@ -95,8 +96,7 @@ def changed_model(
             "name one with --backend ID=WEIGHT; `tallygate backends list` shows them",
             Exit.USAGE,
         )
-    known = {k: v for k, v in (current or {}).items() if k not in ("id", "version")}
-    return known | given(backends=route, **asdict(options))
+    return written_fields(current or {}) | given(backends=route, **asdict(options))
 
 
 @command(

@@ -15,6 +15,7 @@ import typer
 from deploy.cli.command import Call, command, noun
 from deploy.cli.output import CommandFailed, Exit
 from deploy.cli.table import table
+from deploy.desired_state.views import written_fields
 from schemas.printable import one_line
 
 _SOURCE: Final = "https://github.com/BerriAI/litellm: model_prices_and_context_window.json"
@@ -164,10 +165,9 @@ def _plan(
     from deploy.price_files.changes import changed, rows_of, with_entry  # noqa: PLC0415
     from deploy.price_files.litellm import convert  # noqa: PLC0415
 
-    settings = {key: value for key, value in current.items() if key not in ("id", "version")}
     try:
         found = convert(said)
-        body = with_entry(settings, found.entry, day)
+        body = with_entry(written_fields(current), found.entry, day)
         changes = changed(rows_of(name, current), rows_of(name, body))
     except ValueError as error:
         raise CommandFailed(

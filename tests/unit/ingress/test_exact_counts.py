@@ -9,15 +9,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from ingress.apis.exact_bound import Texts, texts_of
-from ingress.apis.parsed_request import Call, ParsedRequest
-from ingress.auth.api_key import Caller
-from ingress.http.request import Preference
+from ingress.apis.exact_bound import Texts
 from ingress.requests import exact_counts
 from ingress.requests.exact_counts import AT_ONCE_BYTES_MAX, BYTES_MAX, ExactCounts
 from ingress.requests.validation import ValidatedRequest
-from schemas.operations import OPERATIONS
 from schemas.tokenizers import Count
+from tests.support.counted_requests import counted_request
 
 _WORD = "hello "
 
@@ -25,18 +22,7 @@ _WORD = "hello "
 def _request(size_bytes: int, org: str = "acme") -> ValidatedRequest:
     """A request of so many bytes of text, all of it bound by bytes."""
     text = (_WORD * (size_bytes // len(_WORD) + 1))[:size_bytes]
-    texts = texts_of((text,), (), "o200k_base", size_bytes + 100)
-    call = Call(b"{}", False, False, size_bytes + 100, 0, texts=texts)
-    return ValidatedRequest(
-        operation=OPERATIONS["chat.completions"],
-        caller=Caller("key_a", org, None, None, None),
-        parsed=ParsedRequest("m", call),
-        received_at_ms=0,
-        deadline_ms=1,
-        traceparent=None,
-        key=None,
-        preference=Preference(),
-    )
+    return counted_request(text, "o200k_base", org)
 
 
 def _bound(request: ValidatedRequest) -> int:

@@ -14,16 +14,11 @@ from typing import Any, Final
 
 import pytest
 
-from ingress.apis.exact_bound import texts_of
-from ingress.apis.parsed_request import Call, ParsedRequest
-from ingress.auth.api_key import Caller
-from ingress.http.request import Preference
 from ingress.requests import tokenizer_files
 from ingress.requests.exact_counts import ExactCounts
 from ingress.requests.tokenizer_files import FILES_MAX, TokenizerFiles, parsed_tokenizer
-from ingress.requests.validation import ValidatedRequest
-from schemas.operations import OPERATIONS
 from schemas.tokenizers import Count, TokenizerFile
+from tests.support.counted_requests import counted_request
 
 _NAME: Final = "own.json"
 
@@ -39,27 +34,11 @@ def _file(directory: Path, content: bytes, name: str = _NAME) -> TokenizerFile:
     return TokenizerFile(name, hashlib.sha256(content).hexdigest())
 
 
-def _request(file: TokenizerFile, text: str) -> ValidatedRequest:
-    """With this text, whose bytes bound it to a hundred tokens more than it has bytes."""
-    texts = texts_of((text,), (), file, len(text) + 100)
-    call = Call(b"{}", False, False, len(text) + 100, 0, texts=texts)
-    return ValidatedRequest(
-        operation=OPERATIONS["chat.completions"],
-        caller=Caller("key_a", "acme", None, None, None),
-        parsed=ParsedRequest("m", call),
-        received_at_ms=0,
-        deadline_ms=1,
-        traceparent=None,
-        key=None,
-        preference=Preference(),
-    )
-
-
 async def _bound(
     files: TokenizerFiles, file: TokenizerFile, text: str, *, wait_max_s: float = 20
 ) -> int:
     counts = ExactCounts(wait_max_s=wait_max_s, files=files)
-    return (await counts.bounded(_request(file, text))).parsed.call.input_tokens_bound
+    return (await counts.bounded(counted_request(text, file))).parsed.call.input_tokens_bound
 
 
 def _causes(caplog: pytest.LogCaptureFixture) -> list[Any]:
@@ -239,7 +218,7 @@ async def test_even_a_short_text_is_counted_beside_the_loop(tmp_path: Path) -> N
     counts = ExactCounts(wait_max_s=20, files=files)
 
     for _ in range(2):
-        await counts.bounded(_request(file, "hello"))
+        await counts.bounded(counted_request("hello", file))
     assert [name.partition("_")[0] for name in threads] == ["exact", "exact"]
 
 
