@@ -11,10 +11,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka import TopicPartition
 
 from accounting.rebuild.attempts import Buckets, attempt_of
 from accounting.rebuild.log import Log
+from accounting.rebuild.records import LogRecord
 from schemas.codec import MalformedRecord, UnknownSchema, decode_as
 from schemas.events import RequestAdmitted
 from schemas.headers import SHARD
@@ -45,7 +46,7 @@ class OpenAdmissions:
     unknown: dict[int, UnknownSchema] = field(default_factory=dict)
     """Shards of which an admission can be read by a newer version alone."""
 
-    def take(self, record: ConsumerRecord) -> None:
+    def take(self, record: LogRecord) -> None:
         """Take the next admission. Those of other shards are not decoded."""
         headers = dict(record.headers)
         said = _number_in(headers, SHARD)

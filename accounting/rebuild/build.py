@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka import TopicPartition
 
 from accounting.booking import outcome_again
 from accounting.earlier import EarlierRecords
@@ -22,6 +22,7 @@ from accounting.rebuild.fold import Fold, Mark, Start
 from accounting.rebuild.hours import Hours
 from accounting.rebuild.log import Log
 from accounting.rebuild.marks import MarkWriter
+from accounting.rebuild.records import LogRecord
 from accounting.rebuild.rows import Row, known_in, row_of
 from accounting.rebuild.snapshots import ShardSnapshots
 from schemas.codec import MalformedRecord, decode_as
@@ -146,7 +147,7 @@ class ShardBuild:
         async for page in log.pages(partition, at.begin, at.end):
             for record in page:
                 try:
-                    self.snapshots.take(record)
+                    self.snapshots.take(record, number)
                 except (MalformedRecord, ValueError):
                     continue  # None of ours; what we wrote ourselves can be read.
             await self._count(len(page))
@@ -187,7 +188,7 @@ class ShardBuild:
         kept_ms = self.parts.times.ledger.terminal_kept_ms
         return self.parts.times.deadline_max_ms + kept_ms + _SKEW_MS
 
-    def _take(self, page: Sequence[ConsumerRecord]) -> list[Mark]:
+    def _take(self, page: Sequence[LogRecord]) -> list[Mark]:
         kept_ms = self.parts.times.ledger.terminal_kept_ms
         marks = []
         for record in page:
@@ -197,7 +198,7 @@ class ShardBuild:
                 marks.append(mark)
         return marks
 
-    def _row_in(self, record: ConsumerRecord) -> Row | None:
+    def _row_in(self, record: LogRecord) -> Row | None:
         """The row; ``None`` for what accounting dead-letters."""
         offset, at_ms = record.offset, record.timestamp
         if offset <= self.fold.start.checkpoint:
@@ -214,7 +215,7 @@ class ShardBuild:
             return None
         return row
 
-    def _keep(self, record: ConsumerRecord) -> None:
+    def _keep(self, record: LogRecord) -> None:
         place = RecordRef(topic=OUTCOMES, partition=self.shard, offset=record.offset)
         event = decode_as(record.value, RequestFinished)
         self.kept += kept_of(event, place, record.timestamp, self.parts.times.ledger)

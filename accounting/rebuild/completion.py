@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka import TopicPartition
 
 from accounting.booking import KEPT_LONGER_MS
 from accounting.rebuild.build import ShardBuild
@@ -20,6 +20,7 @@ from accounting.rebuild.fold import TableName
 from accounting.rebuild.hours import Hours
 from accounting.rebuild.kept import Kept
 from accounting.rebuild.log import Log
+from accounting.rebuild.records import LogRecord
 from accounting.table_records import hour_kept_until_ms
 from schemas.codec import MalformedRecord, decode_as
 from schemas.events import RequestAccepted, TableSnapshot
@@ -102,7 +103,7 @@ async def _note_records(build: ShardBuild) -> None:
         await build.parts.ledger.written(build.shard, Written(kept=piece))
 
 
-def _accepted_in(page: Iterable[ConsumerRecord], build: ShardBuild) -> Iterator[RequestAccepted]:
+def _accepted_in(page: Iterable[LogRecord], build: ShardBuild) -> Iterator[RequestAccepted]:
     """Requests of the page that the fold saw no end of: how those ended counts."""
     for record in page:
         request_id = dict(record.headers).get("request_id", b"").decode(errors="replace")
@@ -133,7 +134,7 @@ async def _restore_usage(build: ShardBuild, log: Log, added: Hours) -> None:
     )
 
 
-def _hour_of(record: ConsumerRecord, build: ShardBuild, added: Hours) -> RestoredUsage:
+def _hour_of(record: LogRecord, build: ShardBuild, added: Hours) -> RestoredUsage:
     snapshot = decode_as(record.value, TableSnapshot)
     table = snapshot.org, snapshot.hour or ""
     cells = dict(snapshot.values)

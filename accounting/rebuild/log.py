@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Protocol
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from accounting.earlier import LogUnreadable
+from accounting.rebuild.batches import BatchReader, batch_reader
+from accounting.rebuild.records import LogRecord
 from schemas.runtime.kafka.free_consumer import Positions, free_consumer, positions_in
-from schemas.topics import MAX_RECORD_BYTES
 
 __all__ = ["Log", "LogStretches", "open_log"]
-
-_FETCH_BYTES: Final = 4 * 1024 * 1024
-_POLL_MS: Final = 500
-_RECORDS_PER_POLL: Final = 2_000
-_SILENT_MAX_S: Final = 20.0
-"""A broker that says nothing for this long while there is more to read is away."""
 
 
 class Log(Protocol):
@@ -35,15 +29,16 @@ class Log(Protocol):
 
     def pages(
         self, partition: TopicPartition, begin: int, end: int
-    ) -> AsyncIterator[list[ConsumerRecord]]:
+    ) -> AsyncIterator[list[LogRecord]]:
         """The records of [begin, end), in pages."""
 
 
 @dataclass(frozen=True, slots=True)
 class LogStretches:
-    """The log, as one consumer reads it, one stretch after another."""
+    """The log at some brokers: a consumer knows where its partitions begin and end, and a reader has what stands there."""
 
     consumer: AIOKafkaConsumer
+    reader: BatchReader
 
     async def bounds(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, Positions]:
         """Where each partition begins and ends now. Raises ``KafkaError``."""
@@ -55,41 +50,24 @@ class LogStretches:
         first = found[partition]
         return end if first is None else min(end, int(first.offset))
 
-    async def pages(
+    def pages(
         self, partition: TopicPartition, begin: int, end: int
-    ) -> AsyncIterator[list[ConsumerRecord]]:
+    ) -> AsyncIterator[list[LogRecord]]:
         """The records of [begin, end), in pages. Raises ``KafkaError`` and ``LogUnreadable``."""
-        if begin >= end:
-            return
-        self.consumer.assign([partition])
-        self.consumer.seek(partition, begin)
-        loop = asyncio.get_running_loop()
-        heard_s, at = loop.time(), begin
-        try:
-            while at < end:
-                found = await self.consumer.getmany(
-                    partition, timeout_ms=_POLL_MS, max_records=_RECORDS_PER_POLL
-                )
-                page = [each for each in found.get(partition, ()) if each.offset < end]
-                reached = await self.consumer.position(partition)
-                if reached > at:
-                    heard_s, at = loop.time(), reached
-                elif loop.time() - heard_s > _SILENT_MAX_S:
-                    raise LogUnreadable(
-                        f"{partition.topic}-{partition.partition} is silent at {at}"
-                    )
-                if page:
-                    yield page
-                await asyncio.sleep(0)
-        finally:
-            self.consumer.unsubscribe()
+        return self.reader.pages(partition, begin, end)
 
 
 @asynccontextmanager
 async def open_log(brokers: str) -> AsyncIterator[LogStretches]:
     """The log at these brokers. Raises ``LogUnreadable`` when none answers, or stops to."""
     try:
-        async with free_consumer(brokers, MAX_RECORD_BYTES, _FETCH_BYTES) as consumer:
-            yield LogStretches(consumer)
+        async with free_consumer(brokers) as consumer:
+
+            async def begin_of(partition: TopicPartition) -> int:
+                begins = await consumer.beginning_offsets([partition])
+                return int(begins[partition])
+
+            async with batch_reader(brokers, begin_of) as reader:
+                yield LogStretches(consumer, reader)
     except KafkaError as error:
         raise LogUnreadable(repr(error)) from error

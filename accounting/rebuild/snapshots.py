@@ -9,29 +9,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from accounting.rebuild.fold import Start, TableName
+from accounting.rebuild.records import LogRecord
 from schemas.codec import decode
 from schemas.shard_events import KeptRequest, ShardCheckpoint, TableSnapshot
 from schemas.snapshots import kind_of
 
-__all__ = ["Balance", "HourPart", "LogRecord", "ShardSnapshots"]
-
-
-class LogRecord(Protocol):
-    """A record as a consumer hands it out."""
-
-    @property
-    def key(self) -> bytes | None: ...  # noqa: D102
-    @property
-    def value(self) -> bytes | None: ...  # noqa: D102
-    @property
-    def headers(self) -> tuple[tuple[str, bytes], ...]: ...  # noqa: D102
-    @property
-    def partition(self) -> int: ...  # noqa: D102
-    @property
-    def offset(self) -> int: ...  # noqa: D102
+__all__ = ["Balance", "HourPart", "ShardSnapshots"]
 
 
 class Balance(NamedTuple):
@@ -67,17 +53,17 @@ class ShardSnapshots:
     )
     """By organization and hour: number of parts, part, record."""
 
-    def take(self, record: LogRecord) -> None:
-        """Take the next record. Raises ``MalformedRecord`` for bytes that are none of ours."""
+    def take(self, record: LogRecord, partition: int) -> None:
+        """Take the next record of the partition. Raises ``MalformedRecord`` for bytes that are none of ours."""
         kind = kind_of(record.key or b"")
-        if kind is not None and record.partition != self.shard:
+        if kind is not None and partition != self.shard:
             return  # Of another shard; only those before this version stood anywhere.
         if kind == "usage":
-            self._take_hour(record)
+            self._take_hour(record, partition)
         elif record.value is None:
             self._forget(record.key or b"")
         else:
-            self._take_value(record, record.value)
+            self._take_value(record, record.value, partition)
 
     def start(self, read_since_ms: int, until: Mapping[str, int]) -> Start:
         """Where the fold of the outcomes begins."""
@@ -107,22 +93,20 @@ class ShardSnapshots:
                 found[table] = tuple(newest[number] for number in sorted(newest))
         return found
 
-    def _take_hour(self, record: LogRecord) -> None:
+    def _take_hour(self, record: LogRecord, partition: int) -> None:
         org, hour, number, parts = _hour_in(record.key or b"")
         split = self._hours[org, hour][parts]
         if record.value is None:
             split.pop(number, None)
             return
         named = dict(record.headers).get("ce_id", b"").decode().rpartition("@")[2]
-        self._note_hour(split, number, int(named), record)
+        self._note_hour(split, number, HourPart(int(named), partition, record.offset))
 
-    def _note_hour(
-        self, split: dict[int, HourPart], number: int, offset: int, record: LogRecord
-    ) -> None:
-        split[number] = HourPart(offset, record.partition, record.offset)
-        self._note(offset)
+    def _note_hour(self, split: dict[int, HourPart], number: int, part: HourPart) -> None:
+        split[number] = part
+        self._note(part.offset)
 
-    def _take_value(self, record: LogRecord, value: bytes) -> None:
+    def _take_value(self, record: LogRecord, value: bytes, partition: int) -> None:
         match decode(value):
             case ShardCheckpoint(shard=self.shard) as checkpoint:
                 self.checkpoint, self._lowest = checkpoint, None
@@ -133,7 +117,7 @@ class ShardSnapshots:
                 self._take_balance(table)
             case TableSnapshot(partition=self.shard, hour=str(hour)) as table:
                 split = self._hours[table.org, hour][table.parts]
-                self._note_hour(split, table.part, table.offset, record)
+                self._note_hour(split, table.part, HourPart(table.offset, partition, record.offset))
             case _:
                 pass  # Of another shard: before this version the key chose the partition.
 

@@ -38,8 +38,8 @@ class _Read:
     key: bytes
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...]
-    partition: int
     offset: int
+    timestamp: int = 0
 
 
 class Partition:
@@ -60,7 +60,7 @@ class Partition:
         """As a rebuild reads it."""
         fold = ShardSnapshots(SHARD)
         for place, record in enumerate(self.records):
-            fold.take(_Read(record.key, record.value, tuple(record.headers), SHARD, place))
+            fold.take(_Read(record.key, record.value, tuple(record.headers), place), SHARD)
         return fold
 
     def cells(self, org: str) -> dict[str, int]:

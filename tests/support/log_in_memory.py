@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from aiokafka import ConsumerRecord, TopicPartition
 
+from accounting.rebuild.records import LogRecord
 from schemas.outgoing import Outgoing
 from schemas.runtime.kafka.free_consumer import Positions
 
@@ -54,8 +55,8 @@ class LogInMemory:
 
     async def pages(
         self, partition: TopicPartition, begin: int, end: int
-    ) -> AsyncIterator[list[ConsumerRecord]]:
+    ) -> AsyncIterator[list[LogRecord]]:
         """The records, a few at a time."""
         wanted = self.partitions[partition][begin:end]
         for at in range(0, len(wanted), _PAGE):
-            yield wanted[at : at + _PAGE]
+            yield list[LogRecord](wanted[at : at + _PAGE])

@@ -25,14 +25,14 @@ class _Read:
     key: bytes
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...]
-    partition: int
     offset: int
+    timestamp: int = 0
 
 
 def _taken(*records: Outgoing) -> ShardSnapshots:
     snapshots = ShardSnapshots(_SHARD)
     for place, each in enumerate(records):
-        snapshots.take(_Read(each.key, each.value, tuple(each.headers), _SHARD, place))
+        snapshots.take(_Read(each.key, each.value, tuple(each.headers), place), _SHARD)
     return snapshots
 
 
@@ -111,7 +111,7 @@ def test_tables_of_other_shards_are_left_alone() -> None:
 def test_hours_of_other_shards_are_left_alone_where_their_partitions_are_read() -> None:
     """As they are until a shard has a checkpoint; they would be booked in every shard."""
     hour, snapshots = _hour(5), ShardSnapshots(_SHARD)
-    snapshots.take(_Read(hour.key, hour.value, tuple(hour.headers), _SHARD + 1, 0))
+    snapshots.take(_Read(hour.key, hour.value, tuple(hour.headers), 0), _SHARD + 1)
 
     assert not snapshots.hours()
 
