@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Final, TypeVar
 
-from accounting.rebuild.fold import Fold
+from accounting.rebuild.fold import Added, Fold
 from accounting.rebuild.snapshots import Balance, ShardSnapshots
 from schemas.ledger.rebuild_calls import RestoredBalance
 
@@ -17,6 +16,7 @@ __all__ = ["balances_of", "chunks", "period_end_ms"]
 T = TypeVar("T")
 
 _NOTHING: Final = Balance(0, 0, 0, -1)
+_UNCHANGED: Final = Added(-1)
 _DAY_CHARS: Final = len("2026-11-21")
 _MONTH_CHARS: Final = len("2026-11")
 
@@ -37,15 +37,15 @@ def balances_of(
         if end_ms is not None and end_ms < ended_before_ms:
             continue
         was = snapshots.balances.get(table, _NOTHING)
-        added = fold.balances.get(table) or Counter()
+        added = fold.balances.get(table, _UNCHANGED)
         yield RestoredBalance(
             org=table[0],
             key=table[1],
-            settled=was.settled + added.get("settled", 0),
+            settled=was.settled + added.settled,
             over=was.over,
-            late=was.late + added.get("late", 0),
+            late=was.late + added.late,
             end_ms=end_ms,
-            changed=fold.changed.get(table),
+            changed=added.changed if added.changed >= 0 else None,
         )
 
 

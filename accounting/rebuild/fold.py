@@ -12,7 +12,6 @@ and whoever has looked them up in the log hands them in again.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
@@ -21,7 +20,7 @@ from accounting.rebuild.rows import Row
 from schemas.ids import made_at_ms
 from schemas.snapshots import part_of
 
-__all__ = ["Fold", "Mark", "Start", "TableName", "mark_field"]
+__all__ = ["Added", "Fold", "Mark", "Start", "TableName", "mark_field"]
 
 TableName: TypeAlias = tuple[str, str]
 """An organization, and the suffix of a balance or the hour of a usage table."""
@@ -62,12 +61,24 @@ class Start:
     until: Mapping[str, int] = field(default_factory=dict)
     """By organization the last offset that is wanted; all, where none is said."""
 
-    def is_above(self, table: TableName, row: str, offset: int) -> bool:
-        """Whether the outcome there is not in the snapshot of the table's row, if that has any."""
+    def stands_for(self, table: TableName, row: str = "") -> int:
+        """The outcome up to which the snapshot of the table's row stands; -1 without one."""
         parts = self.offsets.get(table)
         if not parts:
-            return True
-        return offset > parts[part_of(row, len(parts)) if len(parts) > 1 else 0]
+            return -1
+        return parts[part_of(row, len(parts)) if len(parts) > 1 else 0]
+
+
+@dataclass(slots=True)
+class Added:
+    """What outcomes add to a balance."""
+
+    stands_for: int
+    """The outcome up to which its snapshot stands; -1 without one."""
+    settled: int = 0
+    late: int = 0
+    changed: int = -1
+    """The last outcome that changed it; -1 when none did."""
 
 
 @dataclass(slots=True)
@@ -75,10 +86,7 @@ class Fold:
     """What the outcomes that were read add to the snapshots."""
 
     start: Start
-    balances: dict[TableName, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
-    """By balance, what is to be added to settled and late."""
-    changed: dict[TableName, int] = field(default_factory=dict)
-    """Balances that stand no more as their snapshot says, and the offset of the last change."""
+    balances: dict[TableName, Added] = field(default_factory=dict)
     aside: list[Row] = field(default_factory=list)
     """Rows of which only the log can say whether they are the first of their request."""
     copies: set[int] = field(default_factory=set)
@@ -98,7 +106,8 @@ class Fold:
             return None
         self.seen.add(identity)
         if row.offset > self.start.checkpoint:
-            if made_at_ms(row.req) < self.start.read_since_ms:
+            since_ms = self.start.read_since_ms
+            if since_ms and made_at_ms(row.req) < since_ms:
                 self.aside.append(row)
             else:
                 self.add(row)
@@ -115,15 +124,18 @@ class Fold:
 
     def add(self, row: Row) -> None:
         """Add a row that is the first of its request to every balance that does not contain it."""
-        org, offset = row.org, row.offset
+        org, offset, balances = row.org, row.offset, self.balances
         if self.start.until and offset > self.start.until.get(org, offset):
             return
         self.rows += 1
         for key, amount in row.bookings:
-            table = org, key
-            if amount and self.start.is_above(table, "", offset):
-                self.changed[table] = max(offset, self.changed.get(table, -1))
-                added = self.balances[table]
-                added["settled"] += amount
+            if not amount:
+                continue
+            added = balances.get((org, key))
+            if added is None:
+                added = balances[org, key] = Added(self.start.stands_for((org, key)))
+            if offset > added.stands_for:
+                added.settled += amount
+                added.changed = max(added.changed, offset)
                 if row.ref is not None and amount > 0:
-                    added["late"] += amount
+                    added.late += amount

@@ -7,7 +7,7 @@ what the fold found to be the first of its request.
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
@@ -55,7 +55,7 @@ class Hours:
 
     fold: Fold
     """Of the same outcomes: it says where each table begins, and which of them do not count."""
-    cells: dict[TableName, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    cells: dict[TableName, dict[str, int]] = field(default_factory=lambda: defaultdict(dict))
     """By hour, what is to be added to its cells."""
     changed: dict[TableName, int] = field(default_factory=dict)
     """Hours that stand no more as their snapshot says, and the offset of the last change."""
@@ -69,11 +69,11 @@ class Hours:
         """Add what an outcome that counts says to the hours that do not contain it."""
         for org, hour, row, cells in lines:
             table = org, hour
-            if self.fold.start.is_above(table, row, offset):
+            if offset > self.fold.start.stands_for(table, row):
                 self.changed[table] = offset
                 added = self.cells[table]
                 for name, amount in cells.items():
-                    added[name] += amount
+                    added[name] = added.get(name, 0) + amount
 
 
 def lines_of(value: bytes | None) -> list[Line]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from accounting.rebuild.chunks import balances_of, chunks, period_end_ms
-from accounting.rebuild.fold import Fold
+from accounting.rebuild.fold import Added, Fold
 from accounting.rebuild.snapshots import Balance, HourPart, ShardSnapshots
 from schemas.events import ShardCheckpoint, TableSnapshot
 from schemas.outgoing import Outgoing, checkpoint_record, table_record, tombstone_record
@@ -120,8 +120,7 @@ def test_a_balance_is_snapshot_and_fold() -> None:
     """One whose period ended long ago is left out, and says when it ends else."""
     snapshots = _taken(_balance(5, 10, over=2, late=1))
     fold = Fold(snapshots.start(0, {}))
-    fold.balances["acme", _MONTH].update(settled=7, late=1)
-    fold.changed["acme", _MONTH] = 9
+    fold.balances["acme", _MONTH] = Added(-1, settled=7, late=1, changed=9)
     (balance,) = balances_of(snapshots, fold, _DECEMBER_MS)
     assert (balance.settled, balance.over, balance.late) == (17, 2, 2)
     assert (balance.end_ms, balance.changed) == (_DECEMBER_MS, 9)
