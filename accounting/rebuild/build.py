@@ -21,7 +21,7 @@ from accounting.rebuild.chunks import balances_of, chunks
 from accounting.rebuild.fold import Fold, Mark, Start
 from accounting.rebuild.hours import Hours
 from accounting.rebuild.log import Log
-from accounting.rebuild.marks import MarkWriter
+from accounting.rebuild.marks import AwaitedMarks
 from accounting.rebuild.records import LogRecord
 from accounting.rebuild.rows import Row, known_in, row_of
 from accounting.rebuild.snapshots import ShardSnapshots
@@ -77,6 +77,8 @@ class ShardBuild:
     """By organization the last outcome that is wanted; all, where none is said."""
     snapshots: ShardSnapshots = field(init=False)
     fold: Fold = field(default_factory=lambda: Fold(Start()))
+    marks: AwaitedMarks = field(default_factory=AwaitedMarks)
+    """Where the first record of each request stands; written once the shard is open."""
     kept: list[KeptRequest] = field(default_factory=list)
     """Ended requests that are found by a key or as a job."""
     reached: int = -1
@@ -157,8 +159,8 @@ class ShardBuild:
         if self.records // _TOLD_EVERY > before // _TOLD_EVERY:
             await self.tell()
 
-    async def fold_outcomes(self, log: Log, *, writes: bool = True) -> None:
-        """Fold what was appended since, and write marks as they are found."""
+    async def fold_outcomes(self, log: Log) -> None:
+        """Fold what was appended since."""
         await self.at("folds outcomes")
         partition = TopicPartition(OUTCOMES, self.shard)
         at = (await log.bounds([partition]))[partition]
@@ -173,13 +175,9 @@ class ShardBuild:
         read_since_ms = 0 if begin <= at.begin else since_ms + _SKEW_MS
         self.fold = Fold(self.snapshots.start(read_since_ms, self.until))
         self.first = max(at.begin, self.fold.start.checkpoint + 1)
-        marks = MarkWriter(self._write_marks)
-        async with marks:
-            async for page in log.pages(partition, begin, at.end):
-                found = self._take(page)
-                await self._count(len(page))
-                if writes:
-                    await marks.write(found)
+        async for page in log.pages(partition, begin, at.end):
+            self.marks.note(self._take(page))
+            await self._count(len(page))
         await self._look_up()
 
     def _reach_ms(self) -> int:
@@ -220,9 +218,6 @@ class ShardBuild:
         event = decode_as(record.value, RequestFinished)
         self.kept += kept_of(event, place, record.timestamp, self.parts.times.ledger)
 
-    async def _write_marks(self, marks: Sequence[Mark]) -> None:
-        await self.do(rebuild_calls.restore_marks(self.shard, self.building, marks))
-
     async def _look_up(self) -> None:
         """Ask the log for rows whose earlier records were not read."""
         if not self.fold.aside:
@@ -262,8 +257,11 @@ class ShardBuild:
             await self.do(rebuild_calls.restore_rates(self.shard, self.building, charged))
 
     async def open(self) -> None:
-        """Let the shard decide again."""
-        await self.do(rebuild_calls.end(self.shard, self.building, self.reached, self.clock_ms))
+        """Let the shard decide again, but for requests whose marks are still to come."""
+        awaited = self.marks.filter()
+        await self.do(
+            rebuild_calls.open_(self.shard, self.building, self.reached, self.clock_ms, awaited)
+        )
         self.is_open, self.step = True, "completes"
 
     async def at(self, step: str) -> None:

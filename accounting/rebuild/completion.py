@@ -1,6 +1,6 @@
-"""What a rebuild does once the shard is open: keys, jobs and usage hours. Nobody's money waits for them.
+"""What a rebuild does once the shard is open: marks, keys, jobs and usage hours. Nobody's money waits for them.
 
-Until keys and jobs are back, whoever brings a key or asks for a list is told to come again. A request that was
+Until marks are back, whoever may have one waits, and nothing is booked. Until keys and jobs are back, whoever brings a key or asks for a list is told to come again. A request that was
 being produced when the shard closed, and comes into the log after it was read here, finds at its admission whether
 its key is another's by then, and is listed there if it is a job.
 """
@@ -42,12 +42,22 @@ _HOURS_PER_CALL: Final = 20
 
 async def complete(build: ShardBuild, log: Log, clock: Clock) -> None:
     """Restore what is left of an open shard. Raises ``Transient``; then it may be called again."""
+    await _restore_marks(build)
+    await build.do(rebuild_calls.restored(build.shard, build.building, "marks"))
     await _restore_kept(build, log, clock)
     await _note_records(build)
-    await build.do(rebuild_calls.complete(build.shard, build.building, claims_only=True))
+    await build.do(rebuild_calls.restored(build.shard, build.building, "claims"))
     # Clients wait for keys and jobs, and nobody for usage.
     await _restore_usage(build, log, await build.fold_hours(log))
-    await build.do(rebuild_calls.complete(build.shard, build.building, claims_only=False))
+    await build.do(rebuild_calls.restored(build.shard, build.building, "all"))
+
+
+async def _restore_marks(build: ShardBuild) -> None:
+    await build.at("restores marks")
+    pieces = build.marks.pieces
+    while pieces:
+        await build.do(rebuild_calls.restore_marks(build.shard, build.building, pieces[0]))
+        pieces.popleft()
 
 
 async def _restore_kept(build: ShardBuild, log: Log, clock: Clock) -> None:

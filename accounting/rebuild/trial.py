@@ -56,12 +56,12 @@ async def try_rebuild(shard: int, parts: Parts, log: Log) -> Finding:
     """Fold the shard and compare. Raises ``Transient``."""
     first = ShardBuild(shard, 0, "", "trial", parts)
     await first.read_snapshots(log, parts.ledger.shards.count)
-    await first.fold_outcomes(log, writes=False)
+    await first.fold_outcomes(log)
     known = _says(first)
     stands, reached = await _stands(shard, parts, known)
     second = ShardBuild(shard, 0, "", "trial", parts, until=reached)
     second.snapshots = first.snapshots
-    await second.fold_outcomes(log, writes=False)
+    await second.fold_outcomes(log)
     differences = compared(stands, _says(second))
     records = first.records + second.records
     return Finding(shard, len(known), records, differences[:_DIFFERENCES_MAX])

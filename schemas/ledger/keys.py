@@ -25,6 +25,9 @@ FINISHED = "fin"
 ENDED = "ended"
 """List: `<due ms>|<org>|<request>` of booked attempts, to be forgotten by the log's clock."""
 
+AWAITED = "awaited"
+"""String: a filter of requests whose marks a rebuild still brings (attempts.lua)."""
+
 FORGOT = "forgot"
 """String: the latest time in the log up to which marks were forgotten, in ms."""
 

@@ -7,7 +7,7 @@ that was overtaken is told STALE, and stops.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -18,6 +18,7 @@ from schemas.ledger.documents import Part
 from schemas.ledger.errors import LedgerFault
 
 __all__ = [
+    "Restored",
     "RestoredBalance",
     "RestoredClaim",
     "RestoredJob",
@@ -30,16 +31,17 @@ __all__ = [
     "ask",
     "ask_for_trial",
     "begin",
-    "complete",
-    "end",
+    "encoded_marks",
     "found",
     "note",
+    "open_",
     "restore_balances",
     "restore_claims",
     "restore_jobs",
     "restore_marks",
     "restore_rates",
     "restore_usage",
+    "restored",
     "salvage",
     "unlink",
 ]
@@ -62,6 +64,10 @@ class RestoredBalance(Part, frozen=True, kw_only=True):
 
 RestoredMark: TypeAlias = tuple[str, str, str, int, int, bool]
 """Organization, request, field of the mark, offset, when it may be forgotten (ms), whether it ran."""
+
+
+Restored: TypeAlias = Literal["marks", "claims", "all"]
+"""What was restored last; what comes before it was restored, too."""
 
 
 class RestoredRate(Part, frozen=True, kw_only=True):
@@ -205,7 +211,14 @@ def restore_balances(
     return Call(_command("tg1_restore_balances", shard, names, **document), _DONE)
 
 
-def restore_marks(shard: int, building: str, marks: Sequence[RestoredMark]) -> Call[Done]:
+def encoded_marks(marks: Sequence[RestoredMark]) -> msgspec.Raw:
+    """Marks as a call takes them."""
+    return msgspec.Raw(_encode(marks))
+
+
+def restore_marks(
+    shard: int, building: str, marks: Sequence[RestoredMark] | msgspec.Raw
+) -> Call[Done]:
     """Write where the first records of requests stand."""
     command = _command("tg1_restore_marks", shard, (keys.ENDED,), building=building, marks=marks)
     return Call(command, _DONE)
@@ -216,10 +229,11 @@ def restore_rates(shard: int, building: str, rates: Sequence[RestoredRate]) -> C
     return Call(_command("tg1_restore_rates", shard, (), building=building, rates=rates), _DONE)
 
 
-def end(shard: int, building: str, offset: int, forgot_ms: int) -> Call[Done]:
-    """Open the shard: all outcomes up to the offset are in it."""
+def open_(shard: int, building: str, offset: int, forgot_ms: int, awaited: bytes) -> Call[Done]:
+    """Open the shard: all outcomes up to the offset are in it, but for the marks that are ``awaited``."""
     document = {"building": building, "offset": offset, "forgot_ms": forgot_ms}
-    return Call(_command("tg1_rebuild_end", shard, (keys.FORGOT,), **document), _DONE)
+    command = _command("tg1_rebuild_open", shard, (keys.FORGOT, keys.AWAITED), **document)
+    return Call((*command, awaited), _DONE)
 
 
 def restore_usage(shard: int, building: str, hours: Sequence[RestoredUsage]) -> Call[Done]:
@@ -238,8 +252,8 @@ def restore_jobs(shard: int, building: str, jobs: Sequence[RestoredJob]) -> Call
     return Call(_command("tg1_restore_jobs", shard, (), building=building, jobs=jobs), _DONE)
 
 
-def complete(shard: int, building: str, *, claims_only: bool) -> Call[Done]:
-    """Say that keys and jobs are back, or that nothing is left to do."""
-    names = (keys.RESTORED,)
-    command = _command("tg1_rebuild_complete", shard, names, building=building, claims=claims_only)
+def restored(shard: int, building: str, last: Restored) -> Call[Done]:
+    """Say that all marks are back, that keys and jobs are as well, or that nothing is left to do."""
+    names = (keys.RESTORED, keys.AWAITED)
+    command = _command("tg1_rebuild_restored", shard, names, building=building, last=last)
     return Call(command, _DONE)

@@ -26,6 +26,7 @@ from schemas.ledger.documents import (
     Balance,
     Book,
     Booking,
+    Cancel,
     NextAttempt,
     OutcomeRow,
     Rate,
@@ -187,3 +188,23 @@ def test_what_an_owner_attached_is_the_same_in_both(store: Store) -> None:
     book = Book(org="acme", partition=0, rows=(row,), now_us=now_us)
     agree(calls.book(SHARD, book), model.book(book))
     assert nonzero(model.limits.balances["acme", "b:key:total"]) == {"settled": 4}
+
+
+def test_a_correction_is_no_copy_that_heard_a_tombstone(store: Store) -> None:
+    """A later incarnation lifts it still, in both (found by chance in CI)."""
+    store.flushdb()
+    store.hset(META_KEY, mapping={"epoch": 1, "ready": 1, "test_clock": 1})
+    model, now_us = LedgerModel(1), BASE_MS * 1000
+    of_it: dict[str, Any] = {"org": "acme", "req": "r", "now_us": now_us}
+    buried = Cancel(deadline_ms=BASE_MS + 9, incarnation_ms=1, **of_it)
+    row = OutcomeRow(offset=1, at_ms=BASE_MS, req="r", deadline_ms=BASE_MS, ran=False, ref="1:1")
+    corrected = Book(org="acme", partition=3, rows=(row,), now_us=now_us)
+    again = Admit(deadline_ms=BASE_MS + 9, accepted_ms=BASE_MS, incarnation_ms=2, **of_it)
+
+    def agree(call: Call[Any], modelled: object) -> None:
+        assert call.decode(store.execute_command(*call.command)) == modelled
+
+    agree(calls.cancel(SHARD, buried), model.cancel(buried, now_us))
+    agree(calls.book(SHARD, corrected), model.book(corrected))
+    agree(calls.admit(SHARD, again), model.admit(again, now_us))
+    assert model.attempts["acme", "r"].state == "RESERVED"

@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from os import urandom
 from typing import Any
 
 import msgspec
@@ -17,7 +18,7 @@ from accounting.rebuild.trial import Difference, try_rebuild
 from schemas.codec import encode
 from schemas.ids import uuid7
 from schemas.ledger import answers
-from schemas.ledger.documents import Admit, BroughtKey
+from schemas.ledger.documents import Admit, BroughtKey, Cancel
 from schemas.ledger.errors import LedgerNotReady
 from schemas.outgoing import admitted_record
 from schemas.runtime.ledger.client import ledger_store
@@ -153,6 +154,53 @@ async def test_nobody_begins_under_an_epoch_that_was(scene: RebuildScene) -> Non
     older = scene.build(4)
     with pytest.raises(Overtaken):
         await older.begin()
+
+
+async def test_whoever_may_have_ended_waits_for_the_marks(scene: RebuildScene) -> None:
+    """The shard is open for all others meanwhile; nothing is booked, and what ended runs no more afterwards."""
+    event, now_ms = scene.ended[-1], scene.now_ms
+    times: dict[str, Any] = {"accepted_ms": now_ms, "deadline_ms": now_ms + 60_000}
+    ended = Admit(org=event.org, req=event.request_id, **times)
+    foreign = Admit(org=event.org, req="not-one-of-ours", **times)
+    new = [Admit(org=event.org, req=uuid7(now_ms, urandom(10)), **times) for _ in range(40)]
+    await scene.store.call("FLUSHALL")
+    build = scene.build(2)
+    await scene.rebuild(build, until_open=True)
+    waits, other, *at_once = await scene.ledger.admit_many([ended, foreign, *new])
+    decided = [each for each in at_once if isinstance(each, answers.Admitted)]
+
+    assert isinstance(waits, LedgerNotReady)
+    assert isinstance(other, LedgerNotReady)
+    assert len(decided) > len(new) * 0.8
+    tombstone = Cancel(org=event.org, req=event.request_id, deadline_ms=now_ms, incarnation_ms=1)
+    with pytest.raises(LedgerNotReady):
+        await scene.ledger.cancel(tombstone)
+    with pytest.raises(LedgerNotReady):
+        await scene.book(event, now_ms)
+    await scene.complete(build)
+    assert await scene.ledger.admit(ended) == answers.Duplicate(state="BOOKED")
+    assert isinstance(await scene.ledger.admit(foreign), answers.Admitted)
+    assert await scene.book(event, now_ms) == ("DUPLICATE",)
+    assert await scene.store.call("EXISTS", "{0}|awaited") == 0
+
+
+async def test_a_tombstone_that_nobody_heard_does_not_hide_what_ended(scene: RebuildScene) -> None:
+    """A store that came back older knows the tombstone, and not that a later incarnation ran."""
+    event, now_ms = scene.ended[-1], scene.now_ms
+    await scene.store.call("FLUSHALL")
+    key = f"{{0}}|{event.org}|a:{event.request_id}"
+    await scene.store.call("HSET", key, "state", "CANCELLED", "inc", "5")
+    await scene.rebuild(scene.build(2), until_open=True)
+    again = Admit(
+        org=event.org,
+        req=event.request_id,
+        incarnation_ms=6,
+        accepted_ms=now_ms,
+        deadline_ms=now_ms + 60_000,
+    )
+
+    with pytest.raises(LedgerNotReady):
+        await scene.ledger.admit(again)
 
 
 async def test_a_shard_is_closed_until_it_is_whole(scene: RebuildScene) -> None:

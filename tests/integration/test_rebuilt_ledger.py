@@ -87,7 +87,7 @@ async def _loses_and_rebuilds(scene: Bench, *requests: RequestAdmitted) -> None:
     assert await _run(scene, rebuild_calls.begin(SHARD, 2, _BUILDING)) == answers.Ok()
     open_ones = Restore(building=_BUILDING, attempts=tuple(map(attempt_of, requests)))
     assert await _run(scene, calls.restore(SHARD, open_ones)) == answers.Ok()
-    assert await _run(scene, rebuild_calls.end(SHARD, _BUILDING, -1, 0)) == answers.Ok()
+    assert await _run(scene, rebuild_calls.open_(SHARD, _BUILDING, -1, 0, b"")) == answers.Ok()
 
 
 async def _two_leases_pass(scene: Bench) -> None:

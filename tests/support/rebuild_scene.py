@@ -201,8 +201,8 @@ class RebuildScene:
         )
         return ShardBuild(SHARD, epoch, f"{epoch}:token", "empty", parts)
 
-    async def rebuild(self, build: ShardBuild) -> None:
-        """All of it, as its owner does it."""
+    async def rebuild(self, build: ShardBuild, *, until_open: bool = False) -> None:
+        """All of it, as its owner does it, or all that is done before it opens."""
         await build.begin()
         await build.salvage()
         await build.unlink()
@@ -212,6 +212,11 @@ class RebuildScene:
         await read_admissions(self.log, found, FULL)
         await build.restore(*found.of(SHARD))
         await build.open()
+        if not until_open:
+            await self.complete(build)
+
+    async def complete(self, build: ShardBuild) -> None:
+        """What is left of a rebuild that opened the shard."""
         await complete(build, self.log, _Clock(self.now_ms))  # type: ignore[arg-type]
 
     async def dump(self) -> dict[str, Any]:

@@ -48,8 +48,8 @@ class Attempt:
 
     @property
     def is_unheard(self) -> bool:
-        """Whether it is a tombstone that no copy of the request has met."""
-        return self.state == "CANCELLED" and self.answer is None and not self.booked
+        """Whether it is a tombstone that no copy of the request has met; a correction is none."""
+        return self.state == "CANCELLED" and self.answer is None and not self.place
 
     def forget_run(self) -> None:
         """Keeps what an ended attempt is still asked for."""

@@ -12,7 +12,7 @@ from typing import Final
 
 from schemas.times import FULL, LedgerTimes
 
-REVISION: Final = 11
+REVISION: Final = 12
 """Grows with every change of the functions: a process replaces older ones, never newer ones."""
 
 FAMILY: Final = "tallygate_ledger_"

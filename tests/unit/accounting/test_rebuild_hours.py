@@ -43,7 +43,7 @@ async def _folded() -> tuple[ShardBuild, _ShorterLog]:
         )
         log.append(outcome_record(event, "dispatcher"), 0, NOW_MS)
     build = ShardBuild(0, 0, "", "trial", _Parts())  # type: ignore[arg-type]
-    await build.fold_outcomes(log, writes=False)
+    await build.fold_outcomes(log)
     return build, log
 
 

@@ -61,7 +61,7 @@ class _Ledger:
             return answers.Stale()
         if (function, meta) in self.fails:
             raise self.fails[function, meta]
-        if function == "tg1_rebuild_complete":
+        if function == "tg1_rebuild_restored" and b'"all"' in call.command[-1]:
             self.metas[meta] = {**_WHOLE, "epoch": "9"}
         match function:
             case "tg1_rebuild_salvage":
@@ -145,7 +145,7 @@ async def test_an_older_epoch_is_rebuilt_under_a_higher_one(ledger: _Ledger) -> 
     await asyncio.gather(*owner.completing.values())
     functions = [function for function, _ in ledger.called]
     assert functions[0] == "tg1_rebuild_begin"
-    assert functions.index("tg1_rebuild_end") < functions.index("tg1_rebuild_complete")
+    assert functions.index("tg1_rebuild_open") < functions.index("tg1_rebuild_restored")
     assert {meta for _, meta in ledger.called} == {"{1}|meta"}
     assert not owner.components()
 
@@ -178,7 +178,7 @@ async def test_a_shard_of_another_log_is_not_made_again_from_this_one(ledger: _L
     assert not ledger.called
 
 
-@pytest.mark.parametrize("step", ["tg1_rebuild_begin", "tg1_rebuild_unlink", "tg1_rebuild_end"])
+@pytest.mark.parametrize("step", ["tg1_rebuild_begin", "tg1_rebuild_unlink", "tg1_rebuild_open"])
 async def test_whoever_is_overtaken_stops_and_forgets(ledger: _Ledger, step: str) -> None:
     """So that it looks at the shard anew, should it still be its own."""
     ledger.stale_at = step
@@ -207,7 +207,7 @@ _OF_A_NEWER_VERSION = b"\0\0\0\xff\xff"
         ("tg1_rebuild_begin", LedgerFault("refused")),
         ("tg1_rebuild_salvage", ValueError("a defect")),
         ("tg1_restore_balances", LedgerFault("refused")),
-        ("tg1_rebuild_end", Transient("away")),
+        ("tg1_rebuild_open", Transient("away")),
     ],
 )
 async def test_what_befalls_a_shard_costs_no_other(
@@ -217,7 +217,7 @@ async def test_what_befalls_a_shard_costs_no_other(
     ledger.log.append(_SNAPSHOT, 0, 1)
     ledger.fails[step, "{0}|meta"] = error
     owner = await _both_lost(ledger)
-    assert {meta for function, meta in ledger.called if function == "tg1_rebuild_end"} >= {
+    assert {meta for function, meta in ledger.called if function == "tg1_rebuild_open"} >= {
         "{1}|meta"
     }
     assert set(owner.builds) == {1}

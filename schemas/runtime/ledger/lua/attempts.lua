@@ -44,11 +44,29 @@ local function read_attempt(key, prefix, org, req)
   return attempt
 end
 
--- Registers a function on one attempt. KEYS: meta, attempt hash, exp, inf.
+--[[ Whether the log may have an end of the request that is not marked here yet: a rebuild has opened the shard,
+and still brings marks. `awaited` is a Bloom filter of the requests whose marks are to come, of as many bits as a power of two;
+two bits stand for each, told by the last and the last but one six digits of its id, which are random (RFC 9562). Of an id
+that is none of ours nothing is told. ]]
+local function is_awaited(call, attempt)
+  if not call.are_marks_missing or attempt.booked then return false end
+  if attempt.state and attempt.state ~= 'CANCELLED' then return false end
+  local first, second = string.match(attempt.req, '(%x%x%x%x%x%x)(%x%x%x%x%x%x)$')
+  if not first then return true end
+  local filter = call.tag .. 'awaited'
+  local bits = redis.call('STRLEN', filter) * 8
+  if bits == 0 then return true end
+  return redis.call('GETBIT', filter, tonumber(first, 16) % bits) == 1
+    and redis.call('GETBIT', filter, tonumber(second, 16) % bits) == 1
+end
+
+-- Registers a function on one attempt; of one whose mark is awaited nothing is decided. KEYS: meta, attempt hash, exp, inf.
 local function register_on_attempt(name, body, flags)
   register(name, function(call)
     call.exp, call.inf = call.keys[3], call.keys[4]
-    return body(call, read_attempt(call.keys[2], call.prefix, call.doc.org, call.doc.req))
+    local attempt = read_attempt(call.keys[2], call.prefix, call.doc.org, call.doc.req)
+    if is_awaited(call, attempt) then return verdict('NOT_READY') end
+    return body(call, attempt)
   end, flags)
 end
 

@@ -192,7 +192,8 @@ local function raise_watermark(call, partition, offset)
 end
 
 --[[ tg1_book: adds outcomes and corrections of one org to its usage tables and totals, each once; and to
-its balances what no call settled there: corrections, and outcomes of requests the ledger did not hold.
+its balances what no call settled there: corrections, and outcomes of requests the ledger did not hold. Not ready
+while a rebuild brings marks.
 KEYS: meta, {org}m, fin, ended, forgot, exp, inf, changed, kept.
 ARGV[1]: org, partition, rows in offset order [{offset, at_ms (append time), req, deadline_ms, ran (a
   backend was called), unsettled (it ended while the ledger was closed), is_first (of a row that the
@@ -207,6 +208,7 @@ State: {org}m and booked of meta move up; each attempt hash remembers its first 
   outcome, leaves `fin`, and is listed in `ended`, whose oldest entries are forgotten; `changed` and `kept`
   (tables.lua) note what the log has to be told. ]]
 local function book(call)
+  if call.are_marks_missing then return verdict('NOT_READY') end
   local partition, fates, outcomes, at_ms = dec(call.doc.partition), {}, {}, 0
   local folded = tonumber(redis.call('HGET', call.keys[1], 'folded') or -1)
   local before = math.max(folded, tonumber(redis.call('HGET', call.keys[2], partition) or -1))

@@ -12,8 +12,8 @@ function stays in one slot of a cluster. Those of an organization go on with its
 the headers name the shard's own keys without their tag.
 
 `meta`, a hash: epoch, ready, layout (of the keys; `2`), run_id (of the server that holds
-the shard: init.lua), complete (1 once nothing of a rebuild is left to do; claims is 1 once keys and jobs are back), building (the
-rebuild under way), why (it was closed), folded (the last outcome that the rebuild before read), ready_ms (when
+the shard: init.lua), marks (0 while a rebuild that opened the shard still brings them), claims (0 while it brings keys and jobs),
+complete (1 once nothing of it is left to do), building (the rebuild under way), why (it was closed), folded (the last outcome that the rebuild before read), ready_ms (when
 that opened the shard), booked (the last outcome), cluster_id and birth_id (of the log that it is the fold of), seen_ms, grace_until (attempts.lua),
 test_clock.
 
@@ -73,10 +73,11 @@ end
 local EMPTIES = {'allow-oom'}
 
 -- Registers `body(call)`, which runs only while the ledger is ready. A call is one invocation:
--- keys, bytes (ARGV[2]), doc, tag (`{7}|`), prefix (`{7}|acme|`), now_us, now_ms, epoch.
+-- keys, bytes (ARGV[2]), doc, tag (`{7}|`), prefix (`{7}|acme|`), now_us, now_ms, epoch,
+-- are_marks_missing (a rebuild still brings them: an outcome may be a copy of one that it read).
 local function register(name, body, flags)
   local function guarded(keys, args)
-    local meta = redis.call('HMGET', keys[1], 'epoch', 'ready', 'test_clock')
+    local meta = redis.call('HMGET', keys[1], 'epoch', 'ready', 'test_clock', 'marks')
     if meta[2] ~= '1' then return verdict('NOT_READY') end
     local epoch = tonumber(meta[1])
     if (tonumber(args[#args]) or 0) > epoch then return verdict('NOT_READY', {behind = true}) end
@@ -91,6 +92,7 @@ local function register(name, body, flags)
       now_us = now_us,
       now_ms = math.floor(now_us / 1000),
       epoch = epoch,
+      are_marks_missing = meta[4] == '0',
     })
   end
   redis.register_function({function_name = name, callback = guarded, flags = flags or {}})

@@ -3,7 +3,9 @@ stands in `meta.building`, its writes are obeyed, and everybody else's answer is
 higher epoch, so of two that believe they own a shard the later one wins, whenever the earlier wakes up. Every
 write may be repeated, and a rebuild that is killed leaves a closed shard that the next one empties first.
 
-  begin ─► unlink, step by step ─► restore_* ─► end (ready) ─► restore_usage, claims, jobs ─► complete
+  begin ─► unlink, step by step ─► restore_* ─► open (ready) ─► restore_marks, claims, jobs, usage ─► complete
+
+Marks come when the shard is open: until then nothing is decided on a request that the filter `awaited` names.
 
 Tombstones stay where they are: what was cancelled before it ran holds nothing, and no record tells of it. ]]
 
@@ -15,7 +17,7 @@ local function register_rebuild(name, body, flags)
     local doc, stored = cjson.decode(args[1]), redis.call('HMGET', keys[1], 'building', 'test_clock')
     if stored[1] ~= doc.building then return verdict('STALE') end
     local now_us, tag = time_us(stored[2], doc), tag_of(keys[1])
-    return body({keys = keys, doc = doc, tag = tag, now_us = now_us,
+    return body({keys = keys, doc = doc, bytes = args[2], tag = tag, now_us = now_us,
       now_ms = math.floor(now_us / 1000), shard = string.match(tag, '%d+')})
   end
   redis.register_function({function_name = name, callback = guarded, flags = flags})
@@ -25,14 +27,14 @@ end
 KEYS: meta.
 ARGV[1]: epoch (above that of the shard, and of the log), building (`<epoch>:<token>`).
 Returns: OK | STALE (somebody began under this epoch or a later one).
-State: ready 0, complete 0, claims 0; epoch, layout, run_id and building are those of the rebuild. ]]
+State: ready 0, complete 0, claims 0, marks 0; epoch, layout, run_id and building are those of the rebuild. ]]
 local function rebuild_begin(keys, args)
   local doc = cjson.decode(args[1])
   local stored = redis.call('HMGET', keys[1], 'epoch', 'building')
   if stored[2] == doc.building then return verdict('OK') end
   if doc.epoch <= tonumber(stored[1] or 0) then return verdict('STALE') end
   redis.call('HSET', keys[1], 'epoch', dec(doc.epoch), 'building', doc.building, 'ready', '0',
-    'complete', '0', 'claims', '0', 'layout', LAYOUT, 'run_id', own_run_id())
+    'complete', '0', 'claims', '0', 'marks', '0', 'layout', LAYOUT, 'run_id', own_run_id())
   redis.call('HDEL', keys[1], 'why')
   return verdict('OK')
 end
@@ -210,21 +212,23 @@ local function restore_rates(call)
 end
 register_rebuild('tg1_restore_rates', restore_rates, EMPTIES)
 
---[[ tg1_rebuild_end: opens the shard.
-KEYS: meta, forgot.
+--[[ tg1_rebuild_open: opens the shard.
+KEYS: meta, forgot, awaited.
 ARGV[1]: building, offset (the last outcome that is folded), forgot_ms (of marks due no later none is restored).
+ARGV[2]: the filter of requests whose marks are to come (is_awaited in attempts.lua), empty when none are.
 Returns: OK | STALE (also where another server process holds the store by now).
-State: ready 1; folded and booked are the offset. ]]
-local function rebuild_end(call)
+State: ready 1; folded and booked are the offset; awaited is the filter. ]]
+local function rebuild_open(call)
   local meta, offset = call.keys[1], dec(call.doc.offset)
   if redis.call('HGET', meta, 'run_id') ~= own_run_id() then return verdict('STALE') end
   redis.call('SET', call.keys[2], dec(call.doc.forgot_ms))
+  if call.bytes ~= '' then redis.call('SET', call.keys[3], call.bytes) end
   redis.call('HDEL', meta, 'seen_ms', 'grace_until')
   redis.call('HSET', meta, 'folded', offset, 'booked', offset, 'ready_ms', dec(call.now_ms),
-    'ready', '1')
+    'ready', '1', 'marks', call.bytes == '' and '1' or '0')
   return verdict('OK')
 end
-register_rebuild('tg1_rebuild_end', rebuild_end, EMPTIES)
+register_rebuild('tg1_rebuild_open', rebuild_open, EMPTIES)
 
 -- What snapshots and fold say of a usage hour, beside what was booked since.
 local function restore_hour(call, each)
@@ -299,18 +303,20 @@ local function restore_jobs(call)
 end
 register_rebuild('tg1_restore_jobs', restore_jobs, EMPTIES)
 
---[[ tg1_rebuild_complete: nothing of a rebuild is left to do; or, with `claims`, that keys and jobs are back.
-KEYS: meta, restored.
-ARGV[1]: building, claims (true: only those).
+--[[ tg1_rebuild_restored: that all marks are back; that keys and jobs are, too; that nothing is left to do.
+KEYS: meta, restored, awaited.
+ARGV[1]: building, last (what was restored last: `marks`, `claims` or `all`).
 Returns: OK | STALE.
-State: claims 1, or complete 1 and nobody builds. ]]
-local function rebuild_complete(call)
-  local meta = call.keys[1]
-  redis.call('HSET', meta, 'claims', '1')
-  if call.doc.claims == true then return verdict('OK') end
+State: marks 1; claims 1; complete 1 and nobody builds. ]]
+local function rebuild_restored(call)
+  local meta, last = call.keys[1], call.doc.last
+  redis.call('HSET', meta, 'marks', '1')
+  redis.call('UNLINK', call.keys[3])
+  if last ~= 'marks' then redis.call('HSET', meta, 'claims', '1') end
+  if last ~= 'all' then return verdict('OK') end
   redis.call('HSET', meta, 'complete', '1')
   redis.call('HDEL', meta, 'building', 'step', 'records')
   redis.call('UNLINK', call.keys[2])
   return verdict('OK')
 end
-register_rebuild('tg1_rebuild_complete', rebuild_complete, EMPTIES)
+register_rebuild('tg1_rebuild_restored', rebuild_restored, EMPTIES)
