@@ -61,7 +61,7 @@ class _Ledger:
             return answers.Stale()
         if (function, meta) in self.fails:
             raise self.fails[function, meta]
-        if function == "tg1_rebuild_restored" and b'"all"' in call.command[-1]:
+        if function == "tg1_rebuild_restored" and b'"all"' in bytes(call.command[-1]):  # type: ignore[arg-type]
             self.metas[meta] = {**_WHOLE, "epoch": "9"}
         match function:
             case "tg1_rebuild_salvage":
