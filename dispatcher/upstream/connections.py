@@ -98,7 +98,7 @@ class Answering(ResponseHandler):
 
 
 connection_used: ContextVar[Answering | None] = ContextVar("connection_used", default=None)
-"""The connection of this task's last call."""
+"""The connection of this task's last call; ``None`` when none came about."""
 needs_fresh: ContextVar[bool] = ContextVar("needs_fresh", default=False)
 """Whether this task's call must not use a kept connection."""
 

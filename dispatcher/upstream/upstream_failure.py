@@ -111,6 +111,14 @@ def unreadable(what: str, words: BackendWords = NO_WORDS) -> UpstreamFailure:
     return UpstreamFailure(code, what, may_have_spent=True, is_backends_fault=False, words=words)
 
 
+def closed_connection() -> UpstreamFailure:
+    """A call that met a kept connection which the backend had closed: it worked on nothing, and may close what is idle."""
+    code = ErrorCode.UPSTREAM_ERROR
+    return UpstreamFailure(
+        code, "a closed connection", may_have_spent=False, is_backends_fault=False
+    )
+
+
 def stream_without_end(words: BackendWords) -> UpstreamFailure:
     """A stream that ended though its answer had not."""
     code = ErrorCode.UPSTREAM_INTERRUPTED

@@ -30,7 +30,12 @@ from dispatcher.upstream.connections import (
 )
 from dispatcher.upstream.content_coding import decoding_of
 from dispatcher.upstream.event_splitter import BODY_BYTES_MAX, UpstreamGarbage
-from dispatcher.upstream.upstream_failure import UpstreamFailure, refusal, unreadable
+from dispatcher.upstream.upstream_failure import (
+    UpstreamFailure,
+    closed_connection,
+    refusal,
+    unreadable,
+)
 from dispatcher.work import Choice
 from schemas.backend_url import operation_url
 from schemas.entities import Backend
@@ -97,10 +102,13 @@ class Upstreams:
         body: bytes,
         request_id: str,
         may_resend: Callable[[], bool] = bool,
+        *,
+        is_last: bool = False,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """The backend's answer to a call of the operation, status 200 checked, body not yet read.
 
         ``may_resend`` is asked before a call is sent again because it met a closed connection; by default it may not.
+        One that ``is_last`` cannot meet one: it uses no kept connection.
         Raises ``UpstreamFailure``, also for a connection that breaks while the body is read inside the
         block.
         """
@@ -108,7 +116,9 @@ class Upstreams:
         try:
             url = target(choice.backend.url, operation.upstream_paths[_PROTOCOL])
             headers = self._headers(choice, request_id)
-            async with await self._post(url, body, headers, may_resend) as response:
+            async with await self._post(
+                url, body, headers, may_resend, is_last=is_last
+            ) as response:
                 answered = True
                 del body  # A stream lasts for minutes, and need not hold what was sent.
                 if response.status != 200:  # noqa: PLR2004  # HTTP OK
@@ -123,24 +133,32 @@ class Upstreams:
             raise UpstreamFailure(code, type(error).__name__, may_have_spent=True) from error
 
     async def _post(
-        self, url: URL, body: bytes, headers: dict[str, str], may_resend: Callable[[], bool]
+        self,
+        url: URL,
+        body: bytes,
+        headers: dict[str, str],
+        may_resend: Callable[[], bool],
+        *,
+        is_last: bool,
     ) -> aiohttp.ClientResponse:
         """The head of an answer. Sent once more, on a connection of its own, where a kept one turned out to be
         closed: the backend has seen nothing of the call then (RFC 9112, 9.3.1)."""
         try:
-            return await self._send(url, body, headers)
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+            return await self._send(url, body, headers, is_fresh=is_last)
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
             used = connection_used.get()
-            if used is None or not used.was_stale or not may_resend():
+            if used is None or not used.was_stale:
                 raise
-        token = needs_fresh.set(True)
-        try:
-            return await self._send(url, body, headers)
-        finally:
-            needs_fresh.reset(token)
+            if not may_resend():
+                raise closed_connection() from error
+        return await self._send(url, body, headers, is_fresh=True)
 
-    async def _send(self, url: URL, body: bytes, headers: dict[str, str]) -> aiohttp.ClientResponse:
+    async def _send(
+        self, url: URL, body: bytes, headers: dict[str, str], *, is_fresh: bool
+    ) -> aiohttp.ClientResponse:
         assert self._session is not None, "start() comes first"
+        needs_fresh.set(is_fresh)
+        connection_used.set(None)
         response = await self._session.post(url, data=body, headers=headers, allow_redirects=False)
         kept, used = response.headers.get("keep-alive"), connection_used.get()
         if kept is not None and used is not None:

@@ -16,8 +16,10 @@ from dispatcher.upstream import connections
 from dispatcher.upstream.connections import IDLE_S_MAX, Answering
 from dispatcher.upstream.upstream_failure import UpstreamFailure
 from dispatcher.upstream.upstreams import Upstreams
+from schemas.errors import ErrorCode
 from schemas.operations import OPERATIONS
 from tests.support.attempt_scene import FakeBus, asking_for, attempt_run
+from tests.support.events import accepted
 from tests.support.scripted_backend import choice_of, upstreams
 
 _USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
@@ -38,6 +40,8 @@ class _Backend:
     """Number on its connection of each request."""
     is_broken: bool = False
     """Whether it answers no first request any more either."""
+    refusal: bytes = b""
+    """What it answers to first requests, with status 400."""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         number = 0
@@ -51,10 +55,9 @@ class _Backend:
                 if number > 1 or self.is_broken:
                     await self.second(writer)
                     return
-                writer.write(
-                    b"HTTP/1.1 200 OK\r\n%bContent-Length: %d\r\n\r\n" % (self.headers, len(_BODY))
-                    + _BODY
-                )
+                status, body = (b"400 No", self.refusal) if self.refusal else (b"200 OK", _BODY)
+                head = b"HTTP/1.1 %b\r\n%bContent-Length: %d\r\n\r\n"
+                writer.write(head % (status, self.headers, len(body)) + body)
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
             return
@@ -99,9 +102,9 @@ async def _scene(
         yield made, client, f"http://{host}:{port}"
 
 
-async def _ask(client: Upstreams, url: str) -> bytes:
-    call = client.call(choice_of(url), OPERATIONS["chat.completions"], b"{}", "r1", lambda: True)
-    async with call as response:
+async def _ask(client: Upstreams, url: str, *, may_resend: bool = True) -> bytes:
+    operation = OPERATIONS["chat.completions"]
+    async with client.call(choice_of(url), operation, b"{}", "r1", lambda: may_resend) as response:
         return await client.body(response)
 
 
@@ -117,21 +120,62 @@ async def test_a_call_that_met_a_closed_connection_is_sent_again(second: Second)
     assert made.calls == [1, 2, 1]
 
 
-@pytest.mark.parametrize(("number", "sent"), [(1, [1, 2, 1, 2, 1]), (2, [1, 2])])
-async def test_a_request_is_sent_twice_at_the_most(number: int, sent: list[int]) -> None:
-    """Sent again in the first attempt alone; where that fails as well nobody else may try."""
+async def test_a_request_is_sent_twice_at_the_most() -> None:
+    """Where it fails on a fresh connection as well nobody else may try."""
     async with _scene(_resets) as (made, client, url):
         await _ask(client, url)
-        run = attempt_run(client, choice_of(url), asking_for("m"), FakeBus())
-        run.number = number
-        result = await run.run()
-        if number == 1:
-            assert (result.ending.code, run.has_resent) == (None, True)
-            made.is_broken = True
-            run = attempt_run(client, choice_of(url), asking_for("m"), FakeBus())
-            result = await run.run()
+        made.is_broken = True
+        result = await attempt_run(client, choice_of(url), asking_for("m"), FakeBus()).run()
 
-    assert (made.calls, result.may_try_another) == (sent, number == 2)
+    assert (made.calls, result.reads, result.may_try_another) == ([1, 2, 1], 2, False)
+
+
+@pytest.mark.parametrize("second", [_resets, _closes], ids=["RST", "FIN"])
+async def test_a_call_that_met_a_closed_connection_goes_to_another_backend(second: Second) -> None:
+    """Who closed it may be dying. It has spent nothing, and that it closed speaks against nobody."""
+    async with _scene(second) as (made, client, url):
+        await _ask(client, url)
+        asked = asking_for("m")
+        run = attempt_run(client, choice_of(url), asked, FakeBus(), has_other=lambda: True)
+        result = await run.run()
+
+    assert (made.calls, result.reads, result.is_moved) == ([1, 2], 1, True)
+    assert (result.may_try_another, result.may_have_spent) == (True, False)
+    assert (result.verdict, result.attempt.output_tokens) == ("undecided", 0)
+
+
+async def test_the_last_call_of_a_request_uses_no_kept_connection() -> None:
+    """It could not be sent again."""
+    async with _scene(_resets) as (made, client, url):
+        await _ask(client, url)
+        run = attempt_run(client, choice_of(url), asking_for("m"), FakeBus(), is_last=True)
+        result = await run.run()
+
+    assert (made.calls, result.ending.code) == ([1, 1], None)
+
+
+async def test_closed_connections_between_lessons_count_together() -> None:
+    """A refusal in between, from which a field's other name is learned, gives no further call."""
+    body = b'{"model":"m","messages":[],"max_tokens":5}'
+    async with _scene(_resets) as (made, client, url):
+        await _ask(client, url)
+        made.refusal = b"Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens'."
+        run = attempt_run(client, choice_of(url), accepted(model="m", payload=body), FakeBus())
+        result = await run.run()
+
+    assert (made.calls, result.reads, result.may_try_another) == ([1, 2, 1, 2], 2, False)
+
+
+async def test_a_refused_connection_is_no_closed_one() -> None:
+    """Not even in a task whose call before met one."""
+    async with _scene(_resets) as (made, client, url):
+        await _ask(client, url)
+        with pytest.raises(UpstreamFailure, match="closed"):
+            await _ask(client, url, may_resend=False)
+        with pytest.raises(UpstreamFailure) as caught:
+            await _ask(client, "http://127.0.0.1:1", may_resend=False)
+
+    assert (caught.value.code, made.calls) == (ErrorCode.NO_BACKEND, [1, 2])
 
 
 async def test_a_fresh_connection_that_ends_is_not_tried_again() -> None:
