@@ -261,7 +261,7 @@ class Worker:
         return frozenset(p.partition for p in self.app.consumer.assignment() if p.topic == topic)
 
     def _has_joined(self) -> bool:
-        """Whether the consumer is a member of its group; its thread starts later than the app."""
+        """Whether the consumer is a member of its group; it starts later than the app."""
         if not self.app.started or self.app.rebalancing or self.has_left:
             return False
         try:

@@ -2,7 +2,7 @@
 partitions that are paused alone, and a way to leave the group.
 
 Kept apart from the app, because it leans on the internals of Faust and aiokafka; both versions are pinned
-exactly. The consumer itself lives in a thread of its own; ``group_thread`` is that side.
+exactly. ``group_member`` is what it knows of the group, ``main_loop_consumer`` where that runs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from faust.types import TP
 
 from schemas.log_events import LogEvent
 from schemas.runtime.kafka.consume.ack_window import Partition
-from schemas.runtime.kafka.consume.group_thread import GroupThread
+from schemas.runtime.kafka.consume.group_member import GroupMember
 from schemas.runtime.kafka.consume.starts import Starts
 from schemas.runtime.process.event_log import EventLog
 
@@ -30,7 +30,7 @@ class DirectConsumer(Consumer):
 
     app: Any
     """A ``WorkerApp``; Faust's own type knows no windows."""
-    _thread: GroupThread
+    _thread: GroupMember
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
@@ -38,12 +38,12 @@ class DirectConsumer(Consumer):
         self.starts = Starts(self)
 
     @property
-    def thread(self) -> GroupThread:
-        """The consumer's own thread."""
+    def member(self) -> GroupMember:
+        """Our place in the group; a thread only by Faust's name for it."""
         return self._thread
 
-    def _new_consumer_thread(self) -> GroupThread:
-        return GroupThread(self, loop=self.loop, beacon=self.beacon)
+    def _new_consumer_thread(self) -> GroupMember:
+        return GroupMember(self, loop=self.loop, beacon=self.beacon)
 
     # Partitions that are paused alone
 

@@ -156,7 +156,7 @@ class Inbox:
         async for event in stream.noack().events():
             record = Record(event.message, self._finished, self._hold)
             partition = record.topic, record.partition
-            # By the record's own generation: the current one changes in another thread.
+            # By the record's own generation: a rebalance may have begun since it was fetched.
             if not self.window.add(
                 partition,
                 record.generation,

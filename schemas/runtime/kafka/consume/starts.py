@@ -54,7 +54,7 @@ class Starts:
     async def begin(self, partitions: Collection[TP]) -> None:
         """Read each above what was processed of it, or have it stand still."""
         generation = self._app.consumer_generation_id
-        committed = await self._consumer.thread.committed(partitions)
+        committed = await self._consumer.member.committed(partitions)
         kept = await self._app.marks.read(partitions)
         marks = {tp: mark_of(committed.get(tp), kept and kept[tp]) for tp in partitions}
         extents, starts = await self._starts(marks)
@@ -69,7 +69,7 @@ class Starts:
     ) -> tuple[Mapping[Partition, Extent], dict[TP, int | str]]:
         times = {tp: mark.newest_ms if mark else 0 for tp, mark in marks.items()}
         try:
-            extents = await self._consumer.thread.extents(times)
+            extents = await self._consumer.member.extents(times)
         except (KafkaError, TimeoutError) as error:
             return {}, dict.fromkeys(marks, f"the broker does not tell the log's extent: {error!r}")
         return extents, {tp: start_of(tp, mark, extents[tp]) for tp, mark in marks.items()}
@@ -81,7 +81,7 @@ class Starts:
         committed: Mapping[Partition, tuple[int, str]],
     ) -> None:
         offsets = {tp: start for tp, start in starts.items() if isinstance(start, int)}
-        await self._consumer.thread.seek_all(offsets)
+        self._consumer.member.seek_all(offsets)
         lowered: dict[Partition, Mark] = {}
         for tp, start in starts.items():
             if isinstance(start, str):
@@ -98,4 +98,4 @@ class Starts:
                 self._consumer.release(tp)
         if lowered:
             # Somebody reset the group: it is as far again as it was, for everybody who looks at it.
-            await self._consumer.thread.commit_positions(lowered, self._app.consumer_generation_id)
+            await self._consumer.member.commit_positions(lowered, self._app.consumer_generation_id)

@@ -1,7 +1,6 @@
-"""The consumer's own thread: its side of commits, seeks, the log's extent, and leaving the group.
+"""The consumer as a member of its group: commits, seeks, the log's extent, and leaving the group.
 
-It leans on the internals of Faust and aiokafka; both versions are pinned exactly. Public methods are called
-from the main thread.
+It leans on the internals of Faust and aiokafka; both versions are pinned exactly.
 """
 
 from __future__ import annotations
@@ -11,71 +10,53 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Any
 
-import uvloop
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.admin import DescribeGroupsRequest
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
-from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.types import TP
 
 from schemas.log_events import LogEvent
 from schemas.runtime.kafka.consume.ack_window import Partition
+from schemas.runtime.kafka.consume.main_loop_consumer import MainLoopConsumer
 from schemas.runtime.kafka.consume.offsets import Mark, encode_mark
 from schemas.runtime.kafka.consume.starting import Extent
 from schemas.runtime.process.event_log import EventLog
 
-__all__ = ["GroupThread"]
+__all__ = ["GroupMember"]
 
 _LOG = EventLog(__name__)
 _LEAVE_WITHIN_S = 3.0
 _EXTENTS_WITHIN_S = 10.0
 
 
-class GroupThread(AIOKafkaConsumerThread):
+class GroupMember(MainLoopConsumer):
     """One member of the consumer group."""
-
-    def __init__(self, consumer: Any, **more: Any) -> None:
-        # Mode would make a selector's loop, which costs a worker 3 to 6 % more CPU per request.
-        super().__init__(consumer, thread_loop=uvloop.new_event_loop(), **more)
-        self._close_thread_loop_on_stop = True
 
     async def committed(self, partitions: Collection[TP]) -> Mapping[Partition, tuple[int, str]]:
         """Offset and metadata of each commit that the group has."""
-        found: Mapping[Partition, tuple[int, str]] = await self.call_thread(
-            self._committed, [TopicPartition(*tp) for tp in partitions]
-        )
-        return found
-
-    async def _committed(self, asked: list[TopicPartition]) -> Mapping[Partition, tuple[int, str]]:
+        asked = [TopicPartition(*tp) for tp in partitions]
         found = await self._ensure_consumer()._coordinator.fetch_committed_offsets(asked)
         return {TP(*tp): (commit.offset, commit.metadata or "") for tp, commit in found.items()}
 
     async def extents(self, newest_ms: Mapping[TP, int]) -> Mapping[Partition, Extent]:
         """What the log holds of each partition now; the times are those to look up. Raises
         ``KafkaError`` or ``TimeoutError``."""
-        async with asyncio.timeout(_EXTENTS_WITHIN_S):
-            found: Mapping[Partition, Extent] = await self.call_thread(self._extents, newest_ms)
-        return found
-
-    async def _extents(self, newest_ms: Mapping[TP, int]) -> Mapping[Partition, Extent]:
         consumer = self._ensure_consumer()
         asked = [TopicPartition(*tp) for tp in newest_ms]
         times = {TopicPartition(*tp): at_ms for tp, at_ms in newest_ms.items() if at_ms}
-        begins, ends, seen = await asyncio.gather(
-            consumer.beginning_offsets(asked),
-            consumer.end_offsets(asked),
-            consumer.offsets_for_times(times),
-        )
+        async with asyncio.timeout(_EXTENTS_WITHIN_S):
+            begins, ends, seen = await asyncio.gather(
+                consumer.beginning_offsets(asked),
+                consumer.end_offsets(asked),
+                consumer.offsets_for_times(times),
+            )
         return {
             TP(*tp): Extent(begins[tp], ends[tp], None if (at := seen.get(tp)) is None else at[1])
             for tp in asked
         }
 
-    async def seek_all(self, offsets: Mapping[TP, int]) -> None:
+    def seek_all(self, offsets: Mapping[TP, int]) -> None:
         """Read on from these offsets; those of partitions that are ours no more are left out."""
-        await self.call_thread(self._seek_all, offsets)
-
-    async def _seek_all(self, offsets: Mapping[TP, int]) -> None:
         consumer = self._ensure_consumer()
         ours = consumer.assignment()
         for tp, offset in offsets.items():
@@ -84,9 +65,6 @@ class GroupThread(AIOKafkaConsumerThread):
 
     async def commit_positions(self, marks: Mapping[Partition, Mark], generation: int) -> bool:
         """Commit what was finished in this generation; False when it is not committed."""
-        return bool(await self.call_thread(self._commit_positions, marks, generation))
-
-    async def _commit_positions(self, marks: Mapping[Partition, Mark], generation: int) -> bool:
         consumer = self._ensure_consumer()
         if consumer._coordinator.generation != generation:
             return False
@@ -108,15 +86,12 @@ class GroupThread(AIOKafkaConsumerThread):
 
     def wake_reader(self) -> None:
         """Let a fetch that waits for data look at the partitions again."""
-        consumer = self._consumer
-        if consumer is not None and self.thread_loop is not None:
-            self.thread_loop.call_soon_threadsafe(_notify_readers, consumer._fetcher)
+        if (consumer := self._consumer) is not None:
+            for waiter in list(consumer._fetcher._fetch_waiters):
+                consumer._fetcher._notify(waiter)
 
     async def leave(self) -> bool:
         """Leave the group if somebody else is in it; whether we left."""
-        return bool(await self.call_thread(self._leave))
-
-    async def _leave(self) -> bool:
         coordinator = self._ensure_consumer()._coordinator
         with suppress(TimeoutError, KafkaError):
             async with asyncio.timeout(_LEAVE_WITHIN_S):
@@ -136,10 +111,5 @@ class GroupThread(AIOKafkaConsumerThread):
     @property
     def has_coordinator(self) -> bool:
         """Whether the broker that coordinates the group answers."""
-        consumer = self._consumer
-        return consumer is not None and consumer._coordinator.coordinator_id is not None
-
-
-def _notify_readers(fetcher: Any) -> None:
-    for waiter in list(fetcher._fetch_waiters):
-        fetcher._notify(waiter)
+        coordinator = self._consumer and self._consumer._coordinator
+        return coordinator is not None and coordinator.coordinator_id is not None
