@@ -1,7 +1,8 @@
 """A worker of its own process whose handler is told by each record's value what to do.
 
 ``python -m tests.integration.group_member FILE`` appends a line to the file for whatever it does: ``ready``,
-``begin VALUE PARTITION OFFSET``, ``end VALUE``. A value is its name and how long it takes: ``name:seconds``.
+``assigned GENERATION PARTITIONS`` of the consumer group, ``begin VALUE PARTITION OFFSET``, ``end VALUE``. A value is
+its name and how long it takes: ``name:seconds``; one named ``block`` blocks the event loop for so long.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from schemas import codec, topics
 from schemas.runtime.kafka.consume.flow import Bounds
@@ -41,8 +43,11 @@ class Member:
     async def _run(self, record: Record) -> None:
         value = (record.value or b"").partition(b"#")[0].decode()
         self.say("begin", value, record.partition, record.offset)
-        if seconds := float(value.partition(":")[2] or 0):
-            await asyncio.sleep(seconds)
+        name, _, seconds = value.partition(":")
+        if name == "block":
+            time.sleep(float(seconds))  # noqa: ASYNC251  # that is the point
+        elif seconds:
+            await asyncio.sleep(float(seconds))
         record.finish()
         self.say("end", value)
 
@@ -67,6 +72,11 @@ def main() -> None:
         bounds = Bounds(records_max=int(os.environ.get("MEMBER_RECORDS_MAX", "4096")))
         worker.read(topics.REQUESTS, member.handle, bounds=bounds, batches_under_way=8)
         worker.before_start.append(member.say_ready)
+
+        async def say_assigned(*assigned: Any, **_: Any) -> None:
+            member.say("assigned", worker.app.consumer_generation_id, len(assigned[-1]))
+
+        worker.app.on_partitions_assigned.connect(say_assigned, weak=False)
         worker.before_drain.append(member.drain)
         return worker
 
