@@ -81,7 +81,8 @@ async def _until_shared(*members: Member) -> None:
         newest = [[line for line in each.said() if line[0] == "assigned"][-1:] for each in members]
         lines = [line for found in newest for line in found]
         owned = sum(int(count) for _, _, count in lines)
-        if len({generation for _, generation, _ in lines}) == 1 and owned == PARTITIONS:
+        is_same = len({generation for _, generation, _ in lines}) == 1
+        if is_same and len(lines) == len(members) and owned == PARTITIONS:
             return
         assert time.monotonic() < end_s, lines
         await asyncio.sleep(0.1)
