@@ -14,7 +14,7 @@
     │   └── CheckpointBroken
     ├── Defect           ours, or of what we depend on: no repetition mends it, somebody must look
     │   ├── StoreError, LedgerFault, CloseRefused
-    │   ├── TooManyDeadLetters, PartitionCountChanged
+    │   ├── TooManyDeadLetters, PartitionCountChanged, ConsumerEnded
     │   └── ScanFailed
     └── UpstreamFailure  a call of a backend that gave no answer: it says itself whether another may try
 

@@ -18,12 +18,14 @@ from typing import Any, Final
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from mode import Service
 
+from schemas.failures import Defect
+
 __all__ = ["ConsumerEnded", "MainLoopConsumer"]
 
 _STOPS_WITHIN_S: Final = 3.0
 
 
-class ConsumerEnded(Exception):
+class ConsumerEnded(Defect):
     """aiokafka's own work ended although nobody stopped it: nothing would be read any more."""
 
 
@@ -95,4 +97,5 @@ class MainLoopConsumer(AIOKafkaConsumerThread):
             return_when=asyncio.FIRST_COMPLETED,
         )
         if not (coordinator._closing.done() or self.should_stop):
-            raise ConsumerEnded(f"{done} ended")
+            causes = [task for task in done if task.cancelled() or task.exception()]
+            raise ConsumerEnded(f"aiokafka's own work ended: {causes}")
