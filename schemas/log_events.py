@@ -298,6 +298,9 @@ class LogEvent(Enum):
 
     # Stores
     STORE_SILENT = _warning("A store does not answer; the connection is made new.", _STORE)
+    STORE_MOVED = _warning(
+        "A store's address leads to another server by now; the connection is made new.", _STORE
+    )
     CLUSTER_UNREAD = _warning(
         "A store's servers were not asked who serves what, or one did not let us in; asked again.",
         _STORE,

@@ -16,6 +16,7 @@ import redis
 
 from schemas.frames import Frame, Started
 from schemas.runtime.ledger.client import ledger_store
+from schemas.runtime.valkey import node
 from schemas.runtime.valkey.bus import Bus, channel_of
 from schemas.runtime.valkey.cold_store import open_cold_store
 from schemas.runtime.valkey.store import Store, StoreUnavailable
@@ -167,3 +168,62 @@ async def test_all_of_it_works_over_tls(tmp_path: Path) -> None:
                     await asyncio.sleep(0.05)
         await store.stop()
         await _uses_everything(url)
+
+
+class _Proxy:
+    """A port that stays the same; whoever connects reaches the server of then, and stays there."""
+
+    def __init__(self, target: int) -> None:
+        self.target = target
+        self.port = 0
+
+    async def listen(self) -> asyncio.Server:
+        """Take connections."""
+        server = await asyncio.start_server(self._pass_on, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        return server
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        theirs, ours = await asyncio.open_connection("127.0.0.1", self.target)
+        await asyncio.gather(_copy(reader, ours), _copy(theirs, writer))
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65_536):
+        writer.write(data)
+    writer.close()
+
+
+async def test_a_connection_is_not_kept_to_a_server_that_its_address_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old server goes on answering: only a new connection is led to the other one, and meets it."""
+    monkeypatch.setattr(node, "_LOOK_EVERY_S", 0.05)
+    first, second = LedgerServer(tmp_path / "first"), LedgerServer(tmp_path / "second")
+    first.start()
+    second.start()
+    proxy = _Proxy(first.port)
+    server = await proxy.listen()
+    store = ledger_store(f"redis://127.0.0.1:{proxy.port}/0")
+    try:
+        await store.start()
+        _ask(first.port, "SET", "{0}|who", "first")
+        _ask(second.port, "SET", "{0}|who", "second")
+        await asyncio.sleep(0.6)
+        assert store.connections == 1, "nothing moved, and it was left"
+        proxy.target = second.port
+        async with asyncio.timeout(10):
+            while await _who(store) != b"second":  # noqa: ASYNC110  # nobody tells
+                await asyncio.sleep(0.02)
+    finally:
+        await store.stop()
+        server.close()
+        first.kill()
+        second.kill()
+
+
+async def _who(store: Store) -> bytes:
+    try:
+        return bytes(await store.call("GET", "{0}|who"))
+    except StoreUnavailable:
+        return b""

@@ -30,6 +30,8 @@ _FIND_EVERY: Final = 5
 
 Find = Callable[[], Awaitable[Endpoint]]
 """Says where the server is now. Raises ``StoreUnavailable``."""
+HasMoved = Callable[[Endpoint, NodeView], Awaitable[bool]]
+"""Says whether the address leads to another server by now than to the one there. Raises ``StoreUnavailable``, ``StoreError``."""
 
 
 class NodeConnection:
@@ -47,7 +49,7 @@ class NodeConnection:
         serves: Callable[[str], bool] = lambda _: True,
         on_elsewhere: OnElsewhere | None = None,
         on_change: Callable[[], None] = lambda: None,
-        moves: bool = False,
+        has_moved: HasMoved | None = None,
         sent: Sent | None = None,
     ) -> None:
         self.trouble = _NOT_CONNECTED
@@ -60,8 +62,8 @@ class NodeConnection:
         self._serves = serves
         self._on_elsewhere = on_elsewhere
         self._on_change = on_change
-        self._moves = moves
-        """Whether another server may take its place while this one goes on answering."""
+        self._has_moved = has_moved
+        """Asked now and then where another server may take this one's place while this one goes on answering."""
         self._sent = sent or Sent()
         self._endpoint = address.servers[0]
         self._pipe: Pipe | None = None
@@ -175,8 +177,8 @@ class NodeConnection:
             if not self._lost.is_set():
                 self._cut_if_hanging()
                 looks += 1
-                if self._moves and looks % _FIND_EVERY == 0:
-                    await self._cut_if_elsewhere()
+                if self._has_moved is not None and looks % _FIND_EVERY == 0:
+                    await self._cut_if_elsewhere(self._has_moved)
                 continue
             try:
                 await self._connect()
@@ -193,9 +195,13 @@ class NodeConnection:
             _LOG.event(LogEvent.STORE_SILENT, store=self._endpoint.host, port=self._endpoint.port)
             pipe.cut()
 
-    async def _cut_if_elsewhere(self) -> None:
+    async def _cut_if_elsewhere(self, has_moved: HasMoved) -> None:
         """Leave a server whose place another one took; who cannot be asked says nothing."""
-        with suppress(StoreUnavailable, TimeoutError):
+        pipe = self._pipe
+        with suppress(StoreUnavailable, StoreError, TimeoutError):
             async with asyncio.timeout(CONNECT_DEADLINE_S):
-                if await self._find() != self._endpoint and self._pipe is not None:
-                    self._pipe.cut()
+                if await has_moved(self._endpoint, NodeView(self._send, self._serves)) and pipe:
+                    _LOG.event(
+                        LogEvent.STORE_MOVED, store=self._endpoint.host, port=self._endpoint.port
+                    )
+                    pipe.cut()

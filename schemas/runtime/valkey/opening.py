@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 
+from redis.asyncio import Redis
 from redis.asyncio.sentinel import Sentinel
 from redis.exceptions import RedisError
 
@@ -13,7 +14,7 @@ from schemas.runtime.valkey.cluster import ClusterStore
 from schemas.runtime.valkey.node import Find, NodeConnection
 from schemas.runtime.valkey.store import NodeView, OnConnect, Store, StoreUnavailable
 from schemas.runtime.valkey.topology import read_topology
-from schemas.runtime.valkey.wire import sentinel_options
+from schemas.runtime.valkey.wire import redis_py_options, sentinel_options
 
 
 def open_store(url: str, on_connect: OnConnect | None = None) -> Store:
@@ -23,9 +24,19 @@ def open_store(url: str, on_connect: OnConnect | None = None) -> Store:
         case Kind.CLUSTER:
             return ClusterStore(address, on_connect)
         case Kind.SENTINEL:
-            return NodeConnection(address, finder(address), _on_primary(on_connect), moves=True)
+            find = finder(address)
+
+            async def names_another(endpoint: Endpoint, _: NodeView) -> bool:
+                return await find() != endpoint
+
+            return NodeConnection(address, find, _on_primary(on_connect), has_moved=names_another)
         case Kind.ALONE:
-            return NodeConnection(address, finder(address), on_connect)
+
+            async def reaches_another(_: Endpoint, node: NodeView) -> bool:
+                held = _run_id_in((await node.send("INFO", "server")).decode())
+                return await _run_id_at(address) not in {held, ""}
+
+            return NodeConnection(address, finder(address), on_connect, has_moved=reaches_another)
 
 
 def finder(address: StoreAddress) -> Find:
@@ -41,6 +52,22 @@ def finder(address: StoreAddress) -> Find:
         return await asyncio.shield(asking)
 
     return find
+
+
+async def _run_id_at(address: StoreAddress) -> str:
+    """The process that a new connection reaches: names and proxies lead elsewhere while old connections stay."""
+    server = address.servers[0]
+    client = Redis(host=server.host, port=server.port, **redis_py_options(address))
+    try:
+        return str((await client.info("server")).get("run_id", ""))
+    except (RedisError, OSError) as error:
+        raise StoreUnavailable(repr(error)) from error
+    finally:
+        await client.aclose()
+
+
+def _run_id_in(info: str) -> str:
+    return next((x[7:].strip() for x in info.splitlines() if x.startswith("run_id:")), "")
 
 
 async def _ask_cluster(address: StoreAddress) -> Endpoint:
