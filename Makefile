@@ -1,6 +1,6 @@
 # The commands of this repository. Everything runs in the environment that `make setup` builds.
 .PHONY: rebuild-speed log-reading setup up down clean check docs coverage test test-stack test-apart \
-  test-cluster test-unit test-contract test-integration test-e2e test-chaos bench fuzz servers clients isolation torture ageing kafka-outage ledger-loss kill-points moved-clocks prices-oracle lock fmt
+  test-cluster test-unit test-contract test-integration test-e2e test-chaos bench fuzz servers clients isolation torture ageing kafka-outage ledger-loss upgrade kill-points moved-clocks prices-oracle lock fmt
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -106,6 +106,9 @@ ageing: setup  ## Outages longer than every window, terms that change under a re
 
 kill-points: setup  ## kill -9 at every step between the claim of a request and its booking: a table
 	$(BIN)/python -m tests.chaos.kill_points $(ARGS)
+
+upgrade: setup  ## A state folder of an earlier commit goes on under this one: make upgrade FROM=COMMIT; ARGS="--end stopped killed"
+	$(BIN)/python -m tests.chaos.upgrade --from $(FROM) $(ARGS)
 
 kafka-outage: setup  ## Kafka killed, hanging, full, with a cut tail, under load; leaders that change; ARGS names outages
 	$(BIN)/python -m tests.chaos.kafka_outage $(ARGS)

@@ -11,6 +11,7 @@ from accounting.identity import ShardIdentity, log_facts
 from accounting.ledger_start import open_ledger
 from accounting.positions import OutcomePositions
 from accounting.rebuild.build import Parts
+from accounting.rebuild.old_layout import OldLayout
 from accounting.rebuild.owner import ShardOwner
 from accounting.reconciler import Reconciler
 from accounting.settings import AccountingSettings
@@ -107,7 +108,13 @@ def _look_after_shards(
         metrics=worker.metrics,
     )
     shards = ShardOwner(
-        parts=Parts(worker.ledger, worker.producer, books.earlier, settings.times),
+        parts=Parts(
+            worker.ledger,
+            worker.producer,
+            books.earlier,
+            settings.times,
+            OldLayout(worker.ledger_store, worker.ledger),
+        ),
         brokers=settings.kafka_brokers,
         store=worker.ledger_store,
         config=worker.config,

@@ -55,9 +55,20 @@ LEDGER_USERS: Final[Mapping[str, StoreUser]] = {
         (_SHARDS, _MARKS, _APPLIED, "~{cfg}|health", _CONFIG_READ),
     ),
     "accounting": StoreUser(
-        ("eval", "exists", "hget", "hgetall", "hmget"),
-        # The last is where a ledger of before had what it said of itself.
-        (_SHARDS, _MARKS, _APPLIED, _CONFIG_READ, "%R~meta"),
+        (
+            "copy",
+            "eval",
+            "exists",
+            "hget",
+            "hgetall",
+            "hmget",
+            "pexpiretime",
+            "scan",
+            "zrange",
+            "zscore",
+        ),
+        # The last three are where a version of another layout of keys had what a rebuild takes over.
+        (_SHARDS, _MARKS, _APPLIED, _CONFIG_READ, "%R~meta", "%R~fin", "%R~{*}:*"),
     ),
 }
 """The ledger's users by process."""

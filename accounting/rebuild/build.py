@@ -22,6 +22,7 @@ from accounting.rebuild.fold import Fold, Mark, Start
 from accounting.rebuild.hours import Hours
 from accounting.rebuild.log import Log
 from accounting.rebuild.marks import AwaitedMarks
+from accounting.rebuild.old_layout import OldLayout, OldRequest, OldRequests
 from accounting.rebuild.records import LogRecord
 from accounting.rebuild.rows import Row, known_in, row_of
 from accounting.rebuild.snapshots import ShardSnapshots
@@ -31,6 +32,7 @@ from schemas.failures import Transient
 from schemas.ledger import answers, calls, documents, rebuild_calls
 from schemas.ledger.errors import LedgerUnavailable
 from schemas.ledger.rebuild_calls import RestoredRate
+from schemas.outgoing import kept_record
 from schemas.runtime.kafka.produce import Producer
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.retry import retry_until
@@ -45,6 +47,7 @@ _SALVAGED_PER_CALL: Final = 16
 _TOLD_EVERY: Final = 20_000
 _BALANCES_PER_CALL: Final = 500
 _ATTEMPTS_PER_CALL: Final = 200
+_WRITTEN_AT_ONCE: Final = 500
 _SKEW_MS: Final = 5 * MINUTE_MS
 """Ids carry the clock of an ingress, records that of a broker."""
 
@@ -61,6 +64,7 @@ class Parts:
     producer: Producer
     earlier: EarlierRecords
     times: Times
+    old: OldLayout
 
 
 @dataclass(slots=True)
@@ -81,6 +85,10 @@ class ShardBuild:
     """Where the first record of each request stands; written once the shard is open."""
     kept: list[KeptRequest] = field(default_factory=list)
     """Ended requests that are found by a key or as a job."""
+    before: OldRequests = field(default_factory=dict)
+    """What a version of another layout knew of its requests, and did not write into the log."""
+    written_late: list[KeptRequest] = field(default_factory=list)
+    """Of those the ones that ended, as the log has to have them."""
     reached: int = -1
     """The last outcome that is folded."""
     first: int = 0
@@ -104,6 +112,8 @@ class ShardBuild:
     async def salvage(self) -> None:
         """Produce what is finished and not booked; a copy of what the log has is skipped when it is booked."""
         await self.at("salvages")
+        if await self.parts.old.exists():
+            await self._salvage_old_layout()
         skip = 0
         while True:
             page = await self.do(
@@ -113,6 +123,11 @@ class ShardBuild:
             if not page.more:
                 return
             skip += _SALVAGED_PER_CALL
+
+    async def _salvage_old_layout(self) -> None:
+        async for outcomes in self.parts.old.outcomes(self.shard):
+            await self._produce(outcomes)
+        self.before = await self.parts.old.requests(self.shard)
 
     async def _produce(self, outcomes: Iterable[bytes]) -> None:
         records = []
@@ -207,16 +222,27 @@ class ShardBuild:
                 return Row(offset, at_ms, org, known.req, None, known.deadline_ms, ran=True)
         try:
             row, is_kept = row_of(record.value, offset, at_ms)
-            if is_kept:
-                self._keep(record)
+            before = None if row.ref else self.before.get((row.org, row.req))
+            if is_kept or before:
+                self._keep(record, before)
         except MalformedRecord:
             return None
         return row
 
-    def _keep(self, record: LogRecord) -> None:
+    def _keep(self, record: LogRecord, before: OldRequest | None) -> None:
         place = RecordRef(topic=OUTCOMES, partition=self.shard, offset=record.offset)
         event = decode_as(record.value, RequestFinished)
-        self.kept += kept_of(event, place, record.timestamp, self.parts.times.ledger)
+        known = event if before is None else before.completes(event)
+        kept = kept_of(known, place, record.timestamp, self.parts.times.ledger)
+        self.kept += kept
+        if known != event:
+            self.written_late += kept
+
+    async def write_late(self) -> None:
+        """Write into the log what a version before should have: ended requests that keys and lists of jobs find."""
+        for piece in chunks(self.written_late, _WRITTEN_AT_ONCE):
+            deadline_s = asyncio.get_running_loop().time() + _WRITE_WITHIN_S
+            await self.parts.producer.deliver([kept_record(each) for each in piece], deadline_s)
 
     async def _look_up(self) -> None:
         """Ask the log for rows whose earlier records were not read."""

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["ANOTHER_LOG", "FIRST_EPOCH", "LAYOUT", "ShardMeta", "cause_of"]
+__all__ = ["ANOTHER_LOG", "FIRST_EPOCH", "LAYOUT", "OTHER_LAYOUT", "ShardMeta", "cause_of"]
 
 FIRST_EPOCH: Final = 1
 """Of a shard that was never made again."""
 ANOTHER_LOG: Final = "another log"
 """Why a shard is closed that is not the fold of the log here: made again from that, all budgets would begin anew."""
+OTHER_LAYOUT: Final = "layout"
+"""Why a shard is rebuilt that another version wrote."""
 LAYOUT: Final = "2"
 """How the keys of a shard are built; those of another layout are not read."""
 
@@ -50,7 +52,7 @@ def cause_of(meta: ShardMeta, announced: int, own: str | None) -> str | None:
     if not meta.fields:
         return "empty"
     if meta.fields.get("layout") != LAYOUT:
-        return "layout"
+        return OTHER_LAYOUT
     if own is not None and meta.building == own and meta.epoch >= announced:
         return None
     if meta.fields.get("why") == ANOTHER_LOG:

@@ -63,8 +63,12 @@ async def _restore_marks(build: ShardBuild) -> None:
 async def _restore_kept(build: ShardBuild, log: Log, clock: Clock) -> None:
     await build.at("restores keys and jobs")
     kept, times = Kept(build.parts.times), build.parts.times
+    await build.write_late()
     for each in (*build.snapshots.kept.values(), *build.kept):
         kept.end(each)
+    for (_, req), before in build.before.items():
+        if req not in build.fold.seen:
+            kept.carry(*before)
     now_ms = clock.now_ms()
     for topic, reach_ms in (
         (REQUESTS, times.deadline_max_ms + MINUTE_MS),

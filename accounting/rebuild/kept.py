@@ -80,6 +80,13 @@ class Kept:
                 until_ms=at_ms + self.times.ledger.job_kept_ms,
             )
 
+    def carry(self, claim: RestoredClaim | None, job: RestoredJob | None) -> None:
+        """What a version of another layout knew of a request that has not ended."""
+        if claim is not None:
+            self._hold(claim)
+        if job is not None:
+            self.jobs.setdefault((job.org, job.req), job)
+
     def _hold(self, claim: RestoredClaim) -> None:
         held = self.claims.get((claim.org, claim.key_hash))
         newest = (claim.req, claim.produce_by_ms)

@@ -17,10 +17,9 @@ import msgspec
 from accounting.booking import BookedThrough, Place
 from accounting.rebuild.admissions import OpenAdmissions, read_admissions
 from accounting.rebuild.build import Overtaken, Parts, ShardBuild
-from accounting.rebuild.causes import FIRST_EPOCH, ShardMeta, cause_of
+from accounting.rebuild.causes import FIRST_EPOCH, OTHER_LAYOUT, ShardMeta, cause_of
 from accounting.rebuild.completion import complete
 from accounting.rebuild.log import open_log
-from accounting.rebuild.old_layout import forget_old_layout
 from accounting.rebuild.together import Together
 from accounting.rebuild.trial import try_rebuild
 from schemas.failures import Transient
@@ -114,7 +113,7 @@ class ShardOwner:
         if all(meta.fields.get("complete") == "1" for meta in metas):
             # Once in a process: a store that refuses it keeps keys that nobody reads.
             self._is_old_gone = True
-            await forget_old_layout(self.store)
+            await self.parts.old.forget()
 
     async def _causes(self, shards: Collection[int]) -> tuple[dict[int, str], dict[int, ShardMeta]]:
         causes: dict[int, str] = {}
@@ -205,6 +204,8 @@ class ShardOwner:
         # Nobody announced the first life, which every shard that is made again has had.
         announced = self.config.snapshot.ledger_epochs.get(shard, FIRST_EPOCH)
         epoch = 1 + max(meta.epoch, announced)
+        if not meta.fields and await self.parts.old.exists():
+            cause = OTHER_LAYOUT
         _LOG.event(LogEvent.REBUILD_BEGUN, partition=shard, cause=cause, count=epoch)
         # In the log first: whoever still talks to an older copy of the store learns that it is one.
         deadline_s = self.clock.monotonic_s() + _PRODUCE_WITHIN_S

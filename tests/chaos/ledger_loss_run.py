@@ -101,36 +101,50 @@ async def lose(rig: Rig, scenario: Scenario, loads: Loads) -> Run:
             stopped_s = time.monotonic()
             load.stop()
             await running
-        await _until_complete(watch, losing.lost_s)
+        await until_complete(watch, losing.lost_s)
         watching.cancel()
-        evidence = await asyncio.to_thread(gather, rig, load.history)
-        before = len(rig.calls())
-        replays = await _replay(client, rig, load)
-        called_again = tuple(call.start.request_id or "" for call in rig.calls()[before:])
-        listed = {grant.org: await _list(client, grant.key) for grant in rig.grants}
+        seen = await look_back(rig, client, load)
     return Run(
-        evidence=evidence,
+        **seen,
         clock=clock,
-        worst_nano_usd=await asyncio.to_thread(_worst_hold, rig),
         rate_per_s=len(load.history) / (stopped_s - began_s),
         lost_s=losing.lost_s,
-        held={
-            server: {number: len(orgs) for number, orgs in shards.items()}
-            for server, shards in held.items()
-        },
+        held=held_by(held),
         stopped_s=stopped_s,
         shards=watch.reopened(losing.lost_s),
-        replays=replays,
-        called_again=called_again,
-        listed=listed,
-        servers=tuple(ledger_servers(rig.state_dir)),
-        verified=await asyncio.to_thread(verify_fully, rig.stack.admin_url),
         told=tuple(losing.told),
         wrong=tuple(losing.found),
     )
 
 
-async def _until_complete(watch: ShardWatch, lost_s: float) -> None:
+def held_by(orgs: Mapping[str, Mapping[int, set[str]]]) -> dict[str, dict[int, int]]:
+    """How many organizations stand where."""
+    return {
+        server: {number: len(names) for number, names in shards.items()}
+        for server, shards in orgs.items()
+    }
+
+
+async def look_back(
+    rig: Rig, client: GatewayClient, load: Load, *, replayed: int = REPLAYED
+) -> dict[str, Any]:
+    """What a run left behind, once all rests: evidence, old keys asked again, lists of jobs, the whole comparison."""
+    evidence = await asyncio.to_thread(gather, rig, load.history)
+    before = len(rig.calls())
+    replays = await _replay(client, rig, load, replayed)
+    called_again = tuple(call.start.request_id or "" for call in rig.calls()[before:])
+    return {
+        "evidence": evidence,
+        "worst_nano_usd": await asyncio.to_thread(_worst_hold, rig),
+        "replays": replays,
+        "called_again": called_again,
+        "listed": {grant.org: await _list(client, grant.key) for grant in rig.grants},
+        "servers": tuple(ledger_servers(rig.state_dir)),
+        "verified": await asyncio.to_thread(verify_fully, rig.stack.admin_url),
+    }
+
+
+async def until_complete(watch: ShardWatch, lost_s: float) -> None:
     """Until every shard that was closed has all its books again, for as long as coming to rest may take."""
     end_s = time.monotonic() + LIVENESS_S
     while time.monotonic() < end_s:
@@ -141,10 +155,10 @@ async def _until_complete(watch: ShardWatch, lost_s: float) -> None:
     await asyncio.sleep(_SETTLES_S)
 
 
-async def _replay(client: GatewayClient, rig: Rig, load: Load) -> tuple[Replay, ...]:
+async def _replay(client: GatewayClient, rig: Rig, load: Load, at_most: int) -> tuple[Replay, ...]:
     """Ask again, under their keys, some of those that were answered, from all over the run."""
     keyed = [c for c in load.history if c.is_answered and c.kind != "plain"]
-    chosen = random.Random(SEED).sample(keyed, min(REPLAYED, len(keyed)))
+    chosen = random.Random(SEED).sample(keyed, min(at_most, len(keyed)))
     keys = {grant.org: grant.key for grant in rig.grants}
     places = asyncio.Semaphore(AT_ONCE)
 

@@ -33,6 +33,8 @@ KINDS = ("sync", "sync", "stream", "stream", "job")
 """All of them under a key. Beside these, one of kind ``plain`` has none and is tried once; one of kind ``failover``
 is broken off by one of the backends once it has spent, so that another attempt runs."""
 BREAKING_BACKEND = "fake-a"
+WORKS_MS = 1_200
+"""So long that a call that breaks off is not taken for one that nobody read, and sent again (decision 0094)."""
 NANO_PER_USD = 10**9
 
 
@@ -116,7 +118,7 @@ class Load:
             )
         how: dict[str, Any] = {"chunks": chunks, "delay_ms": delay_ms}
         if request.kind == "failover":
-            how = {"delay_ms": 600, "mode": "reset", "only": BREAKING_BACKEND}
+            how = {"delay_ms": WORKS_MS, "mode": "reset", "only": BREAKING_BACKEND}
         wanted = steer(output_tokens=tokens, **how)
         messages = [
             {"role": "system", "content": request.marker},

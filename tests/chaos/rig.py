@@ -188,7 +188,7 @@ def running_rig(
         stack = running.enter_context(
             running_stack(state_dir, backends, replicas, environment=divided)
         )
-        grants = _prepare(stack, backends, tenants)
+        grants = prepare(stack, backends, tenants)
         yield Rig(stack, backends, grants, state_dir, tenants)
 
 
@@ -202,9 +202,10 @@ def model_body(backends: tuple[RunningBackend, ...], *, times: int = 1) -> dict[
     }
 
 
-def _prepare(
+def prepare(
     stack: RunningStack, backends: tuple[RunningBackend, ...], tenants: tuple[Tenant, ...]
 ) -> tuple[Grant, ...]:
+    """Give a new stack its priced model, its organizations and a key of each."""
     with httpx.Client(base_url=stack.admin_url, timeout=30, trust_env=False) as admin:
         admin.put(f"/models/{MODEL}", json=model_body(backends)).raise_for_status()
         limits = {f"chaos-{number}": LIMITS for number in range(ORGS)}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from accounting.earlier import EarlierRecords
 from accounting.rebuild.build import Parts
+from accounting.rebuild.old_layout import OldLayout
 from accounting.rebuild.owner import ShardOwner
 from schemas import topics
 from schemas.ledger.shards import Shards
@@ -30,7 +31,9 @@ async def run(brokers: str, ledger_url: str) -> None:
         await asyncio.gather(store.start(), config.start())
         await producer.start((topics.OUTCOMES, topics.CONFIG))
         shards = Shards(producer.partitions(topics.OUTCOMES))
-        parts = Parts(LedgerClient(store, shards), producer, EarlierRecords(brokers), FULL)
+        ledger = LedgerClient(store, shards)
+        old = OldLayout(store, ledger)
+        parts = Parts(ledger, producer, EarlierRecords(brokers), FULL, old)
         owned = frozenset(shards)
 
         async def compare(_: object) -> None:

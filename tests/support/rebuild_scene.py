@@ -14,6 +14,7 @@ from accounting.earlier import copies_among
 from accounting.rebuild.admissions import OpenAdmissions, read_admissions
 from accounting.rebuild.build import Parts, ShardBuild
 from accounting.rebuild.completion import complete
+from accounting.rebuild.old_layout import OldLayout
 from accounting.table_records import snapshots_of
 from schemas.events import (
     AttemptAdjusted,
@@ -198,6 +199,7 @@ class RebuildScene:
             Produces(self.log, self.now_ms),  # type: ignore[arg-type]
             FoundAgain(self.log),  # type: ignore[arg-type]
             FULL,
+            OldLayout(self.store, self.ledger),
         )
         return ShardBuild(SHARD, epoch, f"{epoch}:token", "empty", parts)
 

@@ -51,19 +51,21 @@ def running_stack(
     replicas: Mapping[str, int] | None = None,
     environment: Mapping[str, str] | None = None,
     options: Sequence[str] = (),
+    checkout: Path = REPOSITORY,
 ) -> Iterator[RunningStack]:
     """A stack on free ports; without `backends` it brings its own examples.
 
     `replicas` is by role; one of each when not given. `environment` comes on top of ours, `options` are further
-    ones of the command, where `replicas` is not given. Raises RuntimeError with the end of its story
-    when it does not become ready.
+    ones of the command, where `replicas` is not given. `checkout` is where the code stands that runs. Raises
+    RuntimeError with the end of its story when it does not become ready.
     """
     story = state_dir.with_suffix(".log")
     # The address file of a stack that the developer runs must stay as it is.
     own = {**os.environ, "XDG_STATE_HOME": str(state_dir.parent), **(environment or {})}
     upstreams = [f"{backend.name}={backend.url}" for backend in backends]
     if replicas is None:
-        command = [str(TALLYGATE), "up", "--headless", "--port", "0", "--admin-port", "0"]
+        tallygate = TALLYGATE if checkout == REPOSITORY else checkout / ".venv/bin/tallygate"
+        command = [str(tallygate), "up", "--headless", "--port", "0", "--admin-port", "0"]
         command += ["--state-dir", str(state_dir), *options]
         if ledger := wanted_ledger(own):
             command += ["--ledger-primaries", str(ledger.primaries)]
@@ -78,7 +80,7 @@ def running_stack(
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,
-            cwd=REPOSITORY,
+            cwd=checkout,
             env=own,
         )
     try:

@@ -13,6 +13,7 @@ from accounting.booking import Place
 from accounting.rebuild import completion
 from accounting.rebuild import owner as subject
 from accounting.rebuild.build import Overtaken, Parts
+from accounting.rebuild.old_layout import OldLayout
 from accounting.rebuild.owner import ShardOwner
 from schemas.config_state import Snapshot
 from schemas.events import TableSnapshot
@@ -44,6 +45,8 @@ class _Ledger:
         self.called: list[tuple[str, str]] = []
         self.met: list[int] = []
         self.stale_at: str | None = None
+        self.is_of_before = False
+        """Whether a version of another layout left its keys in the store."""
         self.fails: dict[tuple[str, str], Exception] = {}
         """By function and meta, what a call comes to."""
         self.metas: dict[str, dict[str, str]] = {
@@ -71,8 +74,13 @@ class _Ledger:
         return answers.Ok()
 
     async def call(self, *command: str) -> Any:
-        if command[0] == "EXISTS":
-            return 0
+        match command[0]:
+            case "EXISTS":
+                return int(self.is_of_before)
+            case "ZRANGE":
+                return []
+            case "SCAN":
+                return [b"0", []]
         if command in self.fails:
             raise self.fails[command[0], command[1]]
         return [part.encode() for pair in self.metas[command[1]].items() for part in pair]
@@ -113,7 +121,8 @@ def ledger(monkeypatch: pytest.MonkeyPatch) -> _Ledger:
 
 def _owner(ledger: Any, owned: frozenset[int], config: Any = _Config) -> ShardOwner:
     producer: Any = _Producer()
-    parts = Parts(ledger, producer, None, FULL)  # type: ignore[arg-type]
+    old = OldLayout(ledger, ledger)
+    parts = Parts(ledger, producer, None, FULL, old)  # type: ignore[arg-type]
     clock = Clock()
     return ShardOwner(parts, "", ledger, config, lambda: owned, clock, Metrics(), {}, _same_log)
 
@@ -176,6 +185,18 @@ async def test_a_shard_of_another_log_is_not_made_again_from_this_one(ledger: _L
 
     assert not owner.builds
     assert not ledger.called
+
+
+async def test_a_store_that_a_version_of_another_layout_wrote_is_no_lost_one(
+    ledger: _Ledger,
+) -> None:
+    """Operators read so, and its keys say what the log lacks."""
+    ledger.metas["{0}|meta"] = {}
+    ledger.is_of_before = True
+    owner = _owner(ledger, frozenset({0}))
+    await owner.look()
+
+    assert owner.builds[0].cause == "layout"
 
 
 @pytest.mark.parametrize("step", ["tg1_rebuild_begin", "tg1_rebuild_unlink", "tg1_rebuild_open"])
