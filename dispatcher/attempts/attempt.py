@@ -61,9 +61,6 @@ _STORE_WAIT_S: Final = 7.0
 _AFTER_DONE_S: Final = 0.25
 """How long the end of a body may take once its stream is complete: its connection is kept if it comes."""
 
-_READS_MAX: Final = 2
-"""How often backends may have read a request, all its attempts taken together: what bounds what it can cost."""
-
 NoteStreamed = Callable[[], Awaitable[bool]]
 """Tells the ledger that content is about to leave; False when the fence is no longer ours."""
 
@@ -77,10 +74,8 @@ class AttemptResult:
     may_try_another: bool
     may_have_spent: bool
     verdict: CallEnd
-    reads: int
-    """How many of its calls the backend may have read; one that met a closed connection counts, though it spent nothing."""
-    is_moved: bool
-    """Whether it ended at a closed connection, because another backend takes the request now."""
+    is_cut: bool = False
+    """Whether a kept connection ended before any answer, so that the same backend may be tried again."""
 
 
 @dataclass(slots=True)
@@ -98,20 +93,12 @@ class AttemptRun:
     counter: TokenCounter
     dialects: Dialects
     excesses: Excesses
-    is_last: bool
-    """Whether a backend may have read the request before, so that it is sent once and never again."""
-    has_other: Callable[[], bool]
-    """Whether another backend would take the request now, should this one have closed its connection."""
     started_at_ms: int = field(init=False)
     first_token_at_ms: int | None = field(default=None, init=False)
     has_streamed: bool = field(default=False, init=False)
     """Whether the client may have seen content, so that nobody else may answer it."""
     is_stream_broken: bool = field(default=False, init=False)
     """Whether a frame was lost, so that none may follow."""
-    closed: int = field(default=0, init=False)
-    """How many calls met a closed connection. Nobody can prove that the backend had not read them."""
-    is_moved: bool = field(default=False, init=False)
-    """Whether another backend is to take what met a closed connection."""
     binding: Binding = field(init=False)
     reader: StreamReader | None = field(default=None, init=False)
     """Of a stream, once it is asked for."""
@@ -131,15 +118,13 @@ class AttemptRun:
         self.ends_s = min(self.deadline_s, now_s + total_s)
         self.binding = BINDINGS[self.job.request.route]
         end = await self._end()
-        reads = self.closed + end.may_have_spent
         return AttemptResult(
             await self._attempt(end),
             end.ending,
-            end.may_try_another and reads < _READS_MAX,
+            end.may_try_another,
             end.may_have_spent,
             end.verdict,
-            reads,
-            self.is_moved,
+            end.is_cut,
         )
 
     async def _end(self) -> AttemptEnd:
@@ -208,8 +193,7 @@ class AttemptRun:
             OPERATIONS[request.route],
             self.binding.encode(request.payload, choice, spoken),
             request.request_id,
-            self._may_resend,
-            is_last=self.is_last,
+            fresh=self.number > 1,  # Nobody follows it, should the connection be closing.
         )
         async with call as response:
             self.abort.answered()
@@ -220,15 +204,6 @@ class AttemptRun:
             body = await self.upstreams.body(response)
         answer, body = await self._read(body)
         return attempt_end.completed(answer, body, self.abort.reason)
-
-    def _may_resend(self) -> bool:
-        """Asked once a call has met a closed connection. Who closed it may be dying, and end the next one as well: if
-        another backend takes the request now, it goes there."""
-        self.closed += 1
-        if self.closed == _READS_MAX:
-            return False
-        self.is_moved = self.has_other()
-        return not self.is_moved
 
     async def _read(self, body: bytes) -> tuple[Answer, bytes]:
         if len(body) <= _READ_AT_ONCE_BYTES_MAX:

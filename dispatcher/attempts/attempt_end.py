@@ -43,6 +43,8 @@ class AttemptEnd:
     may_have_spent: bool
     verdict: CallEnd
     upstream_status: int | None = None
+    is_cut: bool = False
+    """Whether a kept connection ended before any answer."""
 
 
 def completed(answer: Answer, body: bytes, reason: AbortReason | None) -> AttemptEnd:
@@ -79,6 +81,7 @@ def failed(failure: UpstreamFailure, read: Answer, *, has_streamed: bool) -> Att
         may_have_spent=failure.may_have_spent,
         verdict=verdict,
         upstream_status=failure.upstream_status,
+        is_cut=failure.is_cut,
     )
 
 

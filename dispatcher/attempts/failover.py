@@ -125,11 +125,14 @@ class Failover:
             history.ending = Result("failed", ErrorCode.BODY_LOST)
             return
         job = whole
-        result = await self._call(job, slot, replies, running, is_last=history.has_lost_first)
+        result = await self._call(job, slot, replies, running)
         history.ran(result)
         if not result.may_try_another or running.attempt >= ATTEMPTS_MAX:
             return
-        second = await self._slot(job, running, slot.choice.backend_id, is_moved=result.is_moved)
+        second = await self._slot(job, running, slot.choice.backend_id)
+        if result.is_cut and not isinstance(second, Slot):
+            # Servers close what is idle; with nobody else the same one gets it on a fresh connection.
+            second = await self._slot(job, running)
         if isinstance(second, Slot):
             await self._call_again(job, second, replies, running, history, result)
 
@@ -180,16 +183,14 @@ class Failover:
             self.slots.give_back(slot, "undecided")
             history.ending = early
             return
-        last = await self._call(job, slot, replies, running, is_last=first.reads > 0)
+        last = await self._call(job, slot, replies, running)
         history.ran(last)
         limited = ErrorCode.UPSTREAM_RATE_LIMITED
         if last.may_try_another and first.ending.code is limited is not last.ending.code:
             # Of two that did not serve it, the one that says when it will is the better answer.
             history.ending = first.ending
 
-    async def _slot(
-        self, job: AdmittedRequest, running: Running, *tried: str, is_moved: bool = False
-    ) -> Slot | Result:
+    async def _slot(self, job: AdmittedRequest, running: Running, *tried: str) -> Slot | Result:
         """A slot for a call, or how the request ends without one."""
         if (early := self._too_late(job, running)) is not None:
             return early
@@ -199,7 +200,6 @@ class Failover:
                 running.abort,
                 job.admitted.admitted_at_ms + running.claimed_after_ms,
                 tried,
-                is_moved,
             )
         )
         if (early := self._too_late(job, running)) is not None:
@@ -221,13 +221,7 @@ class Failover:
         return (job.request.deadline_ms - self.clock.now_ms()) / 1000
 
     async def _call(
-        self,
-        job: AdmittedRequest,
-        slot: Slot,
-        replies: ReplyStream,
-        running: Running,
-        *,
-        is_last: bool,
+        self, job: AdmittedRequest, slot: Slot, replies: ReplyStream, running: Running
     ) -> AttemptResult:
         """One call in its slot, measured."""
 
@@ -238,7 +232,6 @@ class Failover:
                 lambda: self.leases.note_streamed(running), LedgerUnavailable, until_s
             )
 
-        has_other = partial(self.slots.has_other, job.request.model, slot.choice.backend_id)
         run = AttemptRun(
             job,
             slot.choice,
@@ -251,8 +244,6 @@ class Failover:
             self.counter,
             self.dialects,
             self.excesses,
-            is_last,
-            has_other if running.attempt < ATTEMPTS_MAX else bool,
         )
         running.abort.on_answer = partial(self.slots.backends.answered, slot)
         self.slots.backends.begins(slot)
@@ -337,6 +328,4 @@ def _broken(
         may_try_another=False,
         may_have_spent=True,
         verdict=_NO_VERDICT,
-        reads=1,
-        is_moved=False,
     )

@@ -97,29 +97,19 @@ class Backends:
         return self.calls >= self.slots
 
     def take(
-        self,
-        model: str,
-        tried: Collection[str] = (),
-        *,
-        is_retry: bool = False,
-        is_moved: bool = False,
+        self, model: str, tried: Collection[str] = (), *, is_retry: bool = False
     ) -> Slot | ErrorCode:
-        """A slot at a backend that was not tried. A call that is moved, because it met a closed connection, adds no work:
-        it needs no share of the retries. It could go on where it was: it is nobody's trial.
+        """A slot at a backend that was not tried.
 
         NO_BACKEND: none may be called. OVERLOADED: all are full, or for a second attempt the share of
         calls that may be retries is used up.
         """
-        choice, is_retry = self._choice(model, tried, is_moved=is_moved), is_retry and not is_moved
+        choice = self._choice(model, tried)
         if not isinstance(choice, Choice):
             return choice
         if self.is_full or (is_retry and not may_retry(self.retries, self.calls)):
             return ErrorCode.OVERLOADED
         return self._taken(choice, model, is_retry=is_retry)
-
-    def has_room(self, model: str, tried: Collection[str]) -> bool:
-        """Whether a call could be moved now to a backend that was not tried."""
-        return not self.is_full and isinstance(self._choice(model, tried, is_moved=True), Choice)
 
     def has_route(self, model: str, tried: Collection[str] = ()) -> bool:
         """Whether a backend could be called if only all were well."""
@@ -221,9 +211,7 @@ class Backends:
             for model in models.keys() - snapshot.models.keys():
                 del models[model]
 
-    def _choice(
-        self, model: str, tried: Collection[str], *, is_moved: bool = False
-    ) -> Choice | ErrorCode:
+    def _choice(self, model: str, tried: Collection[str]) -> Choice | ErrorCode:
         snapshot, now_s = self.config.snapshot, self.clock.monotonic_s()
         entity = snapshot.models.get(model)
         excluded, degraded, full = set(tried), set[str](), set[str]()
@@ -240,8 +228,7 @@ class Backends:
                 degraded.add(name)
             # A trial that finds no slot would let others wait in vain.
             is_closed = not (backend_state.health.breaker.admits(now_s) and breaker.admits(now_s))
-            is_ill = is_moved and not _is_well(backend_state, breaker, now_s)
-            if is_closed or is_ill or (is_full and breaker.state(now_s) != "closed"):
+            if is_closed or (is_full and breaker.state(now_s) != "closed"):
                 excluded.add(name)
         draw = random.random()  # noqa: S311  # load spreading, no secret
         choice = choose(model, snapshot, excluded, draw, degraded=degraded, full=full)
@@ -330,8 +317,3 @@ class Backends:
             for backend_state in states
         ]
         return max((usual_s for usual_s in known if usual_s is not None), default=None)
-
-
-def _is_well(backend_state: BackendState, of_model: Breaker, now_s: float) -> bool:
-    is_healthy = backend_state.health.state(now_s) == "healthy"
-    return is_healthy and of_model.state(now_s) == "closed"

@@ -51,8 +51,6 @@ class SlotRequest:
     """Since when it waits: what it spent in the log is a wait, too; what its claim took is none."""
     tried: tuple[str, ...] = ()
     """Backends that failed it; whoever has some is a second attempt."""
-    is_moved: bool = False
-    """Whether it only met closed connections there: it adds no work, and needs no share of the retries."""
 
     @property
     def tokens(self) -> int:
@@ -88,7 +86,7 @@ class Slots:
         """A slot for the call, as soon as it is its turn."""
         model, tried = key = wanted.request.model, wanted.tried
         if not self._lines.get(key):
-            found = self.backends.take(model, tried, is_retry=bool(tried), is_moved=wanted.is_moved)
+            found = self.backends.take(model, tried, is_retry=bool(tried))
             if isinstance(found, Slot):
                 found.streams = wanted.request.stream
                 self._watch()
@@ -96,10 +94,6 @@ class Slots:
             if found is ErrorCode.NO_BACKEND and not self._outwaits(wanted):
                 return NoSlot(found)
         return await self._wait(key, wanted)
-
-    def has_other(self, model: str, tried: str) -> bool:
-        """Whether a call could be moved now to a backend that was not tried."""
-        return not self._lines.get((model, (tried,))) and self.backends.has_room(model, (tried,))
 
     def give_back(self, slot: Slot, end: CallEnd) -> None:
         """The call ended like this; whose turn it is gets the slot."""

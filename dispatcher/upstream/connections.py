@@ -18,6 +18,8 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
 
+from dispatcher.upstream.peer_bytes import PeerBytes, peer_bytes
+
 if TYPE_CHECKING:
     from aiohttp import ClientTimeout
     from aiohttp.client_reqrep import ClientRequest, ConnectionKey
@@ -35,9 +37,11 @@ IDLE_S_MAX: Final = 4.0
 """Servers close what was idle for five seconds (uvicorn, Node, gunicorn: llm-d/llm-d-benchmark#1675)."""
 _IDLE_MARGIN_S: Final = 1.0
 """A call is on its way for so long before the server has it."""
-_STALE_S: Final = 1.0
-"""A server that closes an idle connection does so at once; one that takes longer may have worked."""
 _KEPT: Final = re.compile(r"(?:^|[,;\s])timeout\s*=\s*(\d{1,6})", re.ASCII)
+
+
+_UNTOLD: Final = PeerBytes(is_open=True, acknowledged=-1, received=-1)
+"""Of a system that tells nothing: nothing is proved by it."""
 
 
 class Answering(ResponseHandler):
@@ -46,17 +50,22 @@ class Answering(ResponseHandler):
     released_s = 0.0
     """When its last call was over."""
     idle_s_max = IDLE_S_MAX
-    _calls = 0
-    _began_s = 0.0
+    was_unread = False
+    """Whether its last call met a connection that the backend had closed before it had a byte of the call."""
+    _before: PeerBytes | None = None
+    """Of a kept connection, when its call began."""
     _heads = 0
     _received_bytes = 0
 
     @property
-    def was_stale(self) -> bool:
-        """Whether its call met a connection that the backend had closed: kept from a call before, and ended at
-        once, before any byte of an answer."""
-        is_at_once = time.monotonic() - self._began_s < _STALE_S
-        return self._calls > 1 and not self._received_bytes and is_at_once
+    def was_cut(self) -> bool:
+        """Whether it was kept from a call before, and ended before any byte of an answer."""
+        return self._before is not None and not self._received_bytes
+
+    def is_usable(self) -> bool:
+        """Whether another call may begin on it: the backend has not hung up, as far as the kernel knows."""
+        self._before = peer_bytes(self.transport) or _UNTOLD
+        return self._before.is_open
 
     def keep(self, header: str) -> None:
         """Heed how long the backend keeps it, as it says in ``Keep-Alive``."""
@@ -67,9 +76,14 @@ class Answering(ResponseHandler):
     def set_response_params(self, **params: Any) -> None:
         """A call begins."""
         self._heads = self._received_bytes = 0
-        self._calls += 1
-        self._began_s = time.monotonic()
         super().set_response_params(**params)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The connection is over; what the kernel knows of it is forgotten after this."""
+        if self.was_cut and self._before is not None:
+            now = peer_bytes(self.transport)
+            self.was_unread = now is not None and now.shows_unread(self._before)
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Parse what arrived, unless it is too much."""
@@ -98,7 +112,7 @@ class Answering(ResponseHandler):
 
 
 connection_used: ContextVar[Answering | None] = ContextVar("connection_used", default=None)
-"""The connection of this task's last call; ``None`` when none came about."""
+"""The connection of this task's last call."""
 needs_fresh: ContextVar[bool] = ContextVar("needs_fresh", default=False)
 """Whether this task's call must not use a kept connection."""
 
@@ -131,7 +145,8 @@ class Connections(aiohttp.TCPConnector):
             if protocol is None:
                 return connection
             idle_s = time.monotonic() - protocol.released_s
-            if not protocol.should_close and idle_s <= protocol.idle_s_max:
+            is_young = not protocol.should_close and idle_s <= protocol.idle_s_max
+            if is_young and protocol.is_usable():
                 return connection
             connection.close()
         return None

@@ -24,7 +24,8 @@ class UpstreamFailure(Failure):
     ``what`` happened is for our logs: kinds, statuses and sizes, no text of a backend, no host. ``words``
     are the backend's own for the client. ``may_have_spent``: whether the backend may have worked before it
     failed. ``retryable``: whether another backend may succeed. ``is_backends_fault``: whether it speaks against the
-    backend; an answer that we cannot read, or that is more than we take, does not. ``said`` is the body of a refusal,
+    backend; an answer that we cannot read, or that is more than we take, does not. ``is_cut``: whether a kept connection ended before
+    any answer, so that the same backend may be asked again on a fresh one. ``said`` is the body of a refusal,
     as far as it was read.
     """
 
@@ -36,6 +37,7 @@ class UpstreamFailure(Failure):
         may_have_spent: bool,
         retryable: bool = True,
         is_backends_fault: bool = True,
+        is_cut: bool = False,
         words: BackendWords = NO_WORDS,
         upstream_status: int | None = None,
         retry_after_ms: int | None = None,
@@ -47,6 +49,7 @@ class UpstreamFailure(Failure):
         self.may_have_spent = may_have_spent
         self.retryable = retryable
         self.is_backends_fault = is_backends_fault
+        self.is_cut = is_cut
         self.upstream_status = upstream_status
         self.retry_after_ms = retry_after_ms
         self.said = said
@@ -109,14 +112,6 @@ def unreadable(what: str, words: BackendWords = NO_WORDS) -> UpstreamFailure:
     """An answer that cannot be read, or is beyond our bounds: the backend worked, and is not at fault."""
     code = ErrorCode.UPSTREAM_ERROR
     return UpstreamFailure(code, what, may_have_spent=True, is_backends_fault=False, words=words)
-
-
-def closed_connection() -> UpstreamFailure:
-    """A call that met a kept connection which the backend had closed: it worked on nothing, and may close what is idle."""
-    code = ErrorCode.UPSTREAM_ERROR
-    return UpstreamFailure(
-        code, "a closed connection", may_have_spent=False, is_backends_fault=False
-    )
 
 
 def stream_without_end(words: BackendWords) -> UpstreamFailure:

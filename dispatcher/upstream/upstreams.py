@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -30,12 +30,7 @@ from dispatcher.upstream.connections import (
 )
 from dispatcher.upstream.content_coding import decoding_of
 from dispatcher.upstream.event_splitter import BODY_BYTES_MAX, UpstreamGarbage
-from dispatcher.upstream.upstream_failure import (
-    UpstreamFailure,
-    closed_connection,
-    refusal,
-    unreadable,
-)
+from dispatcher.upstream.upstream_failure import UpstreamFailure, refusal, unreadable
 from dispatcher.work import Choice
 from schemas.backend_url import operation_url
 from schemas.entities import Backend
@@ -101,14 +96,12 @@ class Upstreams:
         operation: Operation,
         body: bytes,
         request_id: str,
-        may_resend: Callable[[], bool] = bool,
         *,
-        is_last: bool = False,
+        fresh: bool = False,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """The backend's answer to a call of the operation, status 200 checked, body not yet read.
 
-        ``may_resend`` is asked before a call is sent again because it met a closed connection; by default it may not.
-        One that ``is_last`` cannot meet one: it uses no kept connection.
+        ``fresh`` takes no kept connection, which the backend may be closing.
         Raises ``UpstreamFailure``, also for a connection that breaks while the body is read inside the
         block.
         """
@@ -116,9 +109,7 @@ class Upstreams:
         try:
             url = target(choice.backend.url, operation.upstream_paths[_PROTOCOL])
             headers = self._headers(choice, request_id)
-            async with await self._post(
-                url, body, headers, may_resend, is_last=is_last
-            ) as response:
+            async with await self._post(url, body, headers, fresh=fresh) as response:
                 answered = True
                 del body  # A stream lasts for minutes, and need not hold what was sent.
                 if response.status != 200:  # noqa: PLR2004  # HTTP OK
@@ -129,35 +120,35 @@ class Upstreams:
                 ErrorCode.NO_BACKEND, type(error).__name__, may_have_spent=False
             ) from error
         except (aiohttp.ClientError, OSError) as error:
-            code = ErrorCode.UPSTREAM_INTERRUPTED if answered else ErrorCode.UPSTREAM_ERROR
-            raise UpstreamFailure(code, type(error).__name__, may_have_spent=True) from error
+            if answered:
+                code, is_cut = ErrorCode.UPSTREAM_INTERRUPTED, False
+            else:
+                used = connection_used.get()
+                code, is_cut = ErrorCode.UPSTREAM_ERROR, used is not None and used.was_cut
+            raise UpstreamFailure(
+                code, type(error).__name__, may_have_spent=True, is_cut=is_cut
+            ) from error
 
     async def _post(
-        self,
-        url: URL,
-        body: bytes,
-        headers: dict[str, str],
-        may_resend: Callable[[], bool],
-        *,
-        is_last: bool,
+        self, url: URL, body: bytes, headers: dict[str, str], *, fresh: bool
     ) -> aiohttp.ClientResponse:
-        """The head of an answer. Sent once more, on a connection of its own, where a kept one turned out to be
-        closed: the backend has seen nothing of the call then (RFC 9112, 9.3.1)."""
+        """The head of an answer. Sent once more where a kept connection was closed before the backend had a byte
+        of the call: nobody can have read it."""
+        if not fresh:
+            try:
+                return await self._send(url, body, headers)
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                used = connection_used.get()
+                if used is None or not used.was_unread:
+                    raise
+        token = needs_fresh.set(True)
         try:
-            return await self._send(url, body, headers, is_fresh=is_last)
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-            used = connection_used.get()
-            if used is None or not used.was_stale:
-                raise
-            if not may_resend():
-                raise closed_connection() from error
-        return await self._send(url, body, headers, is_fresh=True)
+            return await self._send(url, body, headers)
+        finally:
+            needs_fresh.reset(token)
 
-    async def _send(
-        self, url: URL, body: bytes, headers: dict[str, str], *, is_fresh: bool
-    ) -> aiohttp.ClientResponse:
+    async def _send(self, url: URL, body: bytes, headers: dict[str, str]) -> aiohttp.ClientResponse:
         assert self._session is not None, "start() comes first"
-        needs_fresh.set(is_fresh)
         connection_used.set(None)
         response = await self._session.post(url, data=body, headers=headers, allow_redirects=False)
         kept, used = response.headers.get("keep-alive"), connection_used.get()

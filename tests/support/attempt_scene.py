@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -71,8 +70,6 @@ def attempt_run(
     excesses: Excesses | None = None,
     owns_fence: bool = True,
     cap: DrainCap = CAP,
-    is_last: bool = False,
-    has_other: Callable[[], bool] = bool,
 ) -> AttemptRun:
     """The attempt, ready to run."""
 
@@ -92,6 +89,4 @@ def attempt_run(
         counter=counter or TokenCounter(),
         dialects=dialects or Dialects(FixedClock()),
         excesses=excesses or Excesses(dict, Metrics(), FixedClock()),
-        is_last=is_last,
-        has_other=has_other,
     )

@@ -299,42 +299,6 @@ def test_second_attempts_are_a_fifth_of_the_calls_and_three() -> None:
     assert (backends.calls, backends.retries) == (len(calls) + 6, 6)
 
 
-def test_calls_that_are_moved_are_no_second_attempts() -> None:
-    """They add no work: a backend that dies under many calls at once leaves each of them a way."""
-    backends = _backends(a=100, b=100)
-    moved = [_slot(backends, "a", is_retry=True, is_moved=True) for _ in range(50)]
-
-    assert {slot.choice.backend_id for slot in moved} == {"b"}
-    assert (backends.calls, backends.retries) == (50, 0)
-
-
-@pytest.mark.parametrize(
-    "state", ["well", "full", "all full", "open", "half open", "model open", "not alive"]
-)
-def test_calls_are_moved_to_backends_that_are_well(state: str) -> None:
-    """Where they were they could go on, too."""
-    clock = _SetClock()
-    backends = _backends(clock, a=100, b=1)
-    match state:
-        case "full":
-            _slot(backends, "a")
-        case "all full":
-            backends.slots = 1
-            _slot(backends, "b")
-        case "open" | "half open":
-            _break(backends, "b")
-            clock.now_s += OPEN_S if state == "half open" else 0.0
-        case "model open":
-            for _ in range(20):
-                _call(backends, "failed", "a")
-        case "not alive":
-            for _ in range(2):
-                backends.probed("b", answered=False)
-
-    assert backends.has_room("echo", ("a",)) == (state == "well")
-    assert not backends.has_room("echo", ("a", "b"))
-
-
 def test_a_call_without_a_verdict_leaves_the_breaker_alone() -> None:
     """Clients that leave must not close a backend to others."""
     backends = _backends(a=10)

@@ -12,13 +12,11 @@ import msgspec
 from aiohttp import web
 
 from dispatcher.attempts.failover import AttemptHistory
-from dispatcher.backends.breaker import CallEnd
 from schemas.ledger import answers
 from tests.support.scripted_backend import answering
-from tests.unit.dispatcher.dispatch_scene import HELD_NANO_USD, DispatchScene, dispatch_scene
+from tests.unit.dispatcher.dispatch_scene import DispatchScene, dispatch_scene
 
 _BODY = b'{"choices":[{"message":{"content":"hi"}}],"usage":{"prompt_tokens":12,"completion_tokens":34}}'
-_COST_NANO_USD = 228_000
 
 
 @dataclass
@@ -45,8 +43,8 @@ class _Backend:
         return await answering(self.status, _BODY)(request)
 
 
-async def _end(scene: DispatchScene, request_id: str, limit: int | None = None) -> AttemptHistory:
-    return await scene.end(await scene.admitted(request_id=request_id, limit=limit))
+async def _end(scene: DispatchScene, request_id: str) -> AttemptHistory:
+    return await scene.end(await scene.admitted(request_id=request_id))
 
 
 def _statuses(history: AttemptHistory) -> list[tuple[str, str]]:
@@ -54,33 +52,19 @@ def _statuses(history: AttemptHistory) -> list[tuple[str, str]]:
 
 
 async def test_what_meets_a_closed_connection_goes_to_a_backend_that_lives() -> None:
-    """In the room of one hold: nothing was spent."""
+    """What it may have spent there is booked as an estimate."""
     dying, well = _Backend(), _Backend()
     async with dispatch_scene(first=dying.answer, second=well.answer) as scene:
         await _end(scene, "r1")
         dying.is_dying = True
-        history = await _end(scene, "r2", limit=_COST_NANO_USD + HELD_NANO_USD)
+        history = await _end(scene, "r2")
 
     assert _statuses(history) == [("first", "failed"), ("second", "succeeded")]
     assert (dying.calls, well.calls) == ([1, 2], [1])
-    assert scene.balance() == (2 * _COST_NANO_USD, 0)
+    assert [each.estimated for each in history.attempts] == [True, False]
 
 
-async def test_what_goes_to_another_backend_needs_no_share_of_the_retries() -> None:
-    """It adds no work, and many calls at once end where a backend dies."""
-    dying, well = _Backend(), _Backend()
-    async with dispatch_scene(first=dying.answer, second=well.answer) as scene:
-        await _end(scene, "r1")
-        dying.is_dying = True
-        backends = scene.failover.slots.backends
-        backends.retries = backends.slots
-        history = await _end(scene, "r2")
-
-    assert (_statuses(history)[-1], backends.calls) == (("second", "succeeded"), 0)
-    assert backends.retries == backends.slots
-
-
-async def test_with_nobody_else_it_is_sent_again_in_the_same_attempt() -> None:
+async def test_with_nobody_else_the_same_one_is_called_on_a_fresh_connection() -> None:
     """A server may close what is idle."""
     alone = _Backend()
     async with dispatch_scene(first=alone.answer) as scene:
@@ -88,20 +72,8 @@ async def test_with_nobody_else_it_is_sent_again_in_the_same_attempt() -> None:
         alone.closes_kept = True
         history = await _end(scene, "r2")
 
-    assert (_statuses(history), alone.calls) == ([("first", "succeeded")], [1, 2, 1])
-
-
-async def test_a_backend_on_trial_is_no_reason_to_leave_one_that_works() -> None:
-    """What could go on where it is takes no risk."""
-    closing, broken = _Backend(), _Backend()
-    async with dispatch_scene(first=closing.answer, second=broken.answer) as scene:
-        await _end(scene, "r1")
-        closing.closes_kept = True
-        _fails(scene, "second", "unreachable")
-        history = await _end(scene, "r2")
-
-    assert (_statuses(history), closing.calls) == ([("first", "succeeded")], [1, 2, 1])
-    assert broken.calls == []
+    assert _statuses(history) == [("first", "failed"), ("first", "succeeded")]
+    assert alone.calls == [1, 2, 1]
 
 
 async def test_the_second_backend_is_called_on_a_fresh_connection() -> None:
@@ -114,21 +86,6 @@ async def test_the_second_backend_is_called_on_a_fresh_connection() -> None:
 
     assert _statuses(history) == [("first", "failed"), ("second", "succeeded")]
     assert (first.calls, second.calls) == ([1, 2], [1, 1])
-
-
-async def test_after_a_refusal_the_second_backend_may_have_closed_its_connection() -> None:
-    """Nobody has worked on the request yet, so that it may be sent again: there, since no third attempt follows."""
-    first, others = _Backend(status=503), _Backend()
-    async with dispatch_scene(
-        first=first.answer, second=others.answer, third=others.answer
-    ) as scene:
-        for number in range(12):
-            await _end(scene, f"r{number}")
-        others.closes_kept = True
-        history = await _end(scene, "last")
-
-    assert [each.status for each in history.attempts] == ["failed", "succeeded"]
-    assert others.calls[-2] > others.calls[-1] == 1
 
 
 async def test_backends_that_end_all_connections_read_a_request_twice_in_all() -> None:
@@ -162,10 +119,3 @@ async def test_what_another_process_may_have_sent_is_sent_once_more() -> None:
             await scene.failover.run(job, running, replies, history)
 
     assert (history.ending.code, closing.calls) == (None, [1, 1])
-
-
-def _fails(scene: DispatchScene, name: str, end: CallEnd) -> None:
-    """Until its breaker is open, and long enough ago for a trial."""
-    state = scene.failover.slots.backends.states[name]
-    for _ in range(5):
-        state.health = state.health.ended(-100.0, end, is_trial=False)

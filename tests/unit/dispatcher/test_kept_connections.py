@@ -9,17 +9,15 @@ import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
-from dispatcher.upstream import connections
 from dispatcher.upstream.connections import IDLE_S_MAX, Answering
 from dispatcher.upstream.upstream_failure import UpstreamFailure
 from dispatcher.upstream.upstreams import Upstreams
-from schemas.errors import ErrorCode
 from schemas.operations import OPERATIONS
 from tests.support.attempt_scene import FakeBus, asking_for, attempt_run
-from tests.support.events import accepted
 from tests.support.scripted_backend import choice_of, upstreams
 
 _USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
@@ -38,13 +36,11 @@ class _Backend:
     headers: bytes = b""
     calls: list[int] = field(default_factory=list)
     """Number on its connection of each request."""
-    is_broken: bool = False
-    """Whether it answers no first request any more either."""
-    refusal: bytes = b""
-    """What it answers to first requests, with status 400."""
+    connections: list[Any] = field(default_factory=list)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         number = 0
+        self.connections.append(writer.get_extra_info("socket"))
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -52,12 +48,13 @@ class _Backend:
                 await reader.readexactly(length)
                 number += 1
                 self.calls.append(number)
-                if number > 1 or self.is_broken:
+                if number > 1:
                     await self.second(writer)
                     return
-                status, body = (b"400 No", self.refusal) if self.refusal else (b"200 OK", _BODY)
-                head = b"HTTP/1.1 %b\r\n%bContent-Length: %d\r\n\r\n"
-                writer.write(head % (status, self.headers, len(body)) + body)
+                writer.write(
+                    b"HTTP/1.1 200 OK\r\n%bContent-Length: %d\r\n\r\n" % (self.headers, len(_BODY))
+                    + _BODY
+                )
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
             return
@@ -102,80 +99,68 @@ async def _scene(
         yield made, client, f"http://{host}:{port}"
 
 
-async def _ask(client: Upstreams, url: str, *, may_resend: bool = True) -> bytes:
-    operation = OPERATIONS["chat.completions"]
-    async with client.call(choice_of(url), operation, b"{}", "r1", lambda: may_resend) as response:
+async def _ask(client: Upstreams, url: str) -> bytes:
+    call = client.call(choice_of(url), OPERATIONS["chat.completions"], b"{}", "r1")
+    async with call as response:
         return await client.body(response)
 
 
-@pytest.mark.parametrize("second", [_resets, _closes], ids=["RST", "FIN"])
-async def test_a_call_that_met_a_closed_connection_is_sent_again(second: Second) -> None:
-    """Once, on a fresh one, inside the same attempt; what is booked is the answer's."""
-    async with _scene(second) as (made, client, url):
-        for _ in range(2):
-            run = attempt_run(client, choice_of(url), asking_for("m"), FakeBus())
-            result = await run.run()
-            assert (result.ending.code, result.attempt.output_tokens) == (None, 7)
-
-    assert made.calls == [1, 2, 1]
-
-
-async def test_a_request_is_sent_twice_at_the_most() -> None:
-    """Where it fails on a fresh connection as well nobody else may try."""
+async def test_a_call_that_the_backend_had_no_byte_of_is_sent_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It hung up just then: sent once more on a fresh connection inside the same attempt, and booked once."""
     async with _scene(_resets) as (made, client, url):
         await _ask(client, url)
-        made.is_broken = True
-        result = await attempt_run(client, choice_of(url), asking_for("m"), FakeBus()).run()
-
-    assert (made.calls, result.reads, result.may_try_another) == ([1, 2, 1], 2, False)
-
-
-@pytest.mark.parametrize("second", [_resets, _closes], ids=["RST", "FIN"])
-async def test_a_call_that_met_a_closed_connection_goes_to_another_backend(second: Second) -> None:
-    """Who closed it may be dying. It has spent nothing, and that it closed speaks against nobody."""
-    async with _scene(second) as (made, client, url):
-        await _ask(client, url)
-        asked = asking_for("m")
-        run = attempt_run(client, choice_of(url), asked, FakeBus(), has_other=lambda: True)
+        _hangs_up_after_the_look(made, monkeypatch)
+        run = attempt_run(client, choice_of(url), asking_for("m"), FakeBus())
         result = await run.run()
 
-    assert (made.calls, result.reads, result.is_moved) == ([1, 2], 1, True)
-    assert (result.may_try_another, result.may_have_spent) == (True, False)
-    assert (result.verdict, result.attempt.output_tokens) == ("undecided", 0)
+    assert (result.ending.code, result.attempt.output_tokens) == (None, 7)
+    assert made.calls == [1, 1]
 
 
-async def test_the_last_call_of_a_request_uses_no_kept_connection() -> None:
-    """It could not be sent again."""
+def _hangs_up_after_the_look(made: _Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    look = Answering.is_usable
+
+    def looked(self: Answering) -> bool:
+        is_usable = look(self)
+        made.connections[-1].shutdown(socket.SHUT_RDWR)
+        return is_usable
+
+    monkeypatch.setattr(Answering, "is_usable", looked)
+
+
+async def test_a_connection_that_the_backend_hung_up_on_is_not_used() -> None:
+    """The kernel knows it before the event loop does."""
     async with _scene(_resets) as (made, client, url):
         await _ask(client, url)
-        run = attempt_run(client, choice_of(url), asking_for("m"), FakeBus(), is_last=True)
+        made.connections[-1].shutdown(socket.SHUT_RDWR)
+        await _ask(client, url)
+
+    assert made.calls == [1, 1]
+
+
+@pytest.mark.parametrize("second", [_resets, _closes, _works], ids=["RST", "FIN", "late RST"])
+async def test_a_call_that_the_backend_may_have_read_may_have_spent(second: Second) -> None:
+    """It is not sent again in its attempt; the next one may go to the same backend."""
+    async with _scene(second) as (made, client, url):
+        await _ask(client, url)
+        run = attempt_run(client, choice_of(url), asking_for("m"), FakeBus())
+        result = await run.run()
+
+    assert made.calls == [1, 2]
+    assert (result.may_have_spent, result.may_try_another, result.is_cut) == (True, True, True)
+
+
+async def test_a_second_attempt_takes_no_kept_connection() -> None:
+    """Nobody follows it."""
+    async with _scene(_resets) as (made, client, url):
+        await _ask(client, url)
+        run = attempt_run(client, choice_of(url), asking_for("m"), FakeBus())
+        run.number = 2
         result = await run.run()
 
     assert (made.calls, result.ending.code) == ([1, 1], None)
-
-
-async def test_closed_connections_between_lessons_count_together() -> None:
-    """A refusal in between, from which a field's other name is learned, gives no further call."""
-    body = b'{"model":"m","messages":[],"max_tokens":5}'
-    async with _scene(_resets) as (made, client, url):
-        await _ask(client, url)
-        made.refusal = b"Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens'."
-        run = attempt_run(client, choice_of(url), accepted(model="m", payload=body), FakeBus())
-        result = await run.run()
-
-    assert (made.calls, result.reads, result.may_try_another) == ([1, 2, 1, 2], 2, False)
-
-
-async def test_a_refused_connection_is_no_closed_one() -> None:
-    """Not even in a task whose call before met one."""
-    async with _scene(_resets) as (made, client, url):
-        await _ask(client, url)
-        with pytest.raises(UpstreamFailure, match="closed"):
-            await _ask(client, url, may_resend=False)
-        with pytest.raises(UpstreamFailure) as caught:
-            await _ask(client, "http://127.0.0.1:1", may_resend=False)
-
-    assert (caught.value.code, made.calls) == (ErrorCode.NO_BACKEND, [1, 2])
 
 
 async def test_a_fresh_connection_that_ends_is_not_tried_again() -> None:
@@ -204,19 +189,6 @@ async def test_an_answer_that_has_begun_is_not_asked_for_again() -> None:
             await _ask(client, url)
 
     assert made.calls == [1, 2]
-
-
-async def test_a_backend_that_took_its_time_may_have_worked(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """One that closes an idle connection does so at once."""
-    monkeypatch.setattr(connections, "_STALE_S", 0.1)
-    async with _scene(_works) as (made, client, url):
-        await _ask(client, url)
-        with pytest.raises(UpstreamFailure) as caught:
-            await _ask(client, url)
-
-    assert (made.calls, caught.value.may_have_spent) == ([1, 2], True)
 
 
 def test_connections_are_idle_for_less_than_servers_allow() -> None:

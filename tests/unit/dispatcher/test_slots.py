@@ -287,15 +287,3 @@ async def test_the_quiet_are_served_while_the_loud_are_refused() -> None:
     assert len(refused) > 1_000
     assert all(100 <= (end.retry_after_ms or 0) <= 5_000 for end in refused)
     assert slots.backends.calls == slots.waiting == 0
-
-
-async def test_a_call_is_moved_only_where_nobody_waits_to_be_moved() -> None:
-    """Who waits for the other backend comes first."""
-    slots = _slots({"echo": ("a", "b")}, a=4, b=4)
-    assert slots.has_other("echo", "a")
-    slots.backends.retries = slots.backends.slots
-    waits = _asks(slots, "echo", "a")
-    await asyncio.sleep(0)
-
-    assert not slots.has_other("echo", "a")
-    waits.cancel()
