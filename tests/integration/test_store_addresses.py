@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +176,7 @@ class _Proxy:
     def __init__(self, target: int) -> None:
         self.target = target
         self.port = 0
+        self.writers: list[asyncio.StreamWriter] = []
 
     async def listen(self) -> asyncio.Server:
         """Take connections."""
@@ -185,6 +186,7 @@ class _Proxy:
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         theirs, ours = await asyncio.open_connection("127.0.0.1", self.target)
+        self.writers += (ours, writer)
         await asyncio.gather(_copy(reader, ours), _copy(theirs, writer))
 
 
@@ -218,6 +220,10 @@ async def test_a_connection_is_not_kept_to_a_server_that_its_address_left(
     finally:
         await store.stop()
         server.close()
+        for writer in proxy.writers:
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
         first.kill()
         second.kill()
 
