@@ -11,6 +11,7 @@ from accounting.identity import ShardIdentity, log_facts
 from accounting.ledger_start import open_ledger
 from accounting.positions import OutcomePositions
 from accounting.rebuild.build import Parts
+from accounting.rebuild.folders import Folders
 from accounting.rebuild.old_layout import OldLayout
 from accounting.rebuild.owner import ShardOwner
 from accounting.reconciler import Reconciler
@@ -111,7 +112,7 @@ def _look_after_shards(
         parts=Parts(
             worker.ledger,
             worker.producer,
-            books.earlier,
+            Folders(books.earlier),
             settings.times,
             OldLayout(worker.ledger_store, worker.ledger),
         ),

@@ -5,7 +5,7 @@
     │   ├── LedgerUnavailable: LedgerNotReady, LedgerFull
     │   ├── StoreUnavailable, BrokenProtocol
     │   ├── ProduceFailed, RecordUnreadable: RecordGone
-    │   ├── LogUnreadable, LogReplaced, NotSure, LookupsWait, Overtaken
+    │   ├── LogUnreadable, LogReplaced, NotSure, LookupsWait, Overtaken, FolderLost
     │   ├── ScanUnavailable, CheckpointBusy
     │   └── ConfigUnavailable, UnknownSchema
     ├── Poison           this one record, entry or answer can never succeed; its neighbours can
@@ -15,7 +15,7 @@
     ├── Defect           ours, or of what we depend on: no repetition mends it, somebody must look
     │   ├── StoreError, LedgerFault, CloseRefused
     │   ├── TooManyDeadLetters, PartitionCountChanged, ConsumerEnded
-    │   └── ScanFailed
+    │   └── ScanFailed, FoldDefect
     └── UpstreamFailure  a call of a backend that gave no answer: it says itself whether another may try
 
 Every exception class of the processes is one of the three, so that a boundary decides by kind and not by a

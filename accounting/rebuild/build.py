@@ -8,26 +8,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from aiokafka import TopicPartition
 
 from accounting.booking import outcome_again
-from accounting.earlier import EarlierRecords
-from accounting.kept import kept_of
 from accounting.rebuild.chunks import balances_of, chunks
-from accounting.rebuild.fold import Fold, Mark, Start
-from accounting.rebuild.hours import Hours
+from accounting.rebuild.folders import Folders
 from accounting.rebuild.log import Log
-from accounting.rebuild.marks import AwaitedMarks
-from accounting.rebuild.old_layout import OldLayout, OldRequest, OldRequests
-from accounting.rebuild.records import LogRecord
-from accounting.rebuild.rows import Row, known_in, row_of
+from accounting.rebuild.old_layout import OldLayout, OldRequests
 from accounting.rebuild.snapshots import ShardSnapshots
-from schemas.codec import MalformedRecord, decode_as
-from schemas.events import KeptRequest, RecordRef, RequestFinished
+from accounting.rebuild.stretches import Folded, FoldedHours, HourStretch, OutcomeStretch
+from schemas.codec import MalformedRecord
 from schemas.failures import Transient
 from schemas.ledger import answers, calls, documents, rebuild_calls
 from schemas.ledger.errors import LedgerUnavailable
@@ -62,7 +55,7 @@ class Parts:
 
     ledger: LedgerClient
     producer: Producer
-    earlier: EarlierRecords
+    folders: Folders
     times: Times
     old: OldLayout
 
@@ -80,15 +73,9 @@ class ShardBuild:
     until: Mapping[str, int] = field(default_factory=dict)
     """By organization the last outcome that is wanted; all, where none is said."""
     snapshots: ShardSnapshots = field(init=False)
-    fold: Fold = field(default_factory=lambda: Fold(Start()))
-    marks: AwaitedMarks = field(default_factory=AwaitedMarks)
-    """Where the first record of each request stands; written once the shard is open."""
-    kept: list[KeptRequest] = field(default_factory=list)
-    """Ended requests that are found by a key or as a job."""
+    fold: Folded = field(default_factory=Folded)
     before: OldRequests = field(default_factory=dict)
     """What a version of another layout knew of its requests, and did not write into the log."""
-    written_late: list[KeptRequest] = field(default_factory=list)
-    """Of those the ones that ended, as the log has to have them."""
     reached: int = -1
     """The last outcome that is folded."""
     first: int = 0
@@ -188,12 +175,18 @@ class ShardBuild:
         begin = min(first, await log.first_since(partition, since_ms, at.end))
         # Of what retention took nothing can be found, and nothing can be a copy of it.
         read_since_ms = 0 if begin <= at.begin else since_ms + _SKEW_MS
-        self.fold = Fold(self.snapshots.start(read_since_ms, self.until))
-        self.first = max(at.begin, self.fold.start.checkpoint + 1)
-        async for page in log.pages(partition, begin, at.end):
-            self.marks.note(self._take(page))
-            await self._count(len(page))
-        await self._look_up()
+        start = self.snapshots.start(read_since_ms, self.until)
+        self.first = max(at.begin, start.checkpoint + 1)
+        stretch = OutcomeStretch(
+            shard=self.shard,
+            begin=begin,
+            end=at.end,
+            start=start,
+            clock_ms=self.clock_ms,
+            times=self.parts.times,
+            before=self.before,
+        )
+        self.fold = await self.parts.folders.outcomes(stretch, log, self._count)
 
     def _reach_ms(self) -> int:
         """How long before the first outcome that is wanted reading begins: whatever may still be copied, or
@@ -201,68 +194,31 @@ class ShardBuild:
         kept_ms = self.parts.times.ledger.terminal_kept_ms
         return self.parts.times.deadline_max_ms + kept_ms + _SKEW_MS
 
-    def _take(self, page: Sequence[LogRecord]) -> list[Mark]:
-        kept_ms = self.parts.times.ledger.terminal_kept_ms
-        marks = []
-        for record in page:
-            row = self._row_in(record)
-            mark = None if row is None else self.fold.take(row, kept_ms)
-            if mark is not None and mark.due_ms > self.clock_ms:
-                marks.append(mark)
-        return marks
-
-    def _row_in(self, record: LogRecord) -> Row | None:
-        """The row; ``None`` for what accounting dead-letters."""
-        offset, at_ms = record.offset, record.timestamp
-        if offset <= self.fold.start.checkpoint:
-            known = known_in(dict(record.headers))
-            if known is not None and record.key is not None:
-                org = record.key.decode()
-                # Whether it ran matters to keys alone, and of those that did not run none comes back.
-                return Row(offset, at_ms, org, known.req, None, known.deadline_ms, ran=True)
-        try:
-            row, is_kept = row_of(record.value, offset, at_ms)
-            before = None if row.ref else self.before.get((row.org, row.req))
-            if is_kept or before:
-                self._keep(record, before)
-        except MalformedRecord:
-            return None
-        return row
-
-    def _keep(self, record: LogRecord, before: OldRequest | None) -> None:
-        place = RecordRef(topic=OUTCOMES, partition=self.shard, offset=record.offset)
-        event = decode_as(record.value, RequestFinished)
-        known = event if before is None else before.completes(event)
-        kept = kept_of(known, place, record.timestamp, self.parts.times.ledger)
-        self.kept += kept
-        if known != event:
-            self.written_late += kept
-
     async def write_late(self) -> None:
         """Write into the log what a version before should have: ended requests that keys and lists of jobs find."""
-        for piece in chunks(self.written_late, _WRITTEN_AT_ONCE):
+        for piece in chunks(self.fold.written_late, _WRITTEN_AT_ONCE):
             deadline_s = asyncio.get_running_loop().time() + _WRITE_WITHIN_S
             await self.parts.producer.deliver([kept_record(each) for each in piece], deadline_s)
 
-    async def _look_up(self) -> None:
-        """Ask the log for rows whose earlier records were not read."""
-        if not self.fold.aside:
-            return
-        await self.at(f"looks {len(self.fold.aside)} outcomes up")
-        self.fold.settle(await self.parts.earlier.copies(self.shard, self.fold.aside))
-
-    async def fold_hours(self, log: Log) -> Hours:
+    async def fold_hours(self, log: Log) -> FoldedHours:
         """Fold the usage hours of the same outcomes. Raises ``Overtaken`` when retention took some since."""
         await self.at("folds usage hours")
-        partition, hours = TopicPartition(OUTCOMES, self.shard), Hours(self.fold)
-        async for page in log.pages(partition, self.first, self.reached + 1):
-            for record in page:
-                with suppress(MalformedRecord):  # Accounting dead-letters it.
-                    hours.take(record.value, record.offset)
+        stretch = HourStretch(
+            shard=self.shard,
+            begin=self.first,
+            end=self.reached + 1,
+            start=self.snapshots.start_of_hours(),
+            copies=self.fold.copies,
+        )
+        hours = await self.parts.folders.hours(stretch, log, self._go_on)
+        partition = TopicPartition(OUTCOMES, self.shard)
         begin = (await log.bounds([partition]))[partition].begin
         if begin > self.first <= self.reached:
             raise Overtaken(f"shard {self.shard}: the log begins at {begin} by now")
         return hours
+
+    async def _go_on(self, records: int) -> None:
+        """They were counted when they were read for the first time."""
 
     async def restore(
         self, attempts: Sequence[documents.RestoredRequest], rates: Sequence[RestoredRate]
@@ -270,7 +226,7 @@ class ShardBuild:
         """Write balances, open attempts and buckets."""
         await self.at("restores")
         oldest_ms = self.clock_ms - self.parts.times.ledger.table_kept_ms
-        balances = balances_of(self.snapshots, self.fold, oldest_ms)
+        balances = balances_of(self.snapshots, self.fold.balances, oldest_ms)
         for piece in chunks(balances, _BALANCES_PER_CALL):
             await self.do(
                 rebuild_calls.restore_balances(self.shard, self.building, self.reached, piece)
@@ -284,9 +240,10 @@ class ShardBuild:
 
     async def open(self) -> None:
         """Let the shard decide again, but for requests whose marks are still to come."""
-        awaited = self.marks.filter()
         await self.do(
-            rebuild_calls.open_(self.shard, self.building, self.reached, self.clock_ms, awaited)
+            rebuild_calls.open_(
+                self.shard, self.building, self.reached, self.clock_ms, self.fold.awaited
+            )
         )
         self.is_open, self.step = True, "completes"
 

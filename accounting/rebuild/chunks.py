@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Final, TypeVar
 
-from accounting.rebuild.fold import Added, Fold
+from accounting.rebuild.fold import Added, TableName
 from accounting.rebuild.snapshots import Balance, ShardSnapshots
 from schemas.ledger.rebuild_calls import RestoredBalance
 
@@ -29,15 +29,15 @@ def chunks(whole: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:
 
 
 def balances_of(
-    snapshots: ShardSnapshots, fold: Fold, ended_before_ms: int
+    snapshots: ShardSnapshots, changes: Mapping[TableName, Added], ended_before_ms: int
 ) -> Iterator[RestoredBalance]:
     """Every balance that the log knows, but for those whose period ended too long ago to matter."""
-    for table in snapshots.balances.keys() | fold.balances.keys():
+    for table in snapshots.balances.keys() | changes.keys():
         end_ms = period_end_ms(table[1])
         if end_ms is not None and end_ms < ended_before_ms:
             continue
         was = snapshots.balances.get(table, _NOTHING)
-        added = fold.balances.get(table, _UNCHANGED)
+        added = changes.get(table, _UNCHANGED)
         yield RestoredBalance(
             org=table[0],
             key=table[1],

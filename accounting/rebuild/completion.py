@@ -11,16 +11,17 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+import msgspec
 from aiokafka import TopicPartition
 
 from accounting.booking import KEPT_LONGER_MS
 from accounting.rebuild.build import ShardBuild
 from accounting.rebuild.chunks import chunks, period_end_ms
 from accounting.rebuild.fold import TableName
-from accounting.rebuild.hours import Hours
 from accounting.rebuild.kept import Kept
 from accounting.rebuild.log import Log
 from accounting.rebuild.records import LogRecord
+from accounting.rebuild.stretches import FoldedHours
 from accounting.table_records import hour_kept_until_ms
 from schemas.codec import MalformedRecord, decode_as
 from schemas.events import RequestAccepted, TableSnapshot
@@ -54,17 +55,18 @@ async def complete(build: ShardBuild, log: Log, clock: Clock) -> None:
 
 async def _restore_marks(build: ShardBuild) -> None:
     await build.at("restores marks")
-    pieces = build.marks.pieces
+    pieces = build.fold.marks
     while pieces:
-        await build.do(rebuild_calls.restore_marks(build.shard, build.building, pieces[0]))
-        pieces.popleft()
+        marks = msgspec.Raw(pieces[0])
+        await build.do(rebuild_calls.restore_marks(build.shard, build.building, marks))
+        pieces.pop(0)
 
 
 async def _restore_kept(build: ShardBuild, log: Log, clock: Clock) -> None:
     await build.at("restores keys and jobs")
     kept, times = Kept(build.parts.times), build.parts.times
     await build.write_late()
-    for each in (*build.snapshots.kept.values(), *build.kept):
+    for each in (*build.snapshots.kept.values(), *build.fold.kept):
         kept.end(each)
     for (_, req), before in build.before.items():
         if req not in build.fold.seen:
@@ -129,7 +131,7 @@ def _accepted_in(page: Iterable[LogRecord], build: ShardBuild) -> Iterator[Reque
             continue  # It never ran.
 
 
-async def _restore_usage(build: ShardBuild, log: Log, added: Hours) -> None:
+async def _restore_usage(build: ShardBuild, log: Log, added: FoldedHours) -> None:
     """Add snapshot and fold of each usage hour, part by part; at last those without a snapshot."""
     await build.at("restores usage hours")
     wanted: dict[int, dict[int, TableName]] = defaultdict(dict)
@@ -148,7 +150,7 @@ async def _restore_usage(build: ShardBuild, log: Log, added: Hours) -> None:
     )
 
 
-def _hour_of(record: LogRecord, build: ShardBuild, added: Hours) -> RestoredUsage:
+def _hour_of(record: LogRecord, build: ShardBuild, added: FoldedHours) -> RestoredUsage:
     snapshot = decode_as(record.value, TableSnapshot)
     table = snapshot.org, snapshot.hour or ""
     cells = dict(snapshot.values)
@@ -159,7 +161,7 @@ def _hour_of(record: LogRecord, build: ShardBuild, added: Hours) -> RestoredUsag
 
 
 def _restored(
-    build: ShardBuild, table: TableName, part: str, cells: dict[str, int], added: Hours
+    build: ShardBuild, table: TableName, part: str, cells: dict[str, int], added: FoldedHours
 ) -> RestoredUsage:
     org, hour = table
     return RestoredUsage(

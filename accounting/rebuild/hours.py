@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from types import SimpleNamespace
 from typing import Any, Final, NamedTuple
 
-from accounting.rebuild.fold import Fold, TableName
+from accounting.rebuild.fold import Start, TableName
 from accounting.rebuild.rows import attempts_in
 from schemas.codec import newest_of
 from schemas.layouts import Layout, layout_of, number_in, text_in
@@ -53,8 +53,10 @@ class Line(NamedTuple):
 class Hours:
     """What the outcomes that were read add to the snapshots of usage hours."""
 
-    fold: Fold
-    """Of the same outcomes: it says where each table begins, and which of them do not count."""
+    start: Start
+    """Up to where each hour stands."""
+    copies: Collection[int] = ()
+    """Offsets of outcomes that do not count."""
     cells: dict[TableName, dict[str, int]] = field(default_factory=lambda: defaultdict(dict))
     """By hour, what is to be added to its cells."""
     changed: dict[TableName, int] = field(default_factory=dict)
@@ -62,14 +64,14 @@ class Hours:
 
     def take(self, value: bytes | None, offset: int) -> None:
         """Take the next outcome. Raises ``MalformedRecord`` and ``UnknownSchema``."""
-        if offset not in self.fold.copies:
+        if offset not in self.copies:
             self.add(lines_of(value), offset)
 
     def add(self, lines: Iterable[Line], offset: int) -> None:
         """Add what an outcome that counts says to the hours that do not contain it."""
         for org, hour, row, cells in lines:
             table = org, hour
-            if offset > self.fold.start.stands_for(table, row):
+            if offset > self.start.stands_for(table, row):
                 self.changed[table] = offset
                 added = self.cells[table]
                 for name, amount in cells.items():

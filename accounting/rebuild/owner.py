@@ -72,6 +72,12 @@ class ShardOwner:
 
     async def run(self) -> None:
         """Look after the shards, for ever."""
+        try:
+            await self._run()
+        finally:
+            await self.parts.folders.end()
+
+    async def _run(self) -> None:
         while True:
             began_s = self.clock.monotonic_s()
             await asyncio.sleep(_PERIOD_S)
@@ -92,6 +98,8 @@ class ShardOwner:
         """Rebuild what has to be. Raises ``Transient``."""
         owned = self.owned()
         self._drop_lost(owned)
+        if not self.builds:
+            await self.parts.folders.end()
         causes, metas = await self._causes(owned)
         for shard, meta in metas.items():
             if shard not in causes and "trial" in meta.fields:

@@ -67,12 +67,15 @@ class ShardSnapshots:
 
     def start(self, read_since_ms: int, until: Mapping[str, int]) -> Start:
         """Where the fold of the outcomes begins."""
-        offsets: dict[TableName, tuple[int, ...]] = {
-            table: (balance.offset,) for table, balance in self.balances.items()
-        }
-        for table, parts in self.hours().items():
-            offsets[table] = tuple(part.offset for part in parts)
+        offsets = {table: (balance.offset,) for table, balance in self.balances.items()}
         return Start(self.stands_for, read_since_ms, offsets, until)
+
+    def start_of_hours(self) -> Start:
+        """Where the fold of usage hours begins: at each its own offset."""
+        offsets = {
+            table: tuple(part.offset for part in parts) for table, parts in self.hours().items()
+        }
+        return Start(self.stands_for, offsets=offsets)
 
     @property
     def stands_for(self) -> int:

@@ -69,7 +69,7 @@ async def try_rebuild(shard: int, parts: Parts, log: Log) -> Finding:
 
 def _says(build: ShardBuild) -> dict[TableName, int]:
     oldest_ms = build.clock_ms - build.parts.times.ledger.table_kept_ms
-    found = balances_of(build.snapshots, build.fold, oldest_ms)
+    found = balances_of(build.snapshots, build.fold.balances, oldest_ms)
     return {(each.org, each.key): each.settled for each in found}
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from accounting.earlier import EarlierRecords
 from accounting.rebuild.build import Parts
+from accounting.rebuild.folders import Folders
 from accounting.rebuild.old_layout import OldLayout
 from accounting.rebuild.owner import ShardOwner
 from schemas import topics
@@ -33,7 +34,7 @@ async def run(brokers: str, ledger_url: str) -> None:
         shards = Shards(producer.partitions(topics.OUTCOMES))
         ledger = LedgerClient(store, shards)
         old = OldLayout(store, ledger)
-        parts = Parts(ledger, producer, EarlierRecords(brokers), FULL, old)
+        parts = Parts(ledger, producer, Folders(EarlierRecords(brokers)), FULL, old)
         owned = frozenset(shards)
 
         async def compare(_: object) -> None:

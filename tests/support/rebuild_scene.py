@@ -14,6 +14,7 @@ from accounting.earlier import copies_among
 from accounting.rebuild.admissions import OpenAdmissions, read_admissions
 from accounting.rebuild.build import Parts, ShardBuild
 from accounting.rebuild.completion import complete
+from accounting.rebuild.folders import Folders
 from accounting.rebuild.old_layout import OldLayout
 from accounting.table_records import snapshots_of
 from schemas.events import (
@@ -197,7 +198,7 @@ class RebuildScene:
         parts = Parts(
             ledger or self.ledger,
             Produces(self.log, self.now_ms),  # type: ignore[arg-type]
-            FoundAgain(self.log),  # type: ignore[arg-type]
+            Folders(FoundAgain(self.log)),  # type: ignore[arg-type]
             FULL,
             OldLayout(self.store, self.ledger),
         )

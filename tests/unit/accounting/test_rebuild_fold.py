@@ -152,7 +152,7 @@ def _added(fold: Fold, table: TableName) -> Added:
 
 def _hours_of(log: _Log, fold: Fold) -> Hours:
     """The usage hours of what the fold took."""
-    hours = Hours(fold)
+    hours = Hours(fold.start, fold.copies)
     for org, row in log.rows[fold.start.checkpoint + 1 :]:
         named = [
             Line(org, u.hour, u.row, {f"{u.row}\t{n}": v for n, v in u.measures.items()})

@@ -10,6 +10,7 @@ import pytest
 from aiokafka import TopicPartition
 
 from accounting.rebuild.build import Overtaken, ShardBuild
+from accounting.rebuild.folders import Folders
 from schemas.ids import uuid7
 from schemas.outgoing import outcome_record
 from schemas.runtime.kafka.free_consumer import Positions
@@ -21,6 +22,7 @@ from tests.support.log_in_memory import LogInMemory
 class _Parts:
     times = FULL
     ledger: Any = None
+    folders = Folders(None)  # type: ignore[arg-type]  # Nothing is looked up.
 
 
 class _ShorterLog(LogInMemory):

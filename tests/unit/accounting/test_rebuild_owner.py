@@ -13,6 +13,7 @@ from accounting.booking import Place
 from accounting.rebuild import completion
 from accounting.rebuild import owner as subject
 from accounting.rebuild.build import Overtaken, Parts
+from accounting.rebuild.folders import Folders
 from accounting.rebuild.old_layout import OldLayout
 from accounting.rebuild.owner import ShardOwner
 from schemas.config_state import Snapshot
@@ -122,7 +123,7 @@ def ledger(monkeypatch: pytest.MonkeyPatch) -> _Ledger:
 def _owner(ledger: Any, owned: frozenset[int], config: Any = _Config) -> ShardOwner:
     producer: Any = _Producer()
     old = OldLayout(ledger, ledger)
-    parts = Parts(ledger, producer, None, FULL, old)  # type: ignore[arg-type]
+    parts = Parts(ledger, producer, Folders(None), FULL, old)  # type: ignore[arg-type]
     clock = Clock()
     return ShardOwner(parts, "", ledger, config, lambda: owned, clock, Metrics(), {}, _same_log)
 
@@ -157,6 +158,30 @@ async def test_an_older_epoch_is_rebuilt_under_a_higher_one(ledger: _Ledger) -> 
     assert functions.index("tg1_rebuild_open") < functions.index("tg1_rebuild_restored")
     assert {meta for _, meta in ledger.called} == {"{1}|meta"}
     assert not owner.components()
+
+
+async def test_folding_processes_stay_while_a_shard_is_made(
+    ledger: _Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are wanted again for its usage hours, and by nobody after that."""
+    ended: list[int] = []
+
+    async def end(_: Folders) -> None:
+        ended.append(len(owner.builds))
+
+    monkeypatch.setattr(Folders, "end", end)
+    owner = _owner(ledger, frozenset({1}))
+    await owner.look()
+    await owner.look()
+    assert ended == [0]
+    await asyncio.gather(*owner.completing.values())
+    await owner.look()
+    assert ended == [0, 0]
+    running = asyncio.create_task(owner.run())
+    await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.wait({running})
+    assert ended == [0, 0, 0]
 
 
 async def test_a_shard_that_is_empty_begins_above_the_life_that_nobody_announced(

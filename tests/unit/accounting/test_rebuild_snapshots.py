@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from accounting.rebuild.chunks import balances_of, chunks, period_end_ms
-from accounting.rebuild.fold import Added, Fold
+from accounting.rebuild.fold import Added
 from accounting.rebuild.snapshots import Balance, HourPart, ShardSnapshots
 from schemas.events import ShardCheckpoint, TableSnapshot
 from schemas.outgoing import Outgoing, checkpoint_record, table_record, tombstone_record
@@ -94,7 +94,7 @@ def test_an_hour_is_known_by_its_records_and_offsets() -> None:
     assert _taken(_hour(5), _hour(6)).hours() == {table: (HourPart(6, _SHARD, 1),)}
     split = _taken(_hour(5), _hour(7, 0, 2), _hour(8, 1, 2))
     assert split.hours() == {table: (HourPart(7, _SHARD, 1), HourPart(8, _SHARD, 2))}
-    assert split.start(0, {}).offsets[table] == (7, 8)
+    assert split.start_of_hours().offsets[table] == (7, 8)
     assert _taken(_hour(5), _hour(7, 0, 2)).hours() == {table: (HourPart(5, _SHARD, 0),)}
 
 
@@ -119,12 +119,11 @@ def test_hours_of_other_shards_are_left_alone_where_their_partitions_are_read() 
 def test_a_balance_is_snapshot_and_fold() -> None:
     """One whose period ended long ago is left out, and says when it ends else."""
     snapshots = _taken(_balance(5, 10, over=2, late=1))
-    fold = Fold(snapshots.start(0, {}))
-    fold.balances["acme", _MONTH] = Added(-1, settled=7, late=1, changed=9)
-    (balance,) = balances_of(snapshots, fold, _DECEMBER_MS)
+    changes = {("acme", _MONTH): Added(-1, settled=7, late=1, changed=9)}
+    (balance,) = balances_of(snapshots, changes, _DECEMBER_MS)
     assert (balance.settled, balance.over, balance.late) == (17, 2, 2)
     assert (balance.end_ms, balance.changed) == (_DECEMBER_MS, 9)
-    assert not list(balances_of(snapshots, fold, _DECEMBER_MS + 1))
+    assert not list(balances_of(snapshots, changes, _DECEMBER_MS + 1))
 
 
 @pytest.mark.parametrize(
