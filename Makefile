@@ -1,6 +1,6 @@
 # The commands of this repository. Everything runs in the environment that `make setup` builds.
 .PHONY: rebuild-speed log-reading setup up down clean check docs coverage test test-stack test-apart \
-  test-cluster test-unit test-contract test-integration test-e2e test-chaos bench fuzz servers clients isolation torture ageing kafka-outage ledger-loss upgrade kill-points moved-clocks prices-oracle lock fmt
+  test-cluster test-unit test-contract test-integration test-e2e test-chaos bench bench-guard bench-commit profile fuzz servers clients isolation torture ageing kafka-outage ledger-loss upgrade kill-points moved-clocks prices-oracle lock fmt
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -83,6 +83,15 @@ docs: setup  ## Make docs/reference anew from the lists of the code
 
 bench: setup  ## Requests/s, latency, CPU per request and memory, on the whole stack
 	$(BIN)/python -m tests.load.bench $(ARGS)
+
+bench-guard: setup  ## What a request costs in counts, against tests/load/committed_counts.json
+	$(BIN)/python -m tests.load.guard
+
+bench-commit: setup  ## Measure those counts and commit them
+	$(BIN)/python -m tests.load.guard --commit
+
+profile: setup  ## Where each process spends its time at 64 connections: docs/profile.md; ARGS="--py-spy FILE"
+	$(BIN)/python -m tests.load.profiles $(ARGS)
 
 isolation: setup  ## What loud, long, hostile and broken neighbours do to the others; ARGS names scenarios
 	$(BIN)/python -m tests.load.isolation $(ARGS)

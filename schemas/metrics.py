@@ -43,6 +43,7 @@ MetricName = Literal[
     "tallygate_tasks_total",
     "tallygate_timers_total",
     "tallygate_futures_total",
+    "tallygate_calls_total",
     "tallygate_task_failures_total",
     "tallygate_producer_renewals_total",
     "tallygate_paused_partitions",
@@ -143,6 +144,9 @@ METRICS: Final[dict[MetricName, MetricSpec]] = {
     "tallygate_tasks_total": MetricSpec("counter", "Tasks, where TALLYGATE_COUNT_LOOP is set."),
     "tallygate_timers_total": MetricSpec("counter", "Timers, likewise."),
     "tallygate_futures_total": MetricSpec("counter", "Futures made by the loop, likewise."),
+    "tallygate_calls_total": MetricSpec(
+        "counter", "Calls of functions, where TALLYGATE_COUNT_CALLS is set."
+    ),
     "tallygate_replies_dropped_total": MetricSpec(
         "counter", "Replies of the limiter that the bus did not take in time."
     ),

@@ -32,7 +32,7 @@ from deploy.embedded.stack import Stack, StackOptions
 from deploy.embedded.state import UserFolders
 from tests.load.closed import run_closed
 from tests.load.counts import Counts, per_request, read_counts, render_counts
-from tests.load.history import commit_here, history_line
+from tests.load.history import commit_here, history_line, render_relative
 from tests.load.open import run_open
 from tests.load.options import measure
 from tests.load.report import Report, render_json, render_table
@@ -66,14 +66,14 @@ class Target:
 async def bench(folder: Path, stream_share: float) -> list[Report]:
     """Start, warm up, measure, stop."""
     with running_backend("fake", folder / "calls.jsonl") as backend:
-        async with _started(folder / "timed", backend, {}) as target:
+        async with started(folder / "timed", backend, {}) as target:
             return await _measure_all(target, stream_share)
 
 
 async def count(folder: Path, stream_share: float) -> dict[str, dict[str, Counts]]:
     """The same load on a stack that counts: by run and process, per request."""
     with running_backend("fake", folder / "counted.jsonl") as backend:
-        async with _started(folder / "counted", backend, COUNTING) as target:
+        async with started(folder / "counted", backend, COUNTING) as target:
             return await _count_all(target, stream_share)
 
 
@@ -109,7 +109,7 @@ async def _measure_all(target: Target, stream_share: float) -> list[Report]:
 
 
 @asynccontextmanager
-async def _started(
+async def started(
     folder: Path, backend: RunningBackend, environment: Mapping[str, str]
 ) -> AsyncIterator[Target]:
     options = StackOptions(
@@ -170,6 +170,7 @@ def main() -> None:
     else:
         print(f"{os.cpu_count()} cores, {platform.system()} {platform.release()}, one machine")
         print(render_table(reports))
+        print(render_relative(reports))
         print(render_counts(counted))
         today = time.strftime("%Y-%m-%d", time.gmtime())
         line = history_line(reports, commit_here(), today, f"{os.cpu_count()} cores")

@@ -17,6 +17,7 @@ COUNTED: Mapping[str, str] = {
     "tasks": "tallygate_tasks_total",
     "futures": "tallygate_futures_total",
     "timers": "tallygate_timers_total",
+    "calls": "tallygate_calls_total",
     "store commands": "tallygate_store_commands_total",
     "store flushes": "tallygate_store_flushes_total",
     "produce requests": "tallygate_produce_requests_total",

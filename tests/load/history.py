@@ -19,7 +19,6 @@ def history_line(reports: Sequence[Report], commit: str, day: str, machine: str)
     busiest = max(closed, key=lambda report: int(report.name.split()[1]))
     steady = next(report for report in reports if report.name.startswith("open"))
     costs = busiest.processes
-    own = _sum_ms(cost for name, cost in costs.items() if name.rpartition("-")[0] in ROLES)
     cells = [
         commit,
         day,
@@ -27,11 +26,28 @@ def history_line(reports: Sequence[Report], commit: str, day: str, machine: str)
         f"{busiest.requests_per_s:.0f}",
         _latency(busiest),
         _latency(steady),
-        f"{own:.2f}",
+        f"{own_cpu_ms(busiest):.2f}",
         *(f"{_sum_ms(_named(costs, store)):.2f}" for store in _STORES),
         "",
     ]
     return "| " + " | ".join(cells) + " |"
+
+
+def own_cpu_ms(report: Report) -> float:
+    """CPU per request of all processes of the gateway together."""
+    costs = report.processes.items()
+    return _sum_ms(cost for name, cost in costs if name.rpartition("-")[0] in ROLES)
+
+
+def render_relative(reports: Iterable[Report]) -> str:
+    """That CPU in units of the reference work of the same run, which a slow machine does not move as much."""
+    lines = [
+        f"{report.name}: CPU of our processes {own_cpu_ms(report) / unit_ms:.2f} x the reference work"
+        f" ({unit_ms:.2f} ms here)"
+        for report in reports
+        if (unit_ms := report.reference_cpu_ms)
+    ]
+    return "\n".join(lines)
 
 
 def commit_here() -> str:

@@ -7,14 +7,17 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from tests.load.connection import PreparedRequest
 from tests.load.process_cost import costs, parse_pids, read_processes
+from tests.load.reference_work import reference_cpu_ms
 from tests.load.report import Report, Sample, make_report, render_json, render_table
 from tests.load.requests import prepare_mix
 
 REQUEST_TIMEOUT_S = 30.0
 DRIVER = "load driver"
+_REFERENCES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +33,15 @@ async def measure(
 ) -> Report:
     """Drive once, and read the processes' costs (the driver's own too) around it."""
     watched = {**pids, DRIVER: os.getpid()}
+    reference_ms = [reference_cpu_ms() for _ in range(_REFERENCES)]
     before, started_s = read_processes(watched), time.perf_counter()
     run = await drive()
     duration_s = time.perf_counter() - started_s
     found = costs(before, read_processes(watched), len(run.samples), duration_s)
-    return make_report(name, run.samples, duration_s, found, run.send_delays_s)
+    reference_ms += [reference_cpu_ms() for _ in range(_REFERENCES)]
+    return make_report(
+        name, run.samples, duration_s, found, run.send_delays_s, median(reference_ms)
+    )
 
 
 def parser(description: str) -> argparse.ArgumentParser:

@@ -49,6 +49,8 @@ class Report:
     processes: dict[str, Cost]
     send_delay: Latency | None = None
     """How late the driver itself sent, in an open loop; part of the latency."""
+    reference_cpu_ms: float | None = None
+    """What the reference work took before and after the run: how fast the machine was."""
 
 
 def make_report(
@@ -57,6 +59,7 @@ def make_report(
     duration_s: float,
     processes: dict[str, Cost],
     send_delays_s: Sequence[float] = (),
+    reference_cpu_ms: float | None = None,
 ) -> Report:
     """Sum a run up."""
     outcomes = Counter(sample.outcome for sample in samples)
@@ -70,6 +73,7 @@ def make_report(
         errors=dict(outcomes),
         processes=processes,
         send_delay=latency(send_delays_s),
+        reference_cpu_ms=reference_cpu_ms,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.load.connection import OK
-from tests.load.history import history_line
+from tests.load.history import history_line, render_relative
 from tests.load.process_cost import Cost
 from tests.load.report import Sample, make_report
 
@@ -37,6 +37,19 @@ def test_the_line_has_the_busiest_closed_loop_and_the_open_one() -> None:
     assert line == (
         "| abc1234 | 2026-11-26 | 2 cores | 2 | 100.0 / 200.0 | 10.0 / 10.0 "
         "| 1.50 | 0.40 | 0.30 | 0.05 |  |"
+    )
+
+
+def test_cpu_of_our_processes_is_told_in_units_of_the_reference_work() -> None:
+    """A run without a reference has no line."""
+    costs = {"ingress-0": _cost(0.5), "dispatcher-0": _cost(1.0), "kafka": _cost(0.4)}
+    reports = [
+        make_report("closed 8", [Sample(OK, 0.001)], 1.0, costs),
+        make_report("closed 64", [Sample(OK, 0.001)], 1.0, costs, reference_cpu_ms=1.2),
+    ]
+
+    assert render_relative(reports) == (
+        "closed 64: CPU of our processes 1.25 x the reference work (1.20 ms here)"
     )
 
 

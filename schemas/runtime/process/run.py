@@ -14,7 +14,7 @@ from schemas.runtime.kafka.produce import ProduceFailed
 from schemas.runtime.process.collector import calm_collector
 from schemas.runtime.process.event_log import EventLog
 from schemas.runtime.process.log_lines import configure_logging
-from schemas.runtime.process.loop_counts import loop_factory
+from schemas.runtime.process.loop_counts import count_calls, loop_factory
 from schemas.runtime.process.settings import ProcessSettings, log_settings, read_settings
 from schemas.runtime.valkey.store import StoreUnavailable
 
@@ -41,6 +41,8 @@ def run_process(role: str, wanted: type[S], create_app: Callable[[S], Process]) 
     configure_logging(role, settings.log_level)
     log_settings(settings)
     calm_collector()
+    if settings.count_calls:
+        count_calls()
 
     async def run() -> int:
         return await create_app(settings).run()

@@ -53,6 +53,8 @@ class ProcessSettings(BaseSettings):
     """``DEBUG``, ``INFO``, ``WARNING`` or ``ERROR``."""
     count_loop: bool = False
     """Whether tasks, timers and futures are counted, for benchmarks."""
+    count_calls: bool = False
+    """Whether calls of functions are counted, for benchmarks; a process is slower then."""
     test: bool = False
     """Whether this is a test stack, which may do what would be wrong anywhere else."""
     test_time_scale: int = Field(default=1, ge=1, le=100_000)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+import threading
 
 import uvloop
 
-from schemas.runtime.process.loop_counts import expose_loop, loop_factory
+from schemas.runtime.process.loop_counts import count_calls, expose_loop, loop_factory
 from schemas.runtime.process.telemetry import Metrics
 
 
@@ -38,3 +40,51 @@ def test_a_loop_that_does_not_count_is_the_plain_one() -> None:
         assert type(runner.get_loop()) is uvloop.Loop
 
     assert "tallygate_tasks_total" not in page
+
+
+def test_calls_are_counted_in_every_thread_where_asked() -> None:
+    """Those into C too; a thread of before, like the tests' own, is left alone."""
+    pages = []
+
+    def work() -> None:
+        count_calls()
+        with asyncio.Runner(loop_factory=loop_factory(counting=False)) as runner:
+            pages.append(runner.run(_calls_of(10)))
+            pages.append(runner.run(_calls_of(110)))
+
+    before = threading.getprofile()
+    try:
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    finally:
+        threading.setprofile(before)
+
+    # Ten rounds: a function of Python and one of C here, and as many in the other thread.
+    assert pages[1] - pages[0] == 400
+    assert sys.getprofile() is None
+
+
+async def _calls_of(rounds: int) -> int:
+    metrics = Metrics()
+    expose_loop(metrics)
+
+    def call() -> None:
+        for _ in range(rounds):
+            _twice()
+
+    def calls() -> int:
+        page = metrics.page().decode()
+        (line,) = [each for each in page.splitlines() if each.startswith("tallygate_calls_total ")]
+        return int(float(line.split()[1]))
+
+    before = calls()
+    call()
+    other = threading.Thread(target=call)
+    other.start()
+    other.join()
+    return calls() - before
+
+
+def _twice() -> int:
+    return len("twice")
