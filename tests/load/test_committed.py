@@ -84,7 +84,7 @@ def test_medians_are_committed_and_least_ones_judged() -> None:
     assert "dispatcher wake-ups" in render_against(_COMMITTED, rounds[0])
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 async def test_a_request_costs_no_more_than_committed(tmp_path: Path) -> None:
     """Tasks, futures, timers, calls, store commands, batches and bytes of each process, on a whole stack."""
     committed = read_committed()
