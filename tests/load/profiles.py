@@ -55,7 +55,7 @@ async def _record(py_spy: str, pid: int, seconds: int, file: Path) -> Profile:
     options = {"--pid": pid, "--duration": seconds, "--rate": _RATE_PER_S, "--output": file}
     arguments = [str(part) for option in options.items() for part in option]
     recorder = await asyncio.create_subprocess_exec(
-        py_spy, "record", "--threads", "--format", "raw", *arguments, stdout=sys.stderr
+        py_spy, "record", "--gil", "--threads", "--format", "raw", *arguments, stdout=sys.stderr
     )
     async with asyncio.timeout(seconds + _START_WITHIN_S):
         if await recorder.wait():
@@ -77,8 +77,8 @@ Made by `make profile`; do not edit. Where each process spends its time while {m
 keep the embedded stack busy: py-spy, {_RATE_PER_S} samples a second for {seconds} s, one process after the other. Commit {commit_here()}, {today},
 {os.cpu_count()} cores of {platform.system()} shared by everything, {per_s:.0f} requests/s while sampled.
 
-Only samples in which a thread ran count. Native code (uvloop, fastavro, zlib, system calls) counts for the Python function that called
-it. The first two columns add up to the whole, the third does not: it has callers and callees.
+Only threads that hold the interpreter count. Native code (uvloop, fastavro, system calls) counts for the Python function that called
+it: `Runner.run` is uvloop itself, and so is `ServiceThread._start_thread` in the consumer's thread. The first two columns add up to the whole, the third does not: it has callers and callees.
 """
     tables = [render_profile(name.rpartition("-")[0], each) for name, each in profiles.items()]
     return "\n\n".join([head.rstrip(), *tables]) + "\n"

@@ -44,7 +44,7 @@ def read_stacks(lines: Iterable[str]) -> Profile:
         function, file = frames[-1]
         by_function[f"{function} ({file})"] += samples
         by_package[package_of(file)] += samples
-        for function, file in {frame for frame in frames if is_own(frame[1])}:
+        for function, file in {frame for frame in frames if _is_telling(frame[1])}:
             own_total[f"{function} ({file})"] += samples
     return Profile(by_function.total(), by_function, by_package, own_total, by_thread)
 
@@ -60,6 +60,11 @@ def package_of(file: str) -> str:
 def is_own(file: str) -> bool:
     """Whether the file is one of this repository's packages."""
     return file.partition("/")[0] in OWN
+
+
+def _is_telling(file: str) -> bool:
+    """Not what starts a process: everything is below it."""
+    return is_own(file) and not file.endswith(("/__main__.py", "/process/run.py"))
 
 
 def render_profile(name: str, profile: Profile, most: int = 12) -> str:
