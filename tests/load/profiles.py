@@ -78,7 +78,7 @@ keep the embedded stack busy: py-spy, {_RATE_PER_S} samples a second for {second
 {os.cpu_count()} cores of {platform.system()} shared by everything, {per_s:.0f} requests/s while sampled.
 
 Only threads that hold the interpreter count. Native code (uvloop, fastavro, system calls) counts for the Python function that called
-it: `Runner.run` is uvloop itself, and so is `ServiceThread._start_thread` in the consumer's thread. The first two columns add up to the whole, the third does not: it has callers and callees.
+it; `Runner.run` is uvloop itself. The first two columns are shares of the whole, the third has callers and callees.
 """
     tables = [render_profile(name.rpartition("-")[0], each) for name, each in profiles.items()]
     return "\n\n".join([head.rstrip(), *tables]) + "\n"
