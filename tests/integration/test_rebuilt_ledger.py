@@ -304,6 +304,5 @@ def _books(scene: Bench) -> Books:
 
 def _outcome_at(scene: Bench, offset: int) -> Record:
     message = _consumed(offset, scene.log.records[offset])
-    message.topic, message.generation_id, message.key = OUTCOMES, 1, b"acme"
-    message.timestamp = NOW_MS / 1_000
-    return Record(message, lambda _: None, lambda *_: None)
+    message.topic, message.key, message.timestamp = OUTCOMES, b"acme", NOW_MS
+    return Record(message, 1, lambda _: None, lambda *_: None)

@@ -73,14 +73,13 @@ class Lines:
 
 @dataclass(frozen=True)
 class Message:
-    """What Faust delivers."""
+    """What is fetched."""
 
     offset: int
     value: bytes
     topic: str = "inference.outcomes.v1"
     partition: int = 0
-    generation_id: int = 1
-    timestamp: float = NOW_MS / 1_000
+    timestamp: int = NOW_MS
     key: bytes = b"acme"
     headers: tuple[tuple[str, bytes], ...] = ()
 
@@ -118,6 +117,7 @@ async def test_a_partition_waits_for_its_shard_and_says_so() -> None:
     done: list[int] = []
     record = Record(
         Message(0, encode(finished([attempt()], [], request_id="r0"))),
+        1,
         lambda record: done.append(record.offset),
         lambda *_: None,
     )
@@ -142,6 +142,7 @@ async def test_what_only_the_log_can_decide_is_booked_by_its_word() -> None:
     batch = [
         Record(
             Message(n, encode(finished([attempt()], [], request_id=f"r{n}"))),
+            1,
             lambda record: done.append(record.offset),
             lambda *_: None,
         )
@@ -165,6 +166,7 @@ async def test_a_batch_that_is_booked_says_up_to_where_its_partition_is() -> Non
     batch = [
         Record(
             Message(n, encode(finished([attempt()], [], request_id=f"r{n}"))),
+            1,
             lambda _: None,
             lambda *_: None,
         )
@@ -186,6 +188,7 @@ async def test_what_a_keyed_request_is_found_by_is_in_the_log_before_its_offset_
     found_by = {"idempotency_hash": "ab" * 32, "fingerprint": "cd" * 32}
     record = Record(
         Message(4, encode(finished([attempt()], [], **found_by))),
+        1,
         lambda record: done.append(len(lines.ids)),
         lambda *_: None,
     )
@@ -205,6 +208,7 @@ async def test_an_outcome_that_came_too_late_is_corrected_before_its_offset_goes
     batch = [
         Record(
             Message(n, encode(finished([attempt()], [], request_id=f"r{n}", unsettled=n == 1))),
+            1,
             lambda record: done.append((record.offset, list(lines.ids))),
             lambda *_: None,
         )

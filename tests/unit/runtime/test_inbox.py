@@ -60,7 +60,7 @@ class _App:
 
 
 class _Stream:
-    """Events as Faust hands them over."""
+    """Events as Faust hands them over, each a list of two records."""
 
     def __init__(self, messages: list[Any]) -> None:
         self._messages = messages
@@ -69,21 +69,20 @@ class _Stream:
         return self
 
     async def events(self) -> AsyncIterator[Any]:
-        for message in self._messages:
-            yield SimpleNamespace(message=message)
+        for at in range(0, len(self._messages), 2):
+            message = SimpleNamespace(generation_id=1)
+            yield SimpleNamespace(message=message, value=self._messages[at : at + 2])
 
 
 def _message(offset: int, value: bytes = b"x", partition: int = 0) -> Any:
     return SimpleNamespace(
         topic=_TOPIC,
         partition=partition,
-        tp=TP(_TOPIC, partition),
         offset=offset,
-        timestamp=1.5,
+        timestamp=1_500,
         key=b"k",
         value=value,
         headers=[("h", b"v")],
-        generation_id=1,
     )
 
 

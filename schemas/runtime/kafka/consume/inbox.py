@@ -1,4 +1,4 @@
-"""The one consume loop: Faust delivers records one by one, handlers get them in natural batches.
+"""The one consume loop: Faust delivers records as they were fetched, handlers get them in natural batches.
 
 What arrives while a batch is under way is the next batch. No exception leaves the loop: a batch that
 fails is taken apart until the one record at fault is found, and only that one ends as a defect.
@@ -24,6 +24,7 @@ from schemas.runtime.kafka.consume.dead_letters import TooManyDeadLetters
 from schemas.runtime.kafka.consume.faust_app import WorkerApp
 from schemas.runtime.kafka.consume.flow import Bounds, Flow
 from schemas.runtime.kafka.consume.lanes import Lanes
+from schemas.runtime.kafka.consume.record_lists import RecordLists
 from schemas.runtime.kafka.consume.records import Record
 from schemas.runtime.process.event_log import EventLog, place_of, traced
 from schemas.runtime.process.retry import retry_until
@@ -108,9 +109,7 @@ class Inbox:
         app.windows[topic] = self.window
         app.on_partitions_revoked.connect(self._on_rebalance, weak=False)
         app.on_partitions_assigned.connect(self._on_rebalance, weak=False)
-        source = app.topic(
-            topic, key_type=bytes, key_serializer="raw", value_type=bytes, value_serializer="raw"
-        )
+        source = app.topic(topic, schema=RecordLists())
         app.agent(source, name=f"inbox.{topic}")(self._take)  # type: ignore[arg-type]  # noack() is the Stream's
         app.task(self._pump)
 
@@ -152,26 +151,35 @@ class Inbox:
                     await asyncio.wait(self._under_way)
 
     async def _take(self, stream: Stream[Any]) -> None:
-        """The agent: register each record, put it into the waiting batch."""
+        """The agent: register the records of each list, put them into the waiting batch."""
         async for event in stream.noack().events():
-            record = Record(event.message, self._finished, self._hold)
-            partition = record.topic, record.partition
-            # By the record's own generation: a rebalance may have begun since it was fetched.
-            if not self.window.add(
-                partition,
-                record.generation,
-                record.offset,
-                record.size_bytes,
-                time.monotonic(),
-                record.timestamp_ms,
-            ):
-                continue
-            if (newer := unknown_schema(record.value)) is not None:
-                record.hold(str(newer))
-                continue
-            if self._lanes.add(record):
-                self._may_begin.set()
-            self.flow.after_delivery(partition)
+            # By the list's own generation: a rebalance may have begun since it was fetched.
+            generation, now_s = event.message.generation_id, time.monotonic()
+            partitions = set()
+            for fetched in event.value:
+                record = Record(fetched, generation, self._finished, self._hold)
+                if self._add(record, now_s):
+                    partitions.add((record.topic, record.partition))
+            for partition in partitions:
+                self.flow.after_delivery(partition)
+
+    def _add(self, record: Record, now_s: float) -> bool:
+        """The record waits for a batch; False when it is not to be handled here."""
+        if not self.window.add(
+            (record.topic, record.partition),
+            record.generation,
+            record.offset,
+            record.size_bytes,
+            now_s,
+            record.timestamp_ms,
+        ):
+            return False
+        if (newer := unknown_schema(record.value)) is not None:
+            record.hold(str(newer))
+            return False
+        if self._lanes.add(record):
+            self._may_begin.set()
+        return True
 
     def _finished(self, record: Record) -> None:
         partition = record.topic, record.partition

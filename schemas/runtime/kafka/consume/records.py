@@ -32,22 +32,23 @@ class Record:
 
     def __init__(
         self,
-        message: Any,
+        fetched: Any,
+        generation: int,
         on_finish: Callable[[Record], None],
         on_hold: Callable[[Record, str], None],
     ) -> None:
         self._on_finish = on_finish
         self._on_hold = on_hold
-        self._headers: Sequence[tuple[str, bytes]] = message.headers or ()
+        self._headers: Sequence[tuple[str, bytes]] = fetched.headers or ()
         self.is_finished = False
-        self.generation: int = message.generation_id
+        self.generation = generation
         """Of the consumer group, when the record was delivered."""
-        self.topic: str = message.topic
-        self.partition: int = message.partition
-        self.offset: int = message.offset
-        self.timestamp_ms: int = round(message.timestamp * 1000)
-        self.key: bytes | None = message.key
-        self.value: bytes | None = message.value
+        self.topic: str = fetched.topic
+        self.partition: int = fetched.partition
+        self.offset: int = fetched.offset
+        self.timestamp_ms: int = fetched.timestamp
+        self.key: bytes | None = fetched.key
+        self.value: bytes | None = fetched.value
         self.size_bytes: int = _FRAME_BYTES + len(self.value or b"") + len(self.key or b"")
         """What it takes here while it is under way."""
 
