@@ -203,11 +203,12 @@ class DirectConsumer(Consumer):
 
     def _may_take(self, partition: TP, offset: int) -> bool:
         """Whether the record is of the log that is read; its partition then was read up to it."""
+        if partition in self.starts.waiting:
+            return False
         read = self._read_offset[partition]
         if read is not None and offset < read:
             self.starts.waiting.add(partition)
             self.hold(partition, f"offset {offset} came after {read}: the log was made anew")
-        if partition in self.starts.waiting:
             return False
         self._read_offset[partition] = offset
         return True
