@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import MagicMock
 
 import pytest
 from aiokafka.errors import KafkaError
@@ -12,6 +13,7 @@ from faust.types import TP
 
 from schemas.runtime.kafka.consume import delivery
 from schemas.runtime.kafka.consume.delivery import DirectConsumer
+from schemas.runtime.kafka.consume.record_lists import RecordLists, list_message
 
 _A0, _A1, _B0 = TP("a", 0), TP("a", 1), TP("b", 0)
 
@@ -128,3 +130,15 @@ async def test_a_log_that_was_made_anew_is_held_and_its_neighbour_read() -> None
     assert consumer.delivered == [[("a", 1, 8)]]
     assert consumer.app.held == {_A0: "offset 3 came after 5: the log was made anew"}
     assert consumer._active_partitions == {_A1}
+
+
+async def test_faust_decodes_a_list_to_what_was_fetched() -> None:
+    """As one event, by the way of every message."""
+    records = [_record(_A0, 1), _record(_A0, 2)]
+    app = MagicMock(create_event=lambda key, value, _headers, message: (key, value, message))
+    message = list_message(records, 7)
+
+    event = await RecordLists().compile(app)(message, propagate=True)
+
+    assert event == (None, records, message)
+    assert message.timestamp == 1.5
