@@ -138,7 +138,7 @@ async def test_faust_decodes_a_list_to_what_was_fetched() -> None:
     app = MagicMock(create_event=lambda key, value, _headers, message: (key, value, message))
     message = list_message(records, 7)
 
-    event = await RecordLists().compile(app)(message, propagate=True)
+    event: Any = await RecordLists().compile(app)(message, propagate=True)
 
     assert event == (None, records, message)
     assert message.timestamp == 1.5
