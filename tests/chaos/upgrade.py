@@ -145,6 +145,7 @@ async def upgrade(this: Upgrade, tenants: tuple[Tenant, ...], pause_s: float) ->
             await asyncio.sleep(this.loads.before_s)
             lost_s = time.monotonic()
             told = [await this.stop(before)]
+            gone_s = time.monotonic()
             await asyncio.sleep(pause_s)
             after = await this.start(REPOSITORY)
             told.append(f"ready {time.monotonic() - lost_s:.1f} s after the end of the old one")
@@ -160,7 +161,7 @@ async def upgrade(this: Upgrade, tenants: tuple[Tenant, ...], pause_s: float) ->
         seen = await look_back(rig, client, load, replayed=REPLAYED)
         orgs = await asyncio.to_thread(orgs_of, ledger_servers(this.state_dir))
         left = await asyncio.to_thread(_left_of, ledger_servers(this.state_dir))
-    seen["replays"] = tuple(_kept(seen["replays"], load, lost_s))
+    seen["replays"] = tuple(_kept(seen["replays"], load, gone_s))
     return Run(
         **seen,
         clock=clock,
@@ -174,11 +175,11 @@ async def upgrade(this: Upgrade, tenants: tuple[Tenant, ...], pause_s: float) ->
     )
 
 
-def _kept(replays: Sequence[Replay], load: Load, lost_s: float) -> Iterator[Replay]:
+def _kept(replays: Sequence[Replay], load: Load, gone_s: float) -> Iterator[Replay]:
     """All but those of streams that were told so: their frames were on the bus, which keeps nothing over a restart."""
     streams = {client.marker for client in load.history if client.kind == "stream"}
     for replay in replays:
-        was_on_bus = replay.marker in streams and replay.first.ended_s < lost_s
+        was_on_bus = replay.marker in streams and replay.first.ended_s < gone_s
         is_same = replay.again.request_id == replay.first.request_id
         if not (was_on_bus and is_same and replay.again.result == _FRAMES_LOST):
             yield replay
