@@ -11,7 +11,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,16 +111,23 @@ class Rig:
         return Strike(role, at_s, time.monotonic() - at_s if is_back else None)
 
     async def _flush(self) -> Strike:
-        servers = ledger_servers(self.state_dir)
-        shards = await asyncio.to_thread(metas, servers)
+        """Once what was lost before is whole again, so that it is a loss of its own."""
+        shards = (await asyncio.to_thread(metas, ledger_servers(self.state_dir))).keys()
+        await self._whole(shards)
         at_s = time.monotonic()
         await StoreFaults(OfStack(self.stack)).flush()
-        while time.monotonic() < at_s + RETURN_DEADLINE_S:
+        is_back = await self._whole(shards)
+        return Strike(FLUSHED, at_s, time.monotonic() - at_s if is_back else None)
+
+    async def _whole(self, shards: Collection[int]) -> bool:
+        """Whether every shard is whole within the deadline."""
+        end_s, servers = time.monotonic() + RETURN_DEADLINE_S, ledger_servers(self.state_dir)
+        while time.monotonic() < end_s:
             found = await asyncio.to_thread(metas, servers)
-            if found.keys() == shards.keys() and all(each.is_complete for each in found.values()):
-                return Strike(FLUSHED, at_s, time.monotonic() - at_s)
+            if found.keys() == set(shards) and all(each.is_complete for each in found.values()):
+                return True
             await asyncio.sleep(0.1)
-        return Strike(FLUSHED, at_s, None)
+        return False
 
     async def _living(self, role: str, other_than: int | None = None) -> int | None:
         """The role's process once there is one, within the deadline."""
