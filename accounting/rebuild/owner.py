@@ -45,8 +45,8 @@ _AWAITS_GROUP_S: Final = 12.0
 _PRODUCE_WITHIN_S: Final = 10.0
 _AGAIN_S: Final = 2.0
 _DEFECT_S: Final = 30.0
-_READ_AT_ONCE: Final = 2
-"""Shards; while one waits for the broker, another one's outcomes are folded. Each has some fetches in memory."""
+_READ_AT_ONCE: Final = 4
+"""Shards; while some wait for the broker, or for their turn to be folded, others are. Each has some fetches in memory."""
 
 
 @dataclass(slots=True)
