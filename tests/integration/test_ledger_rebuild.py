@@ -18,7 +18,7 @@ from accounting.rebuild.trial import Difference, try_rebuild
 from schemas.codec import encode
 from schemas.ids import uuid7
 from schemas.ledger import answers
-from schemas.ledger.documents import Admit, BroughtKey, Cancel
+from schemas.ledger.documents import Admit, BroughtKey, Cancel, Reap
 from schemas.ledger.errors import LedgerNotReady
 from schemas.outgoing import admitted_record
 from schemas.runtime.ledger.client import ledger_store
@@ -182,6 +182,35 @@ async def test_whoever_may_have_ended_waits_for_the_marks(scene: RebuildScene) -
     assert isinstance(await scene.ledger.admit(foreign), answers.Admitted)
     assert await scene.book(event, now_ms) == ("DUPLICATE",)
     assert await scene.store.call("EXISTS", "{0}|awaited") == 0
+
+
+async def test_nobody_is_written_off_whose_outcome_may_wait_for_the_marks(
+    scene: RebuildScene,
+) -> None:
+    """An owner's two leases begin when marks are back, however long that took."""
+    request_id = uuid7(scene.now_ms, b"open------")
+    request = accepted(
+        org="acme",
+        request_id=request_id,
+        accepted_at_ms=scene.now_ms,
+        deadline_ms=scene.now_ms + 1_000,
+    )
+    admission = admitted(request, encode(request), holds=[hold("b:org/x:total", "tokens", 9)])
+    more = {"request_id": request_id.encode()}
+    scene.log.append(admitted_record(admission, SHARD, more), 0, scene.now_ms)
+    await scene.store.call("FLUSHALL")
+    await scene.store.call("HSET", META_KEY, "test_clock", "1")
+    build = scene.build(2)
+    await scene.rebuild(build, until_open=True)
+    long_after_us = (scene.now_ms + 90_000) * 1_000
+
+    waits = await scene.ledger.reap(SHARD, Reap(limit=9, grace_ms=0, now_us=long_after_us))
+    await scene.store.call("HSET", META_KEY, "marks", "1")
+    written_off = await scene.ledger.reap(
+        SHARD, Reap(limit=9, grace_ms=0, now_us=long_after_us + 60_000_000)
+    )
+    assert not waits.entries
+    assert [entry.req for entry in written_off.entries] == [request_id]
 
 
 async def test_a_tombstone_that_nobody_heard_does_not_hide_what_ended(scene: RebuildScene) -> None:

@@ -131,8 +131,10 @@ local function stale(attempt)
   return verdict('STALE', {written_off = unless_empty(lost)})
 end
 
--- Until when an owner may attach after a rebuild; never later than two leases from now.
+-- Until when an owner may attach after a rebuild; never later than two leases from now. That begins when marks are
+-- back: before, what has ended meanwhile is in the log, and cannot be booked.
 local function restored_until(call)
+  if call.are_marks_missing then return call.now_ms + GRACE_MS end
   local ready_ms = tonumber(redis.call('HGET', call.keys[1], 'ready_ms') or 0)
   if ready_ms > call.now_ms then
     ready_ms = call.now_ms

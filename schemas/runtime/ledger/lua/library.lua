@@ -14,7 +14,7 @@ the headers name the shard's own keys without their tag.
 `meta`, a hash: epoch, ready, layout (of the keys; `2`), run_id (of the server that holds
 the shard: init.lua), marks (0 while a rebuild that opened the shard still brings them), claims (0 while it brings keys and jobs),
 complete (1 once nothing of it is left to do), building (the rebuild under way), why (it was closed), folded (the last outcome that the rebuild before read), ready_ms (when
-that opened the shard), booked (the last outcome), cluster_id and birth_id (of the log that it is the fold of), seen_ms, grace_until (attempts.lua),
+that opened the shard, and then when its marks were back), booked (the last outcome), cluster_id and birth_id (of the log that it is the fold of), seen_ms, grace_until (attempts.lua),
 test_clock.
 
 Numbers: integers only. cjson writes 14 digits, so money, offsets and fences leave as decimal

@@ -307,10 +307,10 @@ register_rebuild('tg1_restore_jobs', restore_jobs, EMPTIES)
 KEYS: meta, restored, awaited.
 ARGV[1]: building, last (what was restored last: `marks`, `claims` or `all`).
 Returns: OK | STALE.
-State: marks 1; claims 1; complete 1 and nobody builds. ]]
+State: marks 1, and from now on owners have their time to attach; claims 1; complete 1 and nobody builds. ]]
 local function rebuild_restored(call)
   local meta, last = call.keys[1], call.doc.last
-  redis.call('HSET', meta, 'marks', '1')
+  if last == 'marks' then redis.call('HSET', meta, 'marks', '1', 'ready_ms', dec(call.now_ms)) end
   redis.call('UNLINK', call.keys[3])
   if last ~= 'marks' then redis.call('HSET', meta, 'claims', '1') end
   if last ~= 'all' then return verdict('OK') end
