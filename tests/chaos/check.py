@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
+from operator import eq
 from typing import Any, TypeVar
 
 from tests.chaos.evidence import (
@@ -72,7 +73,7 @@ class Findings:
 
 def check(evidence: Evidence) -> Findings:
     """All checks over one run that came to rest."""
-    effective, differing = _first_of(evidence.outcomes, lambda o: o.request_id)
+    effective, differing = _first_of(evidence.outcomes, lambda o: o.request_id, _is_same)
     contradicted = [_told(*pair) for pair in differing if not _is_restated(*pair)]
     lines_by_id, contradicted_lines = _first_of(evidence.usage, lambda line: line.usage_id)
     lines = _grouped(lines_by_id.values(), lambda line: line.request_id)
@@ -265,13 +266,24 @@ def _told(last: object, first: object) -> str:
     return f"{last} after {first}"
 
 
-def _first_of(records: Iterable[T], key: Callable[[T], K]) -> tuple[dict[K, T], list[tuple[T, T]]]:
+def _is_same(first: Outcome, last: Outcome) -> bool:
+    """Whether two records of one end say the same. Its dispatcher may have been told by a store, and not have heard
+    it: then one copy is settled, and the other one says that it is not known to be."""
+    told = dict.fromkeys(("unsettled",))
+    return replace(first, value={**first.value, **told}) == replace(
+        last, value={**last.value, **told}
+    )
+
+
+def _first_of(
+    records: Iterable[T], key: Callable[[T], K], is_same: Callable[[T, T], bool] = eq
+) -> tuple[dict[K, T], list[tuple[T, T]]]:
     """The first record of each key, and the later ones that differ from it, each with that first."""
     first: dict[K, T] = {}
     differing = [
         (record, first[key(record)])
         for record in records
-        if first.setdefault(key(record), record) != record
+        if not is_same(first.setdefault(key(record), record), record)
     ]
     return first, differing
 

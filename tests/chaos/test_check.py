@@ -257,3 +257,16 @@ def test_the_longest_gap_counts_the_edges_and_only_successes() -> None:
 
     assert longest_gap_s([client], 0.0, 10.0) == 4.5
     assert longest_gap_s([client], 0.0, 11.5) == 5.0
+
+
+def test_a_copy_whose_dispatcher_did_not_hear_that_it_was_settled_contradicts_nothing() -> None:
+    """A store took the end and died before it answered; another cost is a contradiction all the same."""
+    clean = _clean()
+    first = _outcome("r1")
+    settled = replace(first, value={**first.value, "unsettled": False})
+    unheard = replace(first, value={**first.value, "unsettled": True})
+    others = tuple(o for o in clean.outcomes if o.request_id != "r1")
+
+    assert check(replace(clean, outcomes=(settled, unheard, *others))).is_clean
+    dearer = replace(unheard, value={**unheard.value, "bookings": [{"amount": 1}]})
+    assert check(replace(clean, outcomes=(settled, dearer, *others))).contradicted
