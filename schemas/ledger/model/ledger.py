@@ -129,6 +129,9 @@ class LedgerModel(Admission, Starting, Restoring):
         abandoned = self._due(self.inflight, now_ms - doc.grace_ms, left)
         entries = []
         for scope in due:
+            if scope not in self.attempts:  # Its outcome was booked, and its mark forgotten since.
+                del self.expiring[scope]
+                continue
             if self.attempts[scope].state == "RESERVED":
                 self._withdraw(scope, "VOIDED", now_us)
             if self.attempts[scope].state == "RESTORED":

@@ -114,7 +114,8 @@ class LedgerState:
         is_open = attempt.state in ("RUNNING", "UNKNOWN")
         has_lost_first = is_open and attempt.first and attempt.first.verdict == "UNKNOWN"
         lost = [1] if has_lost_first else []
-        if attempt.state == "UNKNOWN":
+        # Of one that is booked the log says what was written off.
+        if attempt.state == "UNKNOWN" and not attempt.place:
             lost.append(attempt.attempt)
         return answers.Stale(written_off=tuple(lost))
 
