@@ -1,8 +1,9 @@
 """What a rebuild does once the shard is open: marks, keys, jobs and usage hours. Nobody's money waits for them.
 
-Until marks are back, whoever may have one waits, and nothing is booked. Until keys and jobs are back, whoever brings a key or asks for a list is told to come again. A request that was
-being produced when the shard closed, and comes into the log after it was read here, finds at its admission whether
-its key is another's by then, and is listed there if it is a job.
+Until marks are back, whoever may have one waits, and nothing is booked. Until keys and jobs are back, whoever brings a
+key or asks for a list is told to come again. A request that was being produced when the shard closed, and comes into
+the log after it was read here, finds at its admission whether its key is another's by then, and is listed there if it
+is a job.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-import msgspec
 from aiokafka import TopicPartition
 
 from accounting.booking import KEPT_LONGER_MS
@@ -57,8 +57,7 @@ async def _restore_marks(build: ShardBuild) -> None:
     await build.at("restores marks")
     pieces = build.fold.marks
     while pieces:
-        marks = msgspec.Raw(pieces[0])
-        await build.do(rebuild_calls.restore_marks(build.shard, build.building, marks))
+        await build.do(rebuild_calls.restore_marks(build.shard, build.building, pieces[0]))
         pieces.pop(0)
 
 
@@ -91,7 +90,7 @@ async def _restore_kept(build: ShardBuild, log: Log, clock: Clock) -> None:
         for scope, mark in kept.marks.items()
         if mark.due_ms > build.clock_ms or scope in kept.jobs
     )
-    for marks in chunks(known, _ENTRIES_PER_CALL):
+    for marks in map(rebuild_calls.encoded_marks, chunks(known, _ENTRIES_PER_CALL)):
         await build.do(rebuild_calls.restore_marks(build.shard, build.building, marks))
 
 

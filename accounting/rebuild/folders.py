@@ -76,7 +76,7 @@ class Folders:
             process = self._idle.pop() if self._idle else await _begin(self.earlier.brokers)
             try:
                 reply = await _answer(process, work, count)
-            except BaseException:
+            except BaseException:  # Also when this is cancelled: nobody would hear the answer.
                 await _end(process)
                 raise
             self._idle.append(process)

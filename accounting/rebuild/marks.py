@@ -8,13 +8,10 @@ waits, told by a Bloom filter: two bits for each request, of so many that one in
 from __future__ import annotations
 
 from array import array
-from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
-
-import msgspec
 
 from accounting.rebuild.chunks import chunks
 from accounting.rebuild.fold import Mark
@@ -35,7 +32,7 @@ _FIRST: Final = 0x80
 class AwaitedMarks:
     """Marks of one shard, as they are sent."""
 
-    pieces: deque[msgspec.Raw] = field(default_factory=deque)
+    pieces: list[bytes] = field(default_factory=list)
     """In the order of the log, in which marks are forgotten."""
     _ids: array[int] = field(default_factory=lambda: array("Q"))
     """The last twelve digits of each request's id."""

@@ -171,7 +171,7 @@ class _Outcomes:
             seen=frozenset(each for each in fold.seen if isinstance(each, str)),
             kept=self.kept,
             written_late=self.written_late,
-            marks=[bytes(piece) for piece in self.marks.pieces],
+            marks=self.marks.pieces,
             awaited=self.marks.filter(),
         )
 

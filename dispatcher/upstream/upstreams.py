@@ -120,11 +120,9 @@ class Upstreams:
                 ErrorCode.NO_BACKEND, type(error).__name__, may_have_spent=False
             ) from error
         except (aiohttp.ClientError, OSError) as error:
-            if answered:
-                code, is_cut = ErrorCode.UPSTREAM_INTERRUPTED, False
-            else:
-                used = connection_used.get()
-                code, is_cut = ErrorCode.UPSTREAM_ERROR, used is not None and used.was_cut
+            code = ErrorCode.UPSTREAM_INTERRUPTED if answered else ErrorCode.UPSTREAM_ERROR
+            used = connection_used.get()
+            is_cut = not answered and used is not None and used.was_cut
             raise UpstreamFailure(
                 code, type(error).__name__, may_have_spent=True, is_cut=is_cut
             ) from error

@@ -211,17 +211,15 @@ def restore_balances(
     return Call(_command("tg1_restore_balances", shard, names, **document), _DONE)
 
 
-def encoded_marks(marks: Sequence[RestoredMark]) -> msgspec.Raw:
+def encoded_marks(marks: Sequence[RestoredMark]) -> bytes:
     """Marks as a call takes them."""
-    return msgspec.Raw(_encode(marks))
+    return _encode(marks)
 
 
-def restore_marks(
-    shard: int, building: str, marks: Sequence[RestoredMark] | msgspec.Raw
-) -> Call[Done]:
-    """Write where the first records of requests stand."""
-    command = _command("tg1_restore_marks", shard, (keys.ENDED,), building=building, marks=marks)
-    return Call(command, _DONE)
+def restore_marks(shard: int, building: str, marks: bytes) -> Call[Done]:
+    """Write where the first records of requests stand, as ``encoded_marks`` has them."""
+    document = {"building": building, "marks": msgspec.Raw(marks)}
+    return Call(_command("tg1_restore_marks", shard, (keys.ENDED,), **document), _DONE)
 
 
 def restore_rates(shard: int, building: str, rates: Sequence[RestoredRate]) -> Call[Done]:
