@@ -1,6 +1,6 @@
 # The commands of this repository. Everything runs in the environment that `make setup` builds.
 .PHONY: rebuild-speed log-reading setup up down clean check docs coverage test test-stack test-apart \
-  test-cluster test-unit test-contract test-integration test-e2e test-chaos bench bench-guard bench-commit profile fuzz servers clients isolation torture ageing kafka-outage ledger-loss upgrade kill-points moved-clocks prices-oracle lock fmt
+  test-random test-cluster test-unit test-contract test-integration test-e2e test-chaos bench bench-guard bench-commit profile fuzz servers clients isolation torture ageing kafka-outage ledger-loss upgrade kill-points moved-clocks prices-oracle lock fmt
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -55,6 +55,10 @@ test-stack: setup  ## The tests that share one stack
 
 test-apart: setup  ## All others
 	$(BIN)/pytest $(PYTEST) $(WITHOUT_STACK) $(OWN_STACK) tests/chaos
+
+test-random: setup  ## Properties and the ledger's model on cases that nobody tried before; about 40 minutes
+	$(BIN)/pytest $(PYTEST) --hypothesis-profile=random $$(grep -rlE "from hypothesis" tests/unit) \
+	  tests/integration/test_ledger_model.py
 
 test-unit: setup  ## Cores, and shells on parts in memory
 	$(BIN)/pytest $(PYTEST) tests/unit

@@ -7,8 +7,16 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.fakes.running_backend import RunningBackend, StartBackend, running_backend
+
+# `make test` tries the same cases every time, so that it fails for a change and not by chance; new
+# ones are looked for by `make test-random`. Neither judges how fast a machine is.
+_PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("same", _PATIENT, derandomize=True)
+settings.register_profile("random", _PATIENT, max_examples=2_000, print_blob=True)
+settings.load_profile("same")
 
 
 @pytest.fixture

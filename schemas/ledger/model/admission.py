@@ -42,6 +42,7 @@ class Admission(LedgerState):
             holds=self.limits.hold(doc.org, doc.balances),
             leases=self.limits.enter(scope, doc.leases, doc.deadline_ms),
             rates=doc.rates,
+            booked=self.attempts.get(scope, Attempt("")).booked,
         )
         self.expiring[scope] = doc.deadline_ms
         return admitted

@@ -114,7 +114,7 @@ _PUBLISHED = st.lists(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.lists(st.tuples(_EVENT, _PUBLISHED, st.booleans()), max_size=30), st.integers(0, 30))
 def test_the_fold_equals_the_books(
     steps: list[tuple[tuple[str, int, str | None, int, int], list[TableName], bool]], reach: int
@@ -163,7 +163,7 @@ def _hours_of(log: _Log, fold: Fold) -> Hours:
     return hours
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(_EVENT, max_size=30))
 def test_marks_are_where_the_books_have_them(
     events: list[tuple[str, int, str | None, int, int]],

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from accounting.booking import entry_of
@@ -66,7 +66,6 @@ _EVENTS = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(_EVENTS | st.just(_ADJUSTED))
 @example(_ADJUSTED)
 def test_a_record_says_what_its_entry_says(event: RequestFinished | AttemptAdjusted) -> None:
@@ -98,7 +97,6 @@ def test_plain_outcomes_are_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None
     assert len(lines_of(value)) == 2
 
 
-@settings(deadline=None)
 @given(_EVENTS, st.data())
 def test_damaged_records_are_read_as_the_decoder_reads_them(
     event: RequestFinished, data: st.DataObject

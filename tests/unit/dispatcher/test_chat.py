@@ -284,7 +284,7 @@ _PIECES = st.lists(
 )
 
 
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=1_000)
 @given(_PIECES)
 def test_whatever_arrives_is_read_or_garbage(pieces: list[bytes]) -> None:
     """No other exception leaves the reader of a stream, nor that of a body."""
