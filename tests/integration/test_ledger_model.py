@@ -18,7 +18,7 @@ import redis
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from schemas.ledger import calls
+from schemas.ledger import answers, calls
 from schemas.ledger.calls import Call
 from schemas.ledger.documents import (
     Admit,
@@ -46,6 +46,9 @@ from tests.integration.ledger_state import Store, modelled_state, nonzero, store
 from tests.support.harness.ledger_server import LedgerServer, free_ports
 from tests.support.one_shard import META_KEY, SHARD
 
+EXAMPLES = max(200, settings().max_examples)
+"""More of them where cases are random: see conftest.py."""
+
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
@@ -72,7 +75,7 @@ def test_lua_and_model_agree(store: Store) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=max(200, settings.default.max_examples),
+            max_examples=EXAMPLES,
             stateful_step_count=50,
             suppress_health_check=list(HealthCheck),
         ),
@@ -187,6 +190,34 @@ def test_what_an_owner_attached_is_the_same_in_both(store: Store) -> None:
     book = Book(org="acme", partition=0, rows=(row,), now_us=now_us)
     agree(calls.book(SHARD, book), model.book(book))
     assert nonzero(model.limits.balances["acme", "b:key:total"]) == {"settled": 4}
+
+
+def test_of_what_the_log_has_the_ledger_does_not_say_what_was_written_off(store: Store) -> None:
+    """Booked while it ran, then past its lease: its owner finds that in the log (found by chance)."""
+    store.flushdb()
+    store.hset(META_KEY, mapping={"epoch": 7, "ready": 1, "test_clock": 1})
+    model, now_us = LedgerModel(7), BASE_MS * 1000
+    of_it: dict[str, Any] = {"org": "acme", "req": "r", "lease_ms": 100}
+    again = Readmission(deadline_ms=BASE_MS + 99_000, accepted_ms=BASE_MS)
+    owner: dict[str, Any] = {"owner": "d", "fence": 6 * 2**32 + 1, "attempt": 1, "readmit": again}
+    attach = Attach(now_us=now_us, **owner, **of_it)
+    row = OutcomeRow(offset=1, at_ms=BASE_MS, req="r", deadline_ms=again.deadline_ms)
+    book = Book(org="acme", partition=3, rows=(row,), now_us=now_us)
+    later_us = now_us + 200_000
+    taken = Start(owner="e", now_us=later_us, **of_it)
+    late = Attach(now_us=later_us, **owner, **of_it)
+
+    def answer(call: Call[Any], modelled: object) -> object:
+        assert call.decode(store.execute_command(*call.command)) == modelled
+        return modelled
+
+    answer(calls.attach(SHARD, attach), model.attach(attach, now_us))
+    answer(calls.book(SHARD, book), model.book(book))
+    assert isinstance(
+        answer(calls.start(SHARD, taken), model.start(taken, later_us)), answers.Unknown
+    )
+    stale = answer(calls.attach(SHARD, late), model.attach(late, later_us))
+    assert stale == answers.Stale(written_off=())
 
 
 def test_a_correction_is_no_copy_that_heard_a_tombstone(store: Store) -> None:

@@ -122,12 +122,13 @@ local function take_leases(prefix, req, leases, deadline_ms)
   return unless_empty(taken)
 end
 
--- To whoever runs what is not his any more: which attempts were settled whole as lost.
+-- To whoever runs what is not his any more: which attempts were settled whole as lost. Of one that is booked
+-- the log says it.
 local function stale(attempt)
   local state, lost = attempt.state, {}
   if (state == 'RUNNING' or state == 'UNKNOWN') and attempt.first
     and cjson.decode(attempt.first).verdict == 'UNKNOWN' then lost[1] = 1 end
-  if state == 'UNKNOWN' then lost[#lost + 1] = tonumber(attempt.attempt) end
+  if state == 'UNKNOWN' and not attempt.booked then lost[#lost + 1] = tonumber(attempt.attempt) end
   return verdict('STALE', {written_off = unless_empty(lost)})
 end
 
