@@ -11,8 +11,6 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from starlette.applications import Starlette
-
 from ingress.endpoints.status import StatusRoutes
 from ingress.gatekeeper.gatekeeper import UNPRODUCED_S, Gatekeeper
 from ingress.gatekeeper.refusal_audit import RefusalAudit
@@ -21,6 +19,7 @@ from ingress.health.document import Health
 from ingress.health.watch import HealthWatch
 from ingress.http.connections import Connections, connections_max
 from ingress.http.front_server import FrontServer, front_server
+from ingress.http.middleware import Shortcut
 from ingress.leaving import Leaving
 from ingress.replies.mailbox import PendingRequests
 from ingress.replies.upkeep import Upkeep
@@ -171,7 +170,7 @@ class Ingress:
             settings.origins,
         )
 
-    def public_app(self) -> Starlette:
+    def public_app(self) -> Shortcut:
         """The application of the port."""
         status = StatusRoutes(self.health, self.metrics, lambda: len(self.pending))
         return create_public_app(self.public, status, self.metrics)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -20,7 +21,7 @@ from ingress.endpoints.status import StatusRoutes
 from ingress.gatekeeper.gatekeeper import Gatekeeper
 from ingress.http import paths
 from ingress.http.cross_origin import preflight_headers
-from ingress.http.middleware import RequestMiddleware
+from ingress.http.middleware import RequestMiddleware, Shortcut
 from ingress.http.refusals import Refusal
 from ingress.http.responses import refusal_response
 from ingress.requests.begin import RequestStarter
@@ -45,21 +46,30 @@ class PublicParts:
     """Of pages that browsers may show the answers to."""
 
 
-def create_public_app(parts: PublicParts, status: StatusRoutes, metrics: Metrics) -> Starlette:
+def create_public_app(parts: PublicParts, status: StatusRoutes, metrics: Metrics) -> Shortcut:
     """The application that clients talk to."""
-    keeper, starter = parts.gatekeeper, parts.starter
-    models = ModelRoutes(keeper)
-    jobs = JobRoutes(keeper, parts.ledger, parts.lookup, starter.cancellations)
+    keeper = parts.gatekeeper
+    edge = partial(RequestMiddleware, metrics=metrics, clock=keeper.clock, doors=keeper)
+    operations = {
+        row.path: OperationEndpoint(row, keeper, parts.starter, parts.deadlines_s)
+        for row in OPERATIONS.values()
+    }
+    posts = {path: edge(endpoint) for path, endpoint in operations.items()}
+    return Shortcut(posts, _router(parts, operations, status, Middleware(edge)))
+
+
+def _router(
+    parts: PublicParts,
+    operations: Mapping[str, OperationEndpoint],
+    status: StatusRoutes,
+    edge: Middleware,
+) -> Starlette:
+    """All routes in the framework's hands, those that the shortcut knows included."""
+    models = ModelRoutes(parts.gatekeeper)
+    jobs = JobRoutes(parts.gatekeeper, parts.ledger, parts.lookup, parts.starter.cancellations)
     app = Starlette(
         routes=[
-            *(
-                Route(
-                    operation.path,
-                    OperationEndpoint(operation, keeper, starter, parts.deadlines_s),
-                    methods=["POST"],
-                )
-                for operation in OPERATIONS.values()
-            ),
+            *(Route(path, endpoint, methods=["POST"]) for path, endpoint in operations.items()),
             Route(JOBS.path, jobs.list_all),
             Route(paths.job_path("{job_id}"), jobs.show),
             Route(paths.job_path("{job_id}"), jobs.cancel, methods=["DELETE"]),
@@ -70,9 +80,7 @@ def create_public_app(parts: PublicParts, status: StatusRoutes, metrics: Metrics
             Route(paths.STARTUPZ, status.startupz),
             Route(paths.METRICS, status.metrics),
         ],
-        middleware=[
-            Middleware(RequestMiddleware, metrics=metrics, clock=keeper.clock, doors=keeper)
-        ],
+        middleware=[edge],
         exception_handlers={HTTPException: partial(_refuse_route, parts.origins)},
     )
     app.router.redirect_slashes = False

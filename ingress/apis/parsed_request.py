@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
+
+import msgspec
 
 from ingress.apis.answer_format import AnswerFormat
 from ingress.apis.exact_bound import Texts
@@ -18,8 +19,7 @@ Fields: TypeAlias = dict[str, Any]
 """The body of a request."""
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """A call, ready for a backend. Once it is in the log its payload is let go."""
 
     payload: bytes
@@ -34,8 +34,7 @@ class Call:
     """What is to be counted exactly; ``None`` where the bound by bytes stands."""
 
 
-@dataclass(frozen=True, slots=True)
-class ParsedRequest:
+class ParsedRequest(msgspec.Struct, frozen=True):
     """A valid request of a caller who may make it."""
 
     model: str

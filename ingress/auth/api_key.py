@@ -7,8 +7,9 @@ an answer does not tell which keys exist; a model that is not open to a key look
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
+
+import msgspec
 
 from ingress.http.refusals import Refusal
 from schemas.config_state import Snapshot
@@ -28,8 +29,7 @@ _CLOSED: Final = Refusal(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(msgspec.Struct, frozen=True):
     """Who pays for a request, and which models the key may use (``None``: all)."""
 
     key_id: str

@@ -12,6 +12,8 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
+import msgspec
+
 from ingress.http.refusals import Refusal
 from schemas.errors import ErrorCode
 from schemas.events import Reach
@@ -28,8 +30,7 @@ Who: TypeAlias = tuple[str, str]
 """Key and model."""
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True):
     """What a request asks for, and under which configuration and when it was received."""
 
     input_tokens_bound: int

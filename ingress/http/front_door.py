@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any, ClassVar, Final
+from urllib.parse import unquote
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -15,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from ingress.http import head_guard
 from ingress.http.connections import Connections, Phase
 from ingress.http.cross_origin import origin_headers
+from ingress.http.exchange import Exchange
 from ingress.http.paths import HEALTHZ, READYZ, STARTUPZ
 from ingress.http.refusals import Headers, Refusal
 from ingress.http.unframed import unframed
@@ -181,16 +183,45 @@ class FrontDoor(HttpToolsProtocol):
         if version == "1.0":
             # Such a client knows no interim answers: RFC 9110, section 10.1.1.
             self.expect_100_continue = False
-        super().on_headers_complete()
-        if self.origins:
-            self.cycle.default_headers = self._default_headers()
-        if self.is_spare or self.expect_100_continue:
-            # Whoever was not told to continue may or may not send the body.
-            self.cycle.keep_alive = False
+        self._complete_scope(version)
+        before, self.cycle = self.cycle, self._exchange(version)
+        if before is None or before.response_complete:
+            self._start_asgi_task(self.cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
         self._in_body, self._completed = True, True
         self._trailers = self._framing_bytes = self._body_bytes = 0
         if self._phase != "busy":
             self._turn("busy")
+
+    def _complete_scope(self, version: str) -> None:
+        """What the application is told of the head, as uvicorn tells it."""
+        scope, target = self.scope, httptools.parse_url(self.url)
+        path = target.path.decode("ascii")
+        scope["method"] = self.parser.get_method().decode("ascii")
+        scope["http_version"] = version
+        scope["path"] = unquote(path) if "%" in path else path
+        scope["raw_path"] = target.path
+        scope["query_string"] = target.query or b""
+
+    def _exchange(self, version: str) -> Exchange:
+        # Whoever was not told to continue may or may not send the body.
+        may_stay = not (self.is_spare or self.expect_100_continue) and version != "1.0"
+        common = self.server_state.default_headers
+        return Exchange(
+            scope=self.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self._default_headers() if self.origins else common,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=may_stay and self.parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
 
     def on_body(self, body: bytes) -> None:
         """Note a part of the body."""

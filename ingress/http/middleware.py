@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from http import HTTPStatus
 from typing import Final, Protocol
 
+from starlette.applications import Starlette
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ingress.http.paths import PLACES, Place, place_of
@@ -35,6 +36,24 @@ class Doors(Protocol):
 
     def opening(self) -> Awaitable[None] | None:
         """What to wait for in a process that has just begun."""
+
+
+class Shortcut:
+    """Hands what is posted to a known path straight to its application, and all else to the framework.
+
+    The framework would call the same application with the same request, after a walk through its layers and routes that
+    is an eighth of what ingress spends on one.
+    """
+
+    def __init__(self, posts: Mapping[str, ASGIApp], others: Starlette) -> None:
+        self._posts = posts
+        self.others = others
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        is_post = scope["type"] == "http" and scope["method"] == "POST"
+        app = self._posts.get(scope["path"]) if is_post else None
+        await (app or self.others)(scope, receive, send)
 
 
 class RequestMiddleware:

@@ -6,7 +6,6 @@ Sources: OpenAI's error object; RFC 9457 (problem+json); design.md section 3 (li
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final, TypeAlias, assert_never
 
@@ -33,8 +32,7 @@ _SDK_PATIENCE_MS: Final = 60_000
 _NOTHING_SAID: Final = Said()
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(msgspec.Struct, frozen=True):
     """An answer that is not a success. ``status`` and ``retry_after_ms`` default to the table's."""
 
     code: ErrorCode

@@ -15,8 +15,9 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final, NoReturn
+
+import msgspec
 
 from ingress.http.refusals import Refusal
 from schemas.errors import ErrorCode
@@ -41,8 +42,7 @@ _QUOTED_KEY: Final = re.compile(rb'"((?:[\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
 _ESCAPED_IN_KEY: Final = re.compile(rb'\\(["\\])')
 
 
-@dataclass(frozen=True, slots=True)
-class Preference:
+class Preference(msgspec.Struct, frozen=True):
     """``respond-async``, and ``wait`` in seconds where it was given."""
 
     respond_async: bool = False

@@ -6,6 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Send
 
+from ingress.http.exchange import BODY_FOLLOWS
 from ingress.http.paths import surface_of
 from ingress.http.refusals import Headers, Refusal, refusal_body, retry_headers
 from schemas.operations import Surface
@@ -18,7 +19,8 @@ async def respond(send: Send, status: int, content_type: bytes, body: bytes, mor
         (b"content-length", b"%d" % len(body)),
         *more,
     ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+    start = {"type": "http.response.start", "status": status, "headers": headers}
+    await send({**start, BODY_FOLLOWS: True})
     await send({"type": "http.response.body", "body": body})
 
 

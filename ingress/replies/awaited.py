@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class Times:
+class Times(msgspec.Struct, frozen=True):
     """The times of a wait, in seconds of the event loop's clock."""
 
     opened_s: float
@@ -14,8 +13,7 @@ class Times:
     deadline_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Awaited:
+class Awaited(msgspec.Struct, frozen=True):
     """The request that an answer is waited for."""
 
     org: str

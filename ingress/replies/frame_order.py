@@ -6,9 +6,10 @@ is taken, as the end of the broken stream. Fence 0 is the limiter's. Pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
+
+import msgspec
 
 from schemas.errors import ErrorCode
 from schemas.frames import Chunk, Frame, Terminal
@@ -28,8 +29,7 @@ class Verdict(Enum):
     """The stream cannot be continued: end it with ``broken_off``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(msgspec.Struct, frozen=True):
     """How far a request's frames were taken."""
 
     fence: int = _NO_FENCE
@@ -55,11 +55,10 @@ def sequence(position: Position, frame: Frame) -> tuple[Verdict, Position]:
         return Verdict.DROP, position
     if frame.seq > position.seq + 1:
         return Verdict.GAP, position
-    return Verdict.RELAY, replace(
-        position,
-        seq=frame.seq,
-        has_content=position.has_content or isinstance(frame.content, Chunk),
-        ended=isinstance(frame.content, Terminal),
+    content = frame.content
+    has_content = position.has_content or isinstance(content, Chunk)
+    return Verdict.RELAY, Position(
+        frame.fence, frame.seq, has_content, isinstance(content, Terminal)
     )
 
 
@@ -68,7 +67,7 @@ def _after_content(position: Position, frame: Frame) -> tuple[Verdict, Position]
     if not isinstance(frame.content, Terminal):
         return Verdict.DROP, position
     verdict = Verdict.BREAK if frame.content.error_code is None else Verdict.RELAY
-    return verdict, replace(position, ended=True)
+    return verdict, msgspec.structs.replace(position, ended=True)
 
 
 def broken_off() -> Terminal:

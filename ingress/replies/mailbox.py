@@ -7,7 +7,6 @@ is room. All waits of the tasks end, because ``Upkeep`` puts an end into every m
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
@@ -67,7 +66,7 @@ class Mailbox:
         """Since when the ledger has known its end, of which no frame has come."""
         self._ask_for_stream = ask_for_stream
         self._position = Position()
-        self._contents: deque[Content] = deque()
+        self._contents: list[Content] = []
         self._buffered_bytes = 0
         self._waker: asyncio.Future[None] | None = None
 
@@ -161,8 +160,7 @@ class Mailbox:
             await self._waker
             self._waker = None
         self.taken_s = loop.time()
-        contents = list(self._contents)
-        self._contents.clear()
+        contents, self._contents = self._contents, []
         self._buffered_bytes = 0
         if self.is_behind:
             self.is_behind = False

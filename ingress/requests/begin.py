@@ -8,8 +8,10 @@ awaited: what was promised is in the log, and nothing that dies can lose it.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final, Self, TypeAlias
+
+import msgspec
 
 from ingress.apis.answer_format import refusal_of
 from ingress.auth.api_key import Caller
@@ -75,7 +77,9 @@ class RequestStarter:
                 return await self._join(request, found, gone)
             # One that was taken over has its time to reach the log before it.
             now_ms = self.gatekeeper.clock.now_ms()
-            request = replace(request, deadline_ms=found.deadline_ms, received_at_ms=now_ms)
+            request = msgspec.structs.replace(
+                request, deadline_ms=found.deadline_ms, received_at_ms=now_ms
+            )
             claimed = found
         if request.parsed.call.texts is not None:
             request = await self.counts.bounded(request)
@@ -187,7 +191,11 @@ class RequestStarter:
     async def _list(self, request: ValidatedRequest, claimed: Claimed) -> Refusal | None:
         facts = JobFacts(request.parsed.model, claimed.deadline_ms)
         refusal = await self.jobs.add(request.caller.org, claimed.request_id, facts)
-        return None if refusal is None else replace(refusal, request_id=claimed.request_id)
+        return (
+            None
+            if refusal is None
+            else msgspec.structs.replace(refusal, request_id=claimed.request_id)
+        )
 
     async def _send(
         self, event: RequestAccepted, traceparent: bytes | None

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
+
+import msgspec
 
 from ingress.apis.exact_bound import Texts, exact_bound
 from ingress.requests.tokenizer_files import TokenizerFiles
@@ -59,8 +61,10 @@ class ExactCounts:
         bound = call.input_tokens_bound
         if exact is not None:
             bound = exact if _exceeds_bytes(call.texts, exact) else min(exact, bound)
-        call = replace(call, input_tokens_bound=bound, texts=None)
-        return replace(request, parsed=replace(request.parsed, call=call))
+        call = msgspec.structs.replace(call, input_tokens_bound=bound, texts=None)
+        return msgspec.structs.replace(
+            request, parsed=msgspec.structs.replace(request.parsed, call=call)
+        )
 
     async def _counted(self, org: str, texts: Texts) -> int | None:
         """The exact bound; ``None`` when it cannot be had in time."""

@@ -7,8 +7,9 @@ refusal leaves no trace in log or ledger.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Final
+
+import msgspec
 
 from ingress.apis.parsed_request import ParsedRequest, RequestParser, invalid
 from ingress.auth.api_key import Caller
@@ -36,8 +37,7 @@ PAYLOAD_BYTES_MAX: Final = 4 * 1024 * 1024 + 64 * 1024
 """Writing numbers out can lengthen a body; this keeps every record below the topic's limit."""
 
 
-@dataclass(frozen=True, slots=True)
-class Circumstances:
+class Circumstances(msgspec.Struct, frozen=True):
     """What a client says beside the body: how long it has, its key, what it prefers, its trace."""
 
     timeout_ms: int
@@ -48,8 +48,7 @@ class Circumstances:
     traceparent: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
-class ValidatedRequest:
+class ValidatedRequest(msgspec.Struct, frozen=True):
     """A request that passed all checks of ingress; nothing was sent anywhere yet."""
 
     operation: Operation
@@ -134,12 +133,14 @@ def with_excess(request: ValidatedRequest, excess: Mapping[str, Excess]) -> Vali
     if more is None:
         return request
     call = request.parsed.call
-    call = replace(
+    call = msgspec.structs.replace(
         call,
         input_tokens_bound=call.input_tokens_bound + more.input_tokens,
         output_tokens_bound=call.output_tokens_bound + more.output_tokens,
     )
-    return replace(request, parsed=replace(request.parsed, call=call))
+    return msgspec.structs.replace(
+        request, parsed=msgspec.structs.replace(request.parsed, call=call)
+    )
 
 
 def accepted_event(

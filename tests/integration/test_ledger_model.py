@@ -72,6 +72,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 def test_lua_and_model_agree(store: Store) -> None:
     """Random calls, repeated, late and with old fences, give equal answers and equal books."""
     machine = type("Comparison", (BookRules,), {"store": store})
+    assert settings.default is not None
     run_state_machine_as_test(
         machine,
         settings=settings(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -38,7 +38,7 @@ def parse(fields: Fields, snapshot: Snapshot, caller: Caller) -> ParsedRequest |
     parsed = chat.parse(request.chat, snapshot, caller)
     if isinstance(parsed, Refusal):
         return in_native_terms(parsed)
-    return replace(parsed, client_key=request.client_request_id)
+    return msgspec.structs.replace(parsed, client_key=request.client_request_id)
 
 
 def format_answer(parsed: ParsedRequest) -> AnswerFormat:
@@ -139,7 +139,9 @@ def in_native_terms(refusal: Refusal) -> Refusal:
         native = f"payload{name.removeprefix('messages')}"
     else:
         native = f"parameters.{name}"
-    return replace(refusal, param=native, message=refusal.message.replace(name, native, 1))
+    return msgspec.structs.replace(
+        refusal, param=native, message=refusal.message.replace(name, native, 1)
+    )
 
 
 def _is_uuid(text: str) -> bool:

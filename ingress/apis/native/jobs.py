@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
+
+import msgspec
 
 from ingress.apis.answer_format import RELAYED, AnswerFormat
 from ingress.apis.native.inference import read_messages, read_parameters
@@ -34,7 +36,11 @@ def parse(fields: Fields, snapshot: Snapshot, caller: Caller) -> ParsedRequest |
     if isinstance(job, Refusal):
         return job
     parsed = chat.parse(job.chat, snapshot, caller)
-    return parsed if isinstance(parsed, Refusal) else replace(parsed, ttl_ms=job.ttl_ms)
+    return (
+        parsed
+        if isinstance(parsed, Refusal)
+        else msgspec.structs.replace(parsed, ttl_ms=job.ttl_ms)
+    )
 
 
 def format_answer(_: ParsedRequest) -> AnswerFormat:

@@ -9,7 +9,6 @@ than text is read by ``closed_world``.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -84,7 +83,7 @@ def read_call(fields: Fields, model: Model, billing: BillingOf = NOTHING) -> Cal
     )
     if model.counted_by is not None and billing().is_bounded:
         texts = texts_of_messages(messages, model.counted_by, call.input_tokens_bound)
-        call = replace(call, texts=texts)
+        call = msgspec.structs.replace(call, texts=texts)
     is_plain = media is NO_MEDIA and not model.prices and fields.keys() <= PLAIN
     if is_plain and not fields.get("tools") and b'"cache_control"' not in payload:
         return call

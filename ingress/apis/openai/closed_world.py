@@ -9,7 +9,7 @@ passed elsewhere.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
@@ -100,7 +100,7 @@ def with_reach(
     window = (model.context_window_tokens or 0) if has_tools else 0
     prediction = fields.get("prediction")
     predicted = 0 if prediction is None else len(msgspec.json.encode(prediction))
-    return replace(
+    return msgspec.structs.replace(
         call,
         reach=reach,
         input_tokens_bound=max(call.input_tokens_bound, window),

@@ -7,7 +7,6 @@ two, so the length of the body bounds them. What other fields may do to the bill
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
@@ -53,7 +52,7 @@ def parse(fields: Fields, snapshot: Snapshot, caller: Caller) -> ParsedRequest |
     )
     if model.counted_by is not None and billing_of(snapshot, caller, fields["model"]).is_bounded:
         texts = texts_of(_texts(fields["input"]), (), model.counted_by, call.input_tokens_bound)
-        call = replace(call, texts=texts)
+        call = msgspec.structs.replace(call, texts=texts)
     return ParsedRequest(fields["model"], call)
 
 

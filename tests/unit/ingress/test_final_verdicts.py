@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 
 from ingress.gatekeeper.final_verdicts import Asked, FinalVerdicts
@@ -30,7 +30,7 @@ SPENT = Refusal(
 
 def _asked(inputs: int = 100, outputs: int = 50, **more: Any) -> Asked:
     asked = Asked(inputs, outputs, body_bytes=inputs, config_offset=7, received_at_ms=1_000)
-    return replace(asked, **more)
+    return msgspec.structs.replace(asked, **more)
 
 
 def _spent() -> FinalVerdicts:
@@ -65,7 +65,7 @@ def test_what_may_fit_asks_for_itself(who: tuple[str, str], asked: Asked) -> Non
 @pytest.mark.parametrize(
     "refusal",
     [
-        pytest.param(replace(SPENT, status_override=429), id="contended"),
+        pytest.param(msgspec.structs.replace(SPENT, status_override=429), id="contended"),
         pytest.param(Refusal(ErrorCode.RATE_LIMIT_EXCEEDED, ""), id="rate"),
         pytest.param(Refusal(ErrorCode.SERVICE_UNAVAILABLE, ""), id="unavailable"),
         pytest.param(None, id="admitted"),

@@ -28,7 +28,7 @@ def _document() -> dict[str, Any]:
 
 async def test_the_document_has_the_routes_of_the_application() -> None:
     """Each method of each path, and no other."""
-    routes = [route for route in Gateway().app.routes if isinstance(route, Route)]
+    routes = [route for route in Gateway().app.others.routes if isinstance(route, Route)]
     served = {
         (_CONVERTER.sub("}", route.path), method.lower())
         for route in routes
