@@ -50,6 +50,7 @@ _MODULES = {
     "schemas": "schemas",
     "dlq": "dlq",
     "doctor": "doctor",
+    "bench": "bench",
 }
 """Each command or noun, in the order of the help, and its module in ``deploy/cli/commands``."""
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from itertools import cycle, islice
 from time import perf_counter
 
-from tests.load.connection import Connection, PreparedRequest
-from tests.load.options import REQUEST_TIMEOUT_S, Run
-from tests.load.report import Sample
+from deploy.bench.connection import Connection, PreparedRequest
+from deploy.bench.drivers import REQUEST_TIMEOUT_S, Run
+from deploy.bench.report import Sample
 
 
 async def run_alone(

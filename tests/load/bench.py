@@ -24,19 +24,18 @@ from pathlib import Path
 
 import httpx
 
+from deploy.bench.counts import Counts, per_request, read_counts, render_counts
+from deploy.bench.drivers import run_closed, run_open
+from deploy.bench.report import Report, render_json, render_table
+from deploy.bench.requests import prepare_mix
 from deploy.embedded import seed
 from deploy.embedded.ports import HOST
 from deploy.embedded.process import Progress
 from deploy.embedded.roles import ROLES
 from deploy.embedded.stack import Stack, StackOptions
 from deploy.embedded.state import UserFolders
-from tests.load.closed import run_closed
-from tests.load.counts import Counts, per_request, read_counts, render_counts
 from tests.load.history import commit_here, history_line, render_relative
-from tests.load.open import run_open
 from tests.load.options import measure
-from tests.load.report import Report, render_json, render_table
-from tests.load.requests import prepare_mix
 from tests.support.fakes.behaviour import PLAIN_MODEL
 from tests.support.fakes.running_backend import RunningBackend, running_backend
 

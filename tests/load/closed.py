@@ -6,41 +6,10 @@ rate a server sustains; it slows down with the server, so judge latency by the o
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
-from itertools import cycle, islice
-from time import perf_counter
-
 import uvloop
 
-from tests.load.connection import Connection, PreparedRequest
-from tests.load.options import REQUEST_TIMEOUT_S, Run, measure, parser, requests_of, show
-from tests.load.report import Sample
-
-
-async def run_closed(
-    url: str, requests: Sequence[PreparedRequest], connections: int, seconds: float
-) -> Run:
-    """Keep `connections` requests in flight for `seconds`; those then in flight are waited for."""
-    samples: list[Sample] = []
-    end_s = perf_counter() + seconds
-
-    async def send_until_end(first: int) -> None:
-        connection = Connection(url)
-        try:
-            for request in islice(cycle(requests), first, None):
-                sent_s = perf_counter()
-                if sent_s >= end_s:
-                    return
-                outcome = await connection.exchange(request, REQUEST_TIMEOUT_S)
-                samples.append(Sample(outcome, perf_counter() - sent_s))
-        finally:
-            connection.close()
-
-    async with asyncio.TaskGroup() as users:
-        for number in range(connections):
-            users.create_task(send_until_end(number % len(requests)))
-    return Run(samples)
+from deploy.bench.drivers import run_closed
+from tests.load.options import measure, parser, requests_of, show
 
 
 def main() -> None:

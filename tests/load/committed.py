@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-from tests.load.counts import COUNTED, Counts
+from deploy.bench.counts import COUNTED, Counts
 
 FILE: Final = Path(__file__).with_name("committed_counts.json")
 MOST: Final = 1.10

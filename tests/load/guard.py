@@ -19,6 +19,11 @@ from statistics import median
 from time import perf_counter
 from typing import Final
 
+from deploy.bench.connection import OK, PreparedRequest
+from deploy.bench.counts import Counts, read_counts
+from deploy.bench.process_cost import read_processes
+from deploy.bench.reference_work import reference_cpu_ms
+from deploy.bench.requests import prepare_mix
 from tests.load.alone import run_alone
 from tests.load.bench import COUNTING, Target, started
 from tests.load.committed import (
@@ -29,11 +34,6 @@ from tests.load.committed import (
     typical,
     write_committed,
 )
-from tests.load.connection import OK, PreparedRequest
-from tests.load.counts import Counts, read_counts
-from tests.load.process_cost import read_processes
-from tests.load.reference_work import reference_cpu_ms
-from tests.load.requests import prepare_mix
 from tests.support.fakes.behaviour import PLAIN_MODEL
 from tests.support.fakes.running_backend import running_backend
 

@@ -6,9 +6,9 @@ import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+from deploy.bench.process_cost import Cost
+from deploy.bench.report import Report
 from deploy.embedded.roles import ROLES
-from tests.load.process_cost import Cost
-from tests.load.report import Report
 
 _STORES: Final = ("kafka", "ledger", "bus")
 

@@ -22,8 +22,8 @@ from typing import Any, Final
 
 import psutil
 
+from deploy.bench.requests import prepare_mix
 from tests.load.offer import Offered, offer, ratio_of_pairs
-from tests.load.requests import prepare_mix
 from tests.load.usage_lines import Written, write_month
 from tests.support.harness.scene import HEALTHY_MODEL, PARTITIONS, Scene, running_scene
 

@@ -13,8 +13,8 @@ from itertools import pairwise
 from statistics import median
 from time import perf_counter
 
-from tests.load.connection import OK, Connection, PreparedRequest
-from tests.load.report import Latency, latency
+from deploy.bench.connection import OK, Connection, PreparedRequest
+from deploy.bench.report import Latency, latency
 
 REQUEST_TIMEOUT_S = 120.0
 

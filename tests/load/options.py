@@ -5,27 +5,18 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
 from statistics import median
 
-from tests.load.connection import PreparedRequest
-from tests.load.process_cost import costs, parse_pids, read_processes
-from tests.load.reference_work import reference_cpu_ms
-from tests.load.report import Report, Sample, make_report, render_json, render_table
-from tests.load.requests import prepare_mix
+from deploy.bench.connection import PreparedRequest
+from deploy.bench.drivers import Run
+from deploy.bench.process_cost import costs, parse_pids, read_processes
+from deploy.bench.reference_work import reference_cpu_ms
+from deploy.bench.report import Report, make_report, render_json, render_table
+from deploy.bench.requests import prepare_mix
 
-REQUEST_TIMEOUT_S = 30.0
 DRIVER = "load driver"
 _REFERENCES = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """What a driver brings back: its samples, and how late it sent (open loop only)."""
-
-    samples: Sequence[Sample]
-    send_delays_s: Sequence[float] = ()
 
 
 async def measure(

@@ -17,10 +17,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from deploy.bench.drivers import run_closed
+from deploy.bench.requests import prepare_mix
 from tests.load.bench import CLOSED_CONNECTIONS, WARM_UP_S, started
-from tests.load.closed import run_closed
 from tests.load.history import commit_here
-from tests.load.requests import prepare_mix
 from tests.load.stacks import Profile, read_stacks, render_profile
 from tests.support.fakes.behaviour import PLAIN_MODEL
 from tests.support.fakes.running_backend import running_backend

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.bench.counts import COUNTED
 from tests.load.committed import (
     LOOSE,
     NOT_JUDGED,
@@ -15,7 +16,6 @@ from tests.load.committed import (
     render_against,
     typical,
 )
-from tests.load.counts import COUNTED
 from tests.load.guard import is_within, measure_rounds
 
 _COMMITTED = {"dispatcher": {"tasks": 8.0, "calls": 3000.0, "wake-ups": 7.0}}

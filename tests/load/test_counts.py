@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.load.counts import COUNTED, _sums, per_request, render_counts
+from deploy.bench.counts import COUNTED, _sums, per_request, render_counts
 
 _PAGE = """\
 # HELP tallygate_store_commands_total Commands.

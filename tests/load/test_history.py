@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.load.connection import OK
+from deploy.bench.connection import OK
+from deploy.bench.process_cost import Cost
+from deploy.bench.report import Sample, make_report
 from tests.load.history import history_line, render_relative
-from tests.load.process_cost import Cost
-from tests.load.report import Sample, make_report
 
 HISTORY = Path(__file__).parents[2] / "docs" / "bench-history.md"
 

@@ -8,8 +8,7 @@ import signal
 
 import pytest
 
-from tests.load.closed import run_closed
-from tests.load.connection import (
+from deploy.bench.connection import (
     CONNECTION_LOST,
     NOT_CONNECTED,
     OK,
@@ -17,9 +16,9 @@ from tests.load.connection import (
     TIMEOUT,
     Connection,
 )
-from tests.load.open import run_open
-from tests.load.report import Latency, Sample, latency, make_report
-from tests.load.requests import prepare, prepare_mix
+from deploy.bench.drivers import run_closed, run_open
+from deploy.bench.report import Latency, Sample, latency, make_report
+from deploy.bench.requests import prepare, prepare_mix
 from tests.support.fakes.running_backend import StartBackend
 
 pytestmark = pytest.mark.timeout(30)

@@ -16,6 +16,7 @@ _SHELL = {
         "dispatcher/settings.py",
         "deploy/embedded/up.py",
         "deploy/cli/backend_check.py",
+        "deploy/cli/commands/bench.py",
     },
     "time.time": {"deploy/embedded/example_backend.py"},
     "time.time_ns": {"schemas/runtime/process/clock.py"},

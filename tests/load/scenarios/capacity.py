@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from time import perf_counter
 
-from tests.load.connection import OK
+from deploy.bench.connection import OK
+from deploy.bench.process_cost import read_processes
+from deploy.bench.requests import prepare_mix
 from tests.load.offer import offer
-from tests.load.process_cost import read_processes
-from tests.load.requests import prepare_mix
 from tests.load.scenarios.neighbours import line
 from tests.support.harness.scene import NARROW_MODEL, Scene
 

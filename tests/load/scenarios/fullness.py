@@ -7,9 +7,9 @@ from time import perf_counter
 
 import redis.asyncio as redis
 
-from tests.load.connection import OK
+from deploy.bench.connection import OK
+from deploy.bench.requests import prepare_mix
 from tests.load.offer import offer
-from tests.load.requests import prepare_mix
 from tests.load.scenarios.neighbours import call_for, line
 from tests.support.harness.scene import HEALTHY_MODEL, UNLIMITED, Scene
 

@@ -8,9 +8,9 @@ from statistics import median
 
 import aiohttp
 
-from tests.load.connection import PreparedRequest
+from deploy.bench.connection import PreparedRequest
+from deploy.bench.requests import prepare_mix
 from tests.load.offer import Offered, offer, ratio_of_pairs
-from tests.load.requests import prepare_mix
 from tests.support.harness.gateway_client import steer
 from tests.support.harness.scene import (
     HANGING_MODEL,

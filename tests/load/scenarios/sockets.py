@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from time import perf_counter
 from urllib.parse import urlsplit
 
+from deploy.bench.requests import prepare_mix
 from tests.load.offer import offer, ratio_of_pairs
-from tests.load.requests import prepare_mix
 from tests.load.scenarios.neighbours import line, p99_ms
 from tests.support.harness.scene import HEALTHY_MODEL, Scene
 

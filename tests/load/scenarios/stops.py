@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from time import perf_counter
 
+from deploy.bench.requests import prepare_mix
 from tests.load.offer import offer
-from tests.load.requests import prepare_mix
 from tests.load.scenarios.neighbours import line
 from tests.support.harness.scene import HEALTHY_MODEL, Scene
 

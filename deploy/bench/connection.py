@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from http import HTTPStatus
+from time import perf_counter
 from typing import Final, cast
 from urllib.parse import urlsplit
 
 import httptools
 
 END_OF_STREAM: Final = b"data: [DONE]"
+_EVENT: Final = b"data: "
 _TAIL_BYTES: Final = 32
 OK: Final = "ok"
 TIMEOUT: Final = "timeout"
@@ -47,6 +50,10 @@ class Connection(asyncio.Protocol):
         self._is_answered = False
         self.was_closed_idle = False
         """Whether the last exchange met a connection that the server had closed meanwhile."""
+        self.first_s: float | None = None
+        """When the last answer's body began, as `perf_counter` counts; for a stream its first token."""
+        self.events = 0
+        """Events of the last stream, the one that ends it included."""
 
     async def exchange(self, request: PreparedRequest, timeout_s: float) -> str:
         """Send one request and wait for its whole answer.
@@ -56,6 +63,7 @@ class Connection(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         self._is_reused, self._is_answered = self._transport is not None, False
         self.was_closed_idle = False
+        self.first_s, self.events = None, 0
         if self._transport is None:
             try:
                 async with asyncio.timeout(timeout_s):
@@ -89,7 +97,7 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserError:
             self.close()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         self._transport = None
         is_lost = self._loss == CONNECTION_LOST
         self.was_closed_idle = is_lost and self._is_reused and not self._is_answered
@@ -97,13 +105,18 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         """Called by the parser with a piece of the answer's body."""
+        if self.first_s is None:
+            self.first_s = perf_counter()
         if self._is_stream:
+            # An event's mark may be cut by the end of a piece; what ends in the tail was not counted.
+            cut = self._tail[1 - len(_EVENT) :]
+            self.events += (cut + body).count(_EVENT)
             self._tail = (self._tail + body)[-_TAIL_BYTES:]
 
     def on_message_complete(self) -> None:
         """Called by the parser at the end of an answer."""
         status = self._parser.get_status_code()
-        if status != 200:
+        if status != HTTPStatus.OK:
             self._end(f"http_{status}")
         elif self._is_stream and END_OF_STREAM not in self._tail:
             self._end(STREAM_BROKEN)
@@ -118,3 +131,22 @@ class Connection(asyncio.Protocol):
     def _end(self, outcome: str) -> None:
         if self._answer is not None and not self._answer.done():
             self._answer.set_result(outcome)
+
+
+class TellingConnection(Connection):
+    """A connection that also reads headers: the request's id, and whether a refusal says when to try again."""
+
+    request_id = ""
+    has_retry_after = False
+
+    def on_message_begin(self) -> None:
+        """Called by the parser at the start of an answer."""
+        self.request_id, self.has_retry_after = "", False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Called by the parser with each header."""
+        match name.lower():
+            case b"x-request-id":
+                self.request_id = value.decode("latin-1")
+            case b"retry-after":
+                self.has_retry_after = True

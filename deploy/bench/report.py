@@ -11,17 +11,33 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Final
 
-from tests.load.connection import OK, TIMEOUT
-from tests.load.process_cost import Cost
+import msgspec
+
+from deploy.bench.connection import OK, TIMEOUT
+from deploy.bench.process_cost import Cost
+
+_EVENTS_AT_THE_END: Final = 2
+OK_OR_LATE: Final = (OK, TIMEOUT)
+"""Whose latencies count: an error that comes quickly must not flatter them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(msgspec.Struct, frozen=True, array_like=True):
     """One request: how it ended, and how long after its (planned) sending."""
 
     outcome: str
     latency_s: float
+    planned_s: float = 0.0
+    """When it was planned, after the start of the run."""
+    first_s: float | None = None
+    """How long after the plan its body began: of a stream, the time to its first token."""
+    events: int = 0
+    """Events of a stream."""
+    request_id: str = ""
+    """The gateway's id, where headers were read."""
+    ended_ms: int = 0
+    """When it was answered, Unix milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +49,7 @@ class Latency:
     p90_ms: float
     p99_ms: float
     max_ms: float
+    p95_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +68,10 @@ class Report:
     """How late the driver itself sent, in an open loop; part of the latency."""
     reference_cpu_ms: float | None = None
     """What the reference work took before and after the run: how fast the machine was."""
+    first: Latency | None = None
+    """Time to the first byte of a body: of streams, to their first token."""
+    tokens_per_s: float = 0.0
+    """Tokens relayed over all streams."""
 
 
 def make_report(
@@ -69,12 +90,19 @@ def make_report(
         duration_s=duration_s,
         requests=len(samples),
         requests_per_s=good / duration_s,
-        latency=latency(s.latency_s for s in samples if s.outcome in (OK, TIMEOUT)),
+        latency=latency(s.latency_s for s in samples if s.outcome in OK_OR_LATE),
         errors=dict(outcomes),
         processes=processes,
         send_delay=latency(send_delays_s),
         reference_cpu_ms=reference_cpu_ms,
+        first=latency(s.first_s for s in samples if s.outcome == OK and s.first_s is not None),
+        tokens_per_s=sum(tokens_of(s) for s in samples) / duration_s,
     )
+
+
+def tokens_of(sample: Sample) -> int:
+    """Tokens of a stream whose events carry one each; two more end it."""
+    return max(0, sample.events - _EVENTS_AT_THE_END)
 
 
 def latency(seconds: Iterable[float]) -> Latency | None:
@@ -86,7 +114,14 @@ def latency(seconds: Iterable[float]) -> Latency | None:
     def rank_ms(share: float) -> float:
         return ordered[max(0, math.ceil(share * len(ordered)) - 1)] * 1_000
 
-    return Latency(len(ordered), rank_ms(0.5), rank_ms(0.9), rank_ms(0.99), ordered[-1] * 1_000)
+    return Latency(
+        len(ordered),
+        rank_ms(0.5),
+        rank_ms(0.9),
+        rank_ms(0.99),
+        ordered[-1] * 1_000,
+        rank_ms(0.95),
+    )
 
 
 def render_json(

@@ -1,0 +1,30 @@
+"""The scenarios of ``tallygate bench``: the only list. Pure, so that help needs nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+SCENARIOS: Final[Mapping[str, str]] = {
+    "closed": "requests/s and CPU per request, closed loop",
+    "open": "added latency and stages, open loop",
+    "streams": "added time to first token, open loop of streams",
+    "relay": "tokens/s over 20 long streams",
+    "ledger": "decision time of each function in the store",
+    "saturation": "rates stepped until p99 or errors break",
+}
+"""Each with a file of its name in ``deploy/bench/scenarios``."""
+USUAL: Final = ("closed", "open", "streams", "relay")
+ALL: Final = "all"
+
+
+def chosen(names: Sequence[str]) -> tuple[str, ...]:
+    """The scenarios that are meant, each once. Raises ``ValueError`` for a name that is none."""
+    if not names:
+        return USUAL
+    if ALL in names:
+        return tuple(SCENARIOS)
+    unknown = [name for name in names if name not in SCENARIOS]
+    if unknown:
+        raise ValueError(f"no scenario {unknown[0]}: it is one of {', '.join(SCENARIOS)}, {ALL}")
+    return tuple(dict.fromkeys(names))

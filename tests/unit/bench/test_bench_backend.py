@@ -1,0 +1,75 @@
+"""The bench's backend: what it answers follows from the request, and a driver gets all of it."""
+
+from __future__ import annotations
+
+import json
+
+import httptools
+import msgspec
+import pytest
+
+from deploy.bench import backend
+from deploy.bench.connection import OK
+from deploy.bench.drivers import run_closed, run_open
+from deploy.bench.load import Load, requests_of
+from deploy.bench.report import tokens_of
+from deploy.bench.running_backend import bench_backend
+
+
+def test_a_model_name_may_ask_for_a_pause() -> None:
+    """Only at its end."""
+    assert [backend.pause_s(name) for name in ("bench", "bench-100ms", "5ms-x")] == [0.0, 0.1, 0.0]
+
+
+def test_an_answer_never_has_more_tokens_than_were_allowed() -> None:
+    """Its usage says how many."""
+    head, _, body = backend.whole("bench", 160, 3).partition(b"\r\n\r\n")
+
+    assert b"content-length: %d" % len(body) in head
+    assert json.loads(body)["usage"] == {
+        "prompt_tokens": 11,
+        "completion_tokens": 3,
+        "total_tokens": 14,
+    }
+
+
+@pytest.mark.parametrize(
+    ("body", "tokens"),
+    [(b"{}", backend.DEFAULT_TOKENS), (b'{"max_tokens":5}', 5), (b'{"max_completion_tokens":7,"max_tokens":5}', 7)],
+)  # fmt: skip
+def test_it_streams_as_many_tokens_as_are_asked_for(body: bytes, tokens: int) -> None:
+    """With a bound."""
+    assert msgspec.json.decode(body, type=backend.Asked).tokens == tokens
+    assert backend.Asked(max_tokens=10**9).tokens == backend.MOST_TOKENS
+
+
+async def test_drivers_and_backend_agree_about_answers_and_tokens() -> None:
+    """Streams and whole answers, closed and open; every event is counted once, wherever it was cut."""
+    with bench_backend(ports=2) as running:
+        load = Load(
+            url=running.urls[1], keys=["k"], model="bench", stream_share=0.5, max_tokens=300
+        )
+        closed = await run_closed(load.url, requests_of(load), 4, 0.3)
+        opened = await run_open(load.url, requests_of(load), 100, 0.3, has_headers=True)
+
+    for run in (closed, opened):
+        assert {sample.outcome for sample in run.samples} == {OK}
+        assert {tokens_of(sample) for sample in run.samples} == {0, 300}
+        assert all(0 < (sample.first_s or 0) <= sample.latency_s for sample in run.samples)
+    assert len(opened.samples) == len(opened.send_delays_s) == 30
+
+
+async def test_a_closed_loop_ends_after_so_many_requests() -> None:
+    """Not one more, however many connections there are."""
+    with bench_backend() as running:
+        load = Load(url=running.url, keys=["k"], model="bench")
+        run = await run_closed(load.url, requests_of(load), 8, 30.0, most=21)
+
+    assert len(run.samples) == 21
+
+
+def test_what_is_no_request_is_refused() -> None:
+    """And a broken one ends its connection."""
+    assert backend._REFUSAL.startswith(b"HTTP/1.1 400")
+    with pytest.raises(httptools.HttpParserError):
+        httptools.HttpRequestParser(object()).feed_data(b"nonsense\r\n\r\n")
