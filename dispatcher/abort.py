@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import msgspec
+
 from dispatcher.work import AbortReason
 
 
@@ -25,8 +27,7 @@ def _nothing() -> None:
     """What happens at a first byte that nobody waits for."""
 
 
-@dataclass(slots=True)
-class Abort:
+class Abort(msgspec.Struct, eq=False):
     """The handle of one call, or of one after the other."""
 
     cap: DrainCap

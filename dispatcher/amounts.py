@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final
 
 import msgspec
@@ -54,7 +53,7 @@ def as_asked(tokens: TokenCounts, reach: Reach | None) -> TokenCounts:
         return tokens
     asked = {kind.partition(":")[0]: kind for kind in reach.tool_kinds}
     kinds = tuple((asked.get(kind, kind), calls) for kind, calls in tokens.tool_kinds)
-    return replace(tokens, tool_kinds=kinds)
+    return msgspec.structs.replace(tokens, tool_kinds=kinds)
 
 
 def tool_calls(tokens: TokenCounts) -> list[ToolCalls] | None:

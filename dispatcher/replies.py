@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from schemas.frames import Chunk, Frame, Started, Terminal
 from schemas.log_events import LogEvent
@@ -42,15 +44,13 @@ class Room:
     left_bytes: int = ALL_UNSTORED_BYTES_MAX
 
 
-@dataclass(frozen=True, slots=True)
-class _Queued:
+class _Queued(msgspec.Struct, frozen=True):
     frame: Frame
     long: Long | None
     size_bytes: int
 
 
-@dataclass(slots=True)
-class ReplyStream:
+class ReplyStream(msgspec.Struct, eq=False):
     """Sends the frames of one request."""
 
     bus: Bus
@@ -63,10 +63,10 @@ class ReplyStream:
     """Monotonic time after which frames are dropped: nobody waits for them any more."""
     org: str = ""
     seq: int = 0
-    room: Room = field(default_factory=Room)
+    room: Room = msgspec.field(default_factory=Room)
     is_torn: bool = False
     """Whether a frame was lost: what follows must not look like the end of a whole answer."""
-    _newest: deque[_Queued] = field(default_factory=deque)
+    _newest: deque[_Queued] = msgspec.field(default_factory=deque)
     _stored: int = 0
     """How many of them the bus has, the oldest first."""
     _stored_bytes: int = 0
@@ -75,7 +75,7 @@ class ReplyStream:
     """The connection on which they were stored."""
     _sender: asyncio.Task[None] | None = None
     """Runs while the bus is away."""
-    _kept: deque[tuple[int, int]] = field(default_factory=deque)
+    _kept: deque[tuple[int, int]] = msgspec.field(default_factory=deque)
     """Number and bytes of the newest chunks, as many as the bus keeps."""
     _kept_bytes: int = 0
     _first_seq: int = 0

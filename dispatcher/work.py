@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
+
+import msgspec
 
 from schemas.entities import Backend
 from schemas.errors import ERRORS, ErrorCode
@@ -13,8 +14,7 @@ AbortReason: TypeAlias = Literal["cancelled", "stale", "stopping"]
 """Why others end a call: the client is gone; somebody else owns the request; this process stops."""
 
 
-@dataclass(frozen=True, slots=True)
-class AdmittedRequest:
+class AdmittedRequest(msgspec.Struct, frozen=True):
     """A request to run: what was admitted, and where its records stand."""
 
     admitted: RequestAdmitted
@@ -22,8 +22,7 @@ class AdmittedRequest:
     ref: RecordRef
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(msgspec.Struct, frozen=True):
     """How the last attempt ended, in the client's terms."""
 
     status: str
@@ -50,8 +49,7 @@ class Result:
         return self.message or (ERRORS[self.code].title if self.code else None)
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(msgspec.Struct, frozen=True):
     """A backend to call, and the name it knows the model by."""
 
     backend_id: str

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import aiohttp
+import msgspec
 
 from dispatcher.abort import Abort
 from dispatcher.amounts import NOTHING, as_asked, tool_calls, used
@@ -65,8 +66,7 @@ NoteStreamed = Callable[[], Awaitable[bool]]
 """Tells the ledger that content is about to leave; False when the fence is no longer ours."""
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptResult:
+class AttemptResult(msgspec.Struct, frozen=True):
     """How the attempt ended, and what it cost."""
 
     attempt: Attempt

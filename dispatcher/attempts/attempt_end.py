@@ -4,8 +4,9 @@ and what it says of the backend. Pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from dispatcher.backends.breaker import CallEnd
 from dispatcher.operations.binding import Answer
@@ -31,8 +32,7 @@ _VERDICTS: Final[dict[ErrorCode, CallEnd]] = {
 works, and one that is full is neither well nor broken."""
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptEnd:
+class AttemptEnd(msgspec.Struct, frozen=True):
     """What is known when the call is over, before it is counted and priced."""
 
     status: str

@@ -63,7 +63,7 @@ def judged(counts: TokenCounts, request: RequestAccepted, window: int) -> Judged
     """
     booked, tools = counts, request.reach.tool_calls_bound if request.reach else 0
     if counts.input_tokens > max(window, request.input_tokens_bound):
-        booked = replace(
+        booked = msgspec.structs.replace(
             booked,
             input_tokens=request.input_tokens_bound,
             cached_tokens=0,
@@ -73,7 +73,7 @@ def judged(counts: TokenCounts, request: RequestAccepted, window: int) -> Judged
             image_input_tokens=0,
         )
     if counts.output_tokens > request.output_tokens_bound + window * _choices(request.payload):
-        booked = replace(
+        booked = msgspec.structs.replace(
             booked,
             output_tokens=request.output_tokens_bound,
             reasoning_tokens=0,
@@ -81,7 +81,7 @@ def judged(counts: TokenCounts, request: RequestAccepted, window: int) -> Judged
             image_output_tokens=0,
         )
     if counts.tool_calls > max(tools, TOOL_CALLS_MAX):
-        booked = replace(booked, tool_calls=tools, tool_kinds=())
+        booked = msgspec.structs.replace(booked, tool_calls=tools, tool_kinds=())
     return Judged(booked, None if booked is counts else counts)
 
 

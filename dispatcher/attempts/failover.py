@@ -48,11 +48,10 @@ _BROKEN: Final = Result("failed", ErrorCode.INTERNAL_ERROR)
 _NO_VERDICT: Final[CallEnd] = "undecided"
 
 
-@dataclass(slots=True)
-class AttemptHistory:
+class AttemptHistory(msgspec.Struct):
     """What became of a request so far."""
 
-    attempts: list[Attempt] = field(default_factory=list)
+    attempts: list[Attempt] = msgspec.field(default_factory=list)
     current: Attempt | None = None
     """The attempt that ran under the fence that is held now."""
     ending: Result = _BROKEN

@@ -7,8 +7,10 @@ silent for long succeeds after all: then the backend is slow, not gone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import Final, Literal, TypeAlias
+
+import msgspec
+from msgspec.structs import replace
 
 OPEN_S: Final = 5.0
 _WINDOW_S: Final = 10
@@ -21,15 +23,13 @@ CallEnd: TypeAlias = Literal["succeeded", "failed", "unreachable", "undecided"]
 ended by the client or by us."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Second:
+class _Second(msgspec.Struct, frozen=True):
     at_s: int
     calls: int
     failures: int
 
 
-@dataclass(frozen=True, slots=True)
-class Breaker:
+class Breaker(msgspec.Struct, frozen=True):
     """The state between two calls."""
 
     opened_at_s: float | None = None
@@ -96,8 +96,10 @@ class Breaker:
     @property
     def is_broken(self) -> bool:
         """Half of at least twenty calls failed, or five connections in a row."""
-        calls = sum(second.calls for second in self.window)
-        failures = sum(second.failures for second in self.window)
+        calls = failures = 0
+        for second in self.window:
+            calls += second.calls
+            failures += second.failures
         mostly_fails = calls >= _CALLS_MIN and 2 * failures >= calls
         return mostly_fails or self.unreachable >= _UNREACHABLE_MAX
 
@@ -109,9 +111,9 @@ class Breaker:
 
 def _counted(window: tuple[_Second, ...], at_s: int, *, has_failed: bool) -> tuple[_Second, ...]:
     """The window with one more call in its newest second, and without what is too old."""
-    recent = tuple(second for second in window if second.at_s > at_s - _WINDOW_S)
-    last = _Second(at_s, 0, 0)
-    if recent and recent[-1].at_s == at_s:
-        *older, last = recent
-        recent = tuple(older)
-    return (*recent, _Second(at_s, last.calls + 1, last.failures + has_failed))
+    if window and window[0].at_s <= at_s - _WINDOW_S:
+        window = tuple(second for second in window if second.at_s > at_s - _WINDOW_S)
+    if not window or window[-1].at_s != at_s:
+        return (*window, _Second(at_s, 1, int(has_failed)))
+    last = window[-1]
+    return (*window[:-1], _Second(at_s, last.calls + 1, last.failures + has_failed))

@@ -7,8 +7,10 @@ left, because a backend that answers no probe may still answer calls.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
 from typing import Final, Literal, TypeAlias
+
+import msgspec
+from msgspec.structs import replace
 
 from dispatcher.backends.breaker import Breaker, CallEnd
 
@@ -18,8 +20,7 @@ IN_A_ROW: Final = 2
 HealthState: TypeAlias = Literal["healthy", "unhealthy", "open", "half_open"]
 
 
-@dataclass(frozen=True, slots=True)
-class Probes:
+class Probes(msgspec.Struct, frozen=True):
     """The verdict of the probes; a backend counts as alive until proven otherwise."""
 
     is_alive: bool = True
@@ -35,12 +36,11 @@ class Probes:
         return Probes(self.is_alive, self.against + 1)
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
+class Health(msgspec.Struct, frozen=True):
     """Breaker and probes of one backend."""
 
-    breaker: Breaker = field(default_factory=Breaker)
-    probes: Probes = field(default_factory=Probes)
+    breaker: Breaker = msgspec.field(default_factory=Breaker)
+    probes: Probes = msgspec.field(default_factory=Probes)
 
     def state(self, now_s: float) -> HealthState:
         """The worse of both."""

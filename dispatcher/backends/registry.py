@@ -12,6 +12,8 @@ from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
+import msgspec
+
 from dispatcher.backends.adaptive_limit import AdaptiveLimit
 from dispatcher.backends.breaker import Breaker, CallEnd
 from dispatcher.backends.health import Health, HealthState, overall
@@ -53,8 +55,7 @@ class BackendState:
     models: defaultdict[str, ModelLane] = field(default_factory=lambda: defaultdict(ModelLane))
 
 
-@dataclass(slots=True, eq=False)
-class Slot:
+class Slot(msgspec.Struct, eq=False):
     """The right to make one call."""
 
     choice: Choice

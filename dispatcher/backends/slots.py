@@ -12,6 +12,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+import msgspec
+
 from dispatcher.abort import Abort
 from dispatcher.backends.breaker import CallEnd
 from dispatcher.backends.registry import Backends, Slot
@@ -33,16 +35,14 @@ _WAIT_MIN_S = 1.0
 _SHEDDING_SHOWN_S = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class NoSlot:
+class NoSlot(msgspec.Struct, frozen=True):
     """Why there is no call. ``code`` is ``None`` when it was ended, or its deadline passed."""
 
     code: ErrorCode | None
     retry_after_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SlotRequest:
+class SlotRequest(msgspec.Struct, frozen=True):
     """A call that is to be made."""
 
     request: RequestAccepted

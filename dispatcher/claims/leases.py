@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import msgspec
+
 from dispatcher.abort import Abort, DrainCap
 from dispatcher.claims.claiming import readmission
 from dispatcher.work import AbortReason, AdmittedRequest
@@ -25,8 +27,7 @@ from schemas.times import FULL, Times
 _LOG = EventLog(__name__)
 
 
-@dataclass(slots=True)
-class Running:
+class Running(msgspec.Struct, eq=False):
     """A request that runs here: its claim, and how to end it."""
 
     job: AdmittedRequest

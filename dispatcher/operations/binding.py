@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
+
+import msgspec
 
 from dispatcher.operations.dialect import Dialect
 from dispatcher.upstream.backend_words import BackendWords
@@ -14,8 +15,7 @@ from dispatcher.work import Choice
 from schemas.pricing.counts import TokenCounts
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """What was read of a whole answer, or of a stream so far."""
 
     provider_id: str | None

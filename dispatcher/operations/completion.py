@@ -30,8 +30,8 @@ __all__ = ["COMPLETIONS", "Choice", "Completion", "error_in", "heard", "loosely"
 _BODY_OBJECTS_MAX: Final = 1_000_000
 _BUILT_BYTES_MAX: Final = 64 * 1024
 """Where something rare is looked for, the whole object is built."""
-_USUAL_FIELDS: Final = 2
-"""Of a message or delta: role and content."""
+_PLAIN: Final = ("content", "role")
+"""What a message or delta has whose only text is its content; what else it has is empty then."""
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -108,12 +108,20 @@ def used_in(read: Completion, sent: bytes) -> Told:
 
 def heard(said: Any, output: Tally) -> None:
     """Note the texts of a message or delta."""
-    if type(said) is dict and len(said) <= _USUAL_FIELDS and type(said.get("content")) is str:
-        if said["content"]:
-            output.add(said["content"])
+    if type(said) is dict and type(content := said.get("content")) is str and _is_plain(said):
+        if content:
+            output.add(content)
         return
     for text in spoken(said):
         output.add(text)
+
+
+def _is_plain(said: dict[str, Any]) -> bool:
+    """Whether nothing but the content can hold a text."""
+    for name, value in said.items():  # noqa: SIM110  # a generator costs more than all of it
+        if value and name not in _PLAIN:
+            return False
+    return True
 
 
 def error_in(read: Completion, sent: bytes) -> BackendWords | None:

@@ -62,14 +62,17 @@ class Answering:
 
     async def end(self, replies: ReplyStream, content: Terminal) -> None:
         """End the client's wait, if need be without the answer; what goes wrong here is the bus's."""
+        await self.tell(replies, content)
+        await replies.wait()
+
+    async def tell(self, replies: ReplyStream, content: Terminal) -> None:
+        """The same, but for a bus that is away: the frame waits for it in ``replies``."""
         try:
             await replies.send(_without_body(content) if replies.is_torn else content)
-            await replies.wait()
         except Exception as defect:  # noqa: BLE001  # total: the outcome must reach the log all the same
             _LOG.event(LogEvent.NOT_ANSWERED, **of_request(replies), defect=defect)
-            with suppress(StoreError):
+            with suppress(Exception):  # total: nothing is left to say then
                 await replies.send(_without_body(content))
-                await replies.wait()
 
     async def repeat(self, job: AdmittedRequest, finished: RequestFinished) -> None:
         """Tell how the request ended, from its outcome, unless its client knows."""

@@ -108,11 +108,12 @@ class Closing:
         content = terminal(job, history.attempts, history.ending, now_ms)
         if isinstance(answer, answers.Repeated):
             encoded = answer.outcome
-        await asyncio.gather(
-            self.answering.end(replies, content),
-            # Of what is booked nothing is kept: it stands in the log.
-            self.recording.outcome(record, finished, encoded) if encoded else asyncio.sleep(0),
-        )
+        # Of what is booked nothing is kept: it stands in the log.
+        sent = self.recording.send_outcome(record, finished, encoded) if encoded else None
+        await self.answering.tell(replies, content)
+        if sent is not None:
+            await self.recording.arrived(sent)
+        await replies.wait()
         if unbooked is not None:
             raise CloseRefused(repr(unbooked)) from unbooked
 

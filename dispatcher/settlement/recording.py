@@ -6,7 +6,7 @@ What was spent is written down however long that takes; only the watchdog ends s
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,6 +33,15 @@ _INLINE_AT_NEED_BYTES_MAX: Final = 64 * 1024
 """While Kafka is away a result of up to this size stays in its outcome, in the ledger's memory."""
 
 
+class Sent(msgspec.Struct, frozen=True):
+    """An outcome on its way to the broker."""
+
+    finished: RequestFinished
+    headers: Mapping[str, bytes]
+    outgoing: Outgoing
+    delivered: asyncio.Future[RecordRef]
+
+
 @dataclass(slots=True)
 class Recording:
     """Produces; returns when the broker has it."""
@@ -43,12 +52,25 @@ class Recording:
     async def outcome(self, record: Record, finished: RequestFinished, encoded: bytes) -> None:
         """Produce the outcome. One that no broker takes loses its result and its long texts, never
         itself."""
+        await self.arrived(self.send_outcome(record, finished, encoded))
+
+    def send_outcome(self, record: Record, finished: RequestFinished, encoded: bytes) -> Sent:
+        """Hand the outcome to the producer, and do something else until ``arrived`` is asked for."""
         headers = passed_on(record.headers)
+        outgoing = outcome_record(finished, "dispatcher", headers, encoded)
+        return Sent(finished, headers, outgoing, self.producer.send(outgoing))
+
+    async def arrived(self, sent: Sent) -> None:
+        """Return when the broker has the outcome, as ``outcome`` does."""
         try:
-            await self._produce([outcome_record(finished, "dispatcher", headers, encoded)])
+            try:
+                await sent.delivered
+            except ProduceFailed:
+                await self._produce([sent.outgoing])
         except Poison as refused:
-            _LOG.event(LogEvent.RESULT_NOT_KEPT, **of_request(finished), error=refused)
-            await self._produce([outcome_record(without_result(finished), "dispatcher", headers)])
+            _LOG.event(LogEvent.RESULT_NOT_KEPT, **of_request(sent.finished), error=refused)
+            small = without_result(sent.finished)
+            await self._produce([outcome_record(small, "dispatcher", sent.headers)])
 
     async def corrections(self, record: Record, changes: Sequence[AttemptAdjusted]) -> None:
         """Produce corrections of booked attempts; accounting applies them, to the balances as well."""

@@ -5,7 +5,9 @@ So a body is in memory only while its call runs, however many wait for their tur
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from dispatcher.work import AdmittedRequest
 from schemas.claim_check import is_elsewhere, with_payload

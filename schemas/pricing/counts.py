@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 __all__ = ["TokenCounts"]
 
 
-@dataclass(frozen=True, slots=True)
-class TokenCounts:
+class TokenCounts(msgspec.Struct, frozen=True):
     """Tokens and tool calls of one attempt, none of them negative.
 
     Kinds are parts of ``input_tokens`` or of ``output_tokens``; what no kind names is plain text. Where parts

@@ -102,10 +102,16 @@ class LedgerClient:
 
         They are not one transaction: a call that fails leaves its neighbours alone.
         """
-        replies = await asyncio.gather(
-            *(self._sent(call) for call in group), return_exceptions=True
-        )
-        return [_settled(call, reply) for call, reply in zip(group, replies, strict=True)]
+        answers = [self._sent(call) for call in group]
+        try:
+            # One after the other: those of a batch come together, and each that is there costs no turn.
+            return [
+                await _settled(call, answer) for call, answer in zip(group, answers, strict=True)
+            ]
+        except BaseException:
+            for answer in answers:
+                answer.cancel()
+            raise
 
     def _sent(self, call: Call[Any]) -> asyncio.Future[Any]:
         return self._store.call(*call.command, self._epochs().get(call.shard, 0))
@@ -259,15 +265,13 @@ def answered(found: Sequence[A | Failure]) -> list[A]:
     return [answer for answer in found if not isinstance(answer, Failure)]
 
 
-def _settled(call: Call[A], reply: Any) -> A | Failure:
+async def _settled(call: Call[A], answer: asyncio.Future[Any]) -> A | Failure:
     """The answer in a reply, or the ledger's error for what came instead."""
-    if isinstance(reply, StoreUnavailable | StoreError):
-        failure = error_of(reply)
-        failure.__cause__ = reply
-        return failure
-    if isinstance(reply, BaseException):
-        raise reply
     try:
-        return call.decode(reply)
+        return call.decode(await answer)
+    except (StoreUnavailable, StoreError) as error:
+        failure = error_of(error)
+        failure.__cause__ = error
+        return failure
     except (LedgerNotReady, LedgerFault) as failure:
         return failure

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Final
+
+import msgspec
 
 from schemas.frames import Frame, Terminal, decode_frame, encode_frame
 from schemas.ledger.owners import instance_of
@@ -42,8 +43,7 @@ def stream_of(request_id: str) -> str:
     return f"rep:{request_id}"
 
 
-@dataclass(frozen=True, slots=True)
-class Long:
+class Long(msgspec.Struct, frozen=True):
     """A stream that holds much, or for long: whose it is, from which frame on it is kept, and how much that is."""
 
     org: str

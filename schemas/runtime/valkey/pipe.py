@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 import hiredis
+import msgspec
 
 from schemas.log_events import LogEvent
 from schemas.runtime.process.event_log import EventLog
@@ -39,8 +40,7 @@ class Sent:
     flushes: int = 0
 
 
-@dataclass(slots=True)
-class Pending:
+class Pending(msgspec.Struct, eq=False):
     """A command whose reply is awaited."""
 
     sent_at_s: float

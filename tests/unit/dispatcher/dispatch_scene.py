@@ -90,6 +90,12 @@ class KeptLog:
 
     records: list[Outgoing] = field(default_factory=list)
 
+    def send(self, record: Outgoing) -> asyncio.Future[RecordRef]:
+        delivered: asyncio.Future[RecordRef] = asyncio.get_running_loop().create_future()
+        delivered.set_result(RecordRef(topic=record.topic, partition=0, offset=len(self.records)))
+        self.records.append(record)
+        return delivered
+
     async def deliver(self, records: Sequence[Outgoing], deadline_s: float) -> None:
         self.records += records
 

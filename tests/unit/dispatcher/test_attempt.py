@@ -6,10 +6,11 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, cast
 
+import msgspec
 import pytest
 from aiohttp import web
 
@@ -100,7 +101,7 @@ async def test_a_backend_is_asked_where_the_row_says_and_under_its_own_name(rout
         return web.Response(text=_BODY)
 
     async with backend(answer) as url, upstreams() as client:
-        choice = replace(choice_of(url), upstream_model="echo-2")
+        choice = msgspec.structs.replace(choice_of(url), upstream_model="echo-2")
         await attempt_run(client, choice, accepted(route=route), FakeBus()).run()
 
     assert seen == [(f"/v1/{OPERATIONS[route].upstream_paths['openai']}", "echo-2")]

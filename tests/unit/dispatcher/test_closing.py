@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import pytest
 
 from schemas.errors import ErrorCode
@@ -71,6 +74,40 @@ async def test_an_end_after_the_claim_was_lost_is_corrected_and_not_told() -> No
     corrected = [change.delta.cost_nano_usd for change in scene.log.corrections]
     assert sum(cost or 0 for cost in corrected) == _COST_NANO_USD - HELD_NANO_USD
     assert scene.bus.frames == []
+
+
+async def test_an_outcome_does_not_wait_for_a_bus_that_hangs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It goes to the log beside the answer, and the record is held until the client is told."""
+    async with dispatch_scene(first=_WELL) as scene:
+        job = await scene.admitted()
+        ran = await scene.run(job)
+        hangs = asyncio.Event()
+
+        async def send(*_: Any, **__: Any) -> bool:
+            return await hangs.wait()
+
+        monkeypatch.setattr(scene.bus, "send", send)
+        closing = asyncio.create_task(scene.close(job, ran))
+        while not scene.log.outcomes:  # noqa: ASYNC110  # the test's own deadline ends it
+            await asyncio.sleep(0)
+        assert not closing.done()
+        hangs.set()
+        await closing
+
+
+async def test_an_answer_that_no_bus_takes_does_not_keep_the_outcome_from_the_log(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nor does one that fails in a way that nobody reckoned with, twice."""
+    async with dispatch_scene(first=_WELL) as scene:
+        job = await scene.admitted()
+        ran = await scene.run(job)
+        monkeypatch.setattr(scene.bus, "send", None)
+        await scene.close(job, ran)
+
+    assert [end.status for end in scene.log.outcomes] == ["completed"]
 
 
 async def test_a_request_that_a_defect_stopped_gives_its_hold_back() -> None:

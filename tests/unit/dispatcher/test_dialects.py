@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -78,7 +77,9 @@ async def _run(
         run = attempt_run(client, choice, request, FakeBus(), dialects=dialects)
         limit = 10**12 if limited else None
         holds = [msgspec.structs.replace(hold, limit=limit) for hold in run.job.admitted.holds]
-        run.job = replace(run.job, admitted=msgspec.structs.replace(run.job.admitted, holds=holds))
+        run.job = msgspec.structs.replace(
+            run.job, admitted=msgspec.structs.replace(run.job.admitted, holds=holds)
+        )
         return await run.run()
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import cast
 
 import msgspec
@@ -11,6 +12,7 @@ import pytest
 
 from dispatcher.settlement import recording
 from dispatcher.settlement.recording import Recording
+from schemas.codec import decode_as, encode
 from schemas.events import RecordRef, RequestFinished
 from schemas.outgoing import Outgoing
 from schemas.runtime.kafka.consume.records import Record
@@ -35,7 +37,7 @@ class _Producer:
 
 @dataclass
 class _Record:
-    headers: tuple[tuple[str, bytes], ...] = ()
+    headers: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def _kept(monkeypatch: pytest.MonkeyPatch, error: Exception, result: bytes) -> RequestFinished:
@@ -69,3 +71,39 @@ def test_a_result_that_no_broker_takes_is_lost_alone(monkeypatch: pytest.MonkeyP
     kept = _kept(monkeypatch, ProduceRefused("too large"), b"x" * (8 * KIB))
 
     assert kept.result is None
+
+
+@dataclass
+class _Log:
+    """Takes what is sent again; the first time it fails."""
+
+    error: Exception
+    delivered: list[Outgoing] = field(default_factory=list)
+
+    def send(self, record: Outgoing) -> asyncio.Future[RecordRef]:
+        return _Producer(self.error).send(record)
+
+    async def deliver(self, records: list[Outgoing], _deadline_s: float) -> None:
+        self.delivered += records
+
+
+@pytest.mark.parametrize(
+    ("error", "result"),
+    [(ProduceFailed("no broker"), b"kept"), (ProduceRefused("too large"), None)],
+    ids=["away", "refused"],
+)
+def test_an_outcome_on_its_way_arrives(error: Exception, result: bytes | None) -> None:
+    """Sent again as it was where no broker took it; without its result where none ever would."""
+    finished = msgspec.structs.replace(events.finished([], []), result=b"kept")
+    log = _Log(error)
+    recorder = Recording(cast(Producer, log), Clock())
+
+    async def arrive() -> None:
+        await recorder.arrived(
+            recorder.send_outcome(cast(Record, _Record()), finished, encode(finished))
+        )
+
+    asyncio.run(arrive())
+
+    (record,) = log.delivered
+    assert decode_as(record.value, RequestFinished).result == result

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dispatcher.operations.completion import heard
 from dispatcher.operations.spoken import spoken, told
+from dispatcher.upstream.tally import Tally
 
 ARGUMENTS = '{"query": "the quick brown fox"}'
 CALL = {"index": 0, "id": "t1", "type": "function", "function": {"name": "search", "arguments": ARGUMENTS}}  # fmt: skip
@@ -52,6 +54,18 @@ SAID: dict[str, tuple[Any, list[str]]] = {
 def test_all_that_was_said_is_found_once(said: Any, texts: list[str]) -> None:
     """Whatever field or form it stands in."""
     assert list(spoken(said)) == texts
+
+
+@pytest.mark.parametrize(("said", "texts"), SAID.values(), ids=SAID)
+def test_the_short_way_for_a_usual_message_notes_what_the_long_one_finds(
+    said: Any, texts: list[str]
+) -> None:
+    """Also of a message whose other fields are there and empty, or are not."""
+    empty = dict.fromkeys(("refusal", "tool_calls", "audio", "reasoning"))
+    for each in (said, {**empty, **said} if isinstance(said, dict) else said):
+        noted = Tally()
+        heard(each, noted)
+        assert noted.take() == "".join(texts)
 
 
 def test_a_model_reads_messages_tools_and_the_form_of_its_answer() -> None:

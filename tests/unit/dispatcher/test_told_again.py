@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
@@ -117,7 +116,7 @@ def test_whoever_takes_over_tells_what_was_named_but_no_hint_of_its_own_time(
     job, ending, kept = _ended(said)
     again = ending_again(kept, has_chunks=False)
 
-    assert again == replace(ending, retry_after_ms=None)
+    assert again == msgspec.structs.replace(ending, retry_after_ms=None)
     first, second = (terminal(job, kept.attempts, each, NOW_MS) for each in (ending, again))
     assert _bodies(second) == _bodies(first)
 

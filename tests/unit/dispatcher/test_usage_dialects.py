@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import fields
 from typing import Any, NamedTuple
 
 import msgspec
@@ -56,7 +55,7 @@ def _said(found: Told) -> str:
         return "estimated"
     counts = [
         f"{value} {field.name.removesuffix('_tokens').replace('_', ' ')}"
-        for field in fields(TokenCounts)
+        for field in msgspec.structs.fields(TokenCounts)
         if isinstance(value := getattr(found.counts, field.name), int) and value
     ]
     return ", ".join([*counts, *([f"tier {found.tier}"] if found.tier else [])])

@@ -97,7 +97,7 @@ def _proxied(use: TokenCounts) -> dict[str, Any]:
 
 def _without(use: TokenCounts, *names: str) -> TokenCounts:
     """The use, but for what the dialect has no name for."""
-    kept = {field: getattr(use, field) for field in use.__dataclass_fields__ if field not in names}
+    kept = {field: getattr(use, field) for field in use.__struct_fields__ if field not in names}
     return TokenCounts(**kept)
 
 
