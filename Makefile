@@ -1,6 +1,6 @@
 # The commands of this repository. Everything runs in the environment that `make setup` builds.
 .PHONY: rebuild-speed log-reading setup up down clean check docs coverage test test-stack test-apart \
-  test-random test-cluster test-unit test-contract test-integration test-e2e test-chaos bench bench-guard bench-commit profile fuzz servers clients isolation torture ageing kafka-outage ledger-loss upgrade kill-points moved-clocks prices-oracle lock fmt
+  test-random test-cluster test-unit test-contract test-integration test-e2e test-chaos bench bench-guard bench-commit peers scale-out profile fuzz servers clients isolation torture ageing kafka-outage ledger-loss upgrade kill-points moved-clocks prices-oracle lock fmt
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -93,6 +93,12 @@ bench-guard: setup  ## What a request costs in counts, against tests/load/commit
 
 bench-commit: setup  ## Measure those counts and commit them
 	$(BIN)/python -m tests.load.guard --commit
+
+peers: setup  ## Beside LiteLLM, Portkey, MLflow and Bifrost, interleaved, about ten minutes; ARGS="--dir DIR --only NAME ..."
+	$(BIN)/python -m tests.load.peers $(ARGS)
+
+scale-out: setup  ## One, two and three of each process, each held to a fifth of a core: requests/s and CPU per request
+	$(BIN)/python -m tests.load.scale_out $(ARGS)
 
 profile: setup  ## Where each process spends its time at 64 connections: docs/profile.md; ARGS="--py-spy FILE"
 	$(BIN)/python -m tests.load.profiles $(ARGS)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Any
 
 from deploy.bench.arrivals import CONSTANT
@@ -59,6 +61,17 @@ class Bench:
     target: Target
     wanted: Wanted
     tell: Callable[[str], None]
+    fresh: Callable[[], AbstractAsyncContextManager[Target]] | None = None
+    """Another stack like the one under measurement; ``None`` for a gateway that runs already."""
+    serial: Iterator[int] = field(default_factory=count)
+
+    def at(self, target: Target) -> Bench:
+        """The same at another gateway."""
+        return replace(self, target=target)
+
+    def unique(self) -> int:
+        """A number that no earlier run had."""
+        return next(self.serial)
 
     def seconds(self, usual: float) -> float:
         """A time in proportion to what is wanted, a second at least."""

@@ -42,6 +42,20 @@ GOALS: Final[Mapping[str, Goal]] = {
     "open.p99": Goal("added latency at 50/s, p99", "ms", at_most=12),
     "streams.p50": Goal("added time to first token at 50/s, p50", "ms", at_most=6),
     "relay.tokens": Goal("relayed over all streams", "tokens/s", at_least=30_000),
+    "bodies.first": Goal(
+        "p99 to first token of 200 small streams, beside 32 bodies of 4 MB", "ms more", at_most=10
+    ),
+    "bodies.log": Goal("bytes in the log for each byte of a body", "", at_most=1.05),
+    "growth.orgs": Goal("cost per request at 10 000 organizations, against 10", "x", at_most=1.1),
+    "growth.keys": Goal("cost per request at 100 000 keys, against 10", "x", at_most=1.1),
+    "tenants.added": Goal("200 organizations at 60 % of the peak, added p95", "ms", at_most=150),
+    "tenants.total": Goal("200 organizations at 60 % of the peak, total p95", "ms", at_most=400),
+    "overload.unstated": Goal(
+        "answers at 2 000/s that are neither 200 nor a stated 429 or 503", "", at_most=0
+    ),
+    "overload.recovery": Goal("p99 is normal again after", "s", at_most=10),
+    "memory.most": Goal("memory of the largest process after 100 000 requests", "MB", at_most=150),
+    "memory.growth": Goal("growth of it over the last half of them", "%", at_most=5),
     "ledger.p99": Goal("decision of the ledger, p99 of the slowest function", "ms", at_most=1),
 }
 """The only list of goals, by the scenario that measures each."""

@@ -10,6 +10,11 @@ SCENARIOS: Final[Mapping[str, str]] = {
     "open": "added latency and stages, open loop",
     "streams": "added time to first token, open loop of streams",
     "relay": "tokens/s over 20 long streams",
+    "bodies": "32 bodies of 4 MB beside 200 small streams",
+    "tenants": "200 organizations, ten backends, 60 % of the peak",
+    "overload": "2 000/s for ten seconds, and how long until p99 is normal",
+    "growth": "cost per request at 10 000 organizations, 100 000 keys",
+    "memory": "memory of each process over 100 000 requests",
     "ledger": "decision time of each function in the store",
     "saturation": "rates stepped until p99 or errors break",
 }

