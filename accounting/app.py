@@ -31,9 +31,9 @@ _SHAPE = WorkerShape(
         topics.CONFIG,
         topics.dead_letters_of(topics.OUTCOMES),
     ),
+    # Nobody waits for the books; a larger batch costs less per outcome.
+    fetch_pause_s=0.05,
 )
-_LINGER_S = 0.05
-"""Nobody waits for the books; a larger batch costs less per outcome."""
 _BOUNDS = Bounds(records_max=32_768, bytes_max=256 * 1024 * 1024, partition_share=32)
 """Partitions whose ledger shards are closed fill up to their own bound, 1 024 records or 8 MiB, and wait
 there. The bound of all of them lies so high that the others have room beside 15 of those."""
@@ -86,7 +86,6 @@ def create_app(settings: AccountingSettings) -> Worker:
         by_partition=True,
         waits=books.waits,
         bounds=_BOUNDS,
-        linger_s=_LINGER_S,
     )
     worker.background += [snapshots.run, reconciler.run]
     _look_after_shards(worker, settings, books, owned)

@@ -58,6 +58,8 @@ class WorkerShape:
 
     role: str
     produces: Sequence[str]
+    fetch_pause_s: float = 0.0
+    """Between fetches, where nobody waits for the effect."""
 
 
 @dataclass(slots=True)
@@ -110,6 +112,7 @@ class Worker:
                 session_timeout_s=settings.session_timeout_s,
                 data_dir=settings.data_dir,
                 marks=ProcessedMarks(store),
+                fetch_pause_s=shape.fetch_pause_s,
             ),
             producer=producer,
             ledger_store=store,

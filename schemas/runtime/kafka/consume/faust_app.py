@@ -6,6 +6,7 @@ Faust's own acknowledgement are off.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
@@ -31,6 +32,14 @@ class WorkerApp(faust.App):
     held: dict[Partition, str]
     """Partitions that stand still until the group changes or their cause is gone, with the cause."""
     marks: ProcessedMarks
+    fetch_pause_s: float
+    """Between fetches: see ``FetchSessions``."""
+
+    def on_init_dependencies(self) -> Iterable[Any]:
+        """Faust's own, without its monitor, which nobody reads and which looks at every event."""
+        services = super().on_init_dependencies()
+        self.sensors.remove(self.monitor)
+        return services
 
     @property
     def direct_consumer(self) -> DirectConsumer:
@@ -50,6 +59,7 @@ def create_faust_app(
     session_timeout_s: float,
     data_dir: Path,
     marks: ProcessedMarks,
+    fetch_pause_s: float = 0.0,
 ) -> WorkerApp:
     """The app of one worker process.
 
@@ -84,4 +94,5 @@ def create_faust_app(
         loghandlers=[],
     )
     app.windows, app.held, app.marks = {}, {}, marks
+    app.fetch_pause_s = fetch_pause_s
     return app

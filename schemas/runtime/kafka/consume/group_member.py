@@ -17,6 +17,7 @@ from faust.types import TP
 
 from schemas.log_events import LogEvent
 from schemas.runtime.kafka.consume.ack_window import Partition
+from schemas.runtime.kafka.consume.fetch_sessions import FetchSessions
 from schemas.runtime.kafka.consume.main_loop_consumer import MainLoopConsumer
 from schemas.runtime.kafka.consume.offsets import Mark, encode_mark
 from schemas.runtime.kafka.consume.starting import Extent
@@ -31,6 +32,13 @@ _EXTENTS_WITHIN_S = 10.0
 
 class GroupMember(MainLoopConsumer):
     """One member of the consumer group."""
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        app: Any = self.app
+        client: Any = consumer._client
+        client.send = FetchSessions(client, app.fetch_pause_s).send
+        return consumer
 
     async def committed(self, partitions: Collection[TP]) -> Mapping[Partition, tuple[int, str]]:
         """Offset and metadata of each commit that the group has."""

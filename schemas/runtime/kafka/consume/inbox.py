@@ -71,8 +71,7 @@ class Inbox:
     ``batches_under_way`` bounds how many batches are handled at once; 1 keeps their order. With
     ``by_partition`` each partition has batches of its own, under that bound: handlers that book need its
     order, and none waits for another. ``waits`` is the handler's: partitions whose batch waits for
-    something that is away, with the cause. ``bounds`` limit what is taken and not finished. ``linger_s`` is
-    waited for more to arrive, where nobody waits for the effect and larger batches cost less. A batch that
+    something that is away, with the cause. ``bounds`` limit what is taken and not finished. A batch that
     fails for something that was away is tried again for ``transient_max_s``; then the process ends, as it
     does for a record that cannot be handled without ``on_defect``.
     """
@@ -89,7 +88,6 @@ class Inbox:
         batches_under_way: int = 1,
         by_partition: bool = False,
         waits: Mapping[Partition, str] = MappingProxyType({}),
-        linger_s: float = 0.0,
         transient_max_s: float = FULL.transient_max_ms / 1000,
     ) -> None:
         self.topic = topic
@@ -98,7 +96,6 @@ class Inbox:
         self.flow = Flow(self.window, bounds or Bounds(), self._tap)
         self._handler = handler
         self._on_defect = on_defect
-        self._linger_s = linger_s
         self._transient_max_s = transient_max_s
         self._lanes = Lanes(batch_max, batches_under_way, by_partition)
         self._waits = waits
@@ -198,8 +195,6 @@ class Inbox:
         while True:
             await self._may_begin.wait()
             self._may_begin.clear()
-            if self._linger_s:
-                await asyncio.sleep(self._linger_s)
             while batch := self._lanes.take():
                 self._batches += 1
                 self._records += len(batch)
