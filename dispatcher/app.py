@@ -54,7 +54,7 @@ def create_app(settings: DispatcherSettings, api_keys: Mapping[str, str]) -> Wor
     cap = DrainCap(settings.drain_max_s, settings.drain_max_bytes)
     leases = Leases(worker.ledger, cap, settings.instance_id, settings.times)
     dispatching = _reader(worker, settings, upstreams, slots, leases)
-    _watch_backends(worker, upstreams, slots, dispatching.failover.excesses)
+    _watch_backends(worker, upstreams, slots, dispatching.failover.calls.excesses)
     _listen_for_cancels(worker, leases)
     worker.background.append(leases.keep)
     worker.checks.append(lambda: {"slots": slots.component()})

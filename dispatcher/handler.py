@@ -15,7 +15,8 @@ from functools import partial
 
 import msgspec
 
-from dispatcher.attempts.failover import AttemptHistory, Failover
+from dispatcher.attempts.failover import Failover
+from dispatcher.attempts.history import AttemptHistory
 from dispatcher.claims.claiming import Claiming
 from dispatcher.claims.leases import Leases
 from dispatcher.settlement.closing import INTERRUPTED, CloseRefused, Closing

@@ -13,7 +13,7 @@ from dispatcher.operations.binding import Answer
 from dispatcher.upstream.upstream_failure import UpstreamFailure
 from dispatcher.work import AbortReason, Result
 from schemas.errors import ErrorCode
-from schemas.events import Said
+from schemas.events import Attempt, Said
 
 ABORTED: Final[dict[AbortReason, Result]] = {
     "cancelled": Result("cancelled", ErrorCode.REQUEST_CANCELLED),
@@ -45,6 +45,18 @@ class AttemptEnd(msgspec.Struct, frozen=True):
     upstream_status: int | None = None
     is_cut: bool = False
     """Whether a kept connection ended before any answer."""
+
+
+class AttemptResult(msgspec.Struct, frozen=True):
+    """How the attempt ended, and what it cost."""
+
+    attempt: Attempt
+    ending: Result
+    may_try_another: bool
+    may_have_spent: bool
+    verdict: CallEnd
+    is_cut: bool = False
+    """Whether a kept connection ended before any answer, so that the same backend may be tried again."""
 
 
 def completed(answer: Answer, body: bytes, reason: AbortReason | None) -> AttemptEnd:

@@ -221,8 +221,9 @@ class Backends:
             if (backend := snapshot.backends.get(name)) is None:
                 continue
             backend_state = self.states[name]
-            breaker = backend_state.models[model].breaker
-            is_full = self._has_no_slot(name, backend, backend_state, backend_state.models[model])
+            lane = backend_state.models[model]
+            breaker = lane.breaker
+            is_full = self._has_no_slot(name, backend, backend_state, lane)
             if is_full:
                 full.add(name)
             if not backend_state.health.probes.is_alive:

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from dispatcher.amounts import outcome, terminal, token_uses, without_result, written_off_attempt
-from dispatcher.attempts.failover import AttemptHistory
+from dispatcher.attempts.history import AttemptHistory
 from dispatcher.attempts.late_spend import corrections
 from dispatcher.claims.claiming import AS_LONG_AS_IT_TAKES_S, Claiming
 from dispatcher.claims.leases import Running

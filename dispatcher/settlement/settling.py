@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dispatcher.attempts.failover import AttemptHistory
+from dispatcher.attempts.history import AttemptHistory
 from dispatcher.claims.claiming import AS_LONG_AS_IT_TAKES_S
 from dispatcher.claims.leases import Running
 from schemas.events import Attempt

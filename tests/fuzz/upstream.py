@@ -21,7 +21,7 @@ from typing import Any, cast
 
 import uvloop
 
-from dispatcher.attempts.attempt import AttemptResult
+from dispatcher.attempts.attempt_end import AttemptResult
 from dispatcher.attempts.token_counts import TokenCounter
 from dispatcher.upstream.upstreams import Upstreams
 from tests.support.attempt_scene import FakeBus, asking_for, attempt_run

@@ -12,7 +12,8 @@ from typing import Any, cast
 import msgspec
 
 from dispatcher.abort import DrainCap
-from dispatcher.attempts.failover import AttemptHistory, Failover
+from dispatcher.attempts.failover import Failover
+from dispatcher.attempts.history import AttemptHistory
 from dispatcher.backends.registry import Backends
 from dispatcher.backends.slots import Slots
 from dispatcher.claims.claiming import Claiming

@@ -15,7 +15,8 @@ import pytest
 from aiohttp import web
 
 from dispatcher.abort import Abort, DrainCap
-from dispatcher.attempts.attempt import AttemptResult, AttemptRun
+from dispatcher.attempts.attempt import AttemptRun
+from dispatcher.attempts.attempt_end import AttemptResult
 from dispatcher.backends.breaker import CallEnd
 from dispatcher.operations import chat
 from dispatcher.operations.bindings import BINDINGS

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from dispatcher.attempts.attempt import AttemptResult
+from dispatcher.attempts.attempt_end import AttemptResult
 from dispatcher.attempts.dialects import REMEMBERED_S, TRIES_MAX, Dialects
 from dispatcher.operations.dialect import AS_IT_IS, Dialect
 from dispatcher.work import Choice

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import msgspec
 from aiohttp import web
 
-from dispatcher.attempts.failover import AttemptHistory
+from dispatcher.attempts.history import AttemptHistory
 from schemas.ledger import answers
 from tests.support.scripted_backend import answering
 from tests.unit.dispatcher.dispatch_scene import DispatchScene, dispatch_scene

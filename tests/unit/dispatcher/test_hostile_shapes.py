@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from dispatcher.attempts.attempt import AttemptResult
+from dispatcher.attempts.attempt_end import AttemptResult
 from schemas.errors import ErrorCode
 from schemas.events import RequestAccepted
 from tests.support.attempt_scene import FakeBus, asking_for, attempt_run

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from accounting.booking import entry_of
 from dispatcher.amounts import actual_of, outcome, written_off_attempt
-from dispatcher.attempts.failover import AttemptHistory
+from dispatcher.attempts.history import AttemptHistory
 from dispatcher.attempts.late_spend import corrections
 from dispatcher.work import AdmittedRequest, Result
 from schemas.events import Attempt, AttemptAdjusted, ToolCalls

@@ -9,7 +9,7 @@ import time
 import pytest
 from aiohttp import web
 
-from dispatcher.attempts.attempt import AttemptResult
+from dispatcher.attempts.attempt_end import AttemptResult
 from schemas.errors import ErrorCode
 from tests.support.attempt_scene import FakeBus, asking_for, attempt_run
 from tests.support.scripted_backend import Answer, backend, choice_of, streaming, upstreams
