@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import tempfile
 from contextlib import suppress
 
 import msgspec
@@ -17,23 +18,26 @@ class DriverFailed(Exception):
 
 async def driven(load: Load) -> Driven:
     """What came of it. Raises ``DriverFailed``; the process is gone in any case."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "deploy.bench.drive"),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        async with asyncio.timeout(longest_s(load)):
-            out, said = await process.communicate(msgspec.json.encode(load))
-    except TimeoutError as late:
-        raise DriverFailed(f"a driver took longer than {longest_s(load):.0f} s") from late
-    finally:
-        with suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-    if process.returncode:
-        last = said.decode(errors="replace").strip().rpartition("\n")[2]
-        raise DriverFailed(f"a driver ended with code {process.returncode}: {last}")
-    return msgspec.json.decode(out, type=Driven)
+    # A file takes all that is written at once, however late its reader is.
+    with tempfile.TemporaryFile() as out:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "deploy.bench.drive"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=out,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            async with asyncio.timeout(longest_s(load)):
+                _, said = await process.communicate(msgspec.json.encode(load))
+        except TimeoutError as late:
+            raise DriverFailed(f"a driver took longer than {longest_s(load):.0f} s") from late
+        finally:
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+        if process.returncode:
+            last = said.decode(errors="replace").strip().rpartition("\n")[2]
+            raise DriverFailed(f"a driver ended with code {process.returncode}: {last}")
+        out.seek(0)
+        return msgspec.json.decode(out.read(), type=Driven)

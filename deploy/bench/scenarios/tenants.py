@@ -37,6 +37,8 @@ async def run(bench: Bench) -> Result:
         "warm_up_s": warm_up_s,
     }
     peak = await bench.drive("peak", msgspec.structs.replace(load, **closed))
+    if not peak.report.requests_per_s:
+        raise Unmeasurable(f"there is no peak: nothing was answered well: {peak.report.errors}")
     rate_per_s = _SHARE * peak.report.requests_per_s
     at_backend = {**bench.at_backend(load), "pids": {}, "rate_per_s": rate_per_s}
     at_backend["seconds"] = bench.seconds(_ALONE_S)

@@ -11,6 +11,7 @@ import pytest
 from deploy.bench import backend
 from deploy.bench.connection import OK
 from deploy.bench.drivers import run_closed, run_open
+from deploy.bench.driving import driven
 from deploy.bench.load import Load, requests_of
 from deploy.bench.report import tokens_of
 from deploy.bench.running_backend import bench_backend
@@ -66,6 +67,16 @@ async def test_a_closed_loop_ends_after_so_many_requests() -> None:
         run = await run_closed(load.url, requests_of(load), 8, 30.0, most=21)
 
     assert len(run.samples) == 21
+
+
+async def test_a_driver_brings_everything_back_however_much_it_is() -> None:
+    """More than a pipe holds at once."""
+    with bench_backend() as running:
+        load = Load(url=running.url, keys=["k"], model="bench-300ms", seconds=0.5, rate_per_s=5_000)
+        came = await driven(load)
+
+    assert len(came.samples) == len(came.send_delays_s) == 2_500
+    assert came.costs["load driver"].cpu_share > 0
 
 
 def test_what_is_no_request_is_refused() -> None:
