@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import aiohttp
@@ -83,6 +85,25 @@ class Seeds:
 
     def settle(self, field: str, amount: int) -> None:
         self.store.hincrby(key_of(self.org, BALANCE), field, amount)
+
+    @contextmanager
+    def just_finished(self, request: RequestFinished) -> Iterator[None]:
+        """Meanwhile it ended 10 s ago: before whoever asks began to, and less than the 15 s to its repair."""
+        key = of_shard(STACK_SHARDS.of(self.org), FINISHED)
+        member = f"{self.org}|{request.request_id}"
+        is_named = threading.Event()
+
+        def say() -> None:
+            while not is_named.wait(0.2):
+                self.store.zadd(key, {member: time.time_ns() // 1_000_000 - 10_000})
+
+        saying = threading.Thread(target=say)
+        saying.start()
+        try:
+            yield
+        finally:
+            is_named.set()
+            saying.join(10)
 
 
 def _reconcile(stack: RunningStack) -> dict[str, Any]:
@@ -189,16 +210,6 @@ def test_each_kind_of_difference_is_named_and_what_is_only_in_the_ledger_is_prod
     )
     seeds.produce("usage.records.v1", line, line, differing)
     seeds.settle("late", 7)
-    # A while ago, for whoever verifies knows the ledger's time to some milliseconds; it is not repaired for 15 s.
-    finished_ms = time.time_ns() // 1_000_000 - 2_000
-    seeds.store.zadd(
-        of_shard(STACK_SHARDS.of("seeded"), FINISHED),
-        {f"seeded|{unbooked.request_id}": finished_ms},
-    )
-
-    verdict = _until(lambda: _verify(own_stack, 0), lambda v: v["settled_not_booked"])
-    assert verdict["checkpoint"]["made_anew"] is None
-    assert [e["req"] for e in verdict["settled_not_booked"]] == [unbooked.request_id]
     wanted = {
         ("settled_not_booked", unbooked.request_id),
         ("booked_not_settled", unsettled.request_id),
@@ -210,7 +221,11 @@ def test_each_kind_of_difference_is_named_and_what_is_only_in_the_ledger_is_prod
         # Booked by the log, and by no call.
         ("balance_differs", f"{BALANCE} settled"),
     }
-    assert _named(own_stack, wanted) == wanted
+    with seeds.just_finished(unbooked):
+        verdict = _until(lambda: _verify(own_stack, 0), lambda v: v["settled_not_booked"])
+        assert verdict["checkpoint"]["made_anew"] is None
+        assert [e["req"] for e in verdict["settled_not_booked"]] == [unbooked.request_id]
+        assert _named(own_stack, wanted) == wanted
 
     reasons = {unsettled.request_id, lineless.request_id, doubled.request_id}
     shard = _until(lambda: _differing(_verify(own_stack, 1)), lambda s: reasons <= _explained(s))

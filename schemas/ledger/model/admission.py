@@ -31,7 +31,8 @@ class Admission(LedgerState):
         admitted = answers.Admitted(
             remaining=tuple(self.limits.charge(doc.org, rate, now_us) for rate in doc.rates)
         )
-        self.attempts[scope] = Attempt(
+        self._write(
+            scope,
             "RESERVED",
             incarnation_ms=max(doc.incarnation_ms, self._incarnation_ms(scope)),
             terms=doc.terms,
@@ -42,7 +43,6 @@ class Admission(LedgerState):
             holds=self.limits.hold(doc.org, doc.balances),
             leases=self.limits.enter(scope, doc.leases, doc.deadline_ms),
             rates=doc.rates,
-            booked=self.attempts.get(scope, Attempt("")).booked,
         )
         self.expiring[scope] = doc.deadline_ms
         return admitted

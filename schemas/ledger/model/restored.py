@@ -31,7 +31,8 @@ class Restoring(LedgerState):
     def _restore(self, each: documents.RestoredRequest) -> None:
         scope = (each.org, each.req)
         holds = self.limits.hold(each.org, each.balances)
-        self.attempts[scope] = Attempt(
+        self._write(
+            scope,
             "RESTORED",
             deadline_ms=each.deadline_ms,
             accepted_ms=each.accepted_ms,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
 
 from schemas.ledger import answers, documents
 from schemas.ledger.documents import Balance
@@ -45,12 +47,13 @@ class LedgerState:
         return known.incarnation_ms if known else 0
 
     def _keep_refusal(self, scope: Scope, refusal: Refusal, deadline_ms: int) -> None:
-        self.attempts[scope] = Attempt(
-            "REFUSED",
-            answer=refusal,
-            deadline_ms=deadline_ms,
-            incarnation_ms=self._incarnation_ms(scope),
-        )
+        self._write(scope, "REFUSED", answer=refusal, deadline_ms=deadline_ms)
+
+    def _write(self, scope: Scope, state: State, **fields: Any) -> Attempt:
+        """The attempt with these fields; what else is known of it stays: a correction may have come first."""
+        known = self.attempts.get(scope, Attempt(""))
+        attempt = self.attempts[scope] = replace(known, state=state, **fields)
+        return attempt
 
     def _next_fence(self, attempt: Attempt) -> int:
         return self.epoch * EPOCH_FENCES + attempt.fence % EPOCH_FENCES + 1
@@ -126,13 +129,12 @@ class LedgerState:
 
     def _hold_again(self, scope: Scope, again: documents.Readmission) -> Attempt:
         """The attempt of a request that was admitted before, with its hold and leases, which nobody asks."""
-        attempt = self.attempts[scope] = Attempt(
+        return self._write(
+            scope,
             "RESTORED",
-            incarnation_ms=self._incarnation_ms(scope),
             deadline_ms=again.deadline_ms,
             accepted_ms=again.accepted_ms,
             info=again.info,
             holds=self.limits.hold(scope[0], again.balances),
             leases=self.limits.enter(scope, again.leases, again.deadline_ms),
         )
-        return attempt
