@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.load.peers.gateways import BACKEND, GATEWAYS, TALLYGATE
+from tests.load.peers.gateways import BACKEND, GATEWAYS, TALLYGATE, _reason
 from tests.load.peers.tables import COLUMNS, cost_usd, medians, ratio, render
 
 _PEER = next(each for each in GATEWAYS if each.name == "portkey")
@@ -55,3 +55,9 @@ def test_losing_rows_and_missing_gateways_are_printed() -> None:
 def test_every_column_is_a_figure_of_a_scenario() -> None:
     """And its name says its unit, or that it is a rate."""
     assert all(name.endswith((".rate", "_ms", "_mib")) for name in COLUMNS)
+
+
+def test_a_program_that_ended_is_told_by_its_last_error() -> None:
+    """Not by the version that an interpreter adds below it."""
+    assert _reason("x\nError: no such host\n\nNode.js v20\n") == "Error: no such host"
+    assert _reason("") == "it said nothing"
