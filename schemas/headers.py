@@ -8,6 +8,7 @@ Source: CloudEvents 1.0.2, Kafka protocol binding 3.2.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -97,15 +98,23 @@ def event_headers(
 ) -> list[tuple[str, bytes]]:
     """Headers of a record of that kind, about what happened at ``at_ms``."""
     headers = [
-        ("ce_specversion", _SPEC_VERSION),
-        ("ce_type", kind.type.encode()),
-        ("ce_source", source_of(source).encode()),
+        *_common(kind, source),
         ("ce_id", event_id.encode()),
         ("ce_time", event_time(at_ms).encode()),
         ("content-type", kind.content_type),
     ]
-    headers.extend((more or {}).items())
+    if more is not None:
+        headers += more.items()
     return headers
+
+
+@functools.cache
+def _common(kind: Kind, source: Source) -> tuple[tuple[str, bytes], ...]:
+    return (
+        ("ce_specversion", _SPEC_VERSION),
+        ("ce_type", kind.type.encode()),
+        ("ce_source", source_of(source).encode()),
+    )
 
 
 def source_of(role: Source) -> str:
@@ -115,8 +124,14 @@ def source_of(role: Source) -> str:
 
 def event_time(at_ms: int) -> str:
     """A time as CloudEvents have it, to the millisecond."""
-    at = datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds")
-    return f"{at[:-_UTC_OFFSET]}Z"
+    seconds, ms = divmod(at_ms, 1_000)
+    return f"{_second(seconds)}.{ms:03d}Z"
+
+
+@functools.lru_cache(maxsize=64)
+def _second(at_s: int) -> str:
+    """The same without milliseconds; what happens is mostly of the second in which the last thing did."""
+    return datetime.fromtimestamp(at_s, UTC).isoformat()[:-_UTC_OFFSET]
 
 
 def passed_on(headers: Mapping[str, bytes]) -> dict[str, bytes]:

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from starlette.types import Receive
+from starlette.types import Message, Receive
 
 from ingress.http.refusals import Refusal
-from ingress.http.request import announced_bytes
 from schemas.errors import ErrorCode
 
 SMALL_BYTES_MAX: Final = 64 * 1024
@@ -192,10 +191,9 @@ class BodyBudget:
         return Refusal(ErrorCode.OVERLOADED, message, retry_after_ms=wait_ms)
 
 
-def most_bytes(headers: Mapping[bytes, bytes], max_bytes: int) -> int:
+def most_bytes(headers: Mapping[bytes, bytes], announced: int | None, max_bytes: int) -> int:
     """How large the body may get: as announced, or as any may when it comes in chunks. One that is
     announced as too large is refused anyway."""
-    announced = announced_bytes(headers)
     if announced is None:
         return max_bytes if b"transfer-encoding" in headers else 0
     return announced if announced <= max_bytes else 0
@@ -211,13 +209,42 @@ async def read_body(
     announced = headers.get(b"content-length", b"")
     if announced.isdigit() and _exceeds(announced, max_bytes):
         return _too_large(max_bytes)
+    message = at_once(receive())
+    if message is not None and not message.get("more_body", False):
+        return _whole(message, max_bytes)
+    return await _read_slowly(message, receive, max_bytes)
+
+
+def at_once(waiting: Awaitable[Message]) -> Message | None:
+    """What would be received without waiting for it; ``None``, and nothing is lost, where it has not come."""
+    steps = waiting.__await__()
+    try:
+        next(steps)
+    except StopIteration as received:
+        message: Message = received.value
+        return message
+    steps.close()
+    return None
+
+
+def _whole(message: Message, max_bytes: int) -> bytes | Refusal | None:
+    if message["type"] == "http.disconnect":
+        return None
+    body: bytes = message.get("body", b"")
+    return body if len(body) <= max_bytes else _too_large(max_bytes)
+
+
+async def _read_slowly(
+    message: Message | None, receive: Receive, max_bytes: int
+) -> bytes | Refusal | None:
+    """A body of which at most a part is there, each of which earns it more time."""
     parts: list[bytes] = []
     size = 0
     begun_s = asyncio.get_running_loop().time()
     try:
         async with asyncio.timeout_at(begun_s + _BODY_BEGUN_WITHIN_S) as time_left:
             while True:
-                message = await receive()
+                message = message or await receive()
                 if message["type"] == "http.disconnect":
                     return None
                 part = message.get("body", b"")
@@ -227,6 +254,7 @@ async def read_body(
                 parts.append(part)
                 if not message.get("more_body", False):
                     return b"".join(parts)
+                message = None
                 earned_s = _BODY_BEGUN_WITHIN_S + size / _BODY_BYTES_PER_S_MIN
                 time_left.reschedule(begun_s + min(_BODY_WITHIN_S, earned_s))
     except TimeoutError:

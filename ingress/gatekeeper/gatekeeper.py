@@ -88,6 +88,8 @@ class Entered:
 
     caller: Caller
     at_s: float
+    announced_bytes: int | None
+    """Of its body, where the client says it beforehand."""
     room: BodyHold | None = None
     """What its body takes of the room for bodies, once that was given."""
 
@@ -184,16 +186,16 @@ class Gatekeeper:
         caller = self.caller(headers)
         if isinstance(caller, Refusal):
             return caller
-        now_s, body_bytes = self.clock.monotonic_s(), announced_bytes(headers) or 0
+        now_s, announced = self.clock.monotonic_s(), announced_bytes(headers)
         refusal = (
             self._refuse_new(caller.org, is_background=is_background)
-            or self.limits.refuse(caller, self.config.snapshot, body_bytes, now_s)
+            or self.limits.refuse(caller, self.config.snapshot, announced or 0, now_s)
             or self.shares.enter(caller.org)
         )
         if refusal is not None:
             self._tell(caller, request_id, refusal)
             return refusal
-        return Entered(caller, now_s)
+        return Entered(caller, now_s, announced)
 
     def leave(self, entered: Entered) -> None:
         """The request has been answered, or its client is gone."""
@@ -207,14 +209,15 @@ class Gatekeeper:
     ) -> bytes | Refusal | None:
         """The body, within the room for bodies; ``None`` when its client left before it was complete."""
         caller, max_bytes = entered.caller, self.body_bytes_max
-        room = await self.bodies.take(caller.org, most_bytes(headers, max_bytes))
+        most = most_bytes(headers, entered.announced_bytes, max_bytes)
+        room = await self.bodies.take(caller.org, most)
         if isinstance(room, Refusal):
             return room
         entered.room = room
         body = await read_body(receive, headers, max_bytes)
         if isinstance(body, bytes):
             room.shrink(len(body))
-            if announced_bytes(headers) is None:
+            if entered.announced_bytes is None:
                 self.limits.count_body(caller, len(body), self.clock.monotonic_s())
         return body
 

@@ -86,14 +86,14 @@ class FrontDoor(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, a piece at a time."""
-        if self._phase == "idle":
-            self._turn("head")
         if len(data) <= _PIECE_BYTES:
             self._feed(data)
-            return
-        whole = memoryview(data)
-        for start in range(0, len(data), _PIECE_BYTES):
-            self._feed(whole[start : start + _PIECE_BYTES])
+        else:
+            whole = memoryview(data)
+            for start in range(0, len(data), _PIECE_BYTES):
+                self._feed(whole[start : start + _PIECE_BYTES])
+        if self._phase == "idle":
+            self._turn("head")
 
     def _feed(self, piece: bytes | memoryview) -> None:
         while piece:
