@@ -89,17 +89,13 @@ class Exchange(RequestResponseCycle):
         is_last = not message.get("more_body", False)
         framed = self._framed(message.get("body", b""), is_last=is_last)
         head, self._head = self._head, b""
-        if head and len(framed) <= _COPIED_BYTES_MAX:
-            self.transport.write(head + framed)
-        else:
-            self._write(head)
-            self._write(framed)
+        if head and len(framed) > _COPIED_BYTES_MAX:
+            self.transport.write(head)
+            head = b""
+        if part := head + framed:
+            self.transport.write(part)
         if is_last:
             self._complete()
-
-    def _write(self, part: bytes) -> None:
-        if part:
-            self.transport.write(part)
 
     def _framed(self, body: bytes, *, is_last: bool) -> bytes:
         """A part of the body as it is written, behind a head that said how."""

@@ -167,7 +167,10 @@ class FrontDoor(HttpToolsProtocol):
             return
         if len(self.headers) >= head_guard.HEADERS_MAX:
             raise _Refused(head_guard.HEAD_TOO_LARGE)
-        super().on_header(name, value)
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Begin to answer, or to queue behind the answer under way."""

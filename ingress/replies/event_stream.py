@@ -83,7 +83,8 @@ class StreamAnswer:
             events.append(error_event(refusal))
         elif terminal is not None:
             events.append(self._format.last_events(terminal))
-        await self._write(b"".join(events), _start_headers(contents), is_last=terminal is not None)
+        more = None if self._has_headers else _start_headers(contents)
+        await self._write(b"".join(events), more, is_last=terminal is not None)
 
     async def _write(
         self, body: bytes, more: Headers | None = None, *, is_last: bool = False
