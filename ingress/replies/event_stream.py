@@ -20,6 +20,7 @@ from ingress.apis.answer_format import (
     refusal_of,
     terminal_headers,
 )
+from ingress.http.exchange import BODY_FOLLOWS
 from ingress.http.refusals import Headers
 from ingress.http.responses import refuse
 from ingress.replies.mailbox import Content, Mailbox
@@ -89,11 +90,13 @@ class StreamAnswer:
     async def _write(
         self, body: bytes, more: Headers | None = None, *, is_last: bool = False
     ) -> None:
+        has_body = bool(body) or is_last
         if not self._has_headers:
             self._has_headers = True
             headers = [*_EVENT_STREAM, *(more or ()), *self._more]
-            await self._send({"type": "http.response.start", "status": 200, "headers": headers})
-        if body or is_last:
+            start = {"type": "http.response.start", "status": 200, "headers": headers}
+            await self._send({**start, BODY_FOLLOWS: has_body})
+        if has_body:
             await self._send({"type": "http.response.body", "body": body, "more_body": not is_last})
 
 
