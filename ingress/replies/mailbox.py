@@ -253,7 +253,10 @@ class PendingRequests:
         if not waits:
             del self.waits[mailbox.request_id]
         if wait.watcher is not None:
+            # Its task ends with an error whose frames hold the wait, which must not hold the task: all that a
+            # request was would be left to the collector.
             wait.watcher.cancel()
+            wait.watcher = None
 
     def on_message(self, message: bytes) -> None:
         """Deliver a frame of the channel; frames of requests that nobody waits for are dropped."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 
 from ingress.replies.awaited import Awaited, Times
 from ingress.replies.mailbox import BUFFER_BYTES, Content, Mailbox, PendingRequests
@@ -69,6 +71,22 @@ async def test_a_wait_ends_when_the_client_leaves() -> None:
     waiting.client_left.set()
 
     assert await waiting.take_after_sweep() is None
+
+
+async def test_a_wait_that_was_watched_is_freed_with_its_end() -> None:
+    """By its reference count: the collector would look for it among all that is young."""
+    waiting = _Waiting(is_produced=True, age_s=1.0)
+    waiting.upkeep.sweep(asyncio.get_running_loop().time())
+    await asyncio.sleep(0)
+    freed = weakref.ref(waiting.mailbox)
+    gc.disable()
+    try:
+        waiting.pending.close(waiting.mailbox)
+        del waiting
+        await asyncio.sleep(0.01)
+        assert freed() is None
+    finally:
+        gc.enable()
 
 
 async def test_a_stalled_wait_reads_its_stream() -> None:
