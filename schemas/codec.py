@@ -6,6 +6,7 @@ Source: Confluent wire format; Avro 1.12 specification, schema resolution.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import json
@@ -19,6 +20,8 @@ import msgspec
 
 from schemas import events
 from schemas.failures import Poison, Transient
+from schemas.straight_decoding import DOUBTFUL, Decoder, straight_decoder
+from schemas.straight_encoding import ODD, Encoder, straight_encoder
 
 __all__ = [
     "UNDECODABLE",
@@ -27,8 +30,10 @@ __all__ = [
     "UnknownSchema",
     "decode",
     "decode_as",
+    "decode_by_schema",
     "decode_fields",
     "encode",
+    "encode_by_schema",
     "newest_of",
     "published_in",
     "published_schemas",
@@ -91,17 +96,27 @@ class _Schemas(NamedTuple):
     """Schema id to (name, parsed schema)."""
     newest: dict[str, tuple[int, Any]]
     """Name to (id, parsed schema) of the newest version."""
+    encoders: dict[str, Encoder]
+    """Name to the straight encoder of the newest version, where there is one."""
+    decoders: dict[int, Decoder]
+    """Id of a newest version to its straight decoder, where there is one."""
 
 
 @functools.cache
 def _schemas() -> _Schemas:
-    writers: dict[int, tuple[str, Any]] = {}
-    newest: dict[str, tuple[int, Any]] = {}
+    schemas = _Schemas({}, {}, {}, {})
+    newest: dict[str, Published] = {}
     for published in published_schemas():
         parsed = fastavro.parse_schema(published.schema)
-        writers[published.schema_id] = (published.name, parsed)
-        newest[published.name] = (published.schema_id, parsed)
-    return _Schemas(writers, newest)
+        schemas.writers[published.schema_id] = (published.name, parsed)
+        schemas.newest[published.name] = (published.schema_id, parsed)
+        newest[published.name] = published
+    for name, (schema_id, _, _, schema) in newest.items():
+        with contextlib.suppress(NotImplementedError):
+            header = _HEADER.pack(_MAGIC, schema_id)
+            schemas.encoders[name] = straight_encoder(schema, header)
+            schemas.decoders[schema_id] = straight_decoder(schema, vars(events))
+    return schemas
 
 
 def newest_of(name: str) -> tuple[bytes, dict[str, Any]]:
@@ -113,6 +128,14 @@ def newest_of(name: str) -> tuple[bytes, dict[str, Any]]:
 
 def encode(event: events.Event) -> bytes:
     """The record's bytes under the newest version of its schema; equal events give equal bytes."""
+    try:
+        return _schemas().encoders[type(event).__name__](event)
+    except (KeyError, *ODD):
+        return encode_by_schema(event)
+
+
+def encode_by_schema(event: events.Event) -> bytes:
+    """What ``encode`` gives, by fastavro, which says what is wrong with an event that cannot be encoded."""
     schema_id, schema = _schemas().newest[type(event).__name__]
     out = io.BytesIO()
     out.write(_HEADER.pack(_MAGIC, schema_id))
@@ -143,6 +166,21 @@ def decode(record: bytes | None) -> events.Event:
     Raises ``UnknownSchema`` when a newer version published its schema, and ``MalformedRecord`` when the
     bytes are no record at all.
     """
+    if record is None or len(record) < _HEADER.size:
+        return decode_by_schema(record)
+    magic, schema_id = _HEADER.unpack_from(record)
+    decoder = _schemas().decoders.get(schema_id)
+    if decoder is None or magic != _MAGIC:
+        return decode_by_schema(record)
+    try:
+        event: events.Event = decoder(record, _HEADER.size)[0]
+    except DOUBTFUL:
+        return decode_by_schema(record)
+    return event
+
+
+def decode_by_schema(record: bytes | None) -> events.Event:
+    """What ``decode`` gives, by fastavro: for records of older versions, and for bytes that are none."""
     name, fields = decode_fields(record)
     try:
         event: events.Event = msgspec.convert(fields, getattr(events, name), builtin_types=(bytes,))
