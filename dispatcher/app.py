@@ -139,7 +139,7 @@ def _watch_backends(worker: Worker, upstreams: Upstreams, slots: Slots, excesses
         worker.settings.instance_id,
         excesses.at,
     )
-    worker.before_start += [upstreams.start, client.start]
+    worker.before_start += [client.start]
     worker.background += [prober.run, report.run]
     worker.before_stop += [client.stop, upstreams.stop]
 

@@ -7,7 +7,8 @@
     │   ├── ProduceFailed, RecordUnreadable: RecordGone
     │   ├── LogUnreadable, LogReplaced, NotSure, LookupsWait, Overtaken, FolderLost
     │   ├── ScanUnavailable, CheckpointBusy
-    │   └── ConfigUnavailable, UnknownSchema
+    │   ├── ConfigUnavailable, UnknownSchema
+    │   └── Unreachable, AnswerBroken
     ├── Poison           this one record, entry or answer can never succeed; its neighbours can
     │   ├── MalformedRecord, ProduceRefused
     │   ├── UpstreamGarbage, BackendError, Uncallable

@@ -25,7 +25,7 @@ from deploy.conformance.questions import (
     about_models,
     about_rest,
 )
-from dispatcher.upstream.upstreams import target
+from dispatcher.upstream.target import target
 
 __all__ = ["Bounds", "Report", "check"]
 

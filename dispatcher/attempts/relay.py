@@ -12,13 +12,12 @@ from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-import aiohttp
-
 from dispatcher.abort import Abort
 from dispatcher.attempts.patience import Patience
 from dispatcher.attempts.token_counts import TokenCounter
 from dispatcher.operations.binding import StreamReader
 from dispatcher.replies import ReplyStream
+from dispatcher.upstream.answer import Answer, AnswerBroken
 from dispatcher.upstream.upstream_failure import error_in_answer, stream_without_end, unreadable
 from dispatcher.upstream.upstreams import pieces
 from dispatcher.work import AdmittedRequest, Choice
@@ -62,7 +61,7 @@ class Relay:
     is_broken: bool = False
     """Whether a frame was lost, so that none may follow."""
 
-    async def run(self, response: aiohttp.ClientResponse) -> bool:
+    async def run(self, answer: Answer) -> bool:
         """Relay events as they come; what arrives while a frame is stored joins the next frame.
 
         True once the stream has ended well; False when it was ended early, as much of it read as may be.
@@ -71,7 +70,7 @@ class Relay:
         reader, torn = self.reader, None
         precision_s = min(1.0, self.choice.backend.silence_s / 20)
         try:
-            async with aclosing(pieces(response)) as body:
+            async with aclosing(pieces(answer)) as body:
                 async for received in body:
                     was_done = reader.done
                     if events := reader.feed(received):
@@ -85,7 +84,7 @@ class Relay:
                         await self.counter.fold(reader.output)
                     if self.abort.is_drained(len(received)):
                         return False
-        except aiohttp.ClientError as error:
+        except AnswerBroken as error:
             torn = error
         if events := reader.finish():
             await self._pass_on(events)
@@ -95,7 +94,7 @@ class Relay:
     def _silent_until_s(self) -> float:
         return self.patience.until_s(asyncio.get_running_loop().time())
 
-    def _judge(self, torn: aiohttp.ClientError | None) -> None:
+    def _judge(self, torn: AnswerBroken | None) -> None:
         """Raises what is wrong with a stream that has ended; nothing is missing once it says that it is done,
         or why it ends, and its usage has come or could not."""
         reader = self.reader

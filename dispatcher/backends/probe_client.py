@@ -16,7 +16,7 @@ from typing import Any, Final
 import httpcore
 import httpx
 
-from dispatcher.upstream.upstreams import target
+from dispatcher.upstream.target import target
 from schemas.entities import Backend
 
 __all__ = ["ProbeClient"]

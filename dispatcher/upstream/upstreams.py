@@ -2,40 +2,30 @@
 connection in it.
 
 Connections are kept; cookies, redirects and proxies are off, and no compression is asked for; a client's own
-headers never reach a backend. Every answer is read within bounds (``connections``, ``BODY_BYTES_MAX``).
+headers never reach a backend. Every answer is read within bounds (``answer``, ``BODY_BYTES_MAX``).
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
-import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
 
-import aiohttp
-from yarl import URL
-
 from dispatcher.upstream import foreign
+from dispatcher.upstream.answer import Answer, AnswerBroken
 from dispatcher.upstream.backend_words import words_of_body
-from dispatcher.upstream.connections import (
-    HEADERS_MAX,
-    LINE_BYTES_MAX,
-    Connections,
-    connection_used,
-    needs_fresh,
-)
+from dispatcher.upstream.connecting import Connecting, Unreachable, tls_context
+from dispatcher.upstream.connections import Connection, Connections
 from dispatcher.upstream.content_coding import decoding_of
 from dispatcher.upstream.event_splitter import BODY_BYTES_MAX, UpstreamGarbage
+from dispatcher.upstream.target import Uncallable, place, request_head
 from dispatcher.upstream.upstream_failure import UpstreamFailure, refusal, unreadable
 from dispatcher.work import Choice
-from schemas.backend_url import operation_url
 from schemas.entities import Backend
 from schemas.errors import ErrorCode
-from schemas.failures import Poison
 from schemas.log_events import LogEvent
 from schemas.operations import Operation, UpstreamProtocol
 from schemas.runtime.process.clock import Clock
@@ -45,15 +35,9 @@ _LOG = EventLog(__name__)
 
 _PROTOCOL: Final[UpstreamProtocol] = "openai"
 """What all backends speak."""
-_CONNECT_TIMEOUT_S: Final = 5.0
 _ERROR_BYTES_MAX: Final = 64 * 1024
 _ERROR_MAX_S: Final = 0.5
 """The status of a refusal says enough; its body may take this long."""
-_HOST: Final = re.compile(r"[A-Za-z0-9._:%-]{1,253}")
-
-
-class Uncallable(Poison):
-    """No request can be made to a backend as it is configured: its URL or its key is unusable."""
 
 
 @dataclass(slots=True)
@@ -65,29 +49,14 @@ class Upstreams:
     clock: Clock
     logs_texts: bool = False
     """Whether what backends say may stand in our logs."""
-    _session: aiohttp.ClientSession | None = None
+    connections: Connections = field(default_factory=lambda: Connections(Connecting(tls_context())))
     _told: set[str] = field(default_factory=set)
     """Variables whose keys were already called unusable."""
 
-    async def start(self) -> None:
-        """Open the connection pool."""
-        self._session = aiohttp.ClientSession(
-            connector=Connections(),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(
-                total=None, connect=_CONNECT_TIMEOUT_S, sock_connect=_CONNECT_TIMEOUT_S
-            ),
-            auto_decompress=False,
-            max_line_size=LINE_BYTES_MAX,
-            max_field_size=LINE_BYTES_MAX,
-            max_headers=HEADERS_MAX,
-            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
-        )
-
     async def stop(self) -> None:
         """Close all connections."""
-        if self._session is not None:
-            await self._session.close()
+        self.connections.close()
+        await asyncio.sleep(0)  # The event loop lets go of them in its next turn.
 
     @asynccontextmanager
     async def call(
@@ -98,67 +67,47 @@ class Upstreams:
         request_id: str,
         *,
         fresh: bool = False,
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
+    ) -> AsyncIterator[Answer]:
         """The backend's answer to a call of the operation, status 200 checked, body not yet read.
 
         ``fresh`` takes no kept connection, which the backend may be closing.
         Raises ``UpstreamFailure``, also for a connection that breaks while the body is read inside the
         block.
         """
-        answered = False
+        used: list[Connection] = []
+        answer: Answer | None = None
         try:
-            url = target(choice.backend.url, operation.upstream_paths[_PROTOCOL])
-            headers = self._headers(choice, request_id)
-            async with await self._post(url, body, headers, fresh=fresh) as response:
-                answered = True
-                del body  # A stream lasts for minutes, and need not hold what was sent.
-                if response.status != 200:  # noqa: PLR2004  # HTTP OK
-                    raise await self._refusal(response, choice.backend, request_id)
-                yield response
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, Uncallable) as error:
-            raise UpstreamFailure(
-                ErrorCode.NO_BACKEND, type(error).__name__, may_have_spent=False
-            ) from error
-        except (aiohttp.ClientError, OSError) as error:
-            code = ErrorCode.UPSTREAM_INTERRUPTED if answered else ErrorCode.UPSTREAM_ERROR
-            used = connection_used.get()
-            is_cut = not answered and used is not None and used.was_cut
-            raise UpstreamFailure(
-                code, type(error).__name__, may_have_spent=True, is_cut=is_cut
-            ) from error
-
-    async def _post(
-        self, url: URL, body: bytes, headers: dict[str, str], *, fresh: bool
-    ) -> aiohttp.ClientResponse:
-        """The head of an answer. Sent once more where a kept connection was closed before the backend had a byte
-        of the call: nobody can have read it."""
-        if not fresh:
+            at = place(choice.backend.url, operation.upstream_paths[_PROTOCOL])
+            head = request_head(at, self._headers(choice, request_id), len(body))
+            used.append(await self.connections.take(at.origin, fresh=fresh))
             try:
-                return await self._send(url, body, headers)
-            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-                used = connection_used.get()
-                if used is None or not used.was_unread:
+                answer = await used[-1].ask(head, body)
+            except AnswerBroken as broken:
+                # Nobody can have read it where the backend had no byte of it.
+                if not broken.is_unread:
                     raise
-        token = needs_fresh.set(True)
-        try:
-            return await self._send(url, body, headers)
+                used.append(await self.connections.take(at.origin, fresh=True))
+                answer = await used[-1].ask(head, body)
+            del body  # A stream lasts for minutes, and need not hold what was sent.
+            if answer.status != 200:  # noqa: PLR2004  # HTTP OK
+                raise await self._refusal(answer, choice.backend, request_id)
+            yield answer
+        except (Unreachable, Uncallable) as error:
+            code, cause = ErrorCode.NO_BACKEND, str(error)
+            raise UpstreamFailure(code, cause, may_have_spent=False) from error
+        except AnswerBroken as error:
+            is_cut = answer is None and error.is_cut
+            code = ErrorCode.UPSTREAM_INTERRUPTED if answer else ErrorCode.UPSTREAM_ERROR
+            raise UpstreamFailure(code, str(error), may_have_spent=True, is_cut=is_cut) from error
         finally:
-            needs_fresh.reset(token)
+            for connection in used:
+                self.connections.give_back(connection)
 
-    async def _send(self, url: URL, body: bytes, headers: dict[str, str]) -> aiohttp.ClientResponse:
-        assert self._session is not None, "start() comes first"
-        connection_used.set(None)
-        response = await self._session.post(url, data=body, headers=headers, allow_redirects=False)
-        kept, used = response.headers.get("keep-alive"), connection_used.get()
-        if kept is not None and used is not None:
-            used.keep(kept)
-        return response
-
-    async def body(self, response: aiohttp.ClientResponse) -> bytes:
+    async def body(self, answer: Answer) -> bytes:
         """The whole body; ``UpstreamFailure`` when it is larger than any answer may be."""
         parts: list[bytes] = []
         size = 0
-        async with aclosing(pieces(response)) as received:
+        async with aclosing(pieces(answer)) as received:
             async for part in received:
                 size += len(part)
                 if size > BODY_BYTES_MAX:
@@ -166,24 +115,24 @@ class Upstreams:
                 parts.append(part)
         return b"".join(parts)
 
-    async def _refusal(
-        self, response: aiohttp.ClientResponse, backend: Backend, request_id: str
-    ) -> UpstreamFailure:
+    async def _refusal(self, answer: Answer, backend: Backend, request_id: str) -> UpstreamFailure:
         """A status other than 200, with as much of its body as arrives within the bounds."""
         body = bytearray()
-        with suppress(aiohttp.ClientError, TimeoutError, OSError, UpstreamGarbage):
-            async with asyncio.timeout(_ERROR_MAX_S), aclosing(pieces(response)) as parts:
+        with suppress(AnswerBroken, TimeoutError, UpstreamGarbage):
+            async with asyncio.timeout(_ERROR_MAX_S), aclosing(pieces(answer)) as parts:
                 async for part in parts:
                     body += part
                     if len(body) >= _ERROR_BYTES_MAX:
                         break
-        headers, said = response.headers, bytes(body[:_ERROR_BYTES_MAX])
+        said = bytes(body[:_ERROR_BYTES_MAX])
         failure = refusal(
-            foreign.status(response.status),
-            f"status {response.status}, {len(body)} bytes",
+            foreign.status(answer.status),
+            f"status {answer.status}, {len(body)} bytes",
             words_of_body(said, self.hidden(backend)),
             foreign.retry_hint_ms(
-                headers.get("retry-after"), headers.get("retry-after-ms"), self.clock.now_ms()
+                answer.header(b"retry-after"),
+                answer.header(b"retry-after-ms"),
+                self.clock.now_ms(),
             ),
             said,
         )
@@ -223,38 +172,15 @@ class Upstreams:
         return {"authorization": f"Bearer {secret}"}
 
 
-async def pieces(response: aiohttp.ClientResponse) -> AsyncGenerator[bytes, None]:
-    """A body as it comes, decoded; of one that breaks off all that had come, and then the error.
+async def pieces(answer: Answer) -> AsyncGenerator[bytes, None]:
+    """A body as it comes, decoded; of one that breaks off all that had come, and then ``AnswerBroken``.
 
-    aiohttp raises the error before it hands out what it has read. Raises ``UpstreamGarbage`` for a content coding
-    that is not taken.
+    Raises ``UpstreamGarbage`` for a content coding that is not taken.
     """
-    content = response.content
-    decoding = decoding_of(response.headers.get("content-encoding"))
-    try:
-        async for received in content.iter_any():
-            if decoding is None:
-                yield received
-                continue
-            for piece in decoding.decoded(received):
-                yield piece
-    except aiohttp.ClientError:
-        left = b"".join(content._buffer)  # noqa: SLF001
-        for piece in decoding.decoded(left) if decoding else (left,):
-            if piece:
-                yield piece
-        raise
-
-
-@functools.lru_cache(maxsize=4_096)
-def target(url: str, path: str) -> URL:
-    """Where to call; ``Uncallable`` where the configured URL is none that a client can call."""
-    try:
-        target = URL(operation_url(url, path))
-        host = target.raw_host or ""
-        host.encode("idna")
-    except (ValueError, IndexError) as error:  # yarl raises both
-        raise Uncallable("no URL") from error
-    if target.scheme not in {"http", "https"} or not _HOST.fullmatch(host) or not target.port:
-        raise Uncallable("no URL of a server")
-    return target
+    decoding = decoding_of(answer.header(b"content-encoding"))
+    while received := await answer.read():
+        if decoding is None:
+            yield received
+            continue
+        for piece in decoding.decoded(received):
+            yield piece

@@ -137,10 +137,8 @@ async def fuzz(numbers: list[int], seed: int) -> Findings:
         await asyncio.sleep(0.2)
         if (tasks := len(asyncio.all_tasks())) > before:
             found.faults.append(f"{tasks - before} tasks are left")
-        assert client._session is not None
-        assert client._session.connector is not None
-        if acquired := len(client._session.connector._acquired):
-            found.faults.append(f"{acquired} connections were never given back")
+        if busy := client.connections.busy:
+            found.faults.append(f"{busy} connections were never given back")
     await asyncio.sleep(0.2)
     if MutatingServer.open:
         found.faults.append(f"{len(MutatingServer.open)} connections are left open")

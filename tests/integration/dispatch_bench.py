@@ -299,7 +299,6 @@ async def bench(
         await bus.store.call("FLUSHDB")
         running.push_async_callback(bus.stop)
         upstreams = Upstreams({}, Clock())
-        await upstreams.start()
         running.push_async_callback(upstreams.stop)
         yield _wired(LedgerClient(store, ONE_SHARD), bus, upstreams, _config(urls, timeout_s))
 

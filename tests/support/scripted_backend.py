@@ -60,7 +60,6 @@ async def upstreams(
 ) -> AsyncIterator[Upstreams]:
     """The client under test, open."""
     client = Upstreams(api_keys or {}, clock or Clock())
-    await client.start()
     try:
         yield client
     finally:

@@ -205,7 +205,6 @@ async def dispatch_scene(**backends: Answer) -> AsyncIterator[DispatchScene]:
             for name, answer in backends.items()
         }
         upstreams = Upstreams({}, clock)
-        await upstreams.start()
         running.push_async_callback(upstreams.stop)
         yield _scene(clock, upstreams, urls)
         await asyncio.sleep(0)

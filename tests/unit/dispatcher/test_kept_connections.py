@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from dispatcher.upstream.connections import IDLE_S_MAX, Answering
+from dispatcher.upstream.connections import IDLE_S_MAX, Connection, idle_s
 from dispatcher.upstream.upstream_failure import UpstreamFailure
 from dispatcher.upstream.upstreams import Upstreams
 from schemas.operations import OPERATIONS
@@ -60,6 +61,12 @@ class _Backend:
             return
         finally:
             writer.close()
+
+
+def _hang_up(made: _Backend) -> None:
+    """Without the event loop's knowledge."""
+    with socket.socket(fileno=os.dup(made.connections[-1].fileno())) as own:
+        own.shutdown(socket.SHUT_RDWR)
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
@@ -120,21 +127,21 @@ async def test_a_call_that_the_backend_had_no_byte_of_is_sent_again(
 
 
 def _hangs_up_after_the_look(made: _Backend, monkeypatch: pytest.MonkeyPatch) -> None:
-    look = Answering.is_usable
+    look = Connection.is_usable
 
-    def looked(self: Answering) -> bool:
-        is_usable = look(self)
-        made.connections[-1].shutdown(socket.SHUT_RDWR)
+    def looked(self: Connection, now_s: float) -> bool:
+        is_usable = look(self, now_s)
+        _hang_up(made)
         return is_usable
 
-    monkeypatch.setattr(Answering, "is_usable", looked)
+    monkeypatch.setattr(Connection, "is_usable", looked)
 
 
 async def test_a_connection_that_the_backend_hung_up_on_is_not_used() -> None:
     """The kernel knows it before the event loop does."""
     async with _scene(_resets) as (made, client, url):
         await _ask(client, url)
-        made.connections[-1].shutdown(socket.SHUT_RDWR)
+        _hang_up(made)
         await _ask(client, url)
 
     assert made.calls == [1, 1]
@@ -197,16 +204,13 @@ def test_connections_are_idle_for_less_than_servers_allow() -> None:
 
 
 @pytest.mark.parametrize(
-    ("header", "idle_s"),
+    ("header", "allowed_s"),
     [("timeout=3", 2.0), ("timeout=3, max=100", 2.0), ("max=5,timeout = 2", 1.0), ("timeout=0", 0.0),
      ("timeout=600", IDLE_S_MAX), ("timeout=x", IDLE_S_MAX), ("", IDLE_S_MAX), ("9" * 9_000, IDLE_S_MAX)],
 )  # fmt: skip
-async def test_what_a_backend_says_of_keeping_is_heeded(header: str, idle_s: float) -> None:
+def test_what_a_backend_says_of_keeping_is_heeded(header: str, allowed_s: float) -> None:
     """With a second for the way."""
-    connection = Answering(asyncio.get_running_loop())
-    connection.keep(header)
-
-    assert connection.idle_s_max == idle_s
+    assert idle_s(header) == allowed_s
 
 
 async def test_a_connection_that_is_about_to_close_is_not_used() -> None:

@@ -8,13 +8,14 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
-import aiohttp
 import pytest
 from aiohttp import web
 
 from dispatcher.backends.probe_client import ProbeClient
+from dispatcher.upstream import connecting
+from dispatcher.upstream.target import place, request_head
 from dispatcher.upstream.upstream_failure import UpstreamFailure
 from dispatcher.work import Choice
 from schemas.entities import Backend
@@ -114,10 +115,11 @@ async def test_a_refusal_that_breaks_off_says_what_had_come_of_it() -> None:
         return response
 
     async with backend(answer) as url, upstreams() as client:
-        assert client._session is not None
-        async with client._session.post(f"{url}/v1/chat/completions") as response:
-            await asyncio.sleep(0.1)  # Body and break are there before anybody reads.
-            failure = await client._refusal(response, Backend(url=url), "r1")
+        at = place(url, "chat/completions")
+        connection = await client.connections.take(at.origin, fresh=True)
+        response = await connection.ask(request_head(at, {}, 2), b"{}")
+        await asyncio.sleep(0.1)  # Body and break are there before anybody reads.
+        failure = await client._refusal(response, Backend(url=url), "r1")
 
     assert failure.client_message == "because"
 
@@ -132,22 +134,24 @@ async def test_a_refused_connection_cannot_have_spent() -> None:
     assert not failure.may_have_spent
 
 
-async def test_a_connection_that_is_never_made_cannot_have_spent() -> None:
-    """The request was not even sent when the connect deadline passed."""
+async def test_a_connection_that_is_never_made_cannot_have_spent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The request was not even sent when the connect deadline passed: nobody takes the connection from the queue."""
+    monkeypatch.setattr(connecting, "CONNECT_S_MAX", 0.3)
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        waiting = [socket.socket() for _ in range(8)]
+        for each in waiting:
+            each.setblocking(False)
+            each.connect_ex(full.getsockname())
+        failure = await _failure(f"http://127.0.0.1:{full.getsockname()[1]}")
+        for each in waiting:
+            each.close()
 
-    class _NeverConnects(aiohttp.TCPConnector):
-        async def connect(self, *_: Any, **__: Any) -> Any:
-            raise aiohttp.ConnectionTimeoutError("Connection timeout")
-
-    async with upstreams() as client:
-        assert client._session is not None
-        await client._session.close()
-        client._session = aiohttp.ClientSession(connector=_NeverConnects())
-        with pytest.raises(UpstreamFailure) as caught:
-            async with client.call(choice_of("http://127.0.0.1:9"), CHAT, b"{}", "r1"):
-                pass
-
-    assert (caught.value.code, caught.value.may_have_spent) == ("no_backend_available", False)
+    assert (failure.code, failure.may_have_spent) == ("no_backend_available", False)
+    assert str(failure) == "TimeoutError"
 
 
 @pytest.mark.parametrize(
