@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import platform
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -13,14 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from aiokafka.errors import KafkaError
+from httpx import HTTPError
 
 from deploy.bench.bench import Bench, Unmeasurable, Wanted
 from deploy.bench.driving import DriverFailed
 from deploy.bench.figures import Result, Summary
 from deploy.bench.running_backend import bench_backend
 from deploy.bench.target import Target, options, own_stack
+from deploy.embedded.problem import StackError
 
 BACKENDS = 10
+_PROBLEMS = (Unmeasurable, DriverFailed, StackError, KafkaError, HTTPError, TimeoutError)
 Tell = Callable[[str], None]
 
 
@@ -31,7 +36,13 @@ async def run_all(
     runs: int,
     tell: Tell,
 ) -> list[Result]:
-    """Each scenario in turn, and that so often: what disturbs a while touches one run of several."""
+    """Each scenario in turn, and that so often: what disturbs a while touches one run of several.
+
+    SIGTERM cancels it, so that a stack of its own is ended in order.
+    """
+    this = asyncio.current_task()
+    assert this is not None, "a coroutine runs in a task"
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
     async with target() as ready:
         bench = Bench(ready, wanted, tell, target if ready.stack is not None else None)
         return [await _one(bench, name) for _ in range(runs) for name in scenarios]
@@ -42,7 +53,7 @@ async def _one(bench: Bench, name: str) -> Result:
     module = import_module(f"deploy.bench.scenarios.{name}")
     try:
         result: Result = await module.run(bench)
-    except (Unmeasurable, DriverFailed, KafkaError, TimeoutError) as problem:
+    except _PROBLEMS as problem:
         why = str(problem) or type(problem).__name__
         return Result(name, (), notes=[f"not measured: {why}"], has_failed=True)
     return result

@@ -1,6 +1,6 @@
 """`make scale-out`: one, two and three of each process, each held to a share of a core, so that they are the limit.
 
-`python -m tests.load.scale_out [--share 0.2] [--seconds 10] [--most 3]` starts a stack for each number, twelve partitions
+`python -m tests.load.scale_out [--share 0.2] [--seconds 10] [--most 3]` starts a stack for each number, six partitions
 and 120 organizations, drives a closed loop at every ingress, and prints requests/s and CPU per request of each kind of
 process, and from that the cores for more. Whether the machine was the limit instead is told by how busy it was.
 """
@@ -20,11 +20,12 @@ from typing import Final
 from deploy.bench import tenants_in_bulk
 from deploy.bench.bench import STORES
 from deploy.bench.connection import OK
-from deploy.bench.driving import driven
+from deploy.bench.driving import DriverFailed, driven
 from deploy.bench.load import Driven, Load
 from deploy.bench.running_backend import bench_backend
 from deploy.bench.target import Target, options, own_stack
 from deploy.embedded.ports import HOST
+from deploy.embedded.problem import StackError
 from tests.load.holding import held
 
 ROLES: Final = ("ingress", "limiter_worker", "dispatcher", "accounting")
@@ -32,7 +33,7 @@ RATES: Final = (1_000, 10_000, 100_000)
 FILLED: Final = 0.6
 """How full a core is planned to be, so that a burst or a lost process finds room."""
 FLAT: Final = 0.10
-_PARTITIONS: Final = 12
+_PARTITIONS: Final = 6
 _ORGS: Final = 120
 _CONNECTIONS: Final = 64
 _WARM_UP_S: Final = 4.0
@@ -172,7 +173,10 @@ def main() -> int:
             prefix="tallygate-scale-", ignore_cleanup_errors=True
         ) as folder:
             state = Path(folder) / "state"
-            step, how = asyncio.run(measure(replicas, chosen.share, chosen.seconds, state))
+            try:
+                step, how = asyncio.run(measure(replicas, chosen.share, chosen.seconds, state))
+            except (StackError, DriverFailed) as problem:
+                sys.exit(str(problem))
         _tell(
             f"{replicas} of each, held to {chosen.share:g} of a core by {how}: {step.per_s:.0f}/s"
         )

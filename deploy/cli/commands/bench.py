@@ -117,6 +117,9 @@ def _measured(
         return asyncio.run(run_all(target, wanted, names, load.runs, output.tell))
     except StackError as problem:
         raise CommandFailed(problem.what, problem.why, problem.fix) from problem
+    except asyncio.CancelledError:
+        # A service manager's SIGTERM is an interruption like Ctrl-C.
+        raise KeyboardInterrupt from None
 
 
 def _target(
