@@ -1,6 +1,7 @@
 """What the functions of the ledger take, as frozen values. Pure.
 
-Each document becomes the one JSON argument of its function. Amounts are integers of their unit
+Each document becomes the one JSON argument of its function; those of every request leave out what is as it
+mostly is (`omit_defaults`), which a function takes for the same. Amounts are integers of their unit
 (nano-USD, tokens or requests) below 2^53; keys are suffixes inside the organization.
 """
 
@@ -38,7 +39,7 @@ class Charge(Part, frozen=True, kw_only=True):
     rate_milli_per_s: int
 
 
-class Rate(Charge, frozen=True, kw_only=True):
+class Rate(Charge, frozen=True, kw_only=True, omit_defaults=True):
     """A token bucket to charge, `burst` units deep.
 
     `limit` is what a refusal tells, the burst without it. The rate is positive; exact while cost, burst
@@ -58,7 +59,7 @@ class Lease(Part, frozen=True, kw_only=True):
     limit: int = 0
 
 
-class Balance(Part, frozen=True, kw_only=True):
+class Balance(Part, frozen=True, kw_only=True, omit_defaults=True):
     """An amount to hold on a balance in its period [start_ms, end_ms).
 
     Without a limit the balance is only tracked; without an end it never rolls over.
@@ -106,7 +107,7 @@ class KeptKey(Part, frozen=True, kw_only=True):
     until_ms: int | None = None
 
 
-class OutcomeRow(Part, frozen=True, kw_only=True):
+class OutcomeRow(Part, frozen=True, kw_only=True, omit_defaults=True):
     """One record of the outcomes topic; `ref` names a correction and is empty for an outcome.
 
     `at_ms` is its append time; with `ran` a backend was called; with `unsettled` no call of the ledger
@@ -162,7 +163,7 @@ class BroughtKey(Part, frozen=True, kw_only=True):
     fingerprint: str
 
 
-class Admit(RequestDocument, frozen=True, kw_only=True):
+class Admit(RequestDocument, frozen=True, kw_only=True, omit_defaults=True):
     """All limits of one request, each key once; `info` is opaque text that `reap` hands back.
 
     With `defer`, or for the limits that `waits_for` names, a LIMITED is not kept: it is asked again.
@@ -187,7 +188,7 @@ class Admit(RequestDocument, frozen=True, kw_only=True):
     job: str | None = None
 
 
-class Start(RequestDocument, frozen=True, kw_only=True):
+class Start(RequestDocument, frozen=True, kw_only=True, omit_defaults=True):
     """A claim; the two options say what may be done when a lease expired or the ledger forgot.
 
     Of a restored request: with `fresh` nobody but the caller can have run it; with `asked` the log was
@@ -248,7 +249,7 @@ class Restore(Part, frozen=True, kw_only=True):
     now_us: int | None = None
 
 
-class NextAttempt(RequestDocument, frozen=True, kw_only=True):
+class NextAttempt(RequestDocument, frozen=True, kw_only=True, omit_defaults=True):
     """A failover; `estimate` is what attempt 1 is booked at when it may have spent."""
 
     fence: int
@@ -257,7 +258,7 @@ class NextAttempt(RequestDocument, frozen=True, kw_only=True):
     estimate: dict[Unit, int] = {}
 
 
-class Renew(RequestDocument, frozen=True, kw_only=True):
+class Renew(RequestDocument, frozen=True, kw_only=True, omit_defaults=True):
     """A heartbeat; `streamed` is sent before the first content frame and from then on."""
 
     fence: int
@@ -265,7 +266,7 @@ class Renew(RequestDocument, frozen=True, kw_only=True):
     streamed: bool = False
 
 
-class Finish(RequestDocument, frozen=True, kw_only=True):
+class Finish(RequestDocument, frozen=True, kw_only=True, omit_defaults=True):
     """The real cost; a unit that is None or left out is booked at its whole hold.
 
     `ends` is opaque text that says in short how it ended, for lists of jobs.
@@ -331,7 +332,7 @@ class Look(RequestDocument, frozen=True, kw_only=True):
     """A question about one request."""
 
 
-class Book(Document, frozen=True, kw_only=True):
+class Book(Document, frozen=True, kw_only=True, omit_defaults=True):
     """Outcomes of one organization in offset order."""
 
     partition: int

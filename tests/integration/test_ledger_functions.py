@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import redis
 
-from schemas.ledger import answers
+from schemas.ledger import answers, calls, documents
 from schemas.ledger.documents import ListUnbooked
 from schemas.ledger.errors import LedgerNotReady
 from schemas.ledger.shards import Shards
@@ -164,3 +166,83 @@ def _follow(one: LedgerServer, other: LedgerServer) -> None:
         while client.info("replication")["master_link_status"] != "up":
             time.sleep(0.02)
         client.replicaof("NO", "ONE")
+
+
+def spelled_out(value: Any) -> Any:
+    """A document with everything that it leaves out, as processes of revision 12 send it."""
+    if isinstance(value, msgspec.Struct):
+        return {name: spelled_out(getattr(value, name)) for name in type(value).__struct_fields__}
+    return [spelled_out(each) for each in value] if isinstance(value, tuple) else value
+
+
+def one_life(org: str, now_ms: int) -> Iterator[documents.Document]:
+    """A request that is admitted, started, renewed, finished and booked."""
+    balance = documents.Balance(key="b:org", unit="tokens", amount=50, limit=100, start_ms=0)
+    rate = documents.Rate(key="r:org", cost=1, rate_milli_per_s=1_000, id="org:rate", burst=5)
+    yield documents.Admit(
+        org=org,
+        req="r1",
+        deadline_ms=now_ms + 60_000,
+        accepted_ms=now_ms,
+        rates=(rate,),
+        balances=(balance,),
+    )
+    yield documents.Start(org=org, req="r1", owner="d", lease_ms=9_000, second_attempt=(balance,))
+    yield documents.Renew(org=org, req="r1", fence=2**32 + 1, lease_ms=9_000)
+    yield documents.Finish(org=org, req="r1", fence=2**32 + 1, actual={"tokens": 60})
+    booking = documents.Booking(key="b:org", unit="tokens", amount=60)
+    usage = documents.UsageLine(hour="2026-11-26T16", row="k\tu\tm\tb", measures={"requests": 1})
+    row = documents.OutcomeRow(
+        offset=1,
+        at_ms=now_ms,
+        req="r1",
+        deadline_ms=now_ms,
+        ran=True,
+        usage=(usage,),
+        bookings=(booking,),
+    )
+    again = msgspec.structs.replace(row, offset=2, req="r2")
+    yield documents.Book(org=org, partition=SHARD, rows=(row, again))
+
+
+def command_of(document: documents.Document) -> list[Any]:
+    """The command of one of these documents."""
+    call: Any
+    match document:
+        case documents.Finish():
+            call = calls.finish(SHARD, document, b"outcome")
+        case documents.Book():
+            call = calls.book(SHARD, document)
+        case _:
+            make: Any = {"Admit": calls.admit, "Start": calls.start, "Renew": calls.renew}
+            call = make[type(document).__name__](SHARD, document)
+    return [*call.command, 0]
+
+
+async def test_what_a_document_leaves_out_is_what_it_would_have_named(
+    server: LedgerServer, store: Any
+) -> None:
+    """Processes of the version before name every default while both run, and hear and change the same."""
+    assert await connect(server) == "ok"
+    now_ms, told = int(time.time() * 1_000), []
+    for document, named in zip(one_life("one", now_ms), one_life("two", now_ms), strict=True):
+        brief, whole = command_of(document), command_of(named)
+        place = next(i for i, part in enumerate(whole) if isinstance(part, bytes))
+        whole[place] = msgspec.json.encode(spelled_out(named))
+        assert len(whole[place]) > len(brief[place])
+        told.append(store.execute_command(*brief))
+        assert told[-1] == store.execute_command(*whole)
+
+    assert [json.loads(answer)["v"] for answer in told] == [
+        "ADMITTED",
+        "FENCE",
+        "OK",
+        "OK",
+        "BOOKED",
+    ]
+    keys = [key for key in store.scan_iter() if b"|one|" in key]
+    assert len(keys) == 7
+    for key in keys:
+        other = key.replace(b"|one|", b"|two|")
+        if store.type(key) == b"hash":
+            assert store.hgetall(key) == store.hgetall(other), key

@@ -34,6 +34,12 @@ def test_a_call_names_every_key_of_its_function() -> None:
     assert msgspec.json.decode(document)["fence"] == 2**32 + 1
 
 
+def test_a_document_of_every_request_leaves_out_defaults() -> None:
+    """What stands in it is decoded in the ledger, one request after the other."""
+    document = calls.renew(7, REQUEST).command[7]
+    assert document == b'{"org":"acme","req":"r1","fence":4294967297,"lease_ms":1000}'
+
+
 def test_an_outcome_travels_behind_the_document() -> None:
     """Outcome bytes are an argument of their own, so JSON never touches them."""
     document = documents.Finish(org="acme", req="r1", fence=1)
@@ -112,6 +118,6 @@ def test_a_change_of_the_functions_raises_their_revision() -> None:
     """
     source = script.library().partition("\n")[2]
     assert (script.REVISION, hashlib.sha256(source.encode()).hexdigest()) == (
-        12,
-        "cf179619805f479104bdc0fa61c85c0dd45fac768fcdfa6ffbf13772de3978cc",
+        13,
+        "c16e9149b49fa1159596bb41dd114f89793fb67625ac0563f3e4707008227000",
     )

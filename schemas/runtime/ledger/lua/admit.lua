@@ -23,7 +23,7 @@ local function ask_limits(call)
     end
   end
   for _, balance in ipairs(doc.balances or {}) do
-    if is_rolled(call, balance) then return 'ROLLED', {id = balance.id, now_ms = dec(call.now_ms)} end
+    if is_rolled(call, balance) then return 'ROLLED', {id = balance.id or '', now_ms = dec(call.now_ms)} end
   end
   local v, fields = ask_balances(call.prefix, doc.balances or {})
   return v, fields, buckets
@@ -130,6 +130,7 @@ State: NONE -> RESERVED, or NONE -> REFUSED: what is answered is kept, so that t
   again, a job that is not listed is listed. ]]
 local function admit(call, attempt)
   local doc = call.doc
+  if attempt.state then attempt = whole(attempt) end
   if is_superseded(doc, attempt) then return verdict('SUPERSEDED') end
   if attempt.state == 'CANCELLED' and not is_lifted(doc, attempt) then
     return heed_tombstone(attempt)

@@ -23,6 +23,13 @@ local ATTEMPT_FIELDS = {
   'state', 'attempt', 'holds', 'deadline_ms', 'accepted_ms', 'info', 'answer', 'fence', 'owner',
   'lease_until_ms', 'streamed', 'cancel', 'first', 'booked', 'job', 'inc',
 }
+-- What the usual case of a function needs of them; for any other case it asks whole().
+local USUAL_FIELDS = {
+  tg1_admit = {'state', 'inc', 'job'},
+  tg1_start = {'state', 'attempt', 'deadline_ms', 'fence'},
+  tg1_readmit = {'state', 'attempt', 'deadline_ms', 'fence', 'job'},
+  tg1_finish = {'state', 'fence', 'holds', 'job'},
+}
 local RUN_FIELDS = {
   'attempt', 'holds', 'deadline_ms', 'accepted_ms', 'info', 'terms', 'answer', 'owner',
   'lease_until_ms', 'streamed', 'cancel', 'first', 'inc',
@@ -31,17 +38,25 @@ local RUN_FIELDS = {
 -- How long after an outage owners may take to renew their leases.
 local GRACE_MS = 2 * ATTEMPT_LEASE_MS
 
-local function read_attempt(key, prefix, org, req)
-  local stored = redis.call('HMGET', key, unpack(ATTEMPT_FIELDS))
-  local attempt = {key = key, org = org, req = req, prefix = prefix}
-  attempt.member = org .. '|' .. req
-  for i, field in ipairs(ATTEMPT_FIELDS) do
+local function read_fields(attempt, fields)
+  local stored = redis.call('HMGET', attempt.key, unpack(fields))
+  for i, field in ipairs(fields) do
     attempt[field] = stored[i] or nil
   end
-  attempt.holds = cjson.decode(attempt.holds or '{}')
+  attempt.holds = attempt.holds and cjson.decode(attempt.holds) or {}
   attempt.deadline_ms = tonumber(attempt.deadline_ms)
   attempt.inc = tonumber(attempt.inc or 0)
   return attempt
+end
+
+local function read_attempt(key, prefix, org, req, fields)
+  local attempt = {key = key, org = org, req = req, prefix = prefix, member = org .. '|' .. req}
+  return read_fields(attempt, fields or ATTEMPT_FIELDS)
+end
+
+-- The attempt with all of its fields, once it is no usual case. Before anything of it is written.
+local function whole(attempt)
+  return read_fields(attempt, ATTEMPT_FIELDS)
 end
 
 --[[ Whether the log may have an end of the request that is not marked here yet: a rebuild has opened the shard,
@@ -49,7 +64,7 @@ and still brings marks. `awaited` is a Bloom filter of the requests whose marks 
 two bits stand for each, told by the last and the last but one six digits of its id, which are random (RFC 9562). Of an id
 that is none of ours nothing is told. ]]
 local function is_awaited(call, attempt)
-  if not call.are_marks_missing or attempt.booked then return false end
+  if attempt.booked then return false end
   if attempt.state and attempt.state ~= 'CANCELLED' then return false end
   local first, second = string.match(attempt.req, '(%x%x%x%x%x%x)(%x%x%x%x%x%x)$')
   if not first then return true end
@@ -64,8 +79,9 @@ end
 local function register_on_attempt(name, body, flags)
   register(name, function(call)
     call.exp, call.inf = call.keys[3], call.keys[4]
-    local attempt = read_attempt(call.keys[2], call.prefix, call.doc.org, call.doc.req)
-    if is_awaited(call, attempt) then return verdict('NOT_READY') end
+    local fields = not call.are_marks_missing and USUAL_FIELDS[name] or ATTEMPT_FIELDS
+    local attempt = read_attempt(call.keys[2], call.prefix, call.doc.org, call.doc.req, fields)
+    if call.are_marks_missing and is_awaited(call, attempt) then return verdict('NOT_READY') end
     return body(call, attempt)
   end, flags)
 end

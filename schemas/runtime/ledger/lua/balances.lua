@@ -31,7 +31,7 @@ local function ask_balance(prefix, balance, moved)
   local stored = redis.call('HMGET', prefix .. balance.key, 'settled', 'reserved', 'spare')
   local settled = tonumber(stored[1] or 0) + (moved and moved.spent or 0)
   local reserved = tonumber(stored[2] or 0) + tonumber(stored[3] or 0) - (moved and moved.held or 0)
-  local fields = {id = balance.id, limit = dec(balance.limit)}
+  local fields = {id = balance.id or '', limit = dec(balance.limit)}
   if settled + balance.amount > balance.limit then
     fields.why, fields.usage = 'spent', dec(settled)
     return 'REFUSED', fields
@@ -52,44 +52,60 @@ local function ask_balances(prefix, balances, moved)
   return nil
 end
 
--- Reserves; returns the holds as the attempt keeps them.
+-- Reserves; returns the holds as the attempt keeps them. While something is held, the first who held has said when
+-- the balance leaves.
 local function hold(prefix, balances)
   local holds = {}
   for i, balance in ipairs(balances) do
-    local key = prefix .. balance.key
-    add(key, 'reserved', balance.amount)
-    expire_with_period(key, balance.end_ms)
-    holds[i] = {key = balance.key, unit = balance.unit, amount = dec(balance.amount)}
+    local key, amount = prefix .. balance.key, balance.amount
+    if amount == 0 or redis.call('HINCRBY', key, 'reserved', dec(amount)) == amount then
+      expire_with_period(key, balance.end_ms)
+    end
+    holds[i] = {key = balance.key, unit = balance.unit, amount = dec(amount)}
   end
   return unless_empty(holds)
 end
 
--- {key = {held, spent}} of holds under `actual` ({unit = amount}). A unit that is missing or null
+-- What a hold reserved, and what is spent of it under `actual` ({unit = amount}). A unit that is missing or null
 -- there counts as spent whole, since the hold is the proved upper bound.
+local function outcome_of_hold(held, actual)
+  local amount, spent = tonumber(held.amount), actual and actual[held.unit]
+  return amount, given(spent) and spent or amount
+end
+
+-- {key = {held, spent}} of holds.
 local function spending(holds, actual)
   local moved = {}
-  for _, held in ipairs(holds or {}) do
-    local amount = tonumber(held.amount)
-    local spent = actual and actual[held.unit]
-    moved[held.key] = {held = amount, spent = given(spent) and spent or amount}
+  for _, hold in ipairs(holds or {}) do
+    local held, spent = outcome_of_hold(hold, actual)
+    moved[hold.key] = {held = held, spent = spent}
   end
   return moved
 end
 
--- Ends holds: reserved amounts return, `actual` is settled. What was spent above them is counted beside the
--- total as well, where nobody who changes the balance changes it. Returns what was booked.
-local function settle(prefix, holds, actual)
-  local booked, moved = {}, spending(holds, actual)
+-- What settle() books for holds.
+local function bookings_of(holds, actual)
+  local booked = {}
   for i, held in ipairs(holds or {}) do
-    local key, move = prefix .. held.key, moved[held.key]
-    add(key, 'reserved', -move.held)
-    add(key, 'settled', move.spent)
-    local over = math.max(0, move.spent - move.held)
-    add(key, 'over', over)
-    add(total_of(prefix, held.key), 'over', over)
-    booked[i] = {key = held.key, unit = held.unit, amount = dec(move.spent)}
+    local _, spent = outcome_of_hold(held, actual)
+    booked[i] = {key = held.key, unit = held.unit, amount = dec(spent)}
   end
   return unless_empty(booked)
+end
+
+-- Ends holds: reserved amounts return, `actual` is settled. What was spent above them is counted beside the
+-- total as well, where nobody who changes the balance changes it.
+local function settle(prefix, holds, actual)
+  for _, hold in ipairs(holds or {}) do
+    local key = prefix .. hold.key
+    local held, spent = outcome_of_hold(hold, actual)
+    add(key, 'reserved', -held)
+    add(key, 'settled', spent)
+    if spent > held then
+      add(key, 'over', spent - held)
+      add(total_of(prefix, hold.key), 'over', spent - held)
+    end
+  end
 end
 
 local function void(prefix, holds)

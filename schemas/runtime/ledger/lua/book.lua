@@ -19,31 +19,59 @@ local function read_hash(key)
   return hash
 end
 
-local function add_usage(call, line, offset)
-  local key = call.prefix .. 'u:' .. line.hour
-  for measure, amount in pairs(line.measures) do
-    add(key, line.row .. '\t' .. measure, amount)
+-- Rows of one call mostly add to the same few fields, so they are summed up, and each sum is added once.
+local function sum_up(sums, key, field, amount)
+  if amount == 0 then return end
+  local fields = sums[key]
+  if not fields then
+    fields = {}
+    sums[key] = fields
   end
-  redis.call('PEXPIREAT', key, dec(call.now_ms + TABLE_KEPT_MS), 'NX')
-  call.changed['u:' .. line.hour] = offset
+  fields[field] = (fields[field] or 0) + amount
+end
+
+local function add_usage(call, line, offset)
+  local table_key = 'u:' .. line.hour
+  for measure, amount in pairs(line.measures) do
+    sum_up(call.usage, table_key, line.row .. '\t' .. measure, amount)
+  end
+  call.usage[table_key] = call.usage[table_key] or {}
+  call.changed[table_key] = offset
 end
 
 -- What stands in the log is totalled. `is_late`: no call settled it, so it is settled here, in one step
--- with its total; an increase has no hold behind it. A total leaves the store together with its balance.
+-- with its total; an increase has no hold behind it.
 local function add_booking(call, booking, is_late, offset)
   local amount = booking.amount
   if amount == 0 then return end
   call.changed[booking.key] = offset
-  local balance = call.prefix .. booking.key
-  local total = total_of(call.prefix, booking.key)
+  sum_up(call.totals, booking.key, 'settled', amount)
   if is_late then
-    add(balance, 'settled', amount)
-    add(balance, 'late', math.max(0, amount))
-    add(total, 'late', math.max(0, amount))
+    sum_up(call.late, booking.key, 'settled', amount)
+    sum_up(call.late, booking.key, 'late', math.max(0, amount))
   end
-  if redis.call('HINCRBY', total, 'settled', dec(amount)) == amount then
-    local expires_ms = redis.call('PEXPIRETIME', balance)
-    if expires_ms > 0 then redis.call('PEXPIREAT', total, dec(expires_ms)) end
+end
+
+local function add_all(key, sums)
+  for field, amount in pairs(sums) do add(key, field, amount) end
+end
+
+-- Adds what the rows came to. A total leaves the store together with its balance.
+local function add_sums(call)
+  for table_key, sums in pairs(call.usage) do
+    add_all(call.prefix .. table_key, sums)
+    redis.call('PEXPIREAT', call.prefix .. table_key, dec(call.now_ms + TABLE_KEPT_MS), 'NX')
+  end
+  for key, sums in pairs(call.late) do
+    add_all(call.prefix .. key, sums)
+    add(total_of(call.prefix, key), 'late', sums.late or 0)
+  end
+  for key, sums in pairs(call.totals) do
+    local total, amount = total_of(call.prefix, key), sums.settled
+    if redis.call('HINCRBY', total, 'settled', dec(amount)) == amount then
+      local expires_ms = redis.call('PEXPIRETIME', call.prefix .. key)
+      if expires_ms > 0 then redis.call('PEXPIREAT', total, dec(expires_ms)) end
+    end
   end
 end
 
@@ -213,7 +241,7 @@ local function book(call)
   local folded = tonumber(redis.call('HGET', call.keys[1], 'folded') or -1)
   local before = math.max(folded, tonumber(redis.call('HGET', call.keys[2], partition) or -1))
   local reached = before
-  call.ended, call.changed = {}, {}
+  call.ended, call.changed, call.usage, call.late, call.totals = {}, {}, {}, {}, {}
   for i, row in ipairs(call.doc.rows or {}) do
     if row.offset <= reached then
       fates[i] = fate_of_seen(call, row)
@@ -232,6 +260,7 @@ local function book(call)
     end
   end
   if reached > before then
+    add_sums(call)
     redis.call('HSET', call.keys[2], partition, dec(reached))
     raise_watermark(call, partition, reached)
     if #outcomes > 0 then redis.call('ZREM', call.keys[3], unpack(outcomes)) end

@@ -1,9 +1,10 @@
 local function refund_rates(call, attempt)
-  local used = {}
+  local used, rates = {}, attempt.holds.rates
+  if not rates then return end
   for _, rate in ipairs(call.doc.actual_rates or {}) do
     used[rate.key] = rate.units
   end
-  for _, held in ipairs(attempt.holds.rates or {}) do
+  for _, held in ipairs(rates) do
     if used[held.key] then refund_rate(attempt.prefix, call.now_us, held, used[held.key]) end
   end
 end
@@ -20,6 +21,7 @@ State: RUNNING -> FINISHED, in `fin` and without an expiry until it is booked. ]
 local function finish(call, attempt)
   local state = attempt.state
   if not state or state == 'RESTORED' then return verdict('GONE') end
+  if not is_owner(call, attempt) then attempt = whole(attempt) end
   if state == 'BOOKED' or (state == 'FINISHED' and attempt.fence == dec(call.doc.fence)) then
     return {verdict('DUPLICATE', {booked = attempt.booked}), outcome_of(attempt)}
   end
@@ -30,8 +32,8 @@ local function finish(call, attempt)
   drop_spare(attempt)
   redis.call('ZREM', call.inf, attempt.member)
   forget_run(attempt.key)
-  local ends = given(call.doc.ends) and {'ends', call.doc.ends} or {}
-  redis.call('HSET', attempt.key, 'state', 'FINISHED', 'outcome', call.bytes, unpack(ends))
+  if given(call.doc.ends) then redis.call('HSET', attempt.key, 'ends', call.doc.ends) end
+  redis.call('HSET', attempt.key, 'state', 'FINISHED', 'outcome', call.bytes)
   redis.call('ZADD', call.keys[5], dec(call.now_ms), attempt.member)
   if not attempt.job then redis.call('PERSIST', attempt.key) end
   return verdict('OK')

@@ -75,7 +75,8 @@ end
 local function follow_first(call, attempt)
   local doc = call.doc
   local first = given(doc.first) and doc.first or {verdict = 'UNKNOWN', fence = doc.fence}
-  local booked = settle(attempt.prefix, attempt.holds.balances, first.actual)
+  local booked = bookings_of(attempt.holds.balances, first.actual)
+  settle(attempt.prefix, attempt.holds.balances, first.actual)
   local second = doc.readmit.balances or {}
   if first.verdict == 'UNKNOWN' then second = uncounted(second) end
   attempt.fence, attempt.owner = dec(first.fence), doc.owner

@@ -29,7 +29,8 @@ local function succeed(call, attempt)
   local second = uncounted(call.doc.second_attempt)
   local moved = spending(attempt.holds.balances)
   if may_open_second(call, attempt) and not ask_balances(attempt.prefix, second, moved) then
-    local booked = settle(attempt.prefix, attempt.holds.balances)
+    local booked = bookings_of(attempt.holds.balances)
+    settle(attempt.prefix, attempt.holds.balances)
     return run(call, attempt, open_second(attempt, second, 'UNKNOWN', booked))
   end
   presume_spent(call, attempt, call.now_ms)
@@ -58,8 +59,9 @@ end
 -- What a claim finds of a request that the ledger knows.
 local function claim_known(call, attempt)
   local state = attempt.state
-  if state == 'RESTORED' then return claim_restored(call, attempt) end
   if state == 'RESERVED' and call.now_ms < attempt.deadline_ms then return run(call, attempt) end
+  attempt = whole(attempt)
+  if state == 'RESTORED' then return claim_restored(call, attempt) end
   if state == 'RUNNING' then
     local left_ms = tonumber(attempt.lease_until_ms) - call.now_ms
     if left_ms <= 0 then
