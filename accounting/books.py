@@ -71,7 +71,8 @@ class Books:
             entry = await self._entry(record)
             if entry is not None:
                 per_org[entry.org].append((record, entry))
-        await asyncio.gather(*(self._book(partition, org, rows) for org, rows in per_org.items()))
+        books = [self._book(partition, org, rows) for org, rows in per_org.items()]
+        await (books[0] if len(books) == 1 else asyncio.gather(*books))
         # Batches of a partition come in its order: what stands before is booked, too.
         self.booked[partition] = Place(batch[-1].offset, batch[-1].timestamp_ms)
 

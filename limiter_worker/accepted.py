@@ -7,7 +7,6 @@ place of its first record.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import msgspec
 
@@ -33,8 +32,7 @@ class Deferral(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.json.encode(self)
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(msgspec.Struct, frozen=True):
     """A decoded request and where its record stands."""
 
     request: RequestAccepted

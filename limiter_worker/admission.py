@@ -9,7 +9,7 @@ on its own terms. A request that cannot be decided ends alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -55,8 +55,7 @@ _ROLLS_MAX = 5
 Why: TypeAlias = Literal["config", "ledger", "closed", "limit", "deferred", "forgotten"]
 
 
-@dataclass(frozen=True, slots=True)
-class Left:
+class Left(msgspec.Struct, frozen=True):
     """A request without a decision, and what it waits for: the configuration, the ledger, its shard of the
     ledger that is closed alone, a limit that nobody stated, as a deferred one any limit, or the log, which
     knows whether it ended long ago."""
@@ -67,8 +66,7 @@ class Left:
     """When a deferred one is to be asked again."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Open:
+class _Open(msgspec.Struct, frozen=True):
     """A request of the batch that still needs its verdict."""
 
     taken: Taken
@@ -77,7 +75,7 @@ class _Open:
     def without_waiting(self) -> _Open:
         """The same, to be refused for good: the ledger keeps that verdict."""
         admit = msgspec.structs.replace(self.terms.admit, defer=False)
-        return replace(self, terms=replace(self.terms, admit=admit))
+        return msgspec.structs.replace(self, terms=msgspec.structs.replace(self.terms, admit=admit))
 
 
 @dataclass(slots=True)
@@ -216,7 +214,9 @@ class Admission:
             case Failure():
                 raise verdict
             case answers.Rolled(now_ms=now_ms) if taken.rolls < _ROLLS_MAX:
-                self._find_terms(replace(taken, rolls=taken.rolls + 1), now_ms, work)
+                self._find_terms(
+                    msgspec.structs.replace(taken, rolls=taken.rolls + 1), now_ms, work
+                )
             case answers.Rolled():
                 self._decline(taken, Decline(why="rolled"), work)
             case answers.Limited(id=limit) if limit in request.terms.admit.waits_for:
@@ -255,7 +255,7 @@ class Admission:
             return taken
         unanswered = end(taken.accepted, "expired", ErrorCode.SERVICE_UNAVAILABLE)
         self.execution.replies.offer(request, unanswered.terminal)
-        return replace(taken, is_told=True)
+        return msgspec.structs.replace(taken, is_told=True)
 
     def _verdict(self, request: _Open, answer: Decidable) -> Dispatch | Rejection:
         self.metrics.count("tallygate_limit_decisions_total", type(answer).__name__.lower())

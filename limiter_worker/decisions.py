@@ -5,8 +5,9 @@ A refusal's time is the time its request was appended, so that a redelivery make
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, TypeAlias, assert_never
+
+import msgspec
 
 from limiter_worker.accepted import Accepted
 from limiter_worker.limits import AdmissionRequest, kind_of_limit
@@ -25,15 +26,13 @@ Decidable: TypeAlias = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Dispatch:
+class Dispatch(msgspec.Struct, frozen=True):
     """Admitted: produce this for the dispatcher."""
 
     event: RequestAdmitted
 
 
-@dataclass(frozen=True, slots=True)
-class Rejection:
+class Rejection(msgspec.Struct, frozen=True):
     """Over: produce this outcome and tell the client."""
 
     outcome: RequestFinished

@@ -11,8 +11,10 @@ import itertools
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
+
+import msgspec
 
 from limiter_worker.admission import Admission, Left
 from limiter_worker.taken import Taken
@@ -57,8 +59,7 @@ class Pace:
         return most if per_s <= 0 else max(least, min(most, int(1_000 * waiting / per_s)))
 
 
-@dataclass(frozen=True, slots=True)
-class _Waiting:
+class _Waiting(msgspec.Struct, frozen=True):
     taken: Taken
     since_s: float
 
@@ -148,7 +149,7 @@ class FairIntake:
         )
         if len(too_old) < BATCH_MAX:
             self._looked_s = now_s
-        return [replace(waiting.taken, decline=shed) for waiting in too_old]
+        return [msgspec.structs.replace(waiting.taken, decline=shed) for waiting in too_old]
 
     def _is_too_old(self, waiting: _Waiting, now_s: float) -> bool:
         """Ages are those of this process, because clocks differ. Background work is never shed."""

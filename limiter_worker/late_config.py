@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
+
+import msgspec
 
 from limiter_worker.limits import UNAVAILABLE
 from limiter_worker.readiness import standing_of
@@ -63,7 +65,7 @@ class LateConfig:
             ):
                 self.again(taken)
             elif now_s >= give_up_s:
-                self.again(replace(taken, decline=UNAVAILABLE))
+                self.again(msgspec.structs.replace(taken, decline=UNAVAILABLE))
             else:
                 self._waiting.append((give_up_s, taken))
         if not self._waiting:

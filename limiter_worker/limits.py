@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from limiter_worker.accepted import Accepted
 from limiter_worker.admitted_terms import AdmittedTerms, AskedLimits, admitted_terms
 from limiter_worker.periods import PeriodKind, period_at
@@ -44,8 +46,7 @@ class Defaults:
         return self.in_flight - self.in_flight // 4
 
 
-@dataclass(frozen=True, slots=True)
-class AdmissionRequest:
+class AdmissionRequest(msgspec.Struct, frozen=True):
     """What admission asks of the ledger for one request."""
 
     admit: Admit
@@ -53,8 +54,7 @@ class AdmissionRequest:
     """What stands in its admission; ``None`` of a request that is declined."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Scope:
+class _Scope(msgspec.Struct, frozen=True):
     name: str
     """Prefix of limit ids: org, project, key or user."""
     key: str

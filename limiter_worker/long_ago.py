@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
+
+import msgspec
 
 from limiter_worker.taken import Taken
 
@@ -58,7 +60,7 @@ class LongAgo:
             elif has_ended:
                 self.drop(taken)
             else:
-                self.again(replace(taken, is_first=True))
+                self.again(msgspec.structs.replace(taken, is_first=True))
         if not self._waiting:
             self._arrived.clear()
         return None not in told

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from limiter_worker.accepted import Accepted
 from limiter_worker.decision_records import Decision, follow_up
@@ -14,8 +14,7 @@ from schemas.outgoing import Outgoing
 from schemas.runtime.kafka.consume.records import Record
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(msgspec.Struct, frozen=True):
     """A request that was read from its record."""
 
     record: Record
@@ -39,8 +38,7 @@ class Taken:
         return Decided(self, decision)
 
 
-@dataclass(frozen=True, slots=True)
-class Decided:
+class Decided(msgspec.Struct, frozen=True):
     """A request and what becomes of it."""
 
     taken: Taken

@@ -90,6 +90,9 @@ class CollectedLog:
         if record.topic == self.refuses:
             acknowledged.set_exception(Poison("too large"))
             return acknowledged
+        if self.is_away:
+            acknowledged.set_exception(ProduceFailed("no broker"))
+            return acknowledged
         place = RecordRef(topic=record.topic, partition=0, offset=len(self.records))
         self.records.append(record)
         acknowledged.set_result(place)

@@ -14,10 +14,11 @@ import pytest
 from dispatcher.attempts.attempt import AttemptRun
 from dispatcher.settlement import closing as closing_module
 from schemas.codec import encode
-from schemas.events import RequestAdmitted
+from schemas.events import RecordRef, RequestAdmitted
 from schemas.failures import Poison
 from schemas.frames import Terminal
 from schemas.ledger.errors import LedgerFault
+from schemas.outgoing import Outgoing
 from schemas.runtime.kafka.consume.records import Record
 from schemas.runtime.process.event_log import EventLog
 from schemas.topics import dead_letters_of
@@ -257,14 +258,16 @@ async def test_an_outcome_that_no_broker_takes_loses_its_result_and_not_itself(
 ) -> None:
     """The same end and the same money, without the answer."""
     async with bench(server, only=WELL) as scene:
-        real = scene.log.deliver
+        real = scene.log.send
 
-        async def deliver(records: Any, deadline_s: float) -> None:
-            if any(len(record.value or b"") > 600 for record in records):
-                raise Poison("too large")
-            await real(records, deadline_s)
+        def send(record: Outgoing) -> asyncio.Future[RecordRef]:
+            if len(record.value or b"") <= 600:
+                return real(record)
+            refused: asyncio.Future[RecordRef] = asyncio.get_running_loop().create_future()
+            refused.set_exception(Poison("too large"))
+            return refused
 
-        monkeypatch.setattr(scene.log, "deliver", deliver)
+        monkeypatch.setattr(scene.log, "send", send)
         monkeypatch.setattr(closing_module, "_LOG", EventLog("quiet"))
         request = await scene.admit(keep_result=True, org="o" * 200)
         outcome = await scene.dispatch(request)

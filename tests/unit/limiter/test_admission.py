@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 
 from limiter_worker import admission, culprits, taken
@@ -256,7 +257,11 @@ async def test_only_a_job_of_which_nothing_else_is_known_is_parked_as_its_record
     interactive, job = limiter.parts().admission.take(records)
 
     assert job.may_be_parked
-    others = interactive, replace(job, is_first=True), replace(job, decline=UNAVAILABLE)
+    others = (
+        interactive,
+        msgspec.structs.replace(job, is_first=True),
+        msgspec.structs.replace(job, decline=UNAVAILABLE),
+    )
     assert not any(taken.may_be_parked for taken in others)
 
 
@@ -317,7 +322,7 @@ async def test_a_shed_request_hears_503_and_when_to_come_back(why: Any, code: st
     record = limiter.record(new_request(1))
     (request,) = parts.admission.take([record.as_record()])
     shed = documents.Decline(why=why, retry_after_ms=1_700)
-    await parts.admission.admit([replace(request, decline=shed)])
+    await parts.admission.admit([msgspec.structs.replace(request, decline=shed)])
     await parts.settled()
     await limiter.handle(record)
 

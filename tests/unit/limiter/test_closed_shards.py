@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+import msgspec
 
 from limiter_worker.admission import Left
 from limiter_worker.closed_shards import ClosedShards
@@ -70,7 +72,7 @@ def test_one_whose_deadline_passed_is_asked_for_so_that_its_client_hears() -> No
     """Once: then it waits like the others."""
     scene = _Scene()
     (late,) = scene.taken("near", deadline_in_ms=-1)
-    scene.left(*scene.taken("near", 4), late, replace(late, is_told=True))
+    scene.left(*scene.taken("near", 4), late, msgspec.structs.replace(late, is_told=True))
     scene.closed.ask()
 
     assert scene.asked[-1] is late

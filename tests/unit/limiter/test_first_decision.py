@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 
 from limiter_worker.limits import UNAVAILABLE
@@ -179,7 +180,7 @@ async def test_an_end_by_the_gateway_itself_is_a_decision_like_any_other(decline
     record = desk.request()
     parts = desk.limiter.parts()
     (taken,) = parts.admission.take([record.as_record()])
-    await parts.admission.admit([replace(taken, decline=decline)])
+    await parts.admission.admit([msgspec.structs.replace(taken, decline=decline)])
     await parts.settled()
     (first,) = [(r.topic, r.value) for r in desk.limiter.producer.produced if r.topic == OUTCOMES]
 
