@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 import threading
 
@@ -53,11 +54,13 @@ def test_calls_are_counted_in_every_thread_where_asked() -> None:
             pages.append(runner.run(_calls_of(110)))
 
     before = threading.getprofile()
+    gc.disable()  # hypothesis listens to collections, in whatever thread they fall
     try:
         thread = threading.Thread(target=work)
         thread.start()
         thread.join()
     finally:
+        gc.enable()
         threading.setprofile(before)
 
     # Ten rounds: a function of Python and one of C here, and as many in the other thread.
