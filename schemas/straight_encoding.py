@@ -22,6 +22,12 @@ _GOES_ON_BIT: Final = 0x80
 _SEVENS: Final = 14
 _LOW: Final = (1 << _SEVENS) - 1
 _UNSIGNED_MAX: Final = 2**64 - 1
+_ODD_IN_UNION: Final = {
+    "int": "{0}.__class__ is not int or not -0x80000000 <= {0} <= 0x7FFFFFFF",
+    "long": "{0}.__class__ is not int",
+    "boolean": "{0}.__class__ is not bool",
+}
+"""A branch of a union is that of the value's own type and range; a value alone is only written."""
 
 
 _ENDS: Final = (
@@ -104,6 +110,8 @@ class _Maker:
             raise NotImplementedError(kinds)
         made, parts = self._value(second, name, f"{name}_")
         lines = [f"{name} = {given}", f"if {name} is None: {name} = b'\\0'"]
+        if isinstance(second, str) and (odd := _ODD_IN_UNION.get(second)):
+            lines.append(f"elif {odd.format(name)}: raise TypeError({name})")
         return [
             *lines,
             "else:",

@@ -49,7 +49,7 @@ class Latency:
     p90_ms: float
     p99_ms: float
     max_ms: float
-    p95_ms: float = 0.0
+    p95_ms: float
 
 
 @dataclass(frozen=True, slots=True)

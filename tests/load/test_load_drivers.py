@@ -27,8 +27,8 @@ MODEL = "fake-1"
 
 def test_percentiles_are_nearest_ranks() -> None:
     """A percentile is a sample that was seen, never an interpolation."""
-    assert latency(n / 1_000 for n in range(1, 101)) == Latency(100, 50, 90, 99, 100)
-    assert latency([0.002]) == Latency(1, 2, 2, 2, 2)
+    assert latency(n / 1_000 for n in range(1, 101)) == Latency(100, 50, 90, 99, 100, 95)
+    assert latency([0.002]) == Latency(1, 2, 2, 2, 2, 2)
     assert latency([]) is None
 
 
@@ -37,7 +37,7 @@ def test_timeouts_count_in_the_latency_and_errors_by_kind() -> None:
     samples = [Sample(OK, 0.1), Sample(TIMEOUT, 30.0), Sample("http_429", 0.001)]
     report = make_report("mixed", samples, 10.0, {})
 
-    assert report.latency == Latency(2, 100, 30_000, 30_000, 30_000)
+    assert report.latency == Latency(2, 100, 30_000, 30_000, 30_000, 30_000)
     assert report.errors == {TIMEOUT: 1, "http_429": 1}
     assert report.requests_per_s == 0.1
 

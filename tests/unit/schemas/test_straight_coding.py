@@ -62,13 +62,22 @@ def _outcome(read: Callable[[bytes], events.Event], record: bytes) -> str:
         return f"malformed: {error}"
 
 
+def _written(write: Callable[[events.Event], bytes], event: events.Event) -> bytes | str:
+    """The bytes, or how it is refused: a status of the Avro type ``int`` may be too large for that."""
+    try:
+        return write(event)
+    except Exception as error:  # noqa: BLE001 whatever it is, it is the same
+        return f"{type(error)}: {error}"
+
+
 @given(st.sampled_from(_STRAIGHT).flatmap(lambda name: _any(getattr(events, name))))
 def test_any_event_has_the_bytes_that_fastavro_gives_it(event: events.Event) -> None:
     """Every type, every field, at the edges of its numbers and lengths; and back."""
-    record = encode(event)
+    record = _written(encode, event)
 
-    assert record == encode_by_schema(event)
-    assert repr(decode(record)) == repr(decode_by_schema(record)) == repr(event)
+    assert record == _written(encode_by_schema, event)
+    if isinstance(record, bytes):
+        assert repr(decode(record)) == repr(decode_by_schema(record)) == repr(event)
 
 
 @given(
@@ -107,6 +116,7 @@ def test_damaged_bytes_are_read_or_refused_as_by_fastavro(
         {"user": b"bytes"},
         {"reach": 7},
         {"not_before_ms": "now"},
+        {"not_before_ms": True},
         {"model": "long " * 5_000},
     ],
     ids=str,
@@ -115,13 +125,7 @@ def test_what_is_not_as_its_schema_says_fails_as_in_fastavro(changed: dict[str, 
     """Nobody writes it; if somebody did, no half of a record may stand in the log."""
     event = msgspec.structs.replace(accepted(), **changed)
 
-    def written(write: Callable[[events.Event], bytes]) -> str:
-        try:
-            return write(event).hex()
-        except Exception as error:  # noqa: BLE001 whatever it is, it is the same
-            return f"{type(error)}: {error}"
-
-    assert written(encode) == written(encode_by_schema)
+    assert _written(encode, event) == _written(encode_by_schema, event)
 
 
 @pytest.mark.parametrize("name", _STRAIGHT)
