@@ -1,5 +1,5 @@
 # The commands of this repository. Everything runs in the environment that `make setup` builds.
-.PHONY: rebuild-speed log-reading setup up down clean check docs coverage test test-stack test-apart \
+.PHONY: rebuild-speed log-reading setup up down clean check docs coverage test test-stack test-apart test-plain \
   test-random test-cluster test-unit test-contract test-integration test-e2e test-chaos bench bench-guard bench-commit peers scale-out profile fuzz servers clients isolation torture ageing kafka-outage ledger-loss upgrade kill-points moved-clocks prices-oracle lock fmt
 .DEFAULT_GOAL := help
 
@@ -10,8 +10,7 @@ READY := $(ENV)/.ready
 PYTEST := -p no:cacheprovider
 OWN_STACK := $(wildcard $(addprefix tests/e2e/test_,config_faults.py impatient_stop.py neighbours.py promised_jobs.py stack_lifecycle.py))
 ON_A_CLUSTER := tests/e2e/test_stores_over_tls.py
-WITHOUT_STACK := tests/unit tests/contract \
-  $(filter-out tests/unit tests/contract tests/e2e tests/chaos,$(patsubst %/,%,$(wildcard tests/*/)))
+PLAIN := $(filter-out tests/integration tests/e2e tests/chaos,$(patsubst %/,%,$(wildcard tests/*/)))
 
 help:  ## Show the commands
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -45,16 +44,19 @@ check: setup  ## Style, types, architecture
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Much of the time of the tests is waiting, so two processes share the cores: one has the stack that
-# most end-to-end tests use, the other all that needs no stack or one of its own.
+# Much of the time of the tests is waiting, so three processes share the cores: one has the stack that most
+# end-to-end tests use, one all that needs a part or a stack of its own, one what hardly needs any.
 test: setup  ## All tests, on real Kafka, real Valkey and real processes
-	@$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target test-stack test-apart
+	@$(MAKE) --no-print-directory --keep-going --jobs=3 --output-sync=target test-stack test-apart test-plain
 
 test-stack: setup  ## The tests that share one stack
 	$(BIN)/pytest $(PYTEST) tests/e2e $(OWN_STACK:%=--ignore=%) $(ON_A_CLUSTER:%=--ignore=%)
 
-test-apart: setup  ## All others
-	$(BIN)/pytest $(PYTEST) $(WITHOUT_STACK) $(OWN_STACK) tests/chaos
+test-apart: setup  ## Those on single parts, or with a stack of their own
+	$(BIN)/pytest $(PYTEST) tests/integration $(OWN_STACK) tests/chaos
+
+test-plain: setup  ## All others: cores, contracts, drivers of load
+	$(BIN)/pytest $(PYTEST) $(PLAIN)
 
 test-random: setup  ## Properties and the ledger's model on cases that nobody tried before; about 40 minutes
 	$(BIN)/pytest $(PYTEST) --hypothesis-profile=random $$(grep -rlE "from hypothesis" tests/unit) \
