@@ -153,6 +153,8 @@ def bifrost(cache: Path, scratch: Path, port: int, backend: str) -> Start:
 
 
 BACKEND: Final = Gateway("zero-delay backend", checks_keys=False, keeps_books=False)
+_UNLIMITED: Final = {"TALLYGATE_KEY_BYTES_PER_S": str(2**30)}
+"""No other gateway bounds what a key sends in a second."""
 TALLYGATE: Final = Gateway("tallygate", checks_keys=True, keeps_books=True)
 GATEWAYS: Final = (
     BACKEND,
@@ -174,7 +176,8 @@ async def running(
     if gateway == BACKEND:
         yield Running(backend.url, "none", pids={"backend": backend.pid})
     elif gateway.start is None:
-        async with own_stack(options(scratch / "state", dict(os.environ)), backend, tell) as target:
+        wanted = options(scratch / "state", {**os.environ, **_UNLIMITED})
+        async with own_stack(wanted, backend, tell) as target:
             pids = {name: pid for name, pid in target.pids.items() if pid != backend.pid}
             yield Running(target.url, target.key, pids=pids)
     else:
