@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -108,7 +108,6 @@ def longest_s(load: Load) -> float:
 
 
 _SLACK_S = 30.0
-Pids = Mapping[str, int]
 
 
 def _is_stream(number: int, share: float) -> bool:

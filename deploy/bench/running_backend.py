@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 _STOPS_WITHIN_S: Final = 5.0
 NAME: Final = "fake backend"
@@ -28,6 +28,16 @@ class BenchBackend:
     def url(self) -> str:
         """Its first address."""
         return self.urls[0]
+
+
+def end_process(process: subprocess.Popen[Any], within_s: float) -> None:
+    """The process is told to end, killed when it does not within so many seconds, and gone when this returns."""
+    process.terminate()
+    try:
+        process.wait(within_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 @contextmanager
@@ -47,9 +57,4 @@ def bench_backend(ports: int = 1) -> Iterator[BenchBackend]:
         yield BenchBackend(tuple(json.loads(line)), process.pid)
     finally:
         process.stdout.close()
-        process.terminate()
-        try:
-            process.wait(_STOPS_WITHIN_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end_process(process, _STOPS_WITHIN_S)

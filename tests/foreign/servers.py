@@ -22,6 +22,7 @@ from typing import Any
 import httpx
 import openai
 
+from deploy.bench.running_backend import end_process
 from tests.foreign.packages import AIMOCK, LLAMA_CPP, LLAMA_CPP_PYTHON, node_with, python_with
 from tests.support.harness.running_stack import TALLYGATE, RunningStack, running_stack
 
@@ -150,12 +151,7 @@ def _running(server: Server, folder: Path) -> Iterator[str | None]:
         _wait_until_ready(process, f"{root}/v1/models", folder / f"{server.name}.log")
         yield root
     finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end_process(process, 10)
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from deploy.bench.running_backend import end_process
 from tests.support.fakes.call_log import Call, read_calls
 
 STOP_DEADLINE_S = 5.0
@@ -57,12 +58,7 @@ def running_backend(
         yield RunningBackend(name, url, process.pid, log)
     finally:
         process.stdout.close()
-        process.terminate()
-        try:
-            process.wait(STOP_DEADLINE_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end_process(process, STOP_DEADLINE_S)
 
 
 StartBackend = Callable[[str], RunningBackend]

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from deploy.bench.running_backend import end_process
 from tests.support.fakes.running_backend import RunningBackend
 from tests.support.harness.wanted_ledger import wanted_ledger
 
@@ -154,9 +155,4 @@ def _end(process: subprocess.Popen[str]) -> None:
     assert process.stdout is not None
     process.stdout.close()
     if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(STOP_DEADLINE_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end_process(process, STOP_DEADLINE_S)
