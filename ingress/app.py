@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from ingress.auth.api_key import ApiKeys
+from ingress.auth.callers import Callers
 from ingress.endpoints.status import StatusRoutes
 from ingress.gatekeeper.gatekeeper import UNPRODUCED_S, Gatekeeper
 from ingress.gatekeeper.refusal_audit import RefusalAudit
@@ -255,7 +257,12 @@ def create_app(settings: IngressSettings) -> Ingress:
         settings.disk_free_min_bytes,
     )
     gatekeeper = Gatekeeper.create(
-        settings, config, clock, watch.conditions, lambda: producer.unacknowledged_s
+        settings,
+        config,
+        clock,
+        watch.conditions,
+        lambda: producer.unacknowledged_s,
+        callers_of(settings),
     )
     return Ingress(
         settings=settings,
@@ -272,6 +279,11 @@ def create_app(settings: IngressSettings) -> Ingress:
         clock=clock,
         ledger_time=LedgerTime(clock, store, metrics),
     )
+
+
+def callers_of(settings: IngressSettings) -> Callers:
+    """Whose credentials are known here."""
+    return Callers(ApiKeys(settings.key_pepper.get_secret_value().encode()))
 
 
 def _public_parts(

@@ -13,6 +13,7 @@ import zlib
 from typing import Final
 
 __all__ = [
+    "KEY_PREFIX",
     "KEY_RANDOM_BYTES",
     "UUID7_RANDOM_BYTES",
     "api_key",
@@ -27,12 +28,12 @@ KEY_RANDOM_BYTES: Final = 32
 
 _UUID7: Final = re.compile("([0-9a-f]{8})-([0-9a-f]{4})-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
 """As ``uuid7`` writes it, which is read five times faster than in any other form."""
-_PREFIX: Final = "tg_live_"
+KEY_PREFIX: Final = "tg_live_"
 _BODY_CHARS: Final = 30
 _CHECK_CHARS: Final = 6
 _BASE62: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _VALUES: Final = {digit: value for value, digit in enumerate(_BASE62)}
-_GRAMMAR: Final = re.compile(rf"{_PREFIX}[0-9A-Za-z]{{{_BODY_CHARS + _CHECK_CHARS}}}")
+_GRAMMAR: Final = re.compile(rf"{KEY_PREFIX}[0-9A-Za-z]{{{_BODY_CHARS + _CHECK_CHARS}}}")
 
 
 def uuid7(now_ms: int, random_bytes: bytes) -> str:
@@ -78,14 +79,14 @@ def _checksum(body: str) -> str:
 def api_key(random_bytes: bytes) -> str:
     """A new API key: ``tg_live_``, 30 base62 characters, 6 of CRC-32."""
     body = _base62(int.from_bytes(random_bytes[:KEY_RANDOM_BYTES]), _BODY_CHARS)
-    return f"{_PREFIX}{body}{_checksum(body)}"
+    return f"{KEY_PREFIX}{body}{_checksum(body)}"
 
 
 def is_api_key(candidate: str) -> bool:
     """Whether it has a key's form and checksum; says nothing about whether the key exists."""
     if not _GRAMMAR.fullmatch(candidate):
         return False
-    told, body = 0, candidate[len(_PREFIX) : -_CHECK_CHARS]
+    told, body = 0, candidate[len(KEY_PREFIX) : -_CHECK_CHARS]
     for digit in candidate[-_CHECK_CHARS:]:
         told = told * len(_BASE62) + _VALUES[digit]
     return told == zlib.crc32(body.encode())

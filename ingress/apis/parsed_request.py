@@ -9,7 +9,7 @@ import msgspec
 
 from ingress.apis.answer_format import AnswerFormat
 from ingress.apis.exact_bound import Texts
-from ingress.auth.api_key import Caller
+from ingress.auth.caller import Caller
 from ingress.http.refusals import Refusal
 from schemas.config_state import Snapshot
 from schemas.errors import ErrorCode

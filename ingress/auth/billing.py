@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from ingress.auth.api_key import Caller
+from ingress.auth.caller import Caller
 from schemas.config_state import Snapshot
 from schemas.entities import Limits
 from schemas.events import PinnedPrice

@@ -12,7 +12,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ingress.auth.api_key import Caller
+from ingress.auth.caller import Caller
 from ingress.gatekeeper.gatekeeper import Gatekeeper
 from ingress.http.refusals import Refusal
 from ingress.http.responses import refusal_response
@@ -61,7 +61,7 @@ class JobRoutes:
 
     async def list_all(self, request: Request) -> Response:
         """A page of jobs without their results, newest first."""
-        caller = self._gatekeeper.caller(dict(request.scope["headers"]))
+        caller = await self._gatekeeper.caller(request.scope)
         if isinstance(caller, Refusal):
             return refusal_response(request, caller)
         page = _page(request, caller)
@@ -76,7 +76,7 @@ class JobRoutes:
         return _json({"object": "list", "data": jobs, "has_more": listed.more})
 
     async def _answer(self, request: Request, *, is_cancelled: bool) -> Response:
-        caller = self._gatekeeper.caller(dict(request.scope["headers"]))
+        caller = await self._gatekeeper.caller(request.scope)
         if isinstance(caller, Refusal):
             return refusal_response(request, caller)
         job_id = request.path_params["job_id"]

@@ -7,7 +7,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from ingress.auth.api_key import Caller, find_model, usable_models
+from ingress.auth.api_key import find_model, usable_models
 from ingress.gatekeeper.gatekeeper import Gatekeeper
 from ingress.http.refusals import Refusal
 from ingress.http.responses import refusal_response
@@ -21,7 +21,7 @@ class ModelRoutes:
 
     async def list_all(self, request: Request) -> Response:
         """All of them."""
-        caller = self._caller(request)
+        caller = await self._gatekeeper.caller(request.scope)
         if isinstance(caller, Refusal):
             return refusal_response(request, caller)
         names = usable_models(self._gatekeeper.config.snapshot, caller)
@@ -30,7 +30,7 @@ class ModelRoutes:
 
     async def show(self, request: Request) -> Response:
         """One of them."""
-        caller = self._caller(request)
+        caller = await self._gatekeeper.caller(request.scope)
         if isinstance(caller, Refusal):
             return refusal_response(request, caller)
         name = request.path_params["name"]
@@ -38,9 +38,6 @@ class ModelRoutes:
         if isinstance(model, Refusal):
             return refusal_response(request, model)
         return JSONResponse(_model_object(name, self._created_s(name)))
-
-    def _caller(self, request: Request) -> Caller | Refusal:
-        return self._gatekeeper.caller(dict(request.scope["headers"]))
 
     def _created_s(self, name: str) -> int:
         """When the model's entry was last written."""

@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from ingress.apis.answer_format import AnswerFormat, limit_headers, refusal_of, terminal_headers
 from ingress.apis.bindings import BINDINGS
+from ingress.auth.caller import TOLD
 from ingress.gatekeeper.gatekeeper import Entered, Gatekeeper
 from ingress.http.paths import job_path
 from ingress.http.refusals import Headers, Refusal
@@ -53,10 +54,15 @@ class OperationEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         state, headers = scope["state"], dict(scope["headers"])
+        keeper = self._gatekeeper
+        told = keeper.tell(scope, headers)
+        caller = told if isinstance(told, TOLD) else await told
+        if isinstance(caller, Refusal):
+            await self._refuse(caller, state, send)
+            return
         # What is kept anyway may wait for a log that is behind.
-        entered = self._gatekeeper.enter(
-            headers, state["request_id"], is_background=self._operation.keeps_result
-        )
+        is_background = self._operation.keeps_result
+        entered = keeper.enter(caller, headers, state["request_id"], is_background=is_background)
         if isinstance(entered, Refusal):
             await self._refuse(entered, state, send)
             return
@@ -65,7 +71,7 @@ class OperationEndpoint:
             if refusal is not None:
                 await self._refuse(refusal, state, send)
         finally:
-            self._gatekeeper.leave(entered)
+            keeper.leave(entered)
 
     async def _answer(
         self,

@@ -13,19 +13,20 @@ import random
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from starlette.types import Receive
 
-from ingress.auth.api_key import Caller, authenticate
 from ingress.auth.billing import limits_of_owners
+from ingress.auth.caller import TOLD, Caller, Told
+from ingress.auth.callers import Callers
 from ingress.gatekeeper.bodies import BodyBudget, BodyHold, most_bytes, read_body
 from ingress.gatekeeper.final_verdicts import Asked, FinalVerdicts, is_final
 from ingress.gatekeeper.local_limits import LocalLimits, Shares
 from ingress.gatekeeper.scouts import LARGE_BYTES, Scouts
 from ingress.gatekeeper.throttle import Throttle
 from ingress.http.refusals import Refusal
-from ingress.http.request import announced_bytes
+from ingress.http.request import announced_bytes, credentials_of
 from ingress.settings import IngressSettings
 from schemas.audit import RefusalTally, Refused
 from schemas.errors import ErrorCode
@@ -104,8 +105,7 @@ class Gatekeeper:
     unproduced_s: Callable[[], float]
     """Age of the oldest record that the broker has not acknowledged. It grows until one is, whether its
     client still waits or not, so that an outage is felt once and not by every tenth second's clients."""
-    pepper: bytes = field(repr=False)
-    """What API keys are hashed with."""
+    callers: Callers
     limits: LocalLimits
     shares: Shares
     bodies: BodyBudget
@@ -130,6 +130,7 @@ class Gatekeeper:
         clock: Clock,
         conditions: Conditions,
         unproduced_s: Callable[[], float],
+        callers: Callers,
     ) -> Gatekeeper:
         """The gatekeeper of one ingress; its doors are closed."""
         limits = LocalLimits(
@@ -142,7 +143,7 @@ class Gatekeeper:
             clock=clock,
             conditions=conditions,
             unproduced_s=unproduced_s,
-            pepper=settings.key_pepper.get_secret_value().encode(),
+            callers=callers,
             limits=limits,
             shares=Shares(settings.inflight_max, settings.org_share),
             bodies=BodyBudget(settings.body_bytes_max),
@@ -171,21 +172,34 @@ class Gatekeeper:
         """Bounds at which some requests are refused now, and how they are reached."""
         return self.shares.bounds_reached() | self.bodies.bounds_reached()
 
-    def caller(self, headers: Mapping[bytes, bytes]) -> Caller | Refusal:
-        """Who calls, if anybody can be served; 401 without a valid key."""
+    def tell(
+        self, head: Mapping[str, Any], headers: Mapping[bytes, bytes]
+    ) -> Told | Awaitable[Told]:
+        """Who calls, if anybody can be served; 401 without valid credentials. What is no API key may have to be waited
+        for."""
         if not self.is_open:
             return Refusal(
                 ErrorCode.SERVICE_UNAVAILABLE, "The gateway is starting or being stopped."
             )
-        return authenticate(headers, self.config.snapshot, self.pepper, self.clock.now_ms())
+        credentials = credentials_of(head, headers)
+        snapshot, now_ms = self.config.snapshot, self.clock.now_ms()
+        told = self.callers.keys.tell(credentials, snapshot, now_ms)
+        return told or self.callers.ask_others(credentials, snapshot, now_ms)
+
+    async def caller(self, head: Mapping[str, Any]) -> Told:
+        """Who calls, where the request has no body; as ``tell``."""
+        told = self.tell(head, dict(head["headers"]))
+        return told if isinstance(told, TOLD) else await told
 
     def enter(
-        self, headers: Mapping[bytes, bytes], request_id: str, *, is_background: bool = False
+        self,
+        caller: Caller,
+        headers: Mapping[bytes, bytes],
+        request_id: str,
+        *,
+        is_background: bool = False,
     ) -> Entered | Refusal:
-        """Who calls, once they were let in; they must ``leave``. Background work may wait for the log."""
-        caller = self.caller(headers)
-        if isinstance(caller, Refusal):
-            return caller
+        """Let a caller in, who must ``leave``. Background work may wait for the log."""
         now_s, announced = self.clock.monotonic_s(), announced_bytes(headers)
         refusal = (
             self._refuse_new(caller.org, is_background=is_background)

@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from ingress.auth.api_key import Caller
 from ingress.auth.billing import limits_of_owners
+from ingress.auth.caller import Caller
 from ingress.http.refusals import Refusal
 from schemas.config_state import Snapshot
 from schemas.entities import Limits

@@ -49,6 +49,31 @@ class Preference(msgspec.Struct, frozen=True):
     wait_s: int | None = None
 
 
+class Credentials(msgspec.Struct, frozen=True):
+    """What a client shows to say who it is, and the head of its request around that."""
+
+    secret: str
+    """``X-API-Key``, which wins, or what ``Authorization: Bearer`` carries; empty where there is neither."""
+    is_bearer: bool
+    head: Mapping[str, Any]
+    """The request's head, as ASGI tells it."""
+    headers: Mapping[bytes, bytes]
+    """The last one of each name."""
+
+
+def credentials_of(head: Mapping[str, Any], headers: Mapping[bytes, bytes]) -> Credentials:
+    """The credentials in a request's head, which are judged elsewhere."""
+    secret = headers.get(b"x-api-key", b"").strip()
+    if secret:
+        return Credentials(secret.decode("latin-1"), False, head, headers)
+    # An empty key is none: proxies send it, and clients whose variable is not set.
+    scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
+    is_bearer = scheme.lower() == b"bearer"
+    return Credentials(
+        token.strip().decode("latin-1") if is_bearer else "", is_bearer, head, headers
+    )
+
+
 def preference_of(headers: Mapping[bytes, bytes]) -> Preference:
     """What the client prefers."""
     respond_async, wait_s = False, None

@@ -14,7 +14,7 @@ from typing import Final, Self, TypeAlias
 import msgspec
 
 from ingress.apis.answer_format import refusal_of
-from ingress.auth.api_key import Caller
+from ingress.auth.caller import Caller
 from ingress.gatekeeper.bodies import BodyHold
 from ingress.gatekeeper.final_verdicts import Asked
 from ingress.gatekeeper.gatekeeper import Gatekeeper

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from ingress.apis.parsed_request import ParsedRequest, RequestParser, invalid
-from ingress.auth.api_key import Caller
+from ingress.auth.caller import Caller
 from ingress.gatekeeper.final_verdicts import Asked
 from ingress.http.refusals import Refusal
 from ingress.http.request import (

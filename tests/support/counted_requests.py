@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ingress.apis.exact_bound import texts_of
 from ingress.apis.parsed_request import Call, ParsedRequest
-from ingress.auth.api_key import Caller
+from ingress.auth.caller import Caller
 from ingress.http.request import Preference
 from ingress.requests.validation import ValidatedRequest
 from schemas.operations import OPERATIONS

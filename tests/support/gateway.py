@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 from pydantic import SecretStr
 
+from ingress.app import callers_of
 from ingress.endpoints.status import StatusRoutes
 from ingress.gatekeeper.gatekeeper import Conditions, Gatekeeper
 from ingress.health.conditions import shards_told
@@ -275,6 +276,7 @@ class Gateway:
             clock,
             self.conditions,
             lambda: self.log.unacknowledged_s,
+            callers_of(made),
         )
         self.gatekeeper.is_open = True
         starter = RequestStarter(

@@ -12,7 +12,7 @@ from ingress.apis.answer_format import DONE, AnswerFormat, data_event, usage_obj
 from ingress.apis.native.said import said_in
 from ingress.apis.openai import chat
 from ingress.apis.parsed_request import Fields, ParsedRequest, invalid
-from ingress.auth.api_key import Caller
+from ingress.auth.caller import Caller
 from ingress.http.refusals import Refusal
 from schemas.config_state import Snapshot
 from schemas.errors import ErrorCode

@@ -20,8 +20,9 @@ from ingress.apis.openai.closed_world import with_reach
 from ingress.apis.openai.parts import NO_MEDIA, read_media
 from ingress.apis.openai.request_fields import PLAIN
 from ingress.apis.parsed_request import Call, Fields, ParsedRequest, invalid
-from ingress.auth.api_key import Caller, asked_model
+from ingress.auth.api_key import asked_model
 from ingress.auth.billing import NOTHING, BillingOf, billing_of
+from ingress.auth.caller import Caller
 from ingress.http.refusals import Refusal
 from schemas.config_state import Snapshot
 from schemas.entities import Model

@@ -15,8 +15,9 @@ from ingress.apis.answer_format import RELAYED, AnswerFormat
 from ingress.apis.exact_bound import texts_of
 from ingress.apis.openai.request_fields import PLAIN_EMBEDDINGS
 from ingress.apis.parsed_request import Call, Fields, ParsedRequest, invalid
-from ingress.auth.api_key import Caller, asked_model
+from ingress.auth.api_key import asked_model
 from ingress.auth.billing import billing_of
+from ingress.auth.caller import Caller
 from ingress.http.refusals import Refusal
 from schemas.config_state import Snapshot
 from schemas.entities import Model

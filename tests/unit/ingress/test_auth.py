@@ -6,8 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from ingress.auth.api_key import Caller, authenticate, find_model, usable_models
+from ingress.auth.api_key import ApiKeys, find_model, usable_models
+from ingress.auth.caller import TOLD, Caller, Told
+from ingress.auth.callers import Callers
 from ingress.http.refusals import Refusal
+from ingress.http.request import credentials_of
+from schemas.config_state import Snapshot
 from schemas.ids import api_key_hash
 from tests.support.configuration import (
     EXPIRED_SECRET,
@@ -21,8 +25,15 @@ from tests.support.configuration import (
 )
 
 
-def _authenticate(headers: dict[bytes, bytes], now_ms: int = NOW_MS) -> Caller | Refusal:
-    return authenticate(headers, snapshot(), PEPPER, now_ms)
+def _authenticate(
+    headers: dict[bytes, bytes], now_ms: int = NOW_MS, config: Snapshot | None = None
+) -> Told:
+    callers, config = Callers(ApiKeys(PEPPER)), config or snapshot()
+    credentials = credentials_of({}, headers)
+    by_key = callers.keys.tell(credentials, config, now_ms)
+    told = by_key or callers.ask_others(credentials, config, now_ms)
+    assert isinstance(told, TOLD)
+    return told
 
 
 @pytest.mark.parametrize(
@@ -72,7 +83,7 @@ def test_a_closed_key_is_told_to_come_again() -> None:
     hidden = frozenset({api_key_hash(PEPPER, UNKNOWN_SECRET)})
     closed = replace(snapshot(), closed_key_hashes=hidden)
 
-    refusal = authenticate({b"x-api-key": UNKNOWN_SECRET.encode()}, closed, PEPPER, NOW_MS)
+    refusal = _authenticate({b"x-api-key": UNKNOWN_SECRET.encode()}, config=closed)
 
     assert isinstance(refusal, Refusal)
     assert (refusal.status, refusal.code.value) == (503, "service_unavailable")

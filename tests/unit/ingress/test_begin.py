@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ingress.apis.bindings import BINDINGS
-from ingress.auth.api_key import Caller
+from ingress.auth.caller import Caller
 from ingress.gatekeeper.bodies import BodyHold
 from ingress.http.refusals import Refusal
 from ingress.http.request import Preference

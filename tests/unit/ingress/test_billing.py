@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ingress.auth.api_key import Caller
 from ingress.auth.billing import Billing, billing_of
+from ingress.auth.caller import Caller
 from schemas.config_state import Snapshot
 from schemas.entities import Budget, Limits, Organization, Project, Quota, User
 from schemas.pricing.entries import Price

@@ -17,7 +17,8 @@ from ingress.apis.openai.chat import (
     read_call,
 )
 from ingress.apis.parsed_request import Call
-from ingress.auth.api_key import Caller, asked_model
+from ingress.auth.api_key import asked_model
+from ingress.auth.caller import Caller
 from ingress.http.refusals import Refusal
 from schemas.entities import Model, Target
 from tests.support.configuration import snapshot

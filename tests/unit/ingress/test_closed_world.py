@@ -11,7 +11,7 @@ from ingress.apis.native import inference, jobs
 from ingress.apis.openai import chat, embeddings
 from ingress.apis.openai.request_fields import CHAT
 from ingress.apis.parsed_request import ParsedRequest, RequestParser
-from ingress.auth.api_key import Caller
+from ingress.auth.caller import Caller
 from ingress.http.refusals import Refusal
 from schemas.config_state import Snapshot, prices_of
 from schemas.entities import Budget, Key, Limits, Model, Organization, Quota, Target

@@ -9,7 +9,7 @@ import pytest
 
 from ingress.apis.openai.embeddings import INPUTS_MAX, parse
 from ingress.apis.parsed_request import Call, ParsedRequest
-from ingress.auth.api_key import Caller
+from ingress.auth.caller import Caller
 from ingress.http.refusals import Refusal
 from tests.support.configuration import snapshot
 

@@ -14,7 +14,7 @@ from rs_bpe.bpe import openai
 from ingress.apis.exact_bound import exact_bound
 from ingress.apis.openai import chat, embeddings
 from ingress.apis.parsed_request import Call, ParsedRequest
-from ingress.auth.api_key import Caller
+from ingress.auth.caller import Caller
 from schemas.config_state import Snapshot, prices_of
 from schemas.entities import Budget, Limits, Model, Organization, Quota, Target
 from schemas.tokenizers import TokenizerFile, count

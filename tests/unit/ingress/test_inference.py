@@ -10,7 +10,7 @@ import pytest
 from ingress.apis.answer_format import DONE
 from ingress.apis.native.inference import InferenceFormat, parse
 from ingress.apis.parsed_request import ParsedRequest
-from ingress.auth.api_key import Caller
+from ingress.auth.caller import Caller
 from ingress.http.refusals import Refusal
 from schemas.frames import Terminal, Usage
 from tests.support.configuration import snapshot

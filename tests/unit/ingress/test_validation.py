@@ -9,7 +9,7 @@ import pytest
 
 from ingress.apis.bindings import BINDINGS
 from ingress.apis.parsed_request import Call, ParsedRequest
-from ingress.auth.api_key import Caller
+from ingress.auth.caller import Caller
 from ingress.http.refusals import Refusal
 from ingress.http.request import Preference
 from ingress.requests.validation import (
