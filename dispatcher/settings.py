@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
+from typing import Final
 
 from pydantic import Field
 
-from schemas.runtime.process.settings import WorkerSettings
+from schemas.runtime.process.secret_files import FILE, read_value
+from schemas.runtime.process.settings import WorkerSettings, refuse_to_start
 
 
 class DispatcherSettings(WorkerSettings):
@@ -25,10 +28,21 @@ class DispatcherSettings(WorkerSettings):
     """Whether what backends say about errors may stand in the logs: it may quote prompts."""
 
 
+_KEY: Final = re.compile(rf"(BACKEND_.+_API_KEY)({FILE})?")
+
+
 def backend_api_keys() -> Mapping[str, str]:
-    """The ``BACKEND_<ID>_API_KEY`` variables; read once, by the entry point."""
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if name.startswith("BACKEND_") and name.endswith("_API_KEY")
-    }
+    """The ``BACKEND_<ID>_API_KEY`` variables, or the files that ``…_FILE`` names; read once, by the entry point.
+
+    A file that cannot be read ends the process with status 2, like any setting.
+    """
+    keys: dict[str, str] = {}
+    problems: dict[str, str] = {}
+    for name in {match[1] for match in map(_KEY.fullmatch, os.environ) if match}:
+        try:
+            keys[name] = read_value(os.environ, name) or ""
+        except ValueError as error:
+            problems[name + FILE] = str(error)
+    if problems:
+        refuse_to_start(problems)
+    return keys

@@ -19,6 +19,7 @@ from deploy.conformance.names import backend_id, is_id
 from deploy.conformance.questions import about_limits, about_models, about_rest, spend
 from deploy.desired_state.views import written_fields
 from schemas.backend_url import url_problem
+from schemas.runtime.process.secret_files import FILE, read_value
 
 _COLUMNS = ("about", "says", "detail")
 
@@ -50,7 +51,11 @@ def _key(variable: str | None) -> str | None:
     """The key, which never stands on a command line: others see those."""
     if variable is None:
         return None
-    key = os.environ.get(variable, "").strip()
+    try:
+        key = (read_value(os.environ, variable) or "").strip()
+    except ValueError as error:
+        what = f"the key in {variable}{FILE} cannot be used"
+        raise CommandFailed(what, str(error), "name a file that holds it", Exit.USAGE) from error
     if not key:
         what = f"the variable {variable} is not set"
         fix = f"export {variable}=..., in the shell of this command"

@@ -10,7 +10,6 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from pydantic import AliasChoices
 from pydantic_settings import BaseSettings
 
 from accounting.settings import AccountingSettings
@@ -18,15 +17,23 @@ from dispatcher.settings import DispatcherSettings
 from ingress.admin.settings import AdminSettings
 from ingress.settings import IngressSettings
 from limiter_worker.settings import LimiterSettings
+from schemas.runtime.process.secret_files import FILE
+from schemas.runtime.process.specified import SPECIFIED, specified, variable_of
 
 _SYSTEM: Final = re.compile(
     r"PATH|HOME|USER|LOGNAME|LANG|LANGUAGE|LC_[A-Z]+|TZ|TZDIR|TMPDIR|LD_LIBRARY_PATH|MALLOC_[A-Z_]+"
 )
 _PYTHON: Final = re.compile(r"PYTHON[A-Z0-9_]*|COV(ERAGE)?_[A-Z_]+")
 _JAVA: Final = re.compile(r"JAVA_HOME|JAVA_TOOL_OPTIONS|JDK_JAVA_OPTIONS|_JAVA_OPTIONS")
-_BACKEND_KEY: Final = re.compile(r"BACKEND_[A-Za-z0-9_]+_API_KEY")
+_BACKEND_KEY: Final = re.compile(r"BACKEND_[A-Za-z0-9_]+_API_KEY(_FILE)?")
 _TRUST: Final = re.compile(r"SSL_CERT_FILE|SSL_CERT_DIR")
 _TEST: Final = re.compile(r"TALLYGATE_TEST_[A-Z0-9_]+")
+
+_BROUGHT: Final = frozenset({"kafka_brokers", "ledger_url"})
+CHOSEN: Final = _BROUGHT | {"port"}
+"""Settings that the stack itself gives its processes."""
+_BACKENDS: Final = "BACKEND_ENDPOINTS"
+"""Read by the stack, which writes its backends into the configuration."""
 
 SETTINGS: Final[Mapping[str, type[BaseSettings]]] = {
     "admin": AdminSettings,
@@ -57,21 +64,29 @@ def for_role(role: str, environment: Mapping[str, str]) -> dict[str, str]:
     patterns = [_SYSTEM, _PYTHON, _TEST]
     if role == "dispatcher":
         patterns += [_BACKEND_KEY, _TRUST]
+    fields = SETTINGS[role].model_fields
     known = variables_of(SETTINGS[role])
+    known |= {name + FILE for name in known}
+    known |= {row.name for row in SPECIFIED if row.setting in fields and row.setting not in CHOSEN}
     own = {name: value for name, value in environment.items() if name in known}
     return _matching(environment, *patterns) | own
 
 
 def variables_of(settings: type[BaseSettings]) -> set[str]:
     """The names under which a settings class reads its fields."""
-    names: set[str] = set()
-    for field, definition in settings.model_fields.items():
-        alias = definition.validation_alias
-        if isinstance(alias, AliasChoices):
-            names |= {str(choice) for choice in alias.choices}
-        else:
-            names.add(f"TALLYGATE_{field.upper()}")
-    return names
+    return set(map(variable_of, settings.model_fields))
+
+
+def specified_problems(environment: Mapping[str, str]) -> list[str]:
+    """What is wrong with variables of the specification for a stack that brings its own broker and stores."""
+    fields = {name for settings in SETTINGS.values() for name in settings.model_fields}
+    others = {name: value for name, value in environment.items() if name != _BACKENDS}
+    told = specified(others, fields - CHOSEN)
+    problems = dict(told.problems)
+    for row in SPECIFIED:
+        if row.setting in _BROUGHT and environment.get(row.name):
+            problems[row.name] = "this stack brings its own; single processes read it"
+    return [f"{name}: {text}" for name, text in problems.items()]
 
 
 def _matching(environment: Mapping[str, str], *patterns: re.Pattern[str]) -> dict[str, str]:

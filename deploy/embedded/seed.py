@@ -15,6 +15,7 @@ import httpx
 
 from deploy.embedded.problem import StackError
 from deploy.embedded.upstreams import Upstream
+from schemas.runtime.process.secret_files import FILE
 
 KINDS = ("backends", "models", "orgs", "projects", "users", "keys")
 BACKEND_FACTS = ("url", "api_key_env")
@@ -49,7 +50,8 @@ def demo_org() -> Entity:
 
 def backend_entity(upstream: Upstream, environment: Mapping[str, str]) -> Entity:
     """The backend; its key is named, never copied."""
-    variable = upstream.key_variable if environment.get(upstream.key_variable) else None
+    names = (upstream.key_variable, upstream.key_variable + FILE)
+    variable = upstream.key_variable if any(map(environment.get, names)) else None
     return Entity("backends", upstream.id, {"url": upstream.url, "api_key_env": variable})
 
 

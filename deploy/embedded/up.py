@@ -21,6 +21,7 @@ import httpx
 from deploy.desired_state.document import bad_file, read_desired_state, reference_problems
 from deploy.embedded import roles, seed
 from deploy.embedded.banner import Facts, render_banner, render_json, render_progress
+from deploy.embedded.environment import specified_problems
 from deploy.embedded.ledger_shape import LedgerShape
 from deploy.embedded.model_list import ModelList
 from deploy.embedded.problem import StackError
@@ -29,6 +30,7 @@ from deploy.embedded.stack import Stack, StackOptions
 from deploy.embedded.state import UserFolders, write_private
 from deploy.embedded.upstreams import Upstream, discover_models, models_told, read_upstreams
 from deploy.terminal import say
+from schemas.runtime.process.specified import specified
 
 ADMIN_DEADLINE_S = 30.0
 KILLED_BY_INTERRUPT = 130
@@ -98,9 +100,15 @@ def make_plan(options: UpOptions, folders: UserFolders, environment: Mapping[str
     """Read the options. Raises StackError for what a start could never repair."""
     if options.ledger is not None:
         options.ledger.check()
+    if problems := specified_problems(environment):
+        raise StackError(
+            "variables of the environment cannot be followed",
+            "\n       ".join(problems),
+            "unset them, or write what they ask for as an option",
+        )
     upstreams = read_upstreams(options.backends, environment.get("BACKEND_ENDPOINTS", ""))
     desired = read_desired_state(options.config) if options.config else ()
-    given = {"ingress-0": options.port, "admin-0": options.admin_port}
+    given = {"ingress-0": _port(options.port, environment), "admin-0": options.admin_port}
     brings_backends = upstreams or any(entity.kind == "backends" for entity in desired)
     if options.config:
         _check_as_a_whole(options.config, desired, upstreams, has_examples=not brings_backends)
@@ -117,6 +125,18 @@ def make_plan(options: UpOptions, folders: UserFolders, environment: Mapping[str
         has_example_backends=not brings_backends,
     )
     return Plan(stack, upstreams, desired)
+
+
+def _port(wanted: int | None, environment: Mapping[str, str]) -> int | None:
+    """Of the API: the option's, or the specification's variable. Raises StackError when they differ."""
+    told = specified({"HTTP_PORT": environment.get("HTTP_PORT", "")}, {"port"})
+    port = int(told.values["port"]) if "port" in told.values else None
+    if told.problems or (port is not None and wanted not in (None, port)):
+        why = told.problems.get("HTTP_PORT", f"HTTP_PORT is {port}, and --port is {wanted}")
+        raise StackError(
+            "the port of the API cannot be told", why, "unset HTTP_PORT, or leave --port out"
+        )
+    return port if wanted is None else wanted
 
 
 def _check_as_a_whole(

@@ -17,6 +17,7 @@ from deploy.embedded.model_list import ModelList, naming, read_models
 from deploy.embedded.problem import StackError
 from schemas.backend_url import operation_url, url_problem
 from schemas.printable import one_line
+from schemas.runtime.process.secret_files import FILE, read_value
 
 DISCOVERY_DEADLINE_S = 10.0
 LIST_BYTES_MAX = 8 * 1024 * 1024
@@ -75,7 +76,10 @@ async def discover_models(
     upstream: Upstream, environment: Mapping[str, str]
 ) -> ModelList | Unreachable:
     """What `GET /models` lists. Whatever a backend is or sends, it costs its own models at most."""
-    key = environment.get(upstream.key_variable, "").strip()
+    try:
+        key = (read_value(environment, upstream.key_variable) or "").strip()
+    except ValueError as error:
+        return Unreachable(upstream, f"{upstream.key_variable}{FILE}: {error}")
     headers = {"accept-encoding": "identity"}
     if key:
         headers["authorization"] = f"Bearer {key}"

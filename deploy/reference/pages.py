@@ -14,7 +14,7 @@ from deploy.reference.command_page import command_page
 from deploy.reference.field_docs import field_docs, own_fields
 from deploy.reference.markdown import code, duration, page, prose, size, table
 from deploy.reference.openapi import openapi_page
-from deploy.reference.setting_rows import setting_rows
+from deploy.reference.setting_rows import setting_rows, specified_rows
 from deploy.reference.store_users_page import store_users_page
 from schemas.codec import published_schemas
 from schemas.errors import ERRORS
@@ -26,8 +26,12 @@ from schemas.times import LedgerTimes, Times
 from schemas.topics import RESULT_BYTES, TOPICS, Topic
 
 _OTHER_VARIABLES: Final = (
-    ("`BACKEND_<ID>_API_KEY`", "dispatcher, `tallygate up`", "Key that is sent to backend `<id>`."),
-    ("`BACKEND_ENDPOINTS`", "`tallygate up`", "Backends as `id=url,id=url`, beside `--backend`."),
+    (
+        "`BACKEND_<ID>_API_KEY`",
+        "dispatcher, `tallygate up`",
+        "Key that is sent to backend `<id>`; with `_FILE` behind it, the file that holds it.",
+    ),
+    ("`BACKEND_ENDPOINTS`", "`tallygate up`", "Backends as `id:url,id:url`, beside `--backend`."),
     ("`TALLYGATE_ADMIN_URL`", "`tallygate`", "Where the admin API is, when `--url` says nothing."),
     ("`TALLYGATE_KAFKA_BROKERS`", "`tallygate`", "Brokers, when `--brokers` says nothing."),
     (
@@ -55,8 +59,14 @@ def settings_page() -> str:
     return page(
         "Settings",
         "the settings classes",
-        "Each process reads its environment once, at its start, and names every problem at once (exit code 2).",
+        "Each process reads its environment once, at its start, and names every problem at once (exit code 2).\n"
+        "Each variable may instead be referred to: `NAME_FILE` is a file that holds the value of `NAME`, without the line's end, at\n"
+        "most 64 KiB. That is for secrets: peppers, addresses of stores with passwords in them, keys of backends.",
         *parts,
+        "## The specification's names",
+        "Each works in its own form, or is refused with what replaces it. One that contradicts our own variable is an error; a\n"
+        "process that has no such setting has no use for it; an empty one counts as not given. `tallygate up` brings its own broker and stores and refuses other ones.",
+        table(("variable", "the same as", "meaning"), specified_rows()),
         "## Beside the settings",
         table(("variable", "read by", "meaning"), _OTHER_VARIABLES),
     )

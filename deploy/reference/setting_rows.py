@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
 from deploy.reference.field_docs import field_docs, own_fields
 from deploy.reference.markdown import code, prose
+from schemas.runtime.process.specified import SPECIFIED, variable_of
 
 _BOUNDS = (("ge", "from {}"), ("gt", "above {}"), ("le", "to {}"), ("lt", "below {}"))
 
@@ -19,18 +19,15 @@ def setting_rows(settings: type[BaseSettings]) -> Iterator[tuple[str, str, str, 
     docs = field_docs(settings)
     for name in own_fields(settings):
         field = settings.model_fields[name]
-        first, *others = _variables(name, field)
-        also = f"; also {', '.join(map(code, others))}" if others else ""
         meaning = prose(docs[name])
-        yield code(first) + also, _default(field), _bounds(field), meaning
+        yield code(variable_of(name)), _default(field), _bounds(field), meaning
 
 
-def _variables(name: str, field: FieldInfo) -> list[str]:
-    match field.validation_alias:
-        case AliasChoices(choices=choices):
-            return list(map(str, choices))
-        case _:
-            return [f"TALLYGATE_{name.upper()}"]
+def specified_rows() -> Iterator[tuple[str, str, str]]:
+    """Each variable of the specification, the setting that it fills, and what it is here."""
+    for row in SPECIFIED:
+        setting = code(variable_of(row.setting)) if row.setting else ""
+        yield code(row.name), setting, row.meaning
 
 
 def _default(field: FieldInfo) -> str:

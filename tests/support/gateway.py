@@ -252,8 +252,8 @@ class Gateway:
         self.log.deliver = self.pending.on_message
         self.metrics = Metrics()
         fields: dict[str, Any] = {
-            "TALLYGATE_KAFKA_BROKERS": "memory:1",
-            "TALLYGATE_LEDGER_URL": "redis://memory:1",
+            "kafka_brokers": "memory:1",
+            "ledger_url": "redis://memory:1",
             "bus_url": "redis://memory:2",
             "data_dir": Path("/nonexistent"),
             "instance_id": "ingress-0",

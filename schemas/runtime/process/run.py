@@ -38,7 +38,7 @@ def run_process(role: str, wanted: type[S], create_app: Callable[[S], Process]) 
     again.
     """
     settings = read_settings(wanted)
-    configure_logging(role, settings.log_level)
+    configure_logging(settings.name_in_logs(role), settings.log_level)
     log_settings(settings)
     calm_collector()
     if settings.count_calls:

@@ -1,17 +1,20 @@
 """What every process is told by its environment, read once in its entry point.
 
-Prefix ``TALLYGATE_``; the field's usual names are accepted beside it. All problems are reported at once.
+Prefix ``TALLYGATE_``. Each variable may instead be referred to: ``NAME_FILE`` is a file that holds the value, for secrets above all.
+The names of the specification are accepted beside ours, or refused with a reason (``specified.py``). All problems are reported
+at once.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import sys
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 from pydantic import (
-    AliasChoices,
     Field,
     SecretStr,
     ValidationError,
@@ -22,6 +25,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from schemas.log_events import LogEvent
 from schemas.runtime.process.event_log import EventLog
+from schemas.runtime.process.secret_files import FILE, read_value
+from schemas.runtime.process.specified import read_brokers, specified, variable_of
 from schemas.runtime.valkey.wire import check_address
 from schemas.times import Times, times_of
 
@@ -36,11 +41,9 @@ class ProcessSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="TALLYGATE_", frozen=True, extra="ignore")
 
-    kafka_brokers: str = Field(
-        validation_alias=AliasChoices("TALLYGATE_KAFKA_BROKERS", "KAFKA_BROKERS")
-    )
+    kafka_brokers: str
     """Bootstrap brokers, ``host:port,host:port``."""
-    ledger_url: str = Field(validation_alias=AliasChoices("TALLYGATE_LEDGER_URL", "REDIS_ADDR"))
+    ledger_url: str
     """The ledger store: ``redis://host:port/0`` (``rediss`` for TLS), ``redis+cluster://host:port,host:port``
     or ``redis+sentinel://host:port/name``."""
     data_dir: Path
@@ -51,6 +54,8 @@ class ProcessSettings(BaseSettings):
     """Address that the process listens on."""
     log_level: str = "INFO"
     """``DEBUG``, ``INFO``, ``WARNING`` or ``ERROR``."""
+    service_name: str = Field(default="", max_length=100)
+    """Name of the installation in its logs, whose ``service.name`` is then ``<name>-<role>``; the role alone without it."""
     count_loop: bool = False
     """Whether tasks, timers and futures are counted, for benchmarks."""
     count_calls: bool = False
@@ -59,6 +64,12 @@ class ProcessSettings(BaseSettings):
     """Whether this is a test stack, which may do what would be wrong anywhere else."""
     test_time_scale: int = Field(default=1, ge=1, le=100_000)
     """What all of ``schemas/times.py`` is divided by; only test stacks may."""
+
+    @field_validator("kafka_brokers")
+    @classmethod
+    def _are_brokers(cls, listed: str) -> str:
+        read_brokers(listed)
+        return listed
 
     @field_validator("ledger_url", "bus_url", check_fields=False)
     @classmethod
@@ -73,6 +84,10 @@ class ProcessSettings(BaseSettings):
             raise ValueError("only a test stack (TALLYGATE_TEST=1) may divide times")
         return scale
 
+    def name_in_logs(self, role: str) -> str:
+        """The ``service.name`` of a process."""
+        return f"{self.service_name}-{role}" if self.service_name else role
+
     @property
     def times(self) -> Times:
         """Everything that is given up, forgotten or repeated, and after how long."""
@@ -84,17 +99,9 @@ class DataPlaneSettings(ProcessSettings):
 
     bus_url: str
     """The store that carries replies, as the ledger's; a second instance, because it may be lost."""
-    rate_limit_default_rps: float = Field(
-        default=100.0,
-        gt=0,
-        validation_alias=AliasChoices("TALLYGATE_RATE_LIMIT_DEFAULT_RPS", "RATE_LIMIT_DEFAULT_RPS"),
-    )
+    rate_limit_default_rps: float = Field(default=100.0, gt=0)
     """Requests per second of organizations and keys that state none."""
-    rate_limit_burst_size: int = Field(
-        default=200,
-        ge=1,
-        validation_alias=AliasChoices("TALLYGATE_RATE_LIMIT_BURST_SIZE", "RATE_LIMIT_BURST_SIZE"),
-    )
+    rate_limit_burst_size: int = Field(default=200, ge=1)
     """How many of them may come at once."""
 
 
@@ -112,18 +119,49 @@ S = TypeVar("S", bound=BaseSettings)
 
 def read_settings(wanted: type[S]) -> S:
     """The settings in the environment; on problems, print all of them and exit with status 2."""
+    files, problems = _of_files(os.environ, wanted.model_fields)
+    read = {variable_of(name): text for name, text in files.items()}
+    told = specified({**os.environ, **read}, wanted.model_fields)
+    problems.update(told.problems)
     try:
-        return wanted()
+        settings = wanted(**{**told.values, **files})
     except ValidationError as error:
         for problem in error.errors():
             name = ".".join(str(part) for part in problem["loc"])
-            print(f"{_variable(name)}: {problem['msg']}", file=sys.stderr)
-        print("Set these variables in the environment of the process.", file=sys.stderr)
-        raise SystemExit(EXIT_USAGE) from None
+            # What is wrong with several of them together names them itself.
+            variable = told.variables.get(name, variable_of(name)) if name else ""
+            # What cannot be read leaves its setting empty: one line about it is enough.
+            if variable + FILE not in problems:
+                problems.setdefault(variable, problem["msg"])
+    if problems:
+        refuse_to_start(problems)
+    return settings
 
 
-def _variable(name: str) -> str:
-    return name if name.isupper() else f"TALLYGATE_{name.upper()}"
+def refuse_to_start(problems: Mapping[str, str]) -> NoReturn:
+    """Print what is wrong with each variable and exit with status 2."""
+    for variable, text in problems.items():
+        print(f"{variable}: {text}" if variable else text, file=sys.stderr)
+    print("Set these variables in the environment of the process.", file=sys.stderr)
+    raise SystemExit(EXIT_USAGE)
+
+
+def _of_files(
+    environment: Mapping[str, str], settings: Collection[str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """The settings that files hold, and what is wrong with some of these files, by variable."""
+    values: dict[str, str] = {}
+    problems: dict[str, str] = {}
+    for setting in settings:
+        variable = variable_of(setting)
+        # A setting that is itself the place of a file is not a reference to another.
+        if not environment.get(variable + FILE) or f"{setting}{FILE.lower()}" in settings:
+            continue
+        try:
+            values[setting] = read_value(environment, variable) or ""
+        except ValueError as error:
+            problems[variable + FILE] = str(error)
+    return values, problems
 
 
 def log_settings(settings: ProcessSettings) -> None:

@@ -99,8 +99,8 @@ def admin_app(
 
     monkeypatch.setattr(config_writer.ConfigWriter, "_last_offset", last_offset)
     settings = AdminSettings(
-        KAFKA_BROKERS="127.0.0.1:1",
-        REDIS_ADDR="redis://127.0.0.1:1/0",
+        kafka_brokers="127.0.0.1:1",
+        ledger_url="redis://127.0.0.1:1/0",
         data_dir=Path("/nonexistent"),
         instance_id="admin-0",
         key_pepper=SecretStr("pepper"),
