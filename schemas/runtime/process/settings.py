@@ -123,8 +123,9 @@ def read_settings(wanted: type[S]) -> S:
     read = {variable_of(name): text for name, text in files.items()}
     told = specified({**os.environ, **read}, wanted.model_fields)
     problems.update(told.problems)
+    values: dict[str, Any] = {**told.values, **files}
     try:
-        settings = wanted(**{**told.values, **files})
+        settings = wanted(**values)
     except ValidationError as error:
         for problem in error.errors():
             name = ".".join(str(part) for part in problem["loc"])
