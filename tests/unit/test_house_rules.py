@@ -13,6 +13,7 @@ _FILE_LINES_MAX = 400
 _FUNCTION_LINES_MAX = 70
 _SHELL = {
     "os.environ": {
+        "schemas/runtime/process/settings.py",
         "dispatcher/settings.py",
         "deploy/embedded/up.py",
         "deploy/cli/backend_check.py",
