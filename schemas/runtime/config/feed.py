@@ -34,7 +34,10 @@ _LOG = EventLog(__name__)
 _PARTITION = TopicPartition(CONFIG, 0)
 _BOOT_DEADLINE_S = 15.0
 _POLL_MS = 1_000
-_POLL_RECORDS_MAX = 500
+_POLL_RECORDS_MAX = 200
+"""Some milliseconds of the process, then the others have their turn."""
+_TOGETHER_S = 2.0
+"""While more of the log waits to be read, what was read is in force after this time at the latest."""
 _RECONNECT_PAUSE_S = 2.0
 _NEWER_AGAIN_S = 30.0
 """What a newer version wrote may have been replaced by something that is known here."""
@@ -173,11 +176,14 @@ class ConfigFeed:
             if end <= begin and floor is None:
                 await self._adopt(state)
                 self._read_to_end.set()
+            since_s: float | None = None
             while True:
                 batches = await consumer.getmany(
                     _PARTITION, timeout_ms=_POLL_MS, max_records=_POLL_RECORDS_MAX
                 )
                 records: Sequence[ConsumerRecord] = batches.get(_PARTITION, ())
+                if since_s is None and (records or not self.is_read):
+                    since_s = time.monotonic()
                 for record in records:
                     if (newer := unknown_schema(record.value)) is not None:
                         await self._wait_for_newer(state, record.offset, newer)
@@ -196,10 +202,15 @@ class ConfigFeed:
                         f" in force at {self.snapshot.offset}",
                         position,
                     )
-                if floor is None and position >= end and (records or not self.is_read):
+                is_due = since_s is not None and (
+                    position >= (consumer.highwater(_PARTITION) or 0)
+                    or time.monotonic() - since_s > _TOGETHER_S
+                )
+                if floor is None and position >= end and is_due:
                     state.offset = max(state.offset, position - 1)
-                    self.alarm = None
+                    self.alarm, since_s = None, None
                     await self._take_in(state)
+                await asyncio.sleep(0)
         finally:
             await stop_consumer(consumer)
 

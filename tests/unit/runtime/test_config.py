@@ -151,6 +151,29 @@ async def test_a_flood_of_changes_is_taken_in_together(
     assert built <= 10
 
 
+async def test_a_backlog_longer_than_one_fetch_is_taken_in_together(
+    log: ConfigLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a hundred thousand keys would be taken in two hundred at a time, each time with all that came before;
+    only what is read for too long is in force before the end is reached."""
+    offsets: list[int] = []
+    feed = ConfigFeed("127.0.0.1:1", tmp_path, lambda snapshot: offsets.append(snapshot.offset))
+    await feed.start()
+    for version in range(2, 3_002):
+        log.append(b"organization/acme", encode(entry("acme", version=version)))
+    await feed.wait_for(3_000, 5)
+    at_leisure, offsets = offsets, []
+    monkeypatch.setattr(module, "_TOGETHER_S", 0.0)
+    monkeypatch.setattr(module, "_REST_MAX_S", 0.0)
+    for version in range(3_002, 4_002):
+        log.append(b"organization/acme", encode(entry("acme", version=version)))
+    await feed.wait_for(4_000, 5)
+    await feed.stop()
+
+    assert at_leisure == [0, 3_000]
+    assert len(offsets) >= 4
+
+
 async def test_waiting_ends_when_the_offset_is_in_force() -> None:
     """Or when time is up, with the truth about it."""
     feed = ConfigFeed("127.0.0.1:1", Path())
