@@ -20,7 +20,7 @@ from ingress.http.refusals import Refusal
 from schemas.errors import ErrorCode
 
 SMALL_BYTES_MAX: Final = 64 * 1024
-WAIT_S: Final = 1.0
+WAIT_S: Final = 3.0
 """How long a client may be kept waiting before its body is read."""
 _WAITING_MAX: Final = 256
 _SHARE: Final = 4
@@ -42,6 +42,11 @@ class BodyHold:
         self._size = size
         self._give_back = give_back
         self._is_handed_over = False
+        self._at_release: Callable[[], None] | None = None
+
+    def then(self, at_release: Callable[[], None]) -> None:
+        """What else is over when the room is given back."""
+        self._at_release = at_release
 
     def shrink(self, size: int) -> None:
         """The body turned out to be smaller than it was announced."""
@@ -63,6 +68,8 @@ class BodyHold:
         size, self._size = self._size, 0
         if size:
             self._give_back(size)
+        if self._at_release is not None:
+            self._at_release()
 
 
 @dataclass(slots=True, eq=False)

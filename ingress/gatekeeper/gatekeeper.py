@@ -22,6 +22,7 @@ from ingress.auth.caller import TOLD, Caller, Told
 from ingress.auth.callers import Callers
 from ingress.gatekeeper.bodies import BodyBudget, BodyHold, most_bytes, read_body
 from ingress.gatekeeper.final_verdicts import Asked, FinalVerdicts, is_final
+from ingress.gatekeeper.large_turns import LARGE_BODY_BYTES, LargeTurns
 from ingress.gatekeeper.local_limits import LocalLimits, Shares
 from ingress.gatekeeper.scouts import LARGE_BYTES, Scouts
 from ingress.gatekeeper.throttle import Throttle
@@ -111,6 +112,7 @@ class Gatekeeper:
     bodies: BodyBudget
     body_bytes_max: int
     """Of one body."""
+    large: LargeTurns = field(default_factory=LargeTurns)
     tally: RefusalTally = field(default_factory=RefusalTally)
     throttle: Throttle = field(default_factory=Throttle)
     verdicts: FinalVerdicts = field(default_factory=FinalVerdicts)
@@ -221,7 +223,8 @@ class Gatekeeper:
     async def read_body(
         self, entered: Entered, headers: Mapping[bytes, bytes], receive: Receive
     ) -> bytes | Refusal | None:
-        """The body, within the room for bodies; ``None`` when its client left before it was complete."""
+        """The body, within the room for bodies, and a large one in its turn; ``None`` when its client left before
+        it was complete."""
         caller, max_bytes = entered.caller, self.body_bytes_max
         most = most_bytes(headers, entered.announced_bytes, max_bytes)
         room = await self.bodies.take(caller.org, most)
@@ -233,6 +236,11 @@ class Gatekeeper:
             room.shrink(len(body))
             if entered.announced_bytes is None:
                 self.limits.count_body(caller, len(body), self.clock.monotonic_s())
+            if len(body) > LARGE_BODY_BYTES:
+                end_turn = await self.large.take(caller.org, len(body))
+                if isinstance(end_turn, Refusal):
+                    return end_turn
+                room.then(end_turn)
         return body
 
     def refuse(

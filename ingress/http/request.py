@@ -144,7 +144,8 @@ def header_key(headers: Mapping[bytes, bytes]) -> str | Refusal | None:
 
 def read_object(body: bytes) -> dict[str, Any] | Refusal:
     """The JSON object in ``body``, or why it is refused."""
-    if len(body) > SEPARATORS_MAX and _separators(body) > SEPARATORS_MAX:
+    separators = _separators(body) if len(body) > SEPARATORS_MAX else None
+    if separators is not None and separators > SEPARATORS_MAX:
         return _not_json(f"The body has more than {SEPARATORS_MAX} values, however nested.")
     try:
         text = body.decode()
@@ -158,7 +159,8 @@ def read_object(body: bytes) -> dict[str, Any] | Refusal:
         return _not_json(f"The body is not acceptable JSON: {error}")
     if not isinstance(value, dict):
         return _not_json("The body must be a JSON object.")
-    if _is_too_deep(text, value):
+    # Every level has a bracket, so that a long text of a few values is not looked through once more.
+    if (separators is None or separators > DEPTH_MAX) and _is_too_deep(text, value):
         return _not_json(f"The body is nested deeper than {DEPTH_MAX} levels.")
     return value
 
@@ -170,10 +172,10 @@ def _separators(body: bytes) -> int:
     """
     if b"\\" in body:
         body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
-    quotes = body.count(b'"')
-    if quotes > 2 * SEPARATORS_MAX:
-        return quotes
-    outside = b"".join(body.split(b'"')[::2])
+    parts = body.split(b'"', 2 * SEPARATORS_MAX + 1)
+    if len(parts) > 2 * SEPARATORS_MAX + 1:
+        return len(parts)
+    outside = b"".join(parts[::2])
     return sum(map(outside.count, (b"[", b"{", b",", b":")))
 
 
@@ -215,7 +217,7 @@ _JSON: Final = json.JSONDecoder(
 
 def _check_surrogates(text: str, value: Any) -> None:
     """Raises ``UnicodeError`` for half of a surrogate pair, which no UTF-8 text can carry on."""
-    if _ESCAPED_SURROGATE.search(text):
+    if "\\" in text and _ESCAPED_SURROGATE.search(text):
         json.dumps(value, ensure_ascii=False).encode()
 
 

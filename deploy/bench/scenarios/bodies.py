@@ -11,6 +11,9 @@ from deploy.bench.bench import Bench, Measured, Unmeasurable
 from deploy.bench.connection import OK
 from deploy.bench.figures import Figure, Result
 from deploy.bench.load import Load
+from deploy.bench.scenarios.open import stage_line
+from deploy.bench.stage_log import StageLog
+from deploy.bench.stages import sums
 from deploy.bench.target import ORG
 
 _BODIES = 32
@@ -36,15 +39,18 @@ async def run(bench: Bench) -> Result:
         stream_share=1.0,
         max_tokens=_TOKENS,
         timeout_s=_TIMEOUT_S,
+        has_headers=True,
     )
     await bench.drive("streams, warming up", streams)
     empty = target.log_bytes()
     alone = await bench.drive("streams alone", streams)
     await asyncio.sleep(_SETTLED_S)
     before = target.log_bytes()
-    beside, large = await _together(bench, streams, keys)
-    await asyncio.sleep(_SETTLED_S)
-    grown = target.log_bytes() - before - (before - empty)
+    async with StageLog.opened(target.brokers) as log:
+        beside, large = await _together(bench, streams, keys)
+        await asyncio.sleep(_SETTLED_S)
+        grown = target.log_bytes() - before - (before - empty)
+        stages = sums(await log.read(beside.samples))
     taken = sum(sample.outcome == OK for sample in large.samples)
     if not taken:
         raise Unmeasurable(f"no large body was answered: {large.report.errors}")
@@ -58,6 +64,7 @@ async def run(bench: Bench) -> Result:
     notes = [
         f"time to first token p99: {alone.first.p99_ms:.1f} ms alone, {beside.first.p99_ms:.1f} ms beside",
         f"time to first token p50: {alone.first.p50_ms:.1f} ms alone, {beside.first.p50_ms:.1f} ms beside",
+        *(stage_line(stage) for stage in stages),
     ]
     reports = [alone.report, beside.report, large.report]
     failed = bool(alone.report.errors or beside.report.errors)

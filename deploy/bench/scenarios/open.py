@@ -38,7 +38,7 @@ async def run(bench: Bench) -> Result:
     reports = [each.report for each in (alone, found) if each is not None]
     charts = [percentile_chart("open loop", latencies_s(found))]
     charts += [stage_chart(stages)] if stages else []
-    notes = [_line(stage) for stage in stages]
+    notes = [stage_line(stage) for stage in stages]
     if found.report.send_delay is not None:
         notes.append(_late(found.report.send_delay))
     return Result(
@@ -67,7 +67,8 @@ def stage_chart(stages: list[Stage]) -> Chart:
     return Chart("stages of a request", "stage", "ms (mean)", bars, "bars")
 
 
-def _line(stage: Stage) -> str:
+def stage_line(stage: Stage) -> str:
+    """A stage as a note tells it."""
     return (
         f"{stage.name}: mean {stage.mean_ms:.2f} ms, p50 {stage.p50_ms:.0f}, p99 {stage.p99_ms:.0f}"
         f" ({stage.requests} requests)"
