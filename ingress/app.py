@@ -283,7 +283,7 @@ def create_app(settings: IngressSettings) -> Ingress:
 
 def callers_of(settings: IngressSettings) -> Callers:
     """Whose credentials are known here."""
-    return Callers(ApiKeys(settings.key_pepper.get_secret_value().encode()))
+    return Callers(ApiKeys(settings.key_peppers))
 
 
 def _public_parts(

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from typing import Final
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, field_validator
 
 from ingress.http.cross_origin import read_origins
-from schemas.runtime.process.settings import DataPlaneSettings
+from schemas.networks import network_problem
+from schemas.runtime.process.settings import DataPlaneSettings, PepperSettings
 
 MIB: Final = 1024 * 1024
 
 
-class IngressSettings(DataPlaneSettings):
+def read_list(listed: str) -> tuple[str, ...]:
+    """The parts of a comma-separated setting."""
+    return tuple(part.strip() for part in listed.split(",") if part.strip())
+
+
+class IngressSettings(DataPlaneSettings, PepperSettings):
     """Settings of the ingress process, prefix ``TALLYGATE_``."""
 
     port: int = 8080
     """Port of the public API."""
-    key_pepper: SecretStr
-    """What API keys are hashed with; the same on every ingress and in the control plane."""
     max_body_bytes: int = Field(default=4 * MIB, ge=1_024, le=4 * MIB)
     """Bytes of one body; a larger one is answered 413."""
     inflight_max: int = Field(default=4_096, ge=1)
@@ -47,6 +51,24 @@ class IngressSettings(DataPlaneSettings):
     cors_origins: str = ""
     """Origins of the pages whose browsers are served, exactly as these send them: `https://chat.example.com,http://localhost:5173`.
     When empty, browsers are not served: they keep the answers to themselves."""
+
+    trusted_proxies: str = ""
+    """Networks of proxies whose `X-Forwarded-For` is believed where a key may be used from some networks only:
+    `10.0.0.0/8,2001:db8::/32`. They must append the address of whoever they forward for. When empty, the address of the
+    connection counts, which behind a proxy is the proxy's."""
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, listed: str) -> str:
+        for network in read_list(listed):
+            if problem := network_problem(network):
+                raise ValueError(problem)
+        return listed
+
+    @property
+    def proxies(self) -> tuple[str, ...]:
+        """Networks of trusted proxies."""
+        return read_list(self.trusted_proxies)
 
     @field_validator("cors_origins")
     @classmethod

@@ -136,9 +136,15 @@ def prices_of(name: str, model: entities.Model, version: int) -> PriceList:
 
 
 class _Hash(msgspec.Struct):
-    """All that is wanted of the body of a closed key."""
+    """All that is wanted of a secret of a closed key."""
 
     hash: str
+
+
+class _Earlier(msgspec.Struct):
+    """The same of those before it."""
+
+    earlier: tuple[_Hash, ...] = ()
 
 
 @dataclass(slots=True)
@@ -222,7 +228,7 @@ class ConfigState:
                     for name, model in models.items()
                 }
             ),
-            key_id_by_hash=MappingProxyType({key.hash: name for name, key in keys.items()}),
+            key_id_by_hash=MappingProxyType(_names_by_hash(keys)),
             versions=MappingProxyType({who: entry.version for who, entry in self.entries.items()}),
             problems=tuple(problems),
             closed=frozenset(closed),
@@ -233,6 +239,13 @@ class ConfigState:
 
     def _of(self, wanted: type[T]) -> dict[str, T]:
         return {name: e for (_, name), e in self.entities.items() if isinstance(e, wanted)}
+
+
+def _names_by_hash(keys: Mapping[str, entities.Key]) -> dict[str, str]:
+    """Keys by the hash of each secret, those of earlier secrets included."""
+    names = {old.hash: name for name, key in keys.items() for old in key.earlier}
+    names |= {key.hash: name for name, key in keys.items()}
+    return names
 
 
 def _name(identity: Identity) -> str:
@@ -255,11 +268,14 @@ def _hashes_of(
     """The hashes of closed keys, also where the rest of the body cannot be read."""
     hashes = set()
     for kind, name in closed:
+        entry = entries.get((kind, name)) if kind == "key" else None
         if kind == "key" and name in keys:
-            hashes.add(keys[name].hash)
-        elif kind == "key" and (entry := entries.get((kind, name))) is not None:
+            hashes |= {keys[name].hash, *(old.hash for old in keys[name].earlier)}
+        elif entry is not None:
             with suppress(msgspec.DecodeError, ValueError, RecursionError):
                 hashes.add(msgspec.json.decode(entry.body or "", type=_Hash).hash)
+                earlier = msgspec.json.decode(entry.body or "", type=_Earlier).earlier
+                hashes |= {old.hash for old in earlier}
     return frozenset(hashes)
 
 

@@ -11,13 +11,17 @@ from typing import Annotated, Final, Literal, TypeAlias
 import msgspec
 
 from schemas.backend_url import URL_CHARS_MAX, url_problem
+from schemas.networks import network_problem
+from schemas.operations import KeyScope
 from schemas.pricing.entries import Multiplier, Price, Usd
 from schemas.tokenizers import Tokenizer, TokenizerFile, TokenizerName
 
 __all__ = [
+    "EARLIER_SECRETS_MAX",
     "KINDS",
     "Backend",
     "Budget",
+    "EarlierSecret",
     "Entity",
     "EntityId",
     "Key",
@@ -26,13 +30,16 @@ __all__ = [
     "Model",
     "ModelNames",
     "Name",
+    "Networks",
     "Organization",
     "OutputLimitField",
     "Project",
     "Quota",
+    "Scopes",
     "Target",
     "TimeMs",
     "User",
+    "check_networks",
 ]
 
 # A pattern ends with \Z: $ would let a trailing newline pass, into ledger keys and headers.
@@ -66,6 +73,13 @@ OutputLimitField: TypeAlias = Literal["max_tokens", "max_completion_tokens", "no
 
 
 ModelNames: TypeAlias = Annotated[tuple[EntityId, ...], msgspec.Meta(max_length=1_024)]
+Networks: TypeAlias = Annotated[
+    tuple[Annotated[str, msgspec.Meta(max_length=64)], ...], msgspec.Meta(max_length=64)
+]
+Scopes: TypeAlias = Annotated[tuple[KeyScope, ...], msgspec.Meta(max_length=16)]
+_SecretHash: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
+_PepperName: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{8}\Z")]
+EARLIER_SECRETS_MAX: Final = 4
 
 
 class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -119,11 +133,24 @@ class User(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     limits: Limits = Limits()
 
 
+class EarlierSecret(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A secret that a key had before it was rotated, while it still works."""
+
+    hash: _SecretHash
+    display: Name
+    generation: Positive
+    expires_at_ms: TimeMs
+    pepper: _PepperName | None = None
+
+
 class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An API key; only the HMAC of its secret is kept."""
+    """An API key; only the HMAC of its secret is kept.
+
+    Raises ``ValueError`` for a network that is none.
+    """
 
     org: EntityId
-    hash: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
+    hash: _SecretHash
     display: Name
     """First and last characters of the secret, to recognise it by."""
     created_at_ms: TimeMs
@@ -133,8 +160,29 @@ class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     limits: Limits = Limits()
     models: ModelNames | None = None
     """Models the key may use; ``None`` for all."""
+    scopes: Scopes | None = None
+    """What the key may do; ``None`` for everything."""
+    networks: Networks | None = None
+    """Where it may be used from; ``None`` for everywhere."""
     expires_at_ms: TimeMs | None = None
     revoked_at_ms: TimeMs | None = None
+    generation: Positive = 1
+    """Counts its secrets."""
+    earlier: Annotated[tuple[EarlierSecret, ...], msgspec.Meta(max_length=EARLIER_SECRETS_MAX)] = ()
+    """Secrets before the present one, which work until their grace ends."""
+    pepper: _PepperName | None = None
+    """The name of the pepper that the hash was made with; ``None`` where nobody noted it."""
+
+    def __post_init__(self) -> None:
+        """Judge the networks; msgspec tells a ``ValueError`` with the place in the body."""
+        check_networks(self.networks)
+
+
+def check_networks(networks: Networks | None) -> None:
+    """Raises ``ValueError`` for a network that is none."""
+    for network in networks or ():
+        if problem := network_problem(network):
+            raise ValueError(f"networks: {problem}")
 
 
 class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

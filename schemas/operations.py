@@ -12,12 +12,23 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Literal, TypeAlias
 
-__all__ = ["JOBS", "OPERATIONS", "Operation", "Surface", "UnitBounds", "UpstreamProtocol"]
+__all__ = [
+    "JOBS",
+    "OPERATIONS",
+    "KeyScope",
+    "Operation",
+    "Surface",
+    "UnitBounds",
+    "UpstreamProtocol",
+]
 
 Surface: TypeAlias = Literal["openai", "native"]
 """A family of public routes that share their errors and forms."""
 UpstreamProtocol: TypeAlias = Literal["openai"]
 """What a backend speaks."""
+KeyScope: TypeAlias = Literal["inference", "jobs", "models:read"]
+"""What a key may be limited to: asking models and having the answer, jobs (submitting, listing, reading, cancelling), and
+reading which models there are."""
 UnitBounds: TypeAlias = Literal["input_and_output", "input"]
 """What bounds the units of a request; one bounded by its input makes no output tokens."""
 
@@ -36,6 +47,8 @@ class Operation:
     streams: bool
     """Whether its answer may come as a stream."""
     bounded_by: UnitBounds
+    scope: KeyScope
+    """What a key of limited scopes needs for it."""
     keeps_result: bool
     """Whether its result is always kept, because its client is answered at once and fetches it later."""
 
@@ -49,6 +62,7 @@ JOBS: Final = Operation(
     upstream_paths=_CHAT_UPSTREAM,
     streams=False,
     bounded_by="input_and_output",
+    scope="jobs",
     keeps_result=True,
 )
 
@@ -60,6 +74,7 @@ _ROWS: Final = (
         upstream_paths=_CHAT_UPSTREAM,
         streams=True,
         bounded_by="input_and_output",
+        scope="inference",
         keeps_result=False,
     ),
     Operation(
@@ -69,6 +84,7 @@ _ROWS: Final = (
         upstream_paths={"openai": "embeddings"},
         streams=False,
         bounded_by="input",
+        scope="inference",
         keeps_result=False,
     ),
     Operation(
@@ -78,6 +94,7 @@ _ROWS: Final = (
         upstream_paths=_CHAT_UPSTREAM,
         streams=True,
         bounded_by="input_and_output",
+        scope="inference",
         keeps_result=False,
     ),
     JOBS,

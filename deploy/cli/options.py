@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import Annotated, Final, TypeAlias
 
 import typer
@@ -10,6 +11,8 @@ import typer
 _WHOLE: Final = re.compile(r"[0-9]{1,16}", re.ASCII)
 _NUMBER: Final = re.compile(r"[0-9]{1,16}(\.[0-9]{1,9})?", re.ASCII)
 _HOUR_S: Final = 3_600
+_DURATION: Final = re.compile(r"([0-9]{1,9})([smhd])", re.ASCII)
+_UNIT_S: Final = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 
 
 def whole(text: str | int) -> int:
@@ -51,6 +54,26 @@ def seconds(text: str | float) -> float:
     if number > _HOUR_S:
         raise ValueError(f"{text} is above {_HOUR_S}")
     return number
+
+
+def duration(text: str | float) -> float:
+    """An option's time in seconds, such as ``90s``, ``30m``, ``24h`` or ``7d``; 0 needs no unit. Raises ``ValueError``."""
+    if str(text) in ("0", "0.0"):
+        return 0.0
+    found = _DURATION.fullmatch(str(text))
+    if found is None:
+        raise ValueError(f"{text} is not a time such as 90s, 30m, 24h or 7d")
+    return int(found[1]) * _UNIT_S[found[2]]
+
+
+def moment_ms(text: str) -> int:
+    """An option's instant in Unix milliseconds: RFC 3339, UTC where it names no offset. Raises ``ValueError``."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{text} is not an RFC 3339 date or date-time") from None
+    at_utc = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+    return round(at_utc.timestamp() * 1_000)
 
 
 Org: TypeAlias = Annotated[

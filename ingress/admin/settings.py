@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import SecretStr
-
-from schemas.runtime.process.settings import ProcessSettings
+from schemas.runtime.process.settings import PepperSettings
 
 
-class AdminSettings(ProcessSettings):
+class AdminSettings(PepperSettings):
     """Settings of the admin process, prefix ``TALLYGATE_``."""
 
     admin_port: int = 8443
     """Port of ``/admin/v1``, which only this machine's programs may use whatever the host is, and of
     ``/v1/status`` and ``/metrics``."""
-    key_pepper: SecretStr
-    """What API keys are hashed with; the same as on every ingress."""

@@ -7,16 +7,17 @@ an answer does not tell which keys exist; a model that is not open to a key look
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from ingress.auth.caller import Caller, Verdict
 from ingress.http.refusals import Refusal
 from ingress.http.request import Credentials
 from schemas.config_state import Snapshot
-from schemas.entities import Model
+from schemas.entities import Key, Model
 from schemas.errors import ErrorCode
 from schemas.ids import KEY_PREFIX, api_key_hash, is_api_key
+from schemas.peppers import Peppers
 
 _NAMES_SHOWN: Final = 20
 _NAME_CHARS_SHOWN: Final = 128
@@ -33,27 +34,39 @@ _CLOSED: Final = Refusal(
 class ApiKeys:
     """Tells callers from API keys: look-ups in memory, which wait for nothing."""
 
-    pepper: bytes = field(repr=False)
+    peppers: Peppers
     """What API keys are hashed with."""
 
     def tell(self, credentials: Credentials, snapshot: Snapshot, now_ms: int) -> Verdict:
         """The caller behind an API key; 401 when it is malformed, unknown or over, ``None`` for what is no key.
 
-        503 when the newest entry of the key, or of what it belongs to, cannot be read in this process.
+        503 when the newest entry of the key, or of what it belongs to, cannot be read in this process. A key that
+        is hashed with the current pepper costs one HMAC, any other one for each pepper that lives.
         """
         secret = credentials.secret
         if not secret.startswith(KEY_PREFIX):
             return None
         if not is_api_key(secret):
             return NOT_VALID
-        secret_hash = api_key_hash(self.pepper, secret)
-        key_id = snapshot.key_id_by_hash.get(secret_hash)
-        if key_id is None:
-            return _CLOSED if secret_hash in snapshot.closed_key_hashes else NOT_VALID
-        key = snapshot.keys[key_id]
-        if _is_past(key.revoked_at_ms, now_ms) or _is_past(key.expires_at_ms, now_ms):
+        for pepper in self.peppers.live:
+            secret_hash = api_key_hash(pepper, secret)
+            key_id = snapshot.key_id_by_hash.get(secret_hash)
+            if key_id is not None:
+                return _caller(key_id, snapshot.keys[key_id], secret_hash, now_ms)
+            if secret_hash in snapshot.closed_key_hashes:
+                return _CLOSED
+        return NOT_VALID
+
+
+def _caller(key_id: str, key: Key, secret_hash: str, now_ms: int) -> Caller | Refusal:
+    """The caller of a key, unless the key is over, or this secret of it."""
+    if _is_past(key.revoked_at_ms, now_ms) or _is_past(key.expires_at_ms, now_ms):
+        return NOT_VALID
+    if key.earlier:
+        ends = (old.expires_at_ms for old in key.earlier if old.hash == secret_hash)
+        if secret_hash != key.hash and _is_past(next(ends, 0), now_ms):
             return NOT_VALID
-        return Caller(key_id, key.org, key.project, key.user, key.models)
+    return Caller(key_id, key.org, key.project, key.user, key.models, key.scopes, key.networks)
 
 
 def usable_models(snapshot: Snapshot, caller: Caller) -> list[str]:

@@ -17,7 +17,7 @@ __all__ = ["TOLD", "Authenticator", "Caller", "Told", "Verdict"]
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """Who pays for a request, and which models it may use (``None``: all)."""
+    """Who pays for a request, which models it may use (``None``: all), and what else it is limited to."""
 
     key_id: str
     """What limits, usage lines and audits know the caller by beside its organization: the id of its API key."""
@@ -25,6 +25,10 @@ class Caller(msgspec.Struct, frozen=True):
     project: str | None
     user: str | None
     models: tuple[str, ...] | None
+    scopes: tuple[str, ...] | None = None
+    """What it may do; ``None``: everything."""
+    networks: tuple[str, ...] | None = None
+    """Where it may call from; ``None``: everywhere."""
 
 
 Told: TypeAlias = Caller | Refusal

@@ -30,6 +30,7 @@ from schemas.errors import ErrorCode
 from schemas.ids import uuid7_time_ms
 from schemas.ledger import documents
 from schemas.ledger.errors import LedgerNotReady, LedgerUnavailable
+from schemas.operations import JOBS
 from schemas.runtime.ledger.client import LedgerClient
 
 _LIMIT_DEFAULT: Final = 20
@@ -61,7 +62,7 @@ class JobRoutes:
 
     async def list_all(self, request: Request) -> Response:
         """A page of jobs without their results, newest first."""
-        caller = await self._gatekeeper.caller(request.scope)
+        caller = await self._gatekeeper.caller(request.scope, JOBS.scope)
         if isinstance(caller, Refusal):
             return refusal_response(request, caller)
         page = _page(request, caller)
@@ -76,7 +77,7 @@ class JobRoutes:
         return _json({"object": "list", "data": jobs, "has_more": listed.more})
 
     async def _answer(self, request: Request, *, is_cancelled: bool) -> Response:
-        caller = await self._gatekeeper.caller(request.scope)
+        caller = await self._gatekeeper.caller(request.scope, JOBS.scope)
         if isinstance(caller, Refusal):
             return refusal_response(request, caller)
         job_id = request.path_params["job_id"]

@@ -21,7 +21,7 @@ class ModelRoutes:
 
     async def list_all(self, request: Request) -> Response:
         """All of them."""
-        caller = await self._gatekeeper.caller(request.scope)
+        caller = await self._gatekeeper.caller(request.scope, "models:read")
         if isinstance(caller, Refusal):
             return refusal_response(request, caller)
         names = usable_models(self._gatekeeper.config.snapshot, caller)
@@ -30,7 +30,7 @@ class ModelRoutes:
 
     async def show(self, request: Request) -> Response:
         """One of them."""
-        caller = await self._gatekeeper.caller(request.scope)
+        caller = await self._gatekeeper.caller(request.scope, "models:read")
         if isinstance(caller, Refusal):
             return refusal_response(request, caller)
         name = request.path_params["name"]

@@ -60,9 +60,7 @@ class OperationEndpoint:
         if isinstance(caller, Refusal):
             await self._refuse(caller, state, send)
             return
-        # What is kept anyway may wait for a log that is behind.
-        is_background = self._operation.keeps_result
-        entered = keeper.enter(caller, headers, state["request_id"], is_background=is_background)
+        entered = keeper.enter(caller, self._operation, scope, headers, state["request_id"])
         if isinstance(entered, Refusal):
             await self._refuse(entered, state, send)
             return

@@ -20,6 +20,7 @@ from starlette.types import Receive
 from ingress.auth.billing import limits_of_owners
 from ingress.auth.caller import TOLD, Caller, Told
 from ingress.auth.callers import Callers
+from ingress.auth.restrictions import refuse_use
 from ingress.gatekeeper.bodies import BodyBudget, BodyHold, most_bytes, read_body
 from ingress.gatekeeper.final_verdicts import Asked, FinalVerdicts, is_final
 from ingress.gatekeeper.large_turns import LARGE_BODY_BYTES, LargeTurns
@@ -32,6 +33,7 @@ from ingress.settings import IngressSettings
 from schemas.audit import RefusalTally, Refused
 from schemas.errors import ErrorCode
 from schemas.ledger.shards import Shards
+from schemas.operations import KeyScope, Operation
 from schemas.reports import Excess
 from schemas.runtime.config.feed import ConfigFeed
 from schemas.runtime.process.clock import Clock
@@ -113,6 +115,8 @@ class Gatekeeper:
     body_bytes_max: int
     """Of one body."""
     large: LargeTurns = field(default_factory=LargeTurns)
+    proxies: tuple[str, ...] = ()
+    """Networks of proxies that are believed who they forward for."""
     tally: RefusalTally = field(default_factory=RefusalTally)
     throttle: Throttle = field(default_factory=Throttle)
     verdicts: FinalVerdicts = field(default_factory=FinalVerdicts)
@@ -150,6 +154,7 @@ class Gatekeeper:
             shares=Shares(settings.inflight_max, settings.org_share),
             bodies=BodyBudget(settings.body_bytes_max),
             body_bytes_max=settings.max_body_bytes,
+            proxies=settings.proxies,
         )
 
     def open(self) -> None:
@@ -188,23 +193,39 @@ class Gatekeeper:
         told = self.callers.keys.tell(credentials, snapshot, now_ms)
         return told or self.callers.ask_others(credentials, snapshot, now_ms)
 
-    async def caller(self, head: Mapping[str, Any]) -> Told:
-        """Who calls, where the request has no body; as ``tell``."""
+    async def caller(self, head: Mapping[str, Any], scope: KeyScope) -> Told:
+        """Who calls, if it may do what needs the scope, where the request has no body; as ``tell``."""
         told = self.tell(head, dict(head["headers"]))
-        return told if isinstance(told, TOLD) else await told
+        caller = told if isinstance(told, TOLD) else await told
+        if isinstance(caller, Refusal):
+            return caller
+        refusal = self._forbidden(caller, head, scope)
+        if refusal is not None:
+            self._tell(caller, head["state"]["request_id"], refusal)
+        return refusal or caller
+
+    def _forbidden(
+        self, caller: Caller, head: Mapping[str, Any], scope: KeyScope
+    ) -> Refusal | None:
+        """Why the caller may not do this, which of most callers is not asked."""
+        if caller.scopes is None and caller.networks is None:
+            return None
+        return refuse_use(caller, scope, head, self.proxies)
 
     def enter(
         self,
         caller: Caller,
+        operation: Operation,
+        head: Mapping[str, Any],
         headers: Mapping[bytes, bytes],
         request_id: str,
-        *,
-        is_background: bool = False,
     ) -> Entered | Refusal:
-        """Let a caller in, who must ``leave``. Background work may wait for the log."""
+        """Let a caller in, who must ``leave``."""
         now_s, announced = self.clock.monotonic_s(), announced_bytes(headers)
         refusal = (
-            self._refuse_new(caller.org, is_background=is_background)
+            self._forbidden(caller, head, operation.scope)
+            # What is kept anyway may wait for a log that is behind.
+            or self._refuse_new(caller.org, is_background=operation.keeps_result)
             or self.limits.refuse(caller, self.config.snapshot, announced or 0, now_s)
             or self.shares.enter(caller.org)
         )

@@ -13,6 +13,7 @@ import msgspec
 
 from ingress.apis.parsed_request import ParsedRequest, RequestParser, invalid
 from ingress.auth.caller import Caller
+from ingress.auth.restrictions import refuse_scope
 from ingress.gatekeeper.final_verdicts import Asked
 from ingress.http.refusals import Refusal
 from ingress.http.request import (
@@ -29,7 +30,7 @@ from ingress.requests.job_document import JobFacts
 from schemas.config_state import Snapshot
 from schemas.errors import ErrorCode
 from schemas.events import RequestAccepted
-from schemas.operations import Operation
+from schemas.operations import JOBS, Operation
 from schemas.reports import Excess
 from schemas.times import PRODUCE_WITHIN_MS
 
@@ -115,7 +116,7 @@ def validate(
         return Refusal(ErrorCode.BODY_TOO_LARGE, "The body is too large when written out.")
     timeout_ms = said.stream_timeout_ms if parsed.call.stream else said.timeout_ms
     key = said.key or parsed.client_key
-    return ValidatedRequest(
+    request = ValidatedRequest(
         operation=operation,
         caller=caller,
         parsed=parsed,
@@ -125,6 +126,8 @@ def validate(
         key=None if key is None else idempotency_key(key, caller.org, operation.name, fields),
         preference=said.preference,
     )
+    # Whoever may not fetch a job has nothing of the promise of one.
+    return (refuse_scope(caller, JOBS.scope) if request.is_background else None) or request
 
 
 def with_excess(request: ValidatedRequest, excess: Mapping[str, Excess]) -> ValidatedRequest:

@@ -28,9 +28,12 @@ def services() -> dict[str, Service]:
 
 
 def environment(service: Service) -> dict[str, str]:
-    """What the service sets, with every `${NAME:?why}` given."""
+    """What the service sets, with every `${NAME:?why}` given and every `${NAME:-}` left out."""
     given: dict[str, str] = service.get("environment", {})
-    return {name: re.sub(r"\$\{\w+:\?[^}]*\}", "given", text) for name, text in given.items()}
+    return {
+        name: re.sub(r"\$\{\w+:-\}", "", re.sub(r"\$\{\w+:\?[^}]*\}", "given" * 8, text))
+        for name, text in given.items()
+    }
 
 
 def instructions() -> list[tuple[str, str]]:

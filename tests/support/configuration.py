@@ -6,7 +6,7 @@ from schemas.config_state import Snapshot
 from schemas.entities import Key, Model, Organization, Target
 from schemas.ids import api_key, api_key_hash
 
-PEPPER = b"pepper"
+PEPPER = b"a pepper of thirty-two characters"
 SECRET = api_key(bytes(range(32)))
 LIMITED_SECRET = api_key(bytes(range(1, 33)))
 REVOKED_SECRET = api_key(bytes(range(2, 34)))

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
 from deploy.cli.command import Call, command, given, noun
 from deploy.cli.limits import LimitOptions, budgets_text, changed_limits
-from deploy.cli.options import decimal
+from deploy.cli.options import duration, moment_ms
 from deploy.cli.output import shown
 from deploy.cli.paths import entity_path
 from deploy.cli.table import table
+from schemas.operations import KeyScope
 
-_COLUMNS = ("id", "org", "name", "display", "rps", "budgets", "models", "state", "created")
+_COLUMNS = (
+    *("id", "org", "name", "display", "rps", "budgets", "models", "scopes", "networks", "pepper"),
+    *("state", "created", "expires"),
+)
+SCOPES = get_args(KeyScope)
 _KeyId = Annotated[str, typer.Argument(metavar="KEY_ID", help="as in the list")]
 
 APP = noun("keys", "API keys.")
@@ -25,6 +30,7 @@ APP = noun("keys", "API keys.")
     "create",
     "tallygate keys create --org acme --name ci",
     "tallygate keys create --org acme --model echo --rps 5 --budget-usd 10 --period month",
+    "tallygate keys create --org acme --scope inference --network 10.0.0.0/8 --expires 2027-01-01",
     "TALLYGATE_KEY=$(tallygate keys create --org acme)",
 )
 def create(
@@ -39,11 +45,32 @@ def create(
     model: Annotated[
         list[str] | None, typer.Option(metavar="MODEL", help="only this model; repeatable")
     ] = None,
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SCOPE", help=f"only this, of {', '.join(SCOPES)}; repeatable"),
+    ] = None,
+    network: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CIDR", help="only from this network or address; repeatable"),
+    ] = None,
+    expires: Annotated[
+        int | None,
+        typer.Option(parser=moment_ms, metavar="TIME", help="RFC 3339; when it ends by itself"),
+    ] = None,
     limits: LimitOptions,
 ) -> int:
     """Make a key and print its secret once."""
-    wanted = changed_limits(limits, {}) or None
-    body = given(org=org, name=name, project=project, user=user, models=model, limits=wanted)
+    body = given(
+        org=org,
+        name=name,
+        project=project,
+        user=user,
+        models=model,
+        scopes=scope,
+        networks=network,
+        expires_at_ms=expires,
+        limits=changed_limits(limits, {}) or None,
+    )
     return _show_secret(call, call.admin().post("/keys", body))
 
 
@@ -64,25 +91,35 @@ def revoke(call: Call, key_id: _KeyId) -> int:
     return 0
 
 
-@command(APP, "rotate", "tallygate keys rotate key_0190a7c2 --grace-s 3600")
+@command(APP, "rotate", "tallygate keys rotate key_0190a7c2 --grace 24h")
 def rotate(
     call: Call,
     key_id: _KeyId,
     *,
-    grace_s: Annotated[
+    grace: Annotated[
         float,
-        typer.Option(parser=decimal, metavar="N", help="seconds the old secret still works"),
+        typer.Option(
+            parser=duration,
+            metavar="TIME",
+            help="how long earlier secrets still work, such as 24h; 0 ends them at once",
+        ),
     ] = 0,
 ) -> int:
-    """Replace a key by a new one, whose secret is printed once."""
+    """Give a key another secret and print it once.
+
+    The key's id stays, and with it limits, spending and jobs. Earlier secrets go on working for the grace, none of them
+    longer than it did before; without one they all end now.
+    """
     path = f"{entity_path('keys', key_id)}/rotate"
-    return _show_secret(call, call.admin().post(path, {"grace_s": grace_s}))
+    return _show_secret(call, call.admin().post(path, {"grace_s": grace}))
 
 
 def _show_secret(call: Call, answer: dict[str, Any]) -> int:
     told = shown(answer)
     call.output.result(answer, told["key"])
     call.output.tell(f"{told['key_id']} of {told['org']}; this secret is not shown again")
+    for old in told.get("earlier", ()):
+        call.output.tell(f"{old['display']} works until {_time(old['expires_at_ms'])}")
     _warn_unless_applied(call, answer)
     return 0
 
@@ -93,12 +130,15 @@ def _warn_unless_applied(call: Call, answer: dict[str, Any]) -> None:
 
 
 def _row(key: dict[str, Any]) -> dict[str, Any]:
-    limits = key["limits"]
-    created = datetime.fromtimestamp(key["created_at_ms"] / 1_000, UTC)
-    state = "active" if key["revoked_at_ms"] is None else "revoked"
+    limits, expires_at_ms = key["limits"], key.get("expires_at_ms")
     return key | {
         "rps": limits["requests_per_s"],
         "budgets": budgets_text(limits),
-        "state": state,
-        "created": created.isoformat(timespec="seconds"),
+        "state": "active" if key["revoked_at_ms"] is None else "revoked",
+        "created": _time(key["created_at_ms"]),
+        "expires": None if expires_at_ms is None else _time(expires_at_ms),
     }
+
+
+def _time(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1_000, UTC).isoformat(timespec="seconds")

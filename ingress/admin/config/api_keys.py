@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Final
 
 import msgspec
@@ -13,25 +13,49 @@ from ingress.admin.config.change import Edit
 from ingress.admin.config.entities import not_found
 from ingress.admin.http.refusal import Refusal
 from schemas.config_references import Problem
-from schemas.entities import Entity, EntityId, Key, Limits, ModelNames, Name, TimeMs
+from schemas.entities import (
+    EARLIER_SECRETS_MAX,
+    EarlierSecret,
+    Entity,
+    EntityId,
+    Key,
+    Limits,
+    ModelNames,
+    Name,
+    Networks,
+    Scopes,
+    TimeMs,
+    check_networks,
+)
 from schemas.errors import ErrorCode
 from schemas.ids import KEY_RANDOM_BYTES, api_key, api_key_hash
+from schemas.peppers import pepper_name
 
 KEY_ID_RANDOM_BYTES: Final = 16
+GRACE_S_MAX: Final = 30 * 86_400
 
 _BASE62: Final = string.digits + string.ascii_letters
 _KEY_ID_CHARS: Final = 12
 
 
 class KeyFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Body of ``PUT /keys/{id}``: what of a key may change. Its organization and secret may not."""
+    """Body of ``PUT /keys/{id}``: what of a key may change. Its organization and secret may not.
+
+    Raises ``ValueError`` for a network that is none.
+    """
 
     name: Name | None = None
     project: EntityId | None = None
     user: EntityId | None = None
     limits: Limits = Limits()
     models: ModelNames | None = None
+    scopes: Scopes | None = None
+    networks: Networks | None = None
     expires_at_ms: TimeMs | None = None
+
+    def __post_init__(self) -> None:
+        """Judge the networks, as the key itself would."""
+        check_networks(self.networks)
 
 
 class NewKey(KeyFields, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -41,35 +65,48 @@ class NewKey(KeyFields, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Rotation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Body of ``POST /keys/{id}/rotate``: how long the old secret still works, in seconds."""
+    """Body of ``POST /keys/{id}/rotate``: how long earlier secrets still work, in seconds."""
 
-    grace_s: Annotated[float, msgspec.Meta(ge=0, le=30 * 86_400)] = 0
+    grace_s: Annotated[float, msgspec.Meta(ge=0, le=GRACE_S_MAX)] = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A new secret of a key, shown once, and what is stored of it."""
+
+    text: str = field(repr=False)
+    hash: str
+    display: str
+    pepper: str
 
 
 @dataclass(frozen=True, slots=True)
 class Minted:
-    """A new key: its id, its secret (shown once) and what is stored."""
+    """A new key: its id, its secret and what is stored."""
 
     key_id: str
-    secret: str
+    secret: Secret
     entity: Key
+
+
+def new_secret(pepper: bytes, randomness: bytes) -> Secret:
+    """A secret from ``KEY_RANDOM_BYTES`` random bytes."""
+    text = api_key(randomness[:KEY_RANDOM_BYTES])
+    display = f"{text[:12]}…{text[-4:]}"
+    return Secret(text, api_key_hash(pepper, text), display, pepper_name(pepper))
 
 
 def mint(wanted: NewKey, pepper: bytes, randomness: bytes, now_ms: int) -> Minted:
     """A key from ``KEY_RANDOM_BYTES + KEY_ID_RANDOM_BYTES`` random bytes."""
-    secret = api_key(randomness[:KEY_RANDOM_BYTES])
+    secret = new_secret(pepper, randomness)
     entity = Key(
-        hash=api_key_hash(pepper, secret),
-        display=f"{secret[:12]}…{secret[-4:]}",
+        hash=secret.hash,
+        display=secret.display,
+        pepper=secret.pepper,
         created_at_ms=now_ms,
         **{name: getattr(wanted, name) for name in NewKey.__struct_fields__},
     )
     return Minted(_key_id(randomness[KEY_RANDOM_BYTES:]), secret, entity)
-
-
-def successor(key: Key) -> NewKey:
-    """What the key that replaces this one is made from."""
-    return NewKey(**{name: getattr(key, name) for name in NewKey.__struct_fields__})
 
 
 def creation(key: Key) -> Edit:
@@ -96,17 +133,43 @@ def revocation(key_id: str, now_ms: int) -> Edit:
     )
 
 
-def retirement(key_id: str, expires_at_ms: int) -> Edit:
-    """The edit that lets a key expire, never later than it would anyway."""
+def rotation(key_id: str, secret: Secret, grace_s: float, now_ms: int) -> Edit:
+    """The edit that gives a key another secret. Those before it work until the grace ends, never longer than they did
+    before; without a grace they end now."""
+    ends_at_ms = now_ms + round(grace_s * 1_000)
 
-    def retire(key: Key) -> Key:
-        earliest_ms = min(expires_at_ms, key.expires_at_ms or expires_at_ms)
-        return msgspec.structs.replace(key, expires_at_ms=earliest_ms)
+    def rotate(key: Key) -> Key | Refusal:
+        if key.revoked_at_ms is not None:
+            return Refusal(ErrorCode.INVALID_REQUEST, f"key/{key_id} is revoked; create a key")
+        present = EarlierSecret(
+            hash=key.hash,
+            display=key.display,
+            generation=key.generation,
+            expires_at_ms=ends_at_ms,
+            pepper=key.pepper,
+        )
+        living = tuple(
+            msgspec.structs.replace(old, expires_at_ms=min(old.expires_at_ms, ends_at_ms))
+            for old in (*key.earlier, present)
+            if min(old.expires_at_ms, ends_at_ms) > now_ms
+        )
+        if len(living) > EARLIER_SECRETS_MAX:
+            what = f"key/{key_id} has {EARLIER_SECRETS_MAX} earlier secrets that still work"
+            how = "wait until one ends, or rotate without a grace, which ends them all"
+            return Refusal(ErrorCode.VERSION_CONFLICT, f"{what}; {how}")
+        return msgspec.structs.replace(
+            key,
+            hash=secret.hash,
+            display=secret.display,
+            pepper=secret.pepper,
+            generation=key.generation + 1,
+            earlier=living,
+        )
 
-    return _on_key(key_id, retire)
+    return _on_key(key_id, rotate)
 
 
-def _on_key(key_id: str, change: Callable[[Key], Key]) -> Edit:
+def _on_key(key_id: str, change: Callable[[Key], Key | Refusal]) -> Edit:
     def edit(current: Entity | Problem | None) -> Entity | Refusal | None:
         return change(current) if isinstance(current, Key) else not_found("key", key_id)
 

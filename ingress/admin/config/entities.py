@@ -17,6 +17,7 @@ from schemas.config_state import parse_entity
 from schemas.entities import Backend, Entity, Kind
 from schemas.errors import ErrorCode
 from schemas.events import ConfigEntry
+from schemas.peppers import Peppers
 
 KIND_OF_PATH: Final[Mapping[str, Kind]] = {
     "orgs": "organization",
@@ -41,8 +42,15 @@ def view(entry: ConfigEntry) -> dict[str, Any] | None:
 def fields_of(entity: Entity) -> dict[str, Any]:
     """The fields of an entity, defaults included, without what is secret."""
     fields: dict[str, Any] = msgspec.to_builtins(entity)
-    fields.pop("hash", None)
+    for secret in (fields, *fields.get("earlier", ())):
+        secret.pop("hash", None)
     return fields
+
+
+def with_pepper_ages(view: dict[str, Any], peppers: Peppers) -> dict[str, Any]:
+    """The view of a key that says which pepper each secret belongs to: current, previous, or unknown."""
+    ages = [old | {"pepper": peppers.age_of(old["pepper"])} for old in view["earlier"]]
+    return view | {"pepper": peppers.age_of(view["pepper"]), "earlier": ages}
 
 
 def replacement(kind: Kind, body: bytes) -> Edit | Refusal:

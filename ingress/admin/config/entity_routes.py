@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -18,6 +19,7 @@ from ingress.admin.http.bodies import if_match, read_as, read_json
 from ingress.admin.http.refusal import Refusal, problem_response
 from ingress.admin.log.audit_trail import ACTOR
 from schemas.entities import Kind
+from schemas.events import ConfigEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,8 @@ class EntityRoutes:
         """All that are not deleted, by id; backends with their health."""
         kind = _kind(request)
         entries = (e for e in self.deps.config.entries() if e.kind == kind)
-        items = sorted(filter(None, map(entities.view, entries)), key=lambda item: item["id"])
+        views = filter(None, map(self._view, entries))
+        items = sorted(views, key=lambda item: item["id"])
         if kind == "backend":
             health = await health_of_backends(self.deps.ledger_store, self.deps.clock.now_ms())
             items = [item | {"health": health.get(item["id"], [])} for item in items]
@@ -56,10 +59,16 @@ class EntityRoutes:
         """One entity; its version is also the ETag."""
         kind, entity_id = _kind(request), request.path_params["id"]
         entry = self.deps.config.entry(kind, entity_id)
-        seen = None if entry is None else entities.view(entry)
+        seen = None if entry is None else self._view(entry)
         if seen is None:
             return problem_response(entities.not_found(kind, entity_id))
         return JSONResponse(seen, headers={"etag": f'"{seen["version"]}"'})
+
+    def _view(self, entry: ConfigEntry) -> dict[str, Any] | None:
+        seen = entities.view(entry)
+        if seen is None or entry.kind != "key":
+            return seen
+        return entities.with_pepper_ages(seen, self.deps.settings.key_peppers)
 
     async def put(self, request: Request) -> Response:
         """Create or replace; with ``If-Match``, only at that version (0: only create)."""

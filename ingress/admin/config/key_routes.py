@@ -15,12 +15,12 @@ from starlette.routing import Route
 from ingress.admin.config import api_keys
 from ingress.admin.config.change import Change
 from ingress.admin.config.config_writer import ConfigWriter, Written
-from ingress.admin.config.entities import not_found
 from ingress.admin.deps import AdminDeps
 from ingress.admin.http.bodies import read_as
 from ingress.admin.http.refusal import Refusal, problem_response
 from ingress.admin.log.audit_trail import ACTOR
-from schemas.errors import ErrorCode
+from schemas.config_state import parse_entity
+from schemas.entities import Key
 from schemas.ids import KEY_RANDOM_BYTES
 from schemas.runtime.process.clock import random_bytes
 
@@ -45,11 +45,13 @@ class KeyRoutes:
         wanted = await read_as(request, api_keys.NewKey)
         if isinstance(wanted, Refusal):
             return problem_response(wanted)
-        minted = self._mint(wanted)
-        written = await self._add(minted, "admin.key_create")
+        randomness = random_bytes(KEY_RANDOM_BYTES + api_keys.KEY_ID_RANDOM_BYTES)
+        minted = api_keys.mint(wanted, self._pepper, randomness, self.deps.clock.now_ms())
+        change = Change("key", minted.key_id, api_keys.creation(minted.entity), ACTOR)
+        written = await self.writer.write(change, "admin.key_create")
         if isinstance(written, Refusal):
             return problem_response(written)
-        return _answer(written, _shown(minted), status=201)
+        return _answer(written, _shown(written, minted.secret), status=201)
 
     async def revoke(self, request: Request) -> Response:
         """The end of a key."""
@@ -62,39 +64,21 @@ class KeyRoutes:
         return _answer(written, {"key_id": key_id, "version": written.entry.version})
 
     async def rotate(self, request: Request) -> Response:
-        """A new key first, then the end of the old one: between the two, both work."""
+        """Another secret of a key; those before it work until the grace ends."""
         rotation = await read_as(request, api_keys.Rotation)
         if isinstance(rotation, Refusal):
             return problem_response(rotation)
-        key_id = request.path_params["id"]
-        old = self.deps.config.snapshot.keys.get(key_id)
-        if old is None:
-            return problem_response(not_found("key", key_id))
-        if old.revoked_at_ms is not None:
-            refusal = Refusal(ErrorCode.INVALID_REQUEST, f"key/{key_id} is revoked; create a key")
-            return problem_response(refusal)
-        minted = self._mint(api_keys.successor(old))
-        added = await self._add(minted, "admin.key_rotate")
-        if isinstance(added, Refusal):
-            return problem_response(added)
-        written = await self._retire(key_id, rotation)
+        key_id, randomness = request.path_params["id"], random_bytes(KEY_RANDOM_BYTES)
+        secret = api_keys.new_secret(self._pepper, randomness)
+        edit = api_keys.rotation(key_id, secret, rotation.grace_s, self.deps.clock.now_ms())
+        written = await self.writer.write(Change("key", key_id, edit, ACTOR), "admin.key_rotate")
         if isinstance(written, Refusal):
             return problem_response(written)
-        return _answer(written, _shown(minted) | {"replaces": key_id}, status=201)
+        return _answer(written, _shown(written, secret))
 
-    def _mint(self, wanted: api_keys.NewKey) -> api_keys.Minted:
-        pepper = self.deps.settings.key_pepper.get_secret_value().encode()
-        randomness = random_bytes(KEY_RANDOM_BYTES + api_keys.KEY_ID_RANDOM_BYTES)
-        return api_keys.mint(wanted, pepper, randomness, self.deps.clock.now_ms())
-
-    async def _add(self, minted: api_keys.Minted, action: str) -> Written | Refusal:
-        change = Change("key", minted.key_id, api_keys.creation(minted.entity), ACTOR)
-        return await self.writer.write(change, action)
-
-    async def _retire(self, key_id: str, rotation: api_keys.Rotation) -> Written | Refusal:
-        expires_at_ms = self.deps.clock.now_ms() + round(rotation.grace_s * 1_000)
-        change = Change("key", key_id, api_keys.retirement(key_id, expires_at_ms), ACTOR)
-        return await self.writer.write(change, "admin.key_retire")
+    @property
+    def _pepper(self) -> bytes:
+        return self.deps.settings.key_peppers.current
 
 
 def _answer(written: Written, body: dict[str, Any], status: int = 200) -> Response:
@@ -104,5 +88,10 @@ def _answer(written: Written, body: dict[str, Any], status: int = 200) -> Respon
     return JSONResponse(body, status)
 
 
-def _shown(minted: api_keys.Minted) -> dict[str, Any]:
-    return {"key": minted.secret, "key_id": minted.key_id, "org": minted.entity.org}
+def _shown(written: Written, secret: api_keys.Secret) -> dict[str, Any]:
+    """The new secret, and how long those before it work."""
+    key = parse_entity("key", written.entry.body or "")
+    assert isinstance(key, Key), "it was just written"
+    ends = [{"display": old.display, "expires_at_ms": old.expires_at_ms} for old in key.earlier]
+    told = {"key": secret.text, "key_id": written.entry.id, "org": key.org}
+    return told | {"generation": key.generation, "earlier": ends}

@@ -24,6 +24,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from schemas.log_events import LogEvent
+from schemas.peppers import PEPPER_CHARS_MIN, Peppers
 from schemas.runtime.process.event_log import EventLog
 from schemas.runtime.process.secret_files import FILE, read_value
 from schemas.runtime.process.specified import read_brokers, specified, variable_of
@@ -92,6 +93,40 @@ class ProcessSettings(BaseSettings):
     def times(self) -> Times:
         """Everything that is given up, forgotten or repeated, and after how long."""
         return times_of(self.test_time_scale)
+
+
+class PepperSettings(ProcessSettings):
+    """Settings of the two processes that make API keys and tell them: the same in both."""
+
+    key_pepper: SecretStr
+    """What API keys are hashed with, 32 characters or more; the same on every ingress and in the control plane."""
+    key_pepper_previous: SecretStr | None = None
+    """The one before it: keys that were hashed with it go on working while it is given."""
+
+    @field_validator("key_pepper_previous", mode="before")
+    @classmethod
+    def _none_when_empty(cls, pepper: object) -> object:
+        return None if pepper == "" else pepper
+
+    @field_validator("key_pepper", "key_pepper_previous")
+    @classmethod
+    def _is_long(cls, pepper: SecretStr | None) -> SecretStr | None:
+        if pepper is not None and len(pepper.get_secret_value()) < PEPPER_CHARS_MIN:
+            raise ValueError(
+                f"needs {PEPPER_CHARS_MIN} characters or more; `openssl rand -hex 32` makes some"
+            )
+        return pepper
+
+    @property
+    def key_peppers(self) -> Peppers:
+        """What API keys are hashed with."""
+        return peppers_of(self.key_pepper, self.key_pepper_previous)
+
+
+def peppers_of(*secrets: SecretStr | None) -> Peppers:
+    """The peppers among them, in this order."""
+    given = (secret.get_secret_value().encode() for secret in secrets if secret is not None)
+    return Peppers(tuple(given))
 
 
 class DataPlaneSettings(ProcessSettings):

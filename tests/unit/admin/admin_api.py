@@ -103,7 +103,7 @@ def admin_app(
         ledger_url="redis://127.0.0.1:1/0",
         data_dir=Path("/nonexistent"),
         instance_id="admin-0",
-        key_pepper=SecretStr("pepper"),
+        key_pepper=SecretStr("a pepper of thirty-two characters"),
     )
     deps = AdminDeps(
         settings=settings,

@@ -11,8 +11,8 @@ from ingress.admin.config.entities import fields_of
 from ingress.admin.http.refusal import Refusal
 from schemas.entities import Key
 from schemas.ids import api_key_hash, is_api_key
+from tests.support.configuration import PEPPER
 
-PEPPER = b"pepper"
 RANDOMNESS = bytes(range(48))
 MINTED = api_keys.mint(api_keys.NewKey(org="acme", name="ci"), PEPPER, RANDOMNESS, 1_000)
 
@@ -26,8 +26,8 @@ def edited(edit: object, key: Key | None) -> Key | Refusal:
 
 def test_a_minted_key_has_the_form_that_the_door_accepts() -> None:
     """What is handed out passes the checksum, and what is stored is its hash."""
-    assert is_api_key(MINTED.secret)
-    assert MINTED.entity.hash == api_key_hash(PEPPER, MINTED.secret)
+    assert is_api_key(MINTED.secret.text)
+    assert MINTED.entity.hash == api_key_hash(PEPPER, MINTED.secret.text)
     assert re.fullmatch(r"key_[0-9A-Za-z]{12}", MINTED.key_id)
 
 
@@ -35,9 +35,9 @@ def test_what_is_stored_and_shown_does_not_contain_the_secret() -> None:
     """Neither the entry nor the view of an administrator gives a key away."""
     stored = msgspec.json.encode(MINTED.entity).decode()
 
-    assert MINTED.secret not in stored
+    assert MINTED.secret.text not in stored
     assert "hash" not in fields_of(MINTED.entity)
-    assert len(MINTED.entity.display) < len(MINTED.secret) // 2
+    assert len(MINTED.entity.display) < len(MINTED.secret.text) // 2
 
 
 def test_other_randomness_gives_another_key() -> None:
@@ -63,14 +63,79 @@ def test_revoking_again_keeps_the_first_time() -> None:
     assert twice.revoked_at_ms == 5_000
 
 
-def test_retiring_never_prolongs_a_key() -> None:
-    """A key that expires earlier than the grace still does."""
-    key = msgspec.structs.replace(MINTED.entity, expires_at_ms=2_000)
+_NEXT = api_keys.new_secret(PEPPER, bytes(reversed(range(32))))
 
-    retired = edited(api_keys.retirement("k", 9_000), key)
 
-    assert isinstance(retired, Key)
-    assert retired.expires_at_ms == 2_000
+def _rotated(key: Key, grace_s: float, now_ms: int) -> Key | Refusal:
+    secret = api_keys.new_secret(PEPPER, now_ms.to_bytes(32))
+    return edited(api_keys.rotation("k", secret, grace_s, now_ms), key)
+
+
+def test_a_rotated_key_stays_the_key_that_it_was() -> None:
+    """Another secret, the next generation; owner, limits and everything else stay."""
+    key = msgspec.structs.replace(MINTED.entity, models=("m",), scopes=("jobs",))
+
+    rotated = edited(api_keys.rotation("k", _NEXT, 60, 5_000), key)
+
+    assert isinstance(rotated, Key)
+    assert (rotated.hash, rotated.generation) == (_NEXT.hash, 2)
+    assert [(old.hash, old.generation, old.expires_at_ms) for old in rotated.earlier] == [
+        (key.hash, 1, 65_000)
+    ]
+    changed = ("hash", "display", "generation", "earlier")
+    before = {name: getattr(key, name) for name in changed}
+    assert msgspec.structs.replace(rotated, **before) == key
+
+
+def test_without_a_grace_every_earlier_secret_ends() -> None:
+    """Whoever rotates a key that leaked need not know which of its secrets did."""
+    once = _rotated(MINTED.entity, 3_600, 5_000)
+    assert isinstance(once, Key)
+    twice = _rotated(once, 0, 6_000)
+
+    assert isinstance(twice, Key)
+    assert (twice.generation, twice.earlier) == (3, ())
+
+
+def test_a_later_grace_prolongs_no_earlier_secret() -> None:
+    """Nor does it end one that still works: a rotation whose answer was lost can be done again."""
+    once = _rotated(MINTED.entity, 60, 0)
+    assert isinstance(once, Key)
+    twice = _rotated(once, 3_600, 10_000)
+
+    assert isinstance(twice, Key)
+    assert [old.expires_at_ms for old in twice.earlier] == [60_000, 3_610_000]
+
+
+def test_what_is_over_is_forgotten() -> None:
+    """An entry does not grow with the years."""
+    once = _rotated(MINTED.entity, 60, 0)
+    assert isinstance(once, Key)
+    twice = _rotated(once, 60, 60_000)
+
+    assert isinstance(twice, Key)
+    assert [old.generation for old in twice.earlier] == [2]
+
+
+def test_more_living_secrets_than_four_are_refused() -> None:
+    """With what to do, and nothing that works is ended."""
+    key: Key | Refusal = MINTED.entity
+    for number in range(4):
+        assert isinstance(key, Key)
+        key = _rotated(key, 3_600, number)
+    assert isinstance(key, Key)
+    refused = _rotated(key, 3_600, 5)
+
+    assert isinstance(refused, Refusal)
+    assert (refused.code, "without a grace" in refused.detail) == ("version_conflict", True)
+    assert isinstance(_rotated(key, 0, 5), Key)
+
+
+def test_a_revoked_key_is_not_rotated() -> None:
+    """It would look as if it worked again."""
+    revoked = msgspec.structs.replace(MINTED.entity, revoked_at_ms=1)
+
+    assert isinstance(_rotated(revoked, 0, 5), Refusal)
 
 
 def test_a_change_of_fields_keeps_owner_and_secret() -> None:
@@ -85,12 +150,3 @@ def test_a_change_of_fields_keeps_owner_and_secret() -> None:
 def test_changing_an_unknown_key_is_refused() -> None:
     """There is no key to be made by PUT."""
     assert isinstance(edited(api_keys.fields_change("k", api_keys.KeyFields()), None), Refusal)
-
-
-def test_a_successor_has_everything_but_the_secret() -> None:
-    """Rotation keeps limits, owner and models."""
-    key = msgspec.structs.replace(MINTED.entity, models=("m",), user="u")
-
-    wanted = api_keys.successor(key)
-
-    assert (wanted.org, wanted.name, wanted.models, wanted.user) == ("acme", "ci", ("m",), "u")

@@ -8,6 +8,7 @@ from typing import Any
 
 from schemas.usage import COUNTED
 from tests.unit.cli.commands_about_prices import ABOUT_PRICES
+from tests.unit.cli.key_answers import KEY, ROTATED, SECRET
 
 AT_MS = 1_700_000_000_123
 LETTER: dict[str, Any] = {
@@ -26,17 +27,6 @@ SHOWN_LETTER: dict[str, Any] = LETTER | {
     "reason": {"stage": "decode", "exception.message": "not published"},
     "headers": {"traceparent": "00-1"},
     "retried_at_ms": AT_MS,
-}
-KEY: dict[str, Any] = {
-    "id": "key_1",
-    "version": 2,
-    "org": "acme",
-    "name": "nightly ü",
-    "display": "tg_live_…x1",
-    "limits": {"requests_per_s": 2.5, "budgets": [{"usd": "10.00", "period": "month"}]},
-    "models": ["echo", "slow"],
-    "revoked_at_ms": None,
-    "created_at_ms": AT_MS,
 }
 ORG: dict[str, Any] = {
     "id": "acme",
@@ -247,7 +237,6 @@ ENTITIES: dict[str, Any] = {
     f"GET /{kind}": {"items": []}
     for kind in ("backends", "models", "orgs", "projects", "users", "keys")
 } | {"GET /orgs": {"items": [ORG]}}
-SECRET: dict[str, Any] = {"key": "tg_live_x", "key_id": "key_1", "org": "acme"}
 
 
 @dataclass(frozen=True)
@@ -274,6 +263,7 @@ CASES = (
         (
             "keys", "create", "--org", "acme", "--name", "n", "--project", "p", "--user", "u",
             "--model", "a", "--model", "b", "--rps", "2.5", "--burst", "9", "--tokens-per-min", "7",
+            "--scope", "jobs", "--scope", "models:read", "--network", "10.0.0.0/8", "--expires", "2027-01-01",
             "--concurrency", "3", "--budget-usd", "10", "--period", "month", "--on-limit", "defer",
         ),
         {"POST /keys": SECRET | {"applied": False}},
@@ -287,7 +277,7 @@ CASES = (
         409,
     ),
     Case(("keys", "revoke", "key_1"), {"POST /keys/key_1/revoke": {"id": "key_1", "applied": True}}),
-    Case(("keys", "rotate", "key_1", "--grace-s", "30"), {"POST /keys/key_1/rotate": SECRET}),
+    Case(("keys", "rotate", "key_1", "--grace", "24h"), {"POST /keys/key_1/rotate": ROTATED}),
     Case(("keys", "rotate", "key_1"), {"POST /keys/key_1/rotate": SECRET}),
     Case(("orgs", "list"), {"GET /orgs": {"items": [ORG, ORG | {"id": "b", "name": "B", "limits": {"requests_per_s": None}}]}}),
     Case(

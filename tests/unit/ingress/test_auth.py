@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from ingress.auth.api_key import ApiKeys, find_model, usable_models
@@ -11,8 +12,11 @@ from ingress.auth.caller import TOLD, Caller, Told
 from ingress.auth.callers import Callers
 from ingress.http.refusals import Refusal
 from ingress.http.request import credentials_of
-from schemas.config_state import Snapshot
+from schemas.config_state import ConfigState, Snapshot
+from schemas.entities import EarlierSecret, Organization
+from schemas.events import ConfigEntry
 from schemas.ids import api_key_hash
+from schemas.peppers import Peppers
 from tests.support.configuration import (
     EXPIRED_SECRET,
     LIMITED_SECRET,
@@ -24,11 +28,16 @@ from tests.support.configuration import (
     snapshot,
 )
 
+_PEPPERS = Peppers((PEPPER,))
+
 
 def _authenticate(
-    headers: dict[bytes, bytes], now_ms: int = NOW_MS, config: Snapshot | None = None
+    headers: dict[bytes, bytes],
+    now_ms: int = NOW_MS,
+    config: Snapshot | None = None,
+    peppers: Peppers = _PEPPERS,
 ) -> Told:
-    callers, config = Callers(ApiKeys(PEPPER)), config or snapshot()
+    callers, config = Callers(ApiKeys(peppers)), config or snapshot()
     credentials = credentials_of({}, headers)
     by_key = callers.keys.tell(credentials, config, now_ms)
     told = by_key or callers.ask_others(credentials, config, now_ms)
@@ -126,3 +135,89 @@ def test_a_key_without_allow_list_may_use_all_models() -> None:
 
     assert usable_models(snapshot(), caller) == ["capped", "echo"]
     assert find_model(snapshot(), caller, "echo") is snapshot().models["echo"]
+
+
+def _entry(kind: str, name: str, version: int, body: bytes) -> ConfigEntry:
+    return ConfigEntry(
+        kind=kind,
+        id=name,
+        version=version,
+        body=body.decode(),
+        written_at_ms=0,
+        written_by="test",
+    )
+
+
+def _rotated(ends_at_ms: int) -> Snapshot:
+    """The first key has another secret now, and its first one works until then."""
+    key = msgspec.structs.replace(
+        snapshot().keys["key_a"],
+        hash=api_key_hash(PEPPER, UNKNOWN_SECRET),
+        generation=2,
+        earlier=(
+            EarlierSecret(
+                hash=api_key_hash(PEPPER, SECRET),
+                display="",
+                generation=1,
+                expires_at_ms=ends_at_ms,
+            ),
+        ),
+    )
+    state = ConfigState()
+    for kind, name, entity in (("organization", "acme", Organization()), ("key", "key_a", key)):
+        state.apply(_entry(kind, name, 1, msgspec.json.encode(entity)), 0)
+    return state.snapshot()
+
+
+def test_both_secrets_of_a_rotated_key_are_the_same_caller_until_the_grace_ends() -> None:
+    """One limit, one budget, one name in every usage line."""
+    config = _rotated(NOW_MS + 1)
+    old, new = ({b"x-api-key": secret.encode()} for secret in (SECRET, UNKNOWN_SECRET))
+
+    caller = _authenticate(new, config=config)
+
+    assert isinstance(caller, Caller)
+    assert (caller.key_id, _authenticate(old, config=config)) == ("key_a", caller)
+    assert _authenticate(old, NOW_MS + 1, config) == _authenticate({})
+    assert _authenticate(new, NOW_MS + 1, config) == caller
+
+
+def test_the_earlier_secret_of_a_closed_key_is_told_to_come_again_too() -> None:
+    """Its entry cannot be read here as a whole, and its secrets can."""
+    config = _rotated(NOW_MS + 1)
+    state = ConfigState()
+    body = msgspec.json.encode(msgspec.to_builtins(config.keys["key_a"]) | {"from_2030": 1})
+    state.apply(_entry("key", "key_a", 2, body), 0)
+    closed = state.snapshot()
+
+    statuses = [
+        told.status
+        for secret in (SECRET, UNKNOWN_SECRET, LIMITED_SECRET)
+        if isinstance(
+            told := _authenticate({b"x-api-key": secret.encode()}, config=closed), Refusal
+        )
+    ]
+
+    assert statuses == [503, 503, 401]
+
+
+def test_a_key_of_the_previous_pepper_goes_on_working() -> None:
+    """While it is given; keys of neither pepper are unknown."""
+    headers, other = {b"x-api-key": SECRET.encode()}, b"another pepper of 32 characters!"
+
+    assert _authenticate(headers, peppers=Peppers((other, PEPPER))) == _authenticate(headers)
+    assert _authenticate(headers, peppers=Peppers((other,))) == _authenticate({})
+
+
+def test_a_key_of_the_current_pepper_costs_one_hash(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many peppers live."""
+    hashed: list[bytes] = []
+
+    def counted(pepper: bytes, key: str) -> str:
+        hashed.append(pepper)
+        return api_key_hash(pepper, key)
+
+    monkeypatch.setattr("ingress.auth.api_key.api_key_hash", counted)
+    _authenticate({b"x-api-key": SECRET.encode()}, peppers=Peppers((PEPPER, b"other")))
+
+    assert hashed == [PEPPER]

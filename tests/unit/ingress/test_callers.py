@@ -9,6 +9,7 @@ from ingress.http.refusals import Refusal
 from ingress.http.request import Credentials
 from schemas.config_state import Snapshot
 from schemas.errors import ErrorCode
+from schemas.peppers import Peppers
 from tests.support.configuration import PEPPER, UNKNOWN_SECRET
 from tests.support.gateway import Gateway
 
@@ -31,7 +32,7 @@ class _Tickets:
 
 def _gateway(*others: _Tickets) -> Gateway:
     gateway = Gateway()
-    gateway.gatekeeper.callers = Callers(ApiKeys(PEPPER), others)
+    gateway.gatekeeper.callers = Callers(ApiKeys(Peppers((PEPPER,))), others)
     return gateway
 
 
@@ -88,7 +89,7 @@ async def test_a_defect_of_one_costs_its_own_request() -> None:
             raise LookupError("a defect")
 
     gateway = Gateway()
-    gateway.gatekeeper.callers = Callers(ApiKeys(PEPPER), (_Broken(),))
+    gateway.gatekeeper.callers = Callers(ApiKeys(Peppers((PEPPER,))), (_Broken(),))
 
     assert (await gateway.chat()).status_code == 200
     assert await _status(gateway, "any") == 500

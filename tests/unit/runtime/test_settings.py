@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from accounting.settings import AccountingSettings
+from ingress.admin.settings import AdminSettings
+from ingress.settings import IngressSettings
 from schemas.runtime.process.settings import read_settings, redacted
 from schemas.times import FULL
 
@@ -86,3 +88,55 @@ def test_settings_are_shown_without_secrets(
     monkeypatch.setattr("schemas.runtime.process.settings.check_address", lambda _: None)
 
     assert redacted(read_settings(AccountingSettings))["bus_url"] == shown
+
+
+_SHORT, _LONG = "x" * 31, "x" * 32
+
+
+def _admin(monkeypatch: pytest.MonkeyPatch, **peppers: str) -> AdminSettings:
+    for name, pepper in peppers.items():
+        monkeypatch.setenv(f"TALLYGATE_{name.upper()}", pepper)
+    return read_settings(AdminSettings)
+
+
+@pytest.mark.parametrize("name", ["key_pepper", "key_pepper_previous"])
+def test_a_short_pepper_is_refused_in_one_line(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Which says how to make a good one, and not what it was."""
+    with pytest.raises(SystemExit):
+        _admin(monkeypatch, **({"key_pepper": _LONG} | {name: _SHORT}))
+
+    (line, _) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"TALLYGATE_{name.upper()}: ")
+    assert "32 characters or more; `openssl rand -hex 32`" in line
+    assert _SHORT not in line
+
+
+def test_an_empty_previous_pepper_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As compose files pass on what is not set."""
+    one = _admin(monkeypatch, key_pepper=_LONG, key_pepper_previous="")
+    two = _admin(monkeypatch, key_pepper=_LONG, key_pepper_previous="y" * 32)
+
+    assert one.key_peppers.live == (_LONG.encode(),)
+    assert two.key_peppers.live == (_LONG.encode(), b"y" * 32)
+
+
+@pytest.mark.parametrize("listed", ["10.0.0.1/8", "proxy.example", "10.0.0.0/8,x"])
+def test_a_trusted_proxy_that_is_no_network_is_refused(
+    listed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else nobody behind it could be told."""
+    monkeypatch.setenv("TALLYGATE_KEY_PEPPER", _LONG)
+    monkeypatch.setenv("TALLYGATE_TRUSTED_PROXIES", listed)
+
+    with pytest.raises(SystemExit):
+        read_settings(IngressSettings)
+
+
+def test_trusted_proxies_are_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of networks and single addresses."""
+    monkeypatch.setenv("TALLYGATE_KEY_PEPPER", _LONG)
+    monkeypatch.setenv("TALLYGATE_TRUSTED_PROXIES", " 10.0.0.0/8, 2001:db8::1,")
+
+    assert read_settings(IngressSettings).proxies == ("10.0.0.0/8", "2001:db8::1")
