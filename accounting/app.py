@@ -18,6 +18,7 @@ from accounting.reconciler import Reconciler
 from accounting.settings import AccountingSettings
 from accounting.snapshots import Snapshots
 from accounting.tables_log import TablesLog
+from accounting.threshold_watch import ThresholdWatch
 from schemas import topics
 from schemas.runtime.kafka.consume.flow import Bounds
 from schemas.runtime.process.worker import Worker, WorkerShape
@@ -29,6 +30,7 @@ _SHAPE = WorkerShape(
         topics.USAGE_RECORDS,
         topics.USAGE_TABLES,
         topics.CONFIG,
+        topics.AUDIT,
         topics.dead_letters_of(topics.OUTCOMES),
     ),
     # Nobody waits for the books; a larger batch costs less per outcome.
@@ -45,6 +47,16 @@ def create_app(settings: AccountingSettings) -> Worker:
     tables = TablesLog(worker.producer)
     owned = partial(worker.owned, topics.OUTCOMES)
     earlier = EarlierRecords(settings.kafka_brokers)
+    thresholds = ThresholdWatch(
+        ledger=worker.ledger,
+        store=worker.ledger_store,
+        producer=worker.producer,
+        config=lambda: worker.config.snapshot,
+        owned=owned,
+        metrics=worker.metrics,
+        clock=worker.clock,
+        percents=settings.thresholds,
+    )
     books = Books(
         ledger=worker.ledger,
         producer=worker.producer,
@@ -54,6 +66,7 @@ def create_app(settings: AccountingSettings) -> Worker:
         tables=tables,
         earlier=earlier,
         times=settings.times.ledger,
+        thresholds=thresholds,
     )
     snapshots = Snapshots(
         ledger=worker.ledger,
@@ -87,7 +100,7 @@ def create_app(settings: AccountingSettings) -> Worker:
         waits=books.waits,
         bounds=_BOUNDS,
     )
-    worker.background += [snapshots.run, reconciler.run]
+    worker.background += [snapshots.run, reconciler.run, thresholds.run]
     _look_after_shards(worker, settings, books, owned)
     worker.before_stop.append(snapshots.publish)
     return worker

@@ -20,6 +20,7 @@ from accounting.earlier import EarlierRecords, LogUnreadable
 from accounting.kept import kept_of
 from accounting.late_outcomes import late_corrections
 from accounting.tables_log import TablesLog
+from accounting.threshold_watch import ThresholdWatch
 from schemas import topics
 from schemas.codec import MalformedRecord, decode, decode_as
 from schemas.events import AttemptAdjusted, RequestFinished
@@ -58,6 +59,7 @@ class Books:
     tables: TablesLog
     earlier: EarlierRecords
     times: LedgerTimes
+    thresholds: ThresholdWatch
     booked: BookedThrough = field(default_factory=dict)
     waits: dict[Partition, str] = field(default_factory=dict)
     """Partitions whose batch waits for something that is away, with the cause."""
@@ -66,6 +68,7 @@ class Books:
         """Book the batch, which is of one partition; returns when tables and usage lines are durable."""
         self.metrics.observe("tallygate_batch_records", len(batch))
         partition = batch[0].partition
+        self.thresholds.took(partition, batch[0].offset, batch[-1].offset)
         per_org: dict[str, list[tuple[Record, Entry]]] = defaultdict(list)
         for record in batch:
             entry = await self._entry(record)
@@ -99,10 +102,27 @@ class Books:
                 partition, partial(self.ledger.book, document), deadline_s
             )
             decided, rows = rows[: len(booked.rows)], rows[len(booked.rows) :]
+            await self._tell_thresholds(partition, org, decided, booked.rows, deadline_s)
             await self._correct(decided, booked.rows, deadline_s)
             await self._write_lines(decided, booked.rows, deadline_s)
             if rows:
                 rows = await self._looked_up(partition, rows, deadline_s)
+
+    async def _tell_thresholds(
+        self,
+        partition: int,
+        org: str,
+        rows: list[tuple[Record, Entry]],
+        fates: Sequence[answers.RowFate],
+        deadline_s: float,
+    ) -> None:
+        """Tell which limits are spent to a share of theirs; before the rows are finished, so that nobody may be killed in between."""
+        if not rows:
+            return
+        booked = [(entry, fate) for (_, entry), fate in zip(rows, fates, strict=True)]
+        at_ms = rows[-1][0].timestamp_ms
+        told = partial(self.thresholds.booked, partition, org, booked, at_ms, deadline_s)
+        await self._once_there(partition, told, deadline_s)
 
     async def _correct(
         self,

@@ -14,6 +14,7 @@ from schemas.backend_url import URL_CHARS_MAX, url_problem
 from schemas.networks import network_problem
 from schemas.operations import KeyScope
 from schemas.pricing.entries import Multiplier, Price, Usd
+from schemas.thresholds import PERCENTS_MAX, Percent
 from schemas.tokenizers import Tokenizer, TokenizerFile, TokenizerName
 
 __all__ = [
@@ -110,6 +111,11 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     budgets: Annotated[tuple[Budget, ...], msgspec.Meta(max_length=16)] = ()
     quotas: Annotated[tuple[Quota, ...], msgspec.Meta(max_length=16)] = ()
     on_limit: Literal["reject", "defer"] | None = None
+    thresholds_percent: (
+        Annotated[tuple[Percent, ...], msgspec.Meta(max_length=PERCENTS_MAX)] | None
+    ) = None
+    """Percentages of its budgets and quotas at which something is told; ``None`` for those of the organization, then of
+    the installation."""
 
 
 class Organization(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

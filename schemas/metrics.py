@@ -25,6 +25,7 @@ MetricName = Literal[
     "tallygate_reaped_attempts_total",
     "tallygate_late_attempts_total",
     "tallygate_reconciled_outcomes_total",
+    "tallygate_thresholds_total",
     "tallygate_ledger_rebuilds_total",
     "tallygate_ledger_rebuild_seconds",
     "tallygate_ledger_foreign_shards",
@@ -102,6 +103,11 @@ METRICS: Final[dict[MetricName, MetricSpec]] = {
     ),
     "tallygate_late_attempts_total": MetricSpec(
         "counter", "Attempts that ended after somebody else had booked their hold."
+    ),
+    "tallygate_thresholds_total": MetricSpec(
+        "counter",
+        "Budgets and quotas that were spent to a percentage of theirs, once for each limit and period.",
+        ("limit_type", "percent"),
     ),
     "tallygate_reconciled_outcomes_total": MetricSpec(
         "counter", "Outcomes that were settled and not in the log, and were produced again."

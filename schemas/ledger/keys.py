@@ -116,6 +116,11 @@ def lease_suffix(limit: str) -> str:
     return f"c:{limit}"
 
 
+def told_suffix(balance: str) -> str:
+    """Hash: `<percentage>:<amount of the limit>` of what was told of the balance suffix given."""
+    return f"n:{balance.removeprefix('b:')}"
+
+
 def usage_suffix(hour: str) -> str:
     """Hash: usage table of one UTC hour, such as `2026-11-21T12`."""
     return f"u:{hour}"

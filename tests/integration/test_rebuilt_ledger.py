@@ -38,6 +38,7 @@ from tests.integration.dispatch_bench import HELD_NANO_USD, Bench, Handed, bench
 from tests.support.events import NOW_MS
 from tests.support.harness.ledger_server import LedgerServer
 from tests.support.one_shard import META_KEY, SHARD
+from tests.support.thresholds import watching_nothing
 
 _USAGE = {"prompt_tokens": 1_000, "completion_tokens": 500}
 """All that is held: a backend's call costs as much as it may."""
@@ -299,6 +300,7 @@ def _books(scene: Bench) -> Books:
         tables=TablesLog(producer),
         earlier=cast("Any", _Earlier(scene)),
         times=FULL.ledger,
+        thresholds=watching_nothing(),
     )
 
 

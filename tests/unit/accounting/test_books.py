@@ -23,6 +23,7 @@ from schemas.runtime.process.telemetry import Metrics
 from schemas.times import FULL
 from schemas.written_off import UNKNOWN_BACKEND
 from tests.support.events import NOW_MS, attempt, finished
+from tests.support.thresholds import watching_nothing
 
 
 @dataclass
@@ -94,6 +95,7 @@ def _books(ledger: object, lines: Lines, log: object) -> Books:
         tables=TablesLog(cast("Any", lines)),
         earlier=cast("EarlierRecords", log),
         times=FULL.ledger,
+        thresholds=watching_nothing(),
     )
 
 
