@@ -229,3 +229,17 @@ async def test_a_limit_that_is_new_is_compared_with_what_was_spent_before_it(sto
     await scene.watch._look()
 
     assert scene.topic.ids == [f"threshold:acme|{COST}:{USD // 10}:{p}" for p in (50, 80, 100)]
+
+
+async def test_outcomes_that_a_rebuild_has_folded_already_are_not_counted_twice(
+    store: Store,
+) -> None:
+    """They are handed out one after the other all the same, and the first look had all of them in its sum."""
+    scene = Scene(store)
+    rows = [scene.row(USD // 10, 1) for _ in range(4)]
+    await scene.ledger.book(documents.Book(org="acme", partition=SHARD, rows=tuple(rows)))
+
+    for row in rows:
+        await scene.handle([row])
+
+    assert scene.topic.ids == []
