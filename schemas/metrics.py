@@ -107,7 +107,7 @@ METRICS: Final[dict[MetricName, MetricSpec]] = {
     "tallygate_thresholds_total": MetricSpec(
         "counter",
         "Budgets and quotas that were spent to a percentage of theirs, once for each limit and period.",
-        ("limit_type", "percent"),
+        ("kind", "percent"),
     ),
     "tallygate_reconciled_outcomes_total": MetricSpec(
         "counter", "Outcomes that were settled and not in the log, and were produced again."

@@ -16,7 +16,7 @@ from deploy.embedded.seed import Entity
 from deploy.embedded.state import UserFolders
 from deploy.embedded.up import UpOptions, make_plan
 
-LIMITS = "requests_per_s, burst, tokens_per_min, concurrency, budgets, quotas, on_limit"
+LIMITS = "requests_per_s, burst, tokens_per_min, concurrency, budgets, quotas, on_limit, thresholds_percent"
 ID_GRAMMAR = "'^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}\\\\Z'"
 
 
