@@ -9,6 +9,7 @@ import msgspec
 from schemas.entities import Backend
 from schemas.errors import ERRORS, ErrorCode
 from schemas.events import RecordRef, RequestAccepted, RequestAdmitted, Said
+from schemas.routes import RETRIES_MAX
 
 AbortReason: TypeAlias = Literal["cancelled", "stale", "stopping"]
 """Why others end a call: the client is gone; somebody else owns the request; this process stops."""
@@ -54,4 +55,7 @@ class Choice(msgspec.Struct, frozen=True):
 
     backend_id: str
     backend: Backend
+    """With the timeouts that hold for this call."""
     upstream_model: str | None
+    retries: int = RETRIES_MAX
+    """How many more may be called after this one, should it fail."""

@@ -6,13 +6,22 @@ because limits above it are not known. Both are judged on the whole state, never
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 from schemas import entities
+from schemas.overrides import Canary, Drain, Override, Pin, RouteOverrides, Weights
 
-__all__ = ["Identity", "Problem", "referring", "with_owners", "with_routes"]
+__all__ = [
+    "Identity",
+    "Problem",
+    "drains_of",
+    "overrides_of",
+    "referring",
+    "with_owners",
+    "with_routes",
+]
 
 T = TypeVar("T")
 
@@ -102,3 +111,52 @@ def with_routes(
         else:
             kept[name] = model
     return kept
+
+
+def overrides_of(
+    overrides: Mapping[Identity, Override],
+    models: Mapping[str, entities.Model],
+    problems: list[Problem],
+) -> dict[str, RouteOverrides]:
+    """Overrides by the model whose route they change; one that names what is not there is out of force alone."""
+    found: dict[str, dict[str, Any]] = {}
+    for (kind, name), override in overrides.items():
+        if isinstance(override, Drain):
+            continue
+        model = models.get(name)
+        if model is None:
+            problems.append(Problem(f"{kind}/{name}", f"model {name!r} does not exist"))
+            continue
+        route = {target.backend for target in model.backends}
+        if strange := sorted(set(_named_by(override)) - route):
+            what = f"not on the route of the model: backends {strange}"
+            problems.append(Problem(f"{kind}/{name}", what))
+        else:
+            found.setdefault(name, {})[kind] = override
+    return {name: RouteOverrides(**fields) for name, fields in found.items()}
+
+
+def drains_of(
+    overrides: Mapping[Identity, Override],
+    backends: Mapping[str, entities.Backend],
+    problems: list[Problem],
+) -> dict[str, Drain]:
+    """Backends that an operator drained, beside those that are declared so."""
+    found = {}
+    for (kind, name), override in overrides.items():
+        if not isinstance(override, Drain):
+            continue
+        if name in backends:
+            found[name] = override
+        else:
+            problems.append(Problem(f"{kind}/{name}", f"backend {name!r} does not exist"))
+    return found
+
+
+def _named_by(override: Override) -> Iterator[str]:
+    """The backends that an override of a route names."""
+    match override:
+        case Pin() | Canary():
+            yield override.backend
+        case Weights():
+            yield from override.weights

@@ -19,10 +19,19 @@ from typing import Final, TypeVar
 import msgspec
 
 from schemas import entities
-from schemas.config_references import Identity, Problem, referring, with_owners, with_routes
+from schemas.config_references import (
+    Identity,
+    Problem,
+    drains_of,
+    overrides_of,
+    referring,
+    with_owners,
+    with_routes,
+)
 from schemas.entities import KINDS, Entity, EntityId
 from schemas.events import ConfigEntry
 from schemas.money import nano_usd
+from schemas.overrides import OVERRIDES, Drain, Override, RouteOverrides
 from schemas.pricing.entries import Price
 from schemas.pricing.price_list import PriceList, price_list
 
@@ -49,6 +58,7 @@ BIRTH: Final[Identity] = ("log", "birth")
 
 _VERSION_MAX = 2**53
 _PROBLEM_CHARS_MAX = 1_000
+_LIMITED: Final = (entities.Organization, entities.Project, entities.User, entities.Key)
 
 T = TypeVar("T")
 
@@ -87,6 +97,10 @@ class Snapshot:
     """The id of the log of outcomes since it was made, where that was said."""
     closed_key_hashes: frozenset[str] = frozenset()
     """The secrets of closed keys, as far as they are known."""
+    overrides: Mapping[str, RouteOverrides] = field(default_factory=dict)
+    """What operators put over routes, by model; whether it has ended is for who has a clock (``schemas.routes``)."""
+    drains: Mapping[str, Drain] = field(default_factory=dict)
+    """The same, of backends."""
 
     def closes(self, org: str, project: str | None, key: str, user: str | None, model: str) -> bool:
         """Whether anything that a request names is closed."""
@@ -113,7 +127,7 @@ def _check_amounts(entity: Entity) -> None:
     """Raises ``ValueError`` when a USD amount has no exact integer form."""
     if isinstance(entity, entities.Model):
         prices_of("", entity, 1)
-    elif not isinstance(entity, entities.Backend):
+    elif isinstance(entity, _LIMITED):
         for budget in entity.limits.budgets:
             nano_usd(budget.usd)
 
@@ -194,6 +208,12 @@ class ConfigState:
         self.refused[identity] = Problem(_name(identity), why)
         return self.refused[identity]
 
+    def forget_ended(self, now_ms: int) -> None:
+        """Overrides that have ended bind nobody any more: what they name may go."""
+        for identity, override in self._overrides().items():
+            if override.has_ended(now_ms):
+                del self.entities[identity]
+
     @property
     def birth(self) -> Birth | None:
         """Which log this is; ``None`` where nobody said so in a way that is understood here."""
@@ -214,6 +234,9 @@ class ConfigState:
         keys = with_owners(keys, projects, users, closed, problems)
         backends = self._of(entities.Backend)
         models = with_routes(self._of(entities.Model), backends, closed, problems)
+        overrides = self._overrides()
+        routes = overrides_of(overrides, models, problems)
+        drains = drains_of(overrides, backends, problems)
         return Snapshot(
             offset=self.offset,
             organizations=MappingProxyType(organizations),
@@ -235,7 +258,17 @@ class ConfigState:
             ledger_epochs=MappingProxyType(_epochs_in(self.entries)),
             birth_id=(self.birth.outcomes or None) if self.birth else None,
             closed_key_hashes=_hashes_of(closed, all_keys, self.entries),
+            overrides=MappingProxyType(routes),
+            drains=MappingProxyType(drains),
         )
+
+    def _overrides(self) -> dict[Identity, Override]:
+        """By kind first: there may be a hundred thousand other entities."""
+        return {
+            who: entity
+            for who, entity in self.entities.items()
+            if who[0] in OVERRIDES and isinstance(entity, Override)
+        }
 
     def _of(self, wanted: type[T]) -> dict[str, T]:
         return {name: e for (_, name), e in self.entities.items() if isinstance(e, wanted)}

@@ -6,13 +6,15 @@ typo is an error and not a silent default. Amounts of USD are decimal strings.
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias, cast
 
 import msgspec
 
 from schemas.backend_url import URL_CHARS_MAX, url_problem
+from schemas.entity_fields import EntityId, Name, TimeMs
 from schemas.networks import network_problem
 from schemas.operations import KeyScope
+from schemas.overrides import OVERRIDES, Override, OverrideKind
 from schemas.pricing.entries import Multiplier, Price, Usd
 from schemas.thresholds import PERCENTS_MAX, Percent
 from schemas.tokenizers import Tokenizer, TokenizerFile, TokenizerName
@@ -43,27 +45,18 @@ __all__ = [
     "check_networks",
 ]
 
-# A pattern ends with \Z: $ would let a trailing newline pass, into ledger keys and headers.
-EntityId: TypeAlias = Annotated[
-    str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}\Z", max_length=128)
-]
-_PRINTABLE = (
-    "^[^\\x00-\\x1f\\x7f-\\x9f\\u061c\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff]*\\Z"
-)
-Name: TypeAlias = Annotated[str, msgspec.Meta(pattern=_PRINTABLE, max_length=256)]
-"""A text for people. It reaches terminals and logs, so nothing in it is invisible or moves a cursor."""
 Positive: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=2**53 - 1)]
 Tokens: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=10**9)]
 Rate: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=10**10)]
 """The ledger's buckets are exact far beyond this."""
 RequestsPerS: TypeAlias = Annotated[float, msgspec.Meta(gt=0, le=1e6)]
-TimeMs: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799_999)]
-"""Unix milliseconds up to the year 9999, the last one that calendars here can name."""
 EnvName: TypeAlias = Annotated[
     str, msgspec.Meta(pattern=r"^BACKEND_[A-Za-z0-9_]{1,128}_API_KEY\Z", max_length=160)
 ]
 """A variable of the dispatcher. Any other name would send another secret of its process to a backend."""
-Kind: TypeAlias = Literal["organization", "project", "user", "key", "model", "backend"]
+Kind: TypeAlias = (
+    Literal["organization", "project", "user", "key", "model", "backend"] | OverrideKind
+)
 FileName: TypeAlias = Annotated[
     str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z", max_length=128)
 ]
@@ -294,7 +287,7 @@ class Backend(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(problem)
 
 
-Entity: TypeAlias = Organization | Project | User | Key | Model | Backend
+Entity: TypeAlias = Organization | Project | User | Key | Model | Backend | Override
 
 KINDS: Final[dict[Kind, type[Entity]]] = {
     "organization": Organization,
@@ -303,4 +296,5 @@ KINDS: Final[dict[Kind, type[Entity]]] = {
     "key": Key,
     "model": Model,
     "backend": Backend,
+    **cast("dict[Kind, type[Entity]]", OVERRIDES),
 }

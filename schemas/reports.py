@@ -17,6 +17,7 @@ __all__ = [
     "BackendReport",
     "ConfigReport",
     "Excess",
+    "LaneReport",
     "backend_field",
     "read_backend_field",
     "read_backend_report",
@@ -60,6 +61,15 @@ class Excess(NamedTuple):
 NO_EXCESS: Final = Excess()
 
 
+class LaneReport(NamedTuple):
+    """How a dispatcher sees one model at a backend."""
+
+    breaker: str
+    inflight: int
+    limit: int
+    """Calls of the model that may be under way there at once."""
+
+
 class BackendReport(msgspec.Struct, frozen=True, kw_only=True):
     """How one dispatcher sees one backend."""
 
@@ -76,6 +86,12 @@ class BackendReport(msgspec.Struct, frozen=True, kw_only=True):
     """What waits for it, by model; the first few."""
     excess: dict[str, Excess] = {}
     """What requests of a model hold beyond their bound because of it; the first few."""
+    is_alive: bool = True
+    """What probes say: one that fails them is called when no other is left."""
+    breaker: str = "closed"
+    """The backend's own; an open one forbids calls of all models."""
+    lanes: dict[str, LaneReport] = {}
+    """Models with calls under way or a breaker that is not closed; the first few."""
     at_ms: int
 
     def line(self) -> bytes:

@@ -63,6 +63,14 @@ class AdminClient:
         headers = {"if-match": str(version)}
         return _json(self._send("DELETE", entity_path(kind, entity_id), headers=headers))
 
+    def put(self, path: str, body: Mapping[str, Any]) -> Any:
+        """The answer to a PUT, whatever stood there before."""
+        return _json(self._send("PUT", path, content=json.dumps(dict(body)), headers=_JSON))
+
+    def delete(self, path: str) -> Any:
+        """The answer to a DELETE."""
+        return _json(self._send("DELETE", path))
+
     def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """The answer to a POST."""
         content = json.dumps(dict(body or {}))

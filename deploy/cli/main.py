@@ -39,6 +39,7 @@ _MODULES = {
     "models": "models",
     "prices": "prices",
     "backends": "backends",
+    "routes": "routes",
     "config": "config",
     "usage": "usage",
     "requests": "requests",

@@ -142,7 +142,7 @@ def _entity_problems(entity: Entity) -> Iterator[Problem]:
 
 def _entry(entity: Entity) -> ConfigEntry:
     return ConfigEntry(
-        kind=KIND_OF_PATH[entity.kind],
+        kind=KIND_OF_PATH.get(entity.kind, entity.kind),
         id=entity.id,
         version=1,
         body=json.dumps(entity.body),
@@ -152,6 +152,6 @@ def _entry(entity: Entity) -> ConfigEntry:
 
 
 def _path_of(where: str) -> str:
-    """A problem's place as the file names it: ``model/a`` stands at ``models.a``."""
+    """A problem's place as the file names it: ``model/a`` stands at ``models.a``. Overrides stand in no file."""
     kind, _, name = where.partition("/")
-    return f"{_PATH_OF_KIND[kind]}.{name}"
+    return f"{_PATH_OF_KIND[kind]}.{name}" if kind in _PATH_OF_KIND else where

@@ -15,6 +15,8 @@ from deploy.desired_state.document import BODY_TYPES, reference_problems
 from deploy.desired_state.field_problems import Problem
 from deploy.desired_state.views import written_fields
 from deploy.embedded.seed import KINDS, Entity
+from ingress.admin.config.entities import KIND_OF_PATH
+from schemas.overrides import OVERRIDES, overrides_about
 
 Current = Mapping[str, Mapping[str, Mapping[str, Any]]]
 """Kind to id to the entity as the admin API shows it."""
@@ -70,8 +72,14 @@ def plan(desired: Sequence[Entity], current: Current, *, prune: bool) -> list[Ch
     return [*changes, *gone]
 
 
-def problems_of(changes: Iterable[Change], current: Current) -> list[Problem]:
-    """What would be wrong after the changes that is not wrong now."""
+def problems_of(
+    changes: Iterable[Change], current: Current, overrides: Iterable[Mapping[str, Any]] = ()
+) -> list[Problem]:
+    """What would be wrong after the changes that is not wrong now.
+
+    ``overrides`` are those in force, as the admin API shows them: what one names cannot leave its route.
+    """
+    over = [_override(item) for item in overrides if item["in_force"]]
     before = {
         (kind, name): _whole(kind, name, view)
         for kind, views in current.items()
@@ -84,6 +92,8 @@ def problems_of(changes: Iterable[Change], current: Current) -> list[Problem]:
         identity = entity.kind, entity.id
         if change.sign == "-":
             del after[identity]
+            about = overrides_about(KIND_OF_PATH[entity.kind])
+            over = [each for each in over if each.id != entity.id or each.kind not in about]
         elif entity.kind == "keys" and identity not in before:
             what = "does not exist; `tallygate keys create` makes keys and prints their secret"
             problems.append(Problem(f"keys.{entity.id}", what))
@@ -93,7 +103,8 @@ def problems_of(changes: Iterable[Change], current: Current) -> list[Problem]:
             )
             after[identity] = Entity(entity.kind, entity.id, body)
     known = set(reference_problems(before.values()))
-    return problems + [p for p in reference_problems(after.values()) if p not in known]
+    found = reference_problems([*after.values(), *over])
+    return problems + [problem for problem in found if problem not in known]
 
 
 def settings_of(kind: str, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,6 +142,12 @@ def _whole(kind: str, name: str, view: Mapping[str, Any]) -> Entity:
     """The entity as processes know it; the secrets of a key are not shown, and not judged either."""
     hidden: dict[str, Any] = {"hash": _NO_HASH, "pepper": None, "earlier": []}
     return Entity(kind, name, written_fields(view) | (hidden if kind == "keys" else {}))
+
+
+def _override(view: Mapping[str, Any]) -> Entity:
+    """An override as processes know it."""
+    fields = OVERRIDES[view["kind"]].__struct_fields__
+    return Entity(view["kind"], view["id"], {name: view[name] for name in fields})
 
 
 def _text(value: Any) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 __all__ = ["written_fields"]
 
-_NOT_SETTINGS: Final = frozenset({"id", "version", "health"})
+_NOT_SETTINGS: Final = frozenset({"id", "version", "health", "drained"})
 
 
 def written_fields(view: Mapping[str, Any]) -> dict[str, Any]:

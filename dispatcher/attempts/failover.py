@@ -32,7 +32,6 @@ from schemas.runtime.process.telemetry import Metrics
 
 _LOG = EventLog(__name__)
 
-ATTEMPTS_MAX = 2
 _CONFIG_WITHIN_S: Final = 5.0
 
 
@@ -78,7 +77,7 @@ class Failover:
         job = whole
         result = await self.calls.make(job, slot, replies, running)
         history.ran(result)
-        if not result.may_try_another or running.attempt >= ATTEMPTS_MAX:
+        if not result.may_try_another or running.attempt > slot.choice.retries:
             return
         second = await self._slot(job, running, slot.choice.backend_id)
         if result.is_cut and not isinstance(second, Slot):
@@ -159,7 +158,10 @@ class Failover:
             return early
         if isinstance(found, NoSlot):
             code = found.code or ErrorCode.DEADLINE_EXCEEDED
-            return Result("failed", code, retry_after_ms=found.retry_after_ms)
+            why = None
+            if code is ErrorCode.NO_BACKEND:
+                why = self.slots.backends.why_none(job.request.model)
+            return Result("failed", code, message=why, retry_after_ms=found.retry_after_ms)
         return found
 
     def _too_late(self, job: AdmittedRequest, running: Running) -> Result | None:

@@ -92,6 +92,9 @@ class HealthReport:
             open_models=tuple(self.backends.broken_models(name)),
             queued=self._queued(name),
             excess=dict(sorted(self.excess_at(name).items())[:_MODELS_SHOWN]),
+            is_alive=backend_state.health.probes.is_alive,
+            breaker=backend_state.health.breaker.state(self.clock.monotonic_s()),
+            lanes=dict(sorted(self.backends.lanes_of(name).items())[:_MODELS_SHOWN]),
             at_ms=self.clock.now_ms(),
         ).line()
 

@@ -17,11 +17,13 @@ import msgspec
 from dispatcher.backends.adaptive_limit import AdaptiveLimit
 from dispatcher.backends.breaker import Breaker, CallEnd
 from dispatcher.backends.health import Health, HealthState, overall
-from dispatcher.backends.routing import choose, may_retry, shared_backends
+from dispatcher.backends.routing import choose, may_retry, shared_backends, why_none
 from dispatcher.work import Choice
 from schemas.config_state import Snapshot
 from schemas.entities import Backend
 from schemas.errors import ErrorCode
+from schemas.reports import LaneReport
+from schemas.routes import Route, route_at
 from schemas.runtime.config.feed import ConfigFeed
 from schemas.runtime.process.clock import Clock
 
@@ -112,9 +114,18 @@ class Backends:
             return ErrorCode.OVERLOADED
         return self._taken(choice, model, is_retry=is_retry)
 
-    def has_route(self, model: str, tried: Collection[str] = ()) -> bool:
+    def has_route(self, model: str) -> bool:
         """Whether a backend could be called if only all were well."""
-        return choose(model, self.config.snapshot, tried, 0.0) is not None
+        route = self.route(model)
+        return route is not None and bool(route.targets)
+
+    def route(self, model: str) -> Route | None:
+        """The route of the model as it is now."""
+        return route_at(model, self.config.snapshot, self.clock.now_ms())
+
+    def why_none(self, model: str) -> str | None:
+        """What a client is told where an operator's decision left no backend to call."""
+        return why_none(self.route(model))
 
     def waits(self, slot: Slot) -> None:
         """The call has not begun: ledger, bus or log are waited for, which is nobody's silence here."""
@@ -203,6 +214,20 @@ class Backends:
         now_s, models = self.clock.monotonic_s(), self.states[name].models.items()
         return sorted(model for model, entry in models if entry.breaker.state(now_s) == "open")
 
+    def lanes_of(self, name: str) -> dict[str, LaneReport]:
+        """Its models with calls under way or a breaker that is not closed."""
+        backend, now_s, found = (
+            self.config.snapshot.backends.get(name),
+            self.clock.monotonic_s(),
+            {},
+        )
+        share = 0 if backend is None else self._share(name, backend)
+        for model, lane in self.states[name].models.items():
+            state = lane.breaker.state(now_s)
+            if lane.in_flight or state != "closed":
+                found[model] = LaneReport(state, lane.in_flight, lane.limit.slots(share))
+        return found
+
     def _match_config(self) -> None:
         snapshot = self.config.snapshot
         for name in self.states.keys() - snapshot.backends.keys():
@@ -214,12 +239,12 @@ class Backends:
 
     def _choice(self, model: str, tried: Collection[str]) -> Choice | ErrorCode:
         snapshot, now_s = self.config.snapshot, self.clock.monotonic_s()
-        entity = snapshot.models.get(model)
+        if (route := self.route(model)) is None:
+            return ErrorCode.NO_BACKEND
         excluded, degraded, full = set(tried), set[str](), set[str]()
-        for target in entity.backends if entity else ():
+        for target in route.targets:
             name = target.backend
-            if (backend := snapshot.backends.get(name)) is None:
-                continue
+            backend = snapshot.backends[name]
             backend_state = self.states[name]
             lane = backend_state.models[model]
             breaker = lane.breaker
@@ -233,10 +258,10 @@ class Backends:
             if is_closed or (is_full and breaker.state(now_s) != "closed"):
                 excluded.add(name)
         draw = random.random()  # noqa: S311  # load spreading, no secret
-        choice = choose(model, snapshot, excluded, draw, degraded=degraded, full=full)
+        choice = choose(route, snapshot, excluded, draw, degraded=degraded, full=full)
         if choice is not None:
             return choice
-        is_only_full = full and choose(model, snapshot, excluded, draw, degraded=degraded)
+        is_only_full = full and choose(route, snapshot, excluded, draw, degraded=degraded)
         return ErrorCode.OVERLOADED if is_only_full else ErrorCode.NO_BACKEND
 
     def _has_no_slot(

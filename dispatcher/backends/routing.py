@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection
+from typing import Final
 
 from dispatcher.work import Choice
 from schemas.config_state import Snapshot
-from schemas.entities import Backend, Target
+from schemas.routes import Route, candidates, drawn, within
 
 _RETRIES_MIN = 3
 _CALLS_PER_RETRY = 5
+_DRAINED: Final = "No backend of this model is in use: its operator has drained or closed them."
+_PINNED: Final = "This model is pinned to one backend, which cannot be called now."
 
 
 def choose(
-    model: str,
+    route: Route,
     config: Snapshot,
     excluded: Collection[str],
     draw: float,
@@ -22,23 +25,27 @@ def choose(
     degraded: Collection[str] = (),
     full: Collection[str] = (),
 ) -> Choice | None:
-    """One backend of the model's route by weight; ``None`` when none is left.
+    """One backend of the route by its share; ``None`` when none is left.
 
-    ``draw`` is uniform in [0, 1). Drained backends and those in ``excluded`` are left out; one in
-    ``degraded`` is used when all that are left are degraded. Of those, one that is ``full`` is left
-    out, and a weight of 0 makes a backend a fallback that is used only when no other is left.
+    ``draw`` is uniform in [0, 1); who is left, and at which share, ``schemas.routes`` says.
     """
-    entity = config.models.get(model)
-    if entity is None:
+    target = drawn(candidates(route, excluded, degraded, full), draw)
+    if target is None:
         return None
-    usable = [t for t in entity.backends if _is_usable(t, config.backends, excluded)]
-    sound = [t for t in usable if t.backend not in degraded] or usable
-    free = [t for t in sound if t.backend not in full]
-    weighted = [t for t in free if t.weight > 0] or free
-    if not weighted:
+    backend = config.backends[target.backend]
+    if route.timeout_s is not None:
+        backend = within(backend, route.timeout_s)
+    return Choice(target.backend, backend, target.upstream_model, route.retries)
+
+
+def why_none(route: Route | None) -> str | None:
+    """What a client is told of a route on which no backend could be called; ``None`` where no operator's decision
+    is the reason. It names no backend."""
+    if route is None:
         return None
-    target = _draw(weighted, draw)
-    return Choice(target.backend, config.backends[target.backend], target.upstream_model)
+    if route.is_pinned:
+        return _PINNED
+    return None if route.targets else _DRAINED
 
 
 def shared_backends(config: Snapshot) -> frozenset[str]:
@@ -57,21 +64,3 @@ def may_retry(retries: int, calls: int) -> bool:
     A fifth of all calls and three: more would turn a backend's trouble into a storm on the others.
     """
     return retries < _RETRIES_MIN + calls // _CALLS_PER_RETRY
-
-
-def _is_usable(target: Target, backends: Mapping[str, Backend], excluded: Collection[str]) -> bool:
-    backend = backends.get(target.backend)
-    return backend is not None and backend.state == "active" and target.backend not in excluded
-
-
-def _draw(targets: Sequence[Target], draw: float) -> Target:
-    """The target in whose share of the total weight ``draw`` falls; equal shares if all are 0."""
-    weights = [target.weight for target in targets]
-    if not any(weights):
-        return targets[int(draw * len(targets))]
-    point = draw * sum(weights)
-    for target, weight in zip(targets, weights, strict=True):
-        point -= weight
-        if point < 0:
-            return target
-    return targets[-1]

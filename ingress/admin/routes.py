@@ -17,11 +17,13 @@ from ingress.admin.config.config_routes import ConfigRoutes
 from ingress.admin.config.config_writer import ConfigWriter
 from ingress.admin.config.entity_routes import EntityRoutes
 from ingress.admin.config.key_routes import KeyRoutes
+from ingress.admin.config.override_routes import OverrideRoutes
 from ingress.admin.finance.ledger_routes import LedgerRoutes
 from ingress.admin.finance.reconcile_routes import ReconcileRoutes
 from ingress.admin.finance.shard_routes import ShardRoutes
 from ingress.admin.finance.usage_routes import UsageRoutes
 from ingress.admin.finance.verifier import Verifier
+from ingress.admin.fleet.explain_routes import ExplainRoutes
 from ingress.admin.fleet.lag_routes import LagRoutes
 from ingress.admin.fleet.status_routes import StatusRoutes
 from ingress.admin.http.guard import Guard
@@ -78,6 +80,8 @@ def create_http_app(components: Components, metrics: Metrics, verifier: Verifier
         ReconcileRoutes(deps, scans),
         ConfigRoutes(deps, writer),
         KeyRoutes(deps, writer),
+        OverrideRoutes(deps, writer),
+        ExplainRoutes(deps),
         EntityRoutes(deps, writer),
     )
     routes = Turns().of(route for group in searches for route in group.routes())

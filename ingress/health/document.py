@@ -58,6 +58,7 @@ class Health:
         if fleet is not None:
             counts: dict[str, int] = dict(Counter(fleet.backends.values()))
             counts["models"] = fleet.models
+            counts["overrides"] = fleet.overrides
             counts["models_without_backend"] = len(fleet.models_without_backend)
             without = fleet.models_without_backend
             document |= {

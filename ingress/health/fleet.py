@@ -20,6 +20,7 @@ from schemas.reports import (
     read_backend_report,
     read_config_report,
 )
+from schemas.routes import is_drained, route_at
 from schemas.topics import READ_BY
 
 ROLES: Final = tuple(READ_BY)
@@ -70,6 +71,8 @@ class Fleet:
     backends: Mapping[str, BackendState]
     models_without_backend: tuple[str, ...]
     models: int
+    overrides: int = 0
+    """How many overrides of routes and backends are in force."""
 
     def ages_s(self, role: str, now_s: float) -> dict[str, float]:
         """Instances of the role and the age of their last report now."""
@@ -110,15 +113,15 @@ def reports_of(
 
 
 def backends_of(
-    snapshot: Snapshot, reports: Iterable[tuple[str, BackendReport]]
+    snapshot: Snapshot, reports: Iterable[tuple[str, BackendReport]], now_ms: int
 ) -> dict[str, BackendState]:
     """Every configured backend, from what dispatchers said lately."""
     said: dict[str, list[str]] = {}
     for backend, report in reports:
         said.setdefault(backend, []).append(report.state)
     return {
-        name: "drained" if backend.state == "drained" else backend_state(said.get(name, ()))
-        for name, backend in snapshot.backends.items()
+        name: "drained" if is_drained(name, snapshot, now_ms) else backend_state(said.get(name, ()))
+        for name in snapshot.backends
     }
 
 
@@ -145,12 +148,13 @@ def backend_state(said: Iterable[str]) -> BackendState:
 
 
 def models_without_backend(
-    snapshot: Snapshot, backends: Mapping[str, BackendState]
+    snapshot: Snapshot, backends: Mapping[str, BackendState], now_ms: int
 ) -> tuple[str, ...]:
-    """Models that no backend can serve now; what is not known is hoped for."""
-    unusable = {name for name, state in backends.items() if state in ("down", "drained")}
+    """Models that no backend can serve now, as their routes are; what is not known is hoped for."""
+    down = {name for name, state in backends.items() if state == "down"}
     return tuple(
         name
-        for name, model in sorted(snapshot.models.items())
-        if all(target.backend in unusable for target in model.backends)
+        for name in sorted(snapshot.models)
+        if (route := route_at(name, snapshot, now_ms)) is not None
+        and all(target.backend in down for target in route.targets)
     )

@@ -24,6 +24,7 @@ from ingress.health.fleet import (
 )
 from ingress.health.ledger_told import ask_ledger
 from schemas.ledger.shards import Shards
+from schemas.routes import in_force
 from schemas.runtime.config.feed import ConfigFeed
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.silences import Question, Silences
@@ -80,13 +81,14 @@ class HealthWatch:
             return
         applied, health, disks = ledger.reports
         snapshot, said = self.config.snapshot, reports_of(health, self._backends, now)
-        backends = backends_of(snapshot, said)
+        backends = backends_of(snapshot, said, now.unix_ms)
         self.fleet = Fleet(
             at_s=now.monotonic_s,
             workers=workers_of(applied, self._workers, now),
             backends=backends,
-            models_without_backend=models_without_backend(snapshot, backends),
+            models_without_backend=models_without_backend(snapshot, backends, now.unix_ms),
             models=len(snapshot.models),
+            overrides=in_force(snapshot, now.unix_ms),
         )
         self.conditions.excess = excess_of(snapshot, said)
         self.conditions.disk = low_disk(disks, self._disks, now, self.disk_free_min_bytes)

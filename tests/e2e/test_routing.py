@@ -7,23 +7,21 @@ import asyncio
 import os
 import signal
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
 from tests.support.fakes.running_backend import RunningBackend, running_backend
-from tests.support.harness.gateway_client import GatewayClient, Reply
+from tests.support.harness.gateway_client import GatewayClient
 from tests.support.harness.grants import Grant, MakeKey
+from tests.support.harness.steady_load import SteadyLoad, until
 
 pytestmark = pytest.mark.timeout(110, func_only=True)
 MODEL = "routed-1"
-REQUESTS_PER_S = 50
 LATENCY_MS = 20
 EXCLUDED_WITHIN_S = 10.0
 BACK_WITHIN_S = 30.0
@@ -72,45 +70,6 @@ def _switch(admin: httpx.Client, name: str, way: str) -> None:
     admin.post(f"/backends/{name}/{way}").raise_for_status()
 
 
-class Load:
-    """A steady stream of requests, whatever becomes of them."""
-
-    def __init__(self, client: GatewayClient, grant: Grant) -> None:
-        self._client = client
-        self._key = grant.key
-        self._sent: list[asyncio.Task[Reply]] = []
-        self._sender: asyncio.Task[None] | None = None
-
-    async def __aenter__(self) -> Self:
-        self._sender = asyncio.create_task(self._send())
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        assert self._sender is not None
-        self._sender.cancel()
-        await asyncio.wait(self._sent)
-
-    async def _send(self) -> None:
-        while True:
-            text = f"request {len(self._sent)}"
-            reply = self._client.chat(self._key, text, model=MODEL, max_tokens=20)
-            self._sent.append(asyncio.create_task(reply))
-            await asyncio.sleep(1 / REQUESTS_PER_S)
-
-    def statuses(self) -> Counter[int]:
-        """Of all replies; connections that broke are 0."""
-        return Counter(0 if t.exception() else t.result().status for t in self._sent)
-
-
-async def _until(is_true: Callable[[], bool], deadline_s: float) -> float:
-    """Seconds until it was true; fails at the deadline."""
-    began_s = time.monotonic()
-    while not await asyncio.to_thread(is_true):
-        assert time.monotonic() < began_s + deadline_s, "it did not happen in time"
-        await asyncio.sleep(0.1)
-    return time.monotonic() - began_s
-
-
 def _states(admin: httpx.Client, name: str) -> set[str]:
     """How the dispatchers see the backend."""
     listed = admin.get("/backends").raise_for_status().json()["items"]
@@ -123,19 +82,19 @@ async def test_a_killed_backend_costs_no_client_an_error_and_comes_back(
 ) -> None:
     """Failover hides its death, the breaker ends the calls to it, a trial brings it back."""
     victim, other = pair.values()
-    await _until(lambda: _states(admin, victim.name) == {"healthy"}, APPLIED_WITHIN_S)
-    async with Load(client, grant) as load:
+    await until(lambda: _states(admin, victim.name) == {"healthy"}, APPLIED_WITHIN_S)
+    async with SteadyLoad(client, [grant.key], MODEL) as load:
         await asyncio.sleep(3)
         os.kill(victim.pid, signal.SIGKILL)
-        excluded_s = await _until(
+        excluded_s = await until(
             lambda: "healthy" not in _states(admin, victim.name), EXCLUDED_WITHIN_S
         )
         await asyncio.sleep(8)
         before = len(victim.calls())
         port = urlsplit(victim.url).port or 0
         with _backend(victim.name, victim.log.parent, port) as again:
-            back_s = await _until(lambda: len(again.calls()) > before + 5, BACK_WITHIN_S)
-            healthy_s = back_s + await _until(
+            back_s = await until(lambda: len(again.calls()) > before + 5, BACK_WITHIN_S)
+            healthy_s = back_s + await until(
                 lambda: _states(admin, victim.name) == {"healthy"}, BACK_WITHIN_S
             )
             await asyncio.sleep(1)
@@ -154,10 +113,10 @@ async def test_changed_weights_hold_for_the_next_requests(
 ) -> None:
     """A weight of 0 leaves a backend as a fallback only."""
     first, second = pair.values()
-    async with Load(client, grant) as load:
-        await _until(lambda: bool(first.calls() and second.calls()), APPLIED_WITHIN_S)
+    async with SteadyLoad(client, [grant.key], MODEL) as load:
+        await until(lambda: bool(first.calls() and second.calls()), APPLIED_WITHIN_S)
         await asyncio.to_thread(_weigh, admin, {first.name: 0, second.name: 1})
-        applied_s = await _until(_is_left_alone(first), APPLIED_WITHIN_S)
+        applied_s = await until(_is_left_alone(first), APPLIED_WITHIN_S)
     print(f"\nweights held after {applied_s:.1f} s")
 
     assert set(load.statuses()) == {200}
@@ -168,13 +127,13 @@ async def test_a_drained_backend_gets_no_new_calls_until_it_is_restored(
 ) -> None:
     """Calls under way end as they would."""
     first, second = pair.values()
-    async with Load(client, grant) as load:
-        await _until(lambda: bool(first.calls() and second.calls()), APPLIED_WITHIN_S)
+    async with SteadyLoad(client, [grant.key], MODEL) as load:
+        await until(lambda: bool(first.calls() and second.calls()), APPLIED_WITHIN_S)
         await asyncio.to_thread(_switch, admin, first.name, "drain")
-        drained_s = await _until(_is_left_alone(first), APPLIED_WITHIN_S)
+        drained_s = await until(_is_left_alone(first), APPLIED_WITHIN_S)
         calls = len(first.calls())
         await asyncio.to_thread(_switch, admin, first.name, "restore")
-        restored_s = await _until(lambda: len(first.calls()) > calls, APPLIED_WITHIN_S)
+        restored_s = await until(lambda: len(first.calls()) > calls, APPLIED_WITHIN_S)
     print(f"\ndrained after {drained_s:.1f} s, restored after {restored_s:.1f} s")
 
     assert set(load.statuses()) == {200}

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
 
 from deploy.cli.backend_check_options import CheckOptions
 from deploy.cli.command import Call, command, noun
-from deploy.cli.output import shown
+from deploy.cli.overriding import OverrideOptions, put_in_force, tell_applied
 from deploy.cli.paths import entity_path
 from deploy.cli.table import table
 
@@ -27,16 +26,22 @@ def show(call: Call) -> int:
     return 0
 
 
-@command(APP, "drain", "tallygate backends drain gpu-1")
-def drain(call: Call, backend: _Backend) -> int:
+@command(
+    APP,
+    "drain",
+    "tallygate backends drain gpu-1",
+    "tallygate backends drain gpu-1 --for 2h --reason 'new driver'",
+)
+def drain(call: Call, backend: _Backend, *, options: OverrideOptions) -> int:
     """Send it nothing new; what runs ends in order."""
-    return _switch(call, backend, "drain")
+    return put_in_force(call, "drain", backend, options)
 
 
 @command(APP, "restore", "tallygate backends restore gpu-1")
 def restore(call: Call, backend: _Backend) -> int:
-    """Use it again."""
-    return _switch(call, backend, "restore")
+    """Use it again, by whichever way it was drained."""
+    answer = call.admin().post(f"{entity_path('backends', backend)}/restore")
+    return tell_applied(call, answer, f"{backend} is in use again")
 
 
 @command(
@@ -62,14 +67,8 @@ def check(
     return run_check(call, address, options)
 
 
-def _switch(call: Call, backend: str, verb: str) -> int:
-    answer = call.admin().post(f"{entity_path('backends', backend)}/{verb}")
-    told = shown(answer)
-    call.output.result(answer, f"{told['id']} is {told['body']['state']}")
-    return 0
-
-
-def _row(backend: Mapping[str, Any]) -> dict[str, Any]:
+def _row(backend: dict[str, Any]) -> dict[str, Any]:
     """Health as each dispatcher sees it; none when none reports."""
     reports = backend.get("health", ())
-    return {**backend, "health": [f"{r['instance']}={r['state']}" for r in reports]}
+    state = "drained" if backend.get("drained") else backend["state"]
+    return backend | {"state": state, "health": [f"{r['instance']}={r['state']}" for r in reports]}

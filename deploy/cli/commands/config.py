@@ -14,6 +14,7 @@ import typer
 
 from deploy.cli.command import Call, command, noun
 from deploy.cli.output import CommandFailed, Exit
+from deploy.cli.overriding import overrides_table
 from deploy.cli.table import table
 from schemas.printable import one_line
 
@@ -83,7 +84,10 @@ def diff(call: Call, *, file: _File, prune: _Prune = False) -> int:
 
 @command(APP, "status", "tallygate config status")
 def status(call: Call) -> int:
-    """Say who has applied the configuration, and what was refused."""
+    """Say who has applied the configuration, and what was refused.
+
+    Overrides of routes and backends stand below.
+    """
     found: dict[str, Any] = call.admin().get("/status")
     newest = found["config"]["offset"]
     rows = [_row(instance, newest) for instance in found["instances"]]
@@ -92,8 +96,10 @@ def status(call: Call) -> int:
     ]
     if found["config"].get("alarm"):
         problems.insert(0, one_line(f"alarm    {found['config']['alarm']}"))
-    value = {"instances": found["instances"], "config": found["config"]}
-    call.output.result(value, f"offset {newest}", table(_COLUMNS, rows), *problems)
+    overrides = found.get("overrides", [])
+    value = {"instances": found["instances"], "config": found["config"], "overrides": overrides}
+    listed = (overrides_table(overrides),) if overrides else ()
+    call.output.result(value, f"offset {newest}", table(_COLUMNS, rows), *problems, *listed)
     return Exit.OK
 
 
@@ -128,7 +134,7 @@ def _planned(call: Call, file: Path, *, prune: bool) -> _Planned:
             kind: {item["id"]: item for item in admin.get(f"/{kind}")["items"]} for kind in KINDS
         }
         changes = plan(desired, current, prune=prune)
-        problems = problems_of(changes, current)
+        problems = problems_of(changes, current, admin.get("/overrides")["items"])
         if problems:
             raise bad_file(file, map(str, problems))
     except msgspec.ValidationError as error:

@@ -19,6 +19,7 @@ from schemas.config_state import ConfigState
 from schemas.entities import Entity, Kind
 from schemas.errors import ErrorCode
 from schemas.events import ConfigEntry
+from schemas.overrides import overrides_about
 
 Edit: TypeAlias = Callable[[Entity | Problem | None], Entity | Refusal | None]
 """From an entity as it is to what it shall be (``None``: deleted). It is ``None`` where there is none,
@@ -53,6 +54,7 @@ def decide(entries: Iterable[ConfigEntry], change: Change, now_ms: int) -> Confi
             ErrorCode.VERSION_CONFLICT,
             f"{change.kind}/{change.id} {found}, not at version {change.if_match}",
         )
+    state.forget_ended(now_ms)
     wanted = change.edit(current or state.refused.get(identity))
     if isinstance(wanted, Refusal):
         return wanted
@@ -74,6 +76,10 @@ def _dry_run(state: ConfigState, entry: ConfigEntry) -> Refusal | None:
     if problem is not None:
         return Refusal(ErrorCode.INVALID_REQUEST, f"{problem.where}: {problem.what}")
     caused = [p for p in state.snapshot().problems if p not in before]
+    if entry.body is None:
+        # Overrides of what is deleted go with it; those of others that name it keep it.
+        about = {f"{kind}/{entry.id}" for kind in overrides_about(entry.kind)}
+        caused = [p for p in caused if p.where not in about]
     if caused:
         named = "; ".join(f"{p.where}: {p.what}" for p in caused[:10])
         return Refusal(ErrorCode.REFERENCE_CONFLICT, named)

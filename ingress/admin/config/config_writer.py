@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, replace
+from typing import Any
 
 import msgspec
 from aiokafka import TopicPartition
@@ -22,6 +23,7 @@ from schemas.config_state import ADOPTION
 from schemas.errors import ErrorCode
 from schemas.events import AuditRecorded, ConfigEntry, RecordRef
 from schemas.outgoing import config_record
+from schemas.overrides import OVERRIDES
 from schemas.runtime.kafka.free_consumer import free_consumer
 from schemas.runtime.process.clock import random_bytes
 from schemas.runtime.valkey.store import StoreError, StoreUnavailable
@@ -143,11 +145,14 @@ def adoption_of(ends_below: int, now_ms: int) -> ConfigEntry:
 
 
 def audit_of(entry: ConfigEntry, action: str) -> AuditRecorded:
-    """The audit record of a configuration entry; it names the entity and quotes none of it."""
+    """The audit record of a configuration entry; it names the entity and quotes none of it, but for overrides, whose
+    whole point is what they say, until when and why."""
     body = msgspec.json.decode(entry.body) if entry.body is not None else None
     owner = str(body.get("org", "")) if isinstance(body, dict) else ""
     org = entry.id if entry.kind == "organization" else owner
-    detail = {"kind": entry.kind, "id": entry.id, "version": entry.version}
+    detail: dict[str, Any] = {"kind": entry.kind, "id": entry.id, "version": entry.version}
+    if entry.kind in OVERRIDES and body is not None:
+        detail["override"] = body
     return AuditRecorded(
         audit_id=f"config:{entry.kind}/{entry.id}:{entry.version}",
         org=org,

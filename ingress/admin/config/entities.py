@@ -70,15 +70,15 @@ def removal(kind: Kind, entity_id: str) -> Edit:
     return remove
 
 
-def backend_state(entity_id: str, state: str) -> Edit:
-    """The edit that drains a backend (``drained``) or restores it (``active``)."""
+def activation(entity_id: str) -> Edit:
+    """The edit that puts a backend to use that is declared drained."""
 
-    def switch(current: Entity | Problem | None) -> Entity | Refusal:
+    def activate(current: Entity | Problem | None) -> Entity | Refusal:
         if not isinstance(current, Backend):
             return not_found("backend", entity_id)
-        return msgspec.structs.replace(current, state=state)
+        return msgspec.structs.replace(current, state="active")
 
-    return switch
+    return activate
 
 
 def not_found(kind: Kind, entity_id: str) -> Refusal:

@@ -1,4 +1,4 @@
-"""``/admin/v1/{kinds}``: read, replace, delete; and draining and restoring backends."""
+"""``/admin/v1/{kinds}``: read, replace, delete."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from ingress.admin.config.config_writer import ConfigWriter, Written
 from ingress.admin.deps import AdminDeps
 from ingress.admin.fleet.health import health_of_backends
 from ingress.admin.http.bodies import if_match, read_as, read_json
-from ingress.admin.http.refusal import Refusal, problem_response
+from ingress.admin.http.refusal import Refusal, is_refusal, problem_response
 from ingress.admin.log.audit_trail import ACTOR
 from schemas.entities import Kind
 from schemas.events import ConfigEntry
+from schemas.overrides import overrides_about
+from schemas.routes import is_drained
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +32,8 @@ class EntityRoutes:
     writer: ConfigWriter
 
     def routes(self) -> list[Route]:
-        """An id may contain slashes, so the longer paths come first."""
-        found = [
-            Route("/backends/{id:path}/drain", self.drain, methods=["POST"]),
-            Route("/backends/{id:path}/restore", self.restore, methods=["POST"]),
-        ]
+        """The paths. An id may contain slashes, so longer ones come before them."""
+        found: list[Route] = []
         for path in entities.KIND_OF_PATH:
             found += [
                 Route(f"/{path}", self.list_all, methods=["GET"], name=path),
@@ -51,8 +50,16 @@ class EntityRoutes:
         views = filter(None, map(self._view, entries))
         items = sorted(views, key=lambda item: item["id"])
         if kind == "backend":
-            health = await health_of_backends(self.deps.ledger_store, self.deps.clock.now_ms())
-            items = [item | {"health": health.get(item["id"], [])} for item in items]
+            config, now_ms = self.deps.config.snapshot, self.deps.clock.now_ms()
+            health = await health_of_backends(self.deps.ledger_store, now_ms)
+            items = [
+                item
+                | {
+                    "drained": is_drained(item["id"], config, now_ms),
+                    "health": health.get(item["id"], []),
+                }
+                for item in items
+            ]
         return JSONResponse({"items": items})
 
     async def get_one(self, request: Request) -> Response:
@@ -79,20 +86,15 @@ class EntityRoutes:
         return await self._write(request, kind, edit, "admin.put")
 
     async def delete(self, request: Request) -> Response:
-        """Delete, unless something refers to it."""
-        kind = _kind(request)
-        edit = entities.removal(kind, request.path_params["id"])
-        return await self._write(request, kind, edit, "admin.delete")
-
-    async def drain(self, request: Request) -> Response:
-        """Take a backend out of use."""
-        edit = entities.backend_state(request.path_params["id"], "drained")
-        return await self._write(request, "backend", edit, "admin.backend_drain")
-
-    async def restore(self, request: Request) -> Response:
-        """Use a backend again."""
-        edit = entities.backend_state(request.path_params["id"], "active")
-        return await self._write(request, "backend", edit, "admin.backend_restore")
+        """Delete, unless something refers to it; overrides of it go with it."""
+        kind, name = _kind(request), request.path_params["id"]
+        answer = await self._write(request, kind, entities.removal(kind, name), "admin.delete")
+        for about in () if is_refusal(answer) else overrides_about(kind):
+            entry = self.deps.config.entry(about, name)
+            if entry is not None and entry.body is not None:
+                change = Change(about, name, entities.removal(about, name), ACTOR)
+                await self.writer.write(change, "admin.delete")
+        return answer
 
     async def _put_edit(self, request: Request, kind: Kind) -> Edit | Refusal:
         if kind == "key":
@@ -115,19 +117,21 @@ class EntityRoutes:
 
 
 def written_response(written: Written) -> Response:
-    """What was written; the body is null for a deletion."""
+    """What was written, and its version."""
+    return JSONResponse(written_body(written), headers={"etag": f'"{written.entry.version}"'})
+
+
+def written_body(written: Written) -> dict[str, Any]:
+    """What was written; its body is null for a deletion."""
     seen = entities.view(written.entry)
     body = None if seen is None else {k: v for k, v in seen.items() if k not in ("id", "version")}
-    return JSONResponse(
-        {
-            "kind": written.entry.kind,
-            "id": written.entry.id,
-            "version": written.entry.version,
-            "offset": written.offset,
-            "body": body,
-        },
-        headers={"etag": f'"{written.entry.version}"'},
-    )
+    return {
+        "kind": written.entry.kind,
+        "id": written.entry.id,
+        "version": written.entry.version,
+        "offset": written.offset,
+        "body": body,
+    }
 
 
 def _kind(request: Request) -> Kind:

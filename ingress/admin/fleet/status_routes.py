@@ -1,4 +1,4 @@
-"""``/admin/v1/status``: which processes live, and how far each has applied the configuration."""
+"""``/admin/v1/status``: which processes live, how far each has applied the configuration, what is overridden."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ingress.admin.deps import AdminDeps
+from ingress.admin.fleet.overrides import overrides_shown
 from ingress.admin.fleet.propagation import instances_of
 
 
@@ -28,7 +29,7 @@ class StatusRoutes:
     async def status(self, _: Request) -> Response:
         """Instances by their own reports, and the configuration as this process sees it."""
         instances = await instances_of(self.deps.ledger_store, self.deps.clock)
-        snapshot = self.deps.config.snapshot
+        snapshot, now_ms = self.deps.config.snapshot, self.deps.clock.now_ms()
         return JSONResponse(
             {
                 "instances": [asdict(i) | {"live": i.is_live} for i in instances],
@@ -39,6 +40,7 @@ class StatusRoutes:
                     "closed": sorted("/".join(identity) for identity in snapshot.closed),
                     "problems": [asdict(problem) for problem in snapshot.problems],
                 },
+                "overrides": overrides_shown(self.deps.config.entries(), snapshot.problems, now_ms),
                 "books": self.books(),
                 "kafka_brokers": self.deps.settings.kafka_brokers,
             }

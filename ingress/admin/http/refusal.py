@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from schemas.errors import ERRORS, ErrorCode
 
 _DETAIL_CHARS_MAX = 2_000
+_REFUSED_FROM = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +40,8 @@ def problem_response(refusal: Refusal) -> Response:
         "code": refusal.code.value,
     }
     return JSONResponse(body, spec.status, headers, media_type="application/problem+json")
+
+
+def is_refusal(answer: Response) -> bool:
+    """Whether the answer says no."""
+    return answer.status_code >= _REFUSED_FROM

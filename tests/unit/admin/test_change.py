@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from ingress.admin.config.change import Change, decide
-from ingress.admin.config.entities import backend_state, removal, replacement
+from ingress.admin.config.entities import activation, removal, replacement
 from ingress.admin.http.refusal import Refusal
 from schemas.entities import Kind
 from schemas.errors import ErrorCode
@@ -138,16 +138,68 @@ def test_a_closed_entity_is_opened_by_writing_it_anew_or_deleting_it() -> None:
         assert decided.version == 4
 
 
-def test_draining_changes_the_state_only() -> None:
+def test_restoring_a_backend_that_is_declared_drained_changes_the_state_only() -> None:
     """All other fields of the backend stay."""
-    change = Change("backend", "a", backend_state("a", "drained"), "admin")
+    drained = entry("backend", "a", {"url": "http://127.0.0.1:1/v1", "state": "drained"})
 
-    decided = decide([BACKEND], change, NOW_MS)
+    decided = decide([drained], Change("backend", "a", activation("a"), "admin"), NOW_MS)
 
     assert isinstance(decided, ConfigEntry)
     assert decided.body is not None
     body = msgspec.json.decode(decided.body)
-    assert (body["state"], body["url"]) == ("drained", "http://127.0.0.1:1/v1")
+    assert (body["state"], body["url"]) == ("active", "http://127.0.0.1:1/v1")
+
+
+PIN = entry("pin", "m", {"backend": "a", "expires_at_ms": NOW_MS + 1})
+OTHER_ROUTE = {"backends": [{"backend": "b"}]}
+OTHER = entry("backend", "b", {"url": "http://127.0.0.1:2/v1"})
+
+
+def test_what_an_override_names_does_not_leave_its_route() -> None:
+    """Else requests would go where an operator decided at night that they must not."""
+    decided = decide([BACKEND, OTHER, MODEL, PIN], put("model", "m", OTHER_ROUTE), NOW_MS)
+
+    assert isinstance(decided, Refusal)
+    assert decided.code is ErrorCode.REFERENCE_CONFLICT
+    assert "pin/m" in decided.detail
+
+
+def test_an_override_that_ended_is_in_nobodys_way() -> None:
+    """Though nobody deleted it."""
+    decided = decide([BACKEND, OTHER, MODEL, PIN], put("model", "m", OTHER_ROUTE), NOW_MS + 1)
+
+    assert isinstance(decided, ConfigEntry)
+
+
+def test_what_an_override_is_about_may_be_deleted() -> None:
+    """A backend is drained before it is removed; the drain goes with it."""
+    drain = entry("drain", "b", {})
+
+    decided = decide(
+        [BACKEND, OTHER, drain], Change("backend", "b", removal("backend", "b"), "admin"), NOW_MS
+    )
+
+    assert isinstance(decided, ConfigEntry)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "body"),
+    [
+        ("pin", "m", {"backend": "b"}),
+        ("pin", "other", {"backend": "a"}),
+        ("weights", "m", {"weights": {"b": 1}}),
+        ("canary", "m", {"backend": "b", "percent": 5}),
+        ("timeout", "other", {"timeout_s": 5}),
+        ("drain", "nowhere", {}),
+    ],
+)
+def test_an_override_of_what_is_not_there_is_refused(kind: Kind, name: str, body: object) -> None:
+    """A backend that is not on the route of the model, or no such model or backend."""
+    decided = decide([BACKEND, OTHER, MODEL], put(kind, name, body), NOW_MS)
+
+    assert isinstance(decided, Refusal)
+    assert decided.code is ErrorCode.REFERENCE_CONFLICT
+    assert f"{kind}/{name}" in decided.detail
 
 
 @pytest.mark.parametrize("entity_id", ["", "a b", "a\tb", "{a}", "x" * 129, "-a"])

@@ -13,6 +13,7 @@ import pytest
 
 from ingress.admin.config.entities import KIND_OF_PATH
 from schemas.errors import ERRORS, ErrorCode
+from schemas.overrides import OVERRIDES
 from tests.unit.admin.admin_api import admin_app
 
 _HOST = {"host": "127.0.0.1:8443"}
@@ -118,6 +119,7 @@ QUERIES = (
         )
     ),
     *(f"/{path}/{text}" for path in KIND_OF_PATH for text in ("%00", "%ff", "a%0Ab", "x" * 5_000, "%2e%2e")),
+    "/routes/nowhere", "/routes/%00", "/routes/%ff", "/routes/a?x=1", f"/routes/{'x' * 5_000}",
     "/nothing", "/orgs/../../x", "/%00", "//", "/status/x",
 )  # fmt: skip
 
@@ -140,6 +142,8 @@ BODIES: tuple[bytes, ...] = (
     b'{"grace_s":-1}', b'{"backends":[]}', b'{"backends":{}}', b'{"again":1}', b" " * 300_000,
 )  # fmt: skip
 WRITES = (
+    *(("PUT", f"/overrides/{kind}/a") for kind in OVERRIDES),
+    ("PUT", "/overrides/detour/a"),
     *(("PUT", f"/{path}/a") for path in KIND_OF_PATH),
     ("POST", "/keys"),
     ("POST", "/keys/key_a/rotate"),

@@ -8,6 +8,7 @@ from typing import Any
 
 from schemas.usage import COUNTED
 from tests.unit.cli.commands_about_prices import ABOUT_PRICES
+from tests.unit.cli.commands_about_routes import ABOUT_ROUTES
 from tests.unit.cli.key_answers import KEY, ROTATED, SECRET
 
 AT_MS = 1_700_000_000_123
@@ -63,6 +64,7 @@ STATUS: dict[str, Any] = {
         "alarm": "the log is shorter",
         "problems": [{"where": "model/m", "what": "backend 'x' does not exist"}],
     },
+    "overrides": [],
     "kafka_brokers": "127.0.0.1:1",
 }
 SHARD: dict[str, Any] = {
@@ -236,7 +238,7 @@ FILE = "orgs: {acme: {name: A}}\nprojects: {p: {org: acme}}\n"
 ENTITIES: dict[str, Any] = {
     f"GET /{kind}": {"items": []}
     for kind in ("backends", "models", "orgs", "projects", "users", "keys")
-} | {"GET /orgs": {"items": [ORG]}}
+} | {"GET /orgs": {"items": [ORG]}, "GET /overrides": {"items": []}}
 
 
 @dataclass(frozen=True)
@@ -305,8 +307,7 @@ CASES = (
     ),
     Case(("models", "set", "new")), *(Case(arguments, answers) for arguments, answers in ABOUT_PRICES),
     Case(("backends", "list"), {"GET /backends": {"items": [BACKEND, BACKEND | {"id": "b", "health": []}]}}),
-    Case(("backends", "drain", "a"), {"POST /backends/a/drain": {"id": "a", "body": {"state": "draining"}}}),
-    Case(("backends", "restore", "a"), {"POST /backends/a/restore": {"id": "a", "body": {"state": "active"}}}),
+    *(Case(arguments, answers) for arguments, answers in ABOUT_ROUTES),
     Case(("config", "diff", "-f", "tallygate.yaml"), ENTITIES),
     Case(("config", "diff", "--file", "missing.yaml"), ENTITIES),
     Case(

@@ -102,3 +102,28 @@ def test_a_key_that_exists_keeps_what_a_file_cannot_say() -> None:
 
     assert [problem.path for problem in problems_of(changes, now)] == ["keys.k"]
     assert problems_of(plan([Entity("keys", "k", {"name": "ci"})], now, prune=False), now) == []
+
+
+def _pin(**more: Any) -> dict[str, Any]:
+    pin = {"kind": "pin", "id": "m", "backend": "b", "expires_at_ms": None, "reason": "night"}
+    return pin | {"what": "only b", "by": "admin", "in_force": True} | more
+
+
+def test_what_an_override_in_force_names_does_not_leave_its_route() -> None:
+    """It is told before anything is written; one that ended is in nobody's way."""
+    now = current(backends=[BACKEND, BACKEND | {"id": "c"}], models=[MODEL])
+    changes = plan([Entity("models", "m", {"backends": [{"backend": "c"}]})], now, prune=False)
+
+    assert [problem.path for problem in problems_of(changes, now, [_pin()])] == ["pin/m"]
+    assert problems_of(changes, now, [_pin(in_force=False)]) == []
+
+
+def test_an_override_is_no_difference_and_no_reason_to_keep_its_model() -> None:
+    """A file says nothing about overrides; with a model they go."""
+    now = current(backends=[BACKEND], models=[MODEL])
+    same = plan([Entity("models", "m", {"backends": [{"backend": "b"}]})], now, prune=False)
+    gone = plan([Entity("models", "x", {"backends": [{"backend": "b"}]})], now, prune=True)
+
+    assert (same, problems_of(same, now, [_pin()])) == ([], [])
+    assert [change.sign for change in gone] == ["+", "-"]
+    assert problems_of(gone, now, [_pin()]) == []

@@ -119,7 +119,7 @@ def test_backends_show_what_each_dispatcher_says() -> None:
 
 CURRENT: dict[str, Any] = {
     f"GET /{kind}": {"items": []}
-    for kind in ("backends", "models", "orgs", "projects", "users", "keys")
+    for kind in ("backends", "models", "orgs", "projects", "users", "keys", "overrides")
 }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from deploy.cli.options import decimal, positive, rate, whole
+from deploy.cli.options import decimal, duration, moment_ms, positive, rate, whole
 from tests.unit.cli.scripted_admin import Gateway, run
 
 ODD = [
@@ -59,3 +59,47 @@ def test_an_odd_rate_is_an_error_of_three_lines(text: str) -> None:
     assert (code, out, gateway.asked) == (2, "", [])
     assert [line.split(":")[0].strip() for line in story.splitlines()] == ["error", "why", "fix"]
     assert f"'--rps': {text} is not" in story
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("90s", 90),
+        ("30m", 1_800),
+        ("2h", 7_200),
+        ("1d", 86_400),
+    ],
+)
+def test_a_duration_is_read_as_people_write_it(text: str, seconds: float) -> None:
+    """A whole number of one unit."""
+    assert duration(text) == seconds
+
+
+@pytest.mark.parametrize(
+    "text", ["", "1h30m", "90", "h", "-1h", "1.5h", "1h ", "30m1h", "1w", "٣h"]
+)
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    """A number alone could be meant as anything."""
+    with pytest.raises(ValueError, match="is not a time"):
+        duration(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "at_ms"),
+    [
+        ("2023-11-14T22:13:20Z", 1_700_000_000_000),
+        ("2023-11-14T22:13:20", 1_700_000_000_000),
+        ("2023-11-14T23:13:20+01:00", 1_700_000_000_000),
+        ("2023-11-14", 1_699_920_000_000),
+    ],
+)
+def test_a_time_is_utc_where_it_names_no_offset(text: str, at_ms: int) -> None:
+    """As in the options of reports."""
+    assert moment_ms(text) == at_ms
+
+
+@pytest.mark.parametrize("text", ["", "tomorrow", "1700000000", "22:00", "2023-13-01"])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    """With an example of one."""
+    with pytest.raises(ValueError, match="RFC 3339"):
+        moment_ms(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -12,6 +13,7 @@ from dispatcher.backends.registry import SILENT_S, Backends, Slot
 from schemas.config_state import Snapshot
 from schemas.entities import Backend, Model, Target
 from schemas.errors import ErrorCode
+from schemas.overrides import Drain, Pin, RouteOverrides
 from schemas.runtime.config.feed import ConfigFeed
 from schemas.runtime.process.clock import Clock
 
@@ -328,3 +330,68 @@ def test_changes_of_state_are_seen_once_with_their_time() -> None:
 def test_a_model_without_backends_leads_nowhere(model: str) -> None:
     """Both may have been removed since admission."""
     assert _backends().take(model) is ErrorCode.NO_BACKEND
+
+
+def _overridden(backends: Backends, **changes: Any) -> None:
+    feed = cast("Any", backends.config)
+    feed.snapshot = replace(feed.snapshot, **changes)
+
+
+def test_a_pinned_model_has_no_other_backend() -> None:
+    """While its backend's breaker is open nobody is called, and a client hears why."""
+    backends = _backends(a=10, b=10)
+    _overridden(backends, overrides={"echo": RouteOverrides(pin=Pin(backend="a"))})
+    assert {_call(backends, "succeeded") for _ in range(50)} == {"a"}
+    assert backends.take("echo", ("a",)) is ErrorCode.NO_BACKEND
+    _break(backends, "a")
+
+    assert backends.take("echo") is ErrorCode.NO_BACKEND
+    assert "pinned" in str(backends.why_none("echo"))
+
+
+def test_a_full_pinned_backend_is_waited_for() -> None:
+    """It is the only one, and its slots come back."""
+    backends = _backends(a=1, b=1)
+    _overridden(backends, overrides={"echo": RouteOverrides(pin=Pin(backend="a"))})
+    _slot(backends)
+
+    assert backends.take("echo") is ErrorCode.OVERLOADED
+
+
+def test_a_drain_holds_for_the_next_call_and_ends_by_itself() -> None:
+    """Calls under way keep their slots; no process has to be told of its end."""
+    clock = _SetClock()
+    backends = _backends(clock, a=10, b=10)
+    running = _slot(backends, "b")
+    _overridden(backends, drains={"a": Drain(expires_at_ms=clock.now_ms() + 60_000)})
+
+    assert {_call(backends, "succeeded") for _ in range(50)} == {"b"}
+    backends.give_back(running, "succeeded")
+    clock.now_s += 60
+    assert {_call(backends, "succeeded") for _ in range(50)} == {"a", "b"}
+
+
+def test_when_all_are_drained_nobody_is_called_and_a_client_hears_why() -> None:
+    """Also work that waits for backends to be well again: these will not be by themselves."""
+    backends = _backends(a=10, b=10)
+    _overridden(backends, drains={"a": Drain(), "b": Drain()})
+
+    assert backends.take("echo") is ErrorCode.NO_BACKEND
+    assert not backends.has_route("echo")
+    assert "drained" in str(backends.why_none("echo"))
+
+
+def test_lanes_tell_calls_and_breakers_by_model() -> None:
+    """What has neither is left out."""
+    backends = _backends(models=("echo", "idle", "broken"), a=100)
+    _slot(backends, model="echo")
+    for _ in range(20):
+        _call(backends, "failed", model="broken")
+    _call(backends, "succeeded", model="idle")
+    lanes = backends.lanes_of("a")
+
+    assert {model: (lane.breaker, lane.inflight) for model, lane in lanes.items()} == {
+        "echo": ("closed", 1),
+        "broken": ("open", 0),
+    }
+    assert all(0 < lane.limit <= 100 for lane in lanes.values())

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 from aiohttp import web
 
 from schemas.errors import ErrorCode
 from schemas.ledger import documents
+from schemas.overrides import Drain, Pin, Retries, RouteOverrides, Timeout
 from tests.support.scripted_backend import answering
-from tests.unit.dispatcher.dispatch_scene import HELD_NANO_USD, dispatch_scene
+from tests.unit.dispatcher.dispatch_scene import HELD_NANO_USD, DispatchScene, dispatch_scene
 
 _BODY = b'{"choices":[{"message":{"content":"hi"}}],"usage":{"prompt_tokens":12,"completion_tokens":34}}'
 _WELL = answering(200, _BODY)
@@ -152,3 +155,56 @@ async def test_an_unknown_operation_ends_its_request_at_once(asked: dict[str, An
     assert [(each.route, each.status) for each in scene.log.outcomes] == [
         (asked["route"], "failed")
     ]
+
+
+def _override(scene: DispatchScene, **overrides: Any) -> None:
+    config = cast("Any", scene.failover.slots.backends.config)
+    config.snapshot = replace(config.snapshot, overrides={"echo": RouteOverrides(**overrides)})
+
+
+async def test_a_route_without_retries_calls_nobody_else() -> None:
+    """The client gets the failure of the first."""
+    async with dispatch_scene(first=_UNAVAILABLE, second=_WELL) as scene:
+        _override(scene, retries=Retries(retries=0))
+        history = await scene.end(await scene.admitted())
+
+    assert [each.backend for each in history.attempts] == ["first"]
+    assert scene.bus.end.error_code is not None
+
+
+async def test_a_pinned_backend_that_fails_is_followed_by_nobody() -> None:
+    """Its failure is the answer, and not that there is no other."""
+    async with dispatch_scene(first=_UNAVAILABLE, second=_WELL) as scene:
+        _override(scene, pin=Pin(backend="first"))
+        history = await scene.end(await scene.admitted())
+
+    assert [each.backend for each in history.attempts] == ["first"]
+    assert scene.bus.end.error_code != ErrorCode.NO_BACKEND
+
+
+async def test_the_timeout_of_a_route_ends_a_call() -> None:
+    """Long before the backend's own would."""
+
+    async def hangs(request: web.Request) -> web.Response:
+        await asyncio.sleep(3)
+        return web.Response()
+
+    async with dispatch_scene(first=hangs) as scene:
+        _override(scene, timeout=Timeout(timeout_s=0.2))
+        began_s = asyncio.get_running_loop().time()
+        await scene.end(await scene.admitted())
+
+    assert asyncio.get_running_loop().time() - began_s < 2
+    assert scene.bus.end.error_code is not None
+
+
+async def test_a_client_hears_that_all_backends_are_drained() -> None:
+    """503, with a text that says whose decision it was."""
+    async with dispatch_scene(first=_WELL) as scene:
+        config = cast("Any", scene.failover.slots.backends.config)
+        config.snapshot = replace(config.snapshot, drains={"first": Drain()})
+        history = await scene.end(await scene.admitted())
+
+    assert history.attempts == []
+    assert scene.bus.end.error_code == ErrorCode.NO_BACKEND
+    assert b"drained" in scene.bus.end.body or "drained" in str(scene.bus.end)

@@ -85,10 +85,13 @@ async def test_every_change_of_a_backend_is_told() -> None:
         "open_models": [],
         "queued": {},
         "excess": {},
+        "breaker": "closed",
+        "is_alive": True,
+        "lanes": {},
     }
     assert told == {
         "dispatcher-0|a": {"state": "healthy", "inflight": 3, **at, "excess": {"m": [700, 0]}},
-        "dispatcher-0|b": {"state": "unhealthy", "inflight": 0, **at},
+        "dispatcher-0|b": {"state": "unhealthy", "inflight": 0, **at, "is_alive": False},
     }
     assert store.lines == {"dispatcher-0|b": {"state": "healthy", "inflight": 0, **at}}
     assert b'tallygate_backend_healthy{backend="b"} 1.0' in metrics.page()

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.backends.routing import choose, may_retry
+from dispatcher.backends.routing import choose, may_retry, why_none
 from dispatcher.work import Choice
 from schemas.config_state import Snapshot
 from schemas.entities import Backend, Model, Target
+from schemas.overrides import Pin, Retries, RouteOverrides, Timeout
+from schemas.routes import Route, route_at
 
 _URL = "http://127.0.0.1:1/v1"
 _CHI_SQUARE_AT_P_0_001 = {2: 13.82, 3: 16.27}
@@ -28,8 +31,14 @@ def _config(weights: dict[str, int], drained: frozenset[str] = frozenset()) -> S
     return Snapshot(models={"echo": Model(backends=targets)}, backends=backends)
 
 
+def _route(config: Snapshot) -> Route:
+    route = route_at("echo", config, 0)
+    assert route is not None
+    return route
+
+
 def _chosen(config: Snapshot, draw: float, excluded: frozenset[str] = frozenset()) -> str | None:
-    choice = choose("echo", config, excluded, draw)
+    choice = choose(_route(config), config, excluded, draw)
     return None if choice is None else choice.backend_id
 
 
@@ -90,7 +99,8 @@ def test_a_draw_falls_into_one_share(draw: float, backend: str) -> None:
 )
 def test_degraded_is_last_and_full_is_out(degraded: str, full: str, backend: str | None) -> None:
     """Whoever is degraded takes part only among its like; a slot frees sooner than a backend heals."""
-    choice = choose("echo", _config({"a": 1, "b": 0}), (), 0.0, degraded=degraded, full=full)
+    config = _config({"a": 1, "b": 0})
+    choice = choose(_route(config), config, (), 0.0, degraded=degraded, full=full)
 
     assert (choice and choice.backend_id) == backend
 
@@ -114,10 +124,49 @@ def test_the_choice_knows_the_backend_by_its_own_names() -> None:
         backends={"b": backend},
     )
 
-    assert choose("echo", config, (), 0.5) == Choice("b", backend, "echo-2")
+    assert choose(_route(config), config, (), 0.5) == Choice("b", backend, "echo-2")
 
 
 def test_an_unknown_model_or_backend_leads_nowhere() -> None:
     """Both may have been removed since admission."""
-    assert choose("other", _config({"a": 1}), (), 0.5) is None
-    assert choose("echo", Snapshot(models=_config({"a": 1}).models), (), 0.5) is None
+    without = Snapshot(models=_config({"a": 1}).models)
+
+    assert route_at("other", _config({"a": 1}), 0) is None
+    assert choose(_route(without), without, (), 0.5) is None
+
+
+def test_a_call_has_the_timeout_and_the_retries_of_its_route() -> None:
+    """The timeout bounds whole answers and the silence of streams; the length of streams stays the backend's."""
+    config = _config({"a": 1})
+    overridden = replace(
+        config,
+        overrides={
+            "echo": RouteOverrides(timeout=Timeout(timeout_s=7), retries=Retries(retries=0))
+        },
+    )
+    choice = choose(_route(overridden), overridden, (), 0.5)
+
+    assert choice is not None
+    assert (choice.backend.timeout_s, choice.backend.silence_s, choice.retries) == (7, 7, 0)
+    assert choice.backend.total_timeout_s == config.backends["a"].total_timeout_s
+
+
+@pytest.mark.parametrize(
+    ("overrides", "drained", "told"),
+    [
+        (RouteOverrides(), frozenset(), None),
+        (RouteOverrides(), frozenset("ab"), "drained"),
+        (RouteOverrides(pin=Pin(backend="a")), frozenset(), "pinned"),
+        (RouteOverrides(pin=Pin(backend="a")), frozenset("a"), "pinned"),
+    ],
+    ids=["all well", "all drained", "pinned", "pinned to a drained one"],
+)
+def test_a_client_hears_that_an_operator_left_no_backend(
+    overrides: RouteOverrides, drained: frozenset[str], told: str | None
+) -> None:
+    """And no name of a backend."""
+    config = replace(_config({"a": 1, "b": 1}, drained), overrides={"echo": overrides})
+    why = why_none(_route(config))
+
+    assert (why is None) == (told is None)
+    assert told is None or told in str(why)

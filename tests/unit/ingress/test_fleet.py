@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from ingress.health.fleet import (
@@ -17,6 +19,7 @@ from ingress.health.fleet import (
 )
 from schemas.config_state import Snapshot
 from schemas.entities import Backend, Model, Target
+from schemas.overrides import Drain, Pin, RouteOverrides
 from schemas.reports import BackendReport, Excess
 
 NOW_MS = 1_700_000_000_000
@@ -125,10 +128,27 @@ def test_backends_are_told_by_fresh_reports_only() -> None:
         "dispatcher-0|c": _health("healthy"),
     }
 
-    backends = backends_of(_snapshot(), reports_of(health, LastSeen(), _at(0)))
+    backends = backends_of(_snapshot(), reports_of(health, LastSeen(), _at(0)), NOW_MS)
 
     assert backends == {"a": "down", "b": "unknown", "c": "drained"}
-    assert models_without_backend(_snapshot(), backends) == ("drained", "first")
+    assert models_without_backend(_snapshot(), backends, NOW_MS) == ("drained", "first")
+
+
+def test_overrides_count_for_what_can_be_served() -> None:
+    """A model that is pinned to a backend that is down has none, nor has one whose backend an operator drained."""
+    snapshot = replace(
+        _snapshot(),
+        overrides={"both": RouteOverrides(pin=Pin(backend="a"))},
+        drains={"b": Drain(expires_at_ms=NOW_MS + 1)},
+    )
+    reports = reports_of({"dispatcher-0|a": _health("open")}, LastSeen(), _at(0))
+    backends = backends_of(snapshot, reports, NOW_MS)
+
+    assert backends["b"] == "drained"
+    assert models_without_backend(snapshot, backends, NOW_MS) == ("both", "drained", "first")
+    assert backends_of(snapshot, reports, NOW_MS + 1)["b"] == "unknown"
+    unpinned = replace(snapshot, overrides={}, drains={})
+    assert models_without_backend(unpinned, backends, NOW_MS) == ("drained", "first")
 
 
 def _exceeding(at_s: float = 0, **models: tuple[int, int]) -> str:

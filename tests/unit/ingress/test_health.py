@@ -55,7 +55,13 @@ def test_what_works_is_ok() -> None:
         "workers": {role: {f"{role}-0": {"state": "ok", "age_s": 1.0}} for role in ROLES},
         "backends": {"a": "healthy", "b": "drained"},
         "models_without_backend": [],
-        "counts": {"healthy": 1, "drained": 1, "models": 3, "models_without_backend": 0},
+        "counts": {
+            "healthy": 1,
+            "drained": 1,
+            "models": 3,
+            "models_without_backend": 0,
+            "overrides": 0,
+        },
     }
 
 

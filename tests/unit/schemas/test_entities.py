@@ -20,6 +20,12 @@ _GOOD: dict[str, dict[str, Any]] = {
     "key": {"org": "acme", "hash": "0" * 64, "display": "tg_live_a…z", "created_at_ms": 0},
     "backend": {"url": "http://h/v1"},
     "model": {"backends": [{"backend": "b"}]},
+    "pin": {"backend": "b"},
+    "weights": {"weights": {"b": 1}},
+    "canary": {"backend": "b", "percent": 5},
+    "timeout": {"timeout_s": 20},
+    "retries": {"retries": 0},
+    "drain": {},
 }
 _BUDGET = {"usd": "1", "period": "day"}
 _QUOTA = {"amount": 1, "unit": "tokens", "period": "day"}
@@ -52,6 +58,19 @@ def test_the_examples_are_good(kind: str) -> None:
         ("organization", {"limits": {"budgets": [_BUDGET] * 17}}),
         ("organization", {"limits": {"quotas": [_QUOTA] * 17}}),
         ("organization", {"limits": {"budgets": [{"usd": "1\n", "period": "day"}]}}),
+        ("pin", {"backend": "b\n"}),
+        ("pin", {"reason": "a\x1b[2Jb"}),
+        ("pin", {"expires_at_ms": -1}),
+        ("weights", {"weights": {}}),
+        ("weights", {"weights": {"b": -1}}),
+        ("weights", {"weights": {"b\n": 1}}),
+        ("weights", {"weights": {f"b{n}": 1 for n in range(65)}}),
+        ("canary", {"percent": 100.1}),
+        ("canary", {"percent": -1}),
+        ("timeout", {"timeout_s": 0}),
+        ("timeout", {"timeout_s": 601}),
+        ("retries", {"retries": 2}),
+        ("drain", {"backend": "b"}),
         ("project", {"org": "acme\n"}),
         ("project", {"org": "a" * 129}),
         ("project", {"org": "a\tb"}),
@@ -142,7 +161,7 @@ def test_no_field_is_without_bounds(kind: str) -> None:
     unbounded = [
         name
         for name, plain, bounds in _leaves(KINDS[kind])  # type: ignore[index]
-        if (plain in (str, int, float) or get_origin(plain) is tuple)
+        if (plain in (str, int, float) or get_origin(plain) in (tuple, dict))
         and not any(_is_bound(meta, plain) for meta in bounds)
     ]
 

@@ -11,6 +11,7 @@ from schemas.reports import (
     BackendReport,
     ConfigReport,
     Excess,
+    LaneReport,
     backend_field,
     read_backend_field,
     read_backend_report,
@@ -46,12 +47,16 @@ def test_a_report_of_a_backend_is_read_as_it_was_written() -> None:
         open_models=("echo",),
         queued={"echo": 1},
         excess={"echo": Excess(700, 3)},
+        is_alive=False,
+        breaker="half_open",
+        lanes={"echo": LaneReport("open", 2, 8)},
         at_ms=9,
     )
 
     assert report.line() == (
         b'{"state":"open","since_ms":5,"inflight":2,"limit":8,"open_models":["echo"],'
-        b'"queued":{"echo":1},"excess":{"echo":[700,3]},"at_ms":9}'
+        b'"queued":{"echo":1},"excess":{"echo":[700,3]},"is_alive":false,"breaker":"half_open",'
+        b'"lanes":{"echo":["open",2,8]},"at_ms":9}'
     )
     assert read_backend_report(report.line().decode()) == report
     assert read_backend_field(backend_field("dispatcher-0", "a|b")) == ("dispatcher-0", "a|b")
