@@ -51,7 +51,7 @@ class Route(msgspec.Struct, frozen=True):
 class Candidates(msgspec.Struct, frozen=True):
     """Who is drawn from for one call."""
 
-    others: tuple[Target, ...]
+    others: Sequence[Target]
     """By weight; equal shares where all weights are 0."""
     canary: Target | None = None
     canary_share: float = 0.0
@@ -109,15 +109,16 @@ def candidates(
     one that is ``full`` is left out, and a weight of 0 makes a backend a fallback for when no other is left. A
     canary never gets more than its share while any other is left, fallbacks included.
     """
-    usable = [t for t in route.targets if t.backend not in excluded]
-    sound = [t for t in usable if t.backend not in degraded] or usable
-    free = [t for t in sound if t.backend not in full]
+    targets = route.targets
+    usable = [t for t in targets if t.backend not in excluded] if excluded else targets
+    sound = ([t for t in usable if t.backend not in degraded] or usable) if degraded else usable
+    free = [t for t in sound if t.backend not in full] if full else sound
     canary = None
     if route.canary is not None:
         canary = next((t for t in free if t.backend == route.canary), None)
         free = [t for t in free if t is not canary] or free
-    others = tuple(t for t in free if t.weight > 0) or tuple(free)
-    if canary in others:
+    others = [t for t in free if t.weight > 0] or free
+    if canary is None or canary in others:
         return Candidates(others)
     return Candidates(others, canary, route.canary_share)
 

@@ -93,6 +93,8 @@ class Backends:
     _silent: dict[Slot, None] = field(default_factory=dict)
     """Calls without a first byte, oldest first, as long as they do not count as hanging."""
     _shared: tuple[Snapshot | None, frozenset[str]] = (None, frozenset())
+    _declared: tuple[Snapshot | None, dict[str, Route]] = (None, {})
+    """Routes without overrides, of that configuration."""
 
     @property
     def is_full(self) -> bool:
@@ -120,8 +122,18 @@ class Backends:
         return route is not None and bool(route.targets)
 
     def route(self, model: str) -> Route | None:
-        """The route of the model as it is now."""
-        return route_at(model, self.config.snapshot, self.clock.now_ms())
+        """The route of the model as it is now. One over which nothing stands is the same until the configuration
+        changes, so it is put together once."""
+        snapshot = self.config.snapshot
+        if self._declared[0] is not snapshot:
+            self._declared = snapshot, {}
+        declared = self._declared[1]
+        if (route := declared.get(model)) is not None:
+            return route
+        route = route_at(model, snapshot, self.clock.now_ms())
+        if route is not None and not snapshot.drains and model not in snapshot.overrides:
+            declared[model] = route
+        return route
 
     def why_none(self, model: str) -> str | None:
         """What a client is told where an operator's decision left no backend to call."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from deploy.desired_state.plan import plan, problems_of
+from deploy.desired_state.views import written_fields
 from deploy.embedded.seed import Entity
 
 BACKEND = {"id": "b", "version": 1, "url": "http://b/v1", "health": []}
@@ -127,3 +128,10 @@ def test_an_override_is_no_difference_and_no_reason_to_keep_its_model() -> None:
     assert (same, problems_of(same, now, [_pin()])) == ([], [])
     assert [change.sign for change in gone] == ["+", "-"]
     assert problems_of(gone, now, [_pin()]) == []
+
+
+def test_what_the_gateway_adds_to_a_view_is_no_setting() -> None:
+    """What is written back, and judged as the configuration, is what somebody configured."""
+    shown = BACKEND | {"drained": True}
+
+    assert written_fields(shown) == {"url": "http://b/v1"}

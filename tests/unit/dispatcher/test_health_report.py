@@ -10,10 +10,10 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from dispatcher.backends.health_report import HealthReport
-from dispatcher.backends.registry import Backends
+from dispatcher.backends.registry import Backends, Slot
 from dispatcher.backends.slots import Slots
 from schemas.config_state import Snapshot
-from schemas.entities import Backend
+from schemas.entities import Backend, Model, Target
 from schemas.reports import Excess
 from schemas.runtime.config.feed import ConfigFeed
 from schemas.runtime.process.clock import Clock
@@ -95,3 +95,27 @@ async def test_every_change_of_a_backend_is_told() -> None:
     }
     assert store.lines == {"dispatcher-0|b": {"state": "healthy", "inflight": 0, **at}}
     assert b'tallygate_backend_healthy{backend="b"} 1.0' in metrics.page()
+
+
+async def test_breakers_are_told_by_backend_and_by_model() -> None:
+    """Those who explain a route say which of the two forbids a call."""
+    models = {"m": Model(backends=(Target(backend="a"),))}
+    feed = SimpleNamespace(snapshot=Snapshot(models=models, backends={"a": _BACKEND}))
+    backends = Backends(cast("ConfigFeed", feed), _FixedClock())
+    store, metrics = _FakeStore(), Metrics()
+    slots = Slots(backends, metrics, _FixedClock())
+    report = HealthReport(
+        slots, cast("Store", store), metrics, _FixedClock(), "dispatcher-0", _excess_at
+    )
+    for _ in range(5):
+        slot = backends.take("m")
+        assert isinstance(slot, Slot)
+        backends.give_back(slot, "unreachable")
+    running = backends.states["a"].models["m"]
+    running.in_flight += 1
+    reporting = asyncio.create_task(report.run())
+    await asyncio.wait_for(store.written.wait(), 5)
+    reporting.cancel()
+
+    told = store.lines["dispatcher-0|a"]
+    assert (told["breaker"], told["lanes"]["m"][:2]) == ("open", ["closed", 1])
