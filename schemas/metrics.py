@@ -30,6 +30,7 @@ MetricName = Literal[
     "tallygate_ledger_rebuild_seconds",
     "tallygate_ledger_foreign_shards",
     "tallygate_backend_healthy",
+    "tallygate_overrides_in_force",
     "tallygate_shed_requests_total",
     "tallygate_queued_requests",
     "tallygate_replies_dropped_total",
@@ -126,6 +127,9 @@ METRICS: Final[dict[MetricName, MetricSpec]] = {
     ),
     "tallygate_backend_healthy": MetricSpec(
         "gauge", "1 while neither probes nor calls speak against the backend.", ("backend",)
+    ),
+    "tallygate_overrides_in_force": MetricSpec(
+        "gauge", "Overrides of routes and backends that this dispatcher goes by."
     ),
     "tallygate_shed_requests_total": MetricSpec(
         "counter", "Requests told to come back later, because they would have waited too long."

@@ -11,6 +11,7 @@ from dispatcher.backends.slots import Slots
 from schemas.ledger.keys import BACKEND_HEALTH
 from schemas.log_events import LogEvent
 from schemas.reports import REPORT_EVERY_S, BackendReport, Excess, backend_field
+from schemas.routes import in_force
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.event_log import EventLog
 from schemas.runtime.process.telemetry import Metrics
@@ -59,6 +60,8 @@ class HealthReport:
             self._tell(name, self.backends.states[name])
         if changed or is_due:
             self.metrics.set("tallygate_queued_requests", self.slots.waiting)
+            overrides = in_force(self.backends.config.snapshot, self.clock.now_ms())
+            self.metrics.set("tallygate_overrides_in_force", overrides)
             await self._report()
 
     def _tell(self, name: str, backend_state: BackendState) -> None:

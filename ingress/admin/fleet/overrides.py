@@ -23,8 +23,9 @@ from schemas.overrides import (
 )
 from schemas.routes import route_at
 
-__all__ = ["overrides_shown", "warnings"]
+__all__ = ["overrides_shown", "unended", "warnings"]
 
+ENDED: Final = "ended"
 _WARNINGS_MAX: Final = 20
 
 
@@ -35,6 +36,12 @@ def overrides_shown(
     wrong = {problem.where: problem.what for problem in problems}
     found = [_shown(entry, wrong, now_ms) for entry in entries if entry.kind in OVERRIDES]
     return sorted(filter(None, found), key=lambda item: (item["id"], item["kind"]))
+
+
+def unended(problems: Iterable[Problem], overrides: Iterable[Mapping[str, Any]]) -> list[Problem]:
+    """The problems without those of overrides that have ended: what they name may be gone by now."""
+    ended = {f"{item['kind']}/{item['id']}" for item in overrides if item["why_not"] == ENDED}
+    return [problem for problem in problems if problem.where not in ended]
 
 
 def warnings(config: Snapshot, name: str, now_ms: int, *, is_of_backend: bool) -> list[str]:
@@ -66,7 +73,7 @@ def _shown(entry: ConfigEntry, wrong: Mapping[str, str], now_ms: int) -> dict[st
     fields: dict[str, Any] = {}
     if isinstance(override, Override):
         fields = msgspec.to_builtins(override)
-        why_not = "ended" if override.has_ended(now_ms) else why_not
+        why_not = ENDED if override.has_ended(now_ms) else why_not
     else:
         why_not = why_not or "cannot be read"
     return {

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ingress.admin.deps import AdminDeps
-from ingress.admin.fleet.overrides import overrides_shown
+from ingress.admin.fleet.overrides import overrides_shown, unended
 from ingress.admin.fleet.propagation import instances_of
 
 
@@ -30,6 +30,7 @@ class StatusRoutes:
         """Instances by their own reports, and the configuration as this process sees it."""
         instances = await instances_of(self.deps.ledger_store, self.deps.clock)
         snapshot, now_ms = self.deps.config.snapshot, self.deps.clock.now_ms()
+        overrides = overrides_shown(self.deps.config.entries(), snapshot.problems, now_ms)
         return JSONResponse(
             {
                 "instances": [asdict(i) | {"live": i.is_live} for i in instances],
@@ -38,9 +39,11 @@ class StatusRoutes:
                     "following": self.deps.config.following,
                     "alarm": self.deps.config.alarm,
                     "closed": sorted("/".join(identity) for identity in snapshot.closed),
-                    "problems": [asdict(problem) for problem in snapshot.problems],
+                    "problems": [
+                        asdict(problem) for problem in unended(snapshot.problems, overrides)
+                    ],
                 },
-                "overrides": overrides_shown(self.deps.config.entries(), snapshot.problems, now_ms),
+                "overrides": overrides,
                 "books": self.books(),
                 "kafka_brokers": self.deps.settings.kafka_brokers,
             }

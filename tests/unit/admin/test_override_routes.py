@@ -174,6 +174,24 @@ async def test_an_unreadable_one_is_listed_and_can_be_ended(api: Api) -> None:
     assert (await _ok(client.get("/overrides")))["items"] == []
 
 
+async def test_one_that_has_ended_is_no_problem_of_the_configuration(api: Api) -> None:
+    """What it names may be gone by then; it stays in the list until somebody restores or replaces it."""
+    client, feed = api
+    body = {"backend": "b", "percent": 5, "expires_at_ms": 4_000_000_000_000}
+    await _ok(client.put("/overrides/canary/my/echo", json=body))
+    entry = feed.entry("canary", "my/echo")
+    assert entry is not None
+    past = msgspec.json.encode(body | {"expires_at_ms": 1}).decode()
+    feed.take(msgspec.structs.replace(entry, version=entry.version + 1, body=past))
+    await _ok(client.put("/models/my/echo", json={"backends": [{"backend": "a"}]}))
+    assert feed.snapshot.problems
+
+    status = await _ok(client.get("/status"))
+
+    assert status["config"]["problems"] == []
+    assert [each["why_not"] for each in status["overrides"]] == ["ended"]
+
+
 @pytest.mark.parametrize(
     ("body", "expires_at_ms"),
     [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -14,6 +14,7 @@ from dispatcher.backends.registry import Backends, Slot
 from dispatcher.backends.slots import Slots
 from schemas.config_state import Snapshot
 from schemas.entities import Backend, Model, Target
+from schemas.overrides import Drain
 from schemas.reports import Excess
 from schemas.runtime.config.feed import ConfigFeed
 from schemas.runtime.process.clock import Clock
@@ -111,6 +112,7 @@ async def test_breakers_are_told_by_backend_and_by_model() -> None:
         slot = backends.take("m")
         assert isinstance(slot, Slot)
         backends.give_back(slot, "unreachable")
+    feed.snapshot = replace(feed.snapshot, drains={"a": Drain()})
     running = backends.states["a"].models["m"]
     running.in_flight += 1
     reporting = asyncio.create_task(report.run())
@@ -119,3 +121,4 @@ async def test_breakers_are_told_by_backend_and_by_model() -> None:
 
     told = store.lines["dispatcher-0|a"]
     assert (told["breaker"], told["lanes"]["m"][:2]) == ("open", ["closed", 1])
+    assert b"tallygate_overrides_in_force 1.0" in metrics.page()
