@@ -12,6 +12,8 @@ OWN_STACK := $(wildcard $(addprefix tests/e2e/test_,config_faults.py impatient_s
 ON_A_CLUSTER := tests/e2e/test_stores_over_tls.py
 PLAIN := $(filter-out tests/integration tests/e2e tests/chaos,$(patsubst %/,%,$(wildcard tests/*/)))
 
+OWN_STACK += tests/e2e/test_callers.py
+
 help:  ## Show the commands
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
 
@@ -135,6 +137,10 @@ kafka-outage: setup  ## Kafka killed, hanging, full, with a cut tail, under load
 	$(BIN)/python -m tests.chaos.kafka_outage $(ARGS)
 	$(BIN)/python -m tests.chaos.leader_change
 
+.PHONY: identity-outage issuers
+identity-outage: setup  ## An identity provider and a user-org service killed and slowed under 50 requests/s, second by second
+	$(BIN)/python -m tests.chaos.identity_outage
+
 ledger-loss: setup  ## Ledgers lost in every way under load, about an hour; ARGS="--primaries 1 3 --scenario NAME ... --out FILE"
 	$(BIN)/python -m tests.chaos.ledger_loss $(ARGS)
 
@@ -144,6 +150,9 @@ fuzz: setup  ## 100 000 odd answers to the dispatcher, 100 000 odd requests to i
 
 servers: setup  ## Servers that nobody here wrote, behind a gateway: llama.cpp, aimock; ARGS="--with llama-cpp-python" builds a third
 	$(BIN)/python -m tests.foreign.servers $(ARGS)
+
+issuers: setup  ## Access tokens of an identity provider of other people (npm), signed in four ways, as ingress judges them
+	$(BIN)/python -m tests.foreign.issuers
 
 clients: setup  ## openai (Python, Node), LangChain and the Vercel AI SDK through a gateway; needs npm for half of them
 	$(BIN)/python -m tests.foreign.clients

@@ -7,12 +7,14 @@ not a crash loop. Work in the background starts again after a defect. At SIGTERM
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ingress.auth.api_key import ApiKeys
+from ingress.auth.caller import Authenticator
 from ingress.auth.callers import Callers
+from ingress.auth.outside import Outside, open_outside
 from ingress.endpoints.status import StatusRoutes
 from ingress.gatekeeper.gatekeeper import UNPRODUCED_S, Gatekeeper
 from ingress.gatekeeper.refusal_audit import RefusalAudit
@@ -76,6 +78,7 @@ class Ingress:
     metrics: Metrics
     clock: Clock
     ledger_time: LedgerTime
+    outside: Outside
     connected: set[str] = field(default_factory=set)
     server: FrontServer | None = None
     """Of the public port, once it runs."""
@@ -96,6 +99,7 @@ class Ingress:
             if self.ledger_store.connected
             else self.ledger_store.trouble,
             "clock": self.clock.component,
+            **self.outside.components(),
         }
 
     def health(self) -> Health:
@@ -153,6 +157,7 @@ class Ingress:
             "refusal audit": self.refusals.run,
             "health watch": self.watch.run,
             "ledger time": self.ledger_time.run,
+            **self.outside.background,
         }
         for name, work in forever.items():
             yield keep_running(name, work, self.metrics)
@@ -218,7 +223,7 @@ class Ingress:
         await self.producer.stop()
         await self.config.stop()
         await self.subscription.stop()
-        await asyncio.gather(self.bus.stop(), self.ledger_store.stop())
+        await asyncio.gather(self.bus.stop(), self.ledger_store.stop(), self.outside.stop())
 
 
 def create_app(settings: IngressSettings) -> Ingress:
@@ -256,13 +261,14 @@ def create_app(settings: IngressSettings) -> Ingress:
         clock,
         settings.disk_free_min_bytes,
     )
+    outside = _outside(settings, clock, metrics)
     gatekeeper = Gatekeeper.create(
         settings,
         config,
         clock,
         watch.conditions,
         lambda: producer.unacknowledged_s,
-        callers_of(settings),
+        callers_of(settings, outside.authenticators),
     )
     return Ingress(
         settings=settings,
@@ -278,12 +284,25 @@ def create_app(settings: IngressSettings) -> Ingress:
         metrics=metrics,
         clock=clock,
         ledger_time=LedgerTime(clock, store, metrics),
+        outside=outside,
     )
 
 
-def callers_of(settings: IngressSettings) -> Callers:
-    """Whose credentials are known here."""
-    return Callers(ApiKeys(settings.key_peppers))
+def callers_of(settings: IngressSettings, others: Sequence[Authenticator] = ()) -> Callers:
+    """Whose credentials are known here, beside those whom others vouch for."""
+    return Callers(ApiKeys(settings.key_peppers), others)
+
+
+def _outside(settings: IngressSettings, clock: Clock, metrics: Metrics) -> Outside:
+    """Who vouches for callers without an API key."""
+    token = settings.user_org_token
+    return open_outside(
+        settings.callers,
+        None if token is None else token.get_secret_value(),
+        settings.data_dir / "issuers",
+        clock,
+        metrics,
+    )
 
 
 def _public_parts(

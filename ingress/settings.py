@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 
+from ingress.auth.callers_file import CallersFile, read_callers_file
 from ingress.http.cross_origin import read_origins
 from schemas.networks import network_problem
 from schemas.runtime.process.settings import DataPlaneSettings, PepperSettings
@@ -80,6 +81,23 @@ class IngressSettings(DataPlaneSettings, PepperSettings):
     def origins(self) -> frozenset[bytes]:
         """Origins whose pages are served."""
         return read_origins(self.cors_origins)
+
+    callers_file: str = ""
+    """File in TOML that says which identity providers are believed and which user-org service is asked
+    (docs/callers.md); only API keys are known without one."""
+    user_org_token: SecretStr | None = None
+    """What the user-org service of that file knows the gateway by."""
+
+    @field_validator("callers_file")
+    @classmethod
+    def _is_a_callers_file(cls, path: str) -> str:
+        read_callers_file(path)
+        return path
+
+    @property
+    def callers(self) -> CallersFile:
+        """Who vouches for callers without an API key."""
+        return read_callers_file(self.callers_file)
 
     tokenizers_dir: str = ""
     """Directory of the tokenizer files that models name, at most 32 MiB each; none is read when it is empty."""

@@ -160,7 +160,9 @@ def _scopes(request: RequestAccepted, config: Snapshot) -> Iterator[_Scope]:
         yield _Scope("project", keys.scope("project", request.project), project.limits)
     if key := config.keys.get(request.key_id):
         yield _Scope("key", keys.scope("key", request.key_id), key.limits, has_default_rate=True)
-    if request.user is not None and (user := config.users.get(request.user)):
+    user = config.users.get(request.user) if request.user is not None else None
+    if request.user is not None and user is not None and user.org == request.org:
+        # One whom somebody outside vouches for may be called as another organization's user is.
         yield _Scope("user", keys.scope("user", request.user), user.limits)
 
 

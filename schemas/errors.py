@@ -22,6 +22,8 @@ class ErrorCode(StrEnum):
     """Machine-readable reasons."""
 
     INVALID_API_KEY = "invalid_api_key"
+    INVALID_TOKEN = "invalid_token"  # noqa: S105  # a code
+    CALLER_NOT_ALLOWED = "caller_not_allowed"
     KEY_NOT_ALLOWED = "key_not_allowed"
     INVALID_JSON = "invalid_json"
     INVALID_REQUEST = "invalid_request"
@@ -75,6 +77,10 @@ _UNAVAILABLE: Final = "service_unavailable_error"
 
 ERRORS: Final[dict[ErrorCode, ErrorSpec]] = {
     ErrorCode.INVALID_API_KEY: ErrorSpec(401, _INVALID, "The API key is not valid", False),
+    ErrorCode.INVALID_TOKEN: ErrorSpec(401, _INVALID, "The token is not valid", False),
+    ErrorCode.CALLER_NOT_ALLOWED: ErrorSpec(
+        403, _INVALID, "Who calls is known, and has no place here", False
+    ),
     ErrorCode.KEY_NOT_ALLOWED: ErrorSpec(403, _INVALID, "The key may not do this", False),
     ErrorCode.INVALID_JSON: ErrorSpec(400, _INVALID, "The body is not acceptable JSON", False),
     ErrorCode.INVALID_REQUEST: ErrorSpec(400, _INVALID, "The request is not valid", False),

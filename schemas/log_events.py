@@ -274,6 +274,23 @@ class LogEvent(Enum):
         "Another process rebuilds the shard: what was written here is void."
     )
 
+    # Callers whom somebody outside vouches for
+    ISSUER_READ = _info("The keys of an identity provider were read, for the first time or again.")
+    ISSUER_AWAY = _warning(
+        "The keys of an identity provider cannot be read; the last good set holds for a day.",
+        "See whether ingress reaches its discovery document, and what the cause says of it.",
+    )
+    KEY_SET_NOT_KEPT = _warning(
+        "The keys of an identity provider were not written to disk; a restart reads them anew.",
+        "See the disk under `TALLYGATE_DATA_DIR`.",
+    )
+    USER_ORG_AWAY = _warning(
+        "The user-org service cannot be asked, or its answer is not as its contract says; what it said last holds "
+        "for a while, then its callers get 503.",
+        "See the service's own log; docs/callers.md says what it must answer.",
+    )
+    USER_ORG_BACK = _info("The user-org service answers again.")
+
     # Configuration
     CONFIG_LOG_AWAY = _warning("The config log cannot be read; the last known copy stays.")
     CONFIG_DEFECT = _error("Following the config log met a defect; it is read again.")

@@ -54,6 +54,8 @@ MetricName = Literal[
     "tallygate_clock_error_seconds",
     "tallygate_ledger_difference",
     "tallygate_ledger_equal_at_seconds",
+    "tallygate_tokens_judged_total",
+    "tallygate_identity_questions_total",
 ]
 
 
@@ -180,6 +182,14 @@ METRICS: Final[dict[MetricName, MetricSpec]] = {
     ),
     "tallygate_ledger_equal_at_seconds": MetricSpec(
         "gauge", "When a shard and the log were last found equal, Unix seconds.", ("shard",)
+    ),
+    "tallygate_tokens_judged_total": MetricSpec(
+        "counter", "Tokens of an identity provider, as they were judged.", ("kind", "verdict")
+    ),
+    "tallygate_identity_questions_total": MetricSpec(
+        "counter",
+        "What identity providers and the user-org service were asked, and how that ended.",
+        ("kind", "verdict"),
     ),
     "tallygate_paused_partitions": MetricSpec(
         "gauge", "Partitions that are not read for a stated cause.", ("topic",)

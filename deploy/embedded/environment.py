@@ -64,6 +64,8 @@ def for_role(role: str, environment: Mapping[str, str]) -> dict[str, str]:
     patterns = [_SYSTEM, _PYTHON, _TEST]
     if role == "dispatcher":
         patterns += [_BACKEND_KEY, _TRUST]
+    if role == "ingress":
+        patterns.append(_TRUST)  # It calls identity providers and the user-org service.
     fields = SETTINGS[role].model_fields
     known = variables_of(SETTINGS[role])
     known |= {name + FILE for name in known}

@@ -16,6 +16,7 @@ from deploy.reference.markdown import code, duration, page, prose, size, table
 from deploy.reference.openapi import openapi_page
 from deploy.reference.setting_rows import setting_rows, specified_rows
 from deploy.reference.store_users_page import store_users_page
+from deploy.reference.user_org_openapi import user_org_page
 from schemas.codec import published_schemas
 from schemas.errors import ERRORS
 from schemas.headers import KINDS, Kind
@@ -269,5 +270,6 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "times.md": times_page,
     "topics.md": topics_page,
     "store-users.md": store_users_page,
+    "user-org.openapi.yaml": user_org_page,
 }
 """File name in ``docs/reference`` -> what makes its text."""

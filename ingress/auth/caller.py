@@ -20,7 +20,8 @@ class Caller(msgspec.Struct, frozen=True):
     """Who pays for a request, which models it may use (``None``: all), and what else it is limited to."""
 
     key_id: str
-    """What limits, usage lines and audits know the caller by beside its organization: the id of its API key."""
+    """What limits, usage lines and audits know the caller by beside its organization: the id of its API key, or what
+    stands for one (``schemas/caller_ids.py``)."""
     org: str
     project: str | None
     user: str | None
@@ -29,6 +30,11 @@ class Caller(msgspec.Struct, frozen=True):
     """What it may do; ``None``: everything."""
     networks: tuple[str, ...] | None = None
     """Where it may call from; ``None``: everywhere."""
+    owner: str | None = None
+    """Whose own idempotency keys and jobs these are; ``None`` for programs, which share those of their organization."""
+    alias: str | None = None
+    """Organization and user behind a ``key_id`` that many share: what the gatekeeper counts by then, and what audits of
+    its refusals name."""
 
 
 Told: TypeAlias = Caller | Refusal

@@ -1,11 +1,12 @@
 """Jobs: requests that were answered at once with a promise, and are fetched later.
 
 One job is told from the request's traces, with its result; a list is one reading of the ledger. Jobs of other
-organizations look like none.
+organizations look like none, and to a user those of others and of programs do.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -28,17 +29,19 @@ from ingress.requests.lookup import RequestLookup
 from ingress.requests.request_state import Indeterminate, Open, RequestState
 from schemas.errors import ErrorCode
 from schemas.ids import uuid7_time_ms
-from schemas.ledger import documents
+from schemas.ledger import answers, documents
 from schemas.ledger.errors import LedgerNotReady, LedgerUnavailable
 from schemas.operations import JOBS
 from schemas.runtime.ledger.client import LedgerClient
 
 _LIMIT_DEFAULT: Final = 20
 _LIMIT_MAX: Final = 100
+_READINGS_MAX: Final = 20
+"""Of a user's list: it covers the newest 2 000 jobs of the organization."""
 
 
 class JobRoutes:
-    """The jobs of the caller's organization."""
+    """The jobs of the caller: a program's are those of its organization."""
 
     def __init__(
         self,
@@ -69,12 +72,32 @@ class JobRoutes:
         if isinstance(page, Refusal):
             return refusal_response(request, page)
         try:
-            listed = await self._ledger.jobs(page)
+            entries, has_more = await self._page(caller, page)
         except LedgerUnavailable:
             return refusal_response(request, _away())
         now_ms = self._gatekeeper.clock.now_ms()
-        jobs = [job for entry in listed.entries if (job := listed_job(entry, now_ms)) is not None]
-        return _json({"object": "list", "data": jobs, "has_more": listed.more})
+        jobs = [job for entry in entries if (job := listed_job(entry, now_ms)) is not None]
+        return _json({"object": "list", "data": jobs, "has_more": has_more})
+
+    async def _page(
+        self, caller: Caller, page: documents.ListJobs
+    ) -> tuple[Sequence[answers.JobEntry], bool]:
+        """The page, and whether there are more. What a user owns is picked from the list of the organization, of
+        which so much is read. Raises ``LedgerUnavailable``."""
+        if caller.owner is None:
+            listed = await self._ledger.jobs(page)
+            return listed.entries, listed.more
+        own: list[answers.JobEntry] = []
+        after = page.after
+        for _ in range(_READINGS_MAX):
+            listed = await self._ledger.jobs(
+                documents.ListJobs(org=page.org, limit=_LIMIT_MAX, after=after)
+            )
+            own += [entry for entry in listed.entries if _is_of(entry, caller.owner)]
+            if len(own) > page.limit or not listed.more or not listed.entries:
+                break
+            after = listed.entries[-1].req
+        return own[: page.limit], len(own) > page.limit
 
     async def _answer(self, request: Request, *, is_cancelled: bool) -> Response:
         caller = await self._gatekeeper.caller(request.scope, JOBS.scope)
@@ -94,14 +117,15 @@ class JobRoutes:
         return _job_response(request, job_id, facts, found)
 
     async def _facts(self, caller: Caller, job_id: str) -> JobFacts | None:
-        """What is kept of a job; ``None`` when the organization has none of this id. Raises
+        """What is kept of a job; ``None`` when the caller has none of this id. Raises
         ``LedgerUnavailable`` while that cannot be told."""
         if not _is_uuid7(job_id):
             return None
         known = await self._ledger.look(documents.Look(org=caller.org, req=job_id))
         if known.job is None and known.kept_missing:
             raise LedgerNotReady("jobs are not back yet")
-        return None if known.job is None else read_facts(known.job)
+        facts = None if known.job is None else read_facts(known.job)
+        return facts if facts is not None and facts.is_open_to(caller.owner) else None
 
 
 def _job_response(request: Request, job_id: str, facts: JobFacts, found: RequestState) -> Response:
@@ -130,6 +154,11 @@ def _page(request: Request, caller: Caller) -> documents.ListJobs | Refusal:
         message = "after must be the id of a job."
         return Refusal(ErrorCode.INVALID_REQUEST, message, param="after")
     return documents.ListJobs(org=caller.org, limit=wanted, after=after)
+
+
+def _is_of(entry: answers.JobEntry, owner: str) -> bool:
+    facts = read_facts(entry.info)
+    return facts is not None and facts.is_open_to(owner)
 
 
 def _is_uuid7(text: str) -> bool:

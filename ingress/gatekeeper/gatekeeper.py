@@ -274,7 +274,7 @@ class Gatekeeper:
         refusal = None
         if self.verdicts.known:
             now_s = self.clock.monotonic_s()
-            refusal = self.verdicts.refusal_of((caller.key_id, model), asked, now_s)
+            refusal = self.verdicts.refusal_of((_who(caller), model), asked, now_s)
         if refusal is None and self.throttle.windows and not is_background:
             now_s = self.clock.monotonic_s()
             draw = random.random()  # noqa: S311  # a share of requests, no secret
@@ -287,7 +287,7 @@ class Gatekeeper:
         """Whether another one is just finding out what would become of this large request."""
         if asked.body_bytes <= LARGE_BYTES or not self._has_ceiling(caller):
             return False
-        now_s, who = self.clock.monotonic_s(), (caller.key_id, model)
+        now_s, who = self.clock.monotonic_s(), (_who(caller), model)
         if self.verdicts.is_refused(who, asked, now_s):
             return False
         return not self.scouts.may_go(who, now_s)
@@ -298,7 +298,7 @@ class Gatekeeper:
             self.verdicts.known or self.scouts.free_at_s or self.throttle.windows
         ):
             return  # A success, where nothing else is known, teaches nothing.
-        now_s, who = self.clock.monotonic_s(), (caller.key_id, model)
+        now_s, who = self.clock.monotonic_s(), (_who(caller), model)
         self.verdicts.note(who, asked, refusal, now_s)
         self.scouts.note(who, now_s, is_spent=is_final(refusal))
         self.throttle.note((caller.org, model), refusal, now_s)
@@ -331,10 +331,15 @@ class Gatekeeper:
             Refused(
                 request_id=request_id,
                 org=caller.org,
-                actor=caller.key_id,
+                actor=_who(caller),
                 code=refusal.code,
                 at_ms=self.clock.now_ms(),
                 denial=refusal.denial,
                 model=model,
             )
         )
+
+
+def _who(caller: Caller) -> str:
+    """What is counted by, and told to auditors: nobody shares it."""
+    return caller.alias or caller.key_id

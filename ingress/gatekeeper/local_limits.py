@@ -198,7 +198,7 @@ class LocalLimits:
     _buckets: LocalBuckets = field(default_factory=LocalBuckets)
     _known_config: Snapshot | None = None
     _known: dict[str, tuple[_Limit, ...]] = field(default_factory=dict)
-    """Key to its limits under the known configuration."""
+    """Caller to its limits under the known configuration; bounded, since users are not counted in it."""
 
     def refuse(
         self, caller: Caller, config: Snapshot, body_bytes: int, now_s: float
@@ -234,9 +234,12 @@ class LocalLimits:
         if config is not self._known_config:
             self._known_config = config
             self._known.clear()
-        limits = self._known.get(caller.key_id)
+        who = caller.alias or caller.key_id
+        limits = self._known.get(who)
         if limits is None:
-            limits = self._known[caller.key_id] = tuple(self._find_limits(caller, config))
+            if len(self._known) >= self._buckets.names_max:
+                self._known.clear()
+            limits = self._known[who] = tuple(self._find_limits(caller, config))
         return limits
 
     def _find_limits(self, caller: Caller, config: Snapshot) -> Iterator[_Limit]:
@@ -261,7 +264,7 @@ class LocalLimits:
 
     def _bytes_limit(self, caller: Caller) -> _Limit:
         bucket = Bucket(self.key_bytes_per_s, _BURST_S * self.key_bytes_per_s)
-        return _Limit(f"bytes/{caller.key_id}", "key:bytes_per_s", "bytes", bucket)
+        return _Limit(f"bytes/{caller.alias or caller.key_id}", "key:bytes_per_s", "bytes", bucket)
 
 
 def _may_wait(caller: Caller, config: Snapshot) -> bool:

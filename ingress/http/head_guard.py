@@ -13,7 +13,7 @@ from http import HTTPStatus
 from typing import Final
 
 from ingress.http.paths import surface_of
-from ingress.http.refusals import Headers, Refusal, refusal_body, retry_headers
+from ingress.http.refusals import Headers, Refusal, refusal_body, told_headers
 from schemas.errors import ErrorCode
 
 HEAD_BYTES_MAX: Final = 16 * 1024
@@ -71,7 +71,7 @@ def refusal_answer(
         (b"content-length", b"%d" % len(body)),
         (b"connection", b"close"),
         (b"x-request-id", request_id.encode()),
-        *retry_headers(refusal),
+        *told_headers(refusal),
     ]
     phrase = HTTPStatus(refusal.status).phrase.encode()
     lines = [b"HTTP/1.1 %d %s" % (refusal.status, phrase)]

@@ -30,6 +30,8 @@ _HINTED: Final = (
 _SDK_PATIENCE_MS: Final = 60_000
 """SDKs sleep for as long as they are told, or retry at once; beyond this they shall not retry."""
 _NOTHING_SAID: Final = Said()
+_UNQUOTED: Final = bytes.maketrans(b'"\\\r\n\0', b"'/   ")
+"""What would end a quoted text of a header, or the header."""
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -77,9 +79,11 @@ def too_many(limited: answers.Limited, what: str) -> Refusal:
     return Refusal(ErrorCode.RATE_LIMIT_EXCEEDED, message, denial=denial)
 
 
-def retry_headers(refusal: Refusal) -> Headers:
-    """``retry-after``, ``retry-after-ms`` and ``x-should-retry``, as far as they apply."""
+def told_headers(refusal: Refusal) -> Headers:
+    """``retry-after``, ``retry-after-ms``, ``x-should-retry`` and ``www-authenticate``, as far as they apply."""
     headers: Headers = []
+    if refusal.status == HTTPStatus.UNAUTHORIZED:
+        headers.append((b"www-authenticate", _challenge(refusal)))
     wait_ms = refusal.wait_ms
     if wait_ms is not None:
         headers.append((b"retry-after", b"%d" % _seconds(wait_ms)))
@@ -89,6 +93,14 @@ def retry_headers(refusal: Refusal) -> Headers:
     if not may_retry or (wait_ms or 0) > _SDK_PATIENCE_MS:
         headers.append((b"x-should-retry", b"false"))
     return headers
+
+
+def _challenge(refusal: Refusal) -> bytes:
+    """How to say who one is (RFC 6750 section 3); what is wrong with a token stands in it, too."""
+    if refusal.code != ErrorCode.INVALID_TOKEN:
+        return b'Bearer realm="tallygate"'
+    why = refusal.message.encode("ascii", "replace").translate(_UNQUOTED)
+    return b'Bearer realm="tallygate", error="invalid_token", error_description="%b"' % why
 
 
 def refusal_body(refusal: Refusal, surface: Surface, request_id: str) -> tuple[bytes, bytes]:

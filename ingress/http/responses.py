@@ -8,7 +8,7 @@ from starlette.types import Send
 
 from ingress.http.exchange import BODY_FOLLOWS
 from ingress.http.paths import surface_of
-from ingress.http.refusals import Headers, Refusal, refusal_body, retry_headers
+from ingress.http.refusals import Headers, Refusal, refusal_body, told_headers
 from schemas.operations import Surface
 
 
@@ -30,7 +30,7 @@ async def refuse(
     """Send a refusal with its retry hints."""
     content_type, body = refusal_body(refusal, surface, request_id)
     said = {name for name, _ in more}
-    hints = [header for header in retry_headers(refusal) if header[0] not in said]
+    hints = [header for header in told_headers(refusal) if header[0] not in said]
     headers = [*hints, *more]
     await respond(send, refusal.status, content_type, body, headers)
 
@@ -41,5 +41,5 @@ def refusal_response(request: Request, refusal: Refusal) -> Response:
     content_type, body = refusal_body(refusal, surface_of(path), request_id)
     response = Response(body, refusal.status)
     response.raw_headers.append((b"content-type", content_type))
-    response.raw_headers.extend(retry_headers(refusal))
+    response.raw_headers.extend(told_headers(refusal))
     return response

@@ -189,7 +189,7 @@ class RequestStarter:
         return BegunRequest(self, request, claimed, mailbox)
 
     async def _list(self, request: ValidatedRequest, claimed: Claimed) -> Refusal | None:
-        facts = JobFacts(request.parsed.model, claimed.deadline_ms)
+        facts = JobFacts(request.parsed.model, claimed.deadline_ms, request.caller.owner)
         refusal = await self.jobs.add(request.caller.org, claimed.request_id, facts)
         return (
             None

@@ -26,10 +26,17 @@ class JobFacts(msgspec.Struct, frozen=True, array_like=True):
 
     model: str
     deadline_ms: int
+    owner: str | None = None
+    """Whose own job it is; ``None`` for one of a program, which all programs of its organization share."""
 
     def encoded(self) -> str:
         """As kept in the ledger and in the log."""
-        return msgspec.json.encode(self).decode()
+        facts: tuple[object, ...] = (self.model, self.deadline_ms)
+        return msgspec.json.encode(facts if self.owner is None else (*facts, self.owner)).decode()
+
+    def is_open_to(self, owner: str | None) -> bool:
+        """Whether a caller may see it: programs see all of their organization, users only their own."""
+        return owner is None or owner == self.owner
 
 
 def read_facts(info: str) -> JobFacts | None:

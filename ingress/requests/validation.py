@@ -123,7 +123,9 @@ def validate(
         received_at_ms=now_ms,
         deadline_ms=now_ms + (parsed.ttl_ms or timeout_ms),
         traceparent=said.traceparent,
-        key=None if key is None else idempotency_key(key, caller.org, operation.name, fields),
+        key=None
+        if key is None
+        else idempotency_key(key, caller.org, operation.name, fields, caller.owner),
         preference=said.preference,
     )
     # Whoever may not fetch a job has nothing of the promise of one.
@@ -179,7 +181,7 @@ def accepted_event(
 
 
 def _facts(request: ValidatedRequest) -> str:
-    return JobFacts(request.parsed.model, request.deadline_ms).encoded()
+    return JobFacts(request.parsed.model, request.deadline_ms, request.caller.owner).encoded()
 
 
 def asked_of(request: ValidatedRequest, config_offset: int) -> Asked:

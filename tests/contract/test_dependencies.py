@@ -18,6 +18,7 @@ _TOOLS = {
     "hatchling",
     "import-linter",
     "mypy",
+    "oidc-provider-mock",
     "pre-commit",
     "pytest-timeout",
     "ruff",

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ingress.apis.answer_format import error_event
-from ingress.http.refusals import Refusal, refusal_body, retry_headers
+from ingress.http.refusals import Refusal, refusal_body, told_headers
 from schemas.errors import ERRORS, ErrorCode
 from schemas.events import Denial, Said
 from schemas.operations import Surface
@@ -122,7 +122,7 @@ def test_a_denial_on_the_openai_surface_has_both() -> None:
 )
 def test_retry_hints_are_honest(refusal: Refusal, headers: dict[bytes, bytes]) -> None:
     """A hint where a retry may help, a stop sign where it cannot."""
-    assert dict(retry_headers(refusal)) == headers
+    assert dict(told_headers(refusal)) == headers
 
 
 @pytest.mark.parametrize("code", list(ErrorCode))
@@ -166,4 +166,4 @@ def test_a_backends_rate_limit_is_one_for_sdks() -> None:
     refusal = Refusal(ErrorCode.UPSTREAM_RATE_LIMITED, "slow down", retry_after_ms=1_500)
 
     assert refusal.status == 429
-    assert retry_headers(refusal) == [(b"retry-after", b"2"), (b"retry-after-ms", b"1500")]
+    assert told_headers(refusal) == [(b"retry-after", b"2"), (b"retry-after-ms", b"1500")]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from limiter_worker.admitted_terms import decoded_terms
 from limiter_worker.limits import AdmissionRequest, Defaults, kind_of_limit, terms_of
 from schemas.config_state import Snapshot, prices_of
-from schemas.entities import Budget, Limits, Model, Quota, Target
+from schemas.entities import Budget, Limits, Model, Quota, Target, User
 from schemas.events import Reach, RequestAccepted
 from schemas.ledger.answers import Admitted
 from schemas.ledger.documents import Decline
@@ -329,3 +329,27 @@ def test_a_concurrency_that_is_stated_takes_the_place_of_the_default() -> None:
 
     assert [(lease.id, lease.limit) for lease in job.leases] == [("org:concurrency", 1_000)]
     assert job.waits_for == ()
+
+
+def test_who_is_vouched_for_meets_the_limits_of_organization_project_and_user() -> None:
+    """There is no key to bear any; one default rate is left, that of the organization."""
+    config = configuration(org=_LIMIT, project=_LIMIT, user=_LIMIT)
+
+    ids = _limits_of(_terms(config, accepted(key_id="oidc:corp")))
+
+    assert {each.partition(":")[0] for each in ids} == {"org", "project", "user"}
+    assert "key:requests_per_s" not in ids
+    assert "org:requests_per_s" in ids
+
+
+def test_a_user_of_the_same_name_elsewhere_lends_no_limits() -> None:
+    """What somebody outside calls a user here may be the id of another organization's user."""
+    config = configuration(user=_LIMIT)
+    elsewhere = Snapshot(
+        **{name: getattr(config, name) for name in Snapshot.__dataclass_fields__}
+        | {"users": {"ada": User(org="globex", limits=_LIMIT)}}
+    )
+
+    ids = _limits_of(_terms(elsewhere, accepted(key_id="oidc:corp")))
+
+    assert not any(each.startswith("user:") for each in ids)

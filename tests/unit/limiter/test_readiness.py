@@ -84,3 +84,16 @@ def test_the_offset_counts_before_what_is_missing() -> None:
     later = msgspec.structs.replace(accepted(), config_offset=9)
 
     assert standing_of(later, config) == "not_yet"
+
+
+@pytest.mark.parametrize("key_id", ["oidc:corp", "user-org", "user-org:key-7"])
+def test_who_is_vouched_for_needs_neither_key_nor_user_here(key_id: str) -> None:
+    """Organization, project and model must be known all the same, and nothing may be closed."""
+    request = accepted(key_id=key_id, user="sub:0a1b")
+    bare = _config(keys={}, users={}, versions={})
+
+    assert standing_of(request, bare) == "known"
+    for plural in ("organizations", "projects", "models"):
+        assert standing_of(request, _config(**{plural: {}, "versions": {}})) == "not_yet"
+    closed = frozenset({("user", "sub:0a1b")})
+    assert standing_of(request, _config(closed=closed)) == "closed"
