@@ -136,6 +136,7 @@ def _look_after_shards(
         metrics=worker.metrics,
         booked=books.booked,
         compare=identity.compare,
+        signer=settings.config_signer,
     )
     worker.background += [identity.run, shards.run]
     worker.checks += [identity.components, shards.components]

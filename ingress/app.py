@@ -238,6 +238,7 @@ def create_app(settings: IngressSettings) -> Ingress:
         settings.kafka_brokers,
         settings.data_dir,
         lambda snapshot: metrics.set("tallygate_config_offset", snapshot.offset),
+        settings.config_verifier,
     )
     bus = Bus(settings.bus_url, settings.times)
     bus.store.expose(metrics, "bus")

@@ -180,6 +180,8 @@ class ConfigState:
         self.offset = offset
         identity = (entry.kind, entry.id)
         current = self.entries.get(identity)
+        if entry == current and identity not in self.refused:
+            return None  # Written again, to sign it.
         if current is not None and entry.version <= current.version:
             # A write that arrived after its writer had lost the lease; the newer one holds.
             return Problem(_name(identity), f"version {entry.version} is not new")

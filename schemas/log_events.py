@@ -211,6 +211,14 @@ class LogEvent(Enum):
     RESULT_NOT_KEPT = _error("An outcome is kept without its result or its texts.", _REQUEST)
     ENDED_ELSEWHERE = _warning("A request that failed here was ended by another process.", _NOTHING)
     ATTEMPTS_ATTACHED = _info("A ledger that was rebuilt was told what runs here.")
+    CONFIG_ENTRY_FORGED = _warning(
+        "A record of the configuration log is signed by nobody who may write; it has no effect.",
+        "Find out who writes to `config.entries.v1`; then `tallygate config sign`, which writes again what is in force.",
+    )
+    CONFIG_ENTRY_KEPT = _warning(
+        "The configuration log has lost an entry that was in force, or has an older one; the process keeps it.",
+        "`tallygate config sign` writes again what is in force.",
+    )
     ATTEMPT_LATE = _warning("An attempt ended after its lease; its real use is booked.", _NOTHING)
     ATTEMPT_DEFECT = _error("A defect ended one attempt, which may have spent.")
     USAGE_ABOVE_BOUND = _error(

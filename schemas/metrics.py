@@ -26,6 +26,7 @@ MetricName = Literal[
     "tallygate_late_attempts_total",
     "tallygate_reconciled_outcomes_total",
     "tallygate_thresholds_total",
+    "tallygate_forged_entries_total",
     "tallygate_ledger_rebuilds_total",
     "tallygate_ledger_rebuild_seconds",
     "tallygate_ledger_foreign_shards",
@@ -106,6 +107,9 @@ METRICS: Final[dict[MetricName, MetricSpec]] = {
     ),
     "tallygate_late_attempts_total": MetricSpec(
         "counter", "Attempts that ended after somebody else had booked their hold."
+    ),
+    "tallygate_forged_entries_total": MetricSpec(
+        "counter", "Records of the configuration log that nobody who may write has signed."
     ),
     "tallygate_thresholds_total": MetricSpec(
         "counter",

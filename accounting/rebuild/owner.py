@@ -22,6 +22,7 @@ from accounting.rebuild.completion import complete
 from accounting.rebuild.log import open_log
 from accounting.rebuild.together import Together
 from accounting.rebuild.trial import try_rebuild
+from schemas.config_signing import Signer, signed
 from schemas.failures import Transient
 from schemas.ledger import keys, rebuild_calls
 from schemas.log_events import LogEvent
@@ -64,6 +65,8 @@ class ShardOwner:
     booked: BookedThrough
     compare: Callable[[Collection[int]], Awaitable[None]]
     """Closes those of the shards that are of another log. Raises ``Transient``."""
+    signer: Signer | None = None
+    """Whoever signs the epochs that are announced."""
     builds: dict[int, ShardBuild] = field(default_factory=dict)
     """Rebuilds of this process that are not complete, by shard."""
     completing: dict[int, asyncio.Task[None]] = field(default_factory=dict)
@@ -217,7 +220,7 @@ class ShardOwner:
         _LOG.event(LogEvent.REBUILD_BEGUN, partition=shard, cause=cause, count=epoch)
         # In the log first: whoever still talks to an older copy of the store learns that it is one.
         deadline_s = self.clock.monotonic_s() + _PRODUCE_WITHIN_S
-        record = epoch_record(shard, epoch, self.clock.now_ms())
+        record = signed(epoch_record(shard, epoch, self.clock.now_ms()), self.signer)
         await self.parts.producer.deliver([record], deadline_s)
         if shard in self.completing:
             self.completing.pop(shard).cancel()

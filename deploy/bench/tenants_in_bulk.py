@@ -16,6 +16,7 @@ from aiokafka import AIOKafkaProducer
 from deploy.bench.connection import OK, Connection
 from deploy.bench.requests import prepare
 from deploy.bench.target import UNLIMITED, Target
+from deploy.embedded.config_keys import signer_of_stack
 from schemas.entities import Key, Limits, Organization
 from schemas.events import ConfigEntry
 from schemas.ids import KEY_RANDOM_BYTES, api_key, api_key_hash
@@ -68,6 +69,7 @@ async def write(target: Target, made: list[Tenant]) -> None:
     """Write them, and wait until ingress serves the last one. Raises ``KafkaError``, ``TimeoutError``."""
     assert target.stack is not None, "scenarios that ask say that they need the bench's own stack"
     pepper = target.stack.memory.pepper.encode()
+    signer = signer_of_stack(target.stack.memory, "admin")
     producer = AIOKafkaProducer(
         bootstrap_servers=target.stack.kafka_brokers,
         acks="all",
@@ -78,7 +80,7 @@ async def write(target: Target, made: list[Tenant]) -> None:
     try:
         under_way: list[asyncio.Future[object]] = []
         for entry in entries(made, pepper, Clock().local_ms()):
-            record = config_record(entry)
+            record = signer.signed(config_record(entry))
             under_way.append(
                 await producer.send(
                     record.topic, record.value, key=record.key, headers=list(record.headers)

@@ -10,14 +10,16 @@ import functools
 import sys
 from collections.abc import Mapping
 
+from deploy.embedded.config_keys import config_settings
 from deploy.embedded.environment import for_python, for_role
 from deploy.embedded.ports import HOST
 from deploy.embedded.probes import is_http_ready
 from deploy.embedded.process import ProcessSpec
-from deploy.embedded.state import StateFolder
+from deploy.embedded.state import Memory, StateFolder
 from deploy.embedded.stores import Stores
 from deploy.embedded.upstreams import Upstream
 from schemas.readiness import STARTUPZ
+from schemas.runtime.process.secret_files import FILE
 
 # The order in which they are stopped: first the doors, last the book-keeper.
 ROLES = ("admin", "ingress", "limiter_worker", "dispatcher", "accounting")
@@ -58,7 +60,7 @@ def role_spec(
     folder: StateFolder,
     ports: Mapping[str, int],
     stores: Stores,
-    pepper: str,
+    memory: Memory,
     environment: Mapping[str, str],
 ) -> ProcessSpec:
     """How to run the replica `name`; every setting it cannot default is in its environment."""
@@ -75,20 +77,26 @@ def role_spec(
     if role != "admin":
         settings["TALLYGATE_BUS_URL"] = stores.bus_url_of(role)
     if role in ("admin", "ingress"):
-        settings["TALLYGATE_KEY_PEPPER"] = pepper
+        settings["TALLYGATE_KEY_PEPPER"] = memory.pepper
         # Not readiness, which is also about the others: ingress must start while a backend is away.
         ready_path = STARTUPZ
     else:
         ready_path = "/readyz"
+    settings |= config_settings(memory, role)
     return ProcessSpec(
         name=name,
         argv=(sys.executable, "-m", _MODULES.get(role, role)),
-        environment={**for_role(role, environment), **settings},
+        environment={**_beside(settings, for_role(role, environment)), **settings},
         log_path=folder.path / "logs" / f"{name}.log",
         address=f"http://{HOST}:{ports[name]}",
         is_ready=functools.partial(is_http_ready, ports[name], ready_path),
         stop_deadline_s=DRAIN_DEADLINE_S,
     )
+
+
+def _beside(settings: Mapping[str, str], told: Mapping[str, str]) -> dict[str, str]:
+    """What the shell says beside the settings: no file that holds another value of one of them."""
+    return {name: value for name, value in told.items() if name.removesuffix(FILE) not in settings}
 
 
 def example_backend(name: str, ports: Mapping[str, int]) -> Upstream:

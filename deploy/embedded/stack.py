@@ -17,6 +17,7 @@ from pathlib import Path
 
 from deploy.embedded import roles
 from deploy.embedded.cluster import form_cluster
+from deploy.embedded.config_keys import signer_of_stack
 from deploy.embedded.disk_report import report_disk
 from deploy.embedded.kafka import kafka_spec
 from deploy.embedded.kafka_jars import ensure_jars, jar_folder
@@ -126,6 +127,10 @@ class Stack:
         """How many servers carry it; only after `start` began."""
         return LedgerShape(self.memory.ledger_primaries, self.memory.ledger_replicas)
 
+    def remember_signed(self) -> None:
+        """All that is in force is signed: from the next start on, nothing else is believed."""
+        self._remember(replace(self.memory, is_config_signed=True))
+
     def remember_first_key(self, key: str) -> None:
         """Keep the first key's secret, so that the next start can show it again."""
         self._remember(replace(self.memory, first_key=key))
@@ -203,7 +208,12 @@ class Stack:
         wanted = self._options.ledger
         if known is None:
             made, shape = new_memory(self._random_bytes), wanted or LedgerShape()
-            made = replace(made, store_secret=self._secret())
+            made = replace(
+                made,
+                store_secret=self._secret(),
+                config_secret=self._secret(),
+                is_config_signed=True,
+            )
             return replace(made, ledger_primaries=shape.primaries, ledger_replicas=shape.replicas)
         has = LedgerShape(known.ledger_primaries, known.ledger_replicas)
         if wanted not in {None, has}:
@@ -212,7 +222,11 @@ class Stack:
                 f"it has {has}, and {wanted} was asked for",
                 "leave the option out, or choose another folder with --state-dir",
             )
-        return known if known.store_secret else replace(known, store_secret=self._secret())
+        return replace(
+            known,
+            store_secret=known.store_secret or self._secret(),
+            config_secret=known.config_secret or self._secret(),
+        )
 
     def _secret(self) -> str:
         return self._random_bytes(32).hex()
@@ -267,7 +281,11 @@ class Stack:
     async def _apply_topics(self) -> None:
         started_s = asyncio.get_running_loop().time()
         try:
-            await apply_topics(self.kafka_brokers, self._options.partitions)
+            await apply_topics(
+                self.kafka_brokers,
+                self._options.partitions,
+                signer=signer_of_stack(self.memory, "admin"),
+            )
         except PartitionCountChanged as error:
             raise StackError(
                 f"the topics in {self._options.state_dir} have another shape",
@@ -281,7 +299,7 @@ class Stack:
     def _role_spec(self, folder: StateFolder, name: str) -> ProcessSpec:
         environment = self._options.environment
         return roles.role_spec(
-            name, folder, self.ports, self.stores, self.memory.pepper, environment
+            name, folder, self.ports, self.stores, self.memory, environment
         )
 
     def _replicas(self, role: str) -> tuple[str, ...]:

@@ -49,7 +49,7 @@ class UserFolders(BaseSettings):
 
 @dataclass(frozen=True)
 class Memory:
-    """What a stack remembers between starts. `pepper`, `first_key` and `store_secret` are secrets."""
+    """What a stack remembers between starts. All but the ids, ports and numbers are secrets."""
 
     cluster_id: str
     pepper: str
@@ -58,6 +58,10 @@ class Memory:
     ledger_primaries: int = 1
     ledger_replicas: int = 0
     store_secret: str = ""
+    config_secret: str = ""
+    """What the keys are derived from that sign the configuration."""
+    is_config_signed: bool = False
+    """Whether all that is in force is signed, so that processes may ask for it."""
 
 
 def new_memory(random_bytes: Callable[[int], bytes]) -> Memory:

@@ -173,6 +173,9 @@ async def _bring_up(stack: Stack, plan: Plan) -> Facts:
             base_url=stack.admin_url, timeout=ADMIN_DEADLINE_S, trust_env=False
         ) as admin:
             await _fill(stack, plan, admin)
+            if not stack.memory.is_config_signed:
+                (await admin.post("/config/sign", json={})).raise_for_status()
+                stack.remember_signed()
             models = tuple(await seed.list_entities(admin, "models"))
     except httpx.HTTPError as error:
         raise StackError(

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from starlette.types import ASGIApp
 
+from ingress.admin.config.forgeries import Forgeries
 from ingress.admin.deps import AdminDeps
 from ingress.admin.finance.verifier import Verifier
 from ingress.admin.http.server import admin_server
@@ -94,6 +95,7 @@ class ControlPlane:
             "look": self._look_forever,
             "ledger time": self.ledger_time.run,
             "verify": self.verifier.run,
+            "forgeries": Forgeries(self.config, self.producer, self.metrics).run,
         }
         for name, work in forever.items():
             yield keep_running(name, work, self.metrics)
@@ -145,6 +147,7 @@ def create_app(settings: AdminSettings) -> ControlPlane:
         settings.kafka_brokers,
         settings.data_dir,
         lambda snapshot: metrics.set("tallygate_config_offset", snapshot.offset),
+        settings.config_verifier,
     )
     deps = AdminDeps(settings, config, producer, store, clock)
     return ControlPlane(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ingress.admin.settings import AdminSettings
+from schemas.config_signing import Signer
 from schemas.ledger.shards import Shards
 from schemas.runtime.config.feed import ConfigFeed
 from schemas.runtime.kafka.produce import Producer
@@ -22,6 +23,11 @@ class AdminDeps:
     producer: Producer
     ledger_store: Store
     clock: Clock
+
+    @property
+    def signer(self) -> Signer | None:
+        """Whoever signs what is written into the configuration."""
+        return self.settings.config_signer
 
     @property
     def shards(self) -> Shards:

@@ -18,6 +18,7 @@ _SHELL = {
         "deploy/embedded/up.py",
         "deploy/cli/backend_check.py",
         "deploy/cli/commands/bench.py",
+        "deploy/cli/commands/topics.py",
     },
     "time.time": {"deploy/embedded/example_backend.py"},
     "time.time_ns": {"schemas/runtime/process/clock.py"},

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deploy.cli.command import Call, command, noun
-from deploy.cli.output import CommandFailed, Exit
+from deploy.cli.output import CommandFailed, Exit, Output
 from deploy.cli.overriding import overrides_table
 from deploy.cli.table import table
 from schemas.printable import one_line
@@ -116,6 +116,37 @@ def adopt(call: Call) -> int:
         return Exit.OK
     call.output.tell("warning: not followed yet; see `tallygate config status`")
     return Exit.PARTIAL
+
+
+@command(APP, "sign", "tallygate config sign")
+def sign(call: Call) -> int:
+    """Write again, signed, all that is in force.
+
+    For a log that has entries from before they were signed, and after forged ones.
+    """
+    with call.output.progress("signing the configuration"):
+        answer = call.admin().post("/config/sign")
+    call.output.result(answer, f"{answer['signed']} entries are signed")
+    return Exit.OK
+
+
+@command(APP, "keys", "tallygate config keys", "tallygate config keys --json")
+def keys(output: Output) -> int:
+    """Make keys that sign the configuration, and print them.
+
+    The private ones are for one process each; the public ones for all.
+    """
+    import secrets  # noqa: PLC0415 - help needs no keys
+
+    from schemas.config_signing import KEY_BYTES, SignerName, read_signer  # noqa: PLC0415
+
+    names: tuple[SignerName, ...] = ("admin", "accounting")
+    private = {name: secrets.token_hex(KEY_BYTES) for name in names}
+    public = ",".join(f"{name}={read_signer(name, private[name]).public}" for name in names)
+    lines = [f"{name}: TALLYGATE_CONFIG_SIGNING_KEY={private[name]}" for name in names]
+    told = f"every process: TALLYGATE_CONFIG_VERIFY_KEYS={public}"
+    output.result({"signing_keys": private, "verify_keys": public}, *lines, told)
+    return Exit.OK
 
 
 def _planned(call: Call, file: Path, *, prune: bool) -> _Planned:

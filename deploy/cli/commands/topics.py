@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,15 +12,18 @@ from deploy.cli.command import Call, command, noun
 from deploy.cli.options import Brokers, positive
 from deploy.cli.output import CommandFailed, Exit
 from deploy.cli.table import table
+from schemas.runtime.process.secret_files import read_value
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
+    from schemas.config_signing import Signer
     from schemas.runtime.kafka.topic_admin import TopicState
 
 _COLUMNS = ("name", "partitions")
 _PARTITIONS = 12
 _ADMIN_DEADLINE_S = 40.0
+SIGNING_KEY = "TALLYGATE_CONFIG_SIGNING_KEY"
 
 APP = noun("topics", "Kafka topics.")
 
@@ -42,7 +46,7 @@ def apply(
     address = _address(call, brokers)
     try:
         with call.output.progress("asking Kafka"):
-            states = _run(address, apply_topics(address, partitions, replicas))
+            states = _run(address, apply_topics(address, partitions, replicas, _signer()))
     except PartitionCountChanged as error:
         raise CommandFailed(
             "the topics were not changed",
@@ -51,6 +55,20 @@ def apply(
         ) from error
     _show_states(call, states, "created", "changed")
     return Exit.OK
+
+
+def _signer() -> Signer | None:
+    """Whoever signs that this log is a new one; the key never stands on a command line."""
+    from schemas.config_signing import read_signer  # noqa: PLC0415 - help needs no keys
+
+    try:
+        key = read_value(os.environ, SIGNING_KEY)
+        return read_signer("admin", key) if key else None
+    except ValueError as error:
+        what = f"{SIGNING_KEY} cannot be used"
+        raise CommandFailed(
+            what, str(error), "tallygate config keys makes one", Exit.USAGE
+        ) from error
 
 
 @command(APP, "list", "tallygate topics list", "tallygate topics list --brokers 127.0.0.1:9092")

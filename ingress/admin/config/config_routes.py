@@ -1,4 +1,5 @@
-"""``/admin/v1/config/adopt``: accept a config log that ends below what was in force.
+"""``/admin/v1/config/sign``: write again, signed, all that is in force, into a log that has entries without a signature, or
+has lost some to forged ones. ``/admin/v1/config/adopt``: accept a config log that ends below what was in force.
 
 Such a log was restored from an older copy or made anew. Until somebody accepts it, every process keeps
 the configuration that it knows, and nothing can be written.
@@ -19,7 +20,9 @@ from ingress.admin.deps import AdminDeps
 from ingress.admin.fleet.propagation import instances_of
 from ingress.admin.http.bodies import read_as
 from ingress.admin.http.refusal import Refusal, problem_response
+from ingress.admin.log.audit_trail import ACTOR, record_audit
 from schemas.errors import ErrorCode
+from schemas.events import AuditRecorded
 
 _ADOPTED_WITHIN_S = 5.0
 _POLL_S = 0.05
@@ -29,16 +32,46 @@ class Adoption(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Body of ``POST /config/adopt``: nothing to say yet."""
 
 
+class Signing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of ``POST /config/sign``: nothing to say yet."""
+
+
 @dataclass(frozen=True, slots=True)
 class ConfigRoutes:
-    """The handler of the acceptance."""
+    """The handlers of what concerns the whole log."""
 
     deps: AdminDeps
     writer: ConfigWriter
 
     def routes(self) -> list[Route]:
-        """The path."""
-        return [Route("/config/adopt", self.adopt, methods=["POST"])]
+        """The paths."""
+        return [
+            Route("/config/adopt", self.adopt, methods=["POST"]),
+            Route("/config/sign", self.sign, methods=["POST"]),
+        ]
+
+    async def sign(self, request: Request) -> Response:
+        """Write again, signed, all that is in force."""
+        body = await read_as(request, Signing)
+        if isinstance(body, Refusal):
+            return problem_response(body)
+        if self.deps.signer is None:
+            detail = "this process has no key to sign with: TALLYGATE_CONFIG_SIGNING_KEY"
+            return problem_response(Refusal(ErrorCode.INVALID_REQUEST, detail))
+        written = await self.writer.sign()
+        if isinstance(written, Refusal):
+            return problem_response(written)
+        at_ms = self.deps.clock.now_ms()
+        event = AuditRecorded(
+            audit_id=f"config:signed:{at_ms}",
+            org="",
+            action="admin.config_sign",
+            actor=ACTOR,
+            at_ms=at_ms,
+            detail=msgspec.json.encode({"entries": written}).decode(),
+        )
+        await record_audit(self.deps.producer, event)
+        return JSONResponse({"signed": written})
 
     async def adopt(self, request: Request) -> Response:
         """Write the acceptance, for all processes; it says whether this one has followed."""

@@ -7,6 +7,7 @@ every earlier entry, so comparing versions is a real compare-and-set.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +20,8 @@ from ingress.admin.deps import AdminDeps
 from ingress.admin.fleet.propagation import wait_until_applied
 from ingress.admin.http.refusal import Refusal
 from ingress.admin.log.audit_trail import ACTOR, record_audit
+from schemas.config_references import Identity
+from schemas.config_signing import signed
 from schemas.config_state import ADOPTION
 from schemas.errors import ErrorCode
 from schemas.events import AuditRecorded, ConfigEntry, RecordRef
@@ -35,6 +38,7 @@ _END_DEADLINE_S = 2.0
 _READ_DEADLINE_S = 2.0
 _PRODUCE_DEADLINE_S = 3.0
 _APPLY_DEADLINE_S = 2.0
+_SIGNED_AT_ONCE = 500
 _APPLIED_DEADLINE_S = 10.0
 """As long as a process counts as living after its last report."""
 
@@ -87,7 +91,35 @@ class ConfigWriter:
         await record_audit(self._deps.producer, audit_of(written.entry, "admin.config_adopt"))
         return written
 
-    async def _write_alone(self, change: Change) -> Written | Refusal:
+    async def sign(self) -> int | Refusal:
+        """Write again, signed, every entry that is in force; how many there were. Fails as ``write``.
+
+        A part of them at a time, each under the lease and read to the log's end: what somebody wrote meanwhile is not
+        written over.
+        """
+        names = sorted((entry.kind, entry.id) for entry in self._deps.config.entries())
+        for first in range(0, len(names), _SIGNED_AT_ONCE):
+            refused = await self._sign_some(names[first : first + _SIGNED_AT_ONCE])
+            if refused is not None:
+                return refused
+        return len(names)
+
+    async def _sign_some(self, names: Sequence[Identity]) -> Refusal | None:
+        token = random_bytes(16).hex()
+        if not await lease.acquire(self._deps.ledger_store, token, _LEASE_DEADLINE_S):
+            return Refusal(ErrorCode.SERVICE_UNAVAILABLE, "somebody else is writing; try again")
+        try:
+            if (refused := await self._read_to_end()) is not None:
+                return refused
+            entries = [self._deps.config.entry(*name) for name in names]
+            async with asyncio.timeout(_PRODUCE_DEADLINE_S):
+                await asyncio.gather(*(self._produce(entry) for entry in entries if entry))
+        finally:
+            await lease.release(self._deps.ledger_store, token)
+        return None
+
+    async def _read_to_end(self) -> Refusal | None:
+        """Have all that the log has; or say why not."""
         config = self._deps.config
         if config.alarm is not None:
             return Refusal(ErrorCode.SERVICE_UNAVAILABLE, config.alarm)
@@ -100,6 +132,12 @@ class ConfigWriter:
                 f"this process is at offset {config.snapshot.offset} of the configuration, "
                 f"the log at {last_offset}",
             )
+        return None
+
+    async def _write_alone(self, change: Change) -> Written | Refusal:
+        config = self._deps.config
+        if (refused := await self._read_to_end()) is not None:
+            return refused
         # Judging the whole configuration takes long when it is large, and requests must not wait.
         now_ms = self._deps.clock.now_ms()
         entry = await asyncio.to_thread(decide, config.entries(), change, now_ms)
@@ -121,7 +159,7 @@ class ConfigWriter:
             return False
 
     async def _produce(self, entry: ConfigEntry) -> RecordRef:
-        delivered = self._deps.producer.send(config_record(entry))
+        delivered = self._deps.producer.send(signed(config_record(entry), self._deps.signer))
         return await asyncio.wait_for(delivered, _PRODUCE_DEADLINE_S)
 
     async def _last_offset(self) -> int:

@@ -2,7 +2,8 @@
 
 What is in force is also kept on disk, so that a process boots when Kafka is away. The view never goes
 back by itself: a log that ends below what was in force is not taken in its place until an administrator
-accepts it. No record of the log can end the feed: it refuses that one, and what the record names is closed.
+accepts it. Where it is told who may write, a record that nobody of them signed is as if it were not there; what such a
+record has replaced in a compacted log is taken from what was in force. No record of the log can end the feed: it refuses that one, and what the record names is closed.
 Only a record that a newer version wrote holds the feed up: what it says, and what follows from it, is unknown here.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,8 +19,9 @@ from pathlib import Path
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
-from schemas.codec import MalformedRecord, UnknownSchema, decode_as, unknown_schema
+from schemas.codec import MalformedRecord, UnknownSchema, decode_as, encode, unknown_schema
 from schemas.config_references import Identity
+from schemas.config_signing import Forgery, Verifier
 from schemas.config_state import ConfigState, Snapshot
 from schemas.events import ConfigEntry
 from schemas.failures import Transient
@@ -43,6 +46,10 @@ _NEWER_AGAIN_S = 30.0
 """What a newer version wrote may have been replaced by something that is known here."""
 _REST_PER_WORK = 9
 _REST_MAX_S = 1.0
+_FORGERIES_MAX = 256
+_NAME_CHARS_MAX = 300
+_VERIFIED_AT_ONCE = 16
+"""A signature takes up to a fifth of a millisecond."""
 """A change costs time that grows with the configuration, so a flood of them is taken in together: the
 feed rests nine times as long as it worked, and so takes a tenth of the process at most."""
 
@@ -56,8 +63,17 @@ class ConfigUnavailable(Transient):
 class ConfigFeed:
     """Follows the config log. ``snapshot`` is what is in force; ``on_change`` hears of every change."""
 
-    def __init__(self, brokers: str, data_dir: Path, on_change: OnChange | None = None) -> None:
+    def __init__(
+        self,
+        brokers: str,
+        data_dir: Path,
+        on_change: OnChange | None = None,
+        verifier: Verifier | None = None,
+    ) -> None:
         self._brokers = brokers
+        self._verifier = verifier
+        self.forgeries: deque[Forgery] = deque(maxlen=_FORGERIES_MAX)
+        """The last records that were not believed, for whoever tells auditors of them."""
         self._copy = ConfigCopy(data_dir)
         self._on_change = on_change
         self._state = ConfigState()
@@ -184,11 +200,9 @@ class ConfigFeed:
                 records: Sequence[ConsumerRecord] = batches.get(_PARTITION, ())
                 if since_s is None and (records or not self.is_read):
                     since_s = time.monotonic()
-                for record in records:
-                    if (newer := unknown_schema(record.value)) is not None:
-                        await self._wait_for_newer(state, record.offset, newer)
-                        return
-                    self._apply(state, record.key, record.value, record.offset)
+                if (newer := await self._apply_all(state, records)) is not None:
+                    await self._wait_for_newer(state, *newer)
+                    return
                 self.following = True
                 position = await consumer.position(_PARTITION)
                 if floor is None:
@@ -207,6 +221,7 @@ class ConfigFeed:
                     or time.monotonic() - since_s > _TOGETHER_S
                 )
                 if floor is None and position >= end and is_due:
+                    self._keep(state)
                     state.offset = max(state.offset, position - 1)
                     self.alarm, since_s = None, None
                     await self._take_in(state)
@@ -241,9 +256,57 @@ class ConfigFeed:
         was = (self._kept or self._state).birth
         if was is None or (state.birth is not None and state.birth.config == was.config):
             return False
+        if state.birth is None and self._verifier is not None:
+            # Whoever makes a log anew signs its birth; this one lost it to a record of somebody else.
+            return False
         return state.accepted_below < max(
             self.snapshot.offset, self._kept.offset if self._kept else -1
         )
+
+    async def _apply_all(
+        self, state: ConfigState, records: Sequence[ConsumerRecord]
+    ) -> tuple[int, UnknownSchema] | None:
+        """Take records in; the offset of the first that a newer version wrote, which is not, nor what follows it."""
+        for number, record in enumerate(records):
+            if self._verifier is not None:
+                # Before anything else is read of it: a forged record can hold up nobody.
+                if number % _VERIFIED_AT_ONCE == 0:
+                    await asyncio.sleep(0)
+                if self._is_forged(record, self._verifier):
+                    continue
+            if (newer := unknown_schema(record.value)) is not None:
+                return record.offset, newer
+            self._apply(state, record.key, record.value, record.offset)
+        return None
+
+    def _is_forged(self, record: ConsumerRecord, verifier: Verifier) -> bool:
+        """Whether nobody who may write signed the record. What is in force already needs no proof, and what this process
+        has read before, in an earlier life perhaps, is not told again."""
+        named, held = _named_by(record.key), self._kept or self._state
+        known = held.entries.get(named) if named is not None else None
+        if known is not None and record.value is not None and encode(known) == record.value:
+            return False
+        why = verifier.fault(record.key, record.value, record.headers)
+        if why is None:
+            return False
+        if record.offset <= held.offset:
+            return True
+        entity = (record.key or b"").decode(errors="replace")[:_NAME_CHARS_MAX]
+        self.forgeries.append(Forgery(record.offset, record.timestamp, entity, why))
+        _LOG.event(LogEvent.CONFIG_ENTRY_FORGED, offset=record.offset, entity=entity, cause=why)
+        return True
+
+    def _keep(self, state: ConfigState) -> None:
+        """Take from what was in force the entries that the log has lost, or has in an older version: compaction keeps the
+        newest record of each key, whoever wrote it. Not where an administrator accepted another log."""
+        held = self._kept or self._state
+        if self._verifier is None or held is state or state.accepted_below >= held.offset:
+            return
+        for identity, entry in held.entries.items():
+            current = state.entries.get(identity)
+            if current is None or current.version < entry.version:
+                state.apply(entry, state.offset)
+                _LOG.event(LogEvent.CONFIG_ENTRY_KEPT, entity="/".join(identity))
 
     async def _wait_for_newer(self, state: ConfigState, offset: int, newer: UnknownSchema) -> None:
         """Keep what the log says before the offset in force, for as long as nobody here can read on."""

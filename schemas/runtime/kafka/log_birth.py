@@ -12,9 +12,10 @@ import msgspec
 from aiokafka import TopicPartition
 
 from schemas.codec import UNDECODABLE, decode_as
+from schemas.config_signing import Signer, signed
 from schemas.config_state import BIRTH, Birth, ConfigState
 from schemas.events import ConfigEntry
-from schemas.outgoing import config_record
+from schemas.outgoing import Outgoing, config_record
 from schemas.runtime.kafka.free_consumer import free_consumer, positions_in
 from schemas.runtime.kafka.produce import ProduceFailed, Producer
 from schemas.runtime.process.clock import Clock, random_bytes
@@ -40,7 +41,7 @@ def birth_after(known: Birth | None, made: Collection[str], new_id: str) -> Birt
     return Birth(known.config, new_id) if OUTCOMES in made else None
 
 
-async def state_birth(brokers: str, made: Collection[str]) -> None:
+async def state_birth(brokers: str, made: Collection[str], signer: Signer | None = None) -> None:
     """Write a birth where none stands, or where these topics were just made.
 
     Raises ``KafkaError``, and ``TimeoutError`` when the broker does not take it.
@@ -61,14 +62,15 @@ async def state_birth(brokers: str, made: Collection[str]) -> None:
         written_at_ms=now_ms,
         written_by=_WRITTEN_BY,
     )
-    await _produce(brokers, entry, clock.monotonic_s() + _WITHIN_S)
+    record = signed(config_record(entry), signer)
+    await _produce(brokers, record, clock.monotonic_s() + _WITHIN_S)
 
 
-async def _produce(brokers: str, entry: ConfigEntry, deadline_s: float) -> None:
+async def _produce(brokers: str, record: Outgoing, deadline_s: float) -> None:
     producer = Producer(brokers, _WRITTEN_BY.replace(" ", "-"))
     try:
         await retry_until(lambda: producer.start((CONFIG,)), ProduceFailed, deadline_s)
-        await producer.deliver([config_record(entry)], deadline_s)
+        await producer.deliver([record], deadline_s)
     except ProduceFailed as error:
         raise TimeoutError(f"{CONFIG}: {error}") from error
     finally:

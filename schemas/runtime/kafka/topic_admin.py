@@ -11,6 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import for_code
 
+from schemas.config_signing import Signer
 from schemas.failures import Defect
 from schemas.runtime.kafka.log_birth import state_birth
 from schemas.topics import TOPICS, Topic
@@ -37,9 +38,12 @@ class TopicState:
 
 
 async def apply_topics(
-    brokers: str, partitions: int = DEFAULT_PARTITIONS, replicas: int = 1
+    brokers: str,
+    partitions: int = DEFAULT_PARTITIONS,
+    replicas: int = 1,
+    signer: Signer | None = None,
 ) -> list[TopicState]:
-    """Create what is missing, and say which log it is from then on.
+    """Create what is missing, and say which log it is from then on, signed where there is a signer.
 
     Raises ``PartitionCountChanged`` before creating anything.
     """
@@ -67,7 +71,7 @@ async def apply_topics(
     finally:
         await admin.close()
     created = {t.name for t in missing}
-    await state_birth(brokers, created)
+    await state_birth(brokers, created, signer)
     return [
         TopicState(name, count, name in created, name in altered) for name, count in wanted.items()
     ]

@@ -23,6 +23,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from schemas.config_signing import Signer, SignerName, Verifier, read_signer, read_verifier
 from schemas.log_events import LogEvent
 from schemas.peppers import PEPPER_CHARS_MIN, Peppers
 from schemas.runtime.process.event_log import EventLog
@@ -55,6 +56,9 @@ class ProcessSettings(BaseSettings):
     """Address that the process listens on."""
     log_level: str = "INFO"
     """``DEBUG``, ``INFO``, ``WARNING`` or ``ERROR``."""
+    config_verify_keys: str = ""
+    """Public keys of those who may write the configuration, ``admin=HEX,accounting=HEX`` as ``tallygate config keys`` prints
+    them; a name may stand there twice while its key is changed. Without them whoever can write to the topic is believed."""
     service_name: str = Field(default="", max_length=100)
     """Name of the installation in its logs, whose ``service.name`` is then ``<name>-<role>``; the role alone without it."""
     count_loop: bool = False
@@ -77,6 +81,17 @@ class ProcessSettings(BaseSettings):
     def _is_a_store(cls, url: str) -> str:
         check_address(url)
         return url
+
+    @field_validator("config_verify_keys")
+    @classmethod
+    def _are_keys(cls, listed: str) -> str:
+        read_verifier(listed)
+        return listed
+
+    @property
+    def config_verifier(self) -> Verifier | None:
+        """Who may write the configuration; ``None`` where everybody is believed."""
+        return read_verifier(self.config_verify_keys)
 
     @field_validator("test_time_scale")
     @classmethod
@@ -147,6 +162,26 @@ class WorkerSettings(DataPlaneSettings):
     """Port of ``/livez``, ``/readyz`` and ``/metrics``."""
     session_timeout_s: float = Field(default=10.0, ge=6.0)
     """How long the group waits for a dead worker; 6 s is the broker's floor."""
+
+
+def signer_of(name: SignerName, key: SecretStr | None, verify_keys: str) -> Signer | None:
+    """Whoever signs under that name; ``None`` without a key.
+
+    Raises ``ValueError`` where readers would not believe what it writes.
+    """
+    verifier = read_verifier(verify_keys)
+    if key is None:
+        if verifier is not None:
+            raise ValueError(
+                "TALLYGATE_CONFIG_VERIFY_KEYS is given, so this process needs TALLYGATE_CONFIG_SIGNING_KEY"
+            )
+        return None
+    signer = read_signer(name, key.get_secret_value())
+    if verifier is not None and (name, signer.public) not in verifier.listed:
+        raise ValueError(
+            f"TALLYGATE_CONFIG_SIGNING_KEY is none of {name}'s in TALLYGATE_CONFIG_VERIFY_KEYS"
+        )
+    return signer
 
 
 S = TypeVar("S", bound=BaseSettings)

@@ -101,7 +101,9 @@ class Worker:
         )
         meetings = Meetings()
         store = ledger_store(settings.ledger_url, settings.times.ledger, meetings)
-        config = ConfigFeed(settings.kafka_brokers, settings.data_dir)
+        config = ConfigFeed(
+            settings.kafka_brokers, settings.data_dir, verifier=settings.config_verifier
+        )
         return cls(
             settings=settings,
             shape=shape,

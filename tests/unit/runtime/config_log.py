@@ -10,6 +10,7 @@ from typing import Any
 from aiokafka.errors import KafkaConnectionError, OffsetOutOfRangeError
 
 from schemas.codec import encode
+from schemas.config_signing import Verifier
 from schemas.config_state import ConfigState
 from schemas.events import ConfigEntry
 from schemas.runtime.config.feed import ConfigFeed
@@ -39,6 +40,8 @@ class LogRecord:
     offset: int
     key: bytes | None
     value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
+    timestamp: int = 0
 
 
 class ConfigLog:
@@ -51,8 +54,8 @@ class ConfigLog:
         for entry in entries:
             self.append(f"{entry.kind}/{entry.id}".encode(), encode(entry))
 
-    def append(self, key: bytes | None, value: bytes | None) -> None:
-        self.records.append(LogRecord(len(self.records), key, value))
+    def append(self, key: bytes | None, value: bytes | None, *headers: tuple[str, bytes]) -> None:
+        self.records.append(LogRecord(len(self.records), key, value, headers))
 
     def consumer(self, **_: Any) -> LogConsumer:
         return LogConsumer(self)
@@ -123,9 +126,9 @@ UNREADABLE: dict[str, tuple[bytes | None, bytes | None]] = {
 }  # fmt: skip
 
 
-async def followed(folder: Path) -> ConfigFeed:
+async def followed(folder: Path, verifier: Verifier | None = None) -> ConfigFeed:
     """A feed that has read the log and kept a copy, or raised its alarm."""
-    feed = ConfigFeed("127.0.0.1:1", folder)
+    feed = ConfigFeed("127.0.0.1:1", folder, verifier=verifier)
     await feed.start()
 
     def is_kept() -> bool:
