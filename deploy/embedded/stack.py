@@ -298,9 +298,7 @@ class Stack:
 
     def _role_spec(self, folder: StateFolder, name: str) -> ProcessSpec:
         environment = self._options.environment
-        return roles.role_spec(
-            name, folder, self.ports, self.stores, self.memory, environment
-        )
+        return roles.role_spec(name, folder, self.ports, self.stores, self.memory, environment)
 
     def _replicas(self, role: str) -> tuple[str, ...]:
         return roles.replica_names(role, self._options.replicas)
