@@ -8,7 +8,7 @@ ENV := .venv
 BIN := $(ENV)/bin
 READY := $(ENV)/.ready
 PYTEST := -p no:cacheprovider
-OWN_STACK := $(wildcard $(addprefix tests/e2e/test_,config_faults.py impatient_stop.py neighbours.py promised_jobs.py secrets.py stack_lifecycle.py thresholds.py))
+OWN_STACK := $(wildcard $(addprefix tests/e2e/test_,config_faults.py impatient_stop.py neighbours.py promised_jobs.py secrets.py signed_config.py stack_lifecycle.py thresholds.py))
 ON_A_CLUSTER := tests/e2e/test_stores_over_tls.py
 PLAIN := $(filter-out tests/integration tests/e2e tests/chaos,$(patsubst %/,%,$(wildcard tests/*/)))
 

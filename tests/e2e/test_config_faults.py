@@ -13,8 +13,11 @@ import httpx
 import pytest
 from aiokafka import AIOKafkaProducer
 
+from deploy.embedded.config_keys import signer_of_stack
+from deploy.embedded.state import Memory
 from schemas.codec import encode
 from schemas.events import ConfigEntry
+from schemas.outgoing import Outgoing
 from schemas.topics import CONFIG
 from tests.support.harness.running_stack import RunningStack, lasting, running_stack
 
@@ -47,12 +50,20 @@ def _ask(stack: RunningStack, key: str) -> int:
 
 def _append(stack: RunningStack, *records: tuple[bytes, bytes]) -> int:
     """Write past every check, as an older version or a foreign hand would; the last offset."""
+    memory = Memory(**json.loads((stack.state_dir / "stack.json").read_text(encoding="utf-8")))
+    signer = signer_of_stack(memory, "admin")
 
     async def produce() -> int:
         producer = AIOKafkaProducer(bootstrap_servers=stack.kafka)
         await producer.start()
         try:
-            placed = [await producer.send_and_wait(CONFIG, value, key) for key, value in records]
+            signed = [signer.signed(Outgoing(CONFIG, key, value)) for key, value in records]
+            placed = [
+                await producer.send_and_wait(
+                    CONFIG, each.value, each.key, headers=list(each.headers)
+                )
+                for each in signed
+            ]
         finally:
             await producer.stop()
         return int(placed[-1].offset)
