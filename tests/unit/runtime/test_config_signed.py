@@ -18,6 +18,7 @@ from tests.unit.runtime.config_log import (
     LogRecord,
     entry,
     followed,
+    state,
     until,
 )
 
@@ -202,3 +203,28 @@ async def test_nobody_makes_processes_take_another_log_or_hold_this_one(
     assert feed._state.accepted_below == -1
     assert feed._state.birth is not None
     assert feed._state.birth.config == "a"
+
+
+async def test_what_was_told_of_once_is_not_told_again_after_a_restart(
+    signed_log: ConfigLog, tmp_path: Path
+) -> None:
+    """The record stays in the log until it is compacted; the copy on disk says how far this process had read."""
+    feed = await followed(tmp_path, VERIFIER)
+    signed_log.append(b"organization/acme", encode(entry("acme", version=9)))
+    write(signed_log, entry("zeta"))
+    await until(lambda: (copy := feed._copy.read()) is not None and copy.offset == 2)
+    await feed.stop()
+
+    again = await followed(tmp_path, VERIFIER)
+    await again.stop()
+
+    assert len(feed.forgeries) == 1
+    assert not again.forgeries
+
+
+def test_the_same_entry_again_is_no_problem_and_another_under_its_version_is() -> None:
+    """Who signs all that is in force writes each entry as it is."""
+    known = state(entry("acme"))
+
+    assert known.apply(entry("acme"), 1) is None
+    assert known.apply(entry("acme", LIMITED), 2) is not None
