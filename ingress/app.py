@@ -18,6 +18,7 @@ from ingress.auth.outside import Outside, open_outside
 from ingress.endpoints.status import StatusRoutes
 from ingress.gatekeeper.gatekeeper import UNPRODUCED_S, Gatekeeper
 from ingress.gatekeeper.refusal_audit import RefusalAudit
+from ingress.gatekeeper.signatures import Signatures
 from ingress.health.conditions import shards_told
 from ingress.health.document import Health
 from ingress.health.watch import HealthWatch
@@ -270,6 +271,7 @@ def create_app(settings: IngressSettings) -> Ingress:
         watch.conditions,
         lambda: producer.unacknowledged_s,
         callers_of(settings, outside.authenticators),
+        Signatures(ledger),
     )
     return Ingress(
         settings=settings,
@@ -291,7 +293,7 @@ def create_app(settings: IngressSettings) -> Ingress:
 
 def callers_of(settings: IngressSettings, others: Sequence[Authenticator] = ()) -> Callers:
     """Whose credentials are known here, beside those whom others vouch for."""
-    return Callers(ApiKeys(settings.key_peppers), others)
+    return Callers(ApiKeys(settings.key_peppers, settings.signing_peppers), others)
 
 
 def _outside(settings: IngressSettings, clock: Clock, metrics: Metrics) -> Outside:

@@ -140,6 +140,7 @@ class EarlierSecret(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     generation: Positive
     expires_at_ms: TimeMs
     pepper: _PepperName | None = None
+    signing: _PepperName | None = None
 
 
 class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -171,6 +172,8 @@ class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Secrets before the present one, which work until their grace ends."""
     pepper: _PepperName | None = None
     """The name of the pepper that the hash was made with; ``None`` where nobody noted it."""
+    signing: _PepperName | None = None
+    """The name of the pepper that its signing secret is derived with; ``None`` where requests need no signature."""
 
     def __post_init__(self) -> None:
         """Judge the networks; msgspec tells a ``ValueError`` with the place in the body."""

@@ -25,6 +25,10 @@ class ErrorCode(StrEnum):
     INVALID_TOKEN = "invalid_token"  # noqa: S105  # a code
     CALLER_NOT_ALLOWED = "caller_not_allowed"
     KEY_NOT_ALLOWED = "key_not_allowed"
+    SIGNATURE_MISSING = "signature_missing"
+    SIGNATURE_INVALID = "signature_invalid"
+    SIGNATURE_EXPIRED = "signature_expired"
+    SIGNATURE_REPLAYED = "signature_replayed"
     INVALID_JSON = "invalid_json"
     INVALID_REQUEST = "invalid_request"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
@@ -82,6 +86,10 @@ ERRORS: Final[dict[ErrorCode, ErrorSpec]] = {
         403, _INVALID, "Who calls is known, and has no place here", False
     ),
     ErrorCode.KEY_NOT_ALLOWED: ErrorSpec(403, _INVALID, "The key may not do this", False),
+    ErrorCode.SIGNATURE_MISSING: ErrorSpec(401, _INVALID, "The request is not signed", False),
+    ErrorCode.SIGNATURE_INVALID: ErrorSpec(401, _INVALID, "The signature is not valid", False),
+    ErrorCode.SIGNATURE_EXPIRED: ErrorSpec(401, _INVALID, "The signature is too old", False),
+    ErrorCode.SIGNATURE_REPLAYED: ErrorSpec(401, _INVALID, "The signature was used", False),
     ErrorCode.INVALID_JSON: ErrorSpec(400, _INVALID, "The body is not acceptable JSON", False),
     ErrorCode.INVALID_REQUEST: ErrorSpec(400, _INVALID, "The request is not valid", False),
     ErrorCode.UNSUPPORTED_MEDIA_TYPE: ErrorSpec(415, _INVALID, "Send application/json", False),

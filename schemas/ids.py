@@ -15,10 +15,12 @@ from typing import Final
 __all__ = [
     "KEY_PREFIX",
     "KEY_RANDOM_BYTES",
+    "SIGNING_PREFIX",
     "UUID7_RANDOM_BYTES",
     "api_key",
     "api_key_hash",
     "is_api_key",
+    "signing_secret",
     "uuid7",
     "uuid7_time_ms",
 ]
@@ -29,6 +31,7 @@ KEY_RANDOM_BYTES: Final = 32
 _UUID7: Final = re.compile("([0-9a-f]{8})-([0-9a-f]{4})-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
 """As ``uuid7`` writes it, which is read five times faster than in any other form."""
 KEY_PREFIX: Final = "tg_live_"
+SIGNING_PREFIX: Final = "tg_sign_"
 _BODY_CHARS: Final = 30
 _CHECK_CHARS: Final = 6
 _BASE62: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -90,6 +93,12 @@ def is_api_key(candidate: str) -> bool:
     for digit in candidate[-_CHECK_CHARS:]:
         told = told * len(_BASE62) + _VALUES[digit]
     return told == zlib.crc32(body.encode())
+
+
+def signing_secret(pepper: bytes, key_id: str, generation: int) -> str:
+    """What requests of a signed key are signed with: derived from its id and generation, and so kept nowhere."""
+    digest = hmac.digest(pepper, f"{key_id}:{generation}".encode(), "sha256")
+    return f"{SIGNING_PREFIX}{digest.hex()}"
 
 
 def api_key_hash(pepper: bytes, key: str) -> str:

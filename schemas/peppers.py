@@ -22,16 +22,20 @@ class Peppers:
     """The peppers that live."""
 
     live: tuple[bytes, ...] = field(repr=False)
-    """All that anything may have been made with: the current one, then the previous one."""
+    """All that anything may have been made with: the current one, then the previous one. None where none was given."""
 
     @property
     def current(self) -> bytes:
         """What is made now is made with it."""
         return self.live[0]
 
+    def named(self, name: str) -> bytes | None:
+        """The living pepper of a name."""
+        return next((pepper for pepper in self.live if pepper_name(pepper) == name), None)
+
     def age_of(self, name: str | None) -> PepperAge:
         """Which pepper has this name: ``unknown`` when it is none of them, or nobody noted it."""
-        if name == pepper_name(self.current):
+        if self.live and name == pepper_name(self.current):
             return "current"
         names = [pepper_name(pepper) for pepper in self.live[1:]]
         return "previous" if name in names else "unknown"

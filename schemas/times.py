@@ -21,6 +21,10 @@ PRODUCE_WITHIN_MS: Final = 10 * SECOND_MS
 """A request is in the log this long after it was accepted, or never runs: ingress gives up, the limiter ends
 what was appended later, and a look-up concludes from it what is absent. Of a broker, and so never divided."""
 
+SIGNATURE_WITHIN_MS: Final = 5 * MINUTE_MS
+"""A signed request is taken this long before and after its timestamp, by the gateway's clock. Clients are told so: never
+divided."""
+
 T = TypeVar("T", "LedgerTimes", "Times")
 
 

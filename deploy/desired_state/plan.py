@@ -140,7 +140,7 @@ def _leaves(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _whole(kind: str, name: str, view: Mapping[str, Any]) -> Entity:
     """The entity as processes know it; the secrets of a key are not shown, and not judged either."""
-    hidden: dict[str, Any] = {"hash": _NO_HASH, "pepper": None, "earlier": []}
+    hidden: dict[str, Any] = {"hash": _NO_HASH, "pepper": None, "signing": None, "earlier": []}
     return Entity(kind, name, written_fields(view) | (hidden if kind == "keys" else {}))
 
 

@@ -78,6 +78,7 @@ def role_spec(
         settings["TALLYGATE_BUS_URL"] = stores.bus_url_of(role)
     if role in ("admin", "ingress"):
         settings["TALLYGATE_KEY_PEPPER"] = memory.pepper
+        settings["TALLYGATE_SIGNING_PEPPER"] = memory.signing_pepper
         # Not readiness, which is also about the others: ingress must start while a backend is away.
         ready_path = STARTUPZ
     else:

@@ -211,6 +211,7 @@ class Stack:
             made = replace(
                 made,
                 store_secret=self._secret(),
+                signing_pepper=self._secret(),
                 config_secret=self._secret(),
                 is_config_signed=True,
             )
@@ -226,6 +227,7 @@ class Stack:
             known,
             store_secret=known.store_secret or self._secret(),
             config_secret=known.config_secret or self._secret(),
+            signing_pepper=known.signing_pepper or self._secret(),
         )
 
     def _secret(self) -> str:

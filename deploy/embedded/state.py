@@ -62,6 +62,7 @@ class Memory:
     """What the keys are derived from that sign the configuration."""
     is_config_signed: bool = False
     """Whether all that is in force is signed, so that processes may ask for it."""
+    signing_pepper: str = ""
 
 
 def new_memory(random_bytes: Callable[[int], bytes]) -> Memory:

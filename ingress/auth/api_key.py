@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from ingress.auth.caller import Caller, Verdict
+from ingress.auth.signature import Unproven, read_claim
 from ingress.http.refusals import Refusal
 from ingress.http.request import Credentials
 from schemas.config_state import Snapshot
 from schemas.entities import Key, Model
 from schemas.errors import ErrorCode
-from schemas.ids import KEY_PREFIX, api_key_hash, is_api_key
+from schemas.ids import KEY_PREFIX, api_key_hash, is_api_key, signing_secret
 from schemas.peppers import Peppers
 
 _NAMES_SHOWN: Final = 20
@@ -29,6 +30,13 @@ _CLOSED: Final = Refusal(
     ErrorCode.SERVICE_UNAVAILABLE, "The configuration of this key cannot be read here."
 )
 
+_NOT_DERIVED: Final = Refusal(
+    ErrorCode.SERVICE_UNAVAILABLE,
+    "The signing secret of this key cannot be derived here: its pepper is missing.",
+)
+
+KeyVerdict: TypeAlias = Verdict | Unproven
+
 
 @dataclass(frozen=True, slots=True)
 class ApiKeys:
@@ -36,9 +44,11 @@ class ApiKeys:
 
     peppers: Peppers
     """What API keys are hashed with."""
+    signing: Peppers
+    """What signing secrets are derived with."""
 
-    def tell(self, credentials: Credentials, snapshot: Snapshot, now_ms: int) -> Verdict:
-        """The caller behind an API key; 401 when it is malformed, unknown or over, ``None`` for what is no key.
+    def tell(self, credentials: Credentials, snapshot: Snapshot, now_ms: int) -> KeyVerdict:
+        """The caller behind an API key, of a signed one yet unproven; 401 when it is malformed, unknown or over, ``None`` for what is no key.
 
         503 when the newest entry of the key, or of what it belongs to, cannot be read in this process. A key that
         is hashed with the current pepper costs one HMAC, any other one for each pepper that lives.
@@ -52,10 +62,35 @@ class ApiKeys:
             secret_hash = api_key_hash(pepper, secret)
             key_id = snapshot.key_id_by_hash.get(secret_hash)
             if key_id is not None:
-                return _caller(key_id, snapshot.keys[key_id], secret_hash, now_ms)
+                key = snapshot.keys[key_id]
+                caller = _caller(key_id, key, secret_hash, now_ms)
+                if key.signing is None or isinstance(caller, Refusal):
+                    return caller
+                return self._unproven(caller, key, credentials, now_ms)
             if secret_hash in snapshot.closed_key_hashes:
                 return _CLOSED
         return NOT_VALID
+
+    def _unproven(
+        self, caller: Caller, key: Key, credentials: Credentials, now_ms: int
+    ) -> Unproven | Refusal:
+        """The caller of a signed key. Whatever secret of the key came, any living signing secret may have signed,
+        because clients do not replace both in the same moment."""
+        claim = read_claim(credentials.head, now_ms)
+        if isinstance(claim, Refusal):
+            return claim
+        living = [(key.generation, key.signing)]
+        living += [
+            (old.generation, old.signing)
+            for old in key.earlier
+            if not _is_past(old.expires_at_ms, now_ms)
+        ]
+        secrets = tuple(
+            signing_secret(pepper, caller.key_id, generation)
+            for generation, name in living
+            if name is not None and (pepper := self.signing.named(name)) is not None
+        )
+        return Unproven(caller, claim, secrets) if secrets else _NOT_DERIVED
 
 
 def _caller(key_id: str, key: Key, secret_hash: str, now_ms: int) -> Caller | Refusal:

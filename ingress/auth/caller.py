@@ -5,7 +5,7 @@ A verdict is a caller, a refusal, or ``None``: these credentials are of another 
 
 from __future__ import annotations
 
-from typing import Final, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 import msgspec
 
@@ -13,7 +13,7 @@ from ingress.http.refusals import Refusal
 from ingress.http.request import Credentials
 from schemas.config_state import Snapshot
 
-__all__ = ["TOLD", "Authenticator", "Caller", "Told", "Verdict"]
+__all__ = ["Authenticator", "Caller", "Verdict"]
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -37,11 +37,7 @@ class Caller(msgspec.Struct, frozen=True):
     its refusals name."""
 
 
-Told: TypeAlias = Caller | Refusal
-"""Who calls, or why nobody is let in."""
-Verdict: TypeAlias = Told | None
-TOLD: Final = (Caller, Refusal)
-"""What needs no waiting."""
+Verdict: TypeAlias = Caller | Refusal | None
 
 
 class Authenticator(Protocol):

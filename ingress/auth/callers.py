@@ -8,11 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
+from typing import Final, TypeAlias
 
 from ingress.auth.api_key import NOT_VALID, ApiKeys
-from ingress.auth.caller import Authenticator, Told
+from ingress.auth.caller import Authenticator, Caller
+from ingress.auth.signature import Unproven
+from ingress.http.refusals import Refusal
 from ingress.http.request import Credentials
 from schemas.config_state import Snapshot
+
+Told: TypeAlias = Caller | Unproven | Refusal
+"""Who calls, who calls if the body proves it, or why nobody is let in."""
+TOLD: Final = (Caller, Unproven, Refusal)
+"""What needs no waiting."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from ingress.apis.answer_format import AnswerFormat, limit_headers, refusal_of, terminal_headers
 from ingress.apis.bindings import BINDINGS
-from ingress.auth.caller import TOLD
+from ingress.auth.callers import TOLD
 from ingress.gatekeeper.gatekeeper import Entered, Gatekeeper
 from ingress.http.paths import job_path
 from ingress.http.refusals import Headers, Refusal
@@ -55,12 +55,12 @@ class OperationEndpoint:
         """Answer one request."""
         state, headers = scope["state"], dict(scope["headers"])
         keeper = self._gatekeeper
-        told = keeper.tell(scope, headers)
-        caller = told if isinstance(told, TOLD) else await told
-        if isinstance(caller, Refusal):
-            await self._refuse(caller, state, send)
+        asked = keeper.tell(scope, headers)
+        told = asked if isinstance(asked, TOLD) else await asked
+        if isinstance(told, Refusal):
+            await self._refuse(told, state, send)
             return
-        entered = keeper.enter(caller, self._operation, scope, headers, state["request_id"])
+        entered = keeper.enter(told, self._operation, scope, headers, state["request_id"])
         if isinstance(entered, Refusal):
             await self._refuse(entered, state, send)
             return
@@ -80,7 +80,7 @@ class OperationEndpoint:
         send: Send,
     ) -> Refusal | None:
         """Answer a request that was let in; what comes back is to be refused."""
-        request = await self._validate(headers, entered, receive)
+        request = await self._validate(headers, entered, receive, state["request_id"])
         if not isinstance(request, ValidatedRequest):
             return request
         assert entered.room is not None
@@ -112,14 +112,18 @@ class OperationEndpoint:
         return None
 
     async def _validate(
-        self, headers: Mapping[bytes, bytes], entered: Entered, receive: Receive
+        self,
+        headers: Mapping[bytes, bytes],
+        entered: Entered,
+        receive: Receive,
+        request_id: str,
     ) -> ValidatedRequest | Refusal | None:
         """Read and check a request; ``None`` when its client left meanwhile."""
         said = read_circumstances(headers, *self._deadlines_s)
         if isinstance(said, Refusal):
             return said
         keeper = self._gatekeeper
-        body = await keeper.read_body(entered, headers, receive)
+        body = await keeper.read_body(entered, headers, receive, request_id)
         if body is None or isinstance(body, Refusal):
             return body
         snapshot, now_ms = keeper.config.snapshot, keeper.clock.now_ms()

@@ -18,14 +18,16 @@ from typing import Any, Final
 from starlette.types import Receive
 
 from ingress.auth.billing import limits_of_owners
-from ingress.auth.caller import TOLD, Caller, Told
-from ingress.auth.callers import Callers
+from ingress.auth.caller import Caller
+from ingress.auth.callers import TOLD, Callers, Told
 from ingress.auth.restrictions import refuse_use
+from ingress.auth.signature import Unproven
 from ingress.gatekeeper.bodies import BodyBudget, BodyHold, most_bytes, read_body
 from ingress.gatekeeper.final_verdicts import Asked, FinalVerdicts, is_final
 from ingress.gatekeeper.large_turns import LARGE_BODY_BYTES, LargeTurns
 from ingress.gatekeeper.local_limits import LocalLimits, Shares
 from ingress.gatekeeper.scouts import LARGE_BYTES, Scouts
+from ingress.gatekeeper.signatures import Signatures
 from ingress.gatekeeper.throttle import Throttle
 from ingress.http.refusals import Refusal
 from ingress.http.request import announced_bytes, credentials_of
@@ -94,6 +96,8 @@ class Entered:
     at_s: float
     announced_bytes: int | None
     """Of its body, where the client says it beforehand."""
+    unproven: Unproven | None = None
+    """What the body has to prove before anybody reads it."""
     room: BodyHold | None = None
     """What its body takes of the room for bodies, once that was given."""
 
@@ -109,6 +113,7 @@ class Gatekeeper:
     """Age of the oldest record that the broker has not acknowledged. It grows until one is, whether its
     client still waits or not, so that an outage is felt once and not by every tenth second's clients."""
     callers: Callers
+    signatures: Signatures
     limits: LocalLimits
     shares: Shares
     bodies: BodyBudget
@@ -137,6 +142,7 @@ class Gatekeeper:
         conditions: Conditions,
         unproduced_s: Callable[[], float],
         callers: Callers,
+        signatures: Signatures,
     ) -> Gatekeeper:
         """The gatekeeper of one ingress; its doors are closed."""
         limits = LocalLimits(
@@ -150,6 +156,7 @@ class Gatekeeper:
             conditions=conditions,
             unproduced_s=unproduced_s,
             callers=callers,
+            signatures=signatures,
             limits=limits,
             shares=Shares(settings.inflight_max, settings.org_share),
             bodies=BodyBudget(settings.body_bytes_max),
@@ -193,16 +200,30 @@ class Gatekeeper:
         told = self.callers.keys.tell(credentials, snapshot, now_ms)
         return told or self.callers.ask_others(credentials, snapshot, now_ms)
 
-    async def caller(self, head: Mapping[str, Any], scope: KeyScope) -> Told:
+    async def caller(self, head: Mapping[str, Any], scope: KeyScope) -> Caller | Refusal:
         """Who calls, if it may do what needs the scope, where the request has no body; as ``tell``."""
-        told = self.tell(head, dict(head["headers"]))
-        caller = told if isinstance(told, TOLD) else await told
-        if isinstance(caller, Refusal):
-            return caller
+        asked = self.tell(head, dict(head["headers"]))
+        told = asked if isinstance(asked, TOLD) else await asked
+        if isinstance(told, Refusal):
+            return told
+        caller = told if isinstance(told, Caller) else told.caller
+        if isinstance(told, Unproven):
+            forgery = await self._refuse_unproven(told, b"", head["state"]["request_id"])
+            if forgery is not None:
+                return forgery
         refusal = self._forbidden(caller, head, scope)
         if refusal is not None:
             self._tell(caller, head["state"]["request_id"], refusal)
         return refusal or caller
+
+    async def _refuse_unproven(
+        self, unproven: Unproven, body: bytes, request_id: str
+    ) -> Refusal | None:
+        """Why a request is not what the owner of its key signed."""
+        refusal = await self.signatures.refuse(unproven, body, self.clock.now_ms())
+        if refusal is not None:
+            self._tell(unproven.caller, request_id, refusal)
+        return refusal
 
     def _forbidden(
         self, caller: Caller, head: Mapping[str, Any], scope: KeyScope
@@ -214,13 +235,14 @@ class Gatekeeper:
 
     def enter(
         self,
-        caller: Caller,
+        told: Caller | Unproven,
         operation: Operation,
         head: Mapping[str, Any],
         headers: Mapping[bytes, bytes],
         request_id: str,
     ) -> Entered | Refusal:
         """Let a caller in, who must ``leave``."""
+        caller, unproven = (told, None) if isinstance(told, Caller) else (told.caller, told)
         now_s, announced = self.clock.monotonic_s(), announced_bytes(headers)
         refusal = (
             self._forbidden(caller, head, operation.scope)
@@ -232,7 +254,7 @@ class Gatekeeper:
         if refusal is not None:
             self._tell(caller, request_id, refusal)
             return refusal
-        return Entered(caller, now_s, announced)
+        return Entered(caller, now_s, announced, unproven)
 
     def leave(self, entered: Entered) -> None:
         """The request has been answered, or its client is gone."""
@@ -242,9 +264,13 @@ class Gatekeeper:
             entered.room.release()
 
     async def read_body(
-        self, entered: Entered, headers: Mapping[bytes, bytes], receive: Receive
+        self,
+        entered: Entered,
+        headers: Mapping[bytes, bytes],
+        receive: Receive,
+        request_id: str,
     ) -> bytes | Refusal | None:
-        """The body, within the room for bodies, and a large one in its turn; ``None`` when its client left before
+        """The body, within the room for bodies, a large one in its turn, and as it was signed where its key asks for that; ``None`` when its client left before
         it was complete."""
         caller, max_bytes = entered.caller, self.body_bytes_max
         most = most_bytes(headers, entered.announced_bytes, max_bytes)
@@ -262,6 +288,8 @@ class Gatekeeper:
                 if isinstance(end_turn, Refusal):
                     return end_turn
                 room.then(end_turn)
+            if entered.unproven is not None:
+                return await self._refuse_unproven(entered.unproven, body, request_id) or body
         return body
 
     def refuse(

@@ -17,7 +17,10 @@ _NAMES: Final = re.compile(rb"[A-Za-z0-9!#$%&'+.^_`|~-]+( *, *[A-Za-z0-9!#$%&'+.
 """Header names, without the ``*`` that browsers would read as all of them."""
 _KEPT_FOR_S: Final = 7_200
 """How long a browser may remember the answer; the most that Chrome takes."""
-_READ: Final = b"authorization, content-type, x-api-key, idempotency-key, x-request-timeout, prefer, traceparent"
+_READ: Final = (
+    b"authorization, content-type, x-api-key, idempotency-key, x-request-timeout, prefer, traceparent,"
+    b" x-tallygate-timestamp, x-tallygate-signature"
+)
 """Request headers that mean something here."""
 _EXPOSED: Final = b", ".join(
     (

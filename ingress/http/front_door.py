@@ -204,6 +204,7 @@ class FrontDoor(HttpToolsProtocol):
         path = target.path.decode("ascii")
         scope["method"] = self.parser.get_method().decode("ascii")
         scope["http_version"] = version
+        scope["target"] = self.url  # type: ignore[typeddict-unknown-key]  # of ours: as it was sent
         scope["path"] = unquote(path) if "%" in path else path
         scope["raw_path"] = target.path
         scope["query_string"] = target.query or b""

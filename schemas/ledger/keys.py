@@ -141,6 +141,11 @@ def jobs(shard: int, org: str) -> str:
     return of_org(shard, org, "jobs")
 
 
+def signature(shard: int, org: str, digest: str) -> str:
+    """String: a signature of a request that was used, until its timestamp is too old anyway."""
+    return of_org(shard, org, f"s:{digest}")
+
+
 def dead_letter_retried(letter: str) -> str:
     """String: a dead letter that was produced again, so that it is once only."""
     return f"{{dlq}}|retried:{letter}"

@@ -291,6 +291,8 @@ def test_no_secret_has_a_default() -> None:
     assert set(variables) == {
         ("TALLYGATE_KEY_PEPPER", ":?"),
         ("TALLYGATE_KEY_PEPPER_PREVIOUS", ":-"),
+        ("TALLYGATE_SIGNING_PEPPER", ":-"),
+        ("TALLYGATE_SIGNING_PEPPER_PREVIOUS", ":-"),
     }
 
 

@@ -23,6 +23,7 @@ import pytest
 from deploy.embedded.roles import ROLES
 from deploy.embedded.store_users import password_of
 from tests.support.harness.running_stack import RunningStack, descendants, running_stack
+from tests.support.signing import signed
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -85,6 +86,21 @@ def use_it(stack: RunningStack, key: str) -> list[str]:
     return told
 
 
+def sign_it(stack: RunningStack, made: Mapping[str, str], text: str) -> str:
+    """A signed request, and one of which a byte was changed; what was answered."""
+    body = json.dumps({"model": "quoting-1", "messages": [{"role": "user", "content": text}]})
+    sent = body.replace("wrong", "wr0ng").encode()
+    path = "/v1/chat/completions"
+    headers = signed(made["signing_secret"], "POST", path, body.encode(), int(time.time()))
+    own = {"content-type": "application/json", "x-api-key": made["key"], **headers}
+    url = f"{stack.api_url}/chat/completions"
+    answer = httpx.post(url, content=sent, headers=own, timeout=30, trust_env=False)
+    assert answer.json()["error"]["code"] == (
+        "signature_invalid" if text == "wrong" else "upstream_rejected"
+    )
+    return answer.text
+
+
 def pages(stack: RunningStack) -> list[str]:
     """Status pages and metrics of every process."""
     found = []
@@ -141,7 +157,9 @@ def test_no_secret_is_in_a_log_a_topic_a_store_or_on_a_page(tmp_path: Path) -> N
             with httpx.Client(base_url=stack.admin_url, timeout=30, trust_env=False) as admin:
                 admin.put(f"/orgs/{SEEN}", json={}).raise_for_status()
                 made = admin.post("/keys", json={"org": SEEN, "name": "n"}).raise_for_status()
+                signed_key = admin.post("/keys", json={"org": SEEN, "signed": True}).json()
             key = made.json()["key"]
+            told += [sign_it(stack, signed_key, text) for text in ("right", "wrong")]
             for each in (key, stack.first_key):
                 told += use_it(stack, each)
             kill_ledger(stack)
@@ -153,6 +171,7 @@ def test_no_secret_is_in_a_log_a_topic_a_store_or_on_a_page(tmp_path: Path) -> N
     passwords = [password_of(memory["store_secret"], role) for role in ROLES]
     secrets = [
         *(memory["pepper"], memory["store_secret"], *passwords),
+        *(memory["signing_pepper"], signed_key["key"], signed_key["signing_secret"]),
         *(OF_VARIABLE, OF_FILE, key, memory["first_key"], WRONG_KEY, "sk-in-url"),
     ]
 

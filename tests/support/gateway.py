@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from ingress.app import callers_of
 from ingress.endpoints.status import StatusRoutes
 from ingress.gatekeeper.gatekeeper import Conditions, Gatekeeper
+from ingress.gatekeeper.signatures import Signatures
 from ingress.health.conditions import shards_told
 from ingress.health.document import Health
 from ingress.health.fleet import ROLES, Fleet
@@ -31,8 +32,9 @@ from schemas.events import ConfigEntry, RecordRef, RequestAccepted, RequestFinis
 from schemas.failures import Failure
 from schemas.frames import Chunk, Frame, Started, Terminal, encode_frame
 from schemas.ledger import answers, documents
-from schemas.ledger.errors import LedgerFault
+from schemas.ledger.errors import LedgerFault, LedgerUnavailable
 from schemas.ledger.model.ledger import LedgerModel
+from schemas.ledger.signatures import SignatureUse
 from schemas.outgoing import Outgoing
 from schemas.runtime.kafka.outcome_lookup import Absent, Acceptance, Ending, InLog, Unproved
 from schemas.runtime.kafka.produce import ProduceFailed
@@ -108,6 +110,9 @@ class MemoryLedger:
     def __init__(self) -> None:
         self.model = LedgerModel(1)
         self.fails_with_defect = False
+        self.is_away = False
+        self.signatures: dict[tuple[str, str], int] = {}
+        """How long each that was used is remembered."""
         self.looks = 0
         """Requests that were asked for because they were silent."""
         self.now_ms = NOW_MS
@@ -150,6 +155,17 @@ class MemoryLedger:
         """What is known of several."""
         self.looks += len(batch)
         return [await self.look(document) for document in batch]
+
+    async def use_signature(
+        self, org: str, signature: str, signed_at_ms: int, kept_ms: int
+    ) -> SignatureUse:
+        """Use it once; nothing is forgotten."""
+        self._answer()
+        if self.is_away:
+            raise LedgerUnavailable("away")
+        is_first = (org, signature) not in self.signatures
+        self.signatures[org, signature] = kept_ms
+        return SignatureUse.FIRST if is_first else SignatureUse.AGAIN
 
     def _answer(self) -> None:
         if self.fails_with_defect:
@@ -277,6 +293,7 @@ class Gateway:
             self.conditions,
             lambda: self.log.unacknowledged_s,
             callers_of(made),
+            Signatures(ledger),
         )
         self.gatekeeper.is_open = True
         starter = RequestStarter(

@@ -16,7 +16,19 @@ from deploy.cli.table import table
 from schemas.operations import KeyScope
 
 _COLUMNS = (
-    *("id", "org", "name", "display", "rps", "budgets", "models", "scopes", "networks", "pepper"),
+    *(
+        "id",
+        "org",
+        "name",
+        "display",
+        "rps",
+        "budgets",
+        "models",
+        "scopes",
+        "networks",
+        "pepper",
+        "signing",
+    ),
     *("state", "created", "expires"),
 )
 SCOPES = get_args(KeyScope)
@@ -31,6 +43,7 @@ APP = noun("keys", "API keys.")
     "tallygate keys create --org acme --name ci",
     "tallygate keys create --org acme --model echo --rps 5 --budget-usd 10 --period month",
     "tallygate keys create --org acme --scope inference --network 10.0.0.0/8 --expires 2027-01-01",
+    "tallygate keys create --org acme --signed --json",
     "TALLYGATE_KEY=$(tallygate keys create --org acme)",
 )
 def create(
@@ -57,6 +70,10 @@ def create(
         int | None,
         typer.Option(parser=moment_ms, metavar="TIME", help="RFC 3339; when it ends by itself"),
     ] = None,
+    signed: Annotated[
+        bool,
+        typer.Option("--signed", help="its requests have to be signed; prints signing_secret"),
+    ] = False,
     limits: LimitOptions,
 ) -> int:
     """Make a key and print its secret once."""
@@ -69,6 +86,7 @@ def create(
         scopes=scope,
         networks=network,
         expires_at_ms=expires,
+        signed=signed or None,
         limits=changed_limits(limits, {}) or None,
     )
     return _show_secret(call, call.admin().post("/keys", body))
@@ -116,7 +134,9 @@ def rotate(
 
 def _show_secret(call: Call, answer: dict[str, Any]) -> int:
     told = shown(answer)
-    call.output.result(answer, told["key"])
+    signing = told.get("signing_secret")
+    lines = [told["key"], *([] if signing is None else [f"signing_secret: {signing}"])]
+    call.output.result(answer, "\n".join(lines))
     call.output.tell(f"{told['key_id']} of {told['org']}; this secret is not shown again")
     for old in told.get("earlier", ()):
         call.output.tell(f"{old['display']} works until {_time(old['expires_at_ms'])}")

@@ -28,11 +28,15 @@ from schemas.entities import (
     check_networks,
 )
 from schemas.errors import ErrorCode
-from schemas.ids import KEY_RANDOM_BYTES, api_key, api_key_hash
-from schemas.peppers import pepper_name
+from schemas.ids import KEY_RANDOM_BYTES, api_key, api_key_hash, signing_secret
+from schemas.peppers import Peppers, pepper_name
 
 KEY_ID_RANDOM_BYTES: Final = 16
 GRACE_S_MAX: Final = 30 * 86_400
+_NO_SIGNING: Final = Refusal(
+    ErrorCode.INVALID_REQUEST,
+    "signed keys need TALLYGATE_SIGNING_PEPPER, the same on the control plane and every ingress",
+)
 
 _BASE62: Final = string.digits + string.ascii_letters
 _KEY_ID_CHARS: Final = 12
@@ -59,9 +63,10 @@ class KeyFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class NewKey(KeyFields, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Body of ``POST /keys``: the same, and whose it is."""
+    """Body of ``POST /keys``: the same, whose it is, and whether its requests have to be signed, for good."""
 
     org: EntityId
+    signed: bool = False
 
 
 class Rotation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -96,15 +101,26 @@ def new_secret(pepper: bytes, randomness: bytes) -> Secret:
     return Secret(text, api_key_hash(pepper, text), display, pepper_name(pepper))
 
 
-def mint(wanted: NewKey, pepper: bytes, randomness: bytes, now_ms: int) -> Minted:
+def signing_name(wanted: NewKey, signing: Peppers) -> str | Refusal | None:
+    """The name of the pepper that a new key's signing secret is derived with; ``None`` for a key that is not signed."""
+    if not wanted.signed:
+        return None
+    return pepper_name(signing.current) if signing.live else _NO_SIGNING
+
+
+def mint(
+    wanted: NewKey, pepper: bytes, signing: str | None, randomness: bytes, now_ms: int
+) -> Minted:
     """A key from ``KEY_RANDOM_BYTES + KEY_ID_RANDOM_BYTES`` random bytes."""
     secret = new_secret(pepper, randomness)
     entity = Key(
         hash=secret.hash,
         display=secret.display,
         pepper=secret.pepper,
+        signing=signing,
         created_at_ms=now_ms,
-        **{name: getattr(wanted, name) for name in NewKey.__struct_fields__},
+        org=wanted.org,
+        **{name: getattr(wanted, name) for name in KeyFields.__struct_fields__},
     )
     return Minted(_key_id(randomness[KEY_RANDOM_BYTES:]), secret, entity)
 
@@ -133,7 +149,13 @@ def revocation(key_id: str, now_ms: int) -> Edit:
     )
 
 
-def rotation(key_id: str, secret: Secret, grace_s: float, now_ms: int) -> Edit:
+def signing_secret_of(key_id: str, key: Key, peppers: Peppers) -> str | None:
+    """What requests of the key are signed with now; ``None`` of a key that is not signed."""
+    pepper = None if key.signing is None else peppers.named(key.signing)
+    return None if pepper is None else signing_secret(pepper, key_id, key.generation)
+
+
+def rotation(key_id: str, secret: Secret, signing: Peppers, grace_s: float, now_ms: int) -> Edit:
     """The edit that gives a key another secret. Those before it work until the grace ends, never longer than they did
     before; without a grace they end now."""
     ends_at_ms = now_ms + round(grace_s * 1_000)
@@ -141,12 +163,15 @@ def rotation(key_id: str, secret: Secret, grace_s: float, now_ms: int) -> Edit:
     def rotate(key: Key) -> Key | Refusal:
         if key.revoked_at_ms is not None:
             return Refusal(ErrorCode.INVALID_REQUEST, f"key/{key_id} is revoked; create a key")
+        if key.signing is not None and not signing.live:
+            return _NO_SIGNING
         present = EarlierSecret(
             hash=key.hash,
             display=key.display,
             generation=key.generation,
             expires_at_ms=ends_at_ms,
             pepper=key.pepper,
+            signing=key.signing,
         )
         living = tuple(
             msgspec.structs.replace(old, expires_at_ms=min(old.expires_at_ms, ends_at_ms))
@@ -162,6 +187,7 @@ def rotation(key_id: str, secret: Secret, grace_s: float, now_ms: int) -> Edit:
             hash=secret.hash,
             display=secret.display,
             pepper=secret.pepper,
+            signing=None if key.signing is None else pepper_name(signing.current),
             generation=key.generation + 1,
             earlier=living,
         )

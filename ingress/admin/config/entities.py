@@ -47,10 +47,15 @@ def fields_of(entity: Entity) -> dict[str, Any]:
     return fields
 
 
-def with_pepper_ages(view: dict[str, Any], peppers: Peppers) -> dict[str, Any]:
+def with_pepper_ages(view: dict[str, Any], keys: Peppers, signing: Peppers) -> dict[str, Any]:
     """The view of a key that says which pepper each secret belongs to: current, previous, or unknown."""
-    ages = [old | {"pepper": peppers.age_of(old["pepper"])} for old in view["earlier"]]
-    return view | {"pepper": peppers.age_of(view["pepper"]), "earlier": ages}
+
+    def aged(secret: dict[str, Any]) -> dict[str, Any]:
+        name = secret["signing"]
+        signed = None if name is None else signing.age_of(name)
+        return secret | {"pepper": keys.age_of(secret["pepper"]), "signing": signed}
+
+    return aged(view) | {"earlier": [aged(old) for old in view["earlier"]]}
 
 
 def replacement(kind: Kind, body: bytes) -> Edit | Refusal:

@@ -75,7 +75,8 @@ class EntityRoutes:
         seen = entities.view(entry)
         if seen is None or entry.kind != "key":
             return seen
-        return entities.with_pepper_ages(seen, self.deps.settings.key_peppers)
+        settings = self.deps.settings
+        return entities.with_pepper_ages(seen, settings.key_peppers, settings.signing_peppers)
 
     async def put(self, request: Request) -> Response:
         """Create or replace; with ``If-Match``, only at that version (0: only create)."""

@@ -45,13 +45,22 @@ class KeyRoutes:
         wanted = await read_as(request, api_keys.NewKey)
         if isinstance(wanted, Refusal):
             return problem_response(wanted)
-        randomness = random_bytes(KEY_RANDOM_BYTES + api_keys.KEY_ID_RANDOM_BYTES)
-        minted = api_keys.mint(wanted, self._pepper, randomness, self.deps.clock.now_ms())
+        settings = self.deps.settings
+        signing = api_keys.signing_name(wanted, settings.signing_peppers)
+        if isinstance(signing, Refusal):
+            return problem_response(signing)
+        minted = api_keys.mint(
+            wanted,
+            settings.key_peppers.current,
+            signing,
+            random_bytes(KEY_RANDOM_BYTES + api_keys.KEY_ID_RANDOM_BYTES),
+            self.deps.clock.now_ms(),
+        )
         change = Change("key", minted.key_id, api_keys.creation(minted.entity), ACTOR)
         written = await self.writer.write(change, "admin.key_create")
         if isinstance(written, Refusal):
             return problem_response(written)
-        return _answer(written, _shown(written, minted.secret), status=201)
+        return _answer(written, self._shown(written, minted.secret), status=201)
 
     async def revoke(self, request: Request) -> Response:
         """The end of a key."""
@@ -69,16 +78,25 @@ class KeyRoutes:
         if isinstance(rotation, Refusal):
             return problem_response(rotation)
         key_id, randomness = request.path_params["id"], random_bytes(KEY_RANDOM_BYTES)
-        secret = api_keys.new_secret(self._pepper, randomness)
-        edit = api_keys.rotation(key_id, secret, rotation.grace_s, self.deps.clock.now_ms())
+        settings, now_ms = self.deps.settings, self.deps.clock.now_ms()
+        secret = api_keys.new_secret(settings.key_peppers.current, randomness)
+        edit = api_keys.rotation(key_id, secret, settings.signing_peppers, rotation.grace_s, now_ms)
         written = await self.writer.write(Change("key", key_id, edit, ACTOR), "admin.key_rotate")
         if isinstance(written, Refusal):
             return problem_response(written)
-        return _answer(written, _shown(written, secret))
+        return _answer(written, self._shown(written, secret))
 
-    @property
-    def _pepper(self) -> bytes:
-        return self.deps.settings.key_peppers.current
+    def _shown(self, written: Written, secret: api_keys.Secret) -> dict[str, Any]:
+        """The new secrets, and how long those before them work."""
+        key = parse_entity("key", written.entry.body or "")
+        assert isinstance(key, Key), "it was just written"
+        signing = api_keys.signing_secret_of(
+            written.entry.id, key, self.deps.settings.signing_peppers
+        )
+        signed = {} if signing is None else {"signing_secret": signing}
+        ends = [{"display": old.display, "expires_at_ms": old.expires_at_ms} for old in key.earlier]
+        told = {"key": secret.text, "key_id": written.entry.id, "org": key.org, **signed}
+        return told | {"generation": key.generation, "earlier": ends}
 
 
 def _answer(written: Written, body: dict[str, Any], status: int = 200) -> Response:
@@ -86,12 +104,3 @@ def _answer(written: Written, body: dict[str, Any], status: int = 200) -> Respon
     if not written.is_applied:
         return JSONResponse(body | {"applied": False}, 200)
     return JSONResponse(body, status)
-
-
-def _shown(written: Written, secret: api_keys.Secret) -> dict[str, Any]:
-    """The new secret, and how long those before it work."""
-    key = parse_entity("key", written.entry.body or "")
-    assert isinstance(key, Key), "it was just written"
-    ends = [{"display": old.display, "expires_at_ms": old.expires_at_ms} for old in key.earlier]
-    told = {"key": secret.text, "key_id": written.entry.id, "org": key.org}
-    return told | {"generation": key.generation, "earlier": ends}

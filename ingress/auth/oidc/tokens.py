@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from ingress.auth.caller import Told, Verdict
+from ingress.auth.caller import Caller, Verdict
 from ingress.auth.callers_file import Issuer
 from ingress.auth.identity import placed
 from ingress.auth.oidc.claims import Believed, Disbelieved, Forbidden, judge
@@ -118,7 +118,7 @@ def _note(issuer: IssuerTokens, digest: bytes, believed: Believed, now_s: float)
         issuer.verdicts.note(digest, keys, believed)
 
 
-async def _told(issuer: IssuerTokens, believed: Believed, snapshot: Snapshot) -> Told:
+async def _told(issuer: IssuerTokens, believed: Believed, snapshot: Snapshot) -> Caller | Refusal:
     if believed.identity is not None:
         return placed(believed.identity, snapshot)
     assert issuer.directory is not None, "the file was judged"

@@ -15,9 +15,11 @@ from schemas.ledger import answers, calls, documents, shard_documents, table_cal
 from schemas.ledger.calls import Call
 from schemas.ledger.errors import LedgerFault, LedgerNotReady, LedgerUnavailable
 from schemas.ledger.shards import Shards
+from schemas.ledger.signatures import SignatureUse
 from schemas.runtime.ledger.functions import load_functions
 from schemas.runtime.ledger.meetings import Meetings
 from schemas.runtime.ledger.script import library
+from schemas.runtime.ledger.signature_script import command_of, use_in
 from schemas.runtime.ledger.store_errors import error_of
 from schemas.runtime.valkey.opening import open_store
 from schemas.runtime.valkey.store import NodeView, Store, StoreError, StoreUnavailable
@@ -213,6 +215,18 @@ class LedgerClient:
     async def look_many(self, batch: Sequence[documents.Look]) -> list[answers.Look | Failure]:
         """`look` for each, in one round trip; a failure is that of its own call."""
         return await self.run_each([calls.look(self._of(document), document) for document in batch])
+
+    async def use_signature(
+        self, org: str, signature: str, signed_at_ms: int, kept_ms: int
+    ) -> SignatureUse:
+        """Use the signature of a request, once across all processes."""
+        shard = self.shards.of(org)
+        epoch = self._epochs().get(shard, 0)
+        command = command_of(shard, org, signature, signed_at_ms, kept_ms, epoch)
+        try:
+            return use_in(await self._store.call(*command))
+        except (StoreUnavailable, StoreError) as error:
+            raise error_of(error) from error
 
     async def reap(self, shard: int, document: documents.Reap) -> answers.ReapedAttempts:
         """End what nobody ends in a shard; listed again every 30 s until confirmed."""

@@ -118,12 +118,21 @@ class PepperSettings(ProcessSettings):
     key_pepper_previous: SecretStr | None = None
     """The one before it: keys that were hashed with it go on working while it is given."""
 
-    @field_validator("key_pepper_previous", mode="before")
+    signing_pepper: SecretStr | None = None
+    """What the signing secrets of signed keys are derived with, likewise; without it there are no signed keys."""
+    signing_pepper_previous: SecretStr | None = None
+    """The one before it: signing secrets that were derived with it go on working while it is given."""
+
+    @field_validator(
+        "key_pepper_previous", "signing_pepper", "signing_pepper_previous", mode="before"
+    )
     @classmethod
     def _none_when_empty(cls, pepper: object) -> object:
         return None if pepper == "" else pepper
 
-    @field_validator("key_pepper", "key_pepper_previous")
+    @field_validator(
+        "key_pepper", "key_pepper_previous", "signing_pepper", "signing_pepper_previous"
+    )
     @classmethod
     def _is_long(cls, pepper: SecretStr | None) -> SecretStr | None:
         if pepper is not None and len(pepper.get_secret_value()) < PEPPER_CHARS_MIN:
@@ -136,6 +145,13 @@ class PepperSettings(ProcessSettings):
     def key_peppers(self) -> Peppers:
         """What API keys are hashed with."""
         return peppers_of(self.key_pepper, self.key_pepper_previous)
+
+    @property
+    def signing_peppers(self) -> Peppers:
+        """What signing secrets are derived with; none without a current one."""
+        if self.signing_pepper is None:
+            return Peppers(())
+        return peppers_of(self.signing_pepper, self.signing_pepper_previous)
 
 
 def peppers_of(*secrets: SecretStr | None) -> Peppers:

@@ -10,11 +10,12 @@ from ingress.admin.config import api_keys
 from ingress.admin.config.entities import fields_of
 from ingress.admin.http.refusal import Refusal
 from schemas.entities import Key
-from schemas.ids import api_key_hash, is_api_key
+from schemas.ids import api_key_hash, is_api_key, signing_secret
+from schemas.peppers import Peppers, pepper_name
 from tests.support.configuration import PEPPER
 
 RANDOMNESS = bytes(range(48))
-MINTED = api_keys.mint(api_keys.NewKey(org="acme", name="ci"), PEPPER, RANDOMNESS, 1_000)
+MINTED = api_keys.mint(api_keys.NewKey(org="acme", name="ci"), PEPPER, None, RANDOMNESS, 1_000)
 
 
 def edited(edit: object, key: Key | None) -> Key | Refusal:
@@ -42,7 +43,9 @@ def test_what_is_stored_and_shown_does_not_contain_the_secret() -> None:
 
 def test_other_randomness_gives_another_key() -> None:
     """Both the secret and the id depend on it."""
-    other = api_keys.mint(api_keys.NewKey(org="acme"), PEPPER, bytes(reversed(RANDOMNESS)), 1_000)
+    other = api_keys.mint(
+        api_keys.NewKey(org="acme"), PEPPER, None, bytes(reversed(RANDOMNESS)), 1_000
+    )
 
     assert other.secret != MINTED.secret
     assert other.key_id != MINTED.key_id
@@ -63,19 +66,20 @@ def test_revoking_again_keeps_the_first_time() -> None:
     assert twice.revoked_at_ms == 5_000
 
 
+SIGNING = Peppers((b"a pepper to derive signing secrets",))
 _NEXT = api_keys.new_secret(PEPPER, bytes(reversed(range(32))))
 
 
 def _rotated(key: Key, grace_s: float, now_ms: int) -> Key | Refusal:
     secret = api_keys.new_secret(PEPPER, now_ms.to_bytes(32))
-    return edited(api_keys.rotation("k", secret, grace_s, now_ms), key)
+    return edited(api_keys.rotation("k", secret, SIGNING, grace_s, now_ms), key)
 
 
 def test_a_rotated_key_stays_the_key_that_it_was() -> None:
     """Another secret, the next generation; owner, limits and everything else stay."""
     key = msgspec.structs.replace(MINTED.entity, models=("m",), scopes=("jobs",))
 
-    rotated = edited(api_keys.rotation("k", _NEXT, 60, 5_000), key)
+    rotated = edited(api_keys.rotation("k", _NEXT, Peppers(()), 60, 5_000), key)
 
     assert isinstance(rotated, Key)
     assert (rotated.hash, rotated.generation) == (_NEXT.hash, 2)
@@ -150,3 +154,39 @@ def test_a_change_of_fields_keeps_owner_and_secret() -> None:
 def test_changing_an_unknown_key_is_refused() -> None:
     """There is no key to be made by PUT."""
     assert isinstance(edited(api_keys.fields_change("k", api_keys.KeyFields()), None), Refusal)
+
+
+def test_a_signed_key_has_a_secret_that_nobody_keeps() -> None:
+    """It is derived from the key's id and generation; what is stored is which pepper it takes."""
+    wanted = api_keys.NewKey(org="acme", signed=True)
+    name = api_keys.signing_name(wanted, SIGNING)
+    assert isinstance(name, str)
+    minted = api_keys.mint(wanted, PEPPER, name, RANDOMNESS, 1_000)
+    told = api_keys.signing_secret_of(minted.key_id, minted.entity, SIGNING)
+
+    assert told == signing_secret(SIGNING.current, minted.key_id, 1)
+    assert minted.entity.signing == pepper_name(SIGNING.current)
+    assert told not in msgspec.json.encode(minted.entity).decode()
+
+
+def test_rotating_a_signed_key_gives_another_signing_secret() -> None:
+    """Of the next generation and the current pepper; the one before keeps its own."""
+    newer = Peppers((b"another pepper of 32 characters!", SIGNING.current))
+    key = msgspec.structs.replace(MINTED.entity, signing=pepper_name(SIGNING.current))
+    rotated = edited(api_keys.rotation("k", _NEXT, newer, 60, 0), key)
+
+    assert isinstance(rotated, Key)
+    assert api_keys.signing_secret_of("k", rotated, newer) == signing_secret(newer.current, "k", 2)
+    assert [old.signing for old in rotated.earlier] == [pepper_name(SIGNING.current)]
+
+
+def test_without_a_pepper_for_signing_no_signed_key_is_made() -> None:
+    """Nor rotated into one that nobody could sign for; what to set is said."""
+    made = api_keys.signing_name(api_keys.NewKey(org="acme", signed=True), Peppers(()))
+    key = msgspec.structs.replace(MINTED.entity, signing=pepper_name(SIGNING.current))
+    rotated = edited(api_keys.rotation("k", _NEXT, Peppers(()), 60, 0), key)
+
+    for refusal in (made, rotated):
+        assert isinstance(refusal, Refusal)
+        assert "TALLYGATE_SIGNING_PEPPER" in refusal.detail
+    assert api_keys.signing_name(api_keys.NewKey(org="acme"), Peppers(())) is None

@@ -265,7 +265,7 @@ CASES = (
         (
             "keys", "create", "--org", "acme", "--name", "n", "--project", "p", "--user", "u",
             "--model", "a", "--model", "b", "--rps", "2.5", "--burst", "9", "--tokens-per-min", "7",
-            "--scope", "jobs", "--scope", "models:read", "--network", "10.0.0.0/8", "--expires", "2027-01-01",
+            "--scope", "jobs", "--scope", "models:read", "--network", "10.0.0.0/8", "--expires", "2027-01-01", "--signed",
             "--concurrency", "3", "--budget-usd", "10", "--period", "month", "--on-limit", "defer",
         ),
         {"POST /keys": SECRET | {"applied": False}},

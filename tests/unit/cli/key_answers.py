@@ -16,12 +16,14 @@ KEY: dict[str, Any] = {
     "scopes": ["inference"],
     "networks": ["10.0.0.0/8", "2001:db8::/32"],
     "pepper": "previous",
+    "signing": "current",
     "expires_at_ms": AT_MS,
     "revoked_at_ms": None,
     "created_at_ms": AT_MS,
 }
 SECRET: dict[str, Any] = {"key": "tg_live_x", "key_id": "key_1", "org": "acme"}
 ROTATED: dict[str, Any] = SECRET | {
+    "signing_secret": "tg_sign_y",
     "generation": 2,
     "earlier": [{"display": "tg_live_…x0", "expires_at_ms": AT_MS}],
 }

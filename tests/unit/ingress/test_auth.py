@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 import msgspec
 import pytest
 
 from ingress.auth.api_key import ApiKeys, find_model, usable_models
-from ingress.auth.caller import TOLD, Caller, Told
-from ingress.auth.callers import Callers
+from ingress.auth.caller import Caller
+from ingress.auth.callers import TOLD, Callers, Told
 from ingress.http.refusals import Refusal
 from ingress.http.request import credentials_of
 from schemas.config_state import ConfigState, Snapshot
@@ -37,7 +38,7 @@ def _authenticate(
     config: Snapshot | None = None,
     peppers: Peppers = _PEPPERS,
 ) -> Told:
-    callers, config = Callers(ApiKeys(peppers)), config or snapshot()
+    callers, config = Callers(ApiKeys(peppers, Peppers(()))), config or snapshot()
     credentials = credentials_of({}, headers)
     by_key = callers.keys.tell(credentials, config, now_ms)
     told = by_key or callers.ask_others(credentials, config, now_ms)
@@ -221,3 +222,17 @@ def test_a_key_of_the_current_pepper_costs_one_hash(monkeypatch: pytest.MonkeyPa
     _authenticate({b"x-api-key": SECRET.encode()}, peppers=Peppers((PEPPER, b"other")))
 
     assert hashed == [PEPPER]
+
+
+def test_whatever_is_sent_as_a_key_is_answered_and_opens_nothing() -> None:
+    """Bytes of every kind and length, and all that is one character away from a key that works (S3)."""
+    rng = random.Random(13)
+    right = SECRET.encode()
+    for _ in range(3_000):
+        sent = bytearray(right if rng.random() < 0.5 else rng.randbytes(rng.randrange(200)))
+        for _ in range(rng.randrange(1, 3)):
+            sent[rng.randrange(len(sent) or 1) : rng.randrange(len(sent) or 1)] = rng.randbytes(1)
+        key = bytes(sent)
+        headers = rng.choice([{b"x-api-key": key}, {b"authorization": b"Bearer " + key}])
+
+        assert key.strip() == right or _authenticate(headers) == _authenticate({})

@@ -32,7 +32,7 @@ class _Tickets:
 
 def _gateway(*others: _Tickets) -> Gateway:
     gateway = Gateway()
-    gateway.gatekeeper.callers = Callers(ApiKeys(Peppers((PEPPER,))), others)
+    gateway.gatekeeper.callers = Callers(ApiKeys(Peppers((PEPPER,)), Peppers(())), others)
     return gateway
 
 
@@ -89,7 +89,7 @@ async def test_a_defect_of_one_costs_its_own_request() -> None:
             raise LookupError("a defect")
 
     gateway = Gateway()
-    gateway.gatekeeper.callers = Callers(ApiKeys(Peppers((PEPPER,))), (_Broken(),))
+    gateway.gatekeeper.callers = Callers(ApiKeys(Peppers((PEPPER,)), Peppers(())), (_Broken(),))
 
     assert (await gateway.chat()).status_code == 200
     assert await _status(gateway, "any") == 500

@@ -283,3 +283,17 @@ async def test_a_client_may_be_refused_again_and_again_on_one_connection() -> No
                 await reader.readuntil(b"\r\n\r\n0")
                 await writer.drain()
         writer.close()
+
+
+@pytest.mark.parametrize(
+    "target", [b"/v1/jobs?", b"/v1/%6aobs?b=%20&a", b"http://gate/v1/jobs?x", b"/v1/jobs?a?b"]
+)
+async def test_the_target_is_told_as_it_was_sent(target: bytes) -> None:
+    """Byte for byte, because clients sign it."""
+    echo = Echo()
+    async with serving(echo) as served:
+        await served.say(
+            b"GET " + target + b" HTTP/1.1\r\nHost: gate\r\n" + b"Connection: close\r\n\r\n"
+        )
+
+    assert [scope["target"] for scope in echo.seen] == [target]

@@ -42,7 +42,7 @@ class _Everybody:
 def _gateway() -> Gateway:
     gateway = Gateway()
     gateway.config.snapshot = _with_globex(gateway.config.snapshot)
-    gateway.gatekeeper.callers = Callers(ApiKeys(Peppers((PEPPER,))), (_Everybody(),))
+    gateway.gatekeeper.callers = Callers(ApiKeys(Peppers((PEPPER,)), Peppers(())), (_Everybody(),))
     gateway.client.headers = httpx.Headers()
     return gateway
 
