@@ -28,6 +28,8 @@ from schemas.runtime.config.feed import ConfigFeed
 from schemas.runtime.process.clock import Clock
 
 SLOTS = 512
+_ALL_HAVE_ENDED_MS = 2**53
+"""Later than any override can end."""
 SILENT_S = 5.0
 """A call without a first byte is not suspicious before this."""
 _USUAL_TIMES = 4.0
@@ -117,8 +119,8 @@ class Backends:
         return self._taken(choice, model, is_retry=is_retry)
 
     def has_route(self, model: str) -> bool:
-        """Whether a backend could be called if only all were well."""
-        route = self.route(model)
+        """Whether a backend could be called if only all were well, and overrides that end by themselves had ended."""
+        route = route_at(model, self.config.snapshot, _ALL_HAVE_ENDED_MS)
         return route is not None and bool(route.targets)
 
     def route(self, model: str) -> Route | None:

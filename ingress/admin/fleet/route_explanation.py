@@ -22,7 +22,7 @@ __all__ = ["Seen", "explained"]
 _IDLE: Final = LaneReport("closed", 0, 0)
 _MINUTE_S: Final = 60
 _WAITS: Final = "all are full: a request waits for a slot, 5 s at most"
-_NO_BACKEND: Final = "nobody can be called: 503 no_backend_available; a job waits"
+_NO_BACKEND: Final = "nobody can be called: 503 no_backend_available"
 
 
 @dataclass(frozen=True, slots=True)

@@ -372,13 +372,24 @@ def test_a_drain_holds_for_the_next_call_and_ends_by_itself() -> None:
 
 
 def test_when_all_are_drained_nobody_is_called_and_a_client_hears_why() -> None:
-    """Also work that waits for backends to be well again: these will not be by themselves."""
+    """Also work that waits for backends to be well again: drains without an end do not end by themselves."""
     backends = _backends(a=10, b=10)
     _overridden(backends, drains={"a": Drain(), "b": Drain()})
 
     assert backends.take("echo") is ErrorCode.NO_BACKEND
     assert not backends.has_route("echo")
     assert "drained" in str(backends.why_none("echo"))
+
+
+def test_work_that_has_time_waits_for_an_override_that_ends_by_itself() -> None:
+    """Two hours of a new driver end no job that may take a day."""
+    clock = _SetClock()
+    backends = _backends(clock, a=10, b=10)
+    soon = Drain(expires_at_ms=clock.now_ms() + 1)
+    _overridden(backends, drains={"a": soon, "b": Drain()})
+
+    assert backends.take("echo") is ErrorCode.NO_BACKEND
+    assert backends.has_route("echo")
 
 
 def test_lanes_tell_calls_and_breakers_by_model() -> None:
