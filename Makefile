@@ -1,6 +1,6 @@
 # The commands of this repository. Everything runs in the environment that `make setup` builds.
 .PHONY: rebuild-speed log-reading setup up down clean check docs coverage test test-stack test-apart test-plain \
-  test-random test-cluster test-unit test-contract test-integration test-e2e test-chaos bench bench-guard bench-commit peers scale-out profile fuzz servers clients isolation torture ageing kafka-outage ledger-loss upgrade kill-points moved-clocks prices-oracle lock fmt
+  test-random test-cluster test-unit test-contract test-integration test-e2e test-chaos bench bench-guard bench-commit peers scale-out profile fuzz servers clients isolation torture ageing budget-service kafka-outage ledger-loss upgrade kill-points moved-clocks prices-oracle lock fmt
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -8,7 +8,7 @@ ENV := .venv
 BIN := $(ENV)/bin
 READY := $(ENV)/.ready
 PYTEST := -p no:cacheprovider
-OWN_STACK := $(wildcard $(addprefix tests/e2e/test_,config_faults.py impatient_stop.py neighbours.py promised_jobs.py secrets.py signed_config.py stack_lifecycle.py thresholds.py))
+OWN_STACK := $(wildcard $(addprefix tests/e2e/test_,config_faults.py external_budget.py impatient_stop.py neighbours.py promised_jobs.py secrets.py signed_config.py stack_lifecycle.py thresholds.py))
 ON_A_CLUSTER := tests/e2e/test_stores_over_tls.py
 PLAIN := $(filter-out tests/integration tests/e2e tests/chaos,$(patsubst %/,%,$(wildcard tests/*/)))
 
@@ -126,6 +126,9 @@ ageing: setup  ## Outages longer than every window, terms that change under a re
 	$(BIN)/python -m tests.chaos.ageing $(ARGS)
 	$(BIN)/python -m tests.chaos.pinned_terms
 	$(BIN)/python -m tests.chaos.tampered
+
+budget-service: setup  ## What clients saw while an external budget service was killed, slowed and hung, second by second
+	$(BIN)/python -m tests.chaos.budget_service
 
 kill-points: setup  ## kill -9 at every step between the claim of a request and its booking: a table
 	$(BIN)/python -m tests.chaos.kill_points $(ARGS)

@@ -17,9 +17,11 @@ from accounting.rebuild.owner import ShardOwner
 from accounting.reconciler import Reconciler
 from accounting.settings import AccountingSettings
 from accounting.snapshots import Snapshots
+from accounting.spend_reports import SpendReports
 from accounting.tables_log import TablesLog
 from accounting.threshold_watch import ThresholdWatch
 from schemas import topics
+from schemas.runtime.budget_service import budget_service
 from schemas.runtime.kafka.consume.flow import Bounds
 from schemas.runtime.process.worker import Worker, WorkerShape
 
@@ -101,9 +103,26 @@ def create_app(settings: AccountingSettings) -> Worker:
         bounds=_BOUNDS,
     )
     worker.background += [snapshots.run, reconciler.run, thresholds.run]
+    _tell_spend(worker, settings)
     _look_after_shards(worker, settings, books, owned)
     worker.before_stop.append(snapshots.publish)
     return worker
+
+
+def _tell_spend(worker: Worker, settings: AccountingSettings) -> None:
+    """Tell an external budget service what was spent, where there is one."""
+    service = budget_service(settings)
+    if service is None:
+        return
+    reports = SpendReports(
+        brokers=settings.kafka_brokers,
+        service=service,
+        store=worker.ledger_store,
+        clock=worker.clock,
+        metrics=worker.metrics,
+    )
+    worker.background.append(reports.run)
+    worker.checks.append(reports.components)
 
 
 def _look_after_shards(

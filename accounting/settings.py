@@ -5,11 +5,11 @@ from __future__ import annotations
 from pydantic import SecretStr, field_validator, model_validator
 
 from schemas.config_signing import Signer
-from schemas.runtime.process.settings import WorkerSettings, signer_of
+from schemas.runtime.process.settings import BudgetServiceSettings, WorkerSettings, signer_of
 from schemas.thresholds import Percents, read_percents
 
 
-class AccountingSettings(WorkerSettings):
+class AccountingSettings(BudgetServiceSettings, WorkerSettings):
     """What accounting is told by its environment."""
 
     config_signing_key: SecretStr | None = None

@@ -29,6 +29,8 @@ from limiter_worker.decisions import (
 )
 from limiter_worker.deferral import ASK_AGAIN_MS, Wait, WaitingCounts, again_ms, wait_of
 from limiter_worker.effects import Effects
+from limiter_worker.external_budget.external_budget import ExternalBudget
+from limiter_worker.external_budget.verdicts import stated_for
 from limiter_worker.limits import UNAVAILABLE, AdmissionRequest, Defaults, decline_terms, terms_of
 from limiter_worker.readiness import standing_of
 from limiter_worker.taken import Decided, Taken
@@ -52,13 +54,13 @@ _LOG = EventLog(__name__)
 
 _ROLLS_MAX = 5
 
-Why: TypeAlias = Literal["config", "ledger", "closed", "limit", "deferred", "forgotten"]
+Why: TypeAlias = Literal["config", "ledger", "closed", "limit", "deferred", "forgotten", "budget"]
 
 
 class Left(msgspec.Struct, frozen=True):
     """A request without a decision, and what it waits for: the configuration, the ledger, its shard of the
-    ledger that is closed alone, a limit that nobody stated, as a deferred one any limit, or the log, which
-    knows whether it ended long ago."""
+    ledger that is closed alone, a limit that nobody stated, as a deferred one any limit, the log, which
+    knows whether it ended long ago, or the external budget service."""
 
     taken: Taken
     why: Why
@@ -99,6 +101,7 @@ class Admission:
     metrics: Metrics
     clock: Clock
     defaults: Defaults
+    budget: ExternalBudget
     has_room: Callable[[], bool]
     """Whether one more may begin to wait for a limit."""
     ended_kept_ms: int = FULL.ledger.terminal_kept_ms
@@ -177,12 +180,24 @@ class Admission:
         elif standing == "revoked":
             self._decline(taken, Decline(why="revoked"), work)
         else:
-            info = info_of(accepted.request, accepted.ref).encoded()
-            terms = terms_of(accepted, self.config.snapshot, self.defaults, now_ms, info)
-            if isinstance(terms, Decline):
-                self._decline(taken, terms, work)
-            else:
-                work.open.append(_Open(taken, terms))
+            self._agree(taken, now_ms, work)
+
+    def _agree(self, taken: Taken, now_ms: int, work: _Round) -> None:
+        """Terms by the limits in force, once the external budget service has said its part, if it is asked."""
+        accepted, config, verdict = taken.accepted, self.config.snapshot, None
+        if (stated := stated_for(config, accepted.request.org)) is not None:
+            verdict = self.budget.verdict(taken, stated)
+            if verdict is None:
+                work.left.append(Left(taken, "budget"))
+                return
+            # It is of this round: whoever comes again later is told what holds then.
+            taken = msgspec.structs.replace(taken, verdict=None)
+        info = info_of(accepted.request, accepted.ref).encoded()
+        terms = terms_of(accepted, config, self.defaults, now_ms, info, verdict)
+        if isinstance(terms, Decline):
+            self._decline(taken, terms, work)
+        else:
+            work.open.append(_Open(taken, terms))
 
     def _decline(self, taken: Taken, why: Decline, work: _Round) -> None:
         """No limit is asked; the ledger keeps that, or says what was decided before."""

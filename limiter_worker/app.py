@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from limiter_worker.admission import Admission, Left
 from limiter_worker.audit_trail import AuditTrail
 from limiter_worker.background import Background
@@ -10,6 +12,8 @@ from limiter_worker.culprits import Culprits
 from limiter_worker.deferral import WaitingCounts
 from limiter_worker.delay_queue import DelayQueue
 from limiter_worker.effects import Effects
+from limiter_worker.external_budget.counted import CountedSpend
+from limiter_worker.external_budget.external_budget import ExternalBudget
 from limiter_worker.fair_intake import FairIntake
 from limiter_worker.late_config import LateConfig
 from limiter_worker.limits import Defaults
@@ -21,6 +25,7 @@ from limiter_worker.taken import Taken
 from schemas import topics
 from schemas.events import RequestFinished
 from schemas.readiness import DEGRADED
+from schemas.runtime.budget_service import budget_service
 from schemas.runtime.kafka.consume.flow import Bounds
 from schemas.runtime.kafka.outcome_lookup import OutcomeLookup, Unproved
 from schemas.runtime.process.worker import Worker, WorkerShape
@@ -55,6 +60,7 @@ class _Limiter:
         self.trail = AuditTrail(producer, clock)
         self.execution = Effects(producer, self.replies, self.trail, self.culprits)
         self.waiters = WaitingCounts()
+        self.budget = _external_budget(worker, settings, self.trail, self.again)
         self.admission = Admission(
             ledger=worker.ledger,
             execution=self.execution,
@@ -68,6 +74,7 @@ class _Limiter:
                 settings.rate_limit_burst_size,
                 settings.org_inflight_default,
             ),
+            budget=self.budget,
             ended_kept_ms=settings.times.ledger.terminal_kept_ms,
             has_room=lambda: not self.room.is_full,
         )
@@ -95,6 +102,8 @@ class _Limiter:
         """Takes requests that wait for the configuration or the log, and those that are deferred."""
         if left.why == "config":
             self.late.add(left.taken)
+        elif left.why == "budget":
+            return self.budget.add(left.taken)
         elif left.why == "forgotten":
             self.long_ago.add(left.taken)
         elif left.why == "deferred":
@@ -117,14 +126,23 @@ class _Limiter:
         """
         await self.closed.forget()
         if self.worker.has_left:
-            for waits in (self.intake, self.late, self.long_ago, self.background, self.room):
+            waiting = (self.intake, self.late, self.long_ago, self.background, self.room)
+            for waits in (*waiting, self.budget):
                 await waits.forget()
         else:
             await self.long_ago.forget()
             await self.background.close()
             await self.room.close()
-        for ends in (self.intake, self.execution, self.culprits, self.trail, self.replies):
+        for ends in (
+            self.budget,
+            self.intake,
+            self.execution,
+            self.culprits,
+            self.trail,
+            self.replies,
+        ):
             await ends.settled()
+        await self.budget.close()
 
     def components(self) -> dict[str, str]:
         """Which bounds are reached, and what waits for a cause of its own."""
@@ -138,8 +156,25 @@ class _Limiter:
             "shards": f"{DEGRADED}{len(self.closed)} requests wait for their shard of the ledger"
             if len(self.closed)
             else "ok",
+            "budget_service": f"{DEGRADED}it does not answer for {silent} organizations"
+            if (silent := self.budget.standing.silent(self.worker.clock.monotonic_s()))
+            else "ok",
             "replies": f"{DEGRADED}full, replies are dropped" if self.replies.is_full else "ok",
         }
+
+
+def _external_budget(
+    worker: Worker, settings: LimiterSettings, trail: AuditTrail, again: Callable[[Taken], None]
+) -> ExternalBudget:
+    return ExternalBudget(
+        service=budget_service(settings),
+        counted=CountedSpend(worker.ledger, worker.ledger_store, worker.clock),
+        config=worker.config,
+        trail=trail,
+        clock=worker.clock,
+        metrics=worker.metrics,
+        again=again,
+    )
 
 
 def create_app(settings: LimiterSettings) -> Worker:
@@ -154,7 +189,7 @@ def create_app(settings: LimiterSettings) -> Worker:
     worker.read(topics.DEFERRED_10S, parts.room.handle, on_defect=ends, bounds=_DEFERRED)
     worker.read(topics.DEFERRED_60S, parts.room.handle, on_defect=ends, bounds=_DEFERRED)
     waiting = (parts.late, parts.closed, parts.long_ago, parts.background, parts.room)
-    for waits in (parts.intake, *waiting):
+    for waits in (parts.intake, parts.budget, *waiting):
         worker.app.on_partitions_revoked.connect(waits.forget, weak=False)
     worker.background += [
         parts.replies.run,

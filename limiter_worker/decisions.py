@@ -10,6 +10,7 @@ from typing import Final, TypeAlias, assert_never
 import msgspec
 
 from limiter_worker.accepted import Accepted
+from limiter_worker.external_budget.verdicts import POLICY_DENIED, denial_of, is_of_service
 from limiter_worker.limits import AdmissionRequest, kind_of_limit
 from schemas.attribution import attribution_of, found_by
 from schemas.clock_estimate import APPEND_MARGIN_MS
@@ -170,14 +171,25 @@ def _expire(accepted: Accepted) -> Rejection:
 
 
 def _spent_code(denial: Denial) -> ErrorCode:
-    is_budget = denial.limit_type == "budget"
-    return ErrorCode.BUDGET_EXCEEDED if is_budget else ErrorCode.QUOTA_EXCEEDED
+    if denial.limit_id == POLICY_DENIED:
+        return ErrorCode.SERVICE_UNAVAILABLE  # Nobody knows of a budget that is spent.
+    return _SPENT[denial.limit_type]
+
+
+_SPENT: Final = {
+    "budget": ErrorCode.BUDGET_EXCEEDED,
+    "quota": ErrorCode.QUOTA_EXCEEDED,
+    "rate_limit": ErrorCode.RATE_LIMIT_EXCEEDED,
+}
+"""Rates refuse so only in the word of an external budget service."""
 
 
 def _denial(
     answer: answers.Limited | answers.Contended | answers.Refused,
     retry_after_ms: int | None,
 ) -> Denial:
+    if is_of_service(answer.id):
+        return denial_of(answer.id, answer.usage, answer.limit, retry_after_ms)
     limit_type, unit = kind_of_limit(answer.id)
     return Denial(
         limit_id=answer.id,

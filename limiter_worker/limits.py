@@ -15,13 +15,15 @@ import msgspec
 
 from limiter_worker.accepted import Accepted
 from limiter_worker.admitted_terms import AdmittedTerms, AskedLimits, admitted_terms
+from limiter_worker.external_budget.verdicts import Verdict, balance_of
 from limiter_worker.periods import PeriodKind, period_at
+from schemas.budget_service import Check
 from schemas.config_state import Snapshot
 from schemas.entities import Limits
-from schemas.events import RequestAccepted
+from schemas.events import PinnedPrice, RequestAccepted
 from schemas.ledger import keys
 from schemas.ledger.documents import Admit, Balance, BroughtKey, Decline, Lease, Rate, Unit
-from schemas.money import nano_usd
+from schemas.money import nano_usd, usd
 from schemas.pricing.bound import bound, unpriced
 
 _MINUTE_S = 60
@@ -64,21 +66,26 @@ class _Scope(msgspec.Struct, frozen=True):
 
 
 def terms_of(
-    accepted: Accepted, config: Snapshot, default: Defaults, now_ms: int, info: str
+    accepted: Accepted,
+    config: Snapshot,
+    default: Defaults,
+    now_ms: int,
+    info: str,
+    verdict: Verdict | None = None,
 ) -> AdmissionRequest | Decline:
     """The terms under the configuration in force, or why there are none: its model or organization is
-    gone, or the model has no price where a budget applies. ``info`` is handed back at a reaping.
+    gone, or the model has no price where a budget applies. ``info`` is handed back at a reaping; ``verdict`` is that
+    of the external budget service, where the organization has one.
 
     Background work waits for the limits that nobody stated; those that an operator set refuse it.
     """
     request = accepted.request
     if request.model not in config.models or request.org not in config.organizations:
         return Decline(why="gone")
-    price = config.prices[request.model].at(request.accepted_at_ms)
-    if price is not None and unpriced(price, request.reach):
-        price = None  # Nobody could tell what it costs.
+    price = _price_of(request, config)
     scopes = list(_scopes(request, config))
-    if price is None and any(scope.limits.budgets for scope in scopes):
+    has_budget = verdict is not None or any(scope.limits.budgets for scope in scopes)
+    if price is None and has_budget:
         return Decline(why="unpriced")
     tokens = request.input_tokens_bound + request.output_tokens_bound
     unstated: list[str] = []
@@ -91,6 +98,8 @@ def terms_of(
             price, request.reach, request.input_tokens_bound, request.output_tokens_bound
         )
     balances = _balances(scopes, amounts, now_ms)
+    if verdict is not None:
+        balances.append(balance_of(verdict, amounts["nano_usd"]))
     asked = AskedLimits(rates, leases, balances)
     agreed = admitted_terms(accepted, asked, price, config.offset)
     admit = Admit(
@@ -110,6 +119,29 @@ def terms_of(
         job=request.job,
     )
     return AdmissionRequest(admit, agreed)
+
+
+def _price_of(request: RequestAccepted, config: Snapshot) -> PinnedPrice | None:
+    """The price of a model that exists; ``None`` also where nobody could tell what the request costs."""
+    price = config.prices[request.model].at(request.accepted_at_ms)
+    return None if price is None or unpriced(price, request.reach) else price
+
+
+def check_of(request: RequestAccepted, config: Snapshot) -> Check | None:
+    """What the external budget service is asked about a request; ``None`` where it is refused without that."""
+    if request.model not in config.models or (price := _price_of(request, config)) is None:
+        return None
+    tokens = request.input_tokens_bound, request.output_tokens_bound
+    return Check(
+        request_id=request.request_id,
+        org=request.org,
+        project=request.project,
+        key=request.key_id,
+        user=request.user,
+        model=request.model,
+        bound_tokens=sum(tokens),
+        bound_usd=usd(bound(price, request.reach, *tokens)),
+    )
 
 
 def _key_of(request: RequestAccepted) -> BroughtKey | None:

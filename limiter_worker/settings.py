@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from schemas.runtime.process.settings import WorkerSettings
+from schemas.runtime.process.settings import BudgetServiceSettings, WorkerSettings
 
 
-class LimiterSettings(WorkerSettings):
+class LimiterSettings(BudgetServiceSettings, WorkerSettings):
     """What the limiter is told by its environment."""
 
     org_inflight_default: int = Field(default=256, ge=1)

@@ -8,6 +8,7 @@ from limiter_worker.accepted import Accepted
 from limiter_worker.decision_records import Decision, follow_up
 from limiter_worker.decisions import Dispatch, Rejection
 from limiter_worker.deferral import Wait
+from limiter_worker.external_budget.verdicts import Verdict
 from schemas.headers import passed_on
 from schemas.ledger.documents import Decline
 from schemas.outgoing import Outgoing
@@ -27,11 +28,14 @@ class Taken(msgspec.Struct, frozen=True):
     """Whether the client has heard that its deadline passed while the ledger was away."""
     is_first: bool = False
     """Whether the log was asked, and has no outcome of the request."""
+    verdict: Verdict | None = None
+    """What the budget service said while it waited."""
 
     @property
     def may_be_parked(self) -> bool:
         """Whether it may wait as a record among background work: nothing but its bytes is known of it."""
-        return self.accepted.request.background and self.decline is None and not self.is_first
+        is_bare = self.decline is None and self.verdict is None and not self.is_first
+        return self.accepted.request.background and is_bare
 
     def becomes(self, decision: Dispatch | Rejection | Wait) -> Decided:
         """The request with its decision."""

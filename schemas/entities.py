@@ -24,6 +24,7 @@ __all__ = [
     "KINDS",
     "Backend",
     "Budget",
+    "BudgetService",
     "EarlierSecret",
     "Entity",
     "EntityId",
@@ -111,11 +112,23 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     the installation."""
 
 
+class BudgetService(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """That the external budget service is asked for an organization, and how."""
+
+    while_down: Literal["allow", "deny", "last_known"]
+    """What holds while it does not answer: anything is allowed, nothing is, or what it said last of a key."""
+    remainder_of: Literal["organization", "key"] = "organization"
+    """Whose spend counts against a remainder that it tells. ``organization`` is safe whatever it keeps budgets of;
+    ``key`` lets keys that have budgets of their own use them up side by side."""
+
+
 class Organization(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Who pays."""
 
     name: Name | None = None
     limits: Limits = Limits()
+    budget_service: BudgetService | None = None
+    """Given where an external budget service has a say beside these limits."""
 
 
 class Project(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -8,11 +8,11 @@
     │   ├── LogUnreadable, LogReplaced, NotSure, LookupsWait, Overtaken, FolderLost
     │   ├── ScanUnavailable, CheckpointBusy
     │   ├── ConfigUnavailable, UnknownSchema
-    │   └── Unreachable, AnswerBroken
+    │   └── Unreachable, AnswerBroken, ServiceSilent
     ├── Poison           this one record, entry or answer can never succeed; its neighbours can
     │   ├── MalformedRecord, ProduceRefused
     │   ├── UpstreamGarbage, BackendError, Uncallable
-    │   └── CheckpointBroken
+    │   └── CheckpointBroken, OddAnswer
     ├── Defect           ours, or of what we depend on: no repetition mends it, somebody must look
     │   ├── StoreError, LedgerFault, CloseRefused
     │   ├── TooManyDeadLetters, PartitionCountChanged, ConsumerEnded

@@ -181,6 +181,17 @@ class LogEvent(Enum):
     RESULT_LOST = _warning("The log keeps a result no more; its outcome stands.", _REQUEST)
     RESULT_DIFFERS = _error("A result in the log is not the one that was kept.", _REQUEST)
 
+    BUDGET_SERVICE_SILENT = _warning(
+        "The external budget service does not answer for an organization; its policy holds (`state`).",
+        "See the budget service and the network to it.",
+    )
+    BUDGET_SERVICE_ANSWERS = _info("The external budget service answers again.")
+    SPEND_REFUSED = EventSpec(
+        logging.ERROR,
+        "The external budget service refused a spend line for good (`status`): it was passed over.",
+        "See why in the service's own log, and enter it there.",
+        is_evidence=True,
+    )
     AUDIT_NOT_TAKEN = _warning(
         "Kafka did not take audit events in time; each follows here.", _KAFKA
     )

@@ -12,6 +12,9 @@ MetricName = Literal[
     "tallygate_request_duration_seconds",
     "tallygate_inflight_requests",
     "tallygate_limit_decisions_total",
+    "tallygate_budget_verdicts_total",
+    "tallygate_budget_checks_total",
+    "tallygate_spend_lines_total",
     "tallygate_attempts_total",
     "tallygate_attempt_duration_seconds",
     "tallygate_tokens_total",
@@ -83,6 +86,17 @@ METRICS: Final[dict[MetricName, MetricSpec]] = {
     "tallygate_inflight_requests": MetricSpec("gauge", "Requests waiting for their answer."),
     "tallygate_limit_decisions_total": MetricSpec(
         "counter", "Decisions of admission.", ("verdict",)
+    ),
+    "tallygate_budget_verdicts_total": MetricSpec(
+        "counter",
+        "Verdicts of the external budget service, or in its place, by which requests were decided.",
+        ("verdict", "source"),
+    ),
+    "tallygate_budget_checks_total": MetricSpec(
+        "counter", "Questions to the external budget service.", ("status",)
+    ),
+    "tallygate_spend_lines_total": MetricSpec(
+        "counter", "Spend lines that it has taken, or refused for good.", ("status",)
     ),
     "tallygate_attempts_total": MetricSpec(
         "counter", "Backend calls that ended.", ("backend", "status")

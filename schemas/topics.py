@@ -23,6 +23,7 @@ __all__ = [
     "READ_BY",
     "REQUESTS",
     "RESULTS",
+    "SPEND_GROUP",
     "TOPICS",
     "USAGE_RECORDS",
     "USAGE_TABLES",
@@ -118,6 +119,10 @@ READ_BY: Final[Mapping[str, tuple[str, ...]]] = {
 def group_of(role: str) -> str:
     """The consumer group of a role's workers."""
     return f"tallygate-{role}"
+
+
+SPEND_GROUP: Final = f"{group_of('accounting')}-spend"
+"""The group in which accounting tells an external budget service what the outcomes say was spent."""
 
 
 def dead_letters_of(topic: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Final
 from pydantic_settings import BaseSettings
 
 from deploy.embedded.environment import SETTINGS
+from deploy.reference.budget_service_page import budget_service_page
 from deploy.reference.command_page import command_page
 from deploy.reference.field_docs import field_docs, own_fields
 from deploy.reference.markdown import code, duration, page, prose, size, table
@@ -260,6 +261,7 @@ def _field_rows() -> list[tuple[str, str]]:
 
 
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
+    "budget-service.openapi.yaml": budget_service_page,
     "command-line.md": command_page,
     "errors.md": errors_page,
     "log-events.md": log_events_page,

@@ -55,10 +55,12 @@ def limits_of_owners(caller: Caller, config: Snapshot) -> Iterator[Limits]:
 
 def billing_of(snapshot: Snapshot, caller: Caller, model: str) -> Billing:
     """What is at stake for the caller of a model."""
+    org = snapshot.organizations.get(caller.org)
+    is_asked = org is not None and org.budget_service is not None
     limits, listed = tuple(limits_of_owners(caller, snapshot)), snapshot.prices.get(model)
     return Billing(
         prices=tuple(price for _, price in listed.entries) if listed else (),
-        has_budget=any(each.budgets for each in limits),
+        has_budget=is_asked or any(each.budgets for each in limits),
         has_token_limit=any(
             each.tokens_per_min or any(quota.unit == "tokens" for quota in each.quotas)
             for each in limits

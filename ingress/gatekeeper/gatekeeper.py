@@ -348,6 +348,9 @@ class Gatekeeper:
         return None
 
     def _has_ceiling(self, caller: Caller) -> bool:
+        org = self.config.snapshot.organizations.get(caller.org)
+        if org is not None and org.budget_service is not None:
+            return True
         owners = limits_of_owners(caller, self.config.snapshot)
         return any(limits.budgets or limits.quotas for limits in owners)
 

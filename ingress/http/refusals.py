@@ -168,7 +168,8 @@ def denial_fields(refusal: Refusal) -> dict[str, Any]:
     """What a refusal by a limit tells about it."""
     denial = refusal.denial
     assert denial is not None
-    wait_ms = refusal.wait_ms
+    # In the body also where the status carries no hint: a budget service may say when a spent one is filled again.
+    wait_ms = denial.retry_after_ms if refusal.wait_ms is None else refusal.wait_ms
     return {
         "code": refusal.code.value,
         "limit_type": denial.limit_type,

@@ -37,6 +37,10 @@ CHANGED = "changed"
 KEPT = "kept"
 """Zset of keys of records in `usage.tables.v1`, by when they are to be forgotten there, in ms."""
 
+REPORTED = "reported"
+"""Hash: `offset` of the first outcome of which the external budget service has not been told; `returned`, of the last
+that takes spend back."""
+
 RESTORED = "restored"
 """Set of usage hours that a rebuild has added."""
 

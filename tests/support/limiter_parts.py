@@ -18,6 +18,9 @@ from limiter_worker.closed_shards import ClosedShards
 from limiter_worker.culprits import Culprits
 from limiter_worker.deferral import WaitingCounts
 from limiter_worker.effects import Effects
+from limiter_worker.external_budget.counted import CountedSpend
+from limiter_worker.external_budget.external_budget import ExternalBudget
+from limiter_worker.external_budget.standing import Standing
 from limiter_worker.fair_intake import FairIntake
 from limiter_worker.limits import Defaults
 from limiter_worker.replies import ReplySender
@@ -31,6 +34,7 @@ from schemas.ledger import answers, documents
 from schemas.ledger.model.ledger import LedgerModel
 from schemas.outgoing import Outgoing
 from schemas.partitions import partition_of
+from schemas.runtime.budget_service import BudgetService
 from schemas.runtime.config.feed import ConfigFeed
 from schemas.runtime.kafka.consume.dead_letters import DeadLetters
 from schemas.runtime.kafka.consume.records import Record
@@ -163,6 +167,11 @@ class Limiter:
     bus: FakeBus = field(default_factory=FakeBus)
     waiters: WaitingCounts = field(default_factory=WaitingCounts)
     defaults: Defaults = _UNLIMITED
+    service: BudgetService | None = None
+    counted: CountedSpend | None = None
+    """Given with the service."""
+    standing: Standing = field(default_factory=Standing)
+    """What is known of budgets outlasts a batch."""
     has_room: bool = True
     """Whether one more may begin to wait for a limit."""
     left: list[Left] = field(default_factory=list)
@@ -197,7 +206,8 @@ class Limiter:
         while batch:
             left = await parts.admission.admit(batch)
             batch = [each.taken for each in left if each.why == "ledger"]
-            self.left += [each for each in left if each.taken not in batch]
+            self.left += [each for each in left if each.why not in ("ledger", "budget")]
+            batch += await parts.asked(left)
         await parts.settled()
         return self.producer.produced[before:]
 
@@ -212,6 +222,18 @@ class Parts:
         letters = DeadLetters.through(producer)
         self.culprits = Culprits(around.ledger, producer, self.replies, letters, metrics, clock)
         self.execution = Effects(producer, self.replies, self.trail, self.culprits)
+        self.returned: list[Taken] = []
+        """Requests that have waited for the budget service."""
+        self.budget = ExternalBudget(
+            service=around.service,
+            counted=cast("CountedSpend", around.counted),
+            config=cast("ConfigFeed", around.config),
+            trail=self.trail,
+            clock=clock,
+            metrics=metrics,
+            again=self.returned.append,
+            standing=around.standing,
+        )
         self.admission = Admission(
             ledger=around.ledger,
             execution=self.execution,
@@ -221,8 +243,18 @@ class Parts:
             metrics=metrics,
             clock=clock,
             defaults=around.defaults,
+            budget=self.budget,
             has_room=lambda: around.has_room,
         )
+
+    async def asked(self, left: Sequence[Left]) -> list[Taken]:
+        """Of what was left those that wait for the budget service, with their verdicts."""
+        for each in left:
+            if each.why == "budget":
+                self.budget.add(each.taken)
+        await self.budget.settled()
+        returned, self.returned[:] = list(self.returned), []
+        return returned
 
     async def settled(self) -> None:
         """Everything that was begun is out."""

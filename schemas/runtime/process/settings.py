@@ -23,6 +23,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from schemas.backend_url import url_problem
 from schemas.config_signing import Signer, SignerName, Verifier, read_signer, read_verifier
 from schemas.log_events import LogEvent
 from schemas.peppers import PEPPER_CHARS_MIN, Peppers
@@ -178,6 +179,25 @@ class WorkerSettings(DataPlaneSettings):
     """Port of ``/livez``, ``/readyz`` and ``/metrics``."""
     session_timeout_s: float = Field(default=10.0, ge=6.0)
     """How long the group waits for a dead worker; 6 s is the broker's floor."""
+
+
+class BudgetServiceSettings(ProcessSettings):
+    """Settings of the processes that call an external budget service."""
+
+    budget_service_endpoint: str | None = None
+    """The external budget service, such as ``http://budget:8082``; asked for organizations that have a
+    ``budget_service``, and told what they spend."""
+    budget_service_timeout_s: float = Field(default=2.0, ge=0.05, le=4.0)
+    """How long an answer of it may take."""
+    budget_service_token: SecretStr | None = None
+    """Sent to it as a bearer token."""
+
+    @field_validator("budget_service_endpoint")
+    @classmethod
+    def _is_an_address(cls, url: str | None) -> str | None:
+        if url and (problem := url_problem(url)):
+            raise ValueError(problem)
+        return url or None
 
 
 def signer_of(name: SignerName, key: SecretStr | None, verify_keys: str) -> Signer | None:

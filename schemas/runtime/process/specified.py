@@ -127,7 +127,6 @@ class SpecifiedVariable:
     """What a text of our setting means; two that mean the same do not contradict."""
 
 
-_BUDGETS: Final = "budgets are configuration: tallygate keys create --budget-usd, tallygate orgs set; no other service is asked"
 _BACKENDS: Final = "a process learns its backends from the configuration: tallygate config apply -f FILE; only tallygate up reads this variable"
 _CONFIG: Final = "the configuration is a topic of Kafka, and needs no service: tallygate config apply -f FILE writes it"
 _TRACES: Final = "no traces are exported; scrape /metrics, collect the JSON lines of stdout, and leave the variable out"
@@ -180,8 +179,19 @@ SPECIFIED: Final = (
         f"`{AUDIT}` and no other: topics have fixed names.",
         _audit_topic,
     ),
-    SpecifiedVariable("BUDGET_SERVICE_ENDPOINT", f"Refused: {_BUDGETS}.", _refused(_BUDGETS)),
-    SpecifiedVariable("BUDGET_SERVICE_TIMEOUT", f"Refused: {_BUDGETS}.", _refused(_BUDGETS)),
+    SpecifiedVariable(
+        "BUDGET_SERVICE_ENDPOINT",
+        "The external budget service.",
+        str,
+        "budget_service_endpoint",
+    ),
+    SpecifiedVariable(
+        "BUDGET_SERVICE_TIMEOUT",
+        "How long an answer of it may take, such as `2s`.",
+        seconds,
+        "budget_service_timeout_s",
+        float,
+    ),
     SpecifiedVariable("BACKEND_ENDPOINTS", f"Refused: {_BACKENDS}.", _refused(_BACKENDS)),
     SpecifiedVariable("CONFIG_SERVICE_ENDPOINT", f"Refused: {_CONFIG}.", _refused(_CONFIG)),
     SpecifiedVariable("OTEL_EXPORTER_OTLP_ENDPOINT", f"Refused: {_TRACES}.", _refused(_TRACES)),

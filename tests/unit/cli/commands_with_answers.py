@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from schemas.usage import COUNTED
+from tests.unit.cli.commands_about_budget_services import ABOUT_BUDGET_SERVICES
 from tests.unit.cli.commands_about_prices import ABOUT_PRICES
 from tests.unit.cli.commands_about_routes import ABOUT_ROUTES
 from tests.unit.cli.key_answers import KEY, ROTATED, SECRET
@@ -286,6 +287,7 @@ CASES = (
         ("orgs", "set", "acme", "--name", "Acme", "--rps", "7", "--budget-usd", "2", "--period", "total"),
         {"GET /orgs/acme": ORG, "PUT /orgs/acme": {"id": "acme", "version": 4}},
     ),
+    *(Case(arguments, answers) for arguments, answers in ABOUT_BUDGET_SERVICES),
     Case(("orgs", "set", "a/b"), {"PUT /orgs/a%2Fb": {"id": "a/b", "version": 1}}),
     Case(("models", "list"), {"GET /models": {"items": [MODEL]}}),
     Case(

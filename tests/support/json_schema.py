@@ -1,0 +1,60 @@
+"""Judges values by JSON Schema, as far as our published documents use it (2020-12); anything else is refused."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+_TYPES: Final[dict[str, tuple[type, ...]]] = {
+    "object": (dict,),
+    "array": (list,),
+    "string": (str,),
+    "integer": (int,),
+    "null": (type(None),),
+}
+_SAID: Final = {"title", "description", "default", "discriminator"}
+
+
+def is_valid(value: Any, schema: dict[str, Any], document: dict[str, Any]) -> bool:
+    """Whether the value is as the schema of the document says. Raises ``KeyError`` for an unknown keyword."""
+    return all(
+        name in _SAID or _RULES[name](value, rule, document, schema)
+        for name, rule in schema.items()
+    )
+
+
+def _ref(value: Any, rule: str, document: dict[str, Any], _: Any) -> bool:
+    found: Any = document
+    for part in rule.removeprefix("#/").split("/"):
+        found = found[part]
+    return is_valid(value, found, document)
+
+
+def _type(value: Any, rule: str, *_: Any) -> bool:
+    return isinstance(value, _TYPES[rule]) and not isinstance(value, bool)
+
+
+def _properties(value: Any, rule: dict[str, Any], document: dict[str, Any], _: Any) -> bool:
+    return not isinstance(value, dict) or all(
+        is_valid(value[name], schema, document) for name, schema in rule.items() if name in value
+    )
+
+
+_RULES: Final[dict[str, Any]] = {
+    "$ref": _ref,
+    "type": _type,
+    "properties": _properties,
+    "enum": lambda value, rule, *_: value in rule,
+    "required": lambda value, rule, *_: not isinstance(value, dict) or set(rule) <= set(value),
+    "anyOf": lambda value, rule, doc, _: any(is_valid(value, one, doc) for one in rule),
+    "oneOf": lambda value, rule, doc, _: sum(is_valid(value, one, doc) for one in rule) == 1,
+    "minimum": lambda value, rule, *_: not isinstance(value, int) or value >= rule,
+    "maximum": lambda value, rule, *_: not isinstance(value, int) or value <= rule,
+    "maxLength": lambda value, rule, *_: not isinstance(value, str) or len(value) <= rule,
+    "pattern": lambda value, rule, *_: not isinstance(value, str) or bool(re.search(rule, value)),
+    "minItems": lambda value, rule, *_: not isinstance(value, list) or len(value) >= rule,
+    "maxItems": lambda value, rule, *_: not isinstance(value, list) or len(value) <= rule,
+    "items": lambda value, rule, doc, _: (
+        not isinstance(value, list) or all(is_valid(one, rule, doc) for one in value)
+    ),
+}
