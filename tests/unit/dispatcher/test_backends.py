@@ -2,115 +2,58 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from types import SimpleNamespace
-from typing import Any, cast
-
 import pytest
 
-from dispatcher.backends.breaker import OPEN_S, CallEnd
+from dispatcher.backends.breaker import OPEN_S
 from dispatcher.backends.registry import SILENT_S, Backends, Slot
-from schemas.config_state import Snapshot
-from schemas.entities import Backend, Model, Target
 from schemas.errors import ErrorCode
-from schemas.overrides import Drain, Pin, RouteOverrides
-from schemas.runtime.config.feed import ConfigFeed
-from schemas.runtime.process.clock import Clock
-
-
-class _SetClock(Clock):
-    """Stands still until it is moved."""
-
-    def __init__(self) -> None:
-        self.now_s = 1_000.0
-
-    def now_ms(self) -> int:
-        return int(self.now_s * 1000)
-
-    def monotonic_s(self) -> float:
-        return self.now_s
-
-
-def _backends(
-    clock: Clock | None = None, models: tuple[str, ...] = ("echo",), **limits: int
-) -> Backends:
-    """Backends by name, with the calls each may have at once, all on the model echo."""
-    targets = tuple(Target(backend=name) for name in limits)
-    snapshot = Snapshot(
-        models={model: Model(backends=targets) for model in models} if targets else {},
-        backends={
-            name: Backend(url="http://127.0.0.1:1/v1", max_concurrency=limit)
-            for name, limit in limits.items()
-        },
-    )
-    feed = cast("ConfigFeed", SimpleNamespace(snapshot=snapshot))
-    return Backends(feed, clock or _SetClock())
-
-
-def _slot(backends: Backends, *tried: str, model: str = "echo", **more: Any) -> Slot:
-    slot = backends.take(model, tried, **more)
-    assert isinstance(slot, Slot)
-    return slot
-
-
-def _call(backends: Backends, end: CallEnd, *tried: str, model: str = "echo") -> str:
-    """One call that ends like this; the backend that got it."""
-    slot = _slot(backends, *tried, model=model)
-    backends.give_back(slot, end)
-    return slot.choice.backend_id
-
-
-def _break(backends: Backends, name: str) -> None:
-    """Five connections to the backend fail."""
-    others = [other for other in backends.config.snapshot.backends if other != name]
-    for _ in range(5):
-        _call(backends, "unreachable", *others)
+from tests.unit.dispatcher.slots_scene import SetClock, backends_of, break_down, call, slot_of
 
 
 def test_a_broken_backend_is_not_called_while_its_breaker_is_open() -> None:
     """All calls go to the other one."""
-    backends = _backends(a=10, b=10)
-    _break(backends, "a")
+    backends = backends_of(a=10, b=10)
+    break_down(backends, "a")
 
-    assert {_call(backends, "succeeded") for _ in range(50)} == {"b"}
+    assert {call(backends, "succeeded") for _ in range(50)} == {"b"}
 
 
 def test_nobody_is_called_when_every_breaker_is_open() -> None:
     """At once, however much time is left."""
-    backends = _backends(a=10)
-    _break(backends, "a")
+    backends = backends_of(a=10)
+    break_down(backends, "a")
 
     assert backends.take("echo") is ErrorCode.NO_BACKEND
 
 
 def test_a_half_open_backend_gets_one_call_and_returns_with_its_success() -> None:
     """While the trial runs all others go elsewhere."""
-    clock = _SetClock()
-    backends = _backends(clock, a=10, b=10)
-    _break(backends, "a")
+    clock = SetClock()
+    backends = backends_of(clock, a=10, b=10)
+    break_down(backends, "a")
     clock.now_s += OPEN_S
-    trial = _slot(backends, "b")
+    trial = slot_of(backends, "b")
 
-    assert {_call(backends, "succeeded") for _ in range(50)} == {"b"}
+    assert {call(backends, "succeeded") for _ in range(50)} == {"b"}
     backends.give_back(trial, "succeeded")
-    assert {_call(backends, "succeeded") for _ in range(50)} == {"a", "b"}
+    assert {call(backends, "succeeded") for _ in range(50)} == {"a", "b"}
 
 
 def test_a_backend_that_only_fails_probes_is_the_last_resort() -> None:
     """It comes last, but it comes before a refusal."""
-    backends = _backends(a=10, b=10)
+    backends = backends_of(a=10, b=10)
     for _ in range(2):
         backends.probed("a", answered=False)
 
-    assert {_call(backends, "succeeded") for _ in range(50)} == {"b"}
-    assert _call(backends, "succeeded", "b") == "a"
+    assert {call(backends, "succeeded") for _ in range(50)} == {"b"}
+    assert call(backends, "succeeded", "b") == "a"
 
 
 def test_a_backend_gets_at_most_half_of_the_slots_of_the_process() -> None:
     """Whatever it says that it takes: the other half is for the others."""
-    backends = _backends(a=1_024)
+    backends = backends_of(a=1_024)
     for _ in range(backends.slots // 2):
-        _slot(backends)
+        slot_of(backends)
 
     assert backends.take("echo") is ErrorCode.OVERLOADED
     assert not backends.is_full
@@ -118,9 +61,9 @@ def test_a_backend_gets_at_most_half_of_the_slots_of_the_process() -> None:
 
 def test_the_process_makes_no_more_calls_than_it_has_slots() -> None:
     """However many backends there are."""
-    backends = _backends(a=1_024, b=1_024, c=1_024, d=1_024)
+    backends = backends_of(a=1_024, b=1_024, c=1_024, d=1_024)
     while not backends.is_full:
-        _slot(backends)
+        slot_of(backends)
 
     assert backends.calls == backends.slots
     assert backends.take("echo") is ErrorCode.OVERLOADED
@@ -128,13 +71,13 @@ def test_the_process_makes_no_more_calls_than_it_has_slots() -> None:
 
 def test_a_model_does_not_fill_a_backend_that_others_share() -> None:
     """A quarter is left for them; one that serves a single model is filled."""
-    shared = _backends(models=("echo", "huge"), a=40)
+    shared = backends_of(models=("echo", "huge"), a=40)
     while isinstance(shared.take("huge"), Slot):
         pass
 
     assert shared.states["a"].in_flight == 30
     assert isinstance(shared.take("echo"), Slot)
-    alone = _backends(a=40)
+    alone = backends_of(a=40)
     while isinstance(alone.take("echo"), Slot):
         pass
     assert alone.states["a"].in_flight == 40
@@ -142,11 +85,11 @@ def test_a_model_does_not_fill_a_backend_that_others_share() -> None:
 
 def test_failures_of_a_model_do_not_close_its_backend_to_others() -> None:
     """Its own breaker opens; the backend itself is well."""
-    backends = _backends(models=("echo", "broken"), a=100)
+    backends = backends_of(models=("echo", "broken"), a=100)
     for _ in range(24):
         if isinstance(slot := backends.take("broken"), Slot):
             backends.give_back(slot, "failed")
-    _call(backends, "succeeded")
+    call(backends, "succeeded")
 
     assert backends.take("broken") is ErrorCode.NO_BACKEND
     assert isinstance(backends.take("echo"), Slot)
@@ -155,17 +98,17 @@ def test_failures_of_a_model_do_not_close_its_backend_to_others() -> None:
     assert backends.broken_models("a") == ["broken"]
 
 
-def _hang(backends: Backends, clock: _SetClock, calls: int, *tried: str) -> list[Slot]:
+def _hang(backends: Backends, clock: SetClock, calls: int, *tried: str) -> list[Slot]:
     """So many calls begin and stay silent for longer than is decent."""
-    slots = [_slot(backends, *tried) for _ in range(calls)]
+    slots = [slot_of(backends, *tried) for _ in range(calls)]
     clock.now_s += SILENT_S + 0.1
     backends.look()
     return slots
 
 
-def _answer(backends: Backends, clock: _SetClock, calls: int, after_s: float) -> None:
+def _answer(backends: Backends, clock: SetClock, calls: int, after_s: float) -> None:
     """So many calls succeed, each first byte after so long."""
-    slots = [_slot(backends) for _ in range(calls)]
+    slots = [slot_of(backends) for _ in range(calls)]
     clock.now_s += after_s
     for slot in slots:
         backends.answered(slot)
@@ -175,8 +118,8 @@ def _answer(backends: Backends, clock: _SetClock, calls: int, after_s: float) ->
 
 def test_calls_that_hang_open_the_breaker_while_they_hang() -> None:
     """Others get an answer at once, instead of a slot to hang in."""
-    clock = _SetClock()
-    backends = _backends(clock, a=100)
+    clock = SetClock()
+    backends = backends_of(clock, a=100)
     _answer(backends, clock, 12, 0.05)
     clock.now_s += 11
     _hang(backends, clock, 20)
@@ -188,10 +131,10 @@ def test_calls_that_hang_open_the_breaker_while_they_hang() -> None:
 
 def test_what_waits_for_a_store_does_not_hang() -> None:
     """Its silence begins with its call, and so does the time to its first byte."""
-    clock = _SetClock()
-    backends = _backends(clock, a=100)
+    clock = SetClock()
+    backends = backends_of(clock, a=100)
     _answer(backends, clock, 12, 0.05)
-    slots = [_slot(backends) for _ in range(20)]
+    slots = [slot_of(backends) for _ in range(20)]
     for slot in slots:
         backends.waits(slot)
     clock.now_s += 60.0
@@ -207,8 +150,8 @@ def test_what_waits_for_a_store_does_not_hang() -> None:
 
 def test_a_call_counts_once_as_hanging() -> None:
     """Its later failure is the same one."""
-    clock = _SetClock()
-    backends = _backends(clock, a=100)
+    clock = SetClock()
+    backends = backends_of(clock, a=100)
     _answer(backends, clock, 12, 0.05)
     slots = _hang(backends, clock, 10)
     for slot in slots:
@@ -219,8 +162,8 @@ def test_a_call_counts_once_as_hanging() -> None:
 
 def test_a_late_success_closes_what_silence_opened() -> None:
     """The backend was slow, and is not gone."""
-    clock = _SetClock()
-    backends = _backends(clock, a=100)
+    clock = SetClock()
+    backends = backends_of(clock, a=100)
     _answer(backends, clock, 12, 0.05)
     clock.now_s += 11
     slots = _hang(backends, clock, 20)
@@ -232,11 +175,11 @@ def test_a_late_success_closes_what_silence_opened() -> None:
 
 def test_one_that_always_thinks_for_a_minute_is_not_punished() -> None:
     """What is usual for the model is no silence."""
-    clock = _SetClock()
-    backends = _backends(clock, a=100)
+    clock = SetClock()
+    backends = backends_of(clock, a=100)
     _answer(backends, clock, 30, 60.0)
     for _ in range(5):
-        slots = [_slot(backends) for _ in range(40)]
+        slots = [slot_of(backends) for _ in range(40)]
         for _ in range(60):
             clock.now_s += 1
             backends.look()
@@ -248,8 +191,8 @@ def test_one_that_always_thinks_for_a_minute_is_not_punished() -> None:
 
 def test_a_slow_model_that_never_answered_yet_is_believed_in_while_it_has_slots() -> None:
     """Slow and broken look the same then; refusing it would help nobody."""
-    clock = _SetClock()
-    backends = _backends(clock, a=100)
+    clock = SetClock()
+    backends = backends_of(clock, a=100)
     _hang(backends, clock, 40)
 
     assert isinstance(backends.take("echo"), Slot)
@@ -260,13 +203,13 @@ def test_one_that_never_answered_counts_as_hanging_once_something_speaks_against
     sign: str,
 ) -> None:
     """Its slots are all taken, its probes hang as well, or the model answers quickly elsewhere."""
-    clock = _SetClock()
-    backends = _backends(clock, a=20 if sign == "full" else 100, b=100)
+    clock = SetClock()
+    backends = backends_of(clock, a=20 if sign == "full" else 100, b=100)
     if sign == "no probe answered":
         for _ in range(2):
             backends.probed("a", answered=False)
     if sign == "another backend answers":
-        other = _slot(backends, "a")
+        other = slot_of(backends, "a")
         backends.answered(other)
         backends.give_back(other, "succeeded")
     _hang(backends, clock, 20, "b")
@@ -276,8 +219,8 @@ def test_one_that_never_answered_counts_as_hanging_once_something_speaks_against
 
 def test_a_trial_that_hangs_opens_the_breaker_again() -> None:
     """And the next one comes five seconds later, although the first still hangs."""
-    clock = _SetClock()
-    backends = _backends(clock, a=100)
+    clock = SetClock()
+    backends = backends_of(clock, a=100)
     _answer(backends, clock, 12, 0.05)
     clock.now_s += 11
     _hang(backends, clock, 20)
@@ -291,9 +234,9 @@ def test_a_trial_that_hangs_opens_the_breaker_again() -> None:
 
 def test_second_attempts_are_a_fifth_of_the_calls_and_three() -> None:
     """Beyond that there is no slot for them."""
-    backends = _backends(a=100, b=100)
-    calls = [_slot(backends) for _ in range(10)]
-    retries = [_slot(backends, "a", is_retry=True) for _ in range(6)]
+    backends = backends_of(a=100, b=100)
+    calls = [slot_of(backends) for _ in range(10)]
+    retries = [slot_of(backends, "a", is_retry=True) for _ in range(6)]
 
     assert backends.take("echo", ("a",), is_retry=True) is ErrorCode.OVERLOADED
     backends.give_back(retries[0], "succeeded")
@@ -303,21 +246,21 @@ def test_second_attempts_are_a_fifth_of_the_calls_and_three() -> None:
 
 def test_a_call_without_a_verdict_leaves_the_breaker_alone() -> None:
     """Clients that leave must not close a backend to others."""
-    backends = _backends(a=10)
+    backends = backends_of(a=10)
     for _ in range(50):
-        _call(backends, "undecided")
+        call(backends, "undecided")
 
-    assert _call(backends, "succeeded") == "a"
+    assert call(backends, "succeeded") == "a"
     assert backends.states["a"].in_flight == 0
 
 
 def test_changes_of_state_are_seen_once_with_their_time() -> None:
     """Also those that time alone brings about, and backends that come and go."""
-    clock = _SetClock()
-    backends = _backends(clock, a=10, b=10)
+    clock = SetClock()
+    backends = backends_of(clock, a=10, b=10)
 
     assert sorted(backends.observe()) == ["a", "b"]
-    _break(backends, "a")
+    break_down(backends, "a")
     assert backends.observe() == ["a"]
     assert backends.observe() == []
     clock.now_s += OPEN_S
@@ -329,76 +272,16 @@ def test_changes_of_state_are_seen_once_with_their_time() -> None:
 @pytest.mark.parametrize("model", ["echo", "unknown"])
 def test_a_model_without_backends_leads_nowhere(model: str) -> None:
     """Both may have been removed since admission."""
-    assert _backends().take(model) is ErrorCode.NO_BACKEND
-
-
-def _overridden(backends: Backends, **changes: Any) -> None:
-    feed = cast("Any", backends.config)
-    feed.snapshot = replace(feed.snapshot, **changes)
-
-
-def test_a_pinned_model_has_no_other_backend() -> None:
-    """While its backend's breaker is open nobody is called, and a client hears why."""
-    backends = _backends(a=10, b=10)
-    _overridden(backends, overrides={"echo": RouteOverrides(pin=Pin(backend="a"))})
-    assert {_call(backends, "succeeded") for _ in range(50)} == {"a"}
-    assert backends.take("echo", ("a",)) is ErrorCode.NO_BACKEND
-    _break(backends, "a")
-
-    assert backends.take("echo") is ErrorCode.NO_BACKEND
-    assert "pinned" in str(backends.why_none("echo"))
-
-
-def test_a_full_pinned_backend_is_waited_for() -> None:
-    """It is the only one, and its slots come back."""
-    backends = _backends(a=1, b=1)
-    _overridden(backends, overrides={"echo": RouteOverrides(pin=Pin(backend="a"))})
-    _slot(backends)
-
-    assert backends.take("echo") is ErrorCode.OVERLOADED
-
-
-def test_a_drain_holds_for_the_next_call_and_ends_by_itself() -> None:
-    """Calls under way keep their slots; no process has to be told of its end."""
-    clock = _SetClock()
-    backends = _backends(clock, a=10, b=10)
-    running = _slot(backends, "b")
-    _overridden(backends, drains={"a": Drain(expires_at_ms=clock.now_ms() + 60_000)})
-
-    assert {_call(backends, "succeeded") for _ in range(50)} == {"b"}
-    backends.give_back(running, "succeeded")
-    clock.now_s += 60
-    assert {_call(backends, "succeeded") for _ in range(50)} == {"a", "b"}
-
-
-def test_when_all_are_drained_nobody_is_called_and_a_client_hears_why() -> None:
-    """Also work that waits for backends to be well again: drains without an end do not end by themselves."""
-    backends = _backends(a=10, b=10)
-    _overridden(backends, drains={"a": Drain(), "b": Drain()})
-
-    assert backends.take("echo") is ErrorCode.NO_BACKEND
-    assert not backends.has_route("echo")
-    assert "drained" in str(backends.why_none("echo"))
-
-
-def test_work_that_has_time_waits_for_an_override_that_ends_by_itself() -> None:
-    """Two hours of a new driver end no job that may take a day."""
-    clock = _SetClock()
-    backends = _backends(clock, a=10, b=10)
-    soon = Drain(expires_at_ms=clock.now_ms() + 1)
-    _overridden(backends, drains={"a": soon, "b": Drain()})
-
-    assert backends.take("echo") is ErrorCode.NO_BACKEND
-    assert backends.has_route("echo")
+    assert backends_of().take(model) is ErrorCode.NO_BACKEND
 
 
 def test_lanes_tell_calls_and_breakers_by_model() -> None:
     """What has neither is left out."""
-    backends = _backends(models=("echo", "idle", "broken"), a=100)
-    _slot(backends, model="echo")
+    backends = backends_of(models=("echo", "idle", "broken"), a=100)
+    slot_of(backends, model="echo")
     for _ in range(20):
-        _call(backends, "failed", model="broken")
-    _call(backends, "succeeded", model="idle")
+        call(backends, "failed", model="broken")
+    call(backends, "succeeded", model="idle")
     lanes = backends.lanes_of("a")
 
     assert {model: (lane.breaker, lane.inflight) for model, lane in lanes.items()} == {
