@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ class ScriptedService:
 
     answer: Callable[[str, dict[str, str]], bytes | None]
     port: int = 0
+    scheme: str = "http"
     asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     delay_s: float = 0.0
     under_way: int = 0
@@ -26,7 +28,7 @@ class ScriptedService:
     @property
     def url(self) -> str:
         """Its address."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self.scheme}://127.0.0.1:{self.port}"
 
     def paths(self) -> list[str]:
         """What was asked, in order."""
@@ -81,11 +83,11 @@ def answered(body: bytes | dict[str, Any] = b"", status: int = 200, **headers: s
 
 @asynccontextmanager
 async def scripted_service(
-    answer: Callable[[str, dict[str, str]], bytes | None],
+    answer: Callable[[str, dict[str, str]], bytes | None], tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[ScriptedService]:
     """Run one on a free port."""
-    service = ScriptedService(answer)
-    server = await asyncio.start_server(service.serve, "127.0.0.1", 0)
+    service = ScriptedService(answer, scheme="http" if tls is None else "https")
+    server = await asyncio.start_server(service.serve, "127.0.0.1", 0, ssl=tls)
     service.port = server.sockets[0].getsockname()[1]
     try:
         yield service

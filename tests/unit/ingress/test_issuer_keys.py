@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from ingress.auth.callers_file import Issuer
 from ingress.auth.oidc.issuer_keys import IssuerKeys
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.telemetry import Metrics
+from tests.support.harness.certificates import Authority
 from tests.support.scripted_service import ScriptedService, answered, scripted_service
 from tests.support.tokens import RsaSigner, key_set
 from tests.support.waiting import until
@@ -65,9 +67,11 @@ async def _keys(
 
 
 @asynccontextmanager
-async def _asking(url: str, folder: Path, clock: _Clock | None = None) -> AsyncIterator[IssuerKeys]:
+async def _asking(
+    url: str, folder: Path, clock: _Clock | None = None, ca_file: Path | None = None
+) -> AsyncIterator[IssuerKeys]:
     issuer = Issuer(name="corp", issuer=url, audience="tallygate", org="acme")
-    client = bounded_client(None, 4)
+    client = bounded_client(ca_file, 4)
     try:
         yield IssuerKeys(issuer, client, folder, clock or _Clock(), Metrics())
     finally:
@@ -202,6 +206,27 @@ async def test_an_odd_answer_changes_nothing(how: str, tmp_path: Path) -> None:
         assert _SAID.get(how, "") in keys.trouble
         assert await keys.candidates("rsa-1", "RS256")
     assert set(provider.service.paths()) <= {_DISCOVERY, "/keys"}
+
+
+async def test_a_certificate_is_judged_by_the_file_that_is_named(tmp_path: Path) -> None:
+    """Keys are read from the provider itself and from nobody who stands in its place."""
+    ours, others = Authority(tmp_path / "ours", "ours"), Authority(tmp_path / "others", "others")
+    pair, elsewhere = ours.vouch("provider"), ours.vouch("elsewhere", "DNS:elsewhere.example.com")
+    for shown, judge, is_read in (
+        (pair, ours.pair.certificate, True),
+        (pair, others.pair.certificate, False),
+        (pair, None, False),
+        (elsewhere, ours.pair.certificate, False),
+    ):
+        provider = _Provider()
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(shown.certificate, shown.key)
+        async with (
+            scripted_service(provider.answer, tls) as provider.service,
+            _asking(provider.service.url, tmp_path / "kept", ca_file=judge) as keys,
+        ):
+            assert (await keys.candidates("rsa-1", "RS256") is not None) is is_read
+            assert len(provider.service.asked) == (2 if is_read else 0)
 
 
 async def test_a_provider_that_hangs_is_waited_for_three_seconds(tmp_path: Path) -> None:
