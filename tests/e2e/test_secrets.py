@@ -20,7 +20,9 @@ from typing import Any
 import httpx
 import pytest
 
+from deploy.embedded.config_keys import config_settings
 from deploy.embedded.roles import ROLES
+from deploy.embedded.state import Memory
 from deploy.embedded.store_users import password_of
 from tests.support.harness.running_stack import RunningStack, descendants, running_stack
 from tests.support.signing import signed
@@ -133,6 +135,11 @@ def kill_ledger(stack: RunningStack) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
+def signing_key(memory: dict[str, Any], role: str) -> str:
+    """The private key of a process that writes into the configuration."""
+    return config_settings(Memory(**memory), role)["TALLYGATE_CONFIG_SIGNING_KEY"]
+
+
 def holding(folder: Path, canary: str) -> list[str]:
     """The files below a folder that hold the text."""
     files = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
@@ -170,8 +177,9 @@ def test_no_secret_is_in_a_log_a_topic_a_store_or_on_a_page(tmp_path: Path) -> N
     memory = json.loads((state / "stack.json").read_text(encoding="utf-8"))
     passwords = [password_of(memory["store_secret"], role) for role in ROLES]
     secrets = [
-        *(memory["pepper"], memory["store_secret"], *passwords),
+        *(memory["pepper"], memory["store_secret"], *passwords, memory["config_secret"]),
         *(memory["signing_pepper"], signed_key["key"], signed_key["signing_secret"]),
+        *(signing_key(memory, role) for role in ("admin", "accounting")),
         *(OF_VARIABLE, OF_FILE, key, memory["first_key"], WRONG_KEY, "sk-in-url"),
     ]
 
