@@ -25,6 +25,7 @@ from schemas.ledger.keys import REPORTED, of_shard
 from schemas.log_events import LogEvent
 from schemas.readiness import DEGRADED
 from schemas.runtime.budget_service import BudgetService, ServiceSilent
+from schemas.runtime.kafka.access import client_options
 from schemas.runtime.kafka.free_consumer import stop_consumer
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.event_log import EventLog
@@ -88,7 +89,7 @@ class SpendReports:
         """Read and tell, for ever. Raises ``KafkaError`` when the log is away: it is begun again then."""
         consumer = AIOKafkaConsumer(
             OUTCOMES,
-            bootstrap_servers=self.brokers,
+            **client_options(self.brokers),
             group_id=SPEND_GROUP,
             enable_auto_commit=False,
             auto_offset_reset="earliest",

@@ -29,6 +29,8 @@ class ErrorCode(StrEnum):
     SIGNATURE_INVALID = "signature_invalid"
     SIGNATURE_EXPIRED = "signature_expired"
     SIGNATURE_REPLAYED = "signature_replayed"
+    CERTIFICATE_UNKNOWN = "certificate_unknown"
+    ROLE_NOT_ALLOWED = "role_not_allowed"
     INVALID_JSON = "invalid_json"
     INVALID_REQUEST = "invalid_request"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
@@ -90,6 +92,8 @@ ERRORS: Final[dict[ErrorCode, ErrorSpec]] = {
     ErrorCode.SIGNATURE_INVALID: ErrorSpec(401, _INVALID, "The signature is not valid", False),
     ErrorCode.SIGNATURE_EXPIRED: ErrorSpec(401, _INVALID, "The signature is too old", False),
     ErrorCode.SIGNATURE_REPLAYED: ErrorSpec(401, _INVALID, "The signature was used", False),
+    ErrorCode.CERTIFICATE_UNKNOWN: ErrorSpec(403, _INVALID, "The certificate has no role", False),
+    ErrorCode.ROLE_NOT_ALLOWED: ErrorSpec(403, _INVALID, "The role may not do this", False),
     ErrorCode.INVALID_JSON: ErrorSpec(400, _INVALID, "The body is not acceptable JSON", False),
     ErrorCode.INVALID_REQUEST: ErrorSpec(400, _INVALID, "The request is not valid", False),
     ErrorCode.UNSUPPORTED_MEDIA_TYPE: ErrorSpec(415, _INVALID, "Send application/json", False),

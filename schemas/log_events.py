@@ -163,6 +163,10 @@ class LogEvent(Enum):
     NOT_HANDED_OVER = _info("The process stops with its partitions, alone or out of time.")
 
     CALL_UNAVAILABLE = _warning("An operator's call met what is away, and was answered so.")
+    CERTIFICATE_NOT_LOADED = _error(
+        "The files of the admin port's certificate changed and cannot be used; the former one stays in use.",
+        "Put a certificate and its own key there; each change is looked at once.",
+    )
 
     # Kafka
     OFFSET_GAP = _critical("Records were skipped; the process ends and reads them again.")

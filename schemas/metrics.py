@@ -60,6 +60,7 @@ MetricName = Literal[
     "tallygate_ledger_equal_at_seconds",
     "tallygate_tokens_judged_total",
     "tallygate_identity_questions_total",
+    "tallygate_certificate_expires_at_seconds",
 ]
 
 
@@ -208,6 +209,9 @@ METRICS: Final[dict[MetricName, MetricSpec]] = {
         "counter",
         "What identity providers and the user-org service were asked, and how that ended.",
         ("kind", "verdict"),
+    ),
+    "tallygate_certificate_expires_at_seconds": MetricSpec(
+        "gauge", "When the certificate of the admin port ends, Unix seconds; 0 without TLS."
     ),
     "tallygate_paused_partitions": MetricSpec(
         "gauge", "Partitions that are not read for a stated cause.", ("topic",)

@@ -28,6 +28,7 @@ from aiokafka.record.memory_records import MemoryRecords
 
 from accounting.earlier import LogUnreadable
 from accounting.rebuild.records import LogRecord
+from schemas.runtime.kafka.access import client_options
 
 __all__ = ["BatchReader", "batch_reader", "batches_in", "pages_of"]
 
@@ -154,7 +155,7 @@ async def batch_reader(
     brokers: str, begin_of: Callable[[TopicPartition], Awaitable[int]]
 ) -> AsyncIterator[BatchReader]:
     """A reader at these brokers. Raises ``KafkaError`` when none answers."""
-    client = AIOKafkaClient(bootstrap_servers=brokers, request_timeout_ms=_ANSWERS_WITHIN_MS)
+    client = AIOKafkaClient(**client_options(brokers), request_timeout_ms=_ANSWERS_WITHIN_MS)
     try:
         await client.bootstrap()
         yield BatchReader(client, begin_of)

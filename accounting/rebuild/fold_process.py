@@ -114,8 +114,8 @@ def _asked(requests: IO[bytes]) -> Work | None:
     return work
 
 
-def main(brokers: str) -> None:
-    """Work until stdin ends, or nobody listens."""
+def main() -> None:
+    """Work until stdin ends, or nobody listens; its first line says where the brokers are."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Its parent's to hear.
     # It lives for seconds, and makes nothing in cycles that would be worth looking for.
     gc.disable()
@@ -127,10 +127,11 @@ def main(brokers: str) -> None:
         replies.write(framed(reply))
         replies.flush()
 
+    brokers = msgspec.json.decode(sys.stdin.buffer.readline() or b'""', type=str)
     with suppress(BrokenPipeError):
         while (work := _asked(sys.stdin.buffer)) is not None:
             asyncio.run(work_on(work, brokers, say))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

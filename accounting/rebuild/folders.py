@@ -88,9 +88,13 @@ class Folders:
 
 
 async def _begin(brokers: str) -> Process:
-    return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", _MODULE, brokers, stdin=PIPE, stdout=PIPE, limit=_BUFFER_BYTES
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", _MODULE, stdin=PIPE, stdout=PIPE, limit=_BUFFER_BYTES
     )
+    assert process.stdin is not None
+    # Not among its arguments, which everybody on the machine may read: there may be a password in it.
+    process.stdin.write(msgspec.json.encode(brokers) + b"\n")
+    return process
 
 
 async def _end(process: Process) -> None:

@@ -21,6 +21,7 @@ from schemas.entities import Key, Limits, Organization
 from schemas.events import ConfigEntry
 from schemas.ids import KEY_RANDOM_BYTES, api_key, api_key_hash
 from schemas.outgoing import config_record
+from schemas.runtime.kafka.access import client_options
 from schemas.runtime.process.clock import Clock, random_bytes
 
 _LIMITS: Final = msgspec.convert(UNLIMITED, Limits)
@@ -71,7 +72,7 @@ async def write(target: Target, made: list[Tenant]) -> None:
     pepper = target.stack.memory.pepper.encode()
     signer = signer_of_stack(target.stack.memory, "admin")
     producer = AIOKafkaProducer(
-        bootstrap_servers=target.stack.kafka_brokers,
+        **client_options(target.stack.kafka_brokers),
         acks="all",
         enable_idempotence=True,
         linger_ms=5,

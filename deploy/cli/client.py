@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 
+from deploy.cli.address import Address, client_tls
 from deploy.cli.output import CommandFailed, Exit
 from deploy.cli.paths import entity_path
 from schemas.printable import one_line
@@ -22,11 +23,15 @@ _JSON = {"content-type": "application/json"}
 class AdminClient:
     """One gateway's admin API. Not reached: exit code 1; refused: 4; broken: 5."""
 
-    def __init__(self, url: str, transport: httpx.BaseTransport | None = None) -> None:
-        self.url = url
-        # No proxy from the environment: the admin API is on loopback.
+    def __init__(self, address: Address, transport: httpx.BaseTransport | None = None) -> None:
+        self.url = address.url or ""
+        # No proxy from the environment: it would read what administrators say.
         self._http = httpx.Client(
-            base_url=url, timeout=_TIMEOUT_S, transport=transport, trust_env=False
+            base_url=self.url,
+            timeout=_TIMEOUT_S,
+            transport=transport,
+            trust_env=False,
+            verify=client_tls(address) or False,
         )
 
     def get(
@@ -80,11 +85,27 @@ class AdminClient:
         try:
             return self._http.request(method, path, **options)
         except httpx.HTTPError as error:
-            raise CommandFailed(
-                f"the control plane at {self.url} is away",
-                f"{type(error).__name__}: {error}; requests are served without it",
-                "start it with `tallygate admin`, everything with `tallygate up`, or name another with --url",
-            ) from error
+            raise _away(self.url, error) from error
+
+
+def _away(url: str, error: httpx.HTTPError) -> CommandFailed:
+    """The failure that is no answer: nobody is there, or somebody who speaks TLS and breaks off."""
+    why = f"{type(error).__name__}: {error}"
+    has_broken_off = isinstance(
+        error, httpx.ReadError | httpx.WriteError | httpx.RemoteProtocolError
+    )
+    if url.startswith("https:") and (has_broken_off or "SSL" in why):
+        fix = (
+            "name a certificate that it trusts (--cert, --cert-key), and who vouches for it (--ca)"
+        )
+        return CommandFailed(f"no TLS with the control plane at {url}", why, fix)
+    hint = ", with https:// if its port speaks TLS" if has_broken_off else ""
+    return CommandFailed(
+        f"the control plane at {url} is away",
+        f"{why}; requests are served without it",
+        "start it with `tallygate admin`, everything with `tallygate up`, or name another with --url"
+        + hint,
+    )
 
 
 def _json(answer: httpx.Response) -> Any:
@@ -111,6 +132,8 @@ def _fix(code: str, why: str) -> str:
     fixes = {
         "reference_conflict": "change or remove first what is named above",
         "version_conflict": "run the command again; it starts from the newest version",
+        "certificate_unknown": "have the certificate's identity put into the file of roles, or use another",
+        "role_not_allowed": "ask who has the role, or have yours changed in the file of roles",
         "not_found": "check the name with the list command",
         "service_unavailable": "run `tallygate doctor`, then try again",
     }

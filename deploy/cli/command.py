@@ -1,7 +1,7 @@
 """What every command has in common: its options, its examples, its output, the way to the gateway.
 
 A command is a function with annotated parameters, as Typer reads them. If its first parameter is a
-``Call`` it also has ``--json`` and ``--url``, and if it is an ``Output`` the former. A parameter that is a dataclass stands for its fields.
+``Call`` it also has ``--json``, ``--url`` and the certificate, and if it is an ``Output`` the former. A parameter that is a dataclass stands for its fields.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
@@ -54,6 +55,26 @@ class CallOptions(OutputOptions):
             help="admin API, such as http://127.0.0.1:8443",
         ),
     ] = None
+    cert: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            envvar="TALLYGATE_ADMIN_CERT",
+            help="your certificate for an admin API with TLS (PEM)",
+        ),
+    ] = None
+    cert_key: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", envvar="TALLYGATE_ADMIN_CERT_KEY", help="its key (PEM)"),
+    ] = None
+    ca: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            envvar="TALLYGATE_ADMIN_CA",
+            help="who vouches for the admin API (PEM; default: whom this machine trusts)",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -61,16 +82,18 @@ class Call:
     """One invocation: where it speaks, and which gateway is meant."""
 
     output: Output
-    url: str | None
+    options: CallOptions
     transport: httpx.BaseTransport | None = None
 
     def admin(self) -> AdminClient:
         """The admin API of the gateway that the user means."""
         # Imported here, because `--help` and the processes should not wait for an HTTP client.
-        from deploy.cli.address import admin_url  # noqa: PLC0415
+        from deploy.cli.address import Address, complete  # noqa: PLC0415
         from deploy.cli.client import AdminClient  # noqa: PLC0415
 
-        return AdminClient(admin_url(self.url), self.transport)
+        said = self.options
+        address = complete(Address(said.url, said.ca, said.cert, said.cert_key))
+        return AdminClient(address, self.transport)
 
 
 class Command(TyperCommand):
@@ -187,4 +210,4 @@ def _output(surroundings: Surroundings, options: OutputOptions) -> Output:
 
 
 def _call(surroundings: Surroundings, options: CallOptions) -> Call:
-    return Call(_output(surroundings, options), options.url, surroundings.transport)
+    return Call(_output(surroundings, options), options, surroundings.transport)

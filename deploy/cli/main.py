@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 PROGRAM = "tallygate"
 _MODULES = {
     "up": "up",
+    "certs": "certs",
     "admin": "processes",
     "ingress": "processes",
     "limiter": "processes",

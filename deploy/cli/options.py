@@ -10,6 +10,7 @@ import typer
 
 _WHOLE: Final = re.compile(r"[0-9]{1,16}", re.ASCII)
 _NUMBER: Final = re.compile(r"[0-9]{1,16}(\.[0-9]{1,9})?", re.ASCII)
+_HOST: Final = re.compile(r"[A-Za-z0-9_.:-]{1,253}", re.ASCII)
 _HOUR_S: Final = 3_600
 _DURATION: Final = re.compile(r"([0-9]{1,9})([smhd])", re.ASCII)
 _UNIT_S: Final = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
@@ -74,6 +75,13 @@ def moment_ms(text: str) -> int:
         raise ValueError(f"{text} is not an RFC 3339 date or date-time") from None
     at_utc = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
     return round(at_utc.timestamp() * 1_000)
+
+
+def host_name(text: str) -> str:
+    """An option's address or name of a host. Raises ``ValueError``."""
+    if not _HOST.fullmatch(text):
+        raise ValueError(f"{text} is no name of a host")
+    return text
 
 
 Org: TypeAlias = Annotated[

@@ -10,6 +10,7 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 
 from schemas.codec import UNDECODABLE, decode
+from schemas.runtime.kafka.access import client_options
 from schemas.runtime.kafka.free_consumer import stop_consumer
 from schemas.topics import MAX_RECORD_BYTES
 
@@ -28,14 +29,14 @@ async def tail(
     """
     consumer = AIOKafkaConsumer(
         topic,
-        bootstrap_servers=brokers,
+        **client_options(brokers),
         enable_auto_commit=False,
         auto_offset_reset="earliest" if oldest else "latest",
         max_partition_fetch_bytes=MAX_RECORD_BYTES,
     )
-    await consumer.start()
     seen = malformed = 0
     try:
+        await consumer.start()
         async for record in consumer:
             line = readable(record)
             malformed += "malformed" in line

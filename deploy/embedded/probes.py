@@ -20,6 +20,7 @@ from redis.exceptions import RedisError
 
 from deploy.embedded.ports import HOST
 from schemas.readiness import READYZ
+from schemas.runtime.kafka.access import client_options
 
 PROBE_DEADLINE_S = 2.0
 _CLOSED = {"ledger", "ledger_shards"}
@@ -45,13 +46,14 @@ async def is_ledger_open(port: int) -> bool:
     return "workers" in told and not _CLOSED & told["bounds"].keys()
 
 
-async def is_http_ready(port: int, path: str) -> bool:
-    """True if GET answers 200."""
+async def is_http_ready(port: int, path: str, tls: ssl.SSLContext | None = None) -> bool:
+    """True if GET answers 200, over TLS where the port has it."""
+    scheme = "http" if tls is None else "https"
     try:
         async with (
             asyncio.timeout(PROBE_DEADLINE_S),
-            httpx.AsyncClient(trust_env=False, verify=_no_tls()) as client,
-            client.stream("GET", f"http://{HOST}:{port}{path}") as answer,
+            httpx.AsyncClient(trust_env=False, verify=tls or _no_tls()) as client,
+            client.stream("GET", f"{scheme}://{HOST}:{port}{path}") as answer,
         ):
             return answer.status_code == HTTPStatus.OK
     except (httpx.HTTPError, TimeoutError):
@@ -70,12 +72,12 @@ async def is_store_ready(url: str) -> bool:
         await store.aclose()
 
 
-async def is_kafka_ready(port: int) -> bool:
+async def is_kafka_ready(port: int, brokers: str) -> bool:
     """True if the metadata lists a broker, which is when topics can be created."""
     if not await _accepts(port):
         return False
     client = AIOKafkaClient(
-        bootstrap_servers=f"{HOST}:{port}", request_timeout_ms=int(PROBE_DEADLINE_S * 1000)
+        **client_options(brokers), request_timeout_ms=int(PROBE_DEADLINE_S * 1000)
     )
     try:
         await client.bootstrap()

@@ -10,6 +10,7 @@ import functools
 import sys
 from collections.abc import Mapping
 
+from deploy.embedded.admin_tls import AdminCertificates
 from deploy.embedded.config_keys import config_settings
 from deploy.embedded.environment import for_python, for_role
 from deploy.embedded.ports import HOST
@@ -44,6 +45,11 @@ def replica_names(role: str, replicas: Mapping[str, int]) -> tuple[str, ...]:
     return tuple(f"{role}-{n}" for n in range(replicas.get(role, 1)))
 
 
+def role_of(name: str) -> str:
+    """The role of a replica."""
+    return name.rpartition("-")[0]
+
+
 def preferred_ports(replicas: Mapping[str, int]) -> dict[str, int]:
     """The ports the replicas of all roles would like to have, by name."""
     ports = {name: ADMIN_PORT + n for n, name in enumerate(replica_names("admin", replicas))}
@@ -59,16 +65,18 @@ def role_spec(
     name: str,
     folder: StateFolder,
     ports: Mapping[str, int],
+    brokers: str,
     stores: Stores,
     memory: Memory,
     environment: Mapping[str, str],
+    admin_tls: AdminCertificates | None = None,
 ) -> ProcessSpec:
     """How to run the replica `name`; every setting it cannot default is in its environment."""
-    role = name.rpartition("-")[0]
+    role = role_of(name)
     data = folder.path / "data" / name
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
     settings = {
-        "TALLYGATE_KAFKA_BROKERS": f"{HOST}:{ports['kafka']}",
+        "TALLYGATE_KAFKA_BROKERS": brokers,
         "TALLYGATE_LEDGER_URL": stores.ledger_url_of(role),
         "TALLYGATE_DATA_DIR": str(data),
         "TALLYGATE_INSTANCE_ID": name,
@@ -84,13 +92,17 @@ def role_spec(
     else:
         ready_path = "/readyz"
     settings |= config_settings(memory, role)
+    own_tls = admin_tls if role == "admin" else None
+    if own_tls is not None:
+        settings |= own_tls.settings()
+    tls = None if own_tls is None else own_tls.client_context()
     return ProcessSpec(
         name=name,
         argv=(sys.executable, "-m", _MODULES.get(role, role)),
         environment={**_beside(settings, for_role(role, environment)), **settings},
         log_path=folder.path / "logs" / f"{name}.log",
-        address=f"http://{HOST}:{ports[name]}",
-        is_ready=functools.partial(is_http_ready, ports[name], ready_path),
+        address=f"{'http' if tls is None else 'https'}://{HOST}:{ports[name]}",
+        is_ready=functools.partial(is_http_ready, ports[name], ready_path, tls),
         stop_deadline_s=DRAIN_DEADLINE_S,
     )
 

@@ -16,11 +16,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from deploy.embedded import roles
+from deploy.embedded.admin_tls import (
+    AdminCertificates,
+    admin_certificates,
+    ensure_admin_certificates,
+)
 from deploy.embedded.cluster import form_cluster
 from deploy.embedded.config_keys import signer_of_stack
 from deploy.embedded.disk_report import report_disk
 from deploy.embedded.kafka import kafka_spec
 from deploy.embedded.kafka_jars import ensure_jars, jar_folder
+from deploy.embedded.kafka_users import OPERATOR, KafkaUsers, allow_users
 from deploy.embedded.ledger_shape import LedgerShape, ledger_ports
 from deploy.embedded.ports import HOST, PortChoice, PortReservations, choose_ports
 from deploy.embedded.probes import is_ledger_open
@@ -57,6 +63,10 @@ class StackOptions:
     has_store_tls: bool = False
     has_store_users: bool = False
     """Whether each process is a user of its own in the stores, who may do what it needs and no more."""
+    has_mtls: bool = False
+    """Whether the admin port speaks TLS, and only to clients with certificates."""
+    has_kafka_users: bool = False
+    """Whether each process is a user of its own in Kafka, over TLS, who may do what it needs and no more."""
     partitions: int = 4
     has_example_backends: bool = True
     is_infrastructure_only: bool = False
@@ -81,6 +91,9 @@ class Stack:
         self._folder: StateFolder | None = None
         self._memory: Memory | None = None
         self._stores: Stores | None = None
+        self._users: KafkaUsers | None = None
+        self.admin_tls: AdminCertificates | None = None
+        """Certificates of the admin port; ``None`` while it is plain HTTP."""
         self._disk_report: asyncio.Task[None] | None = None
 
     @property
@@ -90,11 +103,16 @@ class Stack:
 
     @property
     def admin_url(self) -> str:
-        return f"http://{HOST}:{self.ports['admin-0']}/admin/v1"
+        scheme = "http" if self.admin_tls is None else "https"
+        return f"{scheme}://{HOST}:{self.ports['admin-0']}/admin/v1"
 
     @property
     def kafka_brokers(self) -> str:
-        return f"{HOST}:{self.ports['kafka']}"
+        return self._brokers_of(OPERATOR)
+
+    def _brokers_of(self, user: str) -> str:
+        port = self.ports["kafka"]
+        return f"{HOST}:{port}" if self._users is None else self._users.address_of(user, port)
 
     @property
     def ledger_url(self) -> str:
@@ -157,6 +175,9 @@ class Stack:
         kept = {} if self._options.has_random_ports else choice.ports
         self._remember(replace(known, ports={**known.ports, **kept}))
         self._stores = await self._prepare_stores(self._folder)
+        if self._options.has_mtls:
+            await asyncio.to_thread(ensure_admin_certificates, self._folder.path)
+            self.admin_tls = admin_certificates(self._folder.path)
         await self._start_infrastructure(self._folder)
         kafka_data = self._folder.path / "kafka"
         self._disk_report = asyncio.create_task(report_disk(kafka_data, HOST, self.ledger_url))
@@ -244,7 +265,12 @@ class Stack:
         if not jar_folder(self._options.cache_dir).is_dir():
             self._report(Progress("kafka", True, "downloading 45 MB, once"))
         jars = await ensure_jars(self._options.cache_dir)
-        kafka = await kafka_spec(folder, jars, self.memory.cluster_id, ports, environment)
+        if self._options.has_kafka_users:
+            made = await asyncio.to_thread(ensure_certificates, folder.path / "kafka-tls")
+            self._users = KafkaUsers(made, self.memory.store_secret)
+        kafka = await kafka_spec(
+            folder, jars, self.memory.cluster_id, ports, environment, self._users
+        )
         await _together(self._start_all([kafka, *specs]), self._start_ledger(folder))
 
     async def _prepare_stores(self, folder: StateFolder) -> Stores:
@@ -288,6 +314,8 @@ class Stack:
                 self._options.partitions,
                 signer=signer_of_stack(self.memory, "admin"),
             )
+            if self._users is not None:
+                await allow_users(self.kafka_brokers)
         except PartitionCountChanged as error:
             raise StackError(
                 f"the topics in {self._options.state_dir} have another shape",
@@ -300,7 +328,16 @@ class Stack:
 
     def _role_spec(self, folder: StateFolder, name: str) -> ProcessSpec:
         environment = self._options.environment
-        return roles.role_spec(name, folder, self.ports, self.stores, self.memory, environment)
+        return roles.role_spec(
+            name,
+            folder,
+            self.ports,
+            self._brokers_of(roles.role_of(name)),
+            self.stores,
+            self.memory,
+            environment,
+            self.admin_tls,
+        )
 
     def _replicas(self, role: str) -> tuple[str, ...]:
         return roles.replica_names(role, self._options.replicas)

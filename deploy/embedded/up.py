@@ -30,10 +30,12 @@ from deploy.embedded.stack import Stack, StackOptions
 from deploy.embedded.state import UserFolders, write_private
 from deploy.embedded.upstreams import Upstream, discover_models, models_told, read_upstreams
 from deploy.terminal import say
+from schemas.runtime.process.production import Environment
 from schemas.runtime.process.specified import specified
 
 ADMIN_DEADLINE_S = 30.0
 KILLED_BY_INTERRUPT = 130
+_ENVIRONMENT = "TALLYGATE_ENV"
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class UpOptions:
     store_server: Path | None = None
     has_store_tls: bool = False
     has_store_users: bool = False
+    has_mtls: bool = False
+    has_kafka_users: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,9 @@ async def run_up(options: UpOptions) -> int:
             return 0
         facts = starting.result()
         current = {"pid": os.getpid(), "admin_url": stack.admin_url, "api_url": stack.api_url}
-        write_private(folders.current, {**current, "state_dir": str(plan.stack.state_dir)})
+        files = stack.admin_tls.of_client() if stack.admin_tls else {}
+        current |= {"state_dir": str(plan.stack.state_dir), **files}
+        write_private(folders.current, current)
         say(render_json(facts) if options.headless else render_banner(facts), sys.stdout)
         await waiting
         _tell("stopping")
@@ -106,6 +112,12 @@ def make_plan(options: UpOptions, folders: UserFolders, environment: Mapping[str
             "\n       ".join(problems),
             "unset them, or write what they ask for as an option",
         )
+    if environment.get(_ENVIRONMENT) == Environment.PRODUCTION:
+        raise StackError(
+            f"{_ENVIRONMENT} is {Environment.PRODUCTION}, and this is one machine for trying",
+            "its broker and stores speak without TLS, and one disk has everything",
+            "start the processes one by one (docs/production-checklist.md), or unset the variable",
+        )
     upstreams = read_upstreams(options.backends, environment.get("BACKEND_ENDPOINTS", ""))
     desired = read_desired_state(options.config) if options.config else ()
     given = {"ingress-0": _port(options.port, environment), "admin-0": options.admin_port}
@@ -121,6 +133,8 @@ def make_plan(options: UpOptions, folders: UserFolders, environment: Mapping[str
         store_program=options.store_server,
         has_store_tls=options.has_store_tls,
         has_store_users=options.has_store_users,
+        has_mtls=options.has_mtls,
+        has_kafka_users=options.has_kafka_users,
         explicit_ports={name: port for name, port in given.items() if port is not None},
         has_example_backends=not brings_backends,
     )
@@ -169,8 +183,9 @@ def _check_as_a_whole(
 async def _bring_up(stack: Stack, plan: Plan) -> Facts:
     await stack.start()
     try:
+        tls = stack.admin_tls.client_context() if stack.admin_tls else False
         async with httpx.AsyncClient(
-            base_url=stack.admin_url, timeout=ADMIN_DEADLINE_S, trust_env=False
+            base_url=stack.admin_url, timeout=ADMIN_DEADLINE_S, trust_env=False, verify=tls
         ) as admin:
             await _fill(stack, plan, admin)
             if not stack.memory.is_config_signed:

@@ -19,7 +19,7 @@ def field_docs(described: type) -> dict[str, str]:
     for field, text in pairwise(stated.body):
         match field, text:
             case (
-                ast.AnnAssign(target=ast.Name(id=name)),
+                ast.AnnAssign(target=ast.Name(id=name)) | ast.Assign(targets=[ast.Name(id=name)]),
                 ast.Expr(value=ast.Constant(value=str(doc))),
             ):
                 docs[name] = doc

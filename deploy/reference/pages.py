@@ -10,9 +10,11 @@ from typing import Any, Final
 from pydantic_settings import BaseSettings
 
 from deploy.embedded.environment import SETTINGS
+from deploy.reference.admin_roles_page import admin_roles_page
 from deploy.reference.budget_service_page import budget_service_page
 from deploy.reference.command_page import command_page
 from deploy.reference.field_docs import field_docs, own_fields
+from deploy.reference.kafka_users_page import kafka_users_page
 from deploy.reference.markdown import code, duration, page, prose, size, table
 from deploy.reference.openapi import openapi_page
 from deploy.reference.setting_rows import setting_rows, specified_rows
@@ -35,6 +37,11 @@ _OTHER_VARIABLES: Final = (
     ),
     ("`BACKEND_ENDPOINTS`", "`tallygate up`", "Backends as `id:url,id:url`, beside `--backend`."),
     ("`TALLYGATE_ADMIN_URL`", "`tallygate`", "Where the admin API is, when `--url` says nothing."),
+    (
+        "`TALLYGATE_ADMIN_CERT`, `TALLYGATE_ADMIN_CERT_KEY`, `TALLYGATE_ADMIN_CA`",
+        "`tallygate`, health check of the image",
+        "PEM files for an admin API with TLS, when `--cert`, `--cert-key` and `--ca` say nothing.",
+    ),
     ("`TALLYGATE_KAFKA_BROKERS`", "`tallygate`", "Brokers, when `--brokers` says nothing."),
     (
         "`TALLYGATE_LEDGER_MEMORY_MB`",
@@ -261,9 +268,11 @@ def _field_rows() -> list[tuple[str, str]]:
 
 
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
+    "admin-roles.md": admin_roles_page,
     "budget-service.openapi.yaml": budget_service_page,
     "command-line.md": command_page,
     "errors.md": errors_page,
+    "kafka-users.md": kafka_users_page,
     "log-events.md": log_events_page,
     "metrics.md": metrics_page,
     "openapi.yaml": openapi_page,

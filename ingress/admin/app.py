@@ -29,6 +29,7 @@ from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.connect import connect, read_config
 from schemas.runtime.process.loop_counts import expose_loop
 from schemas.runtime.process.run import told_to_end
+from schemas.runtime.process.server_tls import ServerTls
 from schemas.runtime.process.silences import Silences
 from schemas.runtime.process.tasks import keep_running
 from schemas.runtime.process.telemetry import Metrics
@@ -72,7 +73,9 @@ class ControlPlane:
     async def run(self) -> int:
         """Serve until SIGTERM or SIGINT, or until what is needed cannot be had. 0 after a signal."""
         end = told_to_end()
-        server = admin_server(self.http_app(), self.settings.host, self.settings.admin_port)
+        files = self.settings.admin_tls
+        tls = None if files is None else ServerTls(files, self._tell_expiry)
+        server = admin_server(self.http_app(), self.settings.host, self.settings.admin_port, tls)
         serving = asyncio.create_task(server.serve())
         needs = asyncio.create_task(self._connect_all())
         told = asyncio.create_task(end.wait())
@@ -87,6 +90,9 @@ class ControlPlane:
         if needs.done() and not needs.cancelled():
             needs.result()
         return 0
+
+    def _tell_expiry(self, at_s: float) -> None:
+        self.metrics.set("tallygate_certificate_expires_at_seconds", at_s)
 
     def _background(self) -> Iterator[Coroutine[Any, Any, None]]:
         """What runs beside the requests; a defect in one of them is a pause of that one."""

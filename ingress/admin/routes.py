@@ -13,11 +13,13 @@ from starlette.responses import Response
 from starlette.routing import Mount, Router
 from starlette.types import ASGIApp
 
+from ingress.admin.access import Access, guarded
 from ingress.admin.config.config_routes import ConfigRoutes
 from ingress.admin.config.config_writer import ConfigWriter
 from ingress.admin.config.entity_routes import EntityRoutes
 from ingress.admin.config.key_routes import KeyRoutes
 from ingress.admin.config.override_routes import OverrideRoutes
+from ingress.admin.deps import AdminDeps
 from ingress.admin.finance.ledger_routes import LedgerRoutes
 from ingress.admin.finance.reconcile_routes import ReconcileRoutes
 from ingress.admin.finance.shard_routes import ShardRoutes
@@ -84,15 +86,18 @@ def create_http_app(components: Components, metrics: Metrics, verifier: Verifier
         ExplainRoutes(deps),
         EntityRoutes(deps, writer),
     )
+    access = _access(deps)
     routes = Turns().of(route for group in searches for route in group.routes())
     routes += [route for group in others for route in group.routes()]
+    # The role is looked at before a search waits for its turn.
+    routes = guarded(routes, access)
     # No redirects: an address that is not quite one is refused like any other that is none.
     app = Starlette(
         routes=[
             Mount("/admin/v1", app=Router(routes, redirect_slashes=False)),
             *StatusPages(components, metrics, deps.clock).routes(),
         ],
-        middleware=[Middleware(Guard, missing=lambda: missing(components()))],
+        middleware=[Middleware(Guard, missing=lambda: missing(components()), door=access)],
         exception_handlers={
             HTTPException: _unroutable,
             **dict.fromkeys(_TRANSIENT, _unavailable),
@@ -102,6 +107,14 @@ def create_http_app(components: Components, metrics: Metrics, verifier: Verifier
     )
     app.router.redirect_slashes = False
     return RequestCount(app, metrics)
+
+
+def _access(deps: AdminDeps) -> Access | None:
+    """Who is let in by certificate; ``None`` where the port is plain HTTP."""
+    settings = deps.settings
+    if settings.admin_tls is None or settings.admin_roles is None:
+        return None
+    return Access(settings.admin_roles, deps.clock, deps.producer)
 
 
 async def _unroutable(request: Request, error: Exception) -> Response:

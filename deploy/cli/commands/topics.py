@@ -133,6 +133,8 @@ def _run(brokers: str, work: Awaitable[Any], deadline_s: float | None = _ADMIN_D
 
     from aiokafka.errors import KafkaError  # noqa: PLC0415
 
+    from schemas.runtime.kafka.address import read_kafka_address  # noqa: PLC0415
+
     async def bounded() -> Any:
         async with asyncio.timeout(deadline_s):
             return await work
@@ -141,7 +143,7 @@ def _run(brokers: str, work: Awaitable[Any], deadline_s: float | None = _ADMIN_D
         return asyncio.run(bounded())
     except (KafkaError, OSError, TimeoutError) as error:
         raise CommandFailed(
-            f"Kafka at {brokers} did not do it",
+            f"Kafka at {read_kafka_address(brokers).plain} did not do it",
             f"{type(error).__name__}: {error}",
             "check the address; `tallygate up` starts a broker of its own",
         ) from error
@@ -149,4 +151,12 @@ def _run(brokers: str, work: Awaitable[Any], deadline_s: float | None = _ADMIN_D
 
 def _address(call: Call, brokers: str | None) -> str:
     """What the user says, else what the gateway itself uses."""
-    return brokers or str(call.admin().get("/status")["kafka_brokers"])
+    found = brokers or str(call.admin().get("/status")["kafka_brokers"])
+    from schemas.runtime.kafka.access import check_brokers  # noqa: PLC0415
+
+    try:
+        check_brokers(found)
+    except ValueError as error:
+        fix = "write host:port,host:port, or kafkas://user:password@host:port?ssl_ca_certs=FILE"
+        raise CommandFailed("the brokers cannot be asked", str(error), fix, Exit.USAGE) from error
+    return found

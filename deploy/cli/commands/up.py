@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
 from deploy.cli.command import command, verbs
 from deploy.cli.options import whole
 from deploy.cli.output import CommandFailed
+
+if TYPE_CHECKING:
+    from deploy.embedded.ledger_shape import LedgerShape
 
 _PORT_MAX = 65_535
 
@@ -37,7 +40,7 @@ _StoreServer: TypeAlias = Annotated[
 _StoreTls: TypeAlias = Annotated[
     bool,
     typer.Option(
-        "--store-tls", help="TLS to and between the stores; certificates are made with openssl"
+        "--store-tls", help="TLS to and between the stores, with certificates of this machine"
     ),
 ]
 
@@ -59,6 +62,30 @@ _StoreUsers: TypeAlias = Annotated[
 ]
 
 
+_KafkaUsers: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--kafka-users",
+        help="each process a user of its own in Kafka, over TLS, with the rights it needs",
+    ),
+]
+_Mtls: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--mtls", help="TLS on the admin port, to clients with certificates (see certs dev)"
+    ),
+]
+
+
+def _shape(primaries: int | None, replicas: int | None) -> LedgerShape | None:
+    """The ledger that is asked for; ``None`` where nothing is said of it."""
+    from deploy.embedded.ledger_shape import LedgerShape  # noqa: PLC0415
+
+    if primaries is None and replicas is None:
+        return None
+    return LedgerShape(1 if primaries is None else primaries, replicas or 0)
+
+
 @command(
     APP,
     "up",
@@ -66,6 +93,7 @@ _StoreUsers: TypeAlias = Annotated[
     "tallygate up --backend gpu-1=http://127.0.0.1:8000/v1 --config tallygate.yaml",
     "tallygate up --port 0 --admin-port 0 --state-dir ./state --headless",
     "tallygate up --ledger-primaries 3 --ledger-replicas 1",
+    "tallygate up --mtls --kafka-users --store-users",
     "tallygate up --store-server /usr/bin/redis-server --store-tls --store-users",
 )
 def up(
@@ -96,6 +124,8 @@ def up(
     store_server: _StoreServer = None,
     store_tls: _StoreTls = False,
     store_users: _StoreUsers = False,
+    mtls: _Mtls = False,
+    kafka_users: _KafkaUsers = False,
     headless: Annotated[
         bool, typer.Option("--headless", "--json", help="no banner; one JSON line when ready")
     ] = False,
@@ -110,14 +140,7 @@ def up(
     # Imported here, because `--help` should not wait for Kafka's and the web's libraries.
     import asyncio  # noqa: PLC0415
 
-    from deploy.embedded.ledger_shape import LedgerShape  # noqa: PLC0415
     from deploy.embedded.up import UpOptions, run_up  # noqa: PLC0415
-
-    shape = None
-    if ledger_primaries is not None or ledger_replicas is not None:
-        shape = LedgerShape(
-            1 if ledger_primaries is None else ledger_primaries, ledger_replicas or 0
-        )
 
     return asyncio.run(
         run_up(
@@ -128,10 +151,12 @@ def up(
                 config=config,
                 backends=tuple(backend or ()),
                 headless=headless,
-                ledger=shape,
+                ledger=_shape(ledger_primaries, ledger_replicas),
                 store_server=store_server,
                 has_store_tls=store_tls,
                 has_store_users=store_users,
+                has_mtls=mtls,
+                has_kafka_users=kafka_users,
             )
         )
     )

@@ -19,8 +19,9 @@ from ingress.admin.config.config_writer import ConfigWriter
 from ingress.admin.deps import AdminDeps
 from ingress.admin.fleet.propagation import instances_of
 from ingress.admin.http.bodies import read_as
+from ingress.admin.http.peer import actor_of
 from ingress.admin.http.refusal import Refusal, problem_response
-from ingress.admin.log.audit_trail import ACTOR, record_audit
+from ingress.admin.log.audit_trail import record_audit
 from schemas.errors import ErrorCode
 from schemas.events import AuditRecorded
 
@@ -66,7 +67,7 @@ class ConfigRoutes:
             audit_id=f"config:signed:{at_ms}",
             org="",
             action="admin.config_sign",
-            actor=ACTOR,
+            actor=actor_of(request.scope),
             at_ms=at_ms,
             detail=msgspec.json.encode({"entries": written}).decode(),
         )
@@ -84,7 +85,8 @@ class ConfigRoutes:
             return problem_response(Refusal(ErrorCode.INVALID_REQUEST, detail))
         instances = await instances_of(self.deps.ledger_store, self.deps.clock)
         offsets = [i.offset for i in instances if i.is_live]
-        written = await self.writer.adopt(max([config.snapshot.offset, *offsets]))
+        ends_below = max([config.snapshot.offset, *offsets])
+        written = await self.writer.adopt(ends_below, actor_of(request.scope))
         if isinstance(written, Refusal):
             return problem_response(written)
         is_adopted = await self._is_adopted()

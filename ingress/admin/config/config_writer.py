@@ -19,7 +19,7 @@ from ingress.admin.config.change import Change, decide
 from ingress.admin.deps import AdminDeps
 from ingress.admin.fleet.propagation import wait_until_applied
 from ingress.admin.http.refusal import Refusal
-from ingress.admin.log.audit_trail import ACTOR, record_audit
+from ingress.admin.log.audit_trail import record_audit
 from schemas.config_references import Identity
 from schemas.config_signing import signed
 from schemas.config_state import ADOPTION
@@ -77,17 +77,18 @@ class ConfigWriter:
             return replace(written, is_applied=await self._is_applied(written.offset))
         return written
 
-    async def adopt(self, ends_below: int) -> Written | Refusal:
+    async def adopt(self, ends_below: int, actor: str) -> Written | Refusal:
         """Accept a log that ends below ``ends_below``, which was in force somewhere; fails as ``write``."""
         token = random_bytes(16).hex()
         if not await lease.acquire(self._deps.ledger_store, token, _LEASE_DEADLINE_S):
             return Refusal(ErrorCode.SERVICE_UNAVAILABLE, "somebody else is writing; try again")
         try:
             now_ms = self._deps.clock.now_ms()
-            place = await self._produce(adoption_of(ends_below, now_ms))
+            entry = adoption_of(ends_below, now_ms, actor)
+            place = await self._produce(entry)
         finally:
             await lease.release(self._deps.ledger_store, token)
-        written = Written(adoption_of(ends_below, now_ms), place.offset)
+        written = Written(entry, place.offset)
         await record_audit(self._deps.producer, audit_of(written.entry, "admin.config_adopt"))
         return written
 
@@ -169,7 +170,7 @@ class ConfigWriter:
         return int(ends[partition]) - 1
 
 
-def adoption_of(ends_below: int, now_ms: int) -> ConfigEntry:
+def adoption_of(ends_below: int, now_ms: int, actor: str) -> ConfigEntry:
     """The entry that accepts a shorter log. Time is its version: earlier ones may be lost."""
     kind, entity_id = ADOPTION
     return ConfigEntry(
@@ -178,7 +179,7 @@ def adoption_of(ends_below: int, now_ms: int) -> ConfigEntry:
         version=now_ms,
         body=str(ends_below),
         written_at_ms=now_ms,
-        written_by=ACTOR,
+        written_by=actor,
     )
 
 

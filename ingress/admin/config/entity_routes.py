@@ -16,8 +16,8 @@ from ingress.admin.config.config_writer import ConfigWriter, Written
 from ingress.admin.deps import AdminDeps
 from ingress.admin.fleet.health import health_of_backends
 from ingress.admin.http.bodies import if_match, read_as, read_json
+from ingress.admin.http.peer import actor_of
 from ingress.admin.http.refusal import Refusal, is_refusal, problem_response
-from ingress.admin.log.audit_trail import ACTOR
 from schemas.entities import Kind
 from schemas.events import ConfigEntry
 from schemas.overrides import overrides_about
@@ -93,7 +93,8 @@ class EntityRoutes:
         for about in () if is_refusal(answer) else overrides_about(kind):
             entry = self.deps.config.entry(about, name)
             if entry is not None and entry.body is not None:
-                change = Change(about, name, entities.removal(about, name), ACTOR)
+                edit = entities.removal(about, name)
+                change = Change(about, name, edit, actor_of(request.scope))
                 await self.writer.write(change, "admin.delete")
         return answer
 
@@ -110,7 +111,8 @@ class EntityRoutes:
         version = if_match(request)
         if isinstance(version, Refusal):
             return problem_response(version)
-        change = Change(kind, request.path_params["id"], edit, ACTOR, version)
+        actor = actor_of(request.scope)
+        change = Change(kind, request.path_params["id"], edit, actor, version)
         written = await self.writer.write(change, action)
         if isinstance(written, Refusal):
             return problem_response(written)

@@ -17,8 +17,8 @@ from ingress.admin.config.change import Change
 from ingress.admin.config.config_writer import ConfigWriter, Written
 from ingress.admin.deps import AdminDeps
 from ingress.admin.http.bodies import read_as
+from ingress.admin.http.peer import actor_of
 from ingress.admin.http.refusal import Refusal, problem_response
-from ingress.admin.log.audit_trail import ACTOR
 from schemas.config_state import parse_entity
 from schemas.entities import Key
 from schemas.ids import KEY_RANDOM_BYTES
@@ -56,7 +56,8 @@ class KeyRoutes:
             random_bytes(KEY_RANDOM_BYTES + api_keys.KEY_ID_RANDOM_BYTES),
             self.deps.clock.now_ms(),
         )
-        change = Change("key", minted.key_id, api_keys.creation(minted.entity), ACTOR)
+        edit = api_keys.creation(minted.entity)
+        change = Change("key", minted.key_id, edit, actor_of(request.scope))
         written = await self.writer.write(change, "admin.key_create")
         if isinstance(written, Refusal):
             return problem_response(written)
@@ -66,7 +67,7 @@ class KeyRoutes:
         """The end of a key."""
         key_id = request.path_params["id"]
         edit = api_keys.revocation(key_id, self.deps.clock.now_ms())
-        change = Change("key", key_id, edit, ACTOR)
+        change = Change("key", key_id, edit, actor_of(request.scope))
         written = await self.writer.write(change, "admin.key_revoke")
         if isinstance(written, Refusal):
             return problem_response(written)
@@ -81,7 +82,8 @@ class KeyRoutes:
         settings, now_ms = self.deps.settings, self.deps.clock.now_ms()
         secret = api_keys.new_secret(settings.key_peppers.current, randomness)
         edit = api_keys.rotation(key_id, secret, settings.signing_peppers, rotation.grace_s, now_ms)
-        written = await self.writer.write(Change("key", key_id, edit, ACTOR), "admin.key_rotate")
+        change = Change("key", key_id, edit, actor_of(request.scope))
+        written = await self.writer.write(change, "admin.key_rotate")
         if isinstance(written, Refusal):
             return problem_response(written)
         return _answer(written, self._shown(written, secret))

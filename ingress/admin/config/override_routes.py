@@ -21,8 +21,8 @@ from ingress.admin.deps import AdminDeps
 from ingress.admin.fleet.overrides import overrides_shown, warnings
 from ingress.admin.fleet.propagation import wait_until_applied
 from ingress.admin.http.bodies import if_match, read_json
+from ingress.admin.http.peer import actor_of
 from ingress.admin.http.refusal import Refusal, is_refusal, problem_response
-from ingress.admin.log.audit_trail import ACTOR
 from schemas.entities import Kind
 from schemas.errors import ErrorCode
 from schemas.overrides import OVERRIDES, OverrideKind
@@ -101,7 +101,8 @@ class OverrideRoutes:
         if isinstance(version, Refusal):
             return problem_response(version)
         began_s = self.deps.clock.monotonic_s()
-        written = await self.writer.write(Change(kind, name, edit, ACTOR, version), action)
+        change = Change(kind, name, edit, actor_of(request.scope), version)
+        written = await self.writer.write(change, action)
         if isinstance(written, Refusal):
             return problem_response(written)
         is_applied = await self._is_applied(written)

@@ -16,8 +16,11 @@ from starlette.routing import Route
 
 from ingress.admin.deps import AdminDeps
 from ingress.admin.http.bodies import read_as
+from ingress.admin.http.peer import actor_of
 from ingress.admin.http.refusal import Refusal, problem_response
+from ingress.admin.log.audit_trail import record_audit
 from schemas.errors import ErrorCode
+from schemas.events import AuditRecorded
 from schemas.ledger import rebuild_calls
 from schemas.ledger.keys import META, of_shard
 from schemas.runtime.ledger.client import LedgerClient
@@ -116,4 +119,18 @@ class ShardRoutes:
                 await ledger.run(rebuild_calls.ask(number, _ASKED))
             else:
                 await ledger.run(rebuild_calls.ask_for_trial(number, trial))
+        if trial is None:
+            await self._audit(asked, actor_of(request.scope))
         return JSONResponse({"shards": asked, "trial": trial})
+
+    async def _audit(self, shards: list[int], actor: str) -> None:
+        """Record who closed which shards: they decide nothing until they are whole again."""
+        event = AuditRecorded(
+            audit_id=f"ledger_rebuild:{random_bytes(8).hex()}",
+            org="",
+            action="admin.ledger_rebuild",
+            actor=actor,
+            at_ms=self.deps.clock.now_ms(),
+            detail=msgspec.json.encode({"shards": shards}).decode(),
+        )
+        await record_audit(self.deps.producer, event)

@@ -12,6 +12,7 @@ from starlette.routing import Route
 from ingress.admin.deps import AdminDeps
 from ingress.admin.fleet.overrides import overrides_shown, unended
 from ingress.admin.fleet.propagation import instances_of
+from schemas.runtime.kafka.address import read_kafka_address
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,6 @@ class StatusRoutes:
                 },
                 "overrides": overrides,
                 "books": self.books(),
-                "kafka_brokers": self.deps.settings.kafka_brokers,
+                "kafka_brokers": read_kafka_address(self.deps.settings.kafka_brokers).plain,
             }
         )

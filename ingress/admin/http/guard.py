@@ -1,8 +1,10 @@
-"""Lets only this machine's own programs speak to the admin API, and only what can be done now be tried.
+"""Lets only those speak to the admin API who may, and only what can be done now be tried.
 
-It has no password, so nobody else may reach it: not another machine, whatever address the port is bound to;
-not a web page open in a browser here, so names that merely resolve to loopback are refused, and so is
-whatever another origin sends. The status pages are for whoever asks.
+Without TLS it has no password, so nobody but this machine's own programs may reach it: not another machine,
+whatever address the port is bound to; not a web page open in a browser here, so names that merely resolve to
+loopback are refused, and so is whatever another origin sends. Under mutual TLS whoever has a role is let in from
+anywhere, but no page of another origin: a browser shows a certificate for any page. The status pages are for
+whoever asks.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from ipaddress import ip_address
-from typing import Final
+from typing import Final, Protocol
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -23,24 +25,40 @@ _LOOPBACK: Final = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?",
 _READING: Final = frozenset({"GET", "HEAD"})
 
 
-class Guard:
-    """Wraps the application. ``missing`` tells what is not there that a write needs."""
+class Door(Protocol):
+    """Who is let in by certificate."""
 
-    def __init__(self, app: ASGIApp, missing: Callable[[], Sequence[str]]) -> None:
+    async def refusal(self, scope: Scope) -> Refusal | None:
+        """Why not; ``None`` for who is."""
+
+
+class Guard:
+    """Wraps the application. ``missing`` tells what is not there that a write needs; a ``door`` is there under TLS."""
+
+    def __init__(
+        self, app: ASGIApp, missing: Callable[[], Sequence[str]], door: Door | None = None
+    ) -> None:
         self._app = app
         self._missing = missing
+        self._door = door
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer 403 to what does not come from this machine, 503 to a write that cannot succeed."""
+        """Answer 403 to who may not speak here, 503 to a write that cannot succeed."""
         is_guarded = scope["type"] == "http" and scope["path"] not in STATUS_PATHS
-        refusal = self._refusal(scope) if is_guarded else None
+        refusal = await self._refusal(scope) if is_guarded else None
         if refusal is not None:
             await problem_response(refusal)(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
-    def _refusal(self, scope: Scope) -> Refusal | None:
-        if not is_own(scope) or not is_local(Headers(scope=scope)):
+    async def _refusal(self, scope: Scope) -> Refusal | None:
+        headers = Headers(scope=scope)
+        if self._door is not None:
+            if not is_of_this_site(headers):
+                return Refusal(ErrorCode.KEY_NOT_ALLOWED, "no page of another origin may do this")
+            if (refusal := await self._door.refusal(scope)) is not None:
+                return refusal
+        elif not is_own(scope) or not is_local(headers):
             return Refusal(
                 ErrorCode.KEY_NOT_ALLOWED,
                 "address the admin API as 127.0.0.1 or localhost, from the machine or container it runs in",
@@ -66,7 +84,11 @@ def is_own(scope: Scope) -> bool:
 
 def is_local(headers: Headers) -> bool:
     """Whether the request names loopback as its host, and no other site as its origin."""
-    hosts, origin = headers.getlist("host"), headers.get("origin")
-    if len(hosts) != 1 or _LOOPBACK.fullmatch(hosts[0]) is None:
-        return False
-    return origin in (None, f"http://{hosts[0]}", f"https://{hosts[0]}")
+    hosts = headers.getlist("host")
+    return is_of_this_site(headers) and _LOOPBACK.fullmatch(hosts[0]) is not None
+
+
+def is_of_this_site(headers: Headers) -> bool:
+    """Whether the request names one host, and no other site as its origin."""
+    hosts, origins = headers.getlist("host"), headers.getlist("origin")
+    return len(hosts) == 1 and {*origins} <= {f"http://{hosts[0]}", f"https://{hosts[0]}"}

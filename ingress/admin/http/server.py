@@ -7,12 +7,16 @@ half an hour.
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import Any, Final
 
+import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from ingress.admin.http.peer import PEER, peer_of_transport
 from schemas.runtime.process.http_server import HttpServer, server_config
+from schemas.runtime.process.server_tls import HANDSHAKE_WITHIN_S, ServerTls
 
 __all__ = ["CONNECTIONS_MAX", "admin_server"]
 
@@ -38,6 +42,8 @@ class _Connection(H11Protocol):
         super().connection_made(transport)
         if len(self.connections) > CONNECTIONS_MAX:
             transport.abort()
+        # Uvicorn tells an application nothing of certificates; each request's scope has a copy of this.
+        self.app_state = {**self.app_state, PEER: peer_of_transport(transport)}
 
     def on_response_complete(self) -> None:
         """Wait for the next request."""
@@ -53,15 +59,40 @@ class _Connection(H11Protocol):
 
 
 class _Server(HttpServer):
+    def __init__(self, config: uvicorn.Config, tls: ServerTls | None) -> None:
+        super().__init__(config)
+        self._tls = tls
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Open the port; with TLS by ourselves, for uvicorn gives a handshake a minute."""
+        if self._tls is None:
+            await super().startup(sockets)
+            return
+        await super().startup(sockets=[])
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(
+            self._connection,
+            sock=self.config.bind_socket(),
+            ssl=self._tls.context,
+            ssl_handshake_timeout=HANDSHAKE_WITHIN_S,
+            backlog=self.config.backlog,
+        )
+        self.servers.append(server)
+
+    def _connection(self) -> _Connection:
+        return _Connection(self.config, self.server_state, self.lifespan.state)
+
     def sweep(self, now_s: float) -> None:
-        """End the connections whose time is over."""
+        """End the connections whose time is over, and see whether the certificate was replaced."""
+        if self._tls is not None:
+            self._tls.refresh()
         for connection in list(self.server_state.connections):
             if isinstance(connection, _Connection):
                 connection.end_if_late(now_s)
 
 
-def admin_server(app: ASGIApp, host: str, port: int) -> HttpServer:
-    """The server of the application; it serves once ``serve`` runs."""
+def admin_server(app: ASGIApp, host: str, port: int, tls: ServerTls | None = None) -> HttpServer:
+    """The server of the application; it serves once ``serve`` runs, and with ``tls`` nobody without a certificate."""
     config = server_config(
         app,
         host,
@@ -70,4 +101,4 @@ def admin_server(app: ASGIApp, host: str, port: int) -> HttpServer:
         _SHUTDOWN_WITHIN_S,
         h11_max_incomplete_event_size=_HEAD_BYTES_MAX,
     )
-    return _Server(config)
+    return _Server(config, tls)

@@ -21,8 +21,6 @@ _LOG = EventLog(__name__)
 
 _DEADLINE_S: Final = 5.0
 
-ACTOR: Final = "admin"
-
 
 class Sender(Protocol):
     """What takes records to Kafka."""

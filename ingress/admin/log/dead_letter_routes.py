@@ -18,8 +18,9 @@ from starlette.routing import Route
 
 from ingress.admin.deps import AdminDeps
 from ingress.admin.http.bodies import number, read_as
+from ingress.admin.http.peer import actor_of
 from ingress.admin.http.refusal import Refusal, problem_response
-from ingress.admin.log.audit_trail import ACTOR, record_audit
+from ingress.admin.log.audit_trail import record_audit
 from ingress.admin.log.dead_letters import (
     DEAD_LETTER_TOPICS,
     can_only_expire,
@@ -116,7 +117,7 @@ class DeadLetterRoutes:
                 )
             )
         ref = await self._append(letter, record)
-        await self._audit(letter, record, ref)
+        await self._audit(letter, record, ref, actor_of(request.scope))
         return JSONResponse(answer | {"partition": ref.partition, "offset": ref.offset})
 
     async def _find(self, text: str) -> ConsumerRecord | Refusal:
@@ -157,14 +158,16 @@ class DeadLetterRoutes:
         finally:
             await producer.stop()
 
-    async def _audit(self, letter: ConsumerRecord, record: Outgoing, ref: RecordRef) -> None:
+    async def _audit(
+        self, letter: ConsumerRecord, record: Outgoing, ref: RecordRef, actor: str
+    ) -> None:
         facts = {"letter": id_of(letter), "partition": ref.partition, "offset": ref.offset}
         is_by_org = any(t.name == record.topic and t.key == "org_id" for t in TOPICS)
         event = AuditRecorded(
             audit_id=f"dlq:{id_of(letter)}>{ref.partition}@{ref.offset}",
             org=record.key.decode(errors="replace") if is_by_org else "",
             action="admin.dlq_retry",
-            actor=ACTOR,
+            actor=actor,
             request_id=summary(letter)["request_id"],
             at_ms=self.deps.clock.now_ms(),
             detail=msgspec.json.encode(facts | {"topic": record.topic}).decode(),

@@ -28,6 +28,8 @@ from schemas.failures import Transient
 from schemas.log_events import LogEvent
 from schemas.readiness import DEGRADED, OK
 from schemas.runtime.config.copy import ConfigCopy
+from schemas.runtime.kafka.access import client_options
+from schemas.runtime.kafka.address import read_kafka_address
 from schemas.runtime.kafka.free_consumer import stop_consumer
 from schemas.runtime.process.event_log import EventLog
 from schemas.topics import CONFIG, MAX_RECORD_BYTES
@@ -107,7 +109,9 @@ class ConfigFeed:
 
     async def _boot_from_copy(self) -> None:
         if self._kept is None:
-            raise ConfigUnavailable(f"no Kafka at {self._brokers} and no {self._copy.path}")
+            raise ConfigUnavailable(
+                f"no Kafka at {read_kafka_address(self._brokers).plain} and no {self._copy.path}"
+            )
         await self._adopt(self._kept)
 
     @property
@@ -175,7 +179,7 @@ class ConfigFeed:
 
     async def _read(self) -> None:
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._brokers,
+            **client_options(self._brokers),
             enable_auto_commit=False,
             # A log that was made anew is read from its beginning, by this function and not unnoticed.
             auto_offset_reset="none",

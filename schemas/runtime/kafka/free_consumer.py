@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
+from schemas.runtime.kafka.access import client_options
+
 __all__ = ["Positions", "committed_offsets", "free_consumer", "positions_in", "stop_consumer"]
 
 _COMMITTED_DEADLINE_S = 10.0
@@ -48,7 +50,7 @@ async def free_consumer(
     reading raises ``OffsetOutOfRangeError``.
     """
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=brokers,
+        **client_options(brokers),
         enable_auto_commit=False,
         auto_offset_reset="earliest" if resets else "none",
         fetch_max_bytes=max(fetch_bytes, partition_fetch_bytes),
@@ -93,7 +95,7 @@ async def committed_offsets(
     brokers: str, groups: Collection[str]
 ) -> dict[str, dict[TopicPartition, int]]:
     """What each group committed; a partition it never committed is absent. Raises ``KafkaError``, ``TimeoutError``."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
+    admin = AIOKafkaAdminClient(**client_options(brokers))
     async with asyncio.timeout(_COMMITTED_DEADLINE_S):
         await admin.start()
         try:

@@ -38,6 +38,7 @@ from schemas.events import RequestAccepted, RequestFinished
 from schemas.failures import Transient
 from schemas.ids import uuid7_time_ms
 from schemas.partitions import partition_of
+from schemas.runtime.kafka.access import client_options
 from schemas.runtime.kafka.free_consumer import positions_in, stop_consumer
 from schemas.runtime.kafka.topic_admin import list_topics
 from schemas.times import PRODUCE_WITHIN_MS
@@ -175,7 +176,8 @@ class OutcomeLookup:
 
     async def _partition(self, topic: str, org: str) -> TopicPartition:
         if not self._counts.get(topic):
-            self._counts = {each.name: each.partitions for each in await list_topics(self._brokers)}
+            found = await list_topics(self._brokers, (OUTCOMES, REQUESTS, BACKGROUND))
+            self._counts = {each.name: each.partitions for each in found}
         count = self._counts.get(topic)
         if not count:
             raise UnknownTopicOrPartitionError(topic)
@@ -197,7 +199,7 @@ class OutcomeLookup:
 
     def _new_reader(self) -> AIOKafkaConsumer:
         return AIOKafkaConsumer(
-            bootstrap_servers=self._brokers,
+            **client_options(self._brokers),
             enable_auto_commit=False,
             auto_offset_reset="none",
             max_partition_fetch_bytes=_FETCH_BYTES,

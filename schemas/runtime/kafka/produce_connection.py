@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError
 
 from schemas import topics
 from schemas.log_events import LogEvent
+from schemas.runtime.kafka.access import client_options
 from schemas.runtime.process.event_log import EventLog
 
 __all__ = ["Connect", "ProducerConnection", "kafka_producer"]
@@ -36,7 +37,7 @@ def kafka_producer(brokers: str, client_id: str) -> Connect:
 
     def connect() -> AIOKafkaProducer:
         return AIOKafkaProducer(
-            bootstrap_servers=brokers,
+            **client_options(brokers),
             client_id=client_id,
             acks="all",
             enable_idempotence=True,

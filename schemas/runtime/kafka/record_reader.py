@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from schemas.events import RecordRef
 from schemas.failures import Transient
+from schemas.runtime.kafka.access import client_options
 from schemas.runtime.kafka.free_consumer import stop_consumer
 
 _READ_WITHIN_S: Final = 5.0
@@ -76,7 +77,7 @@ class RecordReader:
     async def _connected(self) -> AIOKafkaConsumer:
         if self._consumer is None:
             consumer = AIOKafkaConsumer(
-                bootstrap_servers=self._brokers,
+                **client_options(self._brokers),
                 enable_auto_commit=False,
                 auto_offset_reset="none",
                 fetch_max_bytes=_FIRST_BATCH_ONLY_BYTES,

@@ -5,7 +5,9 @@ A key's partition follows from the count, so changing it would split an organiza
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Final
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
@@ -13,10 +15,12 @@ from aiokafka.errors import for_code
 
 from schemas.config_signing import Signer
 from schemas.failures import Defect
+from schemas.runtime.kafka.access import client_options
 from schemas.runtime.kafka.log_birth import state_birth
 from schemas.topics import TOPICS, Topic
 
 DEFAULT_PARTITIONS = 12
+_NAMES: Final = tuple(topic.name for topic in TOPICS)
 
 _SET_ON_TOPIC = 1
 """Kafka's ``config_source`` of what was set on the topic itself."""
@@ -58,7 +62,7 @@ async def apply_topics(
         raise PartitionCountChanged("; ".join(changed))
     missing = [t for t in TOPICS if existing[t.name].partitions == 0]
     present = [t for t in TOPICS if existing[t.name].partitions > 0]
-    admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
+    admin = AIOKafkaAdminClient(**client_options(brokers))
     await admin.start()
     try:
         if missing:
@@ -110,7 +114,7 @@ async def _alter(admin: AIOKafkaAdminClient, present: list[Topic]) -> set[str]:
 
 async def cluster_id_of(brokers: str) -> str | None:
     """The id that the cluster was formatted with. Raises ``KafkaError`` when no broker answers."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
+    admin = AIOKafkaAdminClient(**client_options(brokers))
     await admin.start()
     try:
         described = await admin.describe_cluster()
@@ -120,13 +124,13 @@ async def cluster_id_of(brokers: str) -> str | None:
     return cluster_id if isinstance(cluster_id, str) and cluster_id else None
 
 
-async def list_topics(brokers: str) -> list[TopicState]:
-    """The listed topics as the broker has them."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
+async def list_topics(brokers: str, names: Collection[str] = _NAMES) -> list[TopicState]:
+    """The listed topics as the broker has them, or some: a process is told of its own only."""
+    admin = AIOKafkaAdminClient(**client_options(brokers))
     await admin.start()
     try:
-        described = await admin.describe_topics([topic.name for topic in TOPICS])
+        described = await admin.describe_topics(list(names))
     finally:
         await admin.close()
     counts = {d["topic"]: len(d["partitions"]) for d in described if d["error_code"] == 0}
-    return [TopicState(topic.name, counts.get(topic.name, 0)) for topic in TOPICS]
+    return [TopicState(name, counts.get(name, 0)) for name in names]

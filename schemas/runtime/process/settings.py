@@ -27,14 +27,17 @@ from schemas.backend_url import url_problem
 from schemas.config_signing import Signer, SignerName, Verifier, read_signer, read_verifier
 from schemas.log_events import LogEvent
 from schemas.peppers import PEPPER_CHARS_MIN, Peppers
+from schemas.runtime.kafka.access import check_brokers
 from schemas.runtime.process.event_log import EventLog
+from schemas.runtime.process.production import Environment, Told, production_problems
 from schemas.runtime.process.secret_files import FILE, read_value
-from schemas.runtime.process.specified import read_brokers, specified, variable_of
+from schemas.runtime.process.specified import specified, variable_of
 from schemas.runtime.valkey.wire import check_address
 from schemas.times import Times, times_of
 
 _LOG = EventLog(__name__)
 EXIT_USAGE = 2
+_STORES: Final = ("TALLYGATE_LEDGER_URL", "TALLYGATE_BUS_URL")
 _SECRETS: Final = re.compile(r"(?<=//)[^/\s]*(?=@)|^[^/\s]*(?=@)|(?<=password=)[^&\s]+")
 """Who logs in where, in URLs, and passwords among their options."""
 
@@ -45,10 +48,14 @@ class ProcessSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="TALLYGATE_", frozen=True, extra="ignore")
 
     kafka_brokers: str
-    """Bootstrap brokers, ``host:port,host:port``."""
+    """Bootstrap brokers: ``host:port,host:port``, or ``kafkas://user:password@host:port,host:port?ssl_ca_certs=FILE`` over TLS with SASL
+    (``schemas/runtime/kafka/address.py``)."""
     ledger_url: str
     """The ledger store: ``redis://host:port/0`` (``rediss`` for TLS), ``redis+cluster://host:port,host:port``
     or ``redis+sentinel://host:port/name``."""
+    env: Environment = Environment.DEVELOPMENT
+    """``production`` refuses to start with what is not fit for it: a broker or store without TLS, secrets that can be guessed, key
+    files that everybody may read, an admin port without client certificates."""
     data_dir: Path
     """Folder of the last-known-good configuration."""
     instance_id: str
@@ -74,7 +81,7 @@ class ProcessSettings(BaseSettings):
     @field_validator("kafka_brokers")
     @classmethod
     def _are_brokers(cls, listed: str) -> str:
-        read_brokers(listed)
+        check_brokers(listed)
         return listed
 
     @field_validator("ledger_url", "bus_url", check_fields=False)
@@ -100,6 +107,11 @@ class ProcessSettings(BaseSettings):
         if scale > 1 and not others.data.get("test"):
             raise ValueError("only a test stack (TALLYGATE_TEST=1) may divide times")
         return scale
+
+    @property
+    def opens_admin_port(self) -> bool:
+        """Whether the process has an admin port that asks for no certificate."""
+        return False
 
     def name_in_logs(self, role: str) -> str:
         """The ``service.name`` of a process."""
@@ -230,6 +242,7 @@ def read_settings(wanted: type[S]) -> S:
     told = specified({**os.environ, **read}, wanted.model_fields)
     problems.update(told.problems)
     values: dict[str, Any] = {**told.values, **files}
+    settings: S | None
     try:
         settings = wanted(**values)
     except ValidationError as error:
@@ -240,9 +253,26 @@ def read_settings(wanted: type[S]) -> S:
             # What cannot be read leaves its setting empty: one line about it is enough.
             if variable + FILE not in problems:
                 problems.setdefault(variable, problem["msg"])
-    if problems:
+        settings = None
+    if isinstance(settings, ProcessSettings) and settings.env is Environment.PRODUCTION:
+        problems.update(production_problems(_told(settings, os.environ)))
+    if problems or settings is None:
         refuse_to_start(problems)
     return settings
+
+
+def _told(settings: ProcessSettings, environment: Mapping[str, str]) -> Told:
+    """What of the settings has to be fit for production."""
+    values = {variable_of(name): value for name, value in settings if value is not None}
+    return Told(
+        brokers=settings.kafka_brokers,
+        stores={name: values[name] for name in _STORES if name in values},
+        secrets={n: v.get_secret_value() for n, v in values.items() if isinstance(v, SecretStr)},
+        key_files={n: v for n, v in values.items() if isinstance(v, Path) and n.endswith("_KEY")},
+        environment=environment,
+        is_test=settings.test,
+        has_open_admin_port=settings.opens_admin_port,
+    )
 
 
 def refuse_to_start(problems: Mapping[str, str]) -> NoReturn:

@@ -12,11 +12,11 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from schemas.runtime.valkey.address import Endpoint, read_address
+from schemas.runtime.kafka.address import read_kafka_address
+from schemas.runtime.valkey.address import read_address
 from schemas.topics import AUDIT
 
 PREFIX: Final = "TALLYGATE_"
-_KAFKA_PORT: Final = 9092
 _PORT_MAX: Final = 65_535
 _UNITS_S: Final = {
     "ns": 1e-9,
@@ -47,27 +47,10 @@ def seconds(text: str) -> str:
     return str(sum(float(number) * _UNITS_S[unit] for number, unit in parts))
 
 
-def read_brokers(text: str) -> tuple[Endpoint, ...]:
-    """Bootstrap brokers, ``host:port`` with commas; the port is 9092 where none is named.
-
-    Raises ``ValueError`` with a sentence for whoever wrote it.
-    """
-    return tuple(_broker(one.strip()) for one in text.split(","))
-
-
-def _broker(text: str) -> Endpoint:
-    host, colon, port = text.rpartition(":") if not text.endswith("]") else ("", "", "")
-    if not colon:
-        host, port = text, str(_KAFKA_PORT)
-    if not host or "/" in host or "@" in host:
-        raise ValueError("a broker is host:port, and several have commas between them")
-    if not port.isascii() or not port.isdigit() or not 0 < int(port) <= _PORT_MAX:
-        raise ValueError(f"the port of a broker is no number from 1 to {_PORT_MAX}")
-    return Endpoint(host, int(port))
-
-
 def _brokers(text: str) -> str:
-    return ",".join(map(str, read_brokers(text)))
+    """As our setting; without more than places, each with its port."""
+    address = read_kafka_address(text)
+    return text if "://" in text else address.plain
 
 
 def _store(text: str) -> str:
@@ -158,7 +141,7 @@ SPECIFIED: Final = (
         "Bootstrap brokers as `host:port`, several with commas.",
         _brokers,
         "kafka_brokers",
-        read_brokers,
+        read_kafka_address,
     ),
     SpecifiedVariable(
         "RATE_LIMIT_DEFAULT_RPS",

@@ -18,7 +18,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 PORT: Final = 6379
 SENTINEL_PORT: Final = 26_379
 _PORT_MAX: Final = 65_535
-_TLS_OPTIONS: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+TLS_OPTIONS: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+"""Who vouches for servers, who we are to them, and its key."""
 _SENTINEL_OPTIONS: Final = ("sentinel_username", "sentinel_password")
 
 
@@ -88,11 +89,11 @@ def read_address(url: str) -> StoreAddress:
     return StoreAddress(
         kind=kind,
         servers=servers,
-        login=_login(*userinfo.partition(":")[::2]),
-        tls=_tls(options) if is_tls else None,
+        login=read_login(*userinfo.partition(":")[::2]),
+        tls=read_tls(options) if is_tls else None,
         database=database,
         primary=name,
-        sentinel_login=_login(*(options.get(option, "") for option in _SENTINEL_OPTIONS)),
+        sentinel_login=read_login(*(options.get(option, "") for option in _SENTINEL_OPTIONS)),
     )
 
 
@@ -118,7 +119,7 @@ def _endpoint(text: str, default_port: int) -> Endpoint:
     return Endpoint(host, int(port))
 
 
-def _login(user: str, password: str) -> Login | None:
+def read_login(user: str, password: str) -> Login | None:
     """Percent signs are decoded; without a name it is the server's default user."""
     if not user and not password:
         return None
@@ -143,9 +144,9 @@ def _path(path: str, kind: Kind) -> tuple[str, int]:
 
 def _options(query: str, kind: Kind, *, is_tls: bool) -> dict[str, str]:
     options = dict(parse_qsl(query, keep_blank_values=True))
-    if not is_tls and options.keys() & set(_TLS_OPTIONS):
+    if not is_tls and options.keys() & set(TLS_OPTIONS):
         raise ValueError("files of TLS are given, but not TLS: the scheme begins with rediss")
-    allowed = {*_TLS_OPTIONS, *(_SENTINEL_OPTIONS if kind is Kind.SENTINEL else ())}
+    allowed = {*TLS_OPTIONS, *(_SENTINEL_OPTIONS if kind is Kind.SENTINEL else ())}
     if unknown := sorted(options.keys() - allowed):
         raise ValueError(
             f"{', '.join(unknown)}: no such option; known are {', '.join(sorted(allowed))}"
@@ -153,7 +154,8 @@ def _options(query: str, kind: Kind, *, is_tls: bool) -> dict[str, str]:
     return options
 
 
-def _tls(options: dict[str, str]) -> Tls:
+def read_tls(options: dict[str, str]) -> Tls:
+    """The files of TLS among the options. Raises ``ValueError`` for a key without a certificate."""
     if "ssl_keyfile" in options and "ssl_certfile" not in options:
         raise ValueError("ssl_keyfile without ssl_certfile: a key belongs to a certificate")
-    return Tls(*(options.get(option) for option in _TLS_OPTIONS))
+    return Tls(*(options.get(option) for option in TLS_OPTIONS))

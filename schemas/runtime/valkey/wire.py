@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Callable
 from typing import Any, Final
 
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from schemas.runtime.process.client_tls import check_files, client_context
 from schemas.runtime.valkey.address import Endpoint, Login, StoreAddress, Tls, read_address
 
 CONNECT_DEADLINE_S: Final = 3.0
@@ -28,25 +28,9 @@ def pause_s(failures: int, chance: float) -> float:
     return longest_s * (1.0 - chance / 2)
 
 
-def client_context(tls: Tls) -> ssl.SSLContext:
-    """Verifies the server's certificate and its name; reads the files anew, because they are renewed.
-
-    Raises ``OSError``, of which ``ssl.SSLError`` is one, for files that are none.
-    """
-    context = ssl.create_default_context(cafile=tls.authorities)
-    if tls.certificate is not None:
-        context.load_cert_chain(tls.certificate, tls.key)
-    return context
-
-
 def check_address(url: str) -> None:
     """Raises ``ValueError`` with a sentence for whoever wrote the setting: no address, or files that are none."""
-    address = read_address(url)
-    if address.tls is not None:
-        try:
-            client_context(address.tls)
-        except OSError as error:
-            raise ValueError(f"a file of TLS cannot be used: {error}") from error
+    check_files(read_address(url).tls)
 
 
 async def connect(

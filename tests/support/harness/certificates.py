@@ -1,18 +1,18 @@
-"""Certificates for tests of TLS, made by the ``openssl`` program: an authority, and what it vouches for."""
+"""Certificates for tests of TLS: an authority, and what it vouches for, whatever it says and whenever it holds."""
 
 from __future__ import annotations
 
-import subprocess
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
-_NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-_LEAF = """\
-subjectAltName={name}
-basicConstraints=CA:FALSE
-subjectKeyIdentifier=hash
-authorityKeyIdentifier=keyid
-"""
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,27 +29,69 @@ class Authority:
     def __init__(self, folder: Path, name: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        self.pair = Pair(folder / f"{name}.pem", folder / f"{name}.key")
-        _openssl(
-            *("req", "-x509", *_NEW_KEY, "-days", "2", "-subj", f"/CN={name}"),
-            *("-addext", "keyUsage=critical,keyCertSign"),
-            *("-keyout", self.pair.key, "-out", self.pair.certificate),
-        )
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = _named(name)
+        signs = x509.KeyUsage(False, False, False, False, False, True, False, False, False)
+        builder = _builder(self._name, self._name, self._key, (-DAY, 2 * DAY))
+        builder = builder.add_extension(x509.BasicConstraints(True, None), critical=True)
+        own = builder.add_extension(signs, critical=True).sign(self._key, hashes.SHA256())
+        self.pair = _written(folder, name, own, self._key)
 
-    def vouch(self, who: str, name: str = "IP:127.0.0.1") -> Pair:
-        """A certificate for a name such as ``DNS:example.org``."""
-        pair = Pair(self._folder / f"{who}.pem", self._folder / f"{who}.key")
-        asked, told = self._folder / f"{who}.csr", self._folder / f"{who}.ext"
-        told.write_text(_LEAF.format(name=name))
-        _openssl(
-            "req", "-new", *_NEW_KEY, "-subj", f"/CN={who}", "-keyout", pair.key, "-out", asked
-        )
-        _openssl(
-            *("x509", "-req", "-in", asked, "-CA", self.pair.certificate, "-CAkey", self.pair.key),
-            *("-CAcreateserial", "-days", "2", "-extfile", told, "-out", pair.certificate),
-        )
-        return pair
+    def vouch(
+        self, who: str, *names: str, holds: tuple[timedelta, timedelta] = (-DAY, 2 * DAY)
+    ) -> Pair:
+        """A certificate for names such as ``DNS:example.org``, by default ours; it holds from and to, from now."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        builder = _builder(_named(who), self._name, key, holds)
+        builder = builder.add_extension(x509.BasicConstraints(False, None), critical=True)
+        builder = builder.add_extension(signer, critical=False)
+        if shown := [_name(name) for name in names or ("IP:127.0.0.1",) if name]:
+            builder = builder.add_extension(x509.SubjectAlternativeName(shown), critical=False)
+        return _written(self._folder, who, builder.sign(self._key, hashes.SHA256()), key)
 
 
-def _openssl(*words: str | Path) -> None:
-    subprocess.run(["openssl", *map(str, words)], check=True, capture_output=True, timeout=20)
+def _builder(
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePrivateKey,
+    holds: tuple[timedelta, timedelta],
+) -> x509.CertificateBuilder:
+    now, public = datetime.now(UTC), key.public_key()
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(public)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now + holds[0])
+        .not_valid_after(now + holds[1])
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+    )
+
+
+def _written(
+    folder: Path, name: str, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey
+) -> Pair:
+    pair = Pair(folder / f"{name}.pem", folder / f"{name}.key")
+    pair.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    pair.key.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    pair.key.chmod(0o600)
+    return pair
+
+
+def _name(text: str) -> x509.GeneralName:
+    kind, _, name = text.partition(":")
+    if kind == "IP":
+        return x509.IPAddress(ip_address(name))
+    return x509.DNSName(name) if kind == "DNS" else x509.UniformResourceIdentifier(name)
+
+
+def _named(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])

@@ -89,9 +89,12 @@ class Log:
 
 
 def admin_app(
-    monkeypatch: pytest.MonkeyPatch, components: Mapping[str, str] | None = None
+    monkeypatch: pytest.MonkeyPatch,
+    components: Mapping[str, str] | None = None,
+    log: list[Outgoing] | None = None,
+    **more: Any,
 ) -> tuple[ASGIApp, Feed]:
-    """The application and its configuration."""
+    """The application and its configuration; the records that it produces go into ``log``, ``more`` are settings."""
     feed = Feed()
 
     async def last_offset(_: object) -> int:
@@ -99,16 +102,17 @@ def admin_app(
 
     monkeypatch.setattr(config_writer.ConfigWriter, "_last_offset", last_offset)
     settings = AdminSettings(
-        kafka_brokers="127.0.0.1:1",
+        kafka_brokers=more.pop("kafka_brokers", "127.0.0.1:1"),
         ledger_url="redis://127.0.0.1:1/0",
         data_dir=Path("/nonexistent"),
         instance_id="admin-0",
         key_pepper=SecretStr("a pepper of thirty-two characters"),
+        **more,
     )
     deps = AdminDeps(
         settings=settings,
         config=cast(ConfigFeed, feed),
-        producer=cast(Producer, Log(feed)),
+        producer=cast(Producer, Log(feed, [] if log is None else log)),
         ledger_store=cast(Store, EmptyStore()),
         clock=Clock(),
     )

@@ -77,3 +77,16 @@ async def test_answers_are_counted_by_status(monkeypatch: pytest.MonkeyPatch) ->
 
     assert 'tallygate_requests_total{route="admin",status="200"} 1.0' in page
     assert 'tallygate_requests_total{route="admin",status="503"} 1.0' in page
+
+
+async def test_the_status_names_the_brokers_and_not_who_logs_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every role of the control plane sees that page."""
+    app, _ = admin_app(monkeypatch, kafka_brokers="kafka://u:hidden@127.0.0.1:1,b")
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8443") as client:
+        found = await client.get("/admin/v1/status")
+
+    assert found.json()["kafka_brokers"] == "127.0.0.1:1,b:9092"
+    assert "hidden" not in found.text

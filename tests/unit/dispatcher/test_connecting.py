@@ -210,7 +210,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 def _tls_server(authority: Authority, names: list[str | None]) -> ssl.SSLContext:
-    pair = authority.vouch("backend", "DNS:backend.example,IP:127.0.0.1")
+    pair = authority.vouch("backend", "DNS:backend.example", "IP:127.0.0.1")
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(pair.certificate, pair.key)
     context.sni_callback = lambda _, name, __: names.append(name)

@@ -74,9 +74,8 @@ def test_settings_of_a_process_fit_each_other_whatever_files_the_shell_names(
         "TALLYGATE_CONFIG_SIGNING_KEY_FILE": "/run/key",
         "TALLYGATE_LOG_LEVEL": "DEBUG",
     }
-    spec = role_spec(
-        "admin-0", folder, ports, Stores(LedgerShape(), ports, Path("/bin/true")), MEMORY, shell
-    )
+    stores = Stores(LedgerShape(), ports, Path("/bin/true"))
+    spec = role_spec("admin-0", folder, ports, "127.0.0.1:2", stores, MEMORY, shell)
     folder.release()
     for name, value in spec.environment.items():
         monkeypatch.setenv(name, value)

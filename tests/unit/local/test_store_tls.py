@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import ssl
 from pathlib import Path
 
@@ -14,10 +13,7 @@ from deploy.embedded.stores import Stores
 from deploy.embedded.tls import Certificates, ensure_certificates
 from deploy.embedded.valkey import store_program
 
-needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl here")
 
-
-@needs_openssl
 def test_certificates_are_made_once_and_their_keys_are_private(tmp_path: Path) -> None:
     """Both sides load; the authority can sign nothing any more."""
     made = ensure_certificates(tmp_path / "tls")
@@ -33,23 +29,21 @@ def test_certificates_are_made_once_and_their_keys_are_private(tmp_path: Path) -
     assert not list(made.folder.glob("authority.key"))
 
 
-@needs_openssl
 def test_what_an_interrupted_start_left_is_made_anew(tmp_path: Path) -> None:
     """Half a folder would vouch for nobody."""
-    (tmp_path / "tls").mkdir()
-    (tmp_path / "tls" / "authority.new").write_text("half")
+    for name in ("tls", "tls.new"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "server.key").write_text("half")
 
     assert "BEGIN CERTIFICATE" in ensure_certificates(tmp_path / "tls").authority.read_text()
 
 
-def test_without_openssl_the_remedy_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """TLS is an option; nothing else needs openssl."""
-    monkeypatch.setenv("PATH", str(tmp_path))
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    """With what to do about it."""
+    (tmp_path / "file").write_text("")
 
-    with pytest.raises(StackError, match="needs openssl"):
-        ensure_certificates(tmp_path / "tls")
+    with pytest.raises(StackError, match="cannot be written"):
+        ensure_certificates(tmp_path / "file" / "tls")
 
 
 def test_clients_and_servers_are_told_of_tls_together(tmp_path: Path) -> None:

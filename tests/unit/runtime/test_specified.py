@@ -11,8 +11,9 @@ from pydantic_settings import BaseSettings
 from accounting.settings import AccountingSettings
 from deploy.embedded.environment import SETTINGS
 from ingress.settings import IngressSettings
+from schemas.runtime.kafka.address import read_kafka_address
 from schemas.runtime.process.settings import read_settings
-from schemas.runtime.process.specified import SPECIFIED, read_brokers, seconds
+from schemas.runtime.process.specified import SPECIFIED, seconds
 from schemas.runtime.valkey.address import Kind, read_address
 
 OWN = {
@@ -46,7 +47,7 @@ REFUSED = {
     "HTTP_PORT": (":8080", "no port"),
     "REDIS_ADDR": ("6379", "host:port"),
     "RATE_LIMIT_REDIS_ADDR": ("tcp://cache:6379", "no store"),
-    "KAFKA_BROKERS": ("kafka://k1:9092", "host:port"),
+    "KAFKA_BROKERS": ("redis://k1:9092", "kafkas://"),
     "RATE_LIMIT_DEFAULT_RPS": ("many", "no number"),
     "RATE_LIMIT_BURST_SIZE": ("0", "greater than or equal to 1"),
     "KAFKA_AUDIT_TOPIC": ("audit.mine", "audit.router"),
@@ -214,7 +215,7 @@ def test_what_go_would_not_take_is_no_duration(text: str) -> None:
 def test_brokers_that_are_none_are_refused(text: str) -> None:
     """At the start, not as a traceback of the Kafka client."""
     with pytest.raises(ValueError, match="broker"):
-        read_brokers(text)
+        read_kafka_address(text)
 
 
 @pytest.mark.parametrize("role", SETTINGS)

@@ -6,13 +6,16 @@ Faust's own acknowledgement are off.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import faust
 from faust import streams
+from faust.auth import SASLCredentials, SSLCredentials
+from faust.types.auth import CredentialsT
 
+from schemas.runtime.kafka.access import client_options
 from schemas.runtime.kafka.consume.ack_window import AckWindow, Partition
 from schemas.runtime.kafka.consume.delivery import DirectConsumer, DirectTransport
 from schemas.runtime.kafka.consume.processed import ProcessedMarks
@@ -70,10 +73,12 @@ def create_faust_app(
         raise RuntimeError(
             "Faust's Cython streams are missing; the Python ones acknowledge too much"
         )
+    options = client_options(brokers)
     data_dir.mkdir(parents=True, exist_ok=True)
     app = WorkerApp(
         group,
-        broker=[f"kafka://{broker}" for broker in brokers.split(",")],
+        broker=[f"kafka://{server}" for server in options["bootstrap_servers"]],
+        broker_credentials=_credentials(options),
         store="memory://",
         datadir=str(data_dir / "faust"),
         web_enabled=False,
@@ -96,3 +101,16 @@ def create_faust_app(
     app.windows, app.held, app.marks = {}, {}, marks
     app.fetch_pause_s = fetch_pause_s
     return app
+
+
+def _credentials(options: Mapping[str, Any]) -> CredentialsT | None:
+    """The options of a client in Faust's words."""
+    tls = options.get("ssl_context")
+    if "sasl_mechanism" in options:
+        return SASLCredentials(
+            username=options["sasl_plain_username"],
+            password=options["sasl_plain_password"],
+            ssl_context=tls,
+            mechanism=options["sasl_mechanism"],
+        )
+    return None if tls is None else SSLCredentials(tls)
