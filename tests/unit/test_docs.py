@@ -75,6 +75,32 @@ def test_a_decision_says_why_what_and_what_follows(path: Path) -> None:
     assert sections[3:] in ([], ["Figures"])
 
 
+_CHECKS = ROOT / "docs" / "security-checks.md"
+
+
+def _named_tests(row: str) -> list[str]:
+    return re.findall(r"`(tests/[^`]*::[^`]*)`", row)
+
+
+def _is_there(test: str) -> bool:
+    """Whether a file has a function of this name that pytest collects."""
+    path, _, name = test.partition("::")
+    if not (ROOT / path).is_file() or not name.startswith("test_"):
+        return False
+    tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+    functions = (n for n in tree.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef))
+    return name in {function.name for function in functions}
+
+
+def test_every_security_check_names_tests_that_are_there() -> None:
+    """Each row of the checklist once and in order; a test that was renamed takes its row along."""
+    rows = re.findall(r"^\| (S\d+) \|(.*)$", _CHECKS.read_text(encoding="utf-8"), re.MULTILINE)
+
+    assert [number for number, _ in rows] == [f"S{number}" for number in range(1, 27)]
+    assert [number for number, row in rows if not _named_tests(row)] == []
+    assert [test for _, row in rows for test in _named_tests(row) if not _is_there(test)] == []
+
+
 def _tested_modules() -> set[str]:
     """Paths of the modules that a test is named after or imports."""
     names = {path.stem.removeprefix("test_") for path in (ROOT / "tests").rglob("test_*.py")}
