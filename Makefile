@@ -8,11 +8,10 @@ ENV := .venv
 BIN := $(ENV)/bin
 READY := $(ENV)/.ready
 PYTEST := -p no:cacheprovider
-OWN_STACK := $(wildcard $(addprefix tests/e2e/test_,config_faults.py external_budget.py impatient_stop.py neighbours.py promised_jobs.py secrets.py signed_config.py stack_lifecycle.py thresholds.py))
+OWN_STACK := $(wildcard $(addprefix tests/e2e/test_,config_faults.py impatient_stop.py neighbours.py promised_jobs.py stack_lifecycle.py))
+OWN_RIGHTS := $(addprefix tests/e2e/test_,callers.py external_budget.py kafka_users.py mutual_tls.py overrides.py pepper_rotation.py secrets.py signed_config.py thresholds.py)
 ON_A_CLUSTER := tests/e2e/test_stores_over_tls.py
 PLAIN := $(filter-out tests/integration tests/e2e tests/chaos,$(patsubst %/,%,$(wildcard tests/*/)))
-
-OWN_STACK += tests/e2e/test_callers.py
 
 help:  ## Show the commands
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -52,13 +51,13 @@ test: setup  ## All tests, on real Kafka, real Valkey and real processes
 	@$(MAKE) --no-print-directory --keep-going --jobs=3 --output-sync=target test-stack test-apart test-plain
 
 test-stack: setup  ## The tests that share one stack
-	$(BIN)/pytest $(PYTEST) tests/e2e $(OWN_STACK:%=--ignore=%) $(ON_A_CLUSTER:%=--ignore=%)
+	$(BIN)/pytest $(PYTEST) tests/e2e $(OWN_STACK:%=--ignore=%) $(OWN_RIGHTS:%=--ignore=%) $(ON_A_CLUSTER:%=--ignore=%)
 
 test-apart: setup  ## Those on single parts, or with a stack of their own
 	$(BIN)/pytest $(PYTEST) tests/integration $(OWN_STACK) tests/chaos
 
-test-plain: setup  ## All others: cores, contracts, drivers of load
-	$(BIN)/pytest $(PYTEST) $(PLAIN)
+test-plain: setup  ## All others: cores, contracts, drivers of load; and stacks for who may do what
+	$(BIN)/pytest $(PYTEST) $(PLAIN) $(OWN_RIGHTS)
 
 test-random: setup  ## Properties and the ledger's model on cases that nobody tried before; about 40 minutes
 	$(BIN)/pytest $(PYTEST) --hypothesis-profile=random $$(grep -rlE "from hypothesis" tests/unit) \

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -74,6 +75,18 @@ COMMANDS: Final = (
     "doctor",
     "bench closed --scale 0.01 --runs 1",
 )
+_TYPED: Final = """
+import io, json, sys
+from deploy.cli.main import run
+from deploy.cli.output import Output
+told = {}
+for name, line in json.load(sys.stdin).items():
+    story = io.StringIO()
+    told[name] = run(line.split(), Output(io.StringIO(), story, as_json=False)), story.getvalue()
+with open(sys.argv[1], "w") as file:
+    json.dump(told, file)
+"""
+"""Types commands one after the other; sixty starts of an interpreter would take a minute."""
 _REFUSED: Final = {"config adopt", "dlq show", "dlq retry"}
 """There is nothing to accept here, and no dead letter: the gateway says so (exit code 4), whichever port."""
 
@@ -103,6 +116,19 @@ def _run(
     )
 
 
+def _typed(stack: RunningStack, lines: Mapping[str, str], told: Path) -> dict[str, tuple[int, str]]:
+    """Exit code and story of each command."""
+    subprocess.run(
+        [sys.executable, "-c", _TYPED, str(told)],
+        input=json.dumps(lines),
+        text=True,
+        timeout=200,
+        env={**os.environ, "XDG_STATE_HOME": str(stack.state_dir.parent)},
+        check=True,
+    )
+    return {name: (code, story) for name, (code, story) in json.loads(told.read_text()).items()}
+
+
 def _facts(stack: RunningStack, folder: Path) -> dict[str, str]:
     """What the commands' arguments need: files, a request that was served, a key."""
     body = {"model": MODEL, "messages": [{"role": "user", "content": "one"}]}
@@ -127,15 +153,15 @@ def test_the_whole_command_line_runs(tmp_path: Path, options: tuple[str, ...]) -
     """Every command that asks the gateway, with no word about certificates."""
     with running_stack(tmp_path / "state", options=options) as stack:
         assert stack.admin_url.startswith("https:" if options else "http:")
-        facts = _facts(stack, tmp_path)
-        told = {}
-        for line in COMMANDS:
-            done = _run(stack, line.format(**facts))
-            name = next(each for each in _asking(command_line()) if line.startswith(each))
-            told[name] = (done.returncode, done.stderr)
+        facts, asking = _facts(stack, tmp_path), list(_asking(command_line()))
+        lines = {
+            next(each for each in asking if line.startswith(each)): line.format(**facts)
+            for line in COMMANDS
+        }
+        told = _typed(stack, lines, tmp_path / "told.json")
         audited = json.loads(_run(stack, "audit list --limit 1000 --json").stdout)["items"]
 
-    assert set(told) == set(_asking(command_line()))
+    assert set(told) == set(asking)
     odd = {name: (4 if name in _REFUSED else 0) for name in told}
     assert {n: t for n, t in told.items() if t[0] != odd[n]} == {}
     actors = {event["actor"] for event in audited if event["action"].startswith("admin.")}

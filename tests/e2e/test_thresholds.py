@@ -30,7 +30,7 @@ from tests.support.harness.wanted_ledger import USERS
 
 pytestmark = pytest.mark.timeout(300)
 
-REQUESTS, OUTPUT_TOKENS, TOKENS = 120, 40, 5_500
+REQUESTS, TOGETHER, OUTPUT_TOKENS, TOKENS = 120, 80, 40, 5_500
 USD = 1_000_000_000
 SETTLED_WITHIN_S = 60.0
 PRICES = {"input_usd_per_mtok": "0.50", "output_usd_per_mtok": "1.50"}
@@ -64,10 +64,11 @@ def configure(stack: RunningStack, budget_usd: str) -> str:
 
 
 async def spend(stack: RunningStack, key: str) -> None:
-    """Requests eight at a time, and every second a kill of one of the two that keep the books."""
-    words, waiting = steer(output_tokens=OUTPUT_TOKENS, delay_ms=300), list(range(REQUESTS))
+    """Requests eight at a time and then one, whose hold leaves room for nearly all of a limit to be spent; and every second a
+    kill of one of the two that keep the books."""
+    words = steer(output_tokens=OUTPUT_TOKENS, delay_ms=100)
 
-    async def worker(client: GatewayClient) -> None:
+    async def worker(client: GatewayClient, waiting: list[int]) -> None:
         while waiting:
             waiting.pop()
             await client.chat(key, words, max_tokens=OUTPUT_TOKENS)
@@ -79,7 +80,9 @@ async def spend(stack: RunningStack, key: str) -> None:
 
     async with aiohttp.ClientSession() as session:
         killing = asyncio.create_task(kill())
-        await asyncio.gather(*(worker(GatewayClient(session, stack.api_url)) for _ in range(8)))
+        client, together = GatewayClient(session, stack.api_url), list(range(TOGETHER))
+        await asyncio.gather(*(worker(client, together) for _ in range(8)))
+        await worker(client, list(range(REQUESTS)))
         killing.cancel()
         await asyncio.wait({killing})
 
