@@ -45,10 +45,12 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBackend
 @pytest.fixture(scope="module")
 def shapes(admin: httpx.Client, hostile: RunningBackend) -> dict[str, Shape]:
     """A model and a backend entity for each shape, so that no breaker spares another shape."""
-    for model in SHAPES:
+    for model, shape in SHAPES.items():
         name = f"h-{model.removeprefix('fake-')}"
+        sending_s = _MEGABYTES_S if shape.family == "size" else 0.0
         # A host name, because a cookie jar would keep what comes from one.
-        body = {"url": hostile.url.replace("127.0.0.1", "localhost"), "timeout_s": SILENCE_S}
+        url = hostile.url.replace("127.0.0.1", "localhost")
+        body = {"url": url, "timeout_s": SILENCE_S + sending_s}
         admin.put(f"/backends/{name}", json=body).raise_for_status()
         route = {
             "backends": [{"backend": name}],
