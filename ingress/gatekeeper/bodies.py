@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from starlette.types import Message, Receive
 
+from ingress.gatekeeper.turn import came_in_time
 from ingress.http.refusals import Refusal
 from schemas.errors import ErrorCode
 
@@ -116,18 +117,12 @@ class BodyBudget:
         waiting = _Waiting(size, asyncio.get_running_loop().create_future())
         self._queues.setdefault(org, deque()).append(waiting)
         self._count(1, size)
-        try:
-            async with asyncio.timeout(WAIT_S):
-                await waiting.turn
-        except BaseException as error:
-            if waiting.turn.done() and not waiting.turn.cancelled():
-                self._give_back(org, size)  # The turn came, and nobody was there to take it.
-            else:
-                self._leave_queue(org, waiting)
-            if isinstance(error, TimeoutError):
-                return False
-            raise
-        return True
+        return await came_in_time(
+            waiting.turn,
+            WAIT_S,
+            lambda: self._give_back(org, size),
+            lambda: self._leave_queue(org, waiting),
+        )
 
     def _leave_queue(self, org: str, waiting: _Waiting) -> None:
         queue = self._queues.get(org)

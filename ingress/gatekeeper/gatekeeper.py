@@ -270,8 +270,8 @@ class Gatekeeper:
         receive: Receive,
         request_id: str,
     ) -> bytes | Refusal | None:
-        """The body, within the room for bodies, a large one in its turn, and as it was signed where its key asks for that; ``None`` when its client left before
-        it was complete."""
+        """The body, within the room for bodies, a large one in its turn, and as it was signed where its key asks for that;
+        ``None`` when its client left before it was complete."""
         caller, max_bytes = entered.caller, self.body_bytes_max
         most = most_bytes(headers, entered.announced_bytes, max_bytes)
         room = await self.bodies.take(caller.org, most)

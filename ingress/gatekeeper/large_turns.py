@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
+from ingress.gatekeeper.turn import came_in_time
 from ingress.http.refusals import Refusal
 from schemas.errors import ErrorCode
 from schemas.fair_queue import FairQueue
@@ -43,17 +44,7 @@ class LargeTurns:
         """Whether the turn came in time."""
         turn = asyncio.get_running_loop().create_future()
         self._waiting.push(org, size, turn)
-        try:
-            async with asyncio.timeout(WAIT_S):
-                await turn
-        except BaseException as error:
-            if turn.done() and not turn.cancelled():
-                self._next()  # It came, and nobody was there to take it.
-            turn.cancel()
-            if isinstance(error, TimeoutError):
-                return False
-            raise
-        return True
+        return await came_in_time(turn, WAIT_S, self._next, turn.cancel)
 
     def _next(self) -> None:
         """Give the turn to who waits for it, or leave it free."""
