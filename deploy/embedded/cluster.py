@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import redis.asyncio as redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from deploy.embedded.cluster_plan import SLOTS, View, plan, read_view
 from deploy.embedded.ports import HOST
@@ -89,9 +89,7 @@ async def _divide(clients: Sequence[redis.Redis], primaries: int) -> None:
     views = await _views(clients)
     todo = plan(views, primaries)
     for who in todo.take_over:
-        await _ask(clients[who], "CLUSTER", "FAILOVER", "TAKEOVER")
-    while any(v.myself.primary is not None for v in await _views(clients, todo.take_over)):  # noqa: ASYNC110  # the caller has a deadline
-        await asyncio.sleep(_LOOK_S)
+        await promote(clients[who])
     for who, stranger in todo.forget:
         await _ask(clients[who], "CLUSTER", "FORGET", stranger)
     for who, ranges in todo.serve:
@@ -100,6 +98,25 @@ async def _divide(clients: Sequence[redis.Redis], primaries: int) -> None:
         if views[who].is_new:
             # Two primaries of one epoch would first have to settle which of them changes it.
             await _ask(clients[who], "CLUSTER", "SET-CONFIG-EPOCH", who + 1)
+
+
+async def promote(client: redis.Redis) -> None:
+    """A replica takes the place of its primary; one that its neighbours elected meanwhile has it already.
+
+    Raises `RedisError`. It waits until the replica says so; the caller has a deadline.
+    """
+    while await _copies_another(client):
+        try:
+            await _ask(client, "CLUSTER", "FAILOVER", "TAKEOVER")
+        except ResponseError:
+            if await _copies_another(client):
+                raise
+        await asyncio.sleep(_LOOK_S)
+
+
+async def _copies_another(client: redis.Redis) -> bool:
+    (view,) = await _views([client])
+    return view.myself.primary is not None
 
 
 async def _introduce(clients: Sequence[redis.Redis], nodes: Sequence[ClusterNode]) -> None:
@@ -132,9 +149,8 @@ async def _is_settled(client: redis.Redis) -> bool:
     return bool(role[0] == "master" or role[3] == "connected")
 
 
-async def _views(clients: Sequence[redis.Redis], which: Sequence[int] | None = None) -> list[View]:
-    asked = clients if which is None else [clients[n] for n in which]
-    return [read_view(await _ask(client, "CLUSTER", "NODES")) for client in asked]
+async def _views(clients: Sequence[redis.Redis]) -> list[View]:
+    return [read_view(await _ask(client, "CLUSTER", "NODES")) for client in clients]
 
 
 def _client(url: str) -> redis.Redis:

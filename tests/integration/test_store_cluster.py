@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import redis
 
+from deploy.embedded.cluster import promote
 from schemas.frames import Frame, Started
 from schemas.runtime.ledger.client import ledger_store
 from schemas.runtime.ledger.script import FAMILY, REVISION
@@ -178,7 +179,10 @@ async def test_a_primary_that_dies_takes_nobody_along_and_its_replica_is_found(
         await asyncio.gather(*(store.call("GET", key) for key in others))
         assert not store.connected
         assert store.trouble.startswith(f"degraded: 127.0.0.1:{dying.port}")
-        await asyncio.to_thread(_ask, cluster.replicas[0], "CLUSTER", "FAILOVER", "TAKEOVER")
+        async with redis.asyncio.Redis(
+            port=cluster.replicas[0].port, decode_responses=True
+        ) as heir:
+            await promote(heir)
         await _answered(lambda: store.call("SET", lost, "promoted"))
 
         assert len(await store.call_each("PING")) == 3

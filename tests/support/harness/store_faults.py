@@ -21,7 +21,7 @@ from typing import Any
 import redis.asyncio as redis
 from redis.crc import key_slot
 
-from deploy.embedded.cluster import ClusterNode, form_cluster
+from deploy.embedded.cluster import ClusterNode, form_cluster, promote
 from deploy.embedded.cluster_plan import View, read_view
 from schemas.ledger.shards import shard_of
 from tests.support.harness.store_servers import BACK_DEADLINE_S, LOOK_S, StoreServers
@@ -145,10 +145,12 @@ class StoreFaults:
 
     async def promote(self, pair: Pair) -> None:
         """The replica takes its primary's place at once, whatever the others say."""
-        await self._ask(pair.replica, "CLUSTER", "FAILOVER", "TAKEOVER")
-        async with asyncio.timeout(BACK_DEADLINE_S):
-            while (await self._role(pair.replica)) != "master":  # noqa: ASYNC110  # another process
-                await asyncio.sleep(LOOK_S)
+        port = self._servers.nodes[pair.replica].port
+        async with (
+            asyncio.timeout(BACK_DEADLINE_S),
+            redis.Redis(port=port, decode_responses=True) as client,
+        ):
+            await promote(client)
 
     async def lose_primary(self, pair: Pair, behind_s: float) -> None:
         """The primary is killed when its copy is so far behind, and the copy is promoted.
@@ -186,9 +188,6 @@ class StoreFaults:
         about = (await self._ask(name, "CLUSTER", "INFO")).decode()
         role = await self._ask(name, "ROLE")
         return "cluster_state:ok" in about and (role[0] == b"master" or role[3] == b"connected")
-
-    async def _role(self, name: str) -> str:
-        return str((await self._ask(name, "ROLE"))[0].decode())
 
     async def _views(self) -> dict[str, View]:
         return {n: await self._view(n, node) for n, node in self._servers.nodes.items()}
