@@ -2,7 +2,7 @@
 
 One look a second at all of them replaces a timer for each. A connection that only keeps a place,
 because its head is not complete or nothing was asked for a while, gives it up when another needs it;
-beyond the bound there is room for a few that ask for health. Pure: times are arguments, seconds of
+beyond the bound there is room for some that ask for health, or are refused. Pure: times are arguments, seconds of
 the loop's clock.
 """
 
@@ -22,12 +22,12 @@ CLOSED_WITHIN_S: Final = 1.0
 """How long a refused client may take to read its refusal."""
 WRITTEN_WITHIN_S: Final = 30.0
 """How long a client may leave its answer unread."""
-SPARE_CONNECTIONS: Final = 16
-"""Beyond the bound: enough for health, and for telling the others that it is full."""
+SPARE_CONNECTIONS: Final = 128
+"""Beyond the bound: for health, and for telling a burst of others that it is full. Who finds none hears nothing."""
 SPARE_HEAD_WITHIN_S: Final = 2.0
 _GRACE_S: Final = 1.0
 """A head is slow, and a connection idle, only after that."""
-RESERVED_FILES: Final = 192
+RESERVED_FILES: Final = 304
 """Files and connections of the process beside those of the clients."""
 _CONNECTIONS_MIN: Final = 16
 

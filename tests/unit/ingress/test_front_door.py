@@ -261,6 +261,16 @@ async def test_beyond_the_bound_only_health_is_served(monkeypatch: pytest.Monkey
         assert [_status(answer) for answer in await asyncio.gather(*busy)] == [200, 200]
 
 
+async def test_a_burst_beyond_the_bound_is_refused_to_the_last_connection() -> None:
+    """Overload is stated: as many as come in one turn of the loop, at 2 000 a second, are told."""
+    async with serving(Echo(pause_s=2.0), most=2) as served:
+        busy = [asyncio.create_task(served.say(_CLOSE)) for _ in range(2)]
+        await asyncio.sleep(0.2)
+        answers = await asyncio.gather(*(served.say(_CLOSE) for _ in range(120)))
+        assert [_status(answer) for answer in answers if answer] == [503] * 120
+        await asyncio.gather(*busy)
+
+
 async def test_a_connection_without_a_request_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "_GRACE_S", 0.1)
     async with serving(Echo(), most=4) as served:
