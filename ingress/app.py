@@ -40,7 +40,6 @@ from ingress.routes import PublicParts, create_public_app
 from ingress.settings import IngressSettings
 from schemas.ledger.shards import Shards
 from schemas.runtime.config.feed import ConfigFeed
-from schemas.runtime.config.report import report_config
 from schemas.runtime.kafka.outcome_lookup import OutcomeLookup
 from schemas.runtime.kafka.produce import Producer
 from schemas.runtime.kafka.record_reader import RecordReader
@@ -51,6 +50,7 @@ from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.connect import connect, read_config
 from schemas.runtime.process.loop_counts import expose_loop
 from schemas.runtime.process.run import told_to_end
+from schemas.runtime.process.self_report import SelfReport
 from schemas.runtime.process.tasks import keep_running
 from schemas.runtime.process.telemetry import Metrics
 from schemas.runtime.valkey.bodies import Bodies
@@ -196,12 +196,18 @@ class Ingress:
         await asyncio.Event().wait()
 
     async def _report(self) -> None:
-        """Report the configuration in force for ever; requests do not need the ledger here."""
+        """Report itself for ever; requests do not need the ledger here."""
         if "ledger" not in self.connected:
             await self._connect("ledger", self.ledger_store.start)
-        await report_config(
-            self.config, self.ledger_store, self.clock, self.settings.instance_id, "ingress"
-        )
+        await SelfReport(
+            self.settings,
+            "ingress",
+            self.config,
+            self.ledger_store,
+            self.bus.store,
+            self.clock,
+            lambda: self.components() | self.public.gatekeeper.closing(),
+        ).run()
 
     async def _start_producer(self) -> None:
         """Connect to the log, which also says how many shards the ledger has."""

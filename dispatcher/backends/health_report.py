@@ -36,6 +36,10 @@ class HealthReport:
     instance_id: str
     excess_at: Callable[[str], Mapping[str, Excess]]
     """What models hold beyond their bounds because of a backend."""
+    probed: Mapping[str, str]
+    """What the last probe of each backend came to."""
+    lacks_key: Callable[[str], bool]
+    """Whether a variable that an entry names was not given."""
     _reported: set[str] = field(default_factory=set)
 
     @property
@@ -98,8 +102,18 @@ class HealthReport:
             is_alive=backend_state.health.probes.is_alive,
             breaker=backend_state.health.breaker.state(self.clock.monotonic_s()),
             lanes=dict(sorted(self.backends.lanes_of(name).items())[:_MODELS_SHOWN]),
+            lacks_key=self._lacks_key(name),
+            probe=self.probed.get(name, ""),
             at_ms=self.clock.now_ms(),
         ).line()
+
+    def _lacks_key(self, backend: str) -> bool:
+        entity = self.backends.config.snapshot.backends.get(backend)
+        return (
+            entity is not None
+            and entity.api_key_env is not None
+            and self.lacks_key(entity.api_key_env)
+        )
 
     def _queued(self, backend: str) -> dict[str, int]:
         """What waits for slots of the backend, by model; the first few."""

@@ -70,6 +70,7 @@ def server_document(info: bytes) -> dict[str, Any]:
     lines = info.decode(errors="replace").splitlines()
     said = dict(line.split(":", 1) for line in lines if ":" in line)
     return {
+        "port": int(said.get("tcp_port", 0)),
         "maxmemory_bytes": int(said.get("maxmemory", 0)),
         "policy": said.get("maxmemory_policy", ""),
         "appends": said.get("aof_enabled") == "1",

@@ -9,7 +9,7 @@ from schemas.ledger.keys import BACKEND_HEALTH
 from schemas.reports import FRESH_FOR_S, read_backend_field, read_backend_report
 from schemas.runtime.valkey.store import Store, StoreError, StoreUnavailable, text_pairs
 
-_SHOWN = ("state", "since_ms", "at_ms", "inflight")
+_SHOWN = ("state", "since_ms", "at_ms", "inflight", "lacks_key", "probe")
 
 
 def read_reports(reports: Mapping[str, str], now_ms: int) -> dict[str, list[dict[str, Any]]]:

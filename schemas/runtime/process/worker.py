@@ -17,7 +17,6 @@ from schemas.ledger.shards import Shards
 from schemas.log_events import LogEvent
 from schemas.readiness import DEGRADED, PAUSED
 from schemas.runtime.config.feed import ConfigFeed
-from schemas.runtime.config.report import report_config
 from schemas.runtime.kafka.consume.dead_letters import DeadLetters
 from schemas.runtime.kafka.consume.faust_app import WorkerApp, create_faust_app
 from schemas.runtime.kafka.consume.inbox import Handler, Inbox, OnDefect
@@ -32,6 +31,7 @@ from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.event_log import EventLog
 from schemas.runtime.process.loop_counts import expose_loop
 from schemas.runtime.process.run import told_to_end
+from schemas.runtime.process.self_report import SelfReport
 from schemas.runtime.process.settings import WorkerSettings
 from schemas.runtime.process.status_pages import StatusPages
 from schemas.runtime.process.tasks import keep_running
@@ -310,22 +310,22 @@ class Worker:
             self._is_reachable,
         )
 
-        async def report() -> None:
-            await report_config(
-                self.config,
-                self.ledger_store,
-                self.clock,
-                self.settings.instance_id,
-                self.shape.role,
-            )
-
+        report = SelfReport(
+            self.settings,
+            self.shape.role,
+            self.config,
+            self.ledger_store,
+            self.bus.store,
+            self.clock,
+            self.components,
+        )
         return [
             asyncio.create_task(watchdog.run()),
             *(
                 asyncio.create_task(keep_running(work.__qualname__, work, self.metrics))
                 for work in (
                     self.ledger_time.run,
-                    report,
+                    report.run,
                     self.app.marks.keep,
                     self._start_held,
                     *self.background,
