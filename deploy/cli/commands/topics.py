@@ -43,10 +43,10 @@ def apply(
     """Create what is missing, correct settings."""
     from schemas.runtime.kafka.topic_admin import PartitionCountChanged, apply_topics  # noqa: PLC0415
 
-    address = _address(call, brokers)
+    address = address_of(call, brokers)
     try:
         with call.output.progress("asking Kafka"):
-            states = _run(address, apply_topics(address, partitions, replicas, _signer()))
+            states = run_bounded(address, apply_topics(address, partitions, replicas, _signer()))
     except PartitionCountChanged as error:
         raise CommandFailed(
             "the topics were not changed",
@@ -87,8 +87,8 @@ def topic_states(call: Call, brokers: str | None) -> list[TopicState]:
     """The topics as the broker has them."""
     from schemas.runtime.kafka.topic_admin import list_topics  # noqa: PLC0415
 
-    address = _address(call, brokers)
-    states: list[TopicState] = _run(address, list_topics(address))
+    address = address_of(call, brokers)
+    states: list[TopicState] = run_bounded(address, list_topics(address))
     return states
 
 
@@ -116,9 +116,9 @@ def follow(
     """
     from deploy.cli.tail import tail  # noqa: PLC0415
 
-    address = _address(call, brokers)
+    address = address_of(call, brokers)
     work = tail(address, topic, stop_after, call.output.line, oldest=from_beginning)
-    malformed = _run(address, work, deadline_s=None)
+    malformed = run_bounded(address, work, deadline_s=None)
     return Exit.PARTIAL if malformed else Exit.OK
 
 
@@ -128,7 +128,10 @@ def _show_states(call: Call, states: list[TopicState], *more: str) -> None:
     call.output.result({"topics": rows}, table(columns, rows))
 
 
-def _run(brokers: str, work: Awaitable[Any], deadline_s: float | None = _ADMIN_DEADLINE_S) -> Any:
+def run_bounded(
+    brokers: str, work: Awaitable[Any], deadline_s: float | None = _ADMIN_DEADLINE_S
+) -> Any:
+    """What the work comes to. Raises ``CommandFailed`` where Kafka did not do it in time."""
     import asyncio  # noqa: PLC0415 - help waits for no library
 
     from aiokafka.errors import KafkaError  # noqa: PLC0415
@@ -149,9 +152,13 @@ def _run(brokers: str, work: Awaitable[Any], deadline_s: float | None = _ADMIN_D
         ) from error
 
 
-def _address(call: Call, brokers: str | None) -> str:
-    """What the user says, else what the gateway itself uses."""
-    found = brokers or str(call.admin().get("/status")["kafka_brokers"])
+def address_of(call: Call, brokers: str | None) -> str:
+    """What the user says, else as whom the stack that runs here lets its owner in, else what the gateway itself uses."""
+    from deploy.cli.address import Address, left_brokers  # noqa: PLC0415 - needs the folders' settings
+
+    said = call.options
+    left = left_brokers(Address(said.url, said.ca, said.cert, said.cert_key))
+    found = brokers or left or str(call.admin().get("/status")["kafka_brokers"])
     from schemas.runtime.kafka.access import check_brokers  # noqa: PLC0415
 
     try:
