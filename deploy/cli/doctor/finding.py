@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from schemas.printable import one_line
 
-__all__ = ["FOREIGN", "Finding", "found", "quoted", "shown", "unless"]
+__all__ = ["FOREIGN", "Finding", "found", "quoted", "shown"]
 
 FOREIGN: Final = frozenset(
     {
@@ -54,18 +54,13 @@ class Finding:
     def line(self) -> str:
         """As one line for people."""
         said = f"{self.where}: {self.text}" if self.where else self.text
-        line = f"{'ok     ' if self.is_ok else 'problem'}  {self.check:<13} {said}"
+        line = f"{'ok     ' if self.is_ok else 'problem'}  {self.check:<14} {said}"
         return one_line(line if self.is_ok else f"{line}  run: {self.run}")
 
 
 def found(check: str, problems: Iterable[Finding], well: str, where: str = "") -> list[Finding]:
     """The problems of a check, or the one line that says that there are none."""
     return list(problems) or [Finding(check, where, well)]
-
-
-def unless(is_known: bool, check: str, why: str, findings: Iterable[Finding]) -> list[Finding]:  # noqa: FBT001
-    """The findings, or why nothing can be said."""
-    return list(findings) if is_known else [Finding(check, "", why)]
 
 
 def quoted(*words: object) -> str:

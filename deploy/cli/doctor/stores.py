@@ -24,7 +24,8 @@ def of_stores(gateway: Gateway) -> list[Finding]:
     findings = [_books(gateway.status)]
     findings += found("disk", _disks(gateway.status), "enough is free on each")
     if ledger is None:
-        return findings
+        away = Finding("ledger", "", "its servers do not answer", "tallygate ledger status", True)
+        return [away, *findings]
     servers = f"{len(ledger.servers)} servers"
     return [
         *found("ledger", _shards(ledger.items), f"{len(ledger.items)} shards decide"),

@@ -97,6 +97,7 @@ def _everything() -> list[Finding]:
         findings(saying("dispatcher", trouble=trouble)),
         findings(amiss),
         findings(replace(GATEWAY, ledger=closed)),
+        findings(replace(GATEWAY, ledger=None)),
         findings(with_server(maxmemory_bytes=0)),
         findings(with_server(last_write="err")),
         findings(probed("TimeoutError", "unhealthy")),
