@@ -20,7 +20,7 @@ from deploy.embedded import tls
 from deploy.embedded.admin_tls import ensure_admin_certificates
 from deploy.embedded.ports import HOST
 from schemas.runtime.kafka.access import client_options
-from schemas.topics import CONFIG, OUTCOMES, REQUESTS, USAGE_RECORDS
+from schemas.topics import CONFIG, OUTCOMES, REQUESTS, TOPICS, USAGE_RECORDS
 from tests.chaos.ill_stack import IllStack
 from tests.support.harness.foreign_store import open_foreign
 
@@ -65,9 +65,9 @@ async def missing_topic(ill: IllStack) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def short_retention(ill: IllStack) -> AsyncIterator[None]:
-    hour = ConfigResource(
-        ConfigResourceType.TOPIC, USAGE_RECORDS, configs={"retention.ms": "3600000"}
-    )
+    own = next(topic for topic in TOPICS if topic.name == USAGE_RECORDS).settings()
+    settings = own | {"retention.ms": "3600000"}
+    hour = ConfigResource(ConfigResourceType.TOPIC, USAGE_RECORDS, configs=settings)
     async with ill.brokers() as admin:
         await admin.alter_configs([hour])
     yield

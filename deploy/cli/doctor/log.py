@@ -79,8 +79,10 @@ def _other_counts(
 
 def _weaker(present: Iterable[TopicFacts], apply: str) -> Iterator[Finding]:
     for topic in present:
-        for name, value, wanted in _differing(_TOPICS[topic.name], topic):
-            yield Finding("retention", topic.name, f"{name} is {value}, not {wanted}", apply)
+        differing = _differing(_TOPICS[topic.name], topic)
+        told = [f"{name} is {value}, not {wanted}" for name, value, wanted in differing]
+        if told:
+            yield Finding("retention", topic.name, "; ".join(told), apply)
 
 
 def _differing(topic: Topic, facts: TopicFacts) -> Iterator[tuple[str, str, str]]:
