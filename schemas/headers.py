@@ -27,6 +27,8 @@ __all__ = [
     "FINISHED",
     "KEPT",
     "KINDS",
+    "REPLAY_ID",
+    "REPLAY_OF",
     "RESULT",
     "SHARD",
     "TABLE",
@@ -44,6 +46,12 @@ Source: TypeAlias = Literal["ingress", "admin", "limiter_worker", "dispatcher", 
 
 SHARD: Final = "shard"
 """Of an admission: the number of the ledger shard in which it holds."""
+
+REPLAY_ID: Final = "replay_id"
+"""Of a copy: the replay that made it."""
+
+REPLAY_OF: Final = "replay_of"
+"""Of a copy: topic, partition, offset and append time of the record that it is a copy of, with an ``@`` between them."""
 
 _PASSED_ON: Final = ("request_id", "deadline_ms", "traceparent")
 _SPEC_VERSION: Final = b"1.0"

@@ -87,7 +87,7 @@ async def run_up(options: UpOptions) -> int:
         facts = starting.result()
         current = {"pid": os.getpid(), "admin_url": stack.admin_url, "api_url": stack.api_url}
         files = stack.admin_tls.of_client() if stack.admin_tls else {}
-        current |= {"state_dir": str(plan.stack.state_dir), **files}
+        current |= {"state_dir": str(plan.stack.state_dir), "ledger_url": stack.ledger_url, **files}
         write_private(folders.current, current)
         say(render_json(facts) if options.headless else render_banner(facts), sys.stdout)
         await waiting
