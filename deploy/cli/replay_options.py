@@ -15,8 +15,12 @@ class RangeOptions:
     """What is replayed."""
 
     topic: Annotated[
-        str, typer.Option(metavar="TOPIC", help="what is read; a copy of it is read as it is")
-    ] = "inference.outcomes.v1"
+        str | None,
+        typer.Option(
+            metavar="TOPIC",
+            help="what is read (inference.outcomes.v1, as limiter inference.requests.v1); copies, too",
+        ),
+    ] = None
     spans: Annotated[
         list[str] | None,
         typer.Option(

@@ -14,6 +14,8 @@ from aiokafka.errors import KafkaError
 
 from deploy.replay.as_accounting import AccountingReplay
 from deploy.replay.as_copy import CopyReplay, check_target
+from deploy.replay.as_limiter import LimiterReplay
+from deploy.replay.as_retries import DeadLetters, RetryReplay, check_letters
 from deploy.replay.checkpoint import Checkpoint, discard_checkpoint, open_checkpoint
 from deploy.replay.pace import Pace
 from deploy.replay.plan import Plan, Source, counted, open_source, planned
@@ -43,9 +45,11 @@ class Asked:
     said: str
     """The same in words, by which the next run knows its checkpoint."""
     role: str = "plan"
+    """``accounting``, ``limiter``, ``copy``, or the effect that is named."""
     to: str | None = None
     ledger_url: str = ""
     per_s: float | None = None
+    letters: DeadLetters | None = None
 
 
 def checkpoint_of(folder: Path, said: str) -> Path:
@@ -123,6 +127,12 @@ async def _run(
         target, replay_id = check_target(asked.topic, asked.to), checkpoint.fact("replay_id") or ""
         copy = CopyReplay(source, plan, asked.brokers, target, replay_id, checkpoint, pace)
         return await copy.run()
+    if asked.role == "limiter":
+        limiter = LimiterReplay(source, plan, asked.brokers, asked.ledger_url, checkpoint, pace)
+        return await limiter.run()
+    if asked.letters is not None:
+        check_letters(asked.topic)
+        return await RetryReplay(source, plan, asked.letters, checkpoint, pace).run()
     replay = AccountingReplay(source, plan, asked.brokers, asked.ledger_url, checkpoint, pace)
     replay.check()
     return await replay.run()

@@ -11,6 +11,7 @@ from deploy.cli.brokers import brokers_of
 from deploy.cli.command import Call, command, noun
 from deploy.cli.options import rate
 from deploy.cli.output import CommandFailed, Exit, shown
+from deploy.cli.paths import entity_path
 from deploy.cli.replay_options import RangeOptions
 from deploy.cli.table import Table, table
 
@@ -20,10 +21,20 @@ if TYPE_CHECKING:
     from deploy.replay.pace import Pace
     from deploy.replay.run import Asked
 
+_OUTCOMES = "inference.outcomes.v1"
+_REQUESTS = "inference.requests.v1"
 _STRETCHES = ("partition", "begin", "end", "records", "notes")
 _SUMS = ("org", "key", "model", "measure", "fold", "live", "difference")
 _PERIODS = ("org", "balance", "fold", "live", "difference")
 _LINES = ("usage_id", "org", "why", "fields")
+_TABLES = {
+    "sums": _SUMS,
+    "periods": _PERIODS,
+    "lines": _LINES,
+    "changes": ("was", "now", "requests"),
+    "changed": ("request_id", "org", "key", "model", "was", "now", "why"),
+    "refusals": ("id", "why"),
+}
 
 APP = noun("replay", "The log read again, into shadows.")
 
@@ -71,9 +82,17 @@ def run(
     call: Call,
     *,
     role: Annotated[
-        Literal["accounting", "copy"],
-        typer.Option("--as", help="accounting: fold and compare; copy: append to --to"),
-    ],
+        Literal["accounting", "limiter", "copy"] | None,
+        typer.Option(
+            "--as", help="accounting: fold and compare; limiter: decide again; copy: append to --to"
+        ),
+    ] = None,
+    effect: Annotated[
+        Literal["retry-dead-letters"] | None,
+        typer.Option(
+            help="instead, do this to what stands in the range; the only way to do anything"
+        ),
+    ] = None,
     options: RangeOptions,
     to: Annotated[
         str | None, typer.Option(metavar="TOPIC", help="where a copy goes; made, if need be")
@@ -97,12 +116,20 @@ def run(
 ) -> int:
     """Replay a range without any effect, and say what differs.
 
-    Killed, it goes on where it was when the same command is run again.
+    Killed, it goes on where it was when the same command is run again. The limiter decides under the
+    configuration in force now.
     Exit code 1 when something differs, 3 when a record could not be read or something could not be compared.
     """
     from deploy.replay.run import checkpoint_of, run_replay  # noqa: PLC0415
 
-    asked = _asked(call, options, role, to, ledger, per_s)
+    if (role is None) == (effect is None):
+        raise CommandFailed(
+            "it is not said what the replay is",
+            "one of --as and --effect says it",
+            "--as accounting compares the books and does nothing else",
+            Exit.USAGE,
+        )
+    asked = _asked(call, options, role or effect or "", to, ledger, per_s)
     file = checkpoint or checkpoint_of(_state_folder(), asked.said)
     document = _watched(
         call, "replaying", lambda watch: run_replay(asked, file, watch, call.output.tell)
@@ -135,18 +162,42 @@ def _asked(
             Exit.USAGE,
         ) from error
     selection = Selection.of(options.org or (), options.model or (), options.status or ())
-    said = [role, options.topic, *(options.spans or ()), str(selection), to or ""]
+    topic = options.topic or (_REQUESTS if role == "limiter" else _OUTCOMES)
+    said = [role, topic, *(options.spans or ()), str(selection), to or ""]
     return Asked(
         brokers=brokers_of(call, options.brokers),
-        topic=options.topic,
+        topic=topic,
         wanted=wanted,
         selection=selection,
         said=" ".join(part for part in said if part),
         role=role,
         to=to,
-        ledger_url=_ledger_url(ledger) if role == "accounting" else "",
+        ledger_url=_ledger_url(ledger) if role in ("accounting", "limiter") else "",
         per_s=per_s,
+        letters=_Letters(call) if role == "retry-dead-letters" else None,
     )
+
+
+class _Letters:
+    """Dead letters, by the admin API."""
+
+    def __init__(self, call: Call) -> None:
+        self._admin = call.admin()
+
+    def is_retried(self, letter: str) -> bool:
+        """Whether the letter was given another try before."""
+        return self._admin.get(entity_path("dlq", letter))["retried_at_ms"] is not None
+
+    def retry(self, letter: str) -> None:
+        """Give it one. Raises ``ReplayProblem``."""
+        from deploy.replay.problem import ReplayProblem  # noqa: PLC0415
+
+        try:
+            self._admin.post(f"{entity_path('dlq', letter)}/retry", {"again": False})
+        except CommandFailed as refused:
+            if refused.code is not Exit.REFUSED:
+                raise
+            raise ReplayProblem(*refused.args) from refused
 
 
 def _ledger_url(said: str | None) -> str:
@@ -197,7 +248,7 @@ def _exit(document: dict[str, Any]) -> int:
     return Exit.OK if document["selected"] and not is_partial else Exit.PARTIAL
 
 
-_PARTIAL = ("undecodable", "undecodable_lines", "gone", "not_compared", "notes")
+_PARTIAL = ("undecodable", "undecodable_lines", "gone", "not_compared", "notes", "refused")
 """What a difference of 0 does not speak for."""
 
 
@@ -210,12 +261,21 @@ def _parts(document: dict[str, Any]) -> list[str | Table]:
         parts.append(
             f"booked {document['booked']}, copies of earlier ones {document['duplicates']}"
         )
+    if document["as"] == "limiter":
+        parts.append(
+            f"judged {document['judged']}, under the configuration at {document['config_offset']}"
+        )
+        parts += [f"not judged {n}: {why}" for why, n in document["not_judged"].items()]
+    if "effect" in document:
+        parts.append(
+            f"retried {document['retried']}, before {document['retried_before']}, refused {document['refused']}"
+        )
     if not document["selected"]:
         parts.append(f"nothing matched: no record of the range is of {document['filters']}")
     if document["totals"]:
         parts += ["", table(tuple(document["totals"][0]), document["totals"]), ""]
     parts += _named(document)
-    for name, columns in (("sums", _SUMS), ("periods", _PERIODS), ("lines", _LINES)):
+    for name, columns in _TABLES.items():
         if document.get(name):
             parts += [table(columns, map(_row, document[name])), ""]
     return [*parts, f"difference {document['difference']}"]
