@@ -29,6 +29,7 @@ __all__ = [
     "KINDS",
     "REPLAY_ID",
     "REPLAY_OF",
+    "REPLAY_OF_BETWEEN",
     "RESULT",
     "SHARD",
     "TABLE",
@@ -51,7 +52,10 @@ REPLAY_ID: Final = "replay_id"
 """Of a copy: the replay that made it."""
 
 REPLAY_OF: Final = "replay_of"
-"""Of a copy: topic, partition, offset and append time of the record that it is a copy of, with an ``@`` between them."""
+"""Of a copy: topic, partition, offset and append time of the record that it is a copy of."""
+
+REPLAY_OF_BETWEEN: Final = "@"
+"""What stands between those."""
 
 _PASSED_ON: Final = ("request_id", "deadline_ms", "traceparent")
 _SPEC_VERSION: Final = b"1.0"

@@ -21,9 +21,20 @@ from schemas.runtime.process.clock import Clock
 from schemas.runtime.valkey.cold_store import open_cold_store
 from schemas.topics import OUTCOMES, TOPICS, USAGE_RECORDS
 
-__all__ = ["AccountingReplay"]
+__all__ = ["AccountingReplay", "check_outcomes"]
 
 _CATCHES_UP_WITHIN_S: Final = 30.0
+
+
+def check_outcomes(topic: str) -> None:
+    """Raises ``ReplayProblem`` for a topic that accounting does not read."""
+    if topic != OUTCOMES and topic in {each.name for each in TOPICS}:
+        raise ReplayProblem(
+            f"accounting does not read {topic}",
+            f"it books what stands in {OUTCOMES}",
+            f"leave --topic away, or name a copy of {OUTCOMES}",
+            is_usage=True,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +47,6 @@ class AccountingReplay:
     ledger_url: str
     checkpoint: Checkpoint
     pace: Pace
-
-    def check(self) -> None:
-        """Raises ``ReplayProblem`` for a topic that accounting does not read."""
-        if self.plan.topic != OUTCOMES and self.plan.topic in {topic.name for topic in TOPICS}:
-            raise ReplayProblem(
-                f"accounting does not read {self.plan.topic}",
-                f"it books what stands in {OUTCOMES}",
-                f"leave --topic away, or name a copy of {OUTCOMES}",
-                is_usage=True,
-            )
 
     async def run(self) -> dict[str, Any]:
         """Fold and compare. Raises ``KafkaError``, ``Transient`` and ``Defect`` failures."""

@@ -18,13 +18,14 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from accounting.rebuild.records import LogRecord
 from deploy.replay.checkpoint import Checkpoint
-from deploy.replay.origin import Placed, copied_headers, origin_in, placed
+from deploy.replay.origin import Placed, origin_in, placed
 from deploy.replay.pace import Pace, read_plan
 from deploy.replay.plan import Plan, Source, partitions_of
 from deploy.replay.problem import ReplayProblem
 from schemas.codec import UNDECODABLE, decode
+from schemas.events import RecordRef
 from schemas.headers import REPLAY_ID
-from schemas.outgoing import Outgoing
+from schemas.outgoing import Outgoing, copied_record
 from schemas.runtime.kafka.access import client_options
 from schemas.runtime.kafka.produce import Producer
 from schemas.topics import MAX_RECORD_BYTES, TOPICS
@@ -164,9 +165,12 @@ class CopyReplay:
         return wanted
 
     def _outgoing(self, record: Placed, partitions: int) -> Outgoing:
-        headers = copied_headers(record, self.replay_id)
+        at = RecordRef(topic=record.topic, partition=record.partition, offset=record.offset)
         there = record.partition if self.source.partitions == partitions else None
-        return Outgoing(self.target, record.key or b"", record.value, headers, there)
+        return copied_record(
+            self.target, record.key or b"", record.value, record.headers, there,
+            of=at, appended_at_ms=record.timestamp, replay_id=self.replay_id,
+        )  # fmt: skip
 
     def _sum_up(self, key: bytes | None, value: bytes | None) -> None:
         self.checkpoint.count("copied")

@@ -27,7 +27,7 @@ from schemas.ledger.errors import LedgerNotReady
 from schemas.runtime.valkey.cold_store import open_cold_store
 from schemas.topics import BACKGROUND, CONFIG, OUTCOMES, REQUESTS
 
-__all__ = ["LimiterReplay"]
+__all__ = ["LimiterReplay", "check_requests"]
 
 _LEAD_MS: Final = 10 * 60_000
 """So long before the range reading begins: what was under way then, and what buckets had left."""
@@ -37,6 +37,17 @@ _LISTED_MAX: Final = 1_000
 _SUM: Final = (
     "INSERT INTO period VALUES (?, ?, ?, 0) ON CONFLICT DO UPDATE SET fold = fold + excluded.fold"
 )
+
+
+def check_requests(topic: str) -> None:
+    """Raises ``ReplayProblem`` for a topic of other records."""
+    if topic != REQUESTS:
+        raise ReplayProblem(
+            f"the limiter is not asked again about {topic}",
+            f"it decides what stands in {REQUESTS}; jobs are counted beside that",
+            "leave --topic away",
+            is_usage=True,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,23 +61,13 @@ class LimiterReplay:
     checkpoint: Checkpoint
     pace: Pace
 
-    async def check(self) -> None:
-        """Raises ``ReplayProblem`` for a topic of other records, and where organizations do not stand alike."""
-        if self.plan.topic != REQUESTS:
-            raise ReplayProblem(
-                f"the limiter is not asked again about {self.plan.topic}",
-                f"it decides what stands in {REQUESTS}; jobs are counted beside that",
-                "leave --topic away",
-                is_usage=True,
-            )
+    async def run(self) -> dict[str, Any]:
+        """Decide and compare. Raises ``KafkaError``, ``Transient`` and ``Defect`` failures."""
         counts = {t: await partitions_of(self.brokers, t) for t in (REQUESTS, BACKGROUND, OUTCOMES)}
         if len(set(counts.values())) > 1:
             why = ", ".join(f"{topic} has {n}" for topic, n in counts.items())
-            raise ReplayProblem("the topics differ in their partitions", why, "see topics apply")
-
-    async def run(self) -> dict[str, Any]:
-        """Decide and compare. Raises ``KafkaError``, ``Transient`` and ``Defect`` failures."""
-        await self.check()
+            fix = "no organization can be decided alone; tallygate topics list shows them"
+            raise ReplayProblem("the topics differ in their partitions", why, fix)
         config = await config_now(self.source.log)
         done = self.checkpoint.places()
         async with open_cold_store(self.ledger_url) as store:

@@ -7,14 +7,12 @@ came.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from accounting.rebuild.records import LogRecord
-from schemas.headers import REPLAY_ID, REPLAY_OF
+from schemas.headers import REPLAY_OF, REPLAY_OF_BETWEEN
 
-__all__ = ["Origin", "Placed", "copied_headers", "origin_in", "placed"]
-
-_SEPARATOR: Final = "@"
+__all__ = ["Origin", "Placed", "origin_in", "placed"]
 
 
 class Origin(NamedTuple):
@@ -44,7 +42,7 @@ def origin_in(headers: Sequence[tuple[str, bytes]]) -> Origin | None:
     if said is None:
         return None
     try:
-        topic, partition, offset, at_ms = said.decode().split(_SEPARATOR)
+        topic, partition, offset, at_ms = said.decode().split(REPLAY_OF_BETWEEN)
         return Origin(topic, int(partition), int(offset), int(at_ms))
     except ValueError:
         return None
@@ -63,12 +61,3 @@ def placed(record: LogRecord, topic: str, partition: int) -> Placed:
         record.value,
         headers,
     )
-
-
-def copied_headers(record: Placed, replay_id: str) -> list[tuple[str, bytes]]:
-    """The headers of a copy: those of the record, which replay made it, and its origin."""
-    of = _SEPARATOR.join(
-        (record.topic, str(record.partition), str(record.offset), str(record.timestamp))
-    )
-    kept = [(name, value) for name, value in record.headers if name not in (REPLAY_ID, REPLAY_OF)]
-    return [*kept, (REPLAY_ID, replay_id.encode()), (REPLAY_OF, of.encode())]

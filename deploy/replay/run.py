@@ -12,9 +12,9 @@ from typing import Any, Final
 import msgspec
 from aiokafka.errors import KafkaError
 
-from deploy.replay.as_accounting import AccountingReplay
+from deploy.replay.as_accounting import AccountingReplay, check_outcomes
 from deploy.replay.as_copy import CopyReplay, check_target
-from deploy.replay.as_limiter import LimiterReplay
+from deploy.replay.as_limiter import LimiterReplay, check_requests
 from deploy.replay.as_retries import DeadLetters, RetryReplay, check_letters
 from deploy.replay.checkpoint import Checkpoint, discard_checkpoint, open_checkpoint
 from deploy.replay.pace import Pace
@@ -79,11 +79,16 @@ async def run_replay(
     asked: Asked, file: Path, watch: Callable[[Pace], None], tell: Callable[[str], None]
 ) -> dict[str, Any]:
     """What the replay came to. Its checkpoint is removed once it has ended. Raises ``ReplayProblem``."""
+    _check(asked)
 
     async def work() -> dict[str, Any]:
         async with open_source(asked.brokers, asked.topic) as source:
             with open_checkpoint(file, asked.said) as checkpoint:
-                plan = await _plan(source, asked, checkpoint, tell)
+                try:
+                    plan = await _plan(source, asked, checkpoint, tell)
+                except ReplayProblem:
+                    discard_checkpoint(file)  # Nothing was begun.
+                    raise
                 pace = Pace(plan.records, asked.per_s)
                 watch(pace)
                 found = await _run(source, plan, asked, checkpoint, pace)
@@ -92,6 +97,19 @@ async def run_replay(
             return document
 
     return await _told(asked, work)
+
+
+def _check(asked: Asked) -> None:
+    """Raises ``ReplayProblem`` for what no log could make sense of."""
+    match asked.role:
+        case "copy":
+            check_target(asked.topic, asked.to)
+        case "accounting":
+            check_outcomes(asked.topic)
+        case "limiter":
+            check_requests(asked.topic)
+        case _:
+            check_letters(asked.topic)
 
 
 async def _plan(
@@ -131,10 +149,8 @@ async def _run(
         limiter = LimiterReplay(source, plan, asked.brokers, asked.ledger_url, checkpoint, pace)
         return await limiter.run()
     if asked.letters is not None:
-        check_letters(asked.topic)
         return await RetryReplay(source, plan, asked.letters, checkpoint, pace).run()
     replay = AccountingReplay(source, plan, asked.brokers, asked.ledger_url, checkpoint, pace)
-    replay.check()
     return await replay.run()
 
 

@@ -26,6 +26,8 @@ from typing import Any, Final
 import msgspec
 import psutil
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from schemas.codec import decode, encode
 from schemas.events import RequestFinished
@@ -156,9 +158,8 @@ def alter(brokers: str, offset: int) -> str:
                     value = encode(msgspec.structs.replace(event, attempts=[more, *others]))
                     named = f"{event.request_id}:{first.attempt}:0"
                 seen += 1
-                producer.produce(
-                    _ALTERED, value, message.key(), message.partition(), headers=message.headers()
-                )
+                more: dict[str, Any] = {"headers": message.headers()}
+                producer.produce(_ALTERED, value, message.key(), message.partition() or 0, **more)
                 producer.poll(0)
     assert producer.flush(60) == 0
     return named
@@ -166,8 +167,6 @@ def alter(brokers: str, offset: int) -> str:
 
 def make_topic(brokers: str, like: str) -> None:
     """A topic for the altered copy, with as many partitions as another."""
-    from confluent_kafka.admin import AdminClient, NewTopic  # noqa: PLC0415
-
     admin = AdminClient({"bootstrap.servers": brokers})
     count = len(admin.list_topics(like, timeout=10).topics[like].partitions)
     for future in admin.create_topics([NewTopic(_ALTERED, count, 1)]).values():

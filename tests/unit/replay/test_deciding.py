@@ -138,16 +138,13 @@ async def test_a_limit_of_requests_is_decided_at_the_times_of_the_log(file: Path
             return {}
 
         decider = Decider(config, DEFAULTS, ALL, checkpoint, {}, nothing)
-        for number, (event, ms) in enumerate(
-            [
-                (at_once[0], 0),
-                (at_once[1], 1),
-                (request(3), 1_000),
-                (ran(1), 2_000),
-                (ran(2), 2_000),
-                (ran(3), 2_000),
-            ]
-        ):
+        told: list[tuple[RequestAccepted | RequestFinished, int]] = [
+            (at_once[0], 0),
+            (at_once[1], 1),
+            (request(3), 1_000),
+            *((ran(number), 2_000) for number in (1, 2, 3)),
+        ]
+        for number, (event, ms) in enumerate(told):
             placed = _placed(event, number)
             await decider.take(placed._replace(timestamp=NOW_MS + ms))
         assert [now for _, _, now in _changed(checkpoint)] == [
