@@ -42,6 +42,10 @@ _TOKENS: Final = "/tokens"
 """Ends the name of a bucket of tokens."""
 _OF_THE_MOMENT: Final = (ErrorCode.OVERLOADED, ErrorCode.SERVICE_UNAVAILABLE)
 """What the gateway said of its own state; no limit is in it."""
+_OPEN_MAX: Final = 20_000
+"""Requests that wait for their outcome; beyond that those are looked for that will have none."""
+_ENDED_BY_MS: Final = 15 * 60_000
+"""So long after its deadline a request has its outcome, or has none."""
 _ADD_CHANGED: Final = "INSERT OR IGNORE INTO changed VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 
 SpentBefore = Callable[[str, Sequence[str]], Awaitable[Mapping[str, int]]]
@@ -55,6 +59,8 @@ class _Held:
     holds: tuple[Booking, ...]
     leases: tuple[str, ...]
     rates: tuple[Charge, ...]
+    org: str
+    deadline_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +89,7 @@ class Decider:
     """Balances of which it is known what was spent before."""
     _held: dict[str, _Held] = field(default_factory=dict)
     _verdicts: dict[str, _Verdict] = field(default_factory=dict)
+    _look_at: int = _OPEN_MAX
 
     async def take(self, record: Placed) -> None:
         """Take what happened next: a request that was accepted, or an outcome."""
@@ -100,10 +107,24 @@ class Decider:
 
     def end(self) -> None:
         """Count requests that have no outcome in the log."""
-        self.checkpoint.count("not judged: no outcome yet", len(self._verdicts))
+        self.checkpoint.count("not judged: no outcome", len(self._verdicts))
+
+    def _forget(self, now_ms: int) -> None:
+        """Give back what requests hold that have no outcome and will have none."""
+        over_ms = now_ms - _ENDED_BY_MS
+        for request_id in [r for r, held in self._held.items() if held.deadline_ms < over_ms]:
+            held = self._held.pop(request_id)
+            self.limits.settle(held.org, held.holds, NOTHING_SPENT)
+            self.limits.leave((held.org, request_id), held.leases)
+        for request_id in [r for r, v in self._verdicts.items() if v.request.deadline_ms < over_ms]:
+            del self._verdicts[request_id]
+            self.checkpoint.count("not judged: no outcome")
+        self._look_at = _OPEN_MAX + len(self._held) + len(self._verdicts)
 
     async def _request(self, accepted: Accepted) -> None:
         request, now_ms = accepted.request, accepted.appended_at_ms
+        if len(self._held) + len(self._verdicts) >= self._look_at:
+            self._forget(now_ms)
         is_told = accepted.ref.offset >= self.begins.get(accepted.ref.topic, 0)
         is_told = is_told and self.selection.wants(request)
         if request.request_id in self._held or request.request_id in self._verdicts:
@@ -163,7 +184,7 @@ class Decider:
             self.limits.charge(org, rate, now_us)
         holds = self.limits.hold(org, admit.balances)
         leases = self.limits.enter(scope, admit.leases, admit.deadline_ms)
-        self._held[request.request_id] = _Held(holds, leases, admit.rates)
+        self._held[request.request_id] = _Held(holds, leases, admit.rates, org, admit.deadline_ms)
 
     def _note(self, accepted: Accepted, is_told: bool, says: str, why: str) -> None:  # noqa: FBT001  # as the others
         if is_told:

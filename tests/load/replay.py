@@ -158,8 +158,8 @@ def alter(brokers: str, offset: int) -> str:
                     value = encode(msgspec.structs.replace(event, attempts=[more, *others]))
                     named = f"{event.request_id}:{first.attempt}:0"
                 seen += 1
-                more: dict[str, Any] = {"headers": message.headers()}
-                producer.produce(_ALTERED, value, message.key(), message.partition() or 0, **more)
+                said: dict[str, Any] = {"headers": message.headers()}
+                producer.produce(_ALTERED, value, message.key(), message.partition() or 0, **said)
                 producer.poll(0)
     assert producer.flush(60) == 0
     return named

@@ -235,6 +235,9 @@ def _watched(
     try:
         with call.output.progress_of(what, lambda: paces[-1].measure() if paces else None):
             return asyncio.run(work(paces.append))
+    except KeyboardInterrupt:
+        call.output.tell("interrupted: the same command goes on where it was")
+        raise
     except ReplayProblem as problem:
         code = Exit.USAGE if problem.is_usage else Exit.FAILURE
         what, why, fix = (str(shown(text)) for text in (problem.what, problem.why, problem.fix))

@@ -163,7 +163,7 @@ async def test_what_no_limit_decided_is_not_judged_and_said(file: Path) -> None:
 
     assert changed == []
     assert counts["not judged: no limit decided how it ended"] == 1
-    assert counts["not judged: no outcome yet"] == 1
+    assert counts["not judged: no outcome"] == 1
     assert counts["selected"] == 2
 
 
@@ -187,6 +187,32 @@ async def test_a_copy_of_a_request_is_decided_once(file: Path) -> None:
     changed, counts = await told(request(1), request(1), ran(1), ran(1), request(2), ran(2))
 
     assert (changed, counts["judged"]) == ([], 2)
+
+
+async def test_what_never_ended_holds_nothing_for_ever(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request of which the log has no outcome gives its hold back, once it can have none any more; memory is bounded."""
+    monkeypatch.setattr("deploy.replay.deciding._OPEN_MAX", 2)
+    config = with_budget("0.0055")
+
+    async def nothing(org: str, balances: Sequence[str]) -> Mapping[str, int]:
+        return {}
+
+    with open_checkpoint(file, "a test") as checkpoint:
+        decider = Decider(config, DEFAULTS, ALL, checkpoint, {}, nothing, _look_at=2)
+        later = request(2, deadline_ms=NOW_MS + 3_600_000)
+        told: list[tuple[RequestAccepted | RequestFinished, int]] = [
+            (request(1), 0),
+            (later, 1_200_000),
+            (ran(2), 1_201_000),
+        ]
+        for number, (event, ms) in enumerate(told):
+            await decider.take(_placed(event, number)._replace(timestamp=NOW_MS + ms))
+        counts = checkpoint.counts()
+
+        assert _changed(checkpoint) == []
+        assert counts["not judged: no outcome"] == 1
 
 
 def test_a_verdict_is_read_from_an_outcome() -> None:
