@@ -149,6 +149,11 @@ doctor-rows: setup  ## Twenty faults made for real, what tallygate doctor says o
 ledger-loss: setup  ## Ledgers lost in every way under load, about an hour; ARGS="--primaries 1 3 --scenario NAME ... --out FILE"
 	$(BIN)/python -m tests.chaos.ledger_loss $(ARGS)
 
+.PHONY: replay
+replay: setup  ## 200 000 outcomes folded again, killed in the middle, copied, altered; every consumer group reset to earliest
+	$(BIN)/python -m tests.load.replay $(ARGS)
+	$(BIN)/python -m tests.chaos.group_reset
+
 fuzz: setup  ## 100 000 odd answers to the dispatcher, 100 000 odd requests to ingress
 	$(BIN)/python -m tests.fuzz.upstream
 	$(BIN)/python -m tests.fuzz.requests $(ARGS)

@@ -143,7 +143,7 @@ def _look_after_shards(
         parts=Parts(
             worker.ledger,
             worker.producer,
-            Folders(books.earlier),
+            Folders(EarlierRecords(settings.kafka_brokers)),
             settings.times,
             OldLayout(worker.ledger_store, worker.ledger),
         ),

@@ -51,6 +51,7 @@ _MODULES = {
     "lag": "lag",
     "schemas": "schemas",
     "dlq": "dlq",
+    "replay": "replay",
     "doctor": "doctor",
     "bench": "bench",
 }

@@ -88,7 +88,7 @@ async def run_up(options: UpOptions) -> int:
         current = {"pid": os.getpid(), "admin_url": stack.admin_url, "api_url": stack.api_url}
         files = stack.admin_tls.of_client() if stack.admin_tls else {}
         current |= {"state_dir": str(plan.stack.state_dir), **files}
-        current["kafka_brokers"] = stack.kafka_brokers
+        current |= {"kafka_brokers": stack.kafka_brokers, "ledger_url": stack.ledger_url}
         write_private(folders.current, current)
         say(render_json(facts) if options.headless else render_banner(facts), sys.stdout)
         await waiting
