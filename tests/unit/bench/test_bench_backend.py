@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import httptools
+import httpx
 import msgspec
 import pytest
 
@@ -84,3 +85,17 @@ def test_what_is_no_request_is_refused() -> None:
     assert backend._REFUSAL.startswith(b"HTTP/1.1 400")
     with pytest.raises(httptools.HttpParserError):
         httptools.HttpRequestParser(object()).feed_data(b"nonsense\r\n\r\n")
+
+
+async def test_the_backend_counts_its_calls_by_model() -> None:
+    """Who judges limits asks it; what it did not understand is no call."""
+    with bench_backend() as running:
+        load = Load(url=running.url, keys=["k"], model="counted-1ms")
+        done = await run_closed(load.url, requests_of(load), 2, 5.0, most=7)
+        async with httpx.AsyncClient(trust_env=False) as client:
+            refused = await client.post(f"{running.url}/chat/completions", content=b"no JSON")
+            calls = (await client.get(f"{running.url}/calls")).json()
+
+    assert refused.status_code == 400
+    assert len(done.samples) == 7
+    assert calls == {"counted-1ms": 7}
