@@ -138,7 +138,7 @@ def drawn_secrets(folder: Path) -> Secrets:
     ensure_certificates(folder / "tls")
     ensure_admin_certificates(folder)
     names: tuple[SignerName, ...] = ("admin", "accounting")
-    signers = {name: secrets.token_hex(32) for name in names}
+    signers = {str(name): secrets.token_hex(32) for name in names}
     public = ",".join(f"{name}={read_signer(name, signers[name]).public}" for name in names)
     return Secrets(folder, signers, public)
 

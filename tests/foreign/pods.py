@@ -131,7 +131,7 @@ def settings_problems(documents: list[Document], keys: Secrets) -> Iterator[tupl
 
 def _problem(role: str) -> str:
     try:
-        read = read_settings(SETTINGS[role])  # type: ignore[type-var]
+        read = read_settings(SETTINGS[role])
         backend_api_keys()
     except SystemExit:
         return "it refuses to start: see above"
