@@ -39,7 +39,7 @@ class Reading:
     """What was seen at one moment, by process or store."""
 
     at_s: float
-    memory_bytes: Values
+    memory_mb: Values
     descriptors: Values
     keys: Values
     lag: Values
@@ -67,7 +67,7 @@ async def run(bench: Bench) -> Result:
             "memory of our processes together",
             "s",
             "MB",
-            [(r.at_s, sum(r.memory_bytes.values()) / _MB) for r in seen],
+            [(r.at_s, sum(r.memory_mb.values())) for r in seen],
         ),
         Chart("keys of the ledger", "s", "keys", [(r.at_s, r.keys["ledger"]) for r in seen]),
     ]
@@ -83,7 +83,7 @@ def judged(seen: Sequence[Reading]) -> tuple[list[Figure], list[str]]:
         raise Unmeasurable(f"only {len(seen)} readings: let it run for longer")
     last = seen[int(len(seen) * (1 - _JUDGED)) :]
     kinds: tuple[tuple[str, Callable[[Reading], Values], Callable[..., float]], ...] = (
-        ("memory", lambda reading: reading.memory_bytes, percent_per_hour),
+        ("memory", lambda reading: reading.memory_mb, per_hour),
         ("descriptors", lambda reading: reading.descriptors, per_hour),
         ("keys", lambda reading: reading.keys, percent_per_hour),
         ("lag", lambda reading: reading.lag, per_hour),
@@ -104,10 +104,10 @@ def _line(
     kind: str, name: str, seen: Sequence[Reading], of: Callable[[Reading], Values], slope: float
 ) -> str:
     at = [seen[round(part * (len(seen) - 1) / _PARTS)] for part in range(_PARTS + 1)]
-    scale = _MB if kind == "memory" else 1
-    values = " ".join(f"{of(reading).get(name, 0) / scale:.0f}" for reading in at)
-    unit = {"memory": " MB", "keys": " keys", "lag": " records", "descriptors": " files"}[kind]
-    return f"{name}: {values}{unit}; at the end {slope:+.1f}{'' if kind in ('descriptors', 'lag') else ' %'} an hour"
+    values = " ".join(f"{of(reading).get(name, 0):.0f}" for reading in at)
+    unit = {"memory": "MB", "keys": "keys", "lag": "records", "descriptors": "files"}[kind]
+    share = " %" if kind == "keys" else ""
+    return f"{name}: {values} {unit}; at the end {slope:+.1f}{share} an hour"
 
 
 async def _look(target: Target, seen: list[Reading], every_s: float) -> None:
@@ -122,7 +122,7 @@ async def _look(target: Target, seen: list[Reading], every_s: float) -> None:
             at_s = monotonic() - began_s
             keys = {name: float(await client.dbsize()) for name, client in clients.items()}
             processes = read_processes(watched(target.pids))
-            memory = {name: float(each.rss_bytes) for name, each in processes.items()}
+            memory = {name: each.rss_bytes / _MB for name, each in processes.items()}
             lag = {"workers": await _lag(target.admin)}
             seen.append(Reading(at_s, memory, descriptors(watched(target.pids)), keys, lag))
             await asyncio.sleep(every_s)
