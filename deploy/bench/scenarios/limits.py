@@ -1,7 +1,8 @@
 """A rate, a quota and a budget at once, each of an organization of its own: the backend says how many calls came through.
 
 More is offered than each allows, faster than any of it comes back. The budget's requests cost exactly what is held for them,
-because only output has a price and this backend makes as many tokens as it may: so the number that fits is known beforehand.
+because only output has a price and this backend makes as many tokens as it may, up to eight: so the number that fits is known
+beforehand.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from deploy.bench.bench import Bench, Measured, Unmeasurable
 from deploy.bench.connection import OK
 from deploy.bench.figures import Figure, Result
 
-_STATED: Final = 40
+STATED: Final = 40
 _RATE_PER_S: Final = 40.0
 _SECONDS: Final = 4.0
-_TOKENS: Final = 20
-_OUTPUT_USD_PER_MTOK: Final = 50
-_PRICES: Final = {"input_usd_per_mtok": "0", "output_usd_per_mtok": str(_OUTPUT_USD_PER_MTOK)}
-_USD: Final = f"{_STATED * _TOKENS * _OUTPUT_USD_PER_MTOK / 1_000_000:.6f}"
+TOKENS: Final = 5
+_OUTPUT_USD_PER_MTOK: Final = 200
+PRICES: Final = {"input_usd_per_mtok": "0", "output_usd_per_mtok": str(_OUTPUT_USD_PER_MTOK)}
+_USD: Final = f"{STATED * TOKENS * _OUTPUT_USD_PER_MTOK / 1_000_000:.6f}"
 _STATED_REFUSALS: Final = ("http_429", "http_402")
 _ANSWERS_WITHIN_S: Final = 10.0
 
@@ -38,8 +39,8 @@ class Case:
 
 CASES: Final = (
     # What comes back to the bucket within the run is far less than one request.
-    Case("rate", {"requests_per_s": 0.001, "burst": _STATED}),
-    Case("quota", {"quotas": [{"amount": _STATED, "unit": "requests", "period": "month"}]}),
+    Case("rate", {"requests_per_s": 0.001, "burst": STATED}),
+    Case("quota", {"quotas": [{"amount": STATED, "unit": "requests", "period": "month"}]}),
     Case("budget", {"budgets": [{"usd": _USD, "period": "month"}]}),
     Case("neighbour", None),
 )
@@ -57,7 +58,7 @@ async def run(bench: Bench) -> Result:
         answered = sum(sample.outcome == OK for sample in came.samples)
         called = calls.get(_model(case, number), 0)
         offered = len(came.samples)
-        stated = offered if case.limits is None else _STATED
+        stated = offered if case.limits is None else STATED
         # Whoever was answered was called for, and nobody else.
         beside = abs(called - stated) + abs(answered - called)
         figures.append(Figure(f"limits.{case.name}", beside))
@@ -72,14 +73,14 @@ async def run(bench: Bench) -> Result:
 
 async def _offered(bench: Bench, case: Case, number: int) -> Measured:
     model = _model(case, number)
-    await bench.target.new_model(model, _PRICES)
+    await bench.target.new_model(model, PRICES)
     key = await bench.target.new_key(model, case.limits or {})
     load = bench.load(
         keys=[key],
         model=model,
         rate_per_s=_RATE_PER_S,
         seconds=_SECONDS,
-        max_tokens=_TOKENS,
+        max_tokens=TOKENS,
         has_headers=True,
         pids={},
     )

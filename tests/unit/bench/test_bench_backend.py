@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 
 import httptools
 import httpx
@@ -16,6 +17,7 @@ from deploy.bench.driving import driven
 from deploy.bench.load import Load, requests_of
 from deploy.bench.report import tokens_of
 from deploy.bench.running_backend import bench_backend
+from deploy.bench.scenarios import limits
 
 
 def test_a_model_name_may_ask_for_a_pause() -> None:
@@ -99,3 +101,16 @@ async def test_the_backend_counts_its_calls_by_model() -> None:
     assert refused.status_code == 400
     assert len(done.samples) == 7
     assert calls == {"counted-1ms": 7}
+
+
+def test_what_a_budget_is_tried_with_costs_what_is_held_for_it() -> None:
+    """Or the number of calls that fit would not be known beforehand."""
+    _, _, body = backend.whole("limits-budget-0", 200, limits.TOKENS).partition(b"\r\n\r\n")
+    budget = next(case for case in limits.CASES if case.name == "budget")
+    (stated,) = (budget.limits or {})["budgets"]
+    made = json.loads(body)["usage"]["completion_tokens"]
+
+    assert made == limits.TOKENS
+    assert Decimal(limits.PRICES["input_usd_per_mtok"]) == 0
+    each = made * Decimal(limits.PRICES["output_usd_per_mtok"]) / 1_000_000
+    assert Decimal(stated["usd"]) == limits.STATED * each
