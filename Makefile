@@ -167,6 +167,22 @@ issuers: setup  ## Access tokens of an identity provider of other people (npm), 
 clients: setup  ## openai (Python, Node), LangChain and the Vercel AI SDK through a gateway; needs npm for half of them
 	$(BIN)/python -m tests.foreign.clients
 
+.PHONY: helm workflows smoke loadtest vegeta
+helm: setup  ## The Helm chart by Helm itself, Kubernetes' schemas and the processes' settings; needs Go
+	$(BIN)/python -m tests.foreign.charts
+
+workflows: setup  ## The workflows of CI by actionlint; needs Go
+	$(BIN)/python -m tests.foreign.workflows
+
+smoke:  ## A gateway that was deployed, in seconds: make smoke URL=https://... [MODEL=...], its key in TALLYGATE_API_KEY
+	@deploy/smoke.sh $(URL) $(MODEL)
+
+loadtest: setup  ## A verdict: make loadtest SCENARIO=baseline|limits|burst|soak; ARGS="--rate 20 --scale 0.1"
+	@deploy/loadtest.sh $(SCENARIO) $(ARGS)
+
+vegeta: setup  ## Our open loop and vegeta's beside each other on one stack; needs Go; ARGS="--rate 50 --seconds 20"
+	$(BIN)/python -m tests.foreign.vegeta $(ARGS)
+
 moved-clocks: setup  ## What clients see while the clock of one process is wrong; needs a C compiler
 	$(BIN)/python -m tests.chaos.moved_clocks $(ARGS)
 

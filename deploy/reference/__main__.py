@@ -1,10 +1,12 @@
-"""Writes the generated references into a folder: ``python -m deploy.reference [FOLDER]``."""
+"""Writes the generated references into a folder: ``python -m deploy.reference [FOLDER]``; into that of the repository, with
+the files of the chart."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
+from deploy.reference.chart_facts import CHART_FILES
 from deploy.reference.pages import PAGES
 
 FOLDER = Path("docs/reference")
@@ -17,5 +19,13 @@ def write(folder: Path) -> None:
         (folder / name).write_text(text(), encoding="utf-8")
 
 
+def write_chart() -> None:
+    """Make the files of the chart anew, where they stand in the repository."""
+    for file, text in CHART_FILES.items():
+        Path(file).write_text(text(), encoding="utf-8")
+
+
 if __name__ == "__main__":
     write(Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER)
+    if len(sys.argv) == 1:
+        write_chart()

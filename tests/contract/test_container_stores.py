@@ -64,4 +64,5 @@ def test_images_have_the_versions_that_are_tested() -> None:
         f"tallygate:{version('tallygate')}",
     }
 
-    assert {service["image"] for service in services().values()} == wanted
+    others = ("prometheus", "grafana", "collector")
+    assert {s["image"] for name, s in services().items() if name not in others} == wanted

@@ -10,9 +10,10 @@ _TYPES: Final[dict[str, tuple[type, ...]]] = {
     "array": (list,),
     "string": (str,),
     "integer": (int,),
+    "boolean": (bool,),
     "null": (type(None),),
 }
-_SAID: Final = {"title", "description", "default", "discriminator"}
+_SAID: Final = {"$schema", "$defs", "title", "description", "default", "discriminator"}
 
 
 def is_valid(value: Any, schema: dict[str, Any], document: dict[str, Any]) -> bool:
@@ -31,7 +32,7 @@ def _ref(value: Any, rule: str, document: dict[str, Any], _: Any) -> bool:
 
 
 def _type(value: Any, rule: str, *_: Any) -> bool:
-    return isinstance(value, _TYPES[rule]) and not isinstance(value, bool)
+    return isinstance(value, _TYPES[rule]) and (rule == "boolean") == isinstance(value, bool)
 
 
 def _properties(value: Any, rule: dict[str, Any], document: dict[str, Any], _: Any) -> bool:
@@ -40,10 +41,23 @@ def _properties(value: Any, rule: dict[str, Any], document: dict[str, Any], _: A
     )
 
 
+def _additional(value: Any, rule: Any, document: dict[str, Any], schema: dict[str, Any]) -> bool:
+    """What no property names; ``False`` allows none of it."""
+    if not isinstance(value, dict):
+        return True
+    others = [one for name, one in value.items() if name not in schema.get("properties", {})]
+    return not others if rule is False else all(is_valid(one, rule, document) for one in others)
+
+
 _RULES: Final[dict[str, Any]] = {
     "$ref": _ref,
     "type": _type,
     "properties": _properties,
+    "additionalProperties": _additional,
+    "propertyNames": lambda value, rule, doc, _: (
+        not isinstance(value, dict) or all(is_valid(name, rule, doc) for name in value)
+    ),
+    "minLength": lambda value, rule, *_: not isinstance(value, str) or len(value) >= rule,
     "enum": lambda value, rule, *_: value in rule,
     "required": lambda value, rule, *_: not isinstance(value, dict) or set(rule) <= set(value),
     "anyOf": lambda value, rule, doc, _: any(is_valid(value, one, doc) for one in rule),
