@@ -7,7 +7,7 @@ organizations look like none, and to a user those of others and of programs do.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from starlette.requests import Request
@@ -20,7 +20,9 @@ from ingress.http.responses import refusal_response
 from ingress.requests.cancellations import Cancellations
 from ingress.requests.job_document import (
     RETRY_AFTER,
+    Job,
     JobFacts,
+    JobList,
     job_document,
     listed_job,
     read_facts,
@@ -137,7 +139,7 @@ def _job_response(request: Request, job_id: str, facts: JobFacts, found: Request
     return response
 
 
-def _json(fields: dict[str, Any]) -> Response:
+def _json(fields: Job | JobList) -> Response:
     return Response(msgspec.json.encode(fields), media_type="application/json")
 
 
