@@ -29,6 +29,7 @@ from ingress.requests.lookup import RequestLookup
 from schemas.errors import ErrorCode
 from schemas.operations import JOBS, OPERATIONS
 from schemas.runtime.ledger.client import LedgerClient
+from schemas.runtime.process.published import api_routes
 from schemas.runtime.process.telemetry import Metrics
 
 
@@ -79,6 +80,7 @@ def _router(
             Route(paths.READYZ, status.readyz),
             Route(paths.STARTUPZ, status.startupz),
             Route(paths.METRICS, status.metrics),
+            *api_routes(),
         ],
         middleware=[edge],
         exception_handlers={HTTPException: partial(_refuse_route, parts.origins)},

@@ -11,7 +11,7 @@ from typing import Final, TypeAlias, assert_never, cast
 
 import msgspec
 
-from ingress.http.error_bodies import (
+from schemas.error_bodies import (
     Amount,
     ErrorResponse,
     LimitCode,

@@ -7,10 +7,10 @@ from typing import Any, Final, Literal, NotRequired, TypeAlias, TypedDict, cast
 import msgspec
 
 from ingress.apis.answer_format import UsageSummary, cost_usd, refusal_of, usage_object
-from ingress.http.error_bodies import Amount, LimitType, UpstreamFields
 from ingress.http.refusals import Refusal, limit_facts
 from ingress.requests.outcomes import EndStatus, end_by_state, end_in_summary, error_end, status_of
 from ingress.requests.request_state import Ended, NeverRan, Open
+from schemas.error_bodies import Amount, LimitType, UpstreamFields
 from schemas.errors import ErrorCode
 from schemas.frames import Terminal
 from schemas.ids import uuid7_time_ms

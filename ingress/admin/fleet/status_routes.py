@@ -4,15 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import TypedDict
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ingress.admin.deps import AdminDeps
-from ingress.admin.fleet.overrides import overrides_shown, unended
+from ingress.admin.fleet.overrides import OverrideShown, overrides_shown, unended
 from ingress.admin.fleet.propagation import instances_of
+from schemas.config_references import Problem
 from schemas.runtime.kafka.address import read_kafka_address
+
+
+class InstanceShown(TypedDict):
+    """A process by its own last report: what it has applied, and whether it counts as living."""
+
+    name: str
+    role: str
+    offset: int
+    age_ms: int
+    live: bool
+
+
+class ConfigShown(TypedDict):
+    """The configuration as this process sees it."""
+
+    offset: int
+    following: bool
+    alarm: str | None
+    closed: list[str]
+    problems: list[Problem]
+
+
+class StatusAnswer(TypedDict):
+    """Which processes live, how far each has applied the configuration, and what is overridden."""
+
+    instances: list[InstanceShown]
+    config: ConfigShown
+    overrides: list[OverrideShown]
+    books: str
+    kafka_brokers: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from pathlib import Path
 from deploy.bench.running_backend import end_process
 from tests.support.fakes.running_backend import RunningBackend
 from tests.support.harness.wanted_ledger import wanted_ledger
+from tests.support.harness.watched_answers import watch
 
 TALLYGATE = Path(sys.executable).with_name("tallygate")
 REPOSITORY = Path(__file__).parents[3]
@@ -86,6 +87,7 @@ def running_stack(
         )
     try:
         facts = _first_line(process, story)
+        watch(facts["api"], facts["admin"])
         yield RunningStack(
             facts["api"],
             facts["admin"],

@@ -25,13 +25,16 @@ class UpstreamFields(TypedDict, total=False):
 
 
 class ErrorResponse(UpstreamFields):
-    """A problem (RFC 9457) that is not about a limit. Programs match on `code`; messages may change."""
+    """A problem (RFC 9457) that is not about a limit. Programs match on `code`; messages may change.
+
+    `error` says what `detail` says. `instance` names the request, on the public port.
+    """
 
     type: str
     title: str
     status: int
     detail: str
-    instance: str
+    instance: NotRequired[str]
     error: str
     code: ErrorCode
     param: NotRequired[str]
