@@ -159,6 +159,18 @@ issuers: setup  ## Access tokens of an identity provider of other people (npm), 
 clients: setup  ## openai (Python, Node), LangChain and the Vercel AI SDK through a gateway; needs npm for half of them
 	$(BIN)/python -m tests.foreign.clients
 
+.PHONY: proto grpc
+proto: setup  ## Make the Python of schemas/proto anew, and judge it by buf: lint, and what would break older clients (ARGS="--against COMMIT")
+	$(BIN)/python -m deploy.reference.protobuf
+	$(BIN)/python -m tests.foreign.buf $(ARGS)
+
+grpc: setup  ## grpcurl, which nobody here wrote, lists and calls everything by reflection; needs Go
+	$(BIN)/python -m tests.foreign.grpcurl
+
+.PHONY: schemathesis
+schemathesis: setup  ## Ten minutes of requests made from the OpenAPI document, public and admin; ARGS="--seconds N"
+	$(BIN)/python -m tests.foreign.api_document $(ARGS)
+
 moved-clocks: setup  ## What clients see while the clock of one process is wrong; needs a C compiler
 	$(BIN)/python -m tests.chaos.moved_clocks $(ARGS)
 

@@ -23,7 +23,7 @@ from deploy.reference.store_users_page import store_users_page
 from deploy.reference.usage_schema import usage_schema_page
 from deploy.reference.user_org_openapi import user_org_page
 from schemas.codec import published_schemas
-from schemas.errors import ERRORS
+from schemas.errors import ERRORS, grpc_status
 from schemas.headers import KINDS, Kind
 from schemas.log_events import LogEvent, LogFields
 from schemas.metrics import METRICS
@@ -98,6 +98,7 @@ def errors_page() -> str:
     rows = [
         (
             str(spec.status),
+            code(grpc_status(spec.status)),
             code(error),
             code(spec.openai_type),
             spec.title,
@@ -106,7 +107,7 @@ def errors_page() -> str:
         )
         for error, spec in sorted(ERRORS.items(), key=lambda each: (each[1].status, each[0]))
     ]
-    columns = ("status", "code", "type", "title", "retry", "default `retry-after`")
+    columns = ("status", "gRPC", "code", "type", "title", "retry", "default `retry-after`")
     return page(
         "Error codes",
         "`schemas/errors.py`",

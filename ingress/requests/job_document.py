@@ -17,12 +17,12 @@ from schemas.ids import uuid7_time_ms
 from schemas.job_ends import read_end
 from schemas.ledger import answers
 
+JobStatus: TypeAlias = Literal["queued", "running"] | EndStatus
 QUEUED: Final = Open("queued")
+OPEN: Final[frozenset[JobStatus]] = frozenset({"queued", "running"})
+"""Statuses of jobs that have not ended."""
 RETRY_AFTER: Final = b"2"
 """Seconds after which to ask again for a job that is open."""
-
-
-JobStatus: TypeAlias = Literal["queued", "running"] | EndStatus
 
 
 class JobError(UpstreamFields):

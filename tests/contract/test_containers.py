@@ -239,7 +239,13 @@ def test_only_this_machine_reaches_what_is_published(monkeypatch: pytest.MonkeyP
     published = {name: s["ports"] for name, s in services().items() if "ports" in s}
     settings = process_settings(monkeypatch, "ingress")
 
-    assert published == {"ingress": [f"127.0.0.1:8080:{status_port(settings)}"]}
+    assert isinstance(settings, IngressSettings)
+    assert published == {
+        "ingress": [
+            f"127.0.0.1:8080:{status_port(settings)}",
+            f"127.0.0.1:8081:{settings.grpc_port}",
+        ]
+    }
 
 
 def test_no_service_is_given_a_secret_of_another() -> None:

@@ -24,6 +24,8 @@ LLAMA_CPP_PYTHON = ("llama-cpp-python[server]==0.3.36", "gguf==0.19.0")
 """Another server in Python over the same library; builds it, half an hour on two cores."""
 OIDC_PROVIDER = ("node@22.23.3", "oidc-provider@9.13.3")
 """An identity provider whose access tokens are those of RFC 9068."""
+SCHEMATHESIS = ("schemathesis==4.32.5",)
+BUF = ("buf-bin==1.75.0",)
 AIMOCK = ("node@22.23.3", "@copilotkit/aimock@1.43.0")
 
 _FOLDER = Path(tempfile.gettempdir()) / "tallygate-foreign"

@@ -39,6 +39,8 @@ class RunningStack:
     bus_url: str
     process: subprocess.Popen[str]
     state_dir: Path
+    grpc: str = ""
+    """Host and port of the same API over gRPC; empty of a version that has none."""
 
     def stop(self) -> int:
         """SIGTERM, as a service manager would; the exit code."""
@@ -97,6 +99,7 @@ def running_stack(
             facts["bus"],
             process,
             state_dir,
+            facts.get("grpc", ""),
         )
     finally:
         _end(process)
