@@ -6,6 +6,7 @@ Every call gets an id, is measured, and is answered whatever goes wrong, as requ
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -100,6 +101,8 @@ def create_grpc_server(
     is_ready: Callable[[], bool],
 ) -> GrpcServer:
     """The server, whose port is bound. Raises ``PortTaken``. Call it inside the running loop."""
+    # What clients do to their connections is not worth a line each, and none of these lines is ours.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     server = grpc.aio.server(
         options=_options(parts.gatekeeper.body_bytes_max),
         maximum_concurrent_rpcs=calls_max + _ASIDE_MAX,

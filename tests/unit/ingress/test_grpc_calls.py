@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
 import msgspec
 import pytest
 
+from ingress.grpc.server import SERVICE
 from schemas.errors import ErrorCode
 from schemas.events import Denial
 from schemas.frames import Terminal
@@ -94,6 +96,20 @@ async def test_without_a_valid_key_nothing_is_done(
     assert error.code() is grpc.StatusCode.UNAUTHENTICATED
     assert details(error)["ErrorInfo"].reason == "INVALID_API_KEY"
     assert client.gateway.log.records == []
+
+
+async def test_who_has_no_key_is_refused_before_its_message_comes() -> None:
+    """Otherwise anybody could make the process hold as much as a body may have, for each call."""
+
+    async def never() -> AsyncIterator[bytes]:
+        await asyncio.Event().wait()
+        yield b""
+
+    async with grpc_gateway() as client:
+        send: Any = client.channel.stream_unary(f"/{SERVICE}/Infer")
+        error = await _refused(send(never(), timeout=5))
+
+    assert error.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
 async def test_a_key_may_come_as_a_bearer_token() -> None:
