@@ -61,7 +61,7 @@ class ApiContract:
         told = self._response(operation, status)
         if told is None:
             return f"the document knows no {status}; it has {', '.join(operation['responses'])}"
-        return self._problem_of_body(told, content_type, body)
+        return self._problem_of_body(told, content_type, None if method == "HEAD" else body)
 
     def _operation(self, method: str, path: str) -> Mapping[str, Any] | None:
         method = "get" if method == "head" else method
