@@ -183,6 +183,18 @@ loadtest: setup  ## A verdict: make loadtest SCENARIO=baseline|limits|burst|soak
 vegeta: setup  ## Our open loop and vegeta's beside each other on one stack; needs Go; ARGS="--rate 50 --seconds 20"
 	$(BIN)/python -m tests.foreign.vegeta $(ARGS)
 
+.PHONY: proto grpc
+proto: setup  ## Make the Python of schemas/proto anew, and judge it by buf: lint, and what would break older clients (ARGS="--against COMMIT")
+	$(BIN)/python -m deploy.reference.protobuf
+	$(BIN)/python -m tests.foreign.buf $(ARGS)
+
+grpc: setup  ## grpcurl, which nobody here wrote, lists and calls everything by reflection; needs Go
+	$(BIN)/python -m tests.foreign.grpcurl
+
+.PHONY: schemathesis
+schemathesis: setup  ## Ten minutes of requests made from the OpenAPI document, public and admin; ARGS="--seconds N"
+	$(BIN)/python -m tests.foreign.api_document $(ARGS)
+
 moved-clocks: setup  ## What clients see while the clock of one process is wrong; needs a C compiler
 	$(BIN)/python -m tests.chaos.moved_clocks $(ARGS)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ingress.auth.api_key import ApiKeys
 from ingress.auth.caller import Authenticator
@@ -59,6 +59,9 @@ from schemas.runtime.valkey.store import Store
 from schemas.runtime.valkey.subscription import Subscription
 from schemas.topics import AUDIT, BACKGROUND, OUTCOMES, REQUESTS
 
+if TYPE_CHECKING:
+    from ingress.grpc.server import GrpcServer
+
 _TIME_LOOK_S: Final = 0.05
 
 
@@ -83,6 +86,8 @@ class Ingress:
     connected: set[str] = field(default_factory=set)
     server: FrontServer | None = None
     """Of the public port, once it runs."""
+    grpc: GrpcServer | None = None
+    """Of the gRPC port, where there is one."""
 
     def components(self) -> dict[str, str]:
         """Component to ``ok`` or what is wrong with it."""
@@ -129,6 +134,9 @@ class Ingress:
         """Serve until SIGTERM or SIGINT, or until the doors cannot be opened. 0 after a signal."""
         self.server = server = self._server()
         end = told_to_end()
+        if self.settings.grpc_port:
+            self.grpc = self._grpc_server()
+            await self.grpc.start()
         connecting = asyncio.create_task(self._connect_all())
         background = [asyncio.create_task(work) for work in self._background()]
         serving = asyncio.create_task(server.serve())
@@ -137,9 +145,11 @@ class Ingress:
         await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
         if told.done():
             keeper, drain_s = self.public.gatekeeper, self.settings.drain_s
-            await Leaving(keeper, self.pending, server, drain_s).run()
+            leaving = Leaving(keeper, self.pending, server, drain_s).run()
+            await asyncio.gather(leaving, self._leave_grpc(drain_s))
         server.should_exit = True
         await serving
+        await self._leave_grpc(0)
         for task in (connecting, told, *background):
             task.cancel()
         await self._disconnect()
@@ -160,6 +170,8 @@ class Ingress:
             "ledger time": self.ledger_time.run,
             **self.outside.background,
         }
+        if self.grpc is not None:
+            forever["grpc health"] = self.grpc.tell_health
         for name, work in forever.items():
             yield keep_running(name, work, self.metrics)
 
@@ -177,6 +189,24 @@ class Ingress:
             self.clock,
             settings.origins,
         )
+
+    def _grpc_server(self) -> GrpcServer:
+        # Who has no use for it pays nothing, not even for what would be loaded.
+        from ingress.grpc.server import create_grpc_server  # noqa: PLC0415
+
+        settings = self.settings
+        return create_grpc_server(
+            self.public,
+            self.metrics,
+            f"{settings.host}:{settings.grpc_port}",
+            settings.inflight_max,
+            lambda: self.health().is_ready,
+        )
+
+    async def _leave_grpc(self, patience_s: float) -> None:
+        """Let calls end that run; whoever has connections is told to connect elsewhere."""
+        if self.grpc is not None:
+            await self.grpc.stop(patience_s)
 
     def public_app(self) -> Shortcut:
         """The application of the port."""

@@ -25,10 +25,12 @@ from ingress.http.middleware import RequestMiddleware, Shortcut
 from ingress.http.refusals import Refusal
 from ingress.http.responses import refusal_response
 from ingress.requests.begin import RequestStarter
+from ingress.requests.job_desk import JobDesk
 from ingress.requests.lookup import RequestLookup
 from schemas.errors import ErrorCode
 from schemas.operations import JOBS, OPERATIONS
 from schemas.runtime.ledger.client import LedgerClient
+from schemas.runtime.process.published import api_routes
 from schemas.runtime.process.telemetry import Metrics
 
 
@@ -44,6 +46,11 @@ class PublicParts:
     """How long a request has: where it says nothing, and at most."""
     origins: frozenset[bytes]
     """Of pages that browsers may show the answers to."""
+
+    @property
+    def desk(self) -> JobDesk:
+        """Where one job is asked for."""
+        return JobDesk(self.ledger, self.lookup, self.starter.cancellations)
 
 
 def create_public_app(parts: PublicParts, status: StatusRoutes, metrics: Metrics) -> Shortcut:
@@ -66,7 +73,7 @@ def _router(
 ) -> Starlette:
     """All routes in the framework's hands, those that the shortcut knows included."""
     models = ModelRoutes(parts.gatekeeper)
-    jobs = JobRoutes(parts.gatekeeper, parts.ledger, parts.lookup, parts.starter.cancellations)
+    jobs = JobRoutes(parts.gatekeeper, parts.ledger, parts.desk)
     app = Starlette(
         routes=[
             *(Route(path, endpoint, methods=["POST"]) for path, endpoint in operations.items()),
@@ -79,6 +86,7 @@ def _router(
             Route(paths.READYZ, status.readyz),
             Route(paths.STARTUPZ, status.startupz),
             Route(paths.METRICS, status.metrics),
+            *api_routes(),
         ],
         middleware=[edge],
         exception_handlers={HTTPException: partial(_refuse_route, parts.origins)},

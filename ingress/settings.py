@@ -24,6 +24,8 @@ class IngressSettings(DataPlaneSettings, PepperSettings):
 
     port: int = 8080
     """Port of the public API."""
+    grpc_port: int = Field(default=8081, ge=0, le=65_535)
+    """Port of the same API over gRPC; none is opened when it is 0, and nothing of gRPC is loaded."""
     max_body_bytes: int = Field(default=4 * MIB, ge=1_024, le=4 * MIB)
     """Bytes of one body; a larger one is answered 413."""
     inflight_max: int = Field(default=4_096, ge=1)

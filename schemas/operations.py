@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Final, Literal, TypeAlias
 
 __all__ = [
+    "INFERENCE",
     "JOBS",
     "OPERATIONS",
     "KeyScope",
@@ -66,6 +67,17 @@ JOBS: Final = Operation(
     keeps_result=True,
 )
 
+INFERENCE: Final = Operation(
+    name="inference",
+    surface="native",
+    path="/v1/inference",
+    upstream_paths=_CHAT_UPSTREAM,
+    streams=True,
+    bounded_by="input_and_output",
+    scope="inference",
+    keeps_result=False,
+)
+
 _ROWS: Final = (
     Operation(
         name="chat.completions",
@@ -87,16 +99,7 @@ _ROWS: Final = (
         scope="inference",
         keeps_result=False,
     ),
-    Operation(
-        name="inference",
-        surface="native",
-        path="/v1/inference",
-        upstream_paths=_CHAT_UPSTREAM,
-        streams=True,
-        bounded_by="input_and_output",
-        scope="inference",
-        keeps_result=False,
-    ),
+    INFERENCE,
     JOBS,
 )
 

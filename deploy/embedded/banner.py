@@ -14,6 +14,7 @@ class Facts:
     """Where a running stack is reached. `key` is a secret that is meant to be shown."""
 
     api: str
+    grpc: str
     admin: str
     kafka: str
     ledger: str
@@ -39,6 +40,7 @@ def render_banner(facts: Facts) -> str:
         "Tallygate is ready.  One machine, one broker: not for production.  ^C to stop.",
         "",
         f"API      {facts.api}",
+        f"gRPC     {facts.grpc}",
         f"Admin    {facts.admin}",
         f"Kafka    {facts.kafka}",
         f"Ledger   {facts.ledger}",
@@ -55,7 +57,7 @@ def render_banner(facts: Facts) -> str:
 def render_json(facts: Facts) -> str:
     """The same for programs, as one line."""
     shown = {"api": facts.api, "admin": facts.admin, "key": facts.key, "kafka": facts.kafka}
-    return json.dumps(shown | {"ledger": facts.ledger, "bus": facts.bus})
+    return json.dumps(shown | {"ledger": facts.ledger, "bus": facts.bus, "grpc": facts.grpc})
 
 
 def _curl(facts: Facts) -> str:

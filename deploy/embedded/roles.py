@@ -37,6 +37,7 @@ FIRST_WORKER_PORTS = {"limiter_worker-0": 9101, "dispatcher-0": 9102, "accountin
 # Longer than a worker takes to finish what it has begun, so that none is killed while it drains.
 DRAIN_DEADLINE_S = 40.0
 INGRESS_PORT = 8080
+GRPC_PORT = 8081
 ADMIN_PORT = 8443
 
 
@@ -50,11 +51,17 @@ def role_of(name: str) -> str:
     return name.rpartition("-")[0]
 
 
+def grpc_of(name: str) -> str:
+    """The name of the gRPC port of a replica of ingress."""
+    return f"{name}-grpc"
+
+
 def preferred_ports(replicas: Mapping[str, int]) -> dict[str, int]:
     """The ports the replicas of all roles would like to have, by name."""
     ports = {name: ADMIN_PORT + n for n, name in enumerate(replica_names("admin", replicas))}
     for n, name in enumerate(replica_names("ingress", replicas)):
         ports[name] = INGRESS_PORT + 10 * n
+        ports[grpc_of(name)] = GRPC_PORT + 10 * n
     for role, first in ROLE_PORTS.items():
         for n, name in enumerate(replica_names(role, replicas)):
             ports[name] = FIRST_WORKER_PORTS.get(name, first + n)
@@ -82,6 +89,8 @@ def role_spec(
         "TALLYGATE_INSTANCE_ID": name,
         _PORT_SETTINGS.get(role, "TALLYGATE_HTTP_PORT"): str(ports[name]),
     }
+    if role == "ingress":
+        settings["TALLYGATE_GRPC_PORT"] = str(ports[grpc_of(name)])
     if role != "admin":
         settings["TALLYGATE_BUS_URL"] = stores.bus_url_of(role)
     if role in ("admin", "ingress"):

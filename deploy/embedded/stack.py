@@ -102,6 +102,11 @@ class Stack:
         return f"http://{HOST}:{self.ports['ingress-0']}/v1"
 
     @property
+    def grpc_address(self) -> str:
+        """Where the same API is over gRPC."""
+        return f"{HOST}:{self.ports[roles.grpc_of('ingress-0')]}"
+
+    @property
     def admin_url(self) -> str:
         scheme = "http" if self.admin_tls is None else "https"
         return f"{scheme}://{HOST}:{self.ports['admin-0']}/admin/v1"

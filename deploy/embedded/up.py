@@ -201,6 +201,7 @@ async def _bring_up(stack: Stack, plan: Plan) -> Facts:
         ) from error
     return Facts(
         api=stack.api_url,
+        grpc=stack.grpc_address,
         admin=stack.admin_url,
         kafka=stack.kafka_brokers,
         ledger=stack.ledger_url,

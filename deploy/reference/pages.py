@@ -16,12 +16,14 @@ from deploy.reference.command_page import command_page
 from deploy.reference.field_docs import field_docs, own_fields
 from deploy.reference.kafka_users_page import kafka_users_page
 from deploy.reference.markdown import code, duration, page, prose, size, table
-from deploy.reference.openapi import openapi_page
+from deploy.reference.openapi.document import openapi_json, openapi_page
+from deploy.reference.openapi.page import html_page
 from deploy.reference.setting_rows import setting_rows, specified_rows
 from deploy.reference.store_users_page import store_users_page
+from deploy.reference.usage_schema import usage_schema_page
 from deploy.reference.user_org_openapi import user_org_page
 from schemas.codec import published_schemas
-from schemas.errors import ERRORS
+from schemas.errors import ERRORS, grpc_status
 from schemas.headers import KINDS, Kind
 from schemas.log_events import LogEvent, LogFields
 from schemas.metrics import METRICS
@@ -96,6 +98,7 @@ def errors_page() -> str:
     rows = [
         (
             str(spec.status),
+            code(grpc_status(spec.status)),
             code(error),
             code(spec.openai_type),
             spec.title,
@@ -104,7 +107,7 @@ def errors_page() -> str:
         )
         for error, spec in sorted(ERRORS.items(), key=lambda each: (each[1].status, each[0]))
     ]
-    columns = ("status", "code", "type", "title", "retry", "default `retry-after`")
+    columns = ("status", "gRPC", "code", "type", "title", "retry", "default `retry-after`")
     return page(
         "Error codes",
         "`schemas/errors.py`",
@@ -281,6 +284,12 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "times.md": times_page,
     "topics.md": topics_page,
     "store-users.md": store_users_page,
+    "usage-record.schema.yaml": usage_schema_page,
     "user-org.openapi.yaml": user_org_page,
 }
 """File name in ``docs/reference`` -> what makes its text."""
+PUBLISHED: Final[Mapping[str, Callable[[], str]]] = {
+    "docs.html": html_page,
+    "openapi.json": openapi_json,
+}
+"""The same for ``schemas/published``, which the processes serve."""

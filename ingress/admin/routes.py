@@ -44,6 +44,7 @@ from schemas.log_events import LogEvent
 from schemas.readiness import missing
 from schemas.runtime.kafka.produce import ProduceFailed
 from schemas.runtime.process.event_log import EventLog
+from schemas.runtime.process.published import api_routes
 from schemas.runtime.process.telemetry import Metrics
 from schemas.runtime.valkey.store import StoreUnavailable
 
@@ -96,6 +97,7 @@ def create_http_app(components: Components, metrics: Metrics, verifier: Verifier
         routes=[
             Mount("/admin/v1", app=Router(routes, redirect_slashes=False)),
             *StatusPages(components, metrics, deps.clock).routes(),
+            *api_routes(),
         ],
         middleware=[Middleware(Guard, missing=lambda: missing(components()), door=access)],
         exception_handlers={

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypedDict
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from ingress.health.document import NEEDED, Health
 from schemas.runtime.process.telemetry import PAGE_CONTENT_TYPE, Metrics
+
+
+class StartDocument(TypedDict):
+    """Whether this process has everything that it needs itself."""
+
+    status: str
+    components: dict[str, str]
 
 
 class StatusRoutes:
@@ -35,7 +43,7 @@ class StatusRoutes:
         components = self._health().components
         has_started = all(components[name] == "ok" for name in NEEDED)
         status = "ok" if has_started else "unavailable"
-        body = {"status": status, "components": dict(components)}
+        body: StartDocument = {"status": status, "components": dict(components)}
         return JSONResponse(body, status_code=200 if has_started else 503)
 
     async def metrics(self, _: Request) -> Response:

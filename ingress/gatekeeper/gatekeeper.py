@@ -200,15 +200,17 @@ class Gatekeeper:
         told = self.callers.keys.tell(credentials, snapshot, now_ms)
         return told or self.callers.ask_others(credentials, snapshot, now_ms)
 
-    async def caller(self, head: Mapping[str, Any], scope: KeyScope) -> Caller | Refusal:
-        """Who calls, if it may do what needs the scope, where the request has no body; as ``tell``."""
+    async def caller(
+        self, head: Mapping[str, Any], scope: KeyScope, body: bytes = b""
+    ) -> Caller | Refusal:
+        """Who calls, if it may do what needs the scope, where nothing is told from the body; as ``tell``."""
         asked = self.tell(head, dict(head["headers"]))
         told = asked if isinstance(asked, TOLD) else await asked
         if isinstance(told, Refusal):
             return told
         caller = told if isinstance(told, Caller) else told.caller
         if isinstance(told, Unproven):
-            forgery = await self._refuse_unproven(told, b"", head["state"]["request_id"])
+            forgery = await self._refuse_unproven(told, body, head["state"]["request_id"])
             if forgery is not None:
                 return forgery
         refusal = self._forbidden(caller, head, scope)

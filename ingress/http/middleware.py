@@ -23,7 +23,7 @@ from schemas.runtime.process.telemetry import Metrics
 
 _LOG = EventLog(__name__)
 
-_ALWAYS_ANSWERED: Final = frozenset({"status", "metrics"})
+_ALWAYS_ANSWERED: Final = frozenset({"status", "metrics", "docs"})
 _CLIENT_GONE: Final = 499
 """In metrics only: the client left before it was answered."""
 

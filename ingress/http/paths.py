@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from schemas import readiness
+from schemas.api_pages import API_PATHS
 from schemas.operations import JOBS, OPERATIONS, Surface
 
 MODELS: Final = "/v1/models"
@@ -36,6 +37,7 @@ PLACES: Final = {
     READYZ: _STATUS,
     STARTUPZ: _STATUS,
     METRICS: Place("metrics", "openai"),
+    **dict.fromkeys(API_PATHS, Place("docs", "native")),
 }
 _PARENTS: Final = {
     **{path: place for path, place in PLACES.items() if path.count("/") == _SEGMENTS - 1},

@@ -245,8 +245,12 @@ def test_only_this_machine_reaches_what_is_published(monkeypatch: pytest.MonkeyP
     published = {name: s["ports"] for name, s in services().items() if "ports" in s}
     settings = process_settings(monkeypatch, "ingress")
 
+    assert isinstance(settings, IngressSettings)
     assert published == {
-        "ingress": [f"127.0.0.1:8080:{status_port(settings)}"],
+        "ingress": [
+            f"127.0.0.1:8080:{status_port(settings)}",
+            f"127.0.0.1:8081:{settings.grpc_port}",
+        ],
         "prometheus": ["127.0.0.1:9090:9090"],
         "grafana": ["127.0.0.1:3000:3000"],
     }

@@ -29,6 +29,8 @@ KUBERNETES_VALIDATE = ("kubernetes-validate==1.37.0",)
 """Kubernetes' own schemas of many versions, in a wheel."""
 ACTIONLINT = ("github.com/rhysd/actionlint/cmd/actionlint", "v1.7.12")
 VEGETA = ("github.com/tsenart/vegeta/v12", "v12.13.0")
+SCHEMATHESIS = ("schemathesis==4.32.5",)
+BUF = ("buf-bin==1.75.0",)
 AIMOCK = ("node@22.23.3", "@copilotkit/aimock@1.43.0")
 
 _FOLDER = Path(tempfile.gettempdir()) / "tallygate-foreign"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from starlette.responses import JSONResponse, Response
 
+from schemas.error_bodies import ErrorResponse
 from schemas.errors import ERRORS, ErrorCode
 
 _DETAIL_CHARS_MAX = 2_000
@@ -32,12 +33,13 @@ def problem_response(refusal: Refusal) -> Response:
         headers["retry-after"] = str(-(-spec.retry_after_ms // 1_000))
     # A detail may quote foreign text: it is bounded, and can be written whatever it holds.
     detail = refusal.detail[:_DETAIL_CHARS_MAX].encode(errors="replace").decode()
-    body = {
+    body: ErrorResponse = {
         "type": "about:blank",
         "title": spec.title,
         "status": spec.status,
         "detail": detail,
-        "code": refusal.code.value,
+        "error": detail,
+        "code": refusal.code,
     }
     return JSONResponse(body, spec.status, headers, media_type="application/problem+json")
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypedDict
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -15,6 +16,15 @@ from starlette.routing import Route
 from schemas.readiness import HEALTHZ, METRICS, READYZ, STARTUPZ, missing, readiness
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.telemetry import PAGE_CONTENT_TYPE, Metrics
+
+
+class AdminHealth(TypedDict):
+    """What the control plane needs, and what of that is missing."""
+
+    status: str
+    components: dict[str, str]
+    reasons: list[str]
+    clock: dict[str, int | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +58,10 @@ class StatusPages:
 
     def _document(self, status: int) -> Response:
         components = self.components()
-        document = {
+        document: AdminHealth = {
             "status": readiness(components),
             "components": dict(components),
             "reasons": missing(components),
-            "clock": self.clock.facts,
+            "clock": dict(self.clock.facts),
         }
         return JSONResponse(document, status)

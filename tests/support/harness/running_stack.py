@@ -19,6 +19,7 @@ from pathlib import Path
 from deploy.bench.running_backend import end_process
 from tests.support.fakes.running_backend import RunningBackend
 from tests.support.harness.wanted_ledger import wanted_ledger
+from tests.support.harness.watched_answers import watch
 
 TALLYGATE = Path(sys.executable).with_name("tallygate")
 REPOSITORY = Path(__file__).parents[3]
@@ -38,6 +39,8 @@ class RunningStack:
     bus_url: str
     process: subprocess.Popen[str]
     state_dir: Path
+    grpc: str = ""
+    """Host and port of the same API over gRPC; empty of a version that has none."""
 
     def stop(self) -> int:
         """SIGTERM, as a service manager would; the exit code."""
@@ -86,6 +89,7 @@ def running_stack(
         )
     try:
         facts = _first_line(process, story)
+        watch(facts["api"], facts["admin"])
         yield RunningStack(
             facts["api"],
             facts["admin"],
@@ -95,6 +99,7 @@ def running_stack(
             facts["bus"],
             process,
             state_dir,
+            facts.get("grpc", ""),
         )
     finally:
         _end(process)

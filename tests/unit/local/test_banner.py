@@ -13,6 +13,7 @@ from deploy.embedded.process import LONGEST_DELAY_S, Progress, restart_delay_s
 
 FACTS = Facts(
     api="http://127.0.0.1:8080/v1",
+    grpc="127.0.0.1:8081",
     admin="http://127.0.0.1:8443/admin/v1",
     kafka="127.0.0.1:9092",
     ledger="redis://127.0.0.1:6390/0",
@@ -44,7 +45,13 @@ def test_the_json_line_has_the_documented_fields() -> None:
         "kafka": FACTS.kafka,
         "ledger": FACTS.ledger,
         "bus": FACTS.bus,
+        "grpc": FACTS.grpc,
     }
+
+
+def test_the_banner_says_where_grpc_is() -> None:
+    """In a line of its own, which programs look for."""
+    assert "gRPC     127.0.0.1:8081" in render_banner(FACTS).splitlines()
 
 
 def test_progress_says_name_address_and_time() -> None:
