@@ -40,6 +40,11 @@ class Rejection(msgspec.Struct, frozen=True):
     terminal: Terminal
 
 
+def denial_in(decision: Dispatch | Rejection) -> Denial | None:
+    """The limit that refused, if one did."""
+    return decision.outcome.denial if isinstance(decision, Rejection) else None
+
+
 def was_produced_too_late(accepted: Accepted, happened_ms: int | None) -> bool:
     """Whether ingress had given up on the produce, and answered 503, before it arrived.
 
