@@ -113,10 +113,15 @@ class Ingress:
             "tallygate_bound_reached",
             lambda: {(name,): 1.0 for name in {**self._bounds(), **self.health().closing}},
         )
+        self.metrics.look("tallygate_models_without_backend", self._without_backend)
         self.metrics.look(
             "tallygate_disk_free_bytes",
             lambda: {(host,): float(free) for host, free in self.watch.free_bytes.items()},
         )
+
+    def _without_backend(self) -> dict[tuple[str, ...], float]:
+        fleet = self.watch.fleet
+        return {(): 0.0 if fleet is None else float(len(fleet.models_without_backend))}
 
     def health(self) -> Health:
         """What the status endpoints tell; nothing is asked for it."""
@@ -285,6 +290,7 @@ def create_app(settings: IngressSettings) -> Ingress:
         lambda: producer.unacknowledged_s,
         callers_of(settings, outside.authenticators),
         Signatures(ledger),
+        metrics,
     )
     return Ingress(
         settings=settings,

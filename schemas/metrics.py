@@ -32,6 +32,7 @@ MetricName = Literal[
     "tallygate_component_healthy",
     "tallygate_bound_reached",
     "tallygate_disk_free_bytes",
+    "tallygate_models_without_backend",
     "tallygate_config_refused_entries",
     "tallygate_cost_usd_total",
     "gen_ai_server_request_duration_seconds",
@@ -194,6 +195,10 @@ METRICS: Final[dict[MetricName, MetricSpec]] = {
     ),
     "tallygate_disk_free_bytes": MetricSpec(
         "gauge", "What the disk under a broker has left, as it was reported last.", ("host",)
+    ),
+    "tallygate_models_without_backend": MetricSpec(
+        "gauge",
+        "Models that nobody can serve now, as ingress sees it; 0 before it has seen anything.",
     ),
     "tallygate_config_refused_entries": MetricSpec(
         "gauge",

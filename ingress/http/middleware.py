@@ -134,8 +134,8 @@ def _measure(
     """Count the answer; ``started_at_ms`` is when its head was there."""
     state = scope["state"]
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR and operation != "status":
-        told = traced(_headers_to_tell(scope))
-        _LOG.event(LogEvent.ANSWERED_5XX, **told, status=status, route=operation)
+        whose = _headers_to_tell(scope)
+        _LOG.event(LogEvent.ANSWERED_5XX, **traced(whose), status=status, route=operation)
     code = GONE if status == CLIENT_GONE else state["code"]
     metrics.count("tallygate_requests_total", operation, str(status), code)
     model = state.get("model")
