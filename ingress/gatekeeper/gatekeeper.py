@@ -37,7 +37,6 @@ from schemas.errors import ErrorCode
 from schemas.ledger.shards import Shards
 from schemas.metrics import decision_labels
 from schemas.operations import KeyScope, Operation
-from schemas.pricing.bound import bound, unpriced
 from schemas.reports import Excess
 from schemas.runtime.config.feed import ConfigFeed
 from schemas.runtime.process.clock import Clock
@@ -314,17 +313,9 @@ class Gatekeeper:
             draw = random.random()  # noqa: S311  # a share of requests, no secret
             refusal = self.throttle.refusal_of((caller.org, model), now_s, draw)
         if refusal is not None:
-            bounds = self._bounds(model, asked)
+            bounds = asked.bounds(self.config.snapshot.prices.get(model))
             self._tell(caller, request_id, refusal, model, bounds)
         return refusal
-
-    def _bounds(self, model: str, asked: Asked) -> Bounds:
-        """The most that a request can use, as admission would have computed it."""
-        config, tokens = self.config.snapshot, (asked.input_tokens_bound, asked.output_tokens_bound)
-        price = config.prices[model].at(asked.received_at_ms) if model in config.prices else None
-        if price is None or unpriced(price, asked.reach):
-            return Bounds(*tokens, None)
-        return Bounds(*tokens, bound(price, asked.reach, *tokens))
 
     def must_wait(self, caller: Caller, model: str, asked: Asked) -> bool:
         """Whether another one is just finding out what would become of this large request."""
