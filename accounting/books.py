@@ -19,6 +19,7 @@ from accounting.booking import BookedThrough, Entry, Place, entry_of
 from accounting.earlier import AskedRow, Earlier, LogUnreadable
 from accounting.kept import kept_of
 from accounting.late_outcomes import late_corrections
+from accounting.usage_counts import count_usage
 from schemas import topics
 from schemas.codec import MalformedRecord, decode, decode_as
 from schemas.events import AttemptAdjusted, RequestFinished
@@ -39,6 +40,7 @@ _LOG = EventLog(__name__)
 T = TypeVar("T")
 
 _AWAY = (LedgerUnavailable, LogUnreadable)
+_MS_PER_S = 1_000
 _FOR_AS_LONG_AS_IT_TAKES_S = 7 * 24 * 3_600.0
 
 
@@ -119,6 +121,8 @@ class Books:
                 per_org[entry.org].append((record, entry))
         books = [self._book(partition, org, rows) for org, rows in per_org.items()]
         await (books[0] if len(books) == 1 else asyncio.gather(*books))
+        lag_s = (self.clock.now_ms() - batch[0].timestamp_ms) / _MS_PER_S
+        self.metrics.observe("tallygate_usage_export_lag_seconds", max(0.0, lag_s))
         # Batches of a partition come in its order: what stands before is booked, too.
         self.booked[partition] = Place(batch[-1].offset, batch[-1].timestamp_ms)
 
@@ -250,8 +254,7 @@ class Books:
     def _count(self, entry: Entry) -> None:
         for line in entry.lines:
             self.metrics.count("tallygate_usage_lines_total")
-            self.metrics.count("tallygate_tokens_total", "input", by=max(0, line.input_tokens))
-            self.metrics.count("tallygate_tokens_total", "output", by=max(0, line.output_tokens))
+            count_usage(self.metrics, line)
 
 
 def _outcome_in(record: Record) -> RequestFinished | AttemptAdjusted:

@@ -38,6 +38,7 @@ from ingress.requests.silence import Silence
 from ingress.requests.tokenizer_files import TokenizerFiles
 from ingress.routes import PublicParts, create_public_app
 from ingress.settings import IngressSettings
+from schemas.errors import ErrorCode
 from schemas.ledger.shards import Shards
 from schemas.runtime.config.feed import ConfigFeed
 from schemas.runtime.kafka.outcome_lookup import OutcomeLookup
@@ -51,6 +52,7 @@ from schemas.runtime.process.connect import connect, read_config
 from schemas.runtime.process.loop_counts import expose_loop
 from schemas.runtime.process.run import told_to_end
 from schemas.runtime.process.self_report import SelfReport
+from schemas.runtime.process.shown import expose_components, expose_config
 from schemas.runtime.process.tasks import keep_running
 from schemas.runtime.process.telemetry import Metrics
 from schemas.runtime.valkey.bodies import Bodies
@@ -107,6 +109,24 @@ class Ingress:
             "clock": self.clock.component,
             **self.outside.components(),
         }
+
+    def expose(self) -> None:
+        """Export what is known here of the others, of this process's bounds, and of brokers' disks."""
+        expose_components(self.metrics, self.components)
+        expose_config(self.metrics, self.config)
+        self.metrics.look(
+            "tallygate_bound_reached",
+            lambda: {(name,): 1.0 for name in {**self._bounds(), **self.health().closing}},
+        )
+        self.metrics.look("tallygate_models_without_backend", self._without_backend)
+        self.metrics.look(
+            "tallygate_disk_free_bytes",
+            lambda: {(host,): float(free) for host, free in self.watch.free_bytes.items()},
+        )
+
+    def _without_backend(self) -> dict[tuple[str, ...], float]:
+        fleet = self.watch.fleet
+        return {(): 0.0 if fleet is None else float(len(fleet.models_without_backend))}
 
     def health(self) -> Health:
         """What the status endpoints tell; nothing is asked for it."""
@@ -176,8 +196,8 @@ class Ingress:
             yield keep_running(name, work, self.metrics)
 
     def _server(self) -> FrontServer:
-        def count(status: int) -> None:
-            self.metrics.count("tallygate_requests_total", "door", str(status))
+        def count(status: int, code: ErrorCode) -> None:
+            self.metrics.count("tallygate_requests_total", "door", str(status), code)
 
         settings = self.settings
         register = Connections(connections_max(settings.connections_max), count)
@@ -210,6 +230,7 @@ class Ingress:
 
     def public_app(self) -> Shortcut:
         """The application of the port."""
+        self.expose()
         status = StatusRoutes(self.health, self.metrics, lambda: len(self.pending))
         return create_public_app(self.public, status, self.metrics)
 
@@ -272,10 +293,7 @@ def create_app(settings: IngressSettings) -> Ingress:
     )
     producer.expose(metrics)
     config = ConfigFeed(
-        settings.kafka_brokers,
-        settings.data_dir,
-        lambda snapshot: metrics.set("tallygate_config_offset", snapshot.offset),
-        settings.config_verifier,
+        settings.kafka_brokers, settings.data_dir, verifier=settings.config_verifier
     )
     bus = Bus(settings.bus_url, settings.times)
     bus.store.expose(metrics, "bus")
@@ -308,6 +326,7 @@ def create_app(settings: IngressSettings) -> Ingress:
         lambda: producer.unacknowledged_s,
         callers_of(settings, outside.authenticators),
         Signatures(ledger),
+        metrics,
     )
     return Ingress(
         settings=settings,

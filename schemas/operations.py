@@ -39,7 +39,7 @@ class Operation:
     """One thing that the gateway does for a client."""
 
     name: str
-    """The ``route`` of its events, usage lines and metrics; it stays as long as a log holds it."""
+    """The ``route`` of its events and usage lines, the ``operation`` of metrics; it stays as long as a log holds it."""
     surface: Surface
     path: str
     """Where clients post it."""

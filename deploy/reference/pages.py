@@ -24,10 +24,12 @@ from deploy.reference.usage_schema import usage_schema_page
 from deploy.reference.user_org_openapi import user_org_page
 from schemas.codec import published_schemas
 from schemas.errors import ERRORS, grpc_status
+from schemas.gen_ai import SEMCONV_VERSION
 from schemas.headers import KINDS, Kind
 from schemas.log_events import LogEvent, LogFields
 from schemas.metrics import METRICS
 from schemas.operations import OPERATIONS
+from schemas.runtime.process.telemetry import OTHER, SERIES_MAX, VALUES_MAX
 from schemas.times import LedgerTimes, Times
 from schemas.topics import RESULT_BYTES, TOPICS, Topic
 
@@ -126,8 +128,11 @@ def metrics_page() -> str:
     return page(
         "Metrics",
         "`schemas/metrics.py`",
-        "In Prometheus text form at `/metrics` of every process, each of which exports those that it uses. *Likewise*\n"
-        "and *them* refer to the line before. No label carries a key, a user or an id.",
+        "In Prometheus text form at `/metrics` of every process, each of which exports those that it uses, beside `process_*` of\n"
+        "prometheus_client; as OpenMetrics, with the id of a request and its trace as exemplars, where `Accept` asks for that. *Likewise*\n"
+        "and *them* refer to the line before. No label carries a key, a user, an id or anything that a client typed, and each is bounded:\n"
+        f"after {VALUES_MAX} values of a label, or {SERIES_MAX} series of a metric, a process says `{OTHER}`. Names that begin with `gen_ai_` are\n"
+        f"those of OpenTelemetry's semantic conventions for generative AI, {SEMCONV_VERSION}; the counters of tokens are those that follow it.",
         table(("name", "kind", "labels", "meaning"), rows),
     )
 
@@ -231,7 +236,7 @@ def operations_page() -> str:
     return page(
         "Operations",
         "`schemas/operations.py`",
-        "What the gateway does for a client. The name is the `route` of events, usage lines and metrics. *Errors as*: the\n"
+        "What the gateway does for a client. The name is the `route` of events and usage lines, and the `operation` of metrics. *Errors as*: the\n"
         "form of an error, OpenAI's object or the same with problem fields beside it.",
         table(columns, rows),
     )

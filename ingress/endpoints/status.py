@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from ingress.health.document import NEEDED, Health
-from schemas.runtime.process.telemetry import PAGE_CONTENT_TYPE, Metrics
+from schemas.runtime.process.telemetry import Metrics
 
 
 class StartDocument(TypedDict):
@@ -46,7 +46,8 @@ class StatusRoutes:
         body: StartDocument = {"status": status, "components": dict(components)}
         return JSONResponse(body, status_code=200 if has_started else 503)
 
-    async def metrics(self, _: Request) -> Response:
-        """The exposition in Prometheus' text format."""
+    async def metrics(self, request: Request) -> Response:
+        """The exposition, as OpenMetrics where that is asked for."""
         self._metrics.set("tallygate_inflight_requests", self._inflight())
-        return Response(self._metrics.page(), headers={"content-type": PAGE_CONTENT_TYPE})
+        body, headers = self._metrics.page_for(request.headers.get("accept", ""))
+        return Response(body, headers=headers)

@@ -1,4 +1,4 @@
-"""The paths of the public API: which surface each belongs to, and its name in metrics. Pure.
+"""The paths of the public API: which surface each belongs to, and its operation in metrics. Pure.
 
 Those of operations follow from their table; the others stand here.
 """
@@ -24,7 +24,8 @@ _SEGMENTS: Final = 3
 class Place(NamedTuple):
     """What is known of a path."""
 
-    route: str
+    operation: str
+    """Its label in metrics: of the table of operations, or of the few that are none."""
     surface: Surface
 
 

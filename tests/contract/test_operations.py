@@ -108,8 +108,9 @@ _MAY_NAME = {
 _ANOTHER_MEANING = {
     ("schemas/ledger/keys.py", "jobs"),
     ("schemas/runtime/ledger/script.py", "jobs"),
+    ("schemas/gen_ai.py", "embeddings"),
 }
-"""The ledger's list of jobs, and its function that reads it."""
+"""The ledger's list of jobs, and its function that reads it; what the conventions for generative AI call an operation."""
 
 
 def _texts(tree: ast.AST) -> Iterator[str]:

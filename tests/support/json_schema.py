@@ -13,7 +13,6 @@ _TYPES: Final[dict[str, tuple[type, ...]]] = {
     "integer": (int,),
     "boolean": (bool,),
     "number": (int, float, Decimal),
-    "boolean": (bool,),
     "null": (type(None),),
 }
 _SAID: Final = {

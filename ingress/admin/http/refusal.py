@@ -9,12 +9,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from schemas.error_bodies import ErrorResponse
 from schemas.errors import ERRORS, ErrorCode
 
 _DETAIL_CHARS_MAX = 2_000
 _REFUSED_FROM = 400
+
+
+class Problem(JSONResponse):
+    """An answer that leaves its code in the request's state, to be counted."""
+
+    code = ""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        scope.setdefault("state", {})["code"] = self.code
+        await super().__call__(scope, receive, send)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +53,9 @@ def problem_response(refusal: Refusal) -> Response:
         "error": detail,
         "code": refusal.code,
     }
-    return JSONResponse(body, spec.status, headers, media_type="application/problem+json")
+    problem = Problem(body, spec.status, headers, media_type="application/problem+json")
+    problem.code = refusal.code
+    return problem
 
 
 def is_refusal(answer: Response) -> bool:
