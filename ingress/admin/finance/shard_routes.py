@@ -59,6 +59,7 @@ class ShardShown(TypedDict):
 class StoreServerShown(TypedDict):
     """What a server of the ledger's store says of its memory and its append-only file."""
 
+    port: int
     maxmemory_bytes: int
     policy: str
     appends: bool
