@@ -30,6 +30,7 @@ from ingress.requests.lookup import RequestLookup
 from schemas.errors import ErrorCode
 from schemas.operations import JOBS, OPERATIONS
 from schemas.runtime.ledger.client import LedgerClient
+from schemas.runtime.process.allow import allow_header
 from schemas.runtime.process.published import api_routes
 from schemas.runtime.process.telemetry import Metrics
 
@@ -111,5 +112,6 @@ async def _refuse_route(origins: frozenset[bytes], request: Request, error: Exce
     else:
         refusal = Refusal(ErrorCode.NOT_FOUND, f"There is nothing at {path}.")
     response = refusal_response(request, refusal)
-    response.headers.update(error.headers or {})
+    if refusal.code is ErrorCode.METHOD_NOT_ALLOWED:
+        response.headers["allow"] = allow_header(request.app.routes, request.scope)
     return response
