@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -34,6 +35,8 @@ _LEAD_MS: Final = 30 * 60_000
 _SKEW_MS: Final = 15 * 60_000
 """Ids carry the clock of an ingress, records that of a broker."""
 _NO_GENERATION: Final = 0
+_BOOKED_WITHIN_S: Final = 600.0
+"""The books wait for the log as long as it takes; whoever replays is told instead, and goes on later."""
 
 
 @dataclass(slots=True)
@@ -64,10 +67,12 @@ class _Fold:
         return cls(checkpoint, ledger, lines, books, selection)
 
     async def take(self, records: Sequence[Placed]) -> None:
-        """Fold the next records of a partition. Raises ``Transient``."""
+        """Fold the next records of a partition. Raises ``Transient``, and ``TimeoutError`` while the log is away."""
         wanted = [each for each in records if self._is_wanted(each)]
         self.checkpoint.count("selected", len(wanted))
-        if wanted:
+        if not wanted:
+            return
+        async with asyncio.timeout(_BOOKED_WITHIN_S):
             await self.books.handle([Record(each, _NO_GENERATION, _done, _held) for each in wanted])
 
     def _is_wanted(self, record: Placed) -> bool:
