@@ -20,6 +20,7 @@ from grpc_reflection.v1alpha import reflection
 from ingress.grpc.call import Call, Context
 from ingress.grpc.calls import Answered, InferenceCalls
 from ingress.grpc.statuses import metadata_of, status_of
+from ingress.http.middleware import CLIENT_GONE, GONE
 from ingress.http.refusals import Refusal
 from ingress.routes import PublicParts
 from schemas.errors import ErrorCode
@@ -38,8 +39,6 @@ _LOG = EventLog(__name__)
 
 SERVICE: Final = pb.DESCRIPTOR.services_by_name["InferenceService"].full_name
 _HEALTH: Final = health.SERVICE_NAME
-_CLIENT_GONE: Final = 499
-"""In metrics only: the client left before it was answered."""
 _ASIDE_MAX: Final = 64
 """Calls of health and reflection beside those that the gatekeeper counts."""
 _METADATA_BYTES_MAX: Final = 16 * 1024
@@ -143,9 +142,9 @@ class _Handlers:
 
     def generic(self, calls: InferenceCalls) -> grpc.GenericRpcHandler:
         """The service, whose messages are bytes here."""
-        route = INFERENCE.name
+        operation = INFERENCE.name
         unary: dict[str, tuple[str, Handler]] = {
-            "Infer": (route, calls.infer),
+            "Infer": (operation, calls.infer),
             "SubmitJob": (JOBS.name, calls.submit_job),
             "GetJob": (JOBS.name, calls.get_job),
             "CancelJob": (JOBS.name, calls.cancel_job),
@@ -155,26 +154,26 @@ class _Handlers:
             name: grpc.stream_unary_rpc_method_handler(self._unary(name, *method))
             for name, method in unary.items()
         }
-        streaming = self._streaming("InferStream", route, calls.infer_stream)
+        streaming = self._streaming("InferStream", operation, calls.infer_stream)
         found["InferStream"] = grpc.stream_stream_rpc_method_handler(streaming)
         return grpc.method_handlers_generic_handler(SERVICE, found)
 
-    def _unary(self, name: str, route: str, handler: Handler) -> Any:
+    def _unary(self, name: str, operation: str, handler: Handler) -> Any:
         async def answer(_: Any, context: Context) -> bytes:
-            return await self._served(name, route, handler, context)
+            return await self._served(name, operation, handler, context)
 
         return answer
 
-    def _streaming(self, name: str, route: str, handler: Handler) -> Any:
+    def _streaming(self, name: str, operation: str, handler: Handler) -> Any:
         async def answer(_: Any, context: Context) -> None:
-            await context.write(await self._served(name, route, handler, context))
+            await context.write(await self._served(name, operation, handler, context))
 
         return answer
 
-    async def _served(self, name: str, route: str, handler: Handler, context: Context) -> bytes:
+    async def _served(self, name: str, operation: str, handler: Handler, context: Context) -> bytes:
         """The last message of the answer; a refusal ends the call with its status."""
         keeper = self.parts.gatekeeper
-        started_s, status = keeper.clock.monotonic_s(), _CLIENT_GONE
+        started_s, status, code = keeper.clock.monotonic_s(), CLIENT_GONE, GONE
         request_id = uuid7(keeper.clock.now_ms(), random_bytes(UUID7_RANDOM_BYTES))
         call = Call(context, f"/{SERVICE}/{name}", request_id)
         try:
@@ -182,16 +181,17 @@ class _Handlers:
                 await opening
             answered = await self._answered(handler, call, context)
             if isinstance(answered, bytes):
-                status = 200
+                status, code = 200, ""
                 context.set_trailing_metadata(metadata_of(call.trailing, call.request_id))
                 return answered
             refusal = answered or Refusal(ErrorCode.REQUEST_CANCELLED, "The client left.")
-            status = _CLIENT_GONE if answered is None else refusal.status
+            if answered is not None:
+                status, code = refusal.status, refusal.code
             told = status_of(refusal, call.request_id, call.trailing)
             await context.abort(told.code, told.message, told.metadata)
         finally:
             call.close()
-            self._measure(route, call, status, started_s)
+            self._measure(operation, call, status, code, started_s)
 
     async def _answered(self, handler: Handler, call: Call, context: Context) -> Answered:
         try:
@@ -200,10 +200,12 @@ class _Handlers:
             _LOG.event(LogEvent.REQUEST_DEFECT, request_id=call.request_id, defect=defect)
             return Refusal(ErrorCode.INTERNAL_ERROR, "Something went wrong here.")
 
-    def _measure(self, route: str, call: Call, status: int, started_s: float) -> None:
+    def _measure(
+        self, operation: str, call: Call, status: int, code: str, started_s: float
+    ) -> None:
         elapsed_s = self.parts.gatekeeper.clock.monotonic_s() - started_s
-        self.metrics.count("tallygate_requests_total", route, str(status))
-        self.metrics.observe("tallygate_request_duration_seconds", elapsed_s, route)
+        self.metrics.count("tallygate_requests_total", operation, str(status), code)
+        self.metrics.observe("tallygate_request_duration_seconds", elapsed_s, operation)
         if status >= 500:  # noqa: PLR2004  # HTTP 5xx
             request_id = call.request_id
-            _LOG.event(LogEvent.ANSWERED_5XX, request_id=request_id, status=status, route=route)
+            _LOG.event(LogEvent.ANSWERED_5XX, request_id=request_id, status=status, route=operation)

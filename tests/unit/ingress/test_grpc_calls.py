@@ -287,11 +287,12 @@ async def test_a_defect_costs_its_own_call() -> None:
 
 
 async def test_calls_are_counted_with_the_requests() -> None:
-    """By the status that they have over HTTP."""
+    """By the status and the code that they have over HTTP."""
     async with grpc_gateway() as client:
         await client.infer()
         await _refused(client.infer(metadata=()))
         page = client.gateway.metrics.page().decode()
 
-    assert 'tallygate_requests_total{route="inference",status="200"} 1.0' in page
-    assert 'tallygate_requests_total{route="inference",status="401"} 1.0' in page
+    counted = 'tallygate_requests_total{code="%s",operation="inference",status="%d"} 1.0'
+    assert counted % ("", 200) in page
+    assert counted % ("invalid_api_key", 401) in page
