@@ -32,6 +32,7 @@ from deploy.cli.doctor.processes import of_processes
 from deploy.cli.doctor.stores import of_config, of_stores
 from deploy.cli.output import CommandFailed
 from schemas.readiness import OK
+from schemas.runtime.process.clock import Clock
 
 __all__ = ["look", "of_this_machine"]
 
@@ -90,7 +91,7 @@ def _gateway(call: Call) -> Gateway | Finding:
             principals={kind: _items(call, kind, Entry) for kind in PRINCIPALS},
             listed_at=_listed_at(backends),
             own_certificates=_own_certificates(call),
-            now_s=time.time(),
+            now_s=Clock().local_ms() / 1_000,
         )
     except CommandFailed as failure:
         return _failed("admin API", failure)
