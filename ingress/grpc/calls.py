@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+import msgspec
+
 from ingress.apis.answer_format import limit_headers, refusal_of, terminal_headers
 from ingress.apis.bindings import BINDINGS
 from ingress.auth.callers import TOLD
@@ -33,7 +35,8 @@ Answered: TypeAlias = bytes | Refusal | None
 """The last message of an answer, why there is none, or that nobody is there to have one."""
 _REPLAYED: Final = (b"idempotent-replayed", b"true")
 
-_Body: TypeAlias = Callable[[bytes], bytes | Refusal]
+_Body: TypeAlias = Callable[[bytes, str], bytes | Refusal]
+"""Gives the body that a message stands for; its id is ours where the client names none."""
 _Answer: TypeAlias = Callable[[Call, BegunRequest, ValidatedRequest], Awaitable[Answered]]
 
 
@@ -106,12 +109,17 @@ class InferenceCalls:
             return said
         keeper = self.parts.gatekeeper
         raw = await keeper.read_body(entered, call.headers, call.receive, call.request_id)
-        body = read(raw) if isinstance(raw, bytes) else raw
+        body = read(raw, call.request_id) if isinstance(raw, bytes) else raw
         if body is None or isinstance(body, Refusal):
             return body
         snapshot, now_ms = keeper.config.snapshot, keeper.clock.now_ms()
         parse = BINDINGS[operation.name].parse
-        return validate(operation, parse, entered.caller, said, body, snapshot, now_ms)
+        request = validate(operation, parse, entered.caller, said, body, snapshot, now_ms)
+        if isinstance(request, Refusal) or said.key is not None:
+            return request
+        # An id that is ours is no key: nobody can come back with it, so leaving cancels.
+        is_ours = request.parsed.client_key == call.request_id
+        return msgspec.structs.replace(request, key=None) if is_ours else request
 
     async def _whole(self, call: Call, begun: BegunRequest, request: ValidatedRequest) -> Answered:
         answer_format = BINDINGS[request.operation.name].format(request.parsed)

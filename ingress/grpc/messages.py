@@ -48,17 +48,17 @@ _EVENT: Final = b"data: "
 _END: Final = b"[DONE]"
 
 
-def inference_body(raw: bytes) -> bytes | Refusal:
-    """What an ``InferRequest`` is over HTTP."""
-    return _body(raw, pb.InferRequest(), {})
+def inference_body(raw: bytes, request_id: str) -> bytes | Refusal:
+    """What an ``InferRequest`` is over HTTP, under this id where it names none."""
+    return _body(raw, pb.InferRequest(), {"request_id": request_id})
 
 
-def stream_body(raw: bytes) -> bytes | Refusal:
-    """What an ``InferStreamRequest`` is over HTTP."""
-    return _body(raw, pb.InferStreamRequest(), {"stream": True})
+def stream_body(raw: bytes, request_id: str) -> bytes | Refusal:
+    """What an ``InferStreamRequest`` is over HTTP, under this id where it names none."""
+    return _body(raw, pb.InferStreamRequest(), {"request_id": request_id, "stream": True})
 
 
-def job_body(raw: bytes) -> bytes | Refusal:
+def job_body(raw: bytes, _: str) -> bytes | Refusal:
     """What a ``SubmitJobRequest`` is over HTTP."""
     return _body(raw, pb.SubmitJobRequest(), {})
 
@@ -120,7 +120,7 @@ def _body(raw: bytes, message: Any, more: Mapping[str, Any]) -> bytes | Refusal:
         fields = {field.name: _plain(value) for field, value in message.ListFields()}
     except ValueError:
         return Refusal(ErrorCode.INVALID_REQUEST, "A number is none of JSON.")
-    return msgspec.json.encode({**fields, **more})
+    return msgspec.json.encode({**more, **fields})
 
 
 def _plain(value: Any) -> Any:

@@ -24,6 +24,7 @@ from tests.support.harness.watched_answers import Watch, watching
 
 DEFAULT_MAX_OUTPUT_TOKENS = 1_024
 CLIENT_DEADLINE_S = 60.0
+_WATCH = pytest.StashKey[Watch]()
 REPLICAS = {"limiter_worker": 2, "dispatcher": 2}
 """Two of each, so that limits hold across processes in every test."""
 
@@ -32,12 +33,19 @@ REPLICAS = {"limiter_worker": 2, "dispatcher": 2}
 def answers(request: pytest.FixtureRequest) -> Iterator[Watch]:
     """Every answer of a gateway to a test's client, judged by the OpenAPI document."""
     with watching() as seen:
+        request.config.stash[_WATCH] = seen
         yield seen
-    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is not None:
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Say how many answers were judged."""
+    seen = config.stash.get(_WATCH, None)
+    if seen is not None:
         per_answer_us = 1e6 * seen.took_s / max(1, seen.answers)
-        told = f"{seen.answers} answers as the OpenAPI document says, {per_answer_us:.0f} µs each"
-        reporter.write_line(f"\n{told}")
+        told = f"{seen.answers} answers judged by the OpenAPI document, {per_answer_us:.0f} µs each"
+        terminalreporter.write_line(told)
 
 
 @pytest.fixture(autouse=True)

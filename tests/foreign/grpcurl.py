@@ -86,8 +86,8 @@ def _all_of_it(tell: Transcript) -> None:
     tell.ask(address, "describe", _SERVICE, wants="rpc Infer (")
     tell.ask(address, "grpc.health.v1.Health/Check", wants="SERVING")
     request = {"request_id": str(uuid.uuid4()), "model": _MODEL, "payload": "hello"}
-    tell.call("Infer", request, wants="totalTokens")
-    tell.call("Infer", request, wants="totalTokens")
+    tell.call("Infer", request, wants="total_tokens")
+    tell.call("Infer", request, wants="total_tokens")
     stream = {**request, "request_id": str(uuid.uuid4()), "parameters": {"max_tokens": 8}}
     tell.call("InferStream", stream, wants="summary")
     job = json.loads(tell.call("SubmitJob", {"model": _MODEL, "payload": "later"}, wants="QUEUED"))

@@ -16,7 +16,14 @@ from schemas.events import Denial
 from schemas.frames import Terminal
 from schemas.proto.tallygate.inference.v1 import inference_pb2 as pb
 from tests.support.configuration import UNKNOWN_SECRET
-from tests.unit.ingress.grpc_gateway import CLIENT_ID, COMPLETION, details, grpc_gateway, request
+from tests.unit.ingress.grpc_gateway import (
+    CLIENT_ID,
+    COMPLETION,
+    GrpcClient,
+    details,
+    grpc_gateway,
+    request,
+)
 
 OTHER_ID = "0b9a2c7e-2f5e-4f0e-9a57-0a3d2c1b4e5f"
 
@@ -220,20 +227,48 @@ async def test_a_call_without_a_deadline_has_that_of_http() -> None:
     assert accepted.deadline_ms - accepted.accepted_at_ms == 120_000
 
 
-@pytest.mark.parametrize("method", ["InferStream", "Infer"])
-async def test_who_leaves_cancels_what_it_asked_for(method: str) -> None:
-    """Without a key of its own nobody waits for it any more; its place is free."""
-    async with grpc_gateway() as client:
-        gateway = client.gateway
-        gateway.log.worker = lambda _: ()
-        call = client.call(method, request())
-        await asyncio.wait_for(gateway.log.arrived.wait(), 5)
-        call.cancel()
-        async with asyncio.timeout(5):
-            while len(gateway.pending) or gateway.gatekeeper.shares.requests:  # noqa: ASYNC110  # neither is an event
-                await asyncio.sleep(0.01)
+async def _left(client: GrpcClient, method: str, fields: dict[str, Any]) -> str | None:
+    """What became of a request whose client left while it waited: the state of its attempt, if any."""
+    gateway = client.gateway
+    gateway.log.worker = lambda _: ()
+    call = client.call(method, fields)
+    await asyncio.wait_for(gateway.log.arrived.wait(), 5)
+    call.cancel()
+    async with asyncio.timeout(5):
+        while len(gateway.pending) or gateway.gatekeeper.shares.requests:  # noqa: ASYNC110  # neither is an event
+            await asyncio.sleep(0.01)
+    await gateway.cancellations.finish()
+    attempts = gateway.ledger.model.attempts
+    return next((attempt.state for attempt in attempts.values()), None)
 
-    assert len(gateway.pending) == 0
+
+@pytest.mark.parametrize("method", ["InferStream", "Infer"])
+async def test_who_leaves_cancels_what_nobody_can_come_back_for(method: str) -> None:
+    """A request that its client gave no id; its place is free."""
+    async with grpc_gateway() as client:
+        state = await _left(client, method, {"model": "echo", "payload": "hi"})
+
+    assert state == "CANCELLED"
+
+
+@pytest.mark.parametrize("method", ["InferStream", "Infer"])
+async def test_a_request_with_an_id_goes_on_without_its_client(method: str) -> None:
+    """As over HTTP: its answer is kept for who sends it again."""
+    async with grpc_gateway() as client:
+        state = await _left(client, method, request())
+
+    assert state is None
+
+
+async def test_a_request_without_an_id_has_the_one_of_its_answer() -> None:
+    """Under which it is found; the same body twice is two requests."""
+    fields = {"model": "echo", "payload": "hi"}
+    async with grpc_gateway() as client:
+        first, second = await client.call("Infer", fields), await client.call("Infer", fields)
+        ids = [accepted.request_id for accepted in client.gateway.log.accepted]
+
+    assert [first.request_id, second.request_id] == ids
+    assert client.gateway.log.accepted[0].idempotency_hash is None
 
 
 async def test_a_repeated_request_is_answered_again() -> None:

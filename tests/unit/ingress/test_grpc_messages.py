@@ -24,6 +24,7 @@ from ingress.http.refusals import Refusal
 from ingress.requests.job_document import Job
 from schemas.errors import ErrorCode
 from schemas.proto.tallygate.inference.v1 import inference_pb2 as pb
+from tests.unit.ingress.grpc_gateway import CLIENT_ID
 
 _JSON = st.recursive(
     st.none()
@@ -41,7 +42,7 @@ def test_parameters_are_as_they_were_written(parameters: dict[str, Any]) -> None
     """Whole numbers stay whole: `max_tokens` of 5.0 is refused by backends."""
     raw = ParseDict({"parameters": parameters}, pb.InferRequest()).SerializeToString()
 
-    body = inference_body(raw)
+    body = inference_body(raw, CLIENT_ID)
 
     assert isinstance(body, bytes)
     assert msgspec.json.decode(body).get("parameters", {}) == parameters
@@ -52,26 +53,27 @@ def test_a_number_that_json_does_not_have_is_refused(number: float) -> None:
     """Protobuf has it."""
     message = pb.InferRequest(payload=Value(number_value=number))
 
-    assert isinstance(inference_body(message.SerializeToString()), Refusal)
+    assert isinstance(inference_body(message.SerializeToString(), CLIENT_ID), Refusal)
 
 
 def test_a_field_that_is_not_sent_is_not_posted() -> None:
     """What is missing is told as over HTTP."""
-    assert inference_body(b"") == b"{}"
-    assert stream_body(b"") == b'{"stream":true}'
+    assert inference_body(b"", "i") == b'{"request_id":"i"}'
+    assert stream_body(b"", "i") == b'{"request_id":"i","stream":true}'
 
 
 def test_the_time_of_a_job_may_be_left_out() -> None:
     """An explicit zero is one."""
-    assert job_body(pb.SubmitJobRequest(model="m").SerializeToString()) == b'{"model":"m"}'
+    assert job_body(pb.SubmitJobRequest(model="m").SerializeToString(), "") == b'{"model":"m"}'
     zero = pb.SubmitJobRequest(model="m", ttl_s=0).SerializeToString()
-    assert job_body(zero) == b'{"model":"m","ttl_s":0}'
+    assert job_body(zero, "") == b'{"model":"m","ttl_s":0}'
 
 
-@pytest.mark.parametrize("read", [inference_body, stream_body, job_body, read_job_id])
+@pytest.mark.parametrize("read", [inference_body, stream_body, job_body])
 def test_bytes_that_are_no_message_are_refused(read: Any) -> None:
     """Whatever the method."""
-    assert isinstance(read(b"\xff\xff"), Refusal)
+    assert isinstance(read(b"\xff\xff", ""), Refusal)
+    assert isinstance(read_job_id(b"\xff\xff"), Refusal)
 
 
 def test_nesting_without_end_is_refused() -> None:
@@ -81,7 +83,7 @@ def test_nesting_without_end_is_refused() -> None:
         for field in (0x0A, 0x32):  # a list's values, and a value that is a list
             raw = bytes([field]) + _length(raw) + raw
 
-    assert isinstance(inference_body(b"\x1a" + _length(raw) + raw), Refusal)
+    assert isinstance(inference_body(b"\x1a" + _length(raw) + raw, ""), Refusal)
 
 
 def _length(raw: bytes) -> bytes:
