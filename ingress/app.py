@@ -136,8 +136,8 @@ class Ingress:
         watched: list[asyncio.Future[Any]] = [serving, connecting, told]
         await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
         if told.done():
-            keeper, drain_s = self.public.gatekeeper, self.settings.drain_s
-            await Leaving(keeper, self.pending, server, drain_s).run()
+            keeper, times = self.public.gatekeeper, self.settings
+            await Leaving(keeper, self.pending, server, times.drain_s, times.notice_s).run()
         server.should_exit = True
         await serving
         for task in (connecting, told, *background):
