@@ -146,6 +146,16 @@ identity-outage: setup  ## An identity provider and a user-org service killed an
 ledger-loss: setup  ## Ledgers lost in every way under load, about an hour; ARGS="--primaries 1 3 --scenario NAME ... --out FILE"
 	$(BIN)/python -m tests.chaos.ledger_loss $(ARGS)
 
+.PHONY: rolling mixed broker-loss
+rolling: setup  ## Each process restarted, added, taken away under 50 requests/s behind HAProxy; needs haproxy, or HAPROXY=PATH
+	$(BIN)/python -m tests.chaos.rolling $(ARGS)
+
+mixed: setup  ## Processes of an earlier commit beside these, under load, up and back: make mixed FROM=COMMIT; needs haproxy
+	$(BIN)/python -m tests.chaos.mixed_versions --from $(FROM) $(ARGS)
+
+broker-loss: setup  ## Three brokers, each killed under load: what clients saw, and what the books say
+	$(BIN)/python -m tests.chaos.broker_loss $(ARGS)
+
 fuzz: setup  ## 100 000 odd answers to the dispatcher, 100 000 odd requests to ingress
 	$(BIN)/python -m tests.fuzz.upstream
 	$(BIN)/python -m tests.fuzz.requests $(ARGS)

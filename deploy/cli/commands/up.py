@@ -84,6 +84,25 @@ def role_numbers(text: str) -> dict[str, int]:
     return read_replicas(text)
 
 
+_Replicas: TypeAlias = Annotated[
+    dict[str, int] | None,
+    typer.Option(
+        parser=role_numbers,
+        metavar="ROLE=N,...",
+        help="processes of a role: ingress 1 to 8, admin 1 or 2, limiter_worker, dispatcher, accounting 1 to 4"
+        " (default 1 each)",
+    ),
+]
+_Brokers: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        parser=whole,
+        metavar="N",
+        help="Kafka's: 1, or 3 with three copies of everything (default: as in the state folder)",
+    ),
+]
+
+
 def _shape(primaries: int | None, replicas: int | None) -> LedgerShape | None:
     """The ledger that is asked for; ``None`` where nothing is said of it."""
     from deploy.embedded.ledger_shape import LedgerShape  # noqa: PLC0415
@@ -129,23 +148,8 @@ def up(
     ] = None,
     ledger_primaries: _Primaries = None,
     ledger_replicas: _LedgerReplicas = None,
-    replicas: Annotated[
-        dict[str, int] | None,
-        typer.Option(
-            parser=role_numbers,
-            metavar="ROLE=N,...",
-            help="processes of a role: ingress 1 to 8, admin 1 or 2, limiter_worker, dispatcher, accounting 1 to 4"
-            " (default 1 each)",
-        ),
-    ] = None,
-    brokers: Annotated[
-        int | None,
-        typer.Option(
-            parser=whole,
-            metavar="N",
-            help="Kafka's: 1, or 3 with three copies of everything (default: as in the state folder)",
-        ),
-    ] = None,
+    replicas: _Replicas = None,
+    brokers: _Brokers = None,
     store_server: _StoreServer = None,
     store_tls: _StoreTls = False,
     store_users: _StoreUsers = False,
