@@ -154,6 +154,16 @@ replay: setup  ## 200 000 outcomes folded again, killed in the middle, copied, a
 	$(BIN)/python -m tests.load.replay $(ARGS)
 	$(BIN)/python -m tests.chaos.group_reset
 
+.PHONY: rolling mixed broker-loss
+rolling: setup  ## Each process restarted, added, taken away under 50 requests/s behind HAProxy; needs haproxy, or HAPROXY=PATH
+	$(BIN)/python -m tests.chaos.rolling $(ARGS)
+
+mixed: setup  ## Processes of an earlier commit beside these, under load, up and back: make mixed FROM=COMMIT; needs haproxy
+	$(BIN)/python -m tests.chaos.mixed_versions --from $(FROM) $(ARGS)
+
+broker-loss: setup  ## Three brokers, each killed under load: what clients saw, and what the books say
+	$(BIN)/python -m tests.chaos.broker_loss $(ARGS)
+
 fuzz: setup  ## 100 000 odd answers to the dispatcher, 100 000 odd requests to ingress
 	$(BIN)/python -m tests.fuzz.upstream
 	$(BIN)/python -m tests.fuzz.requests $(ARGS)

@@ -164,9 +164,9 @@ class Ingress:
         watched: list[asyncio.Future[Any]] = [serving, connecting, told]
         await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
         if told.done():
-            keeper, drain_s = self.public.gatekeeper, self.settings.drain_s
-            leaving = Leaving(keeper, self.pending, server, drain_s).run()
-            await asyncio.gather(leaving, self._leave_grpc(drain_s))
+            keeper, times = self.public.gatekeeper, self.settings
+            leaving = Leaving(keeper, self.pending, server, times.drain_s, times.notice_s).run()
+            await asyncio.gather(leaving, self._leave_grpc(times.drain_s, times.notice_s))
         server.should_exit = True
         await serving
         await self._leave_grpc(0)
@@ -223,9 +223,10 @@ class Ingress:
             lambda: self.health().is_ready,
         )
 
-    async def _leave_grpc(self, patience_s: float) -> None:
-        """Let calls end that run; whoever has connections is told to connect elsewhere."""
+    async def _leave_grpc(self, patience_s: float, notice_s: float = 0.0) -> None:
+        """Serve for the notice, then let calls end that run; whoever has connections is told to connect elsewhere."""
         if self.grpc is not None:
+            await asyncio.sleep(notice_s)
             await self.grpc.stop(patience_s)
 
     def public_app(self) -> Shortcut:

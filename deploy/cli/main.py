@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 PROGRAM = "tallygate"
 _MODULES = {
     "up": "up",
+    "scale": "scale",
+    "restart": "scale",
     "certs": "certs",
     "admin": "processes",
     "ingress": "processes",

@@ -29,7 +29,7 @@ _MODULES = {"admin": "ingress.admin"}
 _PORT_SETTINGS = {"admin": "TALLYGATE_ADMIN_PORT", "ingress": "TALLYGATE_PORT"}
 EXAMPLE_BACKENDS = ("example-a", "example-b")
 
-INFRASTRUCTURE_PORTS = {"kafka": 9092, "controller": 9093, "bus": 6391}
+BUS_PORT = {"bus": 6391}
 EXAMPLE_PORTS = {"example-a": 9201, "example-b": 9202}
 # First ports of a role; replica n takes the n-th port after its own.
 ROLE_PORTS = {"limiter_worker": 9110, "dispatcher": 9120, "accounting": 9130}
@@ -58,14 +58,19 @@ def grpc_of(name: str) -> str:
 
 def preferred_ports(replicas: Mapping[str, int]) -> dict[str, int]:
     """The ports the replicas of all roles would like to have, by name."""
-    ports = {name: ADMIN_PORT + n for n, name in enumerate(replica_names("admin", replicas))}
-    for n, name in enumerate(replica_names("ingress", replicas)):
-        ports[name] = INGRESS_PORT + 10 * n
-        ports[grpc_of(name)] = GRPC_PORT + 10 * n
-    for role, first in ROLE_PORTS.items():
-        for n, name in enumerate(replica_names(role, replicas)):
-            ports[name] = FIRST_WORKER_PORTS.get(name, first + n)
-    return ports
+    names = [name for role in ROLES for name in replica_names(role, replicas)]
+    return {port: wanted for name in names for port, wanted in ports_of(name).items()}
+
+
+def ports_of(name: str) -> dict[str, int]:
+    """The ports a replica would like to have: its own, and that of gRPC beside it."""
+    role, _, text = name.rpartition("-")
+    number = int(text)
+    if role == "admin":
+        return {name: ADMIN_PORT + number}
+    if role == "ingress":
+        return {name: INGRESS_PORT + 10 * number, grpc_of(name): GRPC_PORT + 10 * number}
+    return {name: FIRST_WORKER_PORTS.get(name, ROLE_PORTS[role] + number)}
 
 
 def role_spec(
