@@ -1,7 +1,7 @@
 """What stands on a dashboard, as values: panels with their queries. Pure.
 
 ``$__rate_interval`` and ``$__range`` are Grafana's: the window that fits the scrape interval and the zoom, and the whole
-range that is shown. A query that may find nothing on a healthy gateway says ``or vector(0)``, so that an empty panel always
+range that is shown. A query that may find nothing on a healthy gateway says ``or on () vector(0)``, so that an empty panel always
 means that something is not scraped.
 """
 
@@ -73,5 +73,5 @@ def rate(metric: str, by: str = "", where: str = "") -> str:
 
 
 def or_none(expr: str) -> str:
-    """Zero where there is nothing to count."""
-    return f"{expr} or vector(0)"
+    """Zero where there is nothing to count, and only there."""
+    return f"{expr} or on () vector(0)"
