@@ -53,6 +53,7 @@ from schemas.runtime.process.loop_counts import expose_loop
 from schemas.runtime.process.run import told_to_end
 from schemas.runtime.process.tasks import keep_running
 from schemas.runtime.process.telemetry import Metrics
+from schemas.runtime.process.traces import Tracing, tracing_of
 from schemas.runtime.valkey.bodies import Bodies
 from schemas.runtime.valkey.bus import Bus, channel_of
 from schemas.runtime.valkey.store import Store
@@ -80,6 +81,8 @@ class Ingress:
     clock: Clock
     ledger_time: LedgerTime
     outside: Outside
+    tracing: Tracing | None = None
+    """Where requests are traced."""
     connected: set[str] = field(default_factory=set)
     server: FrontServer | None = None
     """Of the public port, once it runs."""
@@ -160,6 +163,8 @@ class Ingress:
             "ledger time": self.ledger_time.run,
             **self.outside.background,
         }
+        if self.tracing is not None:
+            forever["traces"] = self.tracing.exporter.run
         for name, work in forever.items():
             yield keep_running(name, work, self.metrics)
 
@@ -181,7 +186,8 @@ class Ingress:
     def public_app(self) -> Shortcut:
         """The application of the port."""
         status = StatusRoutes(self.health, self.metrics, lambda: len(self.pending))
-        return create_public_app(self.public, status, self.metrics)
+        tracer = None if self.tracing is None else self.tracing.tracer
+        return create_public_app(self.public, status, self.metrics, tracer)
 
     async def _connect_all(self) -> None:
         """Connect what requests need, then let them in."""
@@ -222,6 +228,8 @@ class Ingress:
         await self.refusals.finish()
         await self.public.lookup.stop()
         await self.producer.stop()
+        if self.tracing is not None:
+            await self.tracing.exporter.stop()
         await self.config.stop()
         await self.subscription.stop()
         await asyncio.gather(self.bus.stop(), self.ledger_store.stop(), self.outside.stop())
@@ -231,8 +239,13 @@ def create_app(settings: IngressSettings) -> Ingress:
     """Build all parts; nothing connects before ``run``. Call it inside the running loop."""
     clock, metrics = Clock(), Metrics()
     expose_loop(metrics)
+    tracing = tracing_of(settings, "ingress", clock, metrics)
+    tracer = None if tracing is None else tracing.tracer
     producer = Producer(
-        settings.kafka_brokers, settings.instance_id, on_appended=clock.learn_broker
+        settings.kafka_brokers,
+        settings.instance_id,
+        on_appended=clock.learn_broker,
+        tracer=tracer,
     )
     producer.expose(metrics)
     config = ConfigFeed(
@@ -246,7 +259,9 @@ def create_app(settings: IngressSettings) -> Ingress:
     meetings = Meetings()
     store = ledger_store(settings.ledger_url, settings.times.ledger, meetings)
     store.expose(metrics, "ledger")
-    ledger = LedgerClient(store, meetings=meetings, epochs=lambda: config.snapshot.ledger_epochs)
+    ledger = LedgerClient(
+        store, meetings=meetings, epochs=lambda: config.snapshot.ledger_epochs, tracer=tracer
+    )
     pending = PendingRequests()
     subscription = Subscription(
         settings.bus_url,
@@ -288,6 +303,7 @@ def create_app(settings: IngressSettings) -> Ingress:
         clock=clock,
         ledger_time=LedgerTime(clock, store, metrics),
         outside=outside,
+        tracing=tracing,
     )
 
 

@@ -30,6 +30,7 @@ from schemas.errors import ErrorCode
 from schemas.operations import JOBS, OPERATIONS
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.telemetry import Metrics
+from schemas.runtime.process.tracing import Tracer
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +47,14 @@ class PublicParts:
     """Of pages that browsers may show the answers to."""
 
 
-def create_public_app(parts: PublicParts, status: StatusRoutes, metrics: Metrics) -> Shortcut:
+def create_public_app(
+    parts: PublicParts, status: StatusRoutes, metrics: Metrics, tracer: Tracer | None = None
+) -> Shortcut:
     """The application that clients talk to."""
     keeper = parts.gatekeeper
-    edge = partial(RequestMiddleware, metrics=metrics, clock=keeper.clock, doors=keeper)
+    edge = partial(
+        RequestMiddleware, metrics=metrics, clock=keeper.clock, doors=keeper, tracer=tracer
+    )
     operations = {
         row.path: OperationEndpoint(row, keeper, parts.starter, parts.deadlines_s)
         for row in OPERATIONS.values()

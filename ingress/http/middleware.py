@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ingress.http.paths import PLACES, Place, place_of
 from ingress.http.refusals import Refusal
 from ingress.http.request import traceparent_of
+from ingress.http.request_span import answered, arriving
 from ingress.http.responses import refuse
 from schemas.errors import ErrorCode
 from schemas.ids import UUID7_RANDOM_BYTES, uuid7
@@ -20,6 +21,7 @@ from schemas.log_events import LogEvent
 from schemas.runtime.process.clock import Clock, random_bytes
 from schemas.runtime.process.event_log import EventLog, traced
 from schemas.runtime.process.telemetry import Metrics
+from schemas.runtime.process.tracing import Span, Tracer
 
 _LOG = EventLog(__name__)
 
@@ -59,8 +61,17 @@ class Shortcut:
 class RequestMiddleware:
     """Outermost middleware of the public application."""
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics, clock: Clock, doors: Doors) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        metrics: Metrics,
+        clock: Clock,
+        doors: Doors,
+        tracer: Tracer | None = None,
+    ) -> None:
         self._app = app
+        self._tracer = tracer
         self._doors = doors
         self._metrics = metrics
         self._clock = clock
@@ -75,7 +86,9 @@ class RequestMiddleware:
         state = scope.setdefault("state", {})
         # Routes replace it where the answer is that of an earlier request.
         state["request_id"] = uuid7(self._clock.now_ms(), random_bytes(UUID7_RANDOM_BYTES))
-        status = _CLIENT_GONE
+        status, is_status = _CLIENT_GONE, place.route in _ALWAYS_ANSWERED
+        tracer = self._tracer
+        span = None if tracer is None or is_status else arriving(tracer, scope, started_s)
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
@@ -90,7 +103,6 @@ class RequestMiddleware:
             await send(message)
 
         try:
-            is_status = place.route in _ALWAYS_ANSWERED
             if not is_status and (opening := self._doors.opening()) is not None:
                 await opening
             await self._app(scope, receive, send_with_id)
@@ -109,10 +121,14 @@ class RequestMiddleware:
             refusal = Refusal(ErrorCode.INTERNAL_ERROR, "Something went wrong here.")
             await refuse(send_with_id, refusal, place.surface, state["request_id"], [])
         finally:
-            self._measure(scope, place, status, started_s)
+            self._measure(scope, place, status, started_s, span)
 
-    def _measure(self, scope: Scope, place: Place, status: int, started_s: float) -> None:
+    def _measure(
+        self, scope: Scope, place: Place, status: int, started_s: float, span: Span | None
+    ) -> None:
         route = place.route
+        if span is not None:
+            answered(span, None if status == _CLIENT_GONE else status)
         elapsed_s = self._clock.monotonic_s() - started_s
         self._metrics.count("tallygate_requests_total", route, str(status))
         self._metrics.observe("tallygate_request_duration_seconds", elapsed_s, route)
