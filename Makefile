@@ -107,6 +107,10 @@ peers: setup  ## Beside LiteLLM, Portkey, MLflow and Bifrost, interleaved, about
 scale-out: setup  ## One, two and three of each process, each held to a fifth of a core: requests/s and CPU per request
 	$(BIN)/python -m tests.load.scale_out $(ARGS)
 
+.PHONY: trace-picture
+trace-picture: setup  ## docs/pictures/trace.svg: a failed-over request as a receiver of traces gets it, half a minute
+	$(BIN)/python -m tests.load.trace_picture
+
 profile: setup  ## Where each process spends its time at 64 connections: docs/profile.md; ARGS="--py-spy FILE"
 	$(BIN)/python -m tests.load.profiles $(ARGS)
 

@@ -55,6 +55,7 @@ from schemas.runtime.process.self_report import SelfReport
 from schemas.runtime.process.shown import expose_components, expose_config
 from schemas.runtime.process.tasks import keep_running
 from schemas.runtime.process.telemetry import Metrics
+from schemas.runtime.process.traces import Tracing, tracing_of
 from schemas.runtime.valkey.bodies import Bodies
 from schemas.runtime.valkey.bus import Bus, channel_of
 from schemas.runtime.valkey.store import Store
@@ -85,6 +86,8 @@ class Ingress:
     clock: Clock
     ledger_time: LedgerTime
     outside: Outside
+    tracing: Tracing | None = None
+    """Where requests are traced."""
     connected: set[str] = field(default_factory=set)
     server: FrontServer | None = None
     """Of the public port, once it runs."""
@@ -192,6 +195,8 @@ class Ingress:
         }
         if self.grpc is not None:
             forever["grpc health"] = self.grpc.tell_health
+        if self.tracing is not None:
+            forever["traces"] = self.tracing.exporter.run
         for name, work in forever.items():
             yield keep_running(name, work, self.metrics)
 
@@ -233,7 +238,8 @@ class Ingress:
         """The application of the port."""
         self.expose()
         status = StatusRoutes(self.health, self.metrics, lambda: len(self.pending))
-        return create_public_app(self.public, status, self.metrics)
+        tracer = None if self.tracing is None else self.tracing.tracer
+        return create_public_app(self.public, status, self.metrics, tracer)
 
     async def _connect_all(self) -> None:
         """Connect what requests need, then let them in."""
@@ -280,6 +286,8 @@ class Ingress:
         await self.refusals.finish()
         await self.public.lookup.stop()
         await self.producer.stop()
+        if self.tracing is not None:
+            await self.tracing.exporter.stop()
         await self.config.stop()
         await self.subscription.stop()
         await asyncio.gather(self.bus.stop(), self.ledger_store.stop(), self.outside.stop())
@@ -289,8 +297,13 @@ def create_app(settings: IngressSettings) -> Ingress:
     """Build all parts; nothing connects before ``run``. Call it inside the running loop."""
     clock, metrics = Clock(), Metrics()
     expose_loop(metrics)
+    tracing = tracing_of(settings, "ingress", clock, metrics)
+    tracer = None if tracing is None else tracing.tracer
     producer = Producer(
-        settings.kafka_brokers, settings.instance_id, on_appended=clock.learn_broker
+        settings.kafka_brokers,
+        settings.instance_id,
+        on_appended=clock.learn_broker,
+        tracer=tracer,
     )
     producer.expose(metrics)
     config = ConfigFeed(
@@ -301,7 +314,9 @@ def create_app(settings: IngressSettings) -> Ingress:
     meetings = Meetings()
     store = ledger_store(settings.ledger_url, settings.times.ledger, meetings)
     store.expose(metrics, "ledger")
-    ledger = LedgerClient(store, meetings=meetings, epochs=lambda: config.snapshot.ledger_epochs)
+    ledger = LedgerClient(
+        store, meetings=meetings, epochs=lambda: config.snapshot.ledger_epochs, tracer=tracer
+    )
     pending = PendingRequests()
     subscription = Subscription(
         settings.bus_url,
@@ -344,6 +359,7 @@ def create_app(settings: IngressSettings) -> Ingress:
         clock=clock,
         ledger_time=LedgerTime(clock, store, metrics),
         outside=outside,
+        tracing=tracing,
     )
 
 

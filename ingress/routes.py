@@ -33,6 +33,7 @@ from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.allow import allow_header
 from schemas.runtime.process.published import api_routes
 from schemas.runtime.process.telemetry import Metrics
+from schemas.runtime.process.tracing import Tracer
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +55,14 @@ class PublicParts:
         return JobDesk(self.ledger, self.lookup, self.starter.cancellations)
 
 
-def create_public_app(parts: PublicParts, status: StatusRoutes, metrics: Metrics) -> Shortcut:
+def create_public_app(
+    parts: PublicParts, status: StatusRoutes, metrics: Metrics, tracer: Tracer | None = None
+) -> Shortcut:
     """The application that clients talk to."""
     keeper = parts.gatekeeper
-    edge = partial(RequestMiddleware, metrics=metrics, clock=keeper.clock, doors=keeper)
+    edge = partial(
+        RequestMiddleware, metrics=metrics, clock=keeper.clock, doors=keeper, tracer=tracer
+    )
     operations = {
         row.path: OperationEndpoint(row, keeper, parts.starter, parts.deadlines_s)
         for row in OPERATIONS.values()

@@ -70,6 +70,7 @@ MetricName = Literal[
     "tallygate_inbox_records_total",
     "tallygate_store_commands_total",
     "tallygate_store_flushes_total",
+    "tallygate_spans_total",
     "tallygate_loop_wakeups_total",
     "tallygate_tasks_total",
     "tallygate_timers_total",
@@ -303,6 +304,11 @@ METRICS: Final[dict[MetricName, MetricSpec]] = {
     ),
     "tallygate_store_flushes_total": MetricSpec(
         "counter", "Writes that carried them, a batch of commands each.", ("kind",)
+    ),
+    "tallygate_spans_total": MetricSpec(
+        "counter",
+        "Spans of traced requests: exported, refused by the receiver, or dropped because it does not keep up.",
+        ("status",),
     ),
     "tallygate_loop_wakeups_total": MetricSpec(
         "counter", "Times that the thread of the event loop slept and was woken."

@@ -47,6 +47,7 @@ __all__ = [
     "result_record",
     "table_record",
     "tombstone_record",
+    "traced",
     "usage_record",
 ]
 
@@ -64,6 +65,13 @@ class Outgoing:
     headers: Headers = ()
     partition: int | None = None
     """Where it has to stand; ``None``: where its key says."""
+
+
+def traced(record: Outgoing, traceparent: bytes) -> Outgoing:
+    """The record as it is sent where its request is traced: whoever reads it goes on below its sender's span."""
+    others = (header for header in record.headers if header[0] != "traceparent")
+    said = (*others, ("traceparent", traceparent))
+    return Outgoing(record.topic, record.key, record.value, said, record.partition)
 
 
 def accepted_headers(

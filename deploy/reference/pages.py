@@ -151,7 +151,7 @@ def topics_page() -> str:
         "## Headers",
         "Every record is a CloudEvent in binary mode: `ce_specversion` 1.0, `ce_type`, `ce_source` (`/tallygate/` and the role\n"
         "that says it), `ce_id` (no other event of that source has it, and a copy has the same), `ce_time`, `content-type`.\n"
-        "Those of a request's path carry `request_id` and `deadline_ms`, and `traceparent` where the client sent one. Dead\n"
+        "Those of a request's path carry `request_id` and `deadline_ms`, and `traceparent` where the client sent one or it is traced. Dead\n"
         "letters keep the headers of what they were.",
         table(("`ce_type`", "value", "`content-type`", "topics"), map(_kind_row, KINDS)),
     )

@@ -11,6 +11,7 @@ import msgspec
 from dispatcher.amounts import written_off_attempt
 from dispatcher.attempts.attempt import AttemptRun
 from dispatcher.attempts.attempt_end import AttemptResult
+from dispatcher.attempts.attempt_span import attempt_ended, attempting
 from dispatcher.attempts.dialects import Dialects
 from dispatcher.attempts.excess import Excesses
 from dispatcher.attempts.history import BROKEN
@@ -29,6 +30,7 @@ from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.event_log import EventLog, of_request
 from schemas.runtime.process.retry import retry_until
 from schemas.runtime.process.telemetry import Metrics
+from schemas.runtime.process.tracing import Tracer
 
 __all__ = ["Calls"]
 
@@ -47,6 +49,7 @@ class Calls:
     metrics: Metrics
     clock: Clock
     counter: TokenCounter
+    tracer: Tracer | None = None
     dialects: Dialects = field(init=False)
     excesses: Excesses = field(init=False)
 
@@ -68,6 +71,9 @@ class Calls:
                 lambda: self.leases.note_streamed(running), LedgerUnavailable, until_s
             )
 
+        span = None
+        if self.tracer is not None:
+            span = attempting(self.tracer, job, slot.choice, running.attempt)
         run = AttemptRun(
             job,
             slot.choice,
@@ -80,6 +86,7 @@ class Calls:
             self.counter,
             self.dialects,
             self.excesses,
+            None if span is None else span.traceparent.decode(),
         )
         running.abort.on_answer = partial(self.slots.backends.answered, slot)
         self.slots.backends.begins(slot)
@@ -98,6 +105,9 @@ class Calls:
         finally:
             self.slots.give_back(slot, verdict)
         self._measure(job, result)
+        if span is not None:
+            assert self.tracer is not None
+            attempt_ended(span, result, with_content=self.tracer.with_content)
         return result
 
     def _measure(self, job: AdmittedRequest, result: AttemptResult) -> None:

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ingress.http.paths import PLACES, place_of
 from ingress.http.refusals import Refusal
 from ingress.http.request import traceparent_of
+from ingress.http.request_span import answered, arriving
 from ingress.http.responses import refuse
 from schemas.errors import ErrorCode
 from schemas.gen_ai import OPERATION_NAMES, SERVER
@@ -26,6 +27,7 @@ from schemas.log_events import LogEvent
 from schemas.runtime.process.clock import Clock, random_bytes
 from schemas.runtime.process.event_log import EventLog, traced
 from schemas.runtime.process.telemetry import Metrics
+from schemas.runtime.process.tracing import Span, Tracer
 
 _LOG = EventLog(__name__)
 
@@ -68,8 +70,17 @@ class Shortcut:
 class RequestMiddleware:
     """Outermost middleware of the public application."""
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics, clock: Clock, doors: Doors) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        metrics: Metrics,
+        clock: Clock,
+        doors: Doors,
+        tracer: Tracer | None = None,
+    ) -> None:
         self._app = app
+        self._tracer = tracer
         self._doors = doors
         self._metrics = metrics
         self._clock = clock
@@ -85,7 +96,9 @@ class RequestMiddleware:
         # Routes replace it where the answer is that of an earlier request.
         state["request_id"] = uuid7(started_at_ms, random_bytes(UUID7_RANDOM_BYTES))
         state["code"] = ""
-        status = CLIENT_GONE
+        status, is_status = CLIENT_GONE, place.operation in _ALWAYS_ANSWERED
+        tracer = self._tracer
+        span = None if tracer is None or is_status else arriving(tracer, scope, started_s)
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
@@ -100,7 +113,6 @@ class RequestMiddleware:
             await send(message)
 
         try:
-            is_status = place.operation in _ALWAYS_ANSWERED
             if not is_status and (opening := self._doors.opening()) is not None:
                 await opening
             await self._app(scope, receive, send_with_id)
@@ -120,7 +132,7 @@ class RequestMiddleware:
             await refuse(send_with_id, refusal, place.surface, state, [])
         finally:
             elapsed_s = self._clock.monotonic_s() - started_s
-            _measure(self._metrics, scope, place.operation, status, started_at_ms, elapsed_s)
+            _measure(self._metrics, scope, place.operation, status, started_at_ms, elapsed_s, span)
 
 
 def _measure(
@@ -130,9 +142,12 @@ def _measure(
     status: int,
     started_at_ms: int,
     elapsed_s: float,
+    span: Span | None,
 ) -> None:
     """Count the answer; ``started_at_ms`` is when its head was there."""
     state = scope["state"]
+    if span is not None:
+        answered(span, None if status == CLIENT_GONE else status)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR and operation != "status":
         whose = _headers_to_tell(scope)
         _LOG.event(LogEvent.ANSWERED_5XX, **traced(whose), status=status, route=operation)

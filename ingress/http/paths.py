@@ -60,6 +60,14 @@ def surface_of(path: str) -> Surface:
     return place_of(path.partition("?")[0]).surface
 
 
+def route_of(path: str) -> str | None:
+    """The template of a path that is served; ``None`` of any other."""
+    if path in PLACES:
+        return path
+    parent, _, rest = path.rpartition("/")
+    return f"{parent}/{{id}}" if rest and parent in _PARENTS else None
+
+
 def job_path(job_id: str) -> str:
     """Where a job is found."""
     return f"{JOBS.path}/{job_id}"

@@ -21,6 +21,7 @@ from tests.support.harness.oracle import Oracle
 from tests.support.harness.running_stack import RunningStack, running_stack
 from tests.support.harness.store_refusals import refusals
 from tests.support.harness.watched_answers import Watch, watching
+from tests.support.otlp_receiver import Receiver, otlp_receiver
 
 DEFAULT_MAX_OUTPUT_TOKENS = 1_024
 CLIENT_DEADLINE_S = 60.0
@@ -68,12 +69,23 @@ def backends(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[RunningB
 
 
 @pytest.fixture(scope="session")
+def traces() -> Iterator[Receiver]:
+    """Where the stack's spans go: of requests whose clients ask for a trace, and of no others."""
+    with otlp_receiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture(scope="session")
 def stack(
-    tmp_path_factory: pytest.TempPathFactory, backends: list[RunningBackend]
+    tmp_path_factory: pytest.TempPathFactory, backends: list[RunningBackend], traces: Receiver
 ) -> Iterator[RunningStack]:
     """`tallygate up` with the fake backends and two processes of the roles that limits depend on."""
     state_dir = tmp_path_factory.mktemp("stack") / "state"
-    with running_stack(state_dir, backends, REPLICAS) as running:
+    traced = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": traces.url,
+        "OTEL_TRACES_SAMPLER": "parentbased_always_off",
+    }
+    with running_stack(state_dir, backends, REPLICAS, traced) as running:
         yield running
         # With TALLYGATE_TEST_STORE_USERS each process has the rights that are written down for it.
         assert refusals(running) == []

@@ -17,7 +17,13 @@ from ingress.admin.http.bodies import organization
 from ingress.admin.http.presence import while_present
 from ingress.admin.http.refusal import Refusal, problem_response
 from ingress.admin.log.request_search import RequestRecords, find_request
-from ingress.admin.log.timeline import Step, assemble, effective_outcome, refused_before_the_log
+from ingress.admin.log.timeline import (
+    Step,
+    assemble,
+    effective_outcome,
+    refused_before_the_log,
+    trace_of,
+)
 from schemas.errors import ERRORS, ErrorCode
 from schemas.ids import uuid7_time_ms
 
@@ -95,6 +101,7 @@ def timeline_body(
         "status": ended.get("status", "open"),
         "http_status": ended.get("http_status"),
         "error_code": ended.get("error_code"),
+        "trace": trace_of(records.found),
         "steps": [asdict(step) for step in steps],
         "search": {
             "records": records.records,

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from faust.exceptions import ConsumerNotStarted
@@ -25,6 +26,7 @@ from schemas.runtime.kafka.consume.processed import ProcessedMarks
 from schemas.runtime.kafka.consume.records import Record
 from schemas.runtime.kafka.consume.watchdog import Watchdog
 from schemas.runtime.kafka.produce import Producer
+from schemas.runtime.kafka.spans import receiving
 from schemas.runtime.ledger.client import LedgerClient, ledger_store
 from schemas.runtime.ledger.meetings import Meetings
 from schemas.runtime.ledger.time_source import LedgerTime
@@ -38,6 +40,8 @@ from schemas.runtime.process.shown import expose_components, expose_config
 from schemas.runtime.process.status_pages import StatusPages
 from schemas.runtime.process.tasks import keep_running
 from schemas.runtime.process.telemetry import Metrics
+from schemas.runtime.process.traces import Tracing, tracing_of
+from schemas.runtime.process.tracing import Tracer
 from schemas.runtime.valkey.bus import Bus
 from schemas.runtime.valkey.store import Store, StoreUnavailable
 from schemas.topics import OUTCOMES, group_of
@@ -80,6 +84,8 @@ class Worker:
     clock: Clock
     ledger_time: LedgerTime
     dead_letters: DeadLetters
+    tracing: Tracing | None = None
+    """Where requests are traced."""
     inboxes: list[Inbox] = field(default_factory=list)
     background: list[Background] = field(default_factory=list)
     before_start: list[Background] = field(default_factory=list)
@@ -98,8 +104,13 @@ class Worker:
     def create(cls, settings: WorkerSettings, shape: WorkerShape) -> Worker:
         """Build all parts; nothing connects before ``run``."""
         clock, metrics = Clock(), Metrics()
+        tracing = tracing_of(settings, shape.role, clock, metrics)
+        tracer = None if tracing is None else tracing.tracer
         producer = Producer(
-            settings.kafka_brokers, settings.instance_id, on_appended=clock.learn_broker
+            settings.kafka_brokers,
+            settings.instance_id,
+            on_appended=clock.learn_broker,
+            tracer=tracer,
         )
         meetings = Meetings()
         store = ledger_store(settings.ledger_url, settings.times.ledger, meetings)
@@ -121,15 +132,24 @@ class Worker:
             producer=producer,
             ledger_store=store,
             ledger=LedgerClient(
-                store, meetings=meetings, epochs=lambda: config.snapshot.ledger_epochs
+                store,
+                meetings=meetings,
+                epochs=lambda: config.snapshot.ledger_epochs,
+                tracer=tracer,
             ),
-            bus=Bus(settings.bus_url, settings.times),
+            bus=Bus(settings.bus_url, settings.times, tracer),
             config=config,
             metrics=metrics,
             clock=clock,
             ledger_time=LedgerTime(clock, store, metrics),
             dead_letters=DeadLetters.through(producer),
+            tracing=tracing,
         )
+
+    @property
+    def tracer(self) -> Tracer | None:
+        """Who records spans; ``None`` where nothing is traced."""
+        return None if self.tracing is None else self.tracing.tracer
 
     def read(
         self,
@@ -147,8 +167,17 @@ class Worker:
         """
         end = None if defects_end_process else on_defect or self.dead_letter
         transient_max_s = self.settings.times.transient_max_ms / 1000
+        traces = None
+        if (tracer := self.tracer) is not None:
+            traces = partial(receiving, tracer, group_of(self.shape.role))
         inbox = Inbox(
-            self.app, topic, handler, on_defect=end, transient_max_s=transient_max_s, **more
+            self.app,
+            topic,
+            handler,
+            on_defect=end,
+            transient_max_s=transient_max_s,
+            on_delivered=traces,
+            **more,
         )
         inbox.expose(self.metrics)
         self.inboxes.append(inbox)
@@ -316,6 +345,8 @@ class Worker:
     async def _disconnect(self) -> None:
         await self.app.marks.write()
         await self.producer.stop()
+        if self.tracing is not None:
+            await self.tracing.exporter.stop()
         await self.config.stop()
         await asyncio.gather(self.ledger_store.stop(), self.bus.stop())
 
@@ -352,6 +383,7 @@ class Worker:
                     report.run,
                     self.app.marks.keep,
                     self._start_held,
+                    *(() if self.tracing is None else (self.tracing.exporter.run,)),
                     *self.background,
                 )
             ),
