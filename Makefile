@@ -143,12 +143,30 @@ kafka-outage: setup  ## Kafka killed, hanging, full, with a cut tail, under load
 	$(BIN)/python -m tests.chaos.kafka_outage $(ARGS)
 	$(BIN)/python -m tests.chaos.leader_change
 
-.PHONY: identity-outage issuers
+.PHONY: identity-outage issuers doctor-rows
 identity-outage: setup  ## An identity provider and a user-org service killed and slowed under 50 requests/s, second by second
 	$(BIN)/python -m tests.chaos.identity_outage
 
+doctor-rows: setup  ## Twenty faults made for real, what tallygate doctor says of each, and its remedy followed; ARGS="--only NAME ..."
+	$(BIN)/python -m tests.chaos.doctor_rows $(ARGS)
+
 ledger-loss: setup  ## Ledgers lost in every way under load, about an hour; ARGS="--primaries 1 3 --scenario NAME ... --out FILE"
 	$(BIN)/python -m tests.chaos.ledger_loss $(ARGS)
+
+.PHONY: replay
+replay: setup  ## 200 000 outcomes folded again, killed in the middle, copied, altered; every consumer group reset to earliest
+	$(BIN)/python -m tests.load.replay $(ARGS)
+	$(BIN)/python -m tests.chaos.group_reset
+
+.PHONY: rolling mixed broker-loss
+rolling: setup  ## Each process restarted, added, taken away under 50 requests/s behind HAProxy; needs haproxy, or HAPROXY=PATH
+	$(BIN)/python -m tests.chaos.rolling $(ARGS)
+
+mixed: setup  ## Processes of an earlier commit beside these, under load, up and back: make mixed FROM=COMMIT; needs haproxy
+	$(BIN)/python -m tests.chaos.mixed_versions --from $(FROM) $(ARGS)
+
+broker-loss: setup  ## Three brokers, each killed under load: what clients saw, and what the books say
+	$(BIN)/python -m tests.chaos.broker_loss $(ARGS)
 
 fuzz: setup  ## 100 000 odd answers to the dispatcher, 100 000 odd requests to ingress
 	$(BIN)/python -m tests.fuzz.upstream
@@ -162,6 +180,34 @@ issuers: setup  ## Access tokens of an identity provider of other people (npm), 
 
 clients: setup  ## openai (Python, Node), LangChain and the Vercel AI SDK through a gateway; needs npm for half of them
 	$(BIN)/python -m tests.foreign.clients
+
+.PHONY: helm workflows smoke loadtest vegeta
+helm: setup  ## The Helm chart by Helm itself, Kubernetes' schemas and the processes' settings; needs Go
+	$(BIN)/python -m tests.foreign.charts
+
+workflows: setup  ## The workflows of CI by actionlint; needs Go
+	$(BIN)/python -m tests.foreign.workflows
+
+smoke:  ## A gateway that was deployed, in seconds: make smoke URL=https://... [MODEL=...], its key in TALLYGATE_API_KEY
+	@deploy/smoke.sh $(URL) $(MODEL)
+
+loadtest: setup  ## A verdict: make loadtest SCENARIO=baseline|limits|burst|soak; ARGS="--rate 20 --scale 0.1"
+	@deploy/loadtest.sh $(SCENARIO) $(ARGS)
+
+vegeta: setup  ## Our open loop and vegeta's beside each other on one stack; needs Go; ARGS="--rate 50 --seconds 20"
+	$(BIN)/python -m tests.foreign.vegeta $(ARGS)
+
+.PHONY: proto grpc
+proto: setup  ## Make the Python of schemas/proto anew, and judge it by buf: lint, and what would break older clients (ARGS="--against COMMIT")
+	$(BIN)/python -m deploy.reference.protobuf
+	$(BIN)/python -m tests.foreign.buf $(ARGS)
+
+grpc: setup  ## grpcurl, which nobody here wrote, lists and calls everything by reflection; needs Go
+	$(BIN)/python -m tests.foreign.grpcurl
+
+.PHONY: schemathesis
+schemathesis: setup  ## Ten minutes of requests made from the OpenAPI document, public and admin; ARGS="--seconds N"
+	$(BIN)/python -m tests.foreign.api_document $(ARGS)
 
 moved-clocks: setup  ## What clients see while the clock of one process is wrong; needs a C compiler
 	$(BIN)/python -m tests.chaos.moved_clocks $(ARGS)

@@ -140,6 +140,8 @@ def _watch_backends(worker: Worker, upstreams: Upstreams, slots: Slots, excesses
         worker.clock,
         worker.settings.instance_id,
         excesses.at,
+        prober.said,
+        upstreams.lacks_key,
     )
     worker.before_start += [client.start]
     worker.background += [prober.run, report.run]

@@ -25,10 +25,13 @@ from ingress.http.middleware import RequestMiddleware, Shortcut
 from ingress.http.refusals import Refusal
 from ingress.http.responses import refusal_response
 from ingress.requests.begin import RequestStarter
+from ingress.requests.job_desk import JobDesk
 from ingress.requests.lookup import RequestLookup
 from schemas.errors import ErrorCode
 from schemas.operations import JOBS, OPERATIONS
 from schemas.runtime.ledger.client import LedgerClient
+from schemas.runtime.process.allow import allow_header
+from schemas.runtime.process.published import api_routes
 from schemas.runtime.process.telemetry import Metrics
 from schemas.runtime.process.tracing import Tracer
 
@@ -45,6 +48,11 @@ class PublicParts:
     """How long a request has: where it says nothing, and at most."""
     origins: frozenset[bytes]
     """Of pages that browsers may show the answers to."""
+
+    @property
+    def desk(self) -> JobDesk:
+        """Where one job is asked for."""
+        return JobDesk(self.ledger, self.lookup, self.starter.cancellations)
 
 
 def create_public_app(
@@ -71,7 +79,7 @@ def _router(
 ) -> Starlette:
     """All routes in the framework's hands, those that the shortcut knows included."""
     models = ModelRoutes(parts.gatekeeper)
-    jobs = JobRoutes(parts.gatekeeper, parts.ledger, parts.lookup, parts.starter.cancellations)
+    jobs = JobRoutes(parts.gatekeeper, parts.ledger, parts.desk)
     app = Starlette(
         routes=[
             *(Route(path, endpoint, methods=["POST"]) for path, endpoint in operations.items()),
@@ -84,6 +92,7 @@ def _router(
             Route(paths.READYZ, status.readyz),
             Route(paths.STARTUPZ, status.startupz),
             Route(paths.METRICS, status.metrics),
+            *api_routes(),
         ],
         middleware=[edge],
         exception_handlers={HTTPException: partial(_refuse_route, parts.origins)},
@@ -108,5 +117,6 @@ async def _refuse_route(origins: frozenset[bytes], request: Request, error: Exce
     else:
         refusal = Refusal(ErrorCode.NOT_FOUND, f"There is nothing at {path}.")
     response = refusal_response(request, refusal)
-    response.headers.update(error.headers or {})
+    if refusal.code is ErrorCode.METHOD_NOT_ALLOWED:
+        response.headers["allow"] = allow_header(request.app.routes, request.scope)
     return response

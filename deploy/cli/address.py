@@ -53,6 +53,17 @@ def complete(said: Address) -> Address:
     return Address(completed(url), ca, cert, key)
 
 
+def left_brokers(said: Address) -> str | None:
+    """Where the brokers of the stack that runs here are, and as whom its owner comes; ``None`` where another gateway is meant."""
+    left = _left_behind()
+    url = said.url or left.get("admin_url", "")
+    return (
+        left.get("kafka_brokers")
+        if completed(url) == completed(left.get("admin_url", ""))
+        else None
+    )
+
+
 def client_tls(address: Address) -> ssl.SSLContext | None:
     """How a client speaks to the address: ``None`` for plain HTTP. Raises ``CommandFailed`` for files of no use."""
     if address.url is None or not _is_tls(address.url):

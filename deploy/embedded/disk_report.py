@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from schemas.ledger.keys import BROKER_DISK
+from schemas.reports import DiskReport
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.valkey.opening import open_store
 from schemas.runtime.valkey.reports import report
@@ -31,7 +32,7 @@ async def report_disk(folder: Path, broker: str, ledger_url: str) -> None:
                     await store.start()
                     is_started = True
                 usage = await asyncio.to_thread(shutil.disk_usage, folder)
-                line = f"{usage.free} {usage.total} {clock.now_ms()}"
+                line = DiskReport(usage.free, usage.total, clock.now_ms()).line()
                 async with asyncio.timeout(_CALL_DEADLINE_S):
                     await report(store, BROKER_DISK, broker, line)
             await asyncio.sleep(PERIOD_S)

@@ -24,7 +24,6 @@ from dispatcher.claims.leases import Leases, Running
 from dispatcher.replies import ReplyStream
 from dispatcher.upstream.upstreams import Upstreams
 from dispatcher.work import AdmittedRequest
-from schemas.events import Attempt
 from schemas.ledger.errors import LedgerUnavailable
 from schemas.log_events import LogEvent
 from schemas.runtime.process.clock import Clock
@@ -105,16 +104,21 @@ class Calls:
             result = _broken(job, slot, running.attempt, started_at_ms, self.clock.now_ms())
         finally:
             self.slots.give_back(slot, verdict)
-        self._measure(result.attempt)
+        self._measure(job, result)
         if span is not None:
             assert self.tracer is not None
             attempt_ended(span, result, with_content=self.tracer.with_content)
         return result
 
-    def _measure(self, attempt: Attempt) -> None:
-        self.metrics.count("tallygate_attempts_total", attempt.backend, attempt.status)
+    def _measure(self, job: AdmittedRequest, result: AttemptResult) -> None:
+        attempt, code = result.attempt, result.ending.code or ""
+        self.metrics.count("tallygate_attempts_total", attempt.backend, attempt.status, code)
         duration_s = (attempt.finished_at_ms - attempt.started_at_ms) / 1000
-        self.metrics.observe("tallygate_attempt_duration_seconds", duration_s, attempt.backend)
+        request_id = job.request.request_id
+        self.metrics.observe(
+            "tallygate_attempt_duration_seconds", duration_s, attempt.backend, request_id=request_id
+        )
+        self.metrics.observe("tallygate_stage_duration_seconds", duration_s, "upstream")
 
 
 def _broken(

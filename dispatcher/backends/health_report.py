@@ -22,6 +22,7 @@ _LOG = EventLog(__name__)
 
 _LOOK_S = 0.25
 _MODELS_SHOWN = 32
+_SOUND = frozenset({"healthy", "drained"})
 _LOOKS_PER_REPORT = round(REPORT_EVERY_S / _LOOK_S)
 
 
@@ -36,6 +37,10 @@ class HealthReport:
     instance_id: str
     excess_at: Callable[[str], Mapping[str, Excess]]
     """What models hold beyond their bounds because of a backend."""
+    probed: Mapping[str, str]
+    """What the last probe of each backend came to."""
+    lacks_key: Callable[[str], bool]
+    """Whether a variable that an entry names was not given."""
     _reported: set[str] = field(default_factory=set)
 
     @property
@@ -45,6 +50,7 @@ class HealthReport:
 
     async def run(self) -> None:
         """Report for ever."""
+        self.metrics.look("tallygate_backend_healthy", self._shown)
         looks = 0
         while True:
             try:
@@ -66,7 +72,11 @@ class HealthReport:
 
     def _tell(self, name: str, backend_state: BackendState) -> None:
         _LOG.event(LogEvent.BACKEND_STATE, backend=name, state=backend_state.shown)
-        self.metrics.set("tallygate_backend_healthy", float(backend_state.shown == "healthy"), name)
+
+    def _shown(self) -> dict[tuple[str, ...], float]:
+        """1 for each backend that is healthy or drained on purpose; one that is configured no more is not told of."""
+        states = self.backends.states
+        return {(name,): float(state.shown in _SOUND) for name, state in states.items()}
 
     async def _report(self) -> None:
         states = self.backends.states
@@ -98,8 +108,18 @@ class HealthReport:
             is_alive=backend_state.health.probes.is_alive,
             breaker=backend_state.health.breaker.state(self.clock.monotonic_s()),
             lanes=dict(sorted(self.backends.lanes_of(name).items())[:_MODELS_SHOWN]),
+            lacks_key=self._lacks_key(name),
+            probe=self.probed.get(name, ""),
             at_ms=self.clock.now_ms(),
         ).line()
+
+    def _lacks_key(self, backend: str) -> bool:
+        entity = self.backends.config.snapshot.backends.get(backend)
+        return (
+            entity is not None
+            and entity.api_key_env is not None
+            and self.lacks_key(entity.api_key_env)
+        )
 
     def _queued(self, backend: str) -> dict[str, int]:
         """What waits for slots of the backend, by model; the first few."""

@@ -8,10 +8,11 @@ bounded in bytes and time, since neither heads nor interim answers are bounded b
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import httpcore
 import httpx
@@ -19,12 +20,29 @@ import httpx
 from dispatcher.upstream.target import target
 from schemas.entities import Backend
 
-__all__ = ["ProbeClient"]
+__all__ = ["Probe", "ProbeClient"]
 
 _WITHIN_S: Final = 2.0
 _SERVER_ERROR: Final = 500
 ANSWER_BYTES_MAX: Final = 16 * 1024
 """Of all heads together, as of a request's in ingress; the body is not read."""
+
+
+_WHY: Final[tuple[tuple[type[BaseException], str], ...]] = (
+    (socket.gaierror, "no such host"),
+    (ssl.SSLCertVerificationError, "its certificate is not trusted"),
+    (ssl.SSLError, "no TLS there"),
+    (ConnectionRefusedError, "connection refused"),
+)
+"""What an operator looks for in another place each; all else is called by its type."""
+
+
+class Probe(NamedTuple):
+    """What one probe came to."""
+
+    said: str
+    """Its status, or what came instead of one."""
+    is_alive: bool
 
 
 class ProbeClient:
@@ -50,8 +68,8 @@ class ProbeClient:
         if self._client is not None:
             await self._client.aclose()
 
-    async def fault(self, backend: Backend) -> str | None:
-        """What speaks against a backend that is asked for its models; ``None`` when it lives.
+    async def probe(self, backend: Backend) -> Probe:
+        """What a backend says that is asked for its models.
 
         Any status below 500 within 2 s counts as life: a server without that list, or that wants a key
         for it, lives. Never raises.
@@ -64,9 +82,24 @@ class ProbeClient:
                 url = str(target(backend.url, "models"))
                 async with self._client.stream("GET", url, headers=headers) as answer:
                     status = answer.status_code
-            return None if status < _SERVER_ERROR else f"status {status}"
+            return Probe(f"status {status}", is_alive=status < _SERVER_ERROR)
         except Exception as error:  # noqa: BLE001  # one backend, whatever it is or sends, is unhealthy
-            return type(error).__name__
+            return Probe(_why(error), is_alive=False)
+
+
+def _why(error: Exception) -> str:
+    causes = list(_causes(error))
+    known = (text for kind, text in _WHY for cause in causes if isinstance(cause, kind))
+    return next(known, type(error).__name__)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what led to it, as libraries wrap it."""
+    while error is not None:
+        yield error
+        if isinstance(error, BaseExceptionGroup):
+            yield from error.exceptions
+        error = error.__cause__ or error.__context__
 
 
 class _BoundedNetwork(httpcore.AsyncNetworkBackend):

@@ -34,8 +34,8 @@ class Prober:
     client: ProbeClient
     uniform: Callable[[float, float], float]
     _turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE_MAX))
-    _faults: dict[str, str] = field(default_factory=dict)
-    """What spoke against a backend when it was last probed."""
+    said: dict[str, str] = field(default_factory=dict)
+    """What the last probe of each backend came to."""
 
     async def run(self) -> None:
         """Probe for ever."""
@@ -45,17 +45,15 @@ class Prober:
     async def probe_all(self) -> None:
         """One round."""
         known = self.config.snapshot.backends
-        for name in self._faults.keys() - known.keys():
-            del self._faults[name]
+        for name in self.said.keys() - known.keys():
+            del self.said[name]
         await asyncio.gather(*(self._probe(name, backend) for name, backend in known.items()))
 
     async def _probe(self, name: str, backend: Backend) -> None:
         await asyncio.sleep(self.uniform(0.0, _JITTER_S))
         async with self._turns:
-            fault = await self.client.fault(backend)
-        self.backends.probed(name, answered=fault is None)
-        if fault is None:
-            self._faults.pop(name, None)
-        elif self._faults.get(name) != fault:
-            self._faults[name] = fault
-            _LOG.event(LogEvent.PROBE_FAILED, backend=name, cause=fault)
+            probe = await self.client.probe(backend)
+        self.backends.probed(name, answered=probe.is_alive)
+        was, self.said[name] = self.said.get(name), probe.said
+        if not probe.is_alive and was != probe.said:
+            _LOG.event(LogEvent.PROBE_FAILED, backend=name, cause=probe.said)

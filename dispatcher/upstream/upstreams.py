@@ -155,6 +155,10 @@ class Upstreams:
         hosts = (place.netloc, *([place.hostname] if "." in (place.hostname or "") else ()))
         return tuple(text for text in (secret, *hosts) if text)
 
+    def lacks_key(self, variable: str) -> bool:
+        """Whether the variable was not given: its backend is called without a key."""
+        return not self.api_keys.get(variable)
+
     def _headers(self, choice: Choice, request_id: str) -> dict[str, str]:
         return {
             "content-type": "application/json",

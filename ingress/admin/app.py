@@ -21,7 +21,6 @@ from ingress.admin.log.scans import Scans
 from ingress.admin.routes import create_http_app
 from ingress.admin.settings import AdminSettings
 from schemas.runtime.config.feed import ConfigFeed
-from schemas.runtime.config.report import report_config
 from schemas.runtime.kafka.produce import Producer
 from schemas.runtime.ledger.client import ledger_store
 from schemas.runtime.ledger.time_source import LedgerTime
@@ -29,7 +28,9 @@ from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.connect import connect, read_config
 from schemas.runtime.process.loop_counts import expose_loop
 from schemas.runtime.process.run import told_to_end
+from schemas.runtime.process.self_report import SelfReport
 from schemas.runtime.process.server_tls import ServerTls
+from schemas.runtime.process.shown import expose_components, expose_config
 from schemas.runtime.process.silences import Silences
 from schemas.runtime.process.tasks import keep_running
 from schemas.runtime.process.telemetry import Metrics
@@ -68,6 +69,8 @@ class ControlPlane:
 
     def http_app(self) -> ASGIApp:
         """The application of the port."""
+        expose_components(self.metrics, self.components)
+        expose_config(self.metrics, self.config)
         return create_http_app(self.components, self.metrics, self.verifier)
 
     async def run(self) -> int:
@@ -97,7 +100,7 @@ class ControlPlane:
     def _background(self) -> Iterator[Coroutine[Any, Any, None]]:
         """What runs beside the requests; a defect in one of them is a pause of that one."""
         forever = {
-            "report": self._report,
+            "report": self._own_report().run,
             "look": self._look_forever,
             "ledger time": self.ledger_time.run,
             "verify": self.verifier.run,
@@ -105,6 +108,10 @@ class ControlPlane:
         }
         for name, work in forever.items():
             yield keep_running(name, work, self.metrics)
+
+    def _own_report(self) -> SelfReport:
+        config, store = self.config, self.ledger_store
+        return SelfReport(self.settings, _ROLE, config, store, None, self.clock, self.components)
 
     async def _connect_all(self) -> None:
         """Connect what writes need, then stay."""
@@ -118,11 +125,6 @@ class ControlPlane:
     async def _connect(self, name: str, start: Callable[[], Awaitable[None]]) -> None:
         await connect(name, start)
         self.connected.add(name)
-
-    async def _report(self) -> None:
-        """Report the configuration in force for ever."""
-        instance = self.settings.instance_id
-        await report_config(self.config, self.ledger_store, self.clock, instance, _ROLE)
 
     async def _look_forever(self) -> None:
         """Ask who is needed whether they still answer, so that nobody who asks for readiness waits."""
@@ -152,8 +154,7 @@ def create_app(settings: AdminSettings) -> ControlPlane:
     config = ConfigFeed(
         settings.kafka_brokers,
         settings.data_dir,
-        lambda snapshot: metrics.set("tallygate_config_offset", snapshot.offset),
-        settings.config_verifier,
+        verifier=settings.config_verifier,
     )
     deps = AdminDeps(settings, config, producer, store, clock)
     return ControlPlane(

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from ingress.health.fleet import LastSeen, Moment
+from schemas.reports import read_disk_report
 
 LEDGER_FULL: Final = 0.8
 _DISK_KNOWN_FOR_S: Final = 30.0
-_DISK_FIELDS: Final = 3
 _AWAY: Final = "its server does not answer"
 _NO_BOOKS: Final = "empty or being rebuilt"
 _BEHIND: Final = "another store has it by now"
@@ -63,16 +63,20 @@ def _fullness(info: str) -> tuple[float, int]:
     return int(used) / int(most), int(most)
 
 
+def disks_free(disks: Mapping[str, str]) -> dict[str, int]:
+    """Free bytes by host, from the same lines."""
+    lines = ((host, line.split()) for host, line in disks.items())
+    return {host: int(fields[0][:18]) for host, fields in lines if fields and fields[0].isdigit()}
+
+
 def low_disk(
     disks: Mapping[str, str], seen: LastSeen, now: Moment, free_min_bytes: int
 ) -> str | None:
     """The first broker that has less than that left, from lines ``<free> <total> <unix ms>``."""
     for host, line in sorted(disks.items()):
-        fields = line.split()
-        if len(fields) != _DISK_FIELDS or not all(field.isdigit() for field in fields):
+        if (disk := read_disk_report(line)) is None:
             continue
-        free, _, written_ms = (int(field[:18]) for field in fields)
-        is_known = seen.age_s(host, line, written_ms, now) <= _DISK_KNOWN_FOR_S
-        if is_known and free < free_min_bytes:
-            return f"{host} has {free} bytes left"
+        is_known = seen.age_s(host, line, disk.at_ms, now) <= _DISK_KNOWN_FOR_S
+        if is_known and disk.free_bytes < free_min_bytes:
+            return f"{host} has {disk.free_bytes} bytes left"
     return None

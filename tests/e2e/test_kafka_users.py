@@ -112,6 +112,16 @@ def test_the_whole_gateway_runs_with_no_more_than_its_own_rights(stack: RunningS
     assert denied(stack) == []
 
 
+def test_a_doctor_finds_nothing_where_nothing_is_wrong(stack: RunningStack) -> None:
+    """As the broker's operator, whose address the stack left beside its certificates: topics and rights were looked at."""
+    checks = {check["check"]: check for check in run(stack, "doctor")["checks"]}
+
+    assert [check for check in checks.values() if not check["ok"]] == []
+    assert checks["acl"]["text"] == "each process may what it needs"
+    assert checks["partitions"]["text"] == "4 of each"
+    assert (stack.state_dir.parent / "tallygate" / "current.json").stat().st_mode & 0o77 == 0
+
+
 @asynccontextmanager
 async def _consumer(brokers: str, **more: Any) -> AsyncIterator[AIOKafkaConsumer]:
     more |= {"enable_auto_commit": False, "auto_offset_reset": "earliest"}

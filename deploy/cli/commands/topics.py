@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from deploy.cli.brokers import brokers_of
 from deploy.cli.command import Call, command, noun
 from deploy.cli.options import Brokers, positive
 from deploy.cli.output import CommandFailed, Exit
@@ -43,10 +44,10 @@ def apply(
     """Create what is missing, correct settings."""
     from schemas.runtime.kafka.topic_admin import PartitionCountChanged, apply_topics  # noqa: PLC0415
 
-    address = _address(call, brokers)
+    address = brokers_of(call, brokers)
     try:
         with call.output.progress("asking Kafka"):
-            states = _run(address, apply_topics(address, partitions, replicas, _signer()))
+            states = run_bounded(address, apply_topics(address, partitions, replicas, _signer()))
     except PartitionCountChanged as error:
         raise CommandFailed(
             "the topics were not changed",
@@ -87,8 +88,8 @@ def topic_states(call: Call, brokers: str | None) -> list[TopicState]:
     """The topics as the broker has them."""
     from schemas.runtime.kafka.topic_admin import list_topics  # noqa: PLC0415
 
-    address = _address(call, brokers)
-    states: list[TopicState] = _run(address, list_topics(address))
+    address = brokers_of(call, brokers)
+    states: list[TopicState] = run_bounded(address, list_topics(address))
     return states
 
 
@@ -116,9 +117,9 @@ def follow(
     """
     from deploy.cli.tail import tail  # noqa: PLC0415
 
-    address = _address(call, brokers)
+    address = brokers_of(call, brokers)
     work = tail(address, topic, stop_after, call.output.line, oldest=from_beginning)
-    malformed = _run(address, work, deadline_s=None)
+    malformed = run_bounded(address, work, deadline_s=None)
     return Exit.PARTIAL if malformed else Exit.OK
 
 
@@ -128,7 +129,10 @@ def _show_states(call: Call, states: list[TopicState], *more: str) -> None:
     call.output.result({"topics": rows}, table(columns, rows))
 
 
-def _run(brokers: str, work: Awaitable[Any], deadline_s: float | None = _ADMIN_DEADLINE_S) -> Any:
+def run_bounded(
+    brokers: str, work: Awaitable[Any], deadline_s: float | None = _ADMIN_DEADLINE_S
+) -> Any:
+    """What the work comes to. Raises ``CommandFailed`` where Kafka did not do it in time."""
     import asyncio  # noqa: PLC0415 - help waits for no library
 
     from aiokafka.errors import KafkaError  # noqa: PLC0415
@@ -147,16 +151,3 @@ def _run(brokers: str, work: Awaitable[Any], deadline_s: float | None = _ADMIN_D
             f"{type(error).__name__}: {error}",
             "check the address; `tallygate up` starts a broker of its own",
         ) from error
-
-
-def _address(call: Call, brokers: str | None) -> str:
-    """What the user says, else what the gateway itself uses."""
-    found = brokers or str(call.admin().get("/status")["kafka_brokers"])
-    from schemas.runtime.kafka.access import check_brokers  # noqa: PLC0415
-
-    try:
-        check_brokers(found)
-    except ValueError as error:
-        fix = "write host:port,host:port, or kafkas://user:password@host:port?ssl_ca_certs=FILE"
-        raise CommandFailed("the brokers cannot be asked", str(error), fix, Exit.USAGE) from error
-    return found

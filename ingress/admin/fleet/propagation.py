@@ -7,7 +7,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from schemas.ledger.keys import CONFIG_APPLIED
-from schemas.reports import FRESH_FOR_S, read_config_report
+from schemas.reports import (
+    FRESH_FOR_S,
+    ProcessReport,
+    process_field,
+    read_config_report,
+    read_process_report,
+)
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.valkey.store import Store, text_pairs
 
@@ -16,12 +22,14 @@ _POLL_S = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One process: the config offset it has applied, and the age of its report."""
+    """One process: the config offset it has applied, the age of its report, and what it says of itself."""
 
     name: str
     role: str
     offset: int
     age_ms: int
+    report: ProcessReport | None = None
+    """``None`` of a process of an earlier version."""
 
     @property
     def is_live(self) -> bool:
@@ -39,7 +47,8 @@ def read_reports(reports: Mapping[str, str], now_ms: int) -> list[Instance]:
         report = read_config_report(line)
         if report is not None:
             age_ms = now_ms - report.at_ms
-            instances.append(Instance(name, report.role, report.offset, age_ms))
+            own = read_process_report(reports.get(process_field(name), ""))
+            instances.append(Instance(name, report.role, report.offset, age_ms, own))
     return instances
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypedDict
 from uuid import UUID
 
 from starlette.requests import Request
@@ -28,6 +28,27 @@ from schemas.errors import ERRORS, ErrorCode
 from schemas.ids import uuid7_time_ms
 
 _ANSWER_DEADLINE_S = 25.0
+
+
+class TimelineSearch(TypedDict):
+    """Which time was searched, and how completely."""
+
+    records: int
+    from_ms: int
+    until_ms: int
+    gave_up: str | None
+
+
+class Timeline(TypedDict):
+    """What became of a request, by its own records; `status` is `open` while it has no end."""
+
+    request_id: str
+    org: str | None
+    status: str
+    http_status: int | None
+    error_code: str | None
+    steps: list[Step]
+    search: TimelineSearch
 
 
 @dataclass(frozen=True, slots=True)

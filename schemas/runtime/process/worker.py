@@ -6,7 +6,7 @@ A worker's composition root creates a ``Worker``, adds inboxes and background ta
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,10 +18,10 @@ from schemas.ledger.shards import Shards
 from schemas.log_events import LogEvent
 from schemas.readiness import DEGRADED, PAUSED
 from schemas.runtime.config.feed import ConfigFeed
-from schemas.runtime.config.report import report_config
 from schemas.runtime.kafka.consume.dead_letters import DeadLetters
 from schemas.runtime.kafka.consume.faust_app import WorkerApp, create_faust_app
 from schemas.runtime.kafka.consume.inbox import Handler, Inbox, OnDefect
+from schemas.runtime.kafka.consume.lag import Lag, lag_of
 from schemas.runtime.kafka.consume.processed import ProcessedMarks
 from schemas.runtime.kafka.consume.records import Record
 from schemas.runtime.kafka.consume.watchdog import Watchdog
@@ -34,7 +34,9 @@ from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.event_log import EventLog
 from schemas.runtime.process.loop_counts import expose_loop
 from schemas.runtime.process.run import told_to_end
+from schemas.runtime.process.self_report import SelfReport
 from schemas.runtime.process.settings import WorkerSettings
+from schemas.runtime.process.shown import expose_components, expose_config
 from schemas.runtime.process.status_pages import StatusPages
 from schemas.runtime.process.tasks import keep_running
 from schemas.runtime.process.telemetry import Metrics
@@ -309,6 +311,28 @@ class Worker:
         self.producer.expose(self.metrics)
         self.ledger_store.expose(self.metrics, "ledger")
         self.bus.store.expose(self.metrics, "bus")
+        expose_components(self.metrics, self.components)
+        expose_config(self.metrics, self.config)
+        self.metrics.look(
+            "tallygate_consumer_lag_seconds",
+            lambda: {(topic,): lag.age_s for topic, lag in self._lags()},
+        )
+        self.metrics.look(
+            "tallygate_consumer_lag_records",
+            lambda: {(topic,): float(lag.records) for topic, lag in self._lags()},
+        )
+        for inbox in self.inboxes:
+            # What is first seen above 0 has not risen for whoever asks by how much.
+            self.metrics.count("tallygate_dead_letters_total", inbox.topic, by=0)
+
+    def _lags(self) -> Iterator[tuple[str, Lag]]:
+        """How far each topic is behind, of the partitions that are ours; none before they are."""
+        if not self._has_joined():
+            return
+        now_ms = self.clock.now_ms()
+        for inbox in self.inboxes:
+            unread = self.app.direct_consumer.member.unread(inbox.topic)
+            yield inbox.topic, lag_of(inbox.window, unread, now_ms)
 
     async def _connect(self) -> None:
         await asyncio.gather(self.ledger_store.start(), self.bus.start(), self.config.start())
@@ -341,22 +365,22 @@ class Worker:
             self._is_reachable,
         )
 
-        async def report() -> None:
-            await report_config(
-                self.config,
-                self.ledger_store,
-                self.clock,
-                self.settings.instance_id,
-                self.shape.role,
-            )
-
+        report = SelfReport(
+            self.settings,
+            self.shape.role,
+            self.config,
+            self.ledger_store,
+            self.bus.store,
+            self.clock,
+            self.components,
+        )
         return [
             asyncio.create_task(watchdog.run()),
             *(
                 asyncio.create_task(keep_running(work.__qualname__, work, self.metrics))
                 for work in (
                     self.ledger_time.run,
-                    report,
+                    report.run,
                     self.app.marks.keep,
                     self._start_held,
                     *(() if self.tracing is None else (self.tracing.exporter.run,)),

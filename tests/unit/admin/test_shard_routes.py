@@ -43,8 +43,9 @@ def test_a_shard_that_another_store_has_by_now_does_not_decide() -> None:
 
 def test_a_server_tells_whether_it_keeps_what_it_acknowledged() -> None:
     """In the words of INFO; what it does not say is not known."""
-    info = b"# Memory\r\nmaxmemory:9\r\nmaxmemory_policy:noeviction\r\naof_enabled:1\r\n"
+    info = b"tcp_port:6390\r\n# Memory\r\nmaxmemory:9\r\nmaxmemory_policy:noeviction\r\naof_enabled:1\r\n"
     assert server_document(info + b"aof_last_write_status:ok\r\n") == {
+        "port": 6390,
         "maxmemory_bytes": 9,
         "policy": "noeviction",
         "appends": True,

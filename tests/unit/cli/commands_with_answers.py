@@ -390,7 +390,7 @@ CASES = (
     Case(("topics", "apply", "--partitions", "3", "--replicas", "2", "--brokers", "h:1")),
     Case(("topics", "list"), {"GET /status": STATUS}),
     Case(("topics", "tail", "audit.router", "--from-beginning", "--max", "2", "--brokers", "h:1")),
-    Case(("doctor", "--brokers", "h:1"), {"GET /status": STATUS, "GET /ledger/shards": {"items": [SHARD, SHARD | {"shard": 1, "state": "behind", "decides": False}], "servers": [{"maxmemory_bytes": 9, "policy": "allkeys-lru", "appends": True, "last_write": "ok"}]}}),
+    Case(("doctor", "--brokers", "h:1"), {**{f"GET /{kind}": {"items": []} for kind in ("backends", "models", "orgs", "projects", "users", "keys")}, "GET /status": STATUS, "GET /ledger/shards": {"items": [SHARD, SHARD | {"shard": 1, "state": "behind", "decides": False}], "servers": [{"maxmemory_bytes": 9, "policy": "allkeys-lru", "appends": True, "last_write": "ok"}]}}),
     Case(("doctor",), {"GET /status": {"title": "t", "detail": "d", "code": "c"}}, 503),
 )  # fmt: skip
 """One case at least for every command that asks the gateway or Kafka; `up` and the processes do neither."""

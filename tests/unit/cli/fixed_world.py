@@ -12,9 +12,11 @@ from unittest.mock import patch
 
 import schemas.runtime.kafka.topic_admin
 from deploy.cli import tail
-from deploy.cli.commands import doctor
-from deploy.cli.commands.doctor import Finding
+from deploy.cli.doctor import asking
+from deploy.cli.doctor.facts import Kafka
+from deploy.cli.doctor.finding import Finding
 from schemas.runtime.kafka.topic_admin import TopicState
+from schemas.topic_facts import TopicFacts
 from tests.support.calls_in_code import ROOT
 from tests.unit.cli.commands_with_answers import FILE
 
@@ -42,9 +44,14 @@ def fixed_world(record: dict[str, Any] = _RECORD) -> Iterator[None]:
             (schemas.runtime.kafka.topic_admin, "list_topics", topics),
             (schemas.runtime.kafka.topic_admin, "apply_topics", topics),
             (tail, "tail", follow),
-            (doctor, "check_python", lambda _: Finding("python", "3.11.9")),
-            (doctor, "_check_embedded_stack", lambda: [Finding("java", "gone", "install it")]),
-            (doctor, "_check_ports", list),
+            (
+                asking,
+                "of_this_machine",
+                lambda: [Finding("java", "/j", "is missing", "pip install x")],
+            ),
+            (asking, "ask_kafka", lambda *_: Kafka("h:1", [TopicFacts("audit.router", 3, 1)])),
+            (asking, "_ports", list),
+            (asking, "_LOOKS", 1),
         ):
             stack.enter_context(patch.object(target, name, value))
         yield

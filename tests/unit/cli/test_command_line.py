@@ -287,6 +287,6 @@ def test_doctor_names_what_the_control_plane_lacks() -> None:
 
     code, data, _ = run(gateway, "doctor")
 
-    assert "its ledger   not connected" in data
+    assert "its ledger: not connected" in data
     assert "its kafka" not in data
     assert code == Exit.FAILURE

@@ -5,7 +5,6 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from deploy.cli.commands.doctor import check_books, check_config, check_instances, check_python
 from deploy.cli.table import csv_text, table
 from deploy.cli.tail import readable
 from schemas.codec import encode
@@ -14,14 +13,6 @@ from schemas.events import AuditRecorded, RecordRef, RequestAdmitted
 EVENT = AuditRecorded(
     audit_id="a1", org="acme", action="admin.put", actor="admin", at_ms=1, detail="{}"
 )
-STATUS = {
-    "instances": [
-        {"name": "ingress-0", "role": "ingress", "offset": 4, "live": True},
-        {"name": "limiter_worker-0", "role": "limiter_worker", "offset": 3, "live": True},
-        {"name": "dispatcher-0", "role": "dispatcher", "offset": 4, "live": False},
-    ],
-    "config": {"offset": 4, "following": True, "problems": []},
-}
 
 
 def record(value: bytes | None) -> SimpleNamespace:
@@ -83,34 +74,3 @@ def test_a_malformed_record_is_shown_and_marked() -> None:
 
     assert "malformed" in line
     assert line["value"] == "//4="
-
-
-def test_an_old_python_is_a_problem_with_a_fix() -> None:
-    """Every problem has its remedy."""
-    assert check_python((3, 12, 1)).is_ok
-    assert "3.11" in check_python((3, 10, 9)).fix
-
-
-def test_processes_that_are_missing_or_behind_are_problems() -> None:
-    """A report that is too old counts as no process."""
-    found = {finding.check: finding.is_ok for finding in check_instances(STATUS)}
-
-    missing = dict.fromkeys(("admin", "limiter", "dispatcher", "accounting"), False)
-    assert found == {"ingress": True} | missing
-
-
-def test_a_refused_entry_is_a_problem() -> None:
-    """The configuration in force is not the one that was written."""
-    config = {"offset": 4, "following": True, "problems": [{"where": "model/m", "what": "gone"}]}
-
-    assert not check_config({"config": config}).is_ok
-    assert check_config(STATUS).is_ok
-
-
-def test_doctor_names_books_that_differ_and_where_to_look() -> None:
-    """With the requests that the alarm names."""
-    differing = check_books({"books": "degraded: shard 3 differs by 7 (requests r1)"})
-
-    assert (differing.is_ok, "r1" in differing.text) == (False, True)
-    assert differing.fix.startswith("tallygate ledger verify")
-    assert check_books({"books": "ok"}).is_ok

@@ -63,10 +63,10 @@ async def test_calls_and_probes_take_the_same_way(
             pass
         probes = ProbeClient(client.authorization)
         await probes.start()
-        fault = await probes.fault(Backend(url=url + address))
+        probe = await probes.probe(Backend(url=url + address))
         await probes.stop()
 
-    assert fault is None
+    assert probe.is_alive
     assert asked == [f"POST {path}/chat/completions{query}", f"GET {path}/models{query}"]
 
 
@@ -83,7 +83,7 @@ async def test_a_redirect_leads_nowhere(status: str) -> None:
                     pass
             probes = ProbeClient(client.authorization)
             await probes.start()
-            await probes.fault(Backend(url=url))
+            await probes.probe(Backend(url=url))
             await probes.stop()
 
     assert caught.value.upstream_status == int(status[:3])

@@ -23,6 +23,7 @@ from schemas.runtime.valkey.store import Store
 from tests.support.events import NOW_MS
 
 _BACKEND = Backend(url="http://127.0.0.1:1/v1")
+_KEYED = Backend(url="http://127.0.0.1:1/v1", api_key_env="BACKEND_B_API_KEY")
 
 
 class _FixedClock(Clock):
@@ -58,12 +59,19 @@ def _excess_at(backend: str) -> dict[str, Excess]:
 
 async def test_every_change_of_a_backend_is_told() -> None:
     """Its state with its time, the calls under way, the gauge; a removed backend leaves no line."""
-    feed = SimpleNamespace(snapshot=Snapshot(backends={"a": _BACKEND, "b": _BACKEND}))
+    feed = SimpleNamespace(snapshot=Snapshot(backends={"a": _BACKEND, "b": _KEYED}))
     backends = Backends(cast("ConfigFeed", feed), _FixedClock())
     store, metrics = _FakeStore(), Metrics()
     slots = Slots(backends, metrics, _FixedClock())
     report = HealthReport(
-        slots, cast("Store", store), metrics, _FixedClock(), "dispatcher-0", _excess_at
+        slots,
+        cast("Store", store),
+        metrics,
+        _FixedClock(),
+        "dispatcher-0",
+        _excess_at,
+        {"b": "status 503"},
+        lambda variable: variable == "BACKEND_B_API_KEY",
     )
     backends.states["a"].in_flight = 3
     for _ in range(2):
@@ -72,7 +80,7 @@ async def test_every_change_of_a_backend_is_told() -> None:
     await asyncio.wait_for(store.written.wait(), 5)
     told = dict(store.lines)
     store.written.clear()
-    feed.snapshot = Snapshot(backends={"b": _BACKEND})
+    feed.snapshot = Snapshot(backends={"b": _KEYED})
     backends.probed("b", answered=True)
     backends.probed("b", answered=True)
     await asyncio.wait_for(store.written.wait(), 5)
@@ -89,12 +97,15 @@ async def test_every_change_of_a_backend_is_told() -> None:
         "breaker": "closed",
         "is_alive": True,
         "lanes": {},
+        "lacks_key": False,
+        "probe": "",
     }
+    at_b = at | {"lacks_key": True, "probe": "status 503"}
     assert told == {
         "dispatcher-0|a": {"state": "healthy", "inflight": 3, **at, "excess": {"m": [700, 0]}},
-        "dispatcher-0|b": {"state": "unhealthy", "inflight": 0, **at, "is_alive": False},
+        "dispatcher-0|b": {"state": "unhealthy", "inflight": 0, **at_b, "is_alive": False},
     }
-    assert store.lines == {"dispatcher-0|b": {"state": "healthy", "inflight": 0, **at}}
+    assert store.lines == {"dispatcher-0|b": {"state": "healthy", "inflight": 0, **at_b}}
     assert b'tallygate_backend_healthy{backend="b"} 1.0' in metrics.page()
 
 
@@ -106,7 +117,14 @@ async def test_breakers_are_told_by_backend_and_by_model() -> None:
     store, metrics = _FakeStore(), Metrics()
     slots = Slots(backends, metrics, _FixedClock())
     report = HealthReport(
-        slots, cast("Store", store), metrics, _FixedClock(), "dispatcher-0", _excess_at
+        slots,
+        cast("Store", store),
+        metrics,
+        _FixedClock(),
+        "dispatcher-0",
+        _excess_at,
+        {"b": "status 503"},
+        lambda variable: variable == "BACKEND_B_API_KEY",
     )
     for _ in range(5):
         slot = backends.take("m")

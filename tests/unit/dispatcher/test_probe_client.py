@@ -51,15 +51,15 @@ async def test_any_answer_that_is_no_server_error_is_life(status: int, lives: bo
     """Not every server lists its models, or lists them to strangers; no redirect is followed."""
     elsewhere = {"location": "http://127.0.0.1:9/"}
     async with backend(answering(status, b"{}", elsewhere)) as url, probe_client() as client:
-        assert (await client.fault(Backend(url=url)) is None) == lives
+        assert (await client.probe(Backend(url=url))).is_alive == lives
 
 
 async def test_a_probe_of_nobody_finds_nobody() -> None:
     """Refused, or reset before the answer."""
     async with resetting_backend(b"") as url, probe_client() as client:
-        assert await client.fault(Backend(url=url)) is not None
+        assert not (await client.probe(Backend(url=url))).is_alive
     async with probe_client() as client:
-        assert await client.fault(Backend(url=url)) is not None
+        assert not (await client.probe(Backend(url=url))).is_alive
 
 
 @pytest.mark.parametrize(
@@ -77,9 +77,9 @@ async def test_a_head_without_end_is_read_up_to_a_bound(data: bytes) -> None:
     """In no time: the calls of others run in the same loop."""
     async with _sending(data, for_ever=True) as (url, _), probe_client() as client:
         began_s = time.process_time()
-        fault = await client.fault(Backend(url=url))
+        probe = await client.probe(Backend(url=url))
 
-    assert fault is not None
+    assert not probe.is_alive
     assert time.process_time() - began_s < 0.5
 
 
@@ -88,7 +88,7 @@ async def test_a_body_without_end_is_not_read() -> None:
     head = _OK + b"transfer-encoding: chunked\r\n\r\n"
     chunk = head + b"ffff\r\n" + b"x" * 0xFFFF + b"\r\n"
     async with _sending(chunk, for_ever=True) as (url, taken), probe_client() as client:
-        assert await client.fault(Backend(url=url)) is None
+        assert (await client.probe(Backend(url=url))).is_alive
         await asyncio.sleep(0.05)
 
     assert len(taken) < 256
@@ -99,9 +99,9 @@ async def test_silence_ends_within_two_seconds() -> None:
     """Also where a byte comes now and then: the time is that of the whole answer."""
     async with _sending(b"H", for_ever=False) as (url, _), probe_client() as client:
         began_s = time.monotonic()
-        fault = await client.fault(Backend(url=url))
+        probe = await client.probe(Backend(url=url))
 
-    assert fault == "TimeoutError"
+    assert probe == ("TimeoutError", False)
     assert 1.5 < time.monotonic() - began_s < 5.0
 
 
@@ -115,7 +115,7 @@ async def test_cookies_are_neither_kept_nor_sent() -> None:
 
     async with backend(answer) as url, probe_client() as client:
         for _ in range(2):
-            assert await client.fault(Backend(url=url)) is None
+            assert (await client.probe(Backend(url=url))).is_alive
 
     assert [request.headers.get("cookie") for request in seen] == [None, None]
     assert seen[0].headers["accept-encoding"] == "identity"
@@ -126,4 +126,4 @@ async def test_the_environments_proxy_is_not_asked(monkeypatch: pytest.MonkeyPat
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     async with backend(answering(200, b"{}")) as url, probe_client() as client:
-        assert await client.fault(Backend(url=url)) is None
+        assert (await client.probe(Backend(url=url))).is_alive

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from dispatcher.backends.probe_client import ProbeClient
+from dispatcher.backends.probe_client import Probe, ProbeClient
 from dispatcher.backends.probes import Prober
 from dispatcher.backends.registry import Backends
 from schemas.config_state import Snapshot
@@ -92,15 +92,16 @@ async def test_a_thousand_backends_are_probed_a_few_at_a_time() -> None:
     """Bounded in number; a round of the living ends at once."""
     at_once = peak = 0
 
-    async def fault(_: Backend) -> None:
+    async def probe(_: Backend) -> Probe:
         nonlocal at_once, peak
         at_once += 1
         peak = max(peak, at_once)
         await asyncio.sleep(0.01)
         at_once -= 1
+        return Probe("status 200", is_alive=True)
 
     known = {f"b{number}": Backend(url="http://127.0.0.1:9") for number in range(1_000)}
-    prober, seen = _prober(known, SimpleNamespace(fault=fault))
+    prober, seen = _prober(known, SimpleNamespace(probe=probe))
     began_s = time.monotonic()
     await prober.probe_all()
 

@@ -252,7 +252,7 @@ async def test_a_key_that_no_header_can_carry_fails_its_backend_only(
                 "no_backend_available",
                 False,
             )
-            assert await probes.fault(Backend(url=url, api_key_env=variable)) is not None
+            assert not (await probes.probe(Backend(url=url, api_key_env=variable))).is_alive
         async with client.call(choice_of(url), CHAT, b"{}", "r1") as response:
             assert response.status == 200
 

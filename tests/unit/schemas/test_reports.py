@@ -56,7 +56,7 @@ def test_a_report_of_a_backend_is_read_as_it_was_written() -> None:
     assert report.line() == (
         b'{"state":"open","since_ms":5,"inflight":2,"limit":8,"open_models":["echo"],'
         b'"queued":{"echo":1},"excess":{"echo":[700,3]},"is_alive":false,"breaker":"half_open",'
-        b'"lanes":{"echo":["open",2,8]},"at_ms":9}'
+        b'"lanes":{"echo":["open",2,8]},"lacks_key":false,"probe":"","at_ms":9}'
     )
     assert read_backend_report(report.line().decode()) == report
     assert read_backend_field(backend_field("dispatcher-0", "a|b")) == ("dispatcher-0", "a|b")
