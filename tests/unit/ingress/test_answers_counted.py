@@ -113,13 +113,16 @@ async def test_a_defect_behind_a_begun_answer_is_no_success() -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         raise RuntimeError("a bug")
 
-    async def nothing(*_: object) -> dict[str, Any]:
+    async def nothing() -> dict[str, Any]:
         return {}
+
+    async def unheard(_: Message) -> None:
+        pass
 
     keeper = gateway.gatekeeper
     app = RequestMiddleware(breaks_off, metrics=gateway.metrics, clock=keeper.clock, doors=keeper)
     with pytest.raises(RuntimeError):
-        await app({"type": "http", "path": _CHAT, "headers": []}, nothing, nothing)
+        await app({"type": "http", "path": _CHAT, "headers": []}, nothing, unheard)
 
     assert _counted(gateway) == {("chat.completions", "200", "internal_error"): 1}
 
