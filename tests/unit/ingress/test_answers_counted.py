@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from ingress.gatekeeper.gatekeeper import Gatekeeper
 from ingress.http.middleware import GONE, RequestMiddleware
