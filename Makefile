@@ -103,6 +103,10 @@ peers: setup  ## Beside LiteLLM, Portkey, MLflow and Bifrost, interleaved, about
 scale-out: setup  ## One, two and three of each process, each held to a fifth of a core: requests/s and CPU per request
 	$(BIN)/python -m tests.load.scale_out $(ARGS)
 
+.PHONY: trace-picture
+trace-picture: setup  ## docs/pictures/trace.svg: a failed-over request as a receiver of traces gets it, half a minute
+	$(BIN)/python -m tests.load.trace_picture
+
 profile: setup  ## Where each process spends its time at 64 connections: docs/profile.md; ARGS="--py-spy FILE"
 	$(BIN)/python -m tests.load.profiles $(ARGS)
 
@@ -152,6 +156,21 @@ runbooks: setup  ## The commands of deploy/runbooks in order, each night's fault
 ledger-loss: setup  ## Ledgers lost in every way under load, about an hour; ARGS="--primaries 1 3 --scenario NAME ... --out FILE"
 	$(BIN)/python -m tests.chaos.ledger_loss $(ARGS)
 
+.PHONY: replay
+replay: setup  ## 200 000 outcomes folded again, killed in the middle, copied, altered; every consumer group reset to earliest
+	$(BIN)/python -m tests.load.replay $(ARGS)
+	$(BIN)/python -m tests.chaos.group_reset
+
+.PHONY: rolling mixed broker-loss
+rolling: setup  ## Each process restarted, added, taken away under 50 requests/s behind HAProxy; needs haproxy, or HAPROXY=PATH
+	$(BIN)/python -m tests.chaos.rolling $(ARGS)
+
+mixed: setup  ## Processes of an earlier commit beside these, under load, up and back: make mixed FROM=COMMIT; needs haproxy
+	$(BIN)/python -m tests.chaos.mixed_versions --from $(FROM) $(ARGS)
+
+broker-loss: setup  ## Three brokers, each killed under load: what clients saw, and what the books say
+	$(BIN)/python -m tests.chaos.broker_loss $(ARGS)
+
 fuzz: setup  ## 100 000 odd answers to the dispatcher, 100 000 odd requests to ingress
 	$(BIN)/python -m tests.fuzz.upstream
 	$(BIN)/python -m tests.fuzz.requests $(ARGS)
@@ -164,6 +183,34 @@ issuers: setup  ## Access tokens of an identity provider of other people (npm), 
 
 clients: setup  ## openai (Python, Node), LangChain and the Vercel AI SDK through a gateway; needs npm for half of them
 	$(BIN)/python -m tests.foreign.clients
+
+.PHONY: helm workflows smoke loadtest vegeta
+helm: setup  ## The Helm chart by Helm itself, Kubernetes' schemas and the processes' settings; needs Go
+	$(BIN)/python -m tests.foreign.charts
+
+workflows: setup  ## The workflows of CI by actionlint; needs Go
+	$(BIN)/python -m tests.foreign.workflows
+
+smoke:  ## A gateway that was deployed, in seconds: make smoke URL=https://... [MODEL=...], its key in TALLYGATE_API_KEY
+	@deploy/smoke.sh $(URL) $(MODEL)
+
+loadtest: setup  ## A verdict: make loadtest SCENARIO=baseline|limits|burst|soak; ARGS="--rate 20 --scale 0.1"
+	@deploy/loadtest.sh $(SCENARIO) $(ARGS)
+
+vegeta: setup  ## Our open loop and vegeta's beside each other on one stack; needs Go; ARGS="--rate 50 --seconds 20"
+	$(BIN)/python -m tests.foreign.vegeta $(ARGS)
+
+.PHONY: proto grpc
+proto: setup  ## Make the Python of schemas/proto anew, and judge it by buf: lint, and what would break older clients (ARGS="--against COMMIT")
+	$(BIN)/python -m deploy.reference.protobuf
+	$(BIN)/python -m tests.foreign.buf $(ARGS)
+
+grpc: setup  ## grpcurl, which nobody here wrote, lists and calls everything by reflection; needs Go
+	$(BIN)/python -m tests.foreign.grpcurl
+
+.PHONY: schemathesis
+schemathesis: setup  ## Ten minutes of requests made from the OpenAPI document, public and admin; ARGS="--seconds N"
+	$(BIN)/python -m tests.foreign.api_document $(ARGS)
 
 moved-clocks: setup  ## What clients see while the clock of one process is wrong; needs a C compiler
 	$(BIN)/python -m tests.chaos.moved_clocks $(ARGS)

@@ -7,6 +7,7 @@ from functools import partial
 
 from accounting.books import Books
 from accounting.earlier import EarlierRecords
+from accounting.hold_watch import HoldWatch
 from accounting.identity import ShardIdentity, log_facts
 from accounting.ledger_start import open_ledger
 from accounting.positions import OutcomePositions
@@ -102,7 +103,8 @@ def create_app(settings: AccountingSettings) -> Worker:
         waits=books.waits,
         bounds=_BOUNDS,
     )
-    worker.background += [snapshots.run, reconciler.run, thresholds.run]
+    holds = HoldWatch(worker.ledger_store, owned, worker.clock, worker.metrics)
+    worker.background += [snapshots.run, reconciler.run, thresholds.run, holds.run]
     _tell_spend(worker, settings)
     _look_after_shards(worker, settings, books, owned)
     worker.before_stop.append(snapshots.publish)
@@ -143,7 +145,7 @@ def _look_after_shards(
         parts=Parts(
             worker.ledger,
             worker.producer,
-            Folders(books.earlier),
+            Folders(EarlierRecords(settings.kafka_brokers)),
             settings.times,
             OldLayout(worker.ledger_store, worker.ledger),
         ),

@@ -10,29 +10,25 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from accounting.booking import BookedThrough, Entry, Place, entry_of
-from accounting.earlier import EarlierRecords, LogUnreadable
+from accounting.earlier import AskedRow, Earlier, LogUnreadable
 from accounting.kept import kept_of
 from accounting.late_outcomes import late_corrections
-from accounting.tables_log import TablesLog
-from accounting.threshold_watch import ThresholdWatch
+from accounting.usage_counts import count_usage
 from schemas import topics
 from schemas.codec import MalformedRecord, decode, decode_as
 from schemas.events import AttemptAdjusted, RequestFinished
 from schemas.ledger import answers, documents
 from schemas.ledger.errors import LedgerUnavailable
 from schemas.log_events import LogEvent
-from schemas.outgoing import adjustment_record, kept_record, usage_record
+from schemas.outgoing import Outgoing, adjustment_record, kept_record, usage_record
 from schemas.runtime.kafka.consume.ack_window import Partition
-from schemas.runtime.kafka.consume.dead_letters import DeadLetters
 from schemas.runtime.kafka.consume.records import Record
-from schemas.runtime.kafka.produce import Producer
-from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.event_log import EventLog
 from schemas.runtime.process.retry import retry_until
@@ -44,22 +40,71 @@ _LOG = EventLog(__name__)
 T = TypeVar("T")
 
 _AWAY = (LedgerUnavailable, LogUnreadable)
+_MS_PER_S = 1_000
 _FOR_AS_LONG_AS_IT_TAKES_S = 7 * 24 * 3_600.0
+
+
+class BookingLedger(Protocol):
+    """What outcomes are booked in: the ledger, or a shadow of it."""
+
+    async def book(self, document: documents.Book) -> answers.Booked:
+        """The fate of each row."""
+
+
+class LinesLog(Protocol):
+    """What takes the records that follow from an outcome."""
+
+    async def deliver(self, records: Sequence[Outgoing], deadline_s: float) -> None:
+        """Returns once all of them are kept."""
+
+
+class Graveyard(Protocol):
+    """What takes records that can never be booked."""
+
+    async def take(self, record: Record, stage: str, error: Exception) -> None:
+        """Returns once it is kept."""
+
+
+class EarlierOutcomes(Protocol):
+    """What knows whether a request has an earlier outcome."""
+
+    async def copies(self, partition: int, rows: Sequence[AskedRow]) -> set[int]:
+        """Offsets of rows that are not the first of their request."""
+
+    async def first_of(self, partition: int, row: AskedRow) -> Earlier | None:
+        """The outcome of its request that stands before the row."""
+
+
+class BookedWatch(Protocol):
+    """What hears of every row that was booked, before its offset goes."""
+
+    def took(self, partition: int, first: int, last: int) -> None:
+        """A batch with these offsets is about to be booked."""
+
+    async def booked(
+        self,
+        partition: int,
+        org: str,
+        rows: Iterable[tuple[Entry, answers.RowFate]],
+        at_ms: int,
+        deadline_s: float,
+    ) -> None:
+        """Rows of an organization, each with its fate."""
 
 
 @dataclass(slots=True)
 class Books:
-    """Handles batches of the outcomes topic."""
+    """Handles batches of the outcomes topic. A replay gives it shadows of its parts."""
 
-    ledger: LedgerClient
-    producer: Producer
-    dead_letters: DeadLetters
+    ledger: BookingLedger
+    producer: LinesLog
+    dead_letters: Graveyard
     metrics: Metrics
     clock: Clock
-    tables: TablesLog
-    earlier: EarlierRecords
+    tables: LinesLog
+    earlier: EarlierOutcomes
     times: LedgerTimes
-    thresholds: ThresholdWatch
+    thresholds: BookedWatch
     booked: BookedThrough = field(default_factory=dict)
     waits: dict[Partition, str] = field(default_factory=dict)
     """Partitions whose batch waits for something that is away, with the cause."""
@@ -76,6 +121,8 @@ class Books:
                 per_org[entry.org].append((record, entry))
         books = [self._book(partition, org, rows) for org, rows in per_org.items()]
         await (books[0] if len(books) == 1 else asyncio.gather(*books))
+        lag_s = (self.clock.now_ms() - batch[0].timestamp_ms) / _MS_PER_S
+        self.metrics.observe("tallygate_usage_export_lag_seconds", max(0.0, lag_s))
         # Batches of a partition come in its order: what stands before is booked, too.
         self.booked[partition] = Place(batch[-1].offset, batch[-1].timestamp_ms)
 
@@ -207,8 +254,7 @@ class Books:
     def _count(self, entry: Entry) -> None:
         for line in entry.lines:
             self.metrics.count("tallygate_usage_lines_total")
-            self.metrics.count("tallygate_tokens_total", "input", by=max(0, line.input_tokens))
-            self.metrics.count("tallygate_tokens_total", "output", by=max(0, line.output_tokens))
+            count_usage(self.metrics, line)
 
 
 def _outcome_in(record: Record) -> RequestFinished | AttemptAdjusted:

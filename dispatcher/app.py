@@ -108,7 +108,9 @@ def _reader(
 
     dispatching = Dispatching(
         claiming=claiming,
-        failover=Failover(ledger, slots, upstreams, bodies, leases, metrics, clock),
+        failover=Failover(
+            ledger, slots, upstreams, bodies, leases, metrics, clock, tracer=worker.tracer
+        ),
         closing=closing,
         leases=leases,
         unreadable=unreadable,

@@ -20,6 +20,7 @@ from dispatcher.attempts.history import AttemptHistory
 from dispatcher.claims.claiming import Claiming
 from dispatcher.claims.leases import Leases
 from dispatcher.settlement.closing import INTERRUPTED, CloseRefused, Closing
+from dispatcher.settlement.timing import tell_times
 from dispatcher.settlement.unreadable import Unreadable
 from dispatcher.work import AdmittedRequest
 from schemas.codec import UnknownSchema, decode_as, encode
@@ -202,6 +203,7 @@ class Dispatching:
                 )
                 history.broke(job)
                 await self.closing.close(job, record, history, replies, running)
+        tell_times(self.metrics, job, history, after_ms)
         await self.failover.bodies.drop(job)
 
 

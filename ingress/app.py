@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ingress.auth.api_key import ApiKeys
 from ingress.auth.caller import Authenticator
@@ -38,6 +38,7 @@ from ingress.requests.silence import Silence
 from ingress.requests.tokenizer_files import TokenizerFiles
 from ingress.routes import PublicParts, create_public_app
 from ingress.settings import IngressSettings
+from schemas.errors import ErrorCode
 from schemas.ledger.shards import Shards
 from schemas.runtime.config.feed import ConfigFeed
 from schemas.runtime.kafka.outcome_lookup import OutcomeLookup
@@ -51,13 +52,18 @@ from schemas.runtime.process.connect import connect, read_config
 from schemas.runtime.process.loop_counts import expose_loop
 from schemas.runtime.process.run import told_to_end
 from schemas.runtime.process.self_report import SelfReport
+from schemas.runtime.process.shown import expose_components, expose_config
 from schemas.runtime.process.tasks import keep_running
 from schemas.runtime.process.telemetry import Metrics
+from schemas.runtime.process.traces import Tracing, tracing_of
 from schemas.runtime.valkey.bodies import Bodies
 from schemas.runtime.valkey.bus import Bus, channel_of
 from schemas.runtime.valkey.store import Store
 from schemas.runtime.valkey.subscription import Subscription
 from schemas.topics import AUDIT, BACKGROUND, OUTCOMES, REQUESTS
+
+if TYPE_CHECKING:
+    from ingress.grpc.server import GrpcServer
 
 _TIME_LOOK_S: Final = 0.05
 
@@ -80,9 +86,13 @@ class Ingress:
     clock: Clock
     ledger_time: LedgerTime
     outside: Outside
+    tracing: Tracing | None = None
+    """Where requests are traced."""
     connected: set[str] = field(default_factory=set)
     server: FrontServer | None = None
     """Of the public port, once it runs."""
+    grpc: GrpcServer | None = None
+    """Of the gRPC port, where there is one."""
 
     def components(self) -> dict[str, str]:
         """Component to ``ok`` or what is wrong with it."""
@@ -102,6 +112,24 @@ class Ingress:
             "clock": self.clock.component,
             **self.outside.components(),
         }
+
+    def expose(self) -> None:
+        """Export what is known here of the others, of this process's bounds, and of brokers' disks."""
+        expose_components(self.metrics, self.components)
+        expose_config(self.metrics, self.config)
+        self.metrics.look(
+            "tallygate_bound_reached",
+            lambda: {(name,): 1.0 for name in {**self._bounds(), **self.health().closing}},
+        )
+        self.metrics.look("tallygate_models_without_backend", self._without_backend)
+        self.metrics.look(
+            "tallygate_disk_free_bytes",
+            lambda: {(host,): float(free) for host, free in self.watch.free_bytes.items()},
+        )
+
+    def _without_backend(self) -> dict[tuple[str, ...], float]:
+        fleet = self.watch.fleet
+        return {(): 0.0 if fleet is None else float(len(fleet.models_without_backend))}
 
     def health(self) -> Health:
         """What the status endpoints tell; nothing is asked for it."""
@@ -129,6 +157,9 @@ class Ingress:
         """Serve until SIGTERM or SIGINT, or until the doors cannot be opened. 0 after a signal."""
         self.server = server = self._server()
         end = told_to_end()
+        if self.settings.grpc_port:
+            self.grpc = self._grpc_server()
+            await self.grpc.start()
         connecting = asyncio.create_task(self._connect_all())
         background = [asyncio.create_task(work) for work in self._background()]
         serving = asyncio.create_task(server.serve())
@@ -136,10 +167,12 @@ class Ingress:
         watched: list[asyncio.Future[Any]] = [serving, connecting, told]
         await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
         if told.done():
-            keeper, drain_s = self.public.gatekeeper, self.settings.drain_s
-            await Leaving(keeper, self.pending, server, drain_s).run()
+            keeper, times = self.public.gatekeeper, self.settings
+            leaving = Leaving(keeper, self.pending, server, times.drain_s, times.notice_s).run()
+            await asyncio.gather(leaving, self._leave_grpc(times.drain_s, times.notice_s))
         server.should_exit = True
         await serving
+        await self._leave_grpc(0)
         for task in (connecting, told, *background):
             task.cancel()
         await self._disconnect()
@@ -160,12 +193,16 @@ class Ingress:
             "ledger time": self.ledger_time.run,
             **self.outside.background,
         }
+        if self.grpc is not None:
+            forever["grpc health"] = self.grpc.tell_health
+        if self.tracing is not None:
+            forever["traces"] = self.tracing.exporter.run
         for name, work in forever.items():
             yield keep_running(name, work, self.metrics)
 
     def _server(self) -> FrontServer:
-        def count(status: int) -> None:
-            self.metrics.count("tallygate_requests_total", "door", str(status))
+        def count(status: int, code: ErrorCode) -> None:
+            self.metrics.count("tallygate_requests_total", "door", str(status), code)
 
         settings = self.settings
         register = Connections(connections_max(settings.connections_max), count)
@@ -178,10 +215,31 @@ class Ingress:
             settings.origins,
         )
 
+    def _grpc_server(self) -> GrpcServer:
+        # Who has no use for it pays nothing, not even for what would be loaded.
+        from ingress.grpc.server import create_grpc_server  # noqa: PLC0415
+
+        settings = self.settings
+        return create_grpc_server(
+            self.public,
+            self.metrics,
+            f"{settings.host}:{settings.grpc_port}",
+            settings.inflight_max,
+            lambda: self.health().is_ready,
+        )
+
+    async def _leave_grpc(self, patience_s: float, notice_s: float = 0.0) -> None:
+        """Serve for the notice, then let calls end that run; whoever has connections is told to connect elsewhere."""
+        if self.grpc is not None:
+            await asyncio.sleep(notice_s)
+            await self.grpc.stop(patience_s)
+
     def public_app(self) -> Shortcut:
         """The application of the port."""
+        self.expose()
         status = StatusRoutes(self.health, self.metrics, lambda: len(self.pending))
-        return create_public_app(self.public, status, self.metrics)
+        tracer = None if self.tracing is None else self.tracing.tracer
+        return create_public_app(self.public, status, self.metrics, tracer)
 
     async def _connect_all(self) -> None:
         """Connect what requests need, then let them in."""
@@ -228,6 +286,8 @@ class Ingress:
         await self.refusals.finish()
         await self.public.lookup.stop()
         await self.producer.stop()
+        if self.tracing is not None:
+            await self.tracing.exporter.stop()
         await self.config.stop()
         await self.subscription.stop()
         await asyncio.gather(self.bus.stop(), self.ledger_store.stop(), self.outside.stop())
@@ -237,22 +297,26 @@ def create_app(settings: IngressSettings) -> Ingress:
     """Build all parts; nothing connects before ``run``. Call it inside the running loop."""
     clock, metrics = Clock(), Metrics()
     expose_loop(metrics)
+    tracing = tracing_of(settings, "ingress", clock, metrics)
+    tracer = None if tracing is None else tracing.tracer
     producer = Producer(
-        settings.kafka_brokers, settings.instance_id, on_appended=clock.learn_broker
+        settings.kafka_brokers,
+        settings.instance_id,
+        on_appended=clock.learn_broker,
+        tracer=tracer,
     )
     producer.expose(metrics)
     config = ConfigFeed(
-        settings.kafka_brokers,
-        settings.data_dir,
-        lambda snapshot: metrics.set("tallygate_config_offset", snapshot.offset),
-        settings.config_verifier,
+        settings.kafka_brokers, settings.data_dir, verifier=settings.config_verifier
     )
     bus = Bus(settings.bus_url, settings.times)
     bus.store.expose(metrics, "bus")
     meetings = Meetings()
     store = ledger_store(settings.ledger_url, settings.times.ledger, meetings)
     store.expose(metrics, "ledger")
-    ledger = LedgerClient(store, meetings=meetings, epochs=lambda: config.snapshot.ledger_epochs)
+    ledger = LedgerClient(
+        store, meetings=meetings, epochs=lambda: config.snapshot.ledger_epochs, tracer=tracer
+    )
     pending = PendingRequests()
     subscription = Subscription(
         settings.bus_url,
@@ -278,6 +342,7 @@ def create_app(settings: IngressSettings) -> Ingress:
         lambda: producer.unacknowledged_s,
         callers_of(settings, outside.authenticators),
         Signatures(ledger),
+        metrics,
     )
     return Ingress(
         settings=settings,
@@ -294,6 +359,7 @@ def create_app(settings: IngressSettings) -> Ingress:
         clock=clock,
         ledger_time=LedgerTime(clock, store, metrics),
         outside=outside,
+        tracing=tracing,
     )
 
 

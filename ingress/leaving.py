@@ -1,6 +1,7 @@
 """Leaving: how ingress ends without cutting anybody off.
 
-Nobody new is accepted; whoever is connected is answered, and told with that answer to connect elsewhere. What
+Readiness says so first, while everybody is still served for as long as whoever distributes requests needs to notice. Then
+nobody new is accepted; whoever is connected is answered, and told with that answer to connect elsewhere. What
 runs longer than the platform's patience ends with a typed error, in a stream as its last event, and what has
 no key is cancelled: a client that cannot come back for its answer would pay for it in vain. What is not even
 waiting for an answer by then, as it reads a body or looks for its key, is cut short with the same error.
@@ -35,11 +36,14 @@ class Leaving:
     pending: PendingRequests
     server: FrontServer
     patience_s: float
+    notice_s: float = 0.0
+    """How long whoever connects is served after readiness has said that this process leaves."""
 
     async def run(self) -> None:
         """Returns once nothing is under way, or everything was given up."""
         gatekeeper, requests = self.gatekeeper, self.gatekeeper.shares
         gatekeeper.is_leaving = True
+        await asyncio.sleep(self.notice_s)
         self.server.stop_listening()
         await _until(lambda: not self.server.has_connections(), _LINGER_S)
         if await _until(lambda: not requests.requests, self.patience_s - _LINGER_S):

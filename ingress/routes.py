@@ -25,11 +25,15 @@ from ingress.http.middleware import RequestMiddleware, Shortcut
 from ingress.http.refusals import Refusal
 from ingress.http.responses import refusal_response
 from ingress.requests.begin import RequestStarter
+from ingress.requests.job_desk import JobDesk
 from ingress.requests.lookup import RequestLookup
 from schemas.errors import ErrorCode
 from schemas.operations import JOBS, OPERATIONS
 from schemas.runtime.ledger.client import LedgerClient
+from schemas.runtime.process.allow import allow_header
+from schemas.runtime.process.published import api_routes
 from schemas.runtime.process.telemetry import Metrics
+from schemas.runtime.process.tracing import Tracer
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +49,20 @@ class PublicParts:
     origins: frozenset[bytes]
     """Of pages that browsers may show the answers to."""
 
+    @property
+    def desk(self) -> JobDesk:
+        """Where one job is asked for."""
+        return JobDesk(self.ledger, self.lookup, self.starter.cancellations)
 
-def create_public_app(parts: PublicParts, status: StatusRoutes, metrics: Metrics) -> Shortcut:
+
+def create_public_app(
+    parts: PublicParts, status: StatusRoutes, metrics: Metrics, tracer: Tracer | None = None
+) -> Shortcut:
     """The application that clients talk to."""
     keeper = parts.gatekeeper
-    edge = partial(RequestMiddleware, metrics=metrics, clock=keeper.clock, doors=keeper)
+    edge = partial(
+        RequestMiddleware, metrics=metrics, clock=keeper.clock, doors=keeper, tracer=tracer
+    )
     operations = {
         row.path: OperationEndpoint(row, keeper, parts.starter, parts.deadlines_s)
         for row in OPERATIONS.values()
@@ -66,7 +79,7 @@ def _router(
 ) -> Starlette:
     """All routes in the framework's hands, those that the shortcut knows included."""
     models = ModelRoutes(parts.gatekeeper)
-    jobs = JobRoutes(parts.gatekeeper, parts.ledger, parts.lookup, parts.starter.cancellations)
+    jobs = JobRoutes(parts.gatekeeper, parts.ledger, parts.desk)
     app = Starlette(
         routes=[
             *(Route(path, endpoint, methods=["POST"]) for path, endpoint in operations.items()),
@@ -79,6 +92,7 @@ def _router(
             Route(paths.READYZ, status.readyz),
             Route(paths.STARTUPZ, status.startupz),
             Route(paths.METRICS, status.metrics),
+            *api_routes(),
         ],
         middleware=[edge],
         exception_handlers={HTTPException: partial(_refuse_route, parts.origins)},
@@ -103,5 +117,6 @@ async def _refuse_route(origins: frozenset[bytes], request: Request, error: Exce
     else:
         refusal = Refusal(ErrorCode.NOT_FOUND, f"There is nothing at {path}.")
     response = refusal_response(request, refusal)
-    response.headers.update(error.headers or {})
+    if refusal.code is ErrorCode.METHOD_NOT_ALLOWED:
+        response.headers["allow"] = allow_header(request.app.routes, request.scope)
     return response

@@ -24,6 +24,8 @@ class IngressSettings(DataPlaneSettings, PepperSettings):
 
     port: int = 8080
     """Port of the public API."""
+    grpc_port: int = Field(default=8081, ge=0, le=65_535)
+    """Port of the same API over gRPC; none is opened when it is 0, and nothing of gRPC is loaded."""
     max_body_bytes: int = Field(default=4 * MIB, ge=1_024, le=4 * MIB)
     """Bytes of one body; a larger one is answered 413."""
     inflight_max: int = Field(default=4_096, ge=1)
@@ -43,6 +45,9 @@ class IngressSettings(DataPlaneSettings, PepperSettings):
     drain_s: float = Field(default=20.0, gt=0, le=3_600)
     """How long running requests may take to end once the process is told to: what the platform gives it
     before it kills, less fifteen seconds for last words and for what is still on its way to the log."""
+    notice_s: float = Field(default=0.0, ge=0, le=60)
+    """How long the process still takes requests after it was told to end, while readiness says that it leaves: what your
+    load balancer needs to notice. It comes before, and on top of, the time for running requests."""
     idempotency_keys_max: int = Field(default=200_000, ge=1)
     """Idempotency keys of one organization that are remembered, for a day; more are answered 429."""
     deadline_default_s: float | None = Field(default=None, gt=0, le=600)

@@ -22,6 +22,7 @@ from limiter_worker.decisions import (
     Dispatch,
     Rejection,
     decide,
+    denial_in,
     end,
     may_be_forgotten,
     may_wait,
@@ -42,6 +43,7 @@ from schemas.ledger import answers
 from schemas.ledger.documents import Decline
 from schemas.ledger.errors import LedgerNotReady, LedgerUnavailable
 from schemas.log_events import LogEvent
+from schemas.metrics import decision_labels
 from schemas.runtime.config.feed import ConfigFeed
 from schemas.runtime.kafka.consume.records import Record
 from schemas.runtime.ledger.client import LedgerClient
@@ -273,8 +275,12 @@ class Admission:
         return msgspec.structs.replace(taken, is_told=True)
 
     def _verdict(self, request: _Open, answer: Decidable) -> Dispatch | Rejection:
-        self.metrics.count("tallygate_limit_decisions_total", type(answer).__name__.lower())
-        return decide(request.taken.accepted, request.terms, answer)
+        decision = decide(request.taken.accepted, request.terms, answer)
+        denial = None if answer.__class__ is answers.Admitted else denial_in(decision)
+        verdict = answer.__class__.__name__.lower()
+        labels = decision_labels(verdict, denial)
+        self.metrics.count("tallygate_limit_decisions_total", *labels)
+        return decision
 
     def _wait(self, taken: Taken, refusal: Rejection) -> Wait | Left | None:
         """A wait instead of the refusal, if there is time and room for it: first in a tier, from then on

@@ -113,6 +113,11 @@ class AdmittedTerms(msgspec.Struct, frozen=True, array_like=True):
         """As kept in the ledger."""
         return msgspec.json.encode(self).decode()
 
+    @property
+    def pinned(self) -> PinnedPrice | None:
+        """The price that was pinned, with names."""
+        return None if self.price is None else self.price.price()
+
     def event(self, accepted: Accepted, answer: Admitted) -> RequestAdmitted:
         """The admission of the request."""
         topic, partition, offset = self.accepted_at

@@ -12,7 +12,7 @@ import msgspec
 from limiter_worker.accepted import DEFERRAL_HEADER, Accepted
 from limiter_worker.decisions import Dispatch, Rejection
 from limiter_worker.deferral import Wait
-from schemas.audit import Refused
+from schemas.audit import Bounds, Refused
 from schemas.events import AuditRecorded
 from schemas.outgoing import Outgoing, admitted_record, deferred_record, outcome_record
 
@@ -51,14 +51,21 @@ def audit_of(accepted: Accepted, decision: Decision) -> AuditRecorded | Refused 
                 at_ms=accepted.appended_at_ms,
                 denial=outcome.denial,
                 model=outcome.model,
+                bounds=_bounds(accepted, decision.cost_bound_nano_usd),
             )
         case _:
             return None
 
 
+def _bounds(accepted: Accepted, nano_usd: int | None) -> Bounds:
+    request = accepted.request
+    return Bounds(request.input_tokens_bound, request.output_tokens_bound, nano_usd)
+
+
 def _deferred(accepted: Accepted, wait: Wait) -> AuditRecorded:
     request, denial = accepted.request, msgspec.structs.asdict(wait.deferral.denial)
-    detail = {"code": wait.code, **denial, "model": request.model}
+    bounds = _bounds(accepted, wait.cost_bound_nano_usd)
+    detail = {"code": wait.code, **denial, "model": request.model, "bounds": bounds}
     return AuditRecorded(
         audit_id=f"{request.request_id}:deferred:{wait.deferral.number}",
         org=request.org,

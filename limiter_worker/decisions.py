@@ -20,6 +20,7 @@ from schemas.frames import Terminal
 from schemas.ids import uuid7_time_ms
 from schemas.ledger import answers
 from schemas.ledger.documents import DeclineReason
+from schemas.pricing.bound import bound
 
 Decidable: TypeAlias = (
     answers.Admitted | answers.Limited | answers.Refused | answers.Contended | answers.Declined
@@ -38,6 +39,13 @@ class Rejection(msgspec.Struct, frozen=True):
 
     outcome: RequestFinished
     terminal: Terminal
+    cost_bound_nano_usd: int | None = None
+    """The most that the request could have cost; ``None`` without a price. Auditors are told."""
+
+
+def denial_in(decision: Dispatch | Rejection) -> Denial | None:
+    """The limit that refused, if one did."""
+    return decision.outcome.denial if isinstance(decision, Rejection) else None
 
 
 def was_produced_too_late(accepted: Accepted, happened_ms: int | None) -> bool:
@@ -76,16 +84,16 @@ def decide(accepted: Accepted, terms: AdmissionRequest, answer: Decidable) -> Di
             assert terms.agreed is not None, "nothing that is declined is admitted"
             return Dispatch(terms.agreed.event(accepted, answer))
         case answers.Limited():
-            denial = _denial(answer, answer.retry_after_ms)
-            return refuse(accepted, ErrorCode.RATE_LIMIT_EXCEEDED, denial)
+            denial, cost = _denial(answer, answer.retry_after_ms), _cost_bound(accepted, terms)
+            return refuse(accepted, ErrorCode.RATE_LIMIT_EXCEEDED, denial, None, cost)
         case answers.Contended():
-            denial = _denial(answer, answer.retry_after_ms)
-            return refuse(accepted, _spent_code(denial), denial, http_status=429)
+            denial, cost = _denial(answer, answer.retry_after_ms), _cost_bound(accepted, terms)
+            return refuse(accepted, _spent_code(denial), denial, 429, cost)
         case answers.Refused():
-            denial = _denial(answer, None)
-            if answer.why == "too_large":
-                return refuse(accepted, ErrorCode.REQUEST_TOO_LARGE_FOR_LIMIT, denial)
-            return refuse(accepted, _spent_code(denial), denial)
+            denial, cost = _denial(answer, None), _cost_bound(accepted, terms)
+            is_too_large = answer.why == "too_large"
+            code = ErrorCode.REQUEST_TOO_LARGE_FOR_LIMIT if is_too_large else _spent_code(denial)
+            return refuse(accepted, code, denial, None, cost)
         case answers.Declined():
             status, code = _DECLINES[answer.why]
             return end(accepted, status, code, retry_after_ms=answer.retry_after_ms or None)
@@ -98,11 +106,26 @@ def decide(accepted: Accepted, terms: AdmissionRequest, answer: Decidable) -> Di
 
 
 def refuse(
-    accepted: Accepted, code: ErrorCode, denial: Denial, http_status: int | None = None
+    accepted: Accepted,
+    code: ErrorCode,
+    denial: Denial,
+    http_status: int | None = None,
+    cost_bound_nano_usd: int | None = None,
 ) -> Rejection:
     """A refusal by a limit."""
     message = f"{ERRORS[code].title}: {denial.limit_id}"
-    return end(accepted, "refused", code, message=message, denial=denial, http_status=http_status)
+    refusal = end(
+        accepted, "refused", code, message=message, denial=denial, http_status=http_status
+    )
+    return Rejection(refusal.outcome, refusal.terminal, cost_bound_nano_usd)
+
+
+def _cost_bound(accepted: Accepted, terms: AdmissionRequest) -> int | None:
+    """What it would have held in money, whether or not a budget counts that."""
+    price, request = None if terms.agreed is None else terms.agreed.pinned, accepted.request
+    if price is None:
+        return None
+    return bound(price, request.reach, request.input_tokens_bound, request.output_tokens_bound)
 
 
 def end(

@@ -33,6 +33,8 @@ class Wait:
     deferral: Deferral
     code: str
     """What the client would have been told."""
+    cost_bound_nano_usd: int | None = None
+    """The most that the request can cost; ``None`` without a price."""
 
 
 def wait_of(accepted: Accepted, refusal: Rejection, now_ms: int) -> Wait | None:
@@ -45,7 +47,8 @@ def wait_of(accepted: Accepted, refusal: Rejection, now_ms: int) -> Wait | None:
     not_before_ms = now_ms + DEFERRED_DELAYS_MS[tier]
     event = msgspec.structs.replace(request, not_before_ms=not_before_ms)
     deferral = Deferral(number=1, origin=accepted.ref, denial=denial)
-    return Wait(tier, event, deferral, refusal.outcome.error_code or "")
+    code = refusal.outcome.error_code or ""
+    return Wait(tier, event, deferral, code, refusal.cost_bound_nano_usd)
 
 
 def tier_of(retry_after_ms: int, left_ms: int) -> str | None:

@@ -15,12 +15,21 @@ import msgspec
 
 from schemas.events import AuditRecorded, Denial
 
-__all__ = ["IDS_PER_EVENT", "RefusalTally", "Refused", "is_about"]
+__all__ = ["IDS_PER_EVENT", "Bounds", "RefusalTally", "Refused", "is_about"]
 
 IDS_PER_EVENT: Final = 500
 """Request ids that one event lists, 20 KB of them; a cause with more makes more events."""
 _IDS_MAX: Final = 50_000
 _MS_PER_S: Final = 1_000
+
+
+class Bounds(msgspec.Struct, frozen=True):
+    """The most that a request can use: what it was refused for, beside the limit."""
+
+    input_tokens: int
+    output_tokens: int
+    nano_usd: int | None
+    """``None`` without a price, and where nobody can tell."""
 
 
 class _Listing(msgspec.Struct):
@@ -42,6 +51,8 @@ class Refused:
     at_ms: int
     denial: Denial | None = None
     model: str | None = None
+    bounds: Bounds | None = None
+    """``None`` of one that was refused before it was read."""
 
     def cause(self) -> _Cause:
         """What refusals that share an event have in common."""
@@ -54,6 +65,8 @@ class Refused:
 class _Alike:
     first: Refused
     request_ids: list[str] = field(default_factory=list)
+    bounds: list[Bounds | None] = field(default_factory=list)
+    """Of each of them."""
     unlisted: int = 0
     """How many there were beyond the bound."""
 
@@ -73,6 +86,7 @@ class RefusalTally:
             alike = self._alike[cause] = _Alike(refused)
         if self._listed < _IDS_MAX:
             alike.request_ids.append(refused.request_id)
+            alike.bounds.append(refused.bounds)
             self._listed += 1
         else:
             alike.unlisted += 1
@@ -99,10 +113,18 @@ def _listed_in(detail: str) -> tuple[str, ...]:
 
 
 def _events(alike: _Alike) -> list[AuditRecorded]:
-    ids = alike.request_ids
-    parts = [ids[at : at + IDS_PER_EVENT] for at in range(0, len(ids), IDS_PER_EVENT)] or [[]]
+    listed = list(zip(alike.request_ids, alike.bounds, strict=True))
+    parts = [listed[at : at + IDS_PER_EVENT] for at in range(0, len(listed), IDS_PER_EVENT)] or [[]]
     unlisted = [alike.unlisted] + [0] * (len(parts) - 1)
     return [_event(alike.first, *part) for part in zip(parts, unlisted, strict=True)]
+
+
+def _told_bounds(bounds: list[Bounds | None]) -> dict[str, Any]:
+    """The bounds of the listed requests, in their order; one for all where they are the same, as in a client's loop."""
+    if not any(bounds):
+        return {}
+    is_one = len(set(bounds)) == 1
+    return {"bounds": bounds[0] if is_one else bounds}
 
 
 def _digest(detail: dict[str, Any]) -> str:
@@ -111,12 +133,14 @@ def _digest(detail: dict[str, Any]) -> str:
     return hashlib.sha256(msgspec.json.encode(detail)).hexdigest()[:16]
 
 
-def _event(first: Refused, request_ids: list[str], unlisted: int) -> AuditRecorded:
+def _event(first: Refused, listed: list[tuple[str, Bounds | None]], unlisted: int) -> AuditRecorded:
+    request_ids = [request_id for request_id, _ in listed]
     detail: dict[str, Any] = {"code": first.code}
     if first.denial is not None:
         detail |= msgspec.structs.asdict(first.denial)
     if first.model is not None:
         detail["model"] = first.model
+    detail |= _told_bounds([bounds for _, bounds in listed])
     is_single = len(request_ids) == 1 and not unlisted
     if not is_single:
         detail |= {"count": len(request_ids) + unlisted, "request_ids": request_ids}

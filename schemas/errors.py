@@ -8,9 +8,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
-__all__ = ["ERRORS", "RETRY_HINT_MAX_MS", "RETRY_HINT_MIN_MS", "ErrorCode", "ErrorSpec"]
+__all__ = [
+    "ERRORS",
+    "RETRY_HINT_MAX_MS",
+    "RETRY_HINT_MIN_MS",
+    "ErrorCode",
+    "ErrorSpec",
+    "GrpcCode",
+    "grpc_status",
+]
 
 
 RETRY_HINT_MIN_MS: Final = 100
@@ -146,3 +154,30 @@ ERRORS: Final[dict[ErrorCode, ErrorSpec]] = {
     ErrorCode.DEADLINE_EXCEEDED: ErrorSpec(504, _SERVER, "The deadline passed", True),
     ErrorCode.INTERNAL_ERROR: ErrorSpec(500, _SERVER, "Something went wrong here", True),
 }
+
+GrpcCode: TypeAlias = Literal[
+    "INVALID_ARGUMENT", "UNAUTHENTICATED", "RESOURCE_EXHAUSTED", "PERMISSION_DENIED", "NOT_FOUND", "UNIMPLEMENTED",
+    "DEADLINE_EXCEEDED", "ABORTED", "FAILED_PRECONDITION", "INTERNAL", "UNAVAILABLE",
+]  # fmt: skip
+"""Names of gRPC's statuses."""
+_GRPC: Final[dict[int, GrpcCode]] = {
+    401: "UNAUTHENTICATED",
+    402: "RESOURCE_EXHAUSTED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    405: "UNIMPLEMENTED",
+    408: "DEADLINE_EXCEEDED",
+    409: "ABORTED",
+    413: "RESOURCE_EXHAUSTED",
+    422: "FAILED_PRECONDITION",
+    429: "RESOURCE_EXHAUSTED",
+    431: "RESOURCE_EXHAUSTED",
+    500: "INTERNAL",
+    504: "DEADLINE_EXCEEDED",
+}
+_SERVER_ERRORS: Final = 500
+
+
+def grpc_status(status: int) -> GrpcCode:
+    """What an error with this HTTP status is called over gRPC, also one of a backend that no row has."""
+    return _GRPC.get(status, "INVALID_ARGUMENT" if status < _SERVER_ERRORS else "UNAVAILABLE")

@@ -16,7 +16,7 @@
     ├── Defect           ours, or of what we depend on: no repetition mends it, somebody must look
     │   ├── StoreError, LedgerFault, CloseRefused
     │   ├── TooManyDeadLetters, PartitionCountChanged, ConsumerEnded
-    │   └── ScanFailed, FoldDefect
+    │   └── ScanFailed, FoldDefect, PortTaken
     └── UpstreamFailure  a call of a backend that gave no answer: it says itself whether another may try
 
 Every exception class of the processes is one of the three, so that a boundary decides by kind and not by a

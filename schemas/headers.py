@@ -27,6 +27,9 @@ __all__ = [
     "FINISHED",
     "KEPT",
     "KINDS",
+    "REPLAY_ID",
+    "REPLAY_OF",
+    "REPLAY_OF_BETWEEN",
     "RESULT",
     "SHARD",
     "TABLE",
@@ -44,6 +47,15 @@ Source: TypeAlias = Literal["ingress", "admin", "limiter_worker", "dispatcher", 
 
 SHARD: Final = "shard"
 """Of an admission: the number of the ledger shard in which it holds."""
+
+REPLAY_ID: Final = "replay_id"
+"""Of a copy: the replay that made it."""
+
+REPLAY_OF: Final = "replay_of"
+"""Of a copy: topic, partition, offset and append time of the record that it is a copy of."""
+
+REPLAY_OF_BETWEEN: Final = "@"
+"""What stands between those."""
 
 _PASSED_ON: Final = ("request_id", "deadline_ms", "traceparent")
 _SPEC_VERSION: Final = b"1.0"

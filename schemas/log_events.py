@@ -162,6 +162,16 @@ class LogEvent(Enum):
     HANDED_OVER = _info("The partitions were given to another member of the group.")
     NOT_HANDED_OVER = _info("The process stops with its partitions, alone or out of time.")
 
+    SPANS_NOT_TAKEN = _warning(
+        "The receiver of traces is away; spans wait within a bound, and are dropped above it. Requests do not notice.",
+        "See the collector at OTEL_EXPORTER_OTLP_ENDPOINT and the network to it.",
+    )
+    SPANS_TAKEN_AGAIN = _info("The receiver of traces is back; so many spans were dropped so far.")
+    SPANS_REFUSED = _warning(
+        "The receiver of traces refuses spans; told once until it answers otherwise.",
+        "See the collector's log, and the headers and the address that it is called with.",
+    )
+
     CALL_UNAVAILABLE = _warning("An operator's call met what is away, and was answered so.")
     CERTIFICATE_NOT_LOADED = _error(
         "The files of the admin port's certificate changed and cannot be used; the former one stays in use.",

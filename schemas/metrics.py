@@ -1,11 +1,17 @@
-"""The only list of metrics: name, kind, labels, meaning. Labels never carry keys, users or ids. Pure."""
+"""The only list of metrics: name, kind, labels, meaning. Labels never carry keys, users, ids or words of clients. Pure.
+
+Where the semantic conventions of OpenTelemetry have a name for it, it has that name (``schemas/gen_ai.py``).
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final, Literal
 
-__all__ = ["METRICS", "MetricName", "MetricSpec"]
+from schemas.events import Denial
+from schemas.gen_ai import LABELS
+
+__all__ = ["METRICS", "MetricName", "MetricSpec", "decision_labels"]
 
 MetricName = Literal[
     "tallygate_requests_total",
@@ -17,7 +23,26 @@ MetricName = Literal[
     "tallygate_spend_lines_total",
     "tallygate_attempts_total",
     "tallygate_attempt_duration_seconds",
-    "tallygate_tokens_total",
+    "tallygate_stage_duration_seconds",
+    "tallygate_usage_export_lag_seconds",
+    "tallygate_consumer_lag_seconds",
+    "tallygate_consumer_lag_records",
+    "tallygate_holds",
+    "tallygate_oldest_hold_seconds",
+    "tallygate_component_healthy",
+    "tallygate_bound_reached",
+    "tallygate_disk_free_bytes",
+    "tallygate_models_without_backend",
+    "tallygate_config_refused_entries",
+    "tallygate_cost_usd_total",
+    "gen_ai_server_request_duration_seconds",
+    "gen_ai_server_time_to_first_token_seconds",
+    "gen_ai_server_time_per_output_token_seconds",
+    "gen_ai_client_inference_usage_input_tokens_total",
+    "gen_ai_client_inference_usage_output_tokens_total",
+    "gen_ai_client_inference_usage_cache_read_input_tokens_total",
+    "gen_ai_client_inference_usage_cache_write_input_tokens_total",
+    "gen_ai_client_inference_usage_reasoning_output_tokens_total",
     "tallygate_excess_usage_total",
     "tallygate_usage_lines_total",
     "tallygate_batch_records",
@@ -45,6 +70,7 @@ MetricName = Literal[
     "tallygate_inbox_records_total",
     "tallygate_store_commands_total",
     "tallygate_store_flushes_total",
+    "tallygate_spans_total",
     "tallygate_loop_wakeups_total",
     "tallygate_tasks_total",
     "tallygate_timers_total",
@@ -77,16 +103,37 @@ class MetricSpec:
 _DURATIONS_S: Final = (
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600,
 )  # fmt: skip
+_STAGES_S: Final = (
+    0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300,
+)  # fmt: skip
+_LAGS_S: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1_800, 7_200)
 _SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+# As the conventions say, and further, because calls of models take longer.
+_GEN_AI_DURATIONS_S: Final = (
+    0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 300, 600,
+)  # fmt: skip
+_GEN_AI_FIRST_TOKEN_S: Final = (
+    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 30, 60,
+)  # fmt: skip
+_GEN_AI_TOKEN_S: Final = (
+    0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5,
+)  # fmt: skip
 
 METRICS: Final[dict[MetricName, MetricSpec]] = {
-    "tallygate_requests_total": MetricSpec("counter", "Answered requests.", ("route", "status")),
+    "tallygate_requests_total": MetricSpec(
+        "counter",
+        "Answered requests. The code is of the table of errors, empty for a success; it is also that of a stream that broke "
+        "off behind a status of 200, and client_gone (499) where nobody was left to answer.",
+        ("operation", "status", "code"),
+    ),
     "tallygate_request_duration_seconds": MetricSpec(
-        "histogram", "From reception to the last byte of the answer.", ("route",), _DURATIONS_S
+        "histogram", "From reception to the last byte of the answer.", ("operation",), _DURATIONS_S
     ),
     "tallygate_inflight_requests": MetricSpec("gauge", "Requests waiting for their answer."),
     "tallygate_limit_decisions_total": MetricSpec(
-        "counter", "Decisions of admission.", ("verdict",)
+        "counter",
+        "Decisions of admission, and of ingress where it knows them before; a refusal says by which kind of limit and whose.",
+        ("verdict", "limit_type", "scope"),
     ),
     "tallygate_budget_verdicts_total": MetricSpec(
         "counter",
@@ -100,12 +147,99 @@ METRICS: Final[dict[MetricName, MetricSpec]] = {
         "counter", "Spend lines that it has taken, or refused for good.", ("status",)
     ),
     "tallygate_attempts_total": MetricSpec(
-        "counter", "Backend calls that ended.", ("backend", "status")
+        "counter",
+        "Backend calls that ended; the code is what the client would have heard of it, empty for a success.",
+        ("backend", "status", "code"),
     ),
     "tallygate_attempt_duration_seconds": MetricSpec(
         "histogram", "Backend calls, whole.", ("backend",), _DURATIONS_S
     ),
-    "tallygate_tokens_total": MetricSpec("counter", "Tokens booked.", ("kind",)),
+    "tallygate_stage_duration_seconds": MetricSpec(
+        "histogram",
+        "Where the time of answered requests went, from the times of their events: ingress (to read and judge it), queue "
+        "(in the log, for a limit, for a slot), ledger (to claim it), upstream (each call of a backend), reply (from the end of "
+        "that to the last byte: booking, bus, ingress).",
+        ("stage",),
+        _STAGES_S,
+    ),
+    "tallygate_usage_export_lag_seconds": MetricSpec(
+        "histogram",
+        "From an outcome in the log to its usage lines in the log, of the oldest outcome of each batch.",
+        (),
+        _LAGS_S,
+    ),
+    "tallygate_consumer_lag_seconds": MetricSpec(
+        "gauge",
+        "Age in the log of the oldest record that a worker has to end: taken, or not read yet; 0 without one.",
+        ("topic",),
+    ),
+    "tallygate_consumer_lag_records": MetricSpec(
+        "gauge", "Records of the partitions that a worker owns which it has not ended.", ("topic",)
+    ),
+    "tallygate_holds": MetricSpec(
+        "gauge",
+        "Holds of the ledger: reserved (admitted, not begun) and running, of the shards that this process owns.",
+        ("state",),
+    ),
+    "tallygate_oldest_hold_seconds": MetricSpec(
+        "gauge",
+        "Age of the oldest request among the holds that end next, 100 of a shard.",
+        ("state",),
+    ),
+    "tallygate_component_healthy": MetricSpec(
+        "gauge",
+        "1 while a component of readiness is ok, 0.5 where the process can serve without it, 0 where it cannot.",
+        ("component",),
+    ),
+    "tallygate_bound_reached": MetricSpec(
+        "gauge", "1 for each bound at which ingress refuses requests now.", ("bound",)
+    ),
+    "tallygate_disk_free_bytes": MetricSpec(
+        "gauge", "What the disk under a broker has left, as it was reported last.", ("host",)
+    ),
+    "tallygate_models_without_backend": MetricSpec(
+        "gauge",
+        "Models that nobody can serve now, as ingress sees it; 0 before it has seen anything.",
+    ),
+    "tallygate_config_refused_entries": MetricSpec(
+        "gauge",
+        "Entries of the configuration log that this process refuses; what they are about is closed.",
+    ),
+    "tallygate_cost_usd_total": MetricSpec(
+        "counter",
+        "Cost of the usage lines booked, for graphs; the exact sum is in the ledger.",
+        ("model",),
+    ),
+    "gen_ai_server_request_duration_seconds": MetricSpec(
+        "histogram",
+        "Requests of models, from reception to the last byte; error_type is the code, empty for a success.",
+        (*LABELS, "error_type"),
+        _GEN_AI_DURATIONS_S,
+    ),
+    "gen_ai_server_time_to_first_token_seconds": MetricSpec(
+        "histogram",
+        "Streams, from the acceptance of the request to its first token.",
+        LABELS,
+        _GEN_AI_FIRST_TOKEN_S,
+    ),
+    "gen_ai_server_time_per_output_token_seconds": MetricSpec(
+        "histogram", "Streams, for each token after the first.", LABELS, _GEN_AI_TOKEN_S
+    ),
+    "gen_ai_client_inference_usage_input_tokens_total": MetricSpec(
+        "counter", "Input tokens booked, cached ones included.", LABELS
+    ),
+    "gen_ai_client_inference_usage_output_tokens_total": MetricSpec(
+        "counter", "Output tokens booked, reasoning included.", LABELS
+    ),
+    "gen_ai_client_inference_usage_cache_read_input_tokens_total": MetricSpec(
+        "counter", "Input tokens among them that were read from a cache.", LABELS
+    ),
+    "gen_ai_client_inference_usage_cache_write_input_tokens_total": MetricSpec(
+        "counter", "Input tokens among them that were written to a cache.", LABELS
+    ),
+    "gen_ai_client_inference_usage_reasoning_output_tokens_total": MetricSpec(
+        "counter", "Output tokens among them that were spent on reasoning.", LABELS
+    ),
     "tallygate_excess_usage_total": MetricSpec(
         "counter", "Attempts whose backend said more than the proved bound.", ("verdict",)
     ),
@@ -147,7 +281,9 @@ METRICS: Final[dict[MetricName, MetricSpec]] = {
         "gauge", "Shards of the ledger that are closed because they belong to another log."
     ),
     "tallygate_backend_healthy": MetricSpec(
-        "gauge", "1 while neither probes nor calls speak against the backend.", ("backend",)
+        "gauge",
+        "1 while neither probes nor calls speak against the backend, or it is drained on purpose.",
+        ("backend",),
     ),
     "tallygate_overrides_in_force": MetricSpec(
         "gauge", "Overrides of routes and backends that this dispatcher goes by."
@@ -168,6 +304,11 @@ METRICS: Final[dict[MetricName, MetricSpec]] = {
     ),
     "tallygate_store_flushes_total": MetricSpec(
         "counter", "Writes that carried them, a batch of commands each.", ("kind",)
+    ),
+    "tallygate_spans_total": MetricSpec(
+        "counter",
+        "Spans of traced requests: exported, refused by the receiver, or dropped because it does not keep up.",
+        ("status",),
     ),
     "tallygate_loop_wakeups_total": MetricSpec(
         "counter", "Times that the thread of the event loop slept and was woken."
@@ -217,3 +358,10 @@ METRICS: Final[dict[MetricName, MetricSpec]] = {
         "gauge", "Partitions that are not read for a stated cause.", ("topic",)
     ),
 }
+
+
+def decision_labels(verdict: str, denial: Denial | None) -> tuple[str, str, str]:
+    """The labels of a decision: its verdict, and the kind and owner of the limit that refused, if one did."""
+    if denial is None:
+        return verdict, "", ""
+    return verdict, denial.limit_type, denial.limit_id.partition(":")[0]

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Final, Literal, TypeAlias
 
 __all__ = [
+    "INFERENCE",
     "JOBS",
     "OPERATIONS",
     "KeyScope",
@@ -38,7 +39,7 @@ class Operation:
     """One thing that the gateway does for a client."""
 
     name: str
-    """The ``route`` of its events, usage lines and metrics; it stays as long as a log holds it."""
+    """The ``route`` of its events and usage lines, the ``operation`` of metrics; it stays as long as a log holds it."""
     surface: Surface
     path: str
     """Where clients post it."""
@@ -66,6 +67,17 @@ JOBS: Final = Operation(
     keeps_result=True,
 )
 
+INFERENCE: Final = Operation(
+    name="inference",
+    surface="native",
+    path="/v1/inference",
+    upstream_paths=_CHAT_UPSTREAM,
+    streams=True,
+    bounded_by="input_and_output",
+    scope="inference",
+    keeps_result=False,
+)
+
 _ROWS: Final = (
     Operation(
         name="chat.completions",
@@ -87,16 +99,7 @@ _ROWS: Final = (
         scope="inference",
         keeps_result=False,
     ),
-    Operation(
-        name="inference",
-        surface="native",
-        path="/v1/inference",
-        upstream_paths=_CHAT_UPSTREAM,
-        streams=True,
-        bounded_by="input_and_output",
-        scope="inference",
-        keeps_result=False,
-    ),
+    INFERENCE,
     JOBS,
 )
 

@@ -18,6 +18,7 @@ from schemas.events import (
     AuditRecorded,
     ConfigEntry,
     KeptRequest,
+    RecordRef,
     RequestAccepted,
     RequestAdmitted,
     RequestFinished,
@@ -38,6 +39,7 @@ __all__ = [
     "audit_record",
     "checkpoint_record",
     "config_record",
+    "copied_record",
     "deferred_record",
     "epoch_record",
     "kept_record",
@@ -45,6 +47,7 @@ __all__ = [
     "result_record",
     "table_record",
     "tombstone_record",
+    "traced",
     "usage_record",
 ]
 
@@ -62,6 +65,13 @@ class Outgoing:
     headers: Headers = ()
     partition: int | None = None
     """Where it has to stand; ``None``: where its key says."""
+
+
+def traced(record: Outgoing, traceparent: bytes) -> Outgoing:
+    """The record as it is sent where its request is traced: whoever reads it goes on below its sender's span."""
+    others = (header for header in record.headers if header[0] != "traceparent")
+    said = (*others, ("traceparent", traceparent))
+    return Outgoing(record.topic, record.key, record.value, said, record.partition)
 
 
 def accepted_headers(
@@ -187,6 +197,27 @@ def config_record(entry: ConfigEntry, source: Source = "admin") -> Outgoing:
     at_ms = entry.written_at_ms
     said = event_headers(headers.CONFIGURED, f"{key}:{entry.version}", source, at_ms)
     return Outgoing(topics.CONFIG, key.encode(), encode(entry), said)
+
+
+def copied_record(
+    topic: str,
+    key: bytes,
+    value: bytes | None,
+    said: Headers,
+    partition: int | None,
+    *,
+    of: RecordRef,
+    appended_at_ms: int,
+    replay_id: str,
+) -> Outgoing:
+    """A copy that a replay makes of the record at ``of``, for another topic: the record as it was, and of what it is one."""
+    place = (of.topic, str(of.partition), str(of.offset), str(appended_at_ms))
+    own = {
+        headers.REPLAY_ID: replay_id.encode(),
+        headers.REPLAY_OF: headers.REPLAY_OF_BETWEEN.join(place).encode(),
+    }
+    kept = [(name, content) for name, content in said if name not in own]
+    return Outgoing(topic, key, value, [*kept, *own.items()], partition)
 
 
 def epoch_record(shard: int, epoch: int, now_ms: int) -> Outgoing:

@@ -29,6 +29,13 @@ def readiness(components: Mapping[str, str]) -> Literal["ok", "degraded", "unava
     return "ok" if all(state == OK for state in components.values()) else "degraded"
 
 
+def health_value(state: str) -> float:
+    """A component's state as a number: 1 is ok, 0.5 is amiss where the process can serve all the same, 0 is neither."""
+    if state == OK:
+        return 1.0
+    return 0.5 if state.startswith((DEGRADED, PAUSED)) else 0.0
+
+
 def missing(components: Mapping[str, str]) -> list[str]:
     """What keeps the process from doing its work, each component with its state."""
     return [

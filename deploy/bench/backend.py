@@ -2,7 +2,8 @@
 
 `python -m deploy.bench.backend [--ports N]` listens on so many free loopback ports and prints their addresses as one
 JSON list. A stream has as many events as `max_tokens` says, each one token in a write of its own. The model's name
-may ask for a pause: `bench-100ms` answers after 100 ms. Counts and answers depend on the request alone.
+may ask for a pause: `bench-100ms` answers after 100 ms. Counts and answers depend on the request alone. `GET /v1/calls`
+says how many calls of each model it answered: who judges limits asks it, and not the gateway.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import re
 import signal
 import sys
+from collections import Counter
 from functools import lru_cache
 from typing import Final, cast
 
@@ -121,6 +123,8 @@ def _json(body: object, status: bytes = b"200 OK") -> bytes:
     return head % (status, len(data)) + data
 
 
+CALLS: Final[Counter[str]] = Counter()
+"""Calls of this process that were understood, by model."""
 _MODELS: Final = _json({"object": "list", "data": [{"id": "bench", "object": "model"}]})
 _REFUSAL: Final = _json({"error": {"message": "no chat completion request"}}, b"400 Bad Request")
 
@@ -133,6 +137,7 @@ class Server(asyncio.Protocol):
         self._pieces: list[bytes] = []
         self._transport: asyncio.Transport | None = None
         self._streaming: asyncio.Task[None] | None = None
+        self._path = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # A cast, because uvloop's transports do not derive from asyncio's classes.
@@ -154,6 +159,10 @@ class Server(asyncio.Protocol):
         """Called by the parser at the start of a request."""
         self._pieces = []
 
+    def on_url(self, url: bytes) -> None:
+        """Called by the parser with the path."""
+        self._path = url
+
     def on_body(self, body: bytes) -> None:
         """Called by the parser with a piece of the body."""
         self._pieces.append(body)
@@ -161,7 +170,7 @@ class Server(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """Called by the parser at the end of a request."""
         if self._parser.get_method() == b"GET":
-            self._write(_MODELS)
+            self._write(_json(CALLS) if self._path.endswith(b"/calls") else _MODELS)
             return
         body = b"".join(self._pieces)
         self._pieces = []
@@ -170,6 +179,7 @@ class Server(asyncio.Protocol):
         except msgspec.DecodeError:
             self._write(_REFUSAL)
             return
+        CALLS[asked.model] += 1
         if asked.stream or pause_s(asked.model):
             self._streaming = asyncio.create_task(self._later(asked, len(body)))
         else:

@@ -56,6 +56,18 @@ GOALS: Final[Mapping[str, Goal]] = {
     "overload.recovery": Goal("p99 is normal again after", "s", at_most=10),
     "memory.most": Goal("memory of the largest process after 100 000 requests", "MB", at_most=150),
     "memory.growth": Goal("growth of it over the last half of them", "%", at_most=5),
+    "baseline.p95": Goal("a backend of 1.5 s, total p95", "ms", at_most=3_000),
+    "baseline.added": Goal("a backend of 1.5 s, added p95", "ms", at_most=150),
+    "limits.rate": Goal("calls beside the stated burst", "calls", at_most=0),
+    "limits.quota": Goal("calls beside the stated quota", "calls", at_most=0),
+    "limits.budget": Goal("calls beside the stated budget", "calls", at_most=0),
+    "limits.unstated": Goal("answers that are neither 200 nor a stated refusal", "", at_most=0),
+    "limits.neighbour": Goal("refused of an organization without limits beside", "", at_most=0),
+    "soak.failed": Goal("answers other than 200", "", at_most=0),
+    "soak.memory": Goal("memory of the process that grows most", "MB an hour", at_most=10),
+    "soak.descriptors": Goal("files of the process that grows most", "an hour", at_most=10),
+    "soak.keys": Goal("keys of the store that grows most", "% an hour", at_most=10),
+    "soak.lag": Goal("lag of the workers", "records an hour", at_most=100),
     "ledger.p99": Goal("decision of the ledger, p99 of the slowest function", "ms", at_most=1),
 }
 """The only list of goals, by the scenario that measures each."""

@@ -15,13 +15,16 @@ from deploy.embedded import seed
 from deploy.embedded.ports import HOST
 from deploy.embedded.process import Progress
 from deploy.embedded.roles import ROLES
-from deploy.embedded.stack import Stack, StackOptions
+from deploy.embedded.stack import Stack
+from deploy.embedded.stack_options import StackOptions
 from deploy.embedded.state import UserFolders
 
 ORG: Final = "bench"
 MODEL: Final = "bench"
 SLOW_MODEL: Final = "bench-100ms"
 """Its backend answers after 100 ms."""
+PAUSED_MODEL: Final = "bench-1500ms"
+"""Its backend answers after a second and a half, as a model would."""
 SPREAD_MODEL: Final = "spread-100ms"
 """The same, at all backends."""
 UNLIMITED: Final = {"requests_per_s": 100_000, "burst": 100_000, "concurrency": 100_000}
@@ -53,10 +56,16 @@ class Target:
         )
         return sum(file.stat().st_size for file in self.kafka_folder.rglob("*.log"))
 
-    async def new_key(self, org: str) -> str:
-        """A key of an organization that no limit stops; the organization is made."""
+    async def new_model(self, model: str, prices: Mapping[str, Any]) -> None:
+        """A model that the first backend serves, at these prices."""
         assert self.admin is not None, "scenarios that ask say that they need the bench's own stack"
-        await seed.put(self.admin, seed.Entity("orgs", org, {"limits": UNLIMITED}))
+        body = {"backends": [{"backend": "bench-0", "weight": 1}], **prices}
+        await seed.put(self.admin, seed.Entity("models", model, body))
+
+    async def new_key(self, org: str, limits: Mapping[str, Any] = UNLIMITED) -> str:
+        """A key that no limit stops, of an organization with these; the organization is made."""
+        assert self.admin is not None, "scenarios that ask say that they need the bench's own stack"
+        await seed.put(self.admin, seed.Entity("orgs", org, {"limits": {**UNLIMITED, **limits}}))
         body = {"org": org, "name": "bench", "limits": UNLIMITED}
         answer = await self.admin.post("/keys", json=body)
         return str(answer.raise_for_status().json()["key"])
@@ -129,7 +138,8 @@ async def _fill(admin: httpx.AsyncClient, urls: Sequence[str]) -> None:
     names = [f"bench-{number}" for number in range(len(urls))]
     for name, url in zip(names, urls, strict=True):
         await seed.put(admin, seed.Entity("backends", name, {"url": url}))
-    routes = {MODEL: names[:1], SLOW_MODEL: names[:1], SPREAD_MODEL: names}
+    alone = (MODEL, SLOW_MODEL, PAUSED_MODEL)
+    routes = {**dict.fromkeys(alone, names[:1]), SPREAD_MODEL: names}
     for model, served_by in routes.items():
         route: list[dict[str, Any]] = [{"backend": name, "weight": 1} for name in served_by]
         body = {"backends": route, **seed.EXAMPLE_PRICES}

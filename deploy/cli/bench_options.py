@@ -68,6 +68,9 @@ class LoadOptions:
     runs: Annotated[
         int, typer.Option(parser=runs, metavar="N", help="how often, in turn; medians are told")
     ] = 1
+    must_meet: Annotated[
+        bool, typer.Option("--must-meet", help="exit code 1 also when a goal is missed")
+    ] = False
     report: Annotated[
         Path | None, typer.Option(metavar="FILE", help="write a page with pictures (HTML)")
     ] = None

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 PROGRAM = "tallygate"
 _MODULES = {
     "up": "up",
+    "scale": "scale",
+    "restart": "scale",
     "certs": "certs",
     "admin": "processes",
     "ingress": "processes",
@@ -51,6 +53,7 @@ _MODULES = {
     "lag": "lag",
     "schemas": "schemas",
     "dlq": "dlq",
+    "replay": "replay",
     "doctor": "doctor",
     "bench": "bench",
 }

@@ -13,8 +13,9 @@ from deploy.embedded.process import Progress
 class Facts:
     """Where a running stack is reached. `key` is a secret that is meant to be shown."""
 
-    api: str
-    admin: str
+    apis: tuple[str, ...]
+    grpc: str
+    admins: tuple[str, ...]
     kafka: str
     ledger: str
     bus: str
@@ -36,10 +37,11 @@ def render_banner(facts: Facts) -> str:
     metrics = ", ".join(f"{url}/metrics" for url in facts.metrics)
     lines = [
         "",
-        "Tallygate is ready.  One machine, one broker: not for production.  ^C to stop.",
+        "Tallygate is ready.  One machine, one disk: not for production.  ^C to stop.",
         "",
-        f"API      {facts.api}",
-        f"Admin    {facts.admin}",
+        f"API      {', '.join(facts.apis)}",
+        f"gRPC     {facts.grpc}",
+        f"Admin    {', '.join(facts.admins)}",
         f"Kafka    {facts.kafka}",
         f"Ledger   {facts.ledger}",
         f"Metrics  {metrics}",
@@ -54,13 +56,14 @@ def render_banner(facts: Facts) -> str:
 
 def render_json(facts: Facts) -> str:
     """The same for programs, as one line."""
-    shown = {"api": facts.api, "admin": facts.admin, "key": facts.key, "kafka": facts.kafka}
-    return json.dumps(shown | {"ledger": facts.ledger, "bus": facts.bus})
+    shown = {"api": facts.apis[0], "admin": facts.admins[0], "key": facts.key, "kafka": facts.kafka}
+    shown |= {"ledger": facts.ledger, "bus": facts.bus, "grpc": facts.grpc}
+    return json.dumps({**shown, "apis": facts.apis, "admins": facts.admins})
 
 
 def _curl(facts: Facts) -> str:
     message = {"role": "user", "content": "hello from the ledger"}
     body = json.dumps({"model": facts.models[0], "messages": [message]})
-    arguments = [f"{facts.api}/chat/completions", "-H", f"Authorization: Bearer {facts.key}"]
+    arguments = [f"{facts.apis[0]}/chat/completions", "-H", f"Authorization: Bearer {facts.key}"]
     arguments += ["-H", "Content-Type: application/json", "-d", body]
     return shlex.join(["curl", *arguments])

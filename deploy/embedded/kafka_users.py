@@ -16,7 +16,6 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import for_code
 from aiokafka.protocol.admin import CreateAclsRequest
 
-from deploy.embedded.ports import HOST
 from deploy.embedded.store_users import password_of
 from deploy.embedded.tls import Certificates
 from schemas.kafka_users import KAFKA_USERS
@@ -39,10 +38,10 @@ class KafkaUsers:
     certificates: Certificates
     secret: str
 
-    def address_of(self, user: str, port: int) -> str:
-        """Where a user connects to, as the setting of a process."""
+    def address_of(self, user: str, servers: str) -> str:
+        """Where a user connects to, ``host:port,host:port``, as the setting of a process."""
         options = urlencode({"sasl": "PLAIN", "ssl_ca_certs": self.certificates.authority})
-        return f"kafkas://{user}:{password_of(self.secret, user)}@{HOST}:{port}?{options}"
+        return f"kafkas://{user}:{password_of(self.secret, user)}@{servers}?{options}"
 
     @property
     def identity(self) -> Path:

@@ -29,7 +29,7 @@ _MODULES = {"admin": "ingress.admin"}
 _PORT_SETTINGS = {"admin": "TALLYGATE_ADMIN_PORT", "ingress": "TALLYGATE_PORT"}
 EXAMPLE_BACKENDS = ("example-a", "example-b")
 
-INFRASTRUCTURE_PORTS = {"kafka": 9092, "controller": 9093, "bus": 6391}
+BUS_PORT = {"bus": 6391}
 EXAMPLE_PORTS = {"example-a": 9201, "example-b": 9202}
 # First ports of a role; replica n takes the n-th port after its own.
 ROLE_PORTS = {"limiter_worker": 9110, "dispatcher": 9120, "accounting": 9130}
@@ -37,6 +37,7 @@ FIRST_WORKER_PORTS = {"limiter_worker-0": 9101, "dispatcher-0": 9102, "accountin
 # Longer than a worker takes to finish what it has begun, so that none is killed while it drains.
 DRAIN_DEADLINE_S = 40.0
 INGRESS_PORT = 8080
+GRPC_PORT = 8081
 ADMIN_PORT = 8443
 
 
@@ -50,15 +51,26 @@ def role_of(name: str) -> str:
     return name.rpartition("-")[0]
 
 
+def grpc_of(name: str) -> str:
+    """The name of the gRPC port of a replica of ingress."""
+    return f"{name}-grpc"
+
+
 def preferred_ports(replicas: Mapping[str, int]) -> dict[str, int]:
     """The ports the replicas of all roles would like to have, by name."""
-    ports = {name: ADMIN_PORT + n for n, name in enumerate(replica_names("admin", replicas))}
-    for n, name in enumerate(replica_names("ingress", replicas)):
-        ports[name] = INGRESS_PORT + 10 * n
-    for role, first in ROLE_PORTS.items():
-        for n, name in enumerate(replica_names(role, replicas)):
-            ports[name] = FIRST_WORKER_PORTS.get(name, first + n)
-    return ports
+    names = [name for role in ROLES for name in replica_names(role, replicas)]
+    return {port: wanted for name in names for port, wanted in ports_of(name).items()}
+
+
+def ports_of(name: str) -> dict[str, int]:
+    """The ports a replica would like to have: its own, and that of gRPC beside it."""
+    role, _, text = name.rpartition("-")
+    number = int(text)
+    if role == "admin":
+        return {name: ADMIN_PORT + number}
+    if role == "ingress":
+        return {name: INGRESS_PORT + 10 * number, grpc_of(name): GRPC_PORT + 10 * number}
+    return {name: FIRST_WORKER_PORTS.get(name, ROLE_PORTS[role] + number)}
 
 
 def role_spec(
@@ -82,6 +94,8 @@ def role_spec(
         "TALLYGATE_INSTANCE_ID": name,
         _PORT_SETTINGS.get(role, "TALLYGATE_HTTP_PORT"): str(ports[name]),
     }
+    if role == "ingress":
+        settings["TALLYGATE_GRPC_PORT"] = str(ports[grpc_of(name)])
     if role != "admin":
         settings["TALLYGATE_BUS_URL"] = stores.bus_url_of(role)
     if role in ("admin", "ingress"):

@@ -10,9 +10,9 @@ import asyncio
 import random
 import secrets
 import tempfile
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 from deploy.embedded import roles
@@ -21,6 +21,7 @@ from deploy.embedded.admin_tls import (
     admin_certificates,
     ensure_admin_certificates,
 )
+from deploy.embedded.brokers import Brokers, broker_ports
 from deploy.embedded.cluster import form_cluster
 from deploy.embedded.config_keys import signer_of_stack
 from deploy.embedded.disk_report import report_disk
@@ -31,8 +32,9 @@ from deploy.embedded.ledger_shape import LedgerShape, ledger_ports
 from deploy.embedded.ports import HOST, PortChoice, PortReservations, choose_ports
 from deploy.embedded.probes import is_ledger_open
 from deploy.embedded.problem import StackError
-from deploy.embedded.process import ProcessSpec, Progress, SupervisedProcess
-from deploy.embedded.state import Memory, StateFolder, new_memory
+from deploy.embedded.process import ProcessSpec, Progress, SupervisedProcess, together
+from deploy.embedded.stack_options import StackOptions, remembered
+from deploy.embedded.state import Memory, StateFolder
 from deploy.embedded.stores import Stores
 from deploy.embedded.tls import ensure_certificates
 from deploy.embedded.valkey import bus_spec, ledger_specs, store_program
@@ -40,37 +42,6 @@ from schemas.runtime.kafka.topic_admin import PartitionCountChanged, apply_topic
 
 _LEDGER_OPEN_WITHIN_S = 30.0
 _LOOK_S = 0.2
-
-
-@dataclass(frozen=True)
-class StackOptions:
-    """What to start and where.
-
-    Of `environment` every child gets what it needs (`deploy.embedded.environment`), with the stack's own
-    settings on top. `explicit_ports`
-    are by process name (`ingress-0`, `admin-0`, `kafka`, ...); they are used or refused. Without a `ledger` it
-    is the one that the state folder has, or one server.
-    """
-
-    state_dir: Path
-    cache_dir: Path
-    environment: Mapping[str, str]
-    replicas: Mapping[str, int] = field(default_factory=dict)
-    explicit_ports: Mapping[str, int] = field(default_factory=dict)
-    ledger: LedgerShape | None = None
-    store_program: Path | None = None
-    """Another server program for ledger and bus than the embedded one."""
-    has_store_tls: bool = False
-    has_store_users: bool = False
-    """Whether each process is a user of its own in the stores, who may do what it needs and no more."""
-    has_mtls: bool = False
-    """Whether the admin port speaks TLS, and only to clients with certificates."""
-    has_kafka_users: bool = False
-    """Whether each process is a user of its own in Kafka, over TLS, who may do what it needs and no more."""
-    partitions: int = 4
-    has_example_backends: bool = True
-    is_infrastructure_only: bool = False
-    has_random_ports: bool = False
 
 
 class Stack:
@@ -84,6 +55,8 @@ class Stack:
     ) -> None:
         self.processes: dict[str, SupervisedProcess] = {}
         self.ports: Mapping[str, int] = {}
+        self.replicas = {role: options.replicas.get(role, 1) for role in roles.ROLES}
+        """How many of each role run."""
         self._options = options
         self._report = report
         self._random_bytes = random_bytes
@@ -91,28 +64,52 @@ class Stack:
         self._folder: StateFolder | None = None
         self._memory: Memory | None = None
         self._stores: Stores | None = None
-        self._users: KafkaUsers | None = None
+        self._brokers: Brokers | None = None
         self.admin_tls: AdminCertificates | None = None
         """Certificates of the admin port; ``None`` while it is plain HTTP."""
         self._disk_report: asyncio.Task[None] | None = None
 
     @property
+    def api_urls(self) -> tuple[str, ...]:
+        """What a client uses as OPENAI_BASE_URL, of each ingress."""
+        return tuple(f"http://{HOST}:{self.ports[n]}/v1" for n in self._replicas("ingress"))
+
+    @property
+    def admin_urls(self) -> tuple[str, ...]:
+        """Of each control plane."""
+        scheme = "http" if self.admin_tls is None else "https"
+        names = self._replicas("admin")
+        return tuple(f"{scheme}://{HOST}:{self.ports[name]}/admin/v1" for name in names)
+
+    @property
     def api_url(self) -> str:
-        """What a client uses as OPENAI_BASE_URL."""
-        return f"http://{HOST}:{self.ports['ingress-0']}/v1"
+        """That of the first ingress."""
+        return self.api_urls[0]
+
+    @property
+    def grpc_address(self) -> str:
+        """Where the same API is over gRPC."""
+        return f"{HOST}:{self.ports[roles.grpc_of('ingress-0')]}"
 
     @property
     def admin_url(self) -> str:
-        scheme = "http" if self.admin_tls is None else "https"
-        return f"{scheme}://{HOST}:{self.ports['admin-0']}/admin/v1"
+        """That of the first control plane."""
+        return self.admin_urls[0]
+
+    @property
+    def partitions(self) -> int:
+        """Of each topic; workers share them."""
+        return self._options.partitions
 
     @property
     def kafka_brokers(self) -> str:
-        return self._brokers_of(OPERATOR)
+        return self.brokers.address_of(OPERATOR)
 
-    def _brokers_of(self, user: str) -> str:
-        port = self.ports["kafka"]
-        return f"{HOST}:{port}" if self._users is None else self._users.address_of(user, port)
+    @property
+    def brokers(self) -> Brokers:
+        """Only after `start` began."""
+        assert self._brokers is not None, "start() comes first"
+        return self._brokers
 
     @property
     def ledger_url(self) -> str:
@@ -158,8 +155,41 @@ class Stack:
         return self.processes[name].pid
 
     async def restart(self, name: str) -> None:
-        """Stop one process in order and start it again on the same ports."""
-        await self.processes[name].restart()
+        """Stop one process in order and start it again on the same ports. Raises StackError when it does not start."""
+        process = self.processes[name]
+        await process.stop()
+        spec = self.role_spec(name) if roles.role_of(name) in self.replicas else process.spec
+        await self._start_all([spec])
+
+    async def scale(self, wanted: Mapping[str, int]) -> None:
+        """Start or stop processes until there are so many of each role, one at a time; the last of a role goes first.
+
+        Roles that are not mentioned stay. Raises StackError when one does not start: those before it run.
+        """
+        for role in reversed(roles.ROLES):
+            while self.replicas[role] < wanted.get(role, 0):
+                await self._add(f"{role}-{self.replicas[role]}")
+                self.replicas[role] += 1
+            while self.replicas[role] > wanted.get(role, self.replicas[role]):
+                self.replicas[role] -= 1
+                name = f"{role}-{self.replicas[role]}"
+                await self._remove(name)
+                self._report(Progress(name, True, "stopped"))
+
+    async def _add(self, name: str) -> None:
+        if name not in self.ports:  # What it had before is still promised to us.
+            chosen = self._choose(roles.ports_of(name), {})
+            self.ports = {**self.ports, **chosen.ports}
+            self._remember_ports(chosen)
+        try:
+            await self._start_all([self.role_spec(name)])
+        except StackError:
+            await self._remove(name)
+            raise
+
+    async def _remove(self, name: str) -> None:
+        await self.processes[name].stop()
+        del self.processes[name]
 
     async def start(self) -> None:
         """Start everything; returns when all of it is ready.
@@ -167,14 +197,13 @@ class Stack:
         Raises StackError. Whatever was started by then keeps running until `stop`.
         """
         self._folder = StateFolder.claim(self._options.state_dir)
-        self._memory = known = self._with_ledger(self._folder.memory())
-        choice = self._choose_ports(known)
+        known = self._folder.memory()
+        self._memory = remembered(self._options, known, self._random_bytes)
+        choice = self._choose_ports()
         self.ports = choice.ports
-        for name, wanted, chosen in choice.moved:
-            self._report(Progress(name, True, f"port {wanted} is taken; using {chosen}"))
-        kept = {} if self._options.has_random_ports else choice.ports
-        self._remember(replace(known, ports={**known.ports, **kept}))
+        self._remember_ports(choice)
         self._stores = await self._prepare_stores(self._folder)
+        self._brokers = await self._prepare_brokers(self._folder)
         if self._options.has_mtls:
             await asyncio.to_thread(ensure_admin_certificates, self._folder.path)
             self.admin_tls = admin_certificates(self._folder.path)
@@ -184,7 +213,7 @@ class Stack:
         if not self._options.is_infrastructure_only:
             await self._apply_topics()
             names = [n for role in reversed(roles.ROLES) for n in self._replicas(role)]
-            await self._start_all(self._role_spec(self._folder, name) for name in names)
+            await self._start_all(map(self.role_spec, names))
             await self._until_ledger_open()
 
     async def stop(self) -> None:
@@ -192,9 +221,12 @@ class Stack:
         if self._disk_report is not None:
             self._disk_report.cancel()
             await asyncio.wait([self._disk_report])
-        stages = [self._replicas(role) for role in roles.ROLES]
+        stages = [
+            [name for name in self.processes if roles.role_of(name) == role] for role in roles.ROLES
+        ]
         ledger = self.ledger.names if self._memory is not None else ()
-        stages += [roles.EXAMPLE_BACKENDS, (*ledger, "bus"), ("kafka",)]
+        brokers = [] if self._brokers is None else [*self._brokers.names]
+        stages += [[*roles.EXAMPLE_BACKENDS], [*ledger, "bus"], brokers]
         for stage in stages:
             running = [self.processes[name] for name in stage if name in self.processes]
             await asyncio.gather(*(process.stop() for process in running))
@@ -208,13 +240,18 @@ class Stack:
         for process in self.processes.values():
             process.kill()
 
-    def _choose_ports(self, memory: Memory) -> PortChoice:
+    def _choose_ports(self) -> PortChoice:
         options = self._options
-        preferred = roles.INFRASTRUCTURE_PORTS | ledger_ports(self.ledger)
+        preferred = broker_ports(self.memory.brokers) | roles.BUS_PORT
+        preferred |= ledger_ports(self.ledger)
         if not options.is_infrastructure_only:
-            preferred |= roles.preferred_ports(options.replicas)
+            preferred |= roles.preferred_ports(self.replicas)
             if options.has_example_backends:
                 preferred |= roles.EXAMPLE_PORTS
+        return self._choose(preferred, options.explicit_ports)
+
+    def _choose(self, preferred: Mapping[str, int], explicit: Mapping[str, int]) -> PortChoice:
+        options, memory = self._options, self.memory
         # Who takes any port for the API takes any for the rest: stacks that start side by side would
         # otherwise find the same usual ports free, and bind them only seconds later.
         if options.has_random_ports or options.explicit_ports.get("ingress-0") == 0:
@@ -222,37 +259,13 @@ class Stack:
         if not options.has_random_ports:
             preferred = {name: memory.ports.get(name, port) for name, port in preferred.items()}
         rng = random.Random(self._random_bytes(8))  # noqa: S311 - ports are no secrets
-        return choose_ports(preferred, options.explicit_ports, rng, self._reservations.take)
+        return choose_ports(preferred, explicit, rng, self._reservations.take)
 
-    def _with_ledger(self, known: Memory | None) -> Memory:
-        """What is known of the folder, or is new; the shape of its ledger is stated once."""
-        wanted = self._options.ledger
-        if known is None:
-            made, shape = new_memory(self._random_bytes), wanted or LedgerShape()
-            made = replace(
-                made,
-                store_secret=self._secret(),
-                signing_pepper=self._secret(),
-                config_secret=self._secret(),
-                is_config_signed=True,
-            )
-            return replace(made, ledger_primaries=shape.primaries, ledger_replicas=shape.replicas)
-        has = LedgerShape(known.ledger_primaries, known.ledger_replicas)
-        if wanted not in {None, has}:
-            raise StackError(
-                f"the ledger in {self._options.state_dir} has another shape",
-                f"it has {has}, and {wanted} was asked for",
-                "leave the option out, or choose another folder with --state-dir",
-            )
-        return replace(
-            known,
-            store_secret=known.store_secret or self._secret(),
-            config_secret=known.config_secret or self._secret(),
-            signing_pepper=known.signing_pepper or self._secret(),
-        )
-
-    def _secret(self) -> str:
-        return self._random_bytes(32).hex()
+    def _remember_ports(self, choice: PortChoice) -> None:
+        for name, wanted, chosen in choice.moved:
+            self._report(Progress(name, True, f"port {wanted} is taken; using {chosen}"))
+        kept = {} if self._options.has_random_ports else choice.ports
+        self._remember(replace(self.memory, ports={**self.memory.ports, **kept}))
 
     async def _start_infrastructure(self, folder: StateFolder) -> None:
         environment, ports = self._options.environment, self.ports
@@ -265,13 +278,20 @@ class Stack:
         if not jar_folder(self._options.cache_dir).is_dir():
             self._report(Progress("kafka", True, "downloading 45 MB, once"))
         jars = await ensure_jars(self._options.cache_dir)
+        cluster_id, brokers = self.memory.cluster_id, self.brokers
+        specs += [
+            await kafka_spec(number, folder, jars, cluster_id, brokers, environment)
+            for number in range(brokers.count)
+        ]
+        await together(self._start_all(specs), self._start_ledger(folder))
+        await brokers.together(OPERATOR)
+
+    async def _prepare_brokers(self, folder: StateFolder) -> Brokers:
+        users = None
         if self._options.has_kafka_users:
             made = await asyncio.to_thread(ensure_certificates, folder.path / "kafka-tls")
-            self._users = KafkaUsers(made, self.memory.store_secret)
-        kafka = await kafka_spec(
-            folder, jars, self.memory.cluster_id, ports, environment, self._users
-        )
-        await _together(self._start_all([kafka, *specs]), self._start_ledger(folder))
+            users = KafkaUsers(made, self.memory.store_secret)
+        return Brokers(self.memory.brokers, self.ports, users)
 
     async def _prepare_stores(self, folder: StateFolder) -> Stores:
         has_tls = self._options.has_store_tls
@@ -295,7 +315,7 @@ class Stack:
     async def _start_all(self, specs: Iterable[ProcessSpec]) -> None:
         started = [SupervisedProcess(spec, self._report) for spec in specs]
         self.processes |= {process.spec.name: process for process in started}
-        await _together(*(process.start() for process in started))
+        await together(*(process.start() for process in started))
 
     async def _until_ledger_open(self) -> None:
         """A ledger that was restarted is made again from the log, and ingress has to hear of it. One that
@@ -312,9 +332,10 @@ class Stack:
             await apply_topics(
                 self.kafka_brokers,
                 self._options.partitions,
+                self.brokers.copies,
                 signer=signer_of_stack(self.memory, "admin"),
             )
-            if self._users is not None:
+            if self.brokers.users is not None:
                 await allow_users(self.kafka_brokers)
         except PartitionCountChanged as error:
             raise StackError(
@@ -326,13 +347,15 @@ class Stack:
         text = f"{self._options.partitions} partitions each"
         self._report(Progress("topics", True, text, seconds))
 
-    def _role_spec(self, folder: StateFolder, name: str) -> ProcessSpec:
+    def role_spec(self, name: str) -> ProcessSpec:
+        """How to run one of the five processes; only after `start` began."""
+        assert self._folder is not None, "start() comes first"
         environment = self._options.environment
         return roles.role_spec(
             name,
-            folder,
+            self._folder,
             self.ports,
-            self._brokers_of(roles.role_of(name)),
+            self.brokers.address_of(roles.role_of(name)),
             self.stores,
             self.memory,
             environment,
@@ -340,20 +363,9 @@ class Stack:
         )
 
     def _replicas(self, role: str) -> tuple[str, ...]:
-        return roles.replica_names(role, self._options.replicas)
+        return roles.replica_names(role, self.replicas)
 
     def _remember(self, memory: Memory) -> None:
         assert self._folder is not None, "start() comes first"
         self._memory = memory
         self._folder.remember(memory)
-
-
-async def _together(*starting: Coroutine[None, None, None]) -> None:
-    """All at once; the first failure ends the others."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            for each in starting:
-                group.create_task(each)
-    except ExceptionGroup as failures:
-        # The first failure tells the story; the others are usually its consequences.
-        raise failures.exceptions[0] from None

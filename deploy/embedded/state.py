@@ -57,6 +57,7 @@ class Memory:
     first_key: str | None = None
     ledger_primaries: int = 1
     ledger_replicas: int = 0
+    brokers: int = 1
     store_secret: str = ""
     config_secret: str = ""
     """What the keys are derived from that sign the configuration."""

@@ -21,12 +21,15 @@ import httpx
 from deploy.desired_state.document import bad_file, read_desired_state, reference_problems
 from deploy.embedded import roles, seed
 from deploy.embedded.banner import Facts, render_banner, render_json, render_progress
+from deploy.embedded.brokers import POSSIBLE
+from deploy.embedded.control import Control
 from deploy.embedded.environment import specified_problems
 from deploy.embedded.ledger_shape import LedgerShape
 from deploy.embedded.model_list import ModelList
 from deploy.embedded.problem import StackError
 from deploy.embedded.process import Progress
-from deploy.embedded.stack import Stack, StackOptions
+from deploy.embedded.stack import Stack
+from deploy.embedded.stack_options import StackOptions
 from deploy.embedded.state import UserFolders, write_private
 from deploy.embedded.upstreams import Upstream, discover_models, models_told, read_upstreams
 from deploy.terminal import say
@@ -50,6 +53,7 @@ class UpOptions:
     headless: bool = False
     replicas: Mapping[str, int] = field(default_factory=dict)
     ledger: LedgerShape | None = None
+    brokers: int | None = None
     store_server: Path | None = None
     has_store_tls: bool = False
     has_store_users: bool = False
@@ -74,7 +78,15 @@ async def run_up(options: UpOptions) -> int:
     except StackError as problem:
         _tell(str(problem))
         return 1
-    stack = Stack(plan.stack, report=_tell_progress)
+    controls: list[Control] = []
+
+    def report(progress: Progress) -> None:
+        _tell_progress(progress)
+        for control in controls:
+            control.hear(progress)
+
+    stack = Stack(plan.stack, report=report)
+    controls.append(control := Control(stack))
     stopped = _stop_on_signal(stack)
     starting = asyncio.create_task(_bring_up(stack, plan))
     waiting = asyncio.create_task(stopped.wait())
@@ -88,7 +100,8 @@ async def run_up(options: UpOptions) -> int:
         current = {"pid": os.getpid(), "admin_url": stack.admin_url, "api_url": stack.api_url}
         files = stack.admin_tls.of_client() if stack.admin_tls else {}
         current |= {"state_dir": str(plan.stack.state_dir), **files}
-        current["kafka_brokers"] = stack.kafka_brokers
+        current |= {"kafka_brokers": stack.kafka_brokers, "ledger_url": stack.ledger_url}
+        current |= {"control": str(await control.open())}
         write_private(folders.current, current)
         say(render_json(facts) if options.headless else render_banner(facts), sys.stdout)
         await waiting
@@ -100,6 +113,7 @@ async def run_up(options: UpOptions) -> int:
     finally:
         waiting.cancel()
         _forget(folders.current)
+        await control.close()
         await stack.stop()
 
 
@@ -107,6 +121,12 @@ def make_plan(options: UpOptions, folders: UserFolders, environment: Mapping[str
     """Read the options. Raises StackError for what a start could never repair."""
     if options.ledger is not None:
         options.ledger.check()
+    if options.brokers not in (None, *POSSIBLE):
+        raise StackError(
+            f"there cannot be {options.brokers} brokers",
+            "one is enough to try, and three are what a killed one needs",
+            "give --brokers 1 or 3, or leave the option out",
+        )
     if problems := specified_problems(environment):
         raise StackError(
             "variables of the environment cannot be followed",
@@ -131,6 +151,7 @@ def make_plan(options: UpOptions, folders: UserFolders, environment: Mapping[str
         environment=environment,
         replicas=options.replicas,
         ledger=options.ledger,
+        brokers=options.brokers,
         store_program=options.store_server,
         has_store_tls=options.has_store_tls,
         has_store_users=options.has_store_users,
@@ -200,8 +221,9 @@ async def _bring_up(stack: Stack, plan: Plan) -> Facts:
             f"read {plan.stack.state_dir / 'logs' / 'admin-0.log'}",
         ) from error
     return Facts(
-        api=stack.api_url,
-        admin=stack.admin_url,
+        apis=stack.api_urls,
+        grpc=stack.grpc_address,
+        admins=stack.admin_urls,
         kafka=stack.kafka_brokers,
         ledger=stack.ledger_url,
         bus=stack.bus_url,

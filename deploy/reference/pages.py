@@ -16,16 +16,20 @@ from deploy.reference.command_page import command_page
 from deploy.reference.field_docs import field_docs, own_fields
 from deploy.reference.kafka_users_page import kafka_users_page
 from deploy.reference.markdown import code, duration, page, prose, size, table
-from deploy.reference.openapi import openapi_page
+from deploy.reference.openapi.document import openapi_json, openapi_page
+from deploy.reference.openapi.page import html_page
 from deploy.reference.setting_rows import setting_rows, specified_rows
 from deploy.reference.store_users_page import store_users_page
+from deploy.reference.usage_schema import usage_schema_page
 from deploy.reference.user_org_openapi import user_org_page
 from schemas.codec import published_schemas
-from schemas.errors import ERRORS
+from schemas.errors import ERRORS, grpc_status
+from schemas.gen_ai import SEMCONV_VERSION
 from schemas.headers import KINDS, Kind
 from schemas.log_events import LogEvent, LogFields
 from schemas.metrics import METRICS
 from schemas.operations import OPERATIONS
+from schemas.runtime.process.telemetry import OTHER, SERIES_MAX, VALUES_MAX
 from schemas.times import LedgerTimes, Times
 from schemas.topics import RESULT_BYTES, TOPICS, Topic
 
@@ -96,6 +100,7 @@ def errors_page() -> str:
     rows = [
         (
             str(spec.status),
+            code(grpc_status(spec.status)),
             code(error),
             code(spec.openai_type),
             spec.title,
@@ -104,7 +109,7 @@ def errors_page() -> str:
         )
         for error, spec in sorted(ERRORS.items(), key=lambda each: (each[1].status, each[0]))
     ]
-    columns = ("status", "code", "type", "title", "retry", "default `retry-after`")
+    columns = ("status", "gRPC", "code", "type", "title", "retry", "default `retry-after`")
     return page(
         "Error codes",
         "`schemas/errors.py`",
@@ -123,8 +128,11 @@ def metrics_page() -> str:
     return page(
         "Metrics",
         "`schemas/metrics.py`",
-        "In Prometheus text form at `/metrics` of every process, each of which exports those that it uses. *Likewise*\n"
-        "and *them* refer to the line before. No label carries a key, a user or an id.",
+        "In Prometheus text form at `/metrics` of every process, each of which exports those that it uses, beside `process_*` of\n"
+        "prometheus_client; as OpenMetrics, with the id of a request and its trace as exemplars, where `Accept` asks for that. *Likewise*\n"
+        "and *them* refer to the line before. No label carries a key, a user, an id or anything that a client typed, and each is bounded:\n"
+        f"after {VALUES_MAX} values of a label, or {SERIES_MAX} series of a metric, a process says `{OTHER}`. Names that begin with `gen_ai_` are\n"
+        f"those of OpenTelemetry's semantic conventions for generative AI, {SEMCONV_VERSION}; the counters of tokens are those that follow it.",
         table(("name", "kind", "labels", "meaning"), rows),
     )
 
@@ -143,7 +151,7 @@ def topics_page() -> str:
         "## Headers",
         "Every record is a CloudEvent in binary mode: `ce_specversion` 1.0, `ce_type`, `ce_source` (`/tallygate/` and the role\n"
         "that says it), `ce_id` (no other event of that source has it, and a copy has the same), `ce_time`, `content-type`.\n"
-        "Those of a request's path carry `request_id` and `deadline_ms`, and `traceparent` where the client sent one. Dead\n"
+        "Those of a request's path carry `request_id` and `deadline_ms`, and `traceparent` where the client sent one or it is traced. Dead\n"
         "letters keep the headers of what they were.",
         table(("`ce_type`", "value", "`content-type`", "topics"), map(_kind_row, KINDS)),
     )
@@ -228,7 +236,7 @@ def operations_page() -> str:
     return page(
         "Operations",
         "`schemas/operations.py`",
-        "What the gateway does for a client. The name is the `route` of events, usage lines and metrics. *Errors as*: the\n"
+        "What the gateway does for a client. The name is the `route` of events and usage lines, and the `operation` of metrics. *Errors as*: the\n"
         "form of an error, OpenAI's object or the same with problem fields beside it.",
         table(columns, rows),
     )
@@ -281,6 +289,12 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "times.md": times_page,
     "topics.md": topics_page,
     "store-users.md": store_users_page,
+    "usage-record.schema.yaml": usage_schema_page,
     "user-org.openapi.yaml": user_org_page,
 }
 """File name in ``docs/reference`` -> what makes its text."""
+PUBLISHED: Final[Mapping[str, Callable[[], str]]] = {
+    "docs.html": html_page,
+    "openapi.json": openapi_json,
+}
+"""The same for ``schemas/published``, which the processes serve."""

@@ -56,6 +56,8 @@ class AttemptRun:
     counter: TokenCounter
     dialects: Dialects
     excesses: Excesses
+    traceparent: str | None = None
+    """The context of its span, for the backend, where the request is traced."""
     binding: Binding = field(init=False)
     patience: Patience = field(init=False)
     relay: Relay | None = field(default=None, init=False)
@@ -150,6 +152,7 @@ class AttemptRun:
             self.binding.encode(request.payload, choice, spoken),
             request.request_id,
             fresh=self.number > 1,  # Nobody follows it, should the connection be closing.
+            traceparent=self.traceparent,
         )
         async with call as response:
             self.abort.answered()

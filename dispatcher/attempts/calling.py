@@ -11,6 +11,7 @@ import msgspec
 from dispatcher.amounts import written_off_attempt
 from dispatcher.attempts.attempt import AttemptRun
 from dispatcher.attempts.attempt_end import AttemptResult
+from dispatcher.attempts.attempt_span import attempt_ended, attempting
 from dispatcher.attempts.dialects import Dialects
 from dispatcher.attempts.excess import Excesses
 from dispatcher.attempts.history import BROKEN
@@ -23,13 +24,13 @@ from dispatcher.claims.leases import Leases, Running
 from dispatcher.replies import ReplyStream
 from dispatcher.upstream.upstreams import Upstreams
 from dispatcher.work import AdmittedRequest
-from schemas.events import Attempt
 from schemas.ledger.errors import LedgerUnavailable
 from schemas.log_events import LogEvent
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.event_log import EventLog, of_request
 from schemas.runtime.process.retry import retry_until
 from schemas.runtime.process.telemetry import Metrics
+from schemas.runtime.process.tracing import Tracer
 
 __all__ = ["Calls"]
 
@@ -48,6 +49,7 @@ class Calls:
     metrics: Metrics
     clock: Clock
     counter: TokenCounter
+    tracer: Tracer | None = None
     dialects: Dialects = field(init=False)
     excesses: Excesses = field(init=False)
 
@@ -69,6 +71,9 @@ class Calls:
                 lambda: self.leases.note_streamed(running), LedgerUnavailable, until_s
             )
 
+        span = None
+        if self.tracer is not None:
+            span = attempting(self.tracer, job, slot.choice, running.attempt)
         run = AttemptRun(
             job,
             slot.choice,
@@ -81,6 +86,7 @@ class Calls:
             self.counter,
             self.dialects,
             self.excesses,
+            None if span is None else span.traceparent.decode(),
         )
         running.abort.on_answer = partial(self.slots.backends.answered, slot)
         self.slots.backends.begins(slot)
@@ -98,13 +104,21 @@ class Calls:
             result = _broken(job, slot, running.attempt, started_at_ms, self.clock.now_ms())
         finally:
             self.slots.give_back(slot, verdict)
-        self._measure(result.attempt)
+        self._measure(job, result)
+        if span is not None:
+            assert self.tracer is not None
+            attempt_ended(span, result, with_content=self.tracer.with_content)
         return result
 
-    def _measure(self, attempt: Attempt) -> None:
-        self.metrics.count("tallygate_attempts_total", attempt.backend, attempt.status)
+    def _measure(self, job: AdmittedRequest, result: AttemptResult) -> None:
+        attempt, code = result.attempt, result.ending.code or ""
+        self.metrics.count("tallygate_attempts_total", attempt.backend, attempt.status, code)
         duration_s = (attempt.finished_at_ms - attempt.started_at_ms) / 1000
-        self.metrics.observe("tallygate_attempt_duration_seconds", duration_s, attempt.backend)
+        request_id = job.request.request_id
+        self.metrics.observe(
+            "tallygate_attempt_duration_seconds", duration_s, attempt.backend, request_id=request_id
+        )
+        self.metrics.observe("tallygate_stage_duration_seconds", duration_s, "upstream")
 
 
 def _broken(

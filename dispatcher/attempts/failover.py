@@ -29,6 +29,7 @@ from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.event_log import EventLog, of_request
 from schemas.runtime.process.telemetry import Metrics
+from schemas.runtime.process.tracing import Tracer
 
 _LOG = EventLog(__name__)
 
@@ -47,13 +48,20 @@ class Failover:
     metrics: Metrics
     clock: Clock
     counter: TokenCounter = field(default_factory=TokenCounter)
+    tracer: Tracer | None = None
     calls: Calls = field(init=False)
     holds: SecondHolds = field(init=False)
 
     def __post_init__(self) -> None:
         """Its own parts, of what it was given."""
         self.calls = Calls(
-            self.slots, self.upstreams, self.leases, self.metrics, self.clock, self.counter
+            self.slots,
+            self.upstreams,
+            self.leases,
+            self.metrics,
+            self.clock,
+            self.counter,
+            self.tracer,
         )
         self.holds = SecondHolds(self.ledger, self.clock)
 

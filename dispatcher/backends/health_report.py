@@ -22,6 +22,7 @@ _LOG = EventLog(__name__)
 
 _LOOK_S = 0.25
 _MODELS_SHOWN = 32
+_SOUND = frozenset({"healthy", "drained"})
 _LOOKS_PER_REPORT = round(REPORT_EVERY_S / _LOOK_S)
 
 
@@ -49,6 +50,7 @@ class HealthReport:
 
     async def run(self) -> None:
         """Report for ever."""
+        self.metrics.look("tallygate_backend_healthy", self._shown)
         looks = 0
         while True:
             try:
@@ -70,7 +72,11 @@ class HealthReport:
 
     def _tell(self, name: str, backend_state: BackendState) -> None:
         _LOG.event(LogEvent.BACKEND_STATE, backend=name, state=backend_state.shown)
-        self.metrics.set("tallygate_backend_healthy", float(backend_state.shown == "healthy"), name)
+
+    def _shown(self) -> dict[tuple[str, ...], float]:
+        """1 for each backend that is healthy or drained on purpose; one that is configured no more is not told of."""
+        states = self.backends.states
+        return {(name,): float(state.shown in _SOUND) for name, state in states.items()}
 
     async def _report(self) -> None:
         states = self.backends.states

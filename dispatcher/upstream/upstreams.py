@@ -67,10 +67,12 @@ class Upstreams:
         request_id: str,
         *,
         fresh: bool = False,
+        traceparent: str | None = None,
     ) -> AsyncIterator[Answer]:
         """The backend's answer to a call of the operation, status 200 checked, body not yet read.
 
-        ``fresh`` takes no kept connection, which the backend may be closing.
+        ``fresh`` takes no kept connection, which the backend may be closing. ``traceparent`` is the context of the
+        call, where it is traced.
         Raises ``UpstreamFailure``, also for a connection that breaks while the body is read inside the
         block.
         """
@@ -78,7 +80,10 @@ class Upstreams:
         answer: Answer | None = None
         try:
             at = place(choice.backend.url, operation.upstream_paths[_PROTOCOL])
-            head = request_head(at, self._headers(choice, request_id), len(body))
+            headers = self._headers(choice, request_id)
+            if traceparent is not None:
+                headers["traceparent"] = traceparent
+            head = request_head(at, headers, len(body))
             used.append(await self.connections.take(at.origin, fresh=fresh))
             try:
                 answer = await used[-1].ask(head, body)

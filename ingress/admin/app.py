@@ -30,6 +30,7 @@ from schemas.runtime.process.loop_counts import expose_loop
 from schemas.runtime.process.run import told_to_end
 from schemas.runtime.process.self_report import SelfReport
 from schemas.runtime.process.server_tls import ServerTls
+from schemas.runtime.process.shown import expose_components, expose_config
 from schemas.runtime.process.silences import Silences
 from schemas.runtime.process.tasks import keep_running
 from schemas.runtime.process.telemetry import Metrics
@@ -68,6 +69,8 @@ class ControlPlane:
 
     def http_app(self) -> ASGIApp:
         """The application of the port."""
+        expose_components(self.metrics, self.components)
+        expose_config(self.metrics, self.config)
         return create_http_app(self.components, self.metrics, self.verifier)
 
     async def run(self) -> int:
@@ -151,8 +154,7 @@ def create_app(settings: AdminSettings) -> ControlPlane:
     config = ConfigFeed(
         settings.kafka_brokers,
         settings.data_dir,
-        lambda snapshot: metrics.set("tallygate_config_offset", snapshot.offset),
-        settings.config_verifier,
+        verifier=settings.config_verifier,
     )
     deps = AdminDeps(settings, config, producer, store, clock)
     return ControlPlane(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from aiokafka.errors import KafkaError
 from starlette.applications import Starlette
@@ -10,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Mount, Router
+from starlette.routing import BaseRoute, Mount, Router
 from starlette.types import ASGIApp
 
 from ingress.admin.access import Access, guarded
@@ -43,7 +44,9 @@ from schemas.ledger.errors import LedgerUnavailable
 from schemas.log_events import LogEvent
 from schemas.readiness import missing
 from schemas.runtime.kafka.produce import ProduceFailed
+from schemas.runtime.process.allow import allow_header
 from schemas.runtime.process.event_log import EventLog
+from schemas.runtime.process.published import api_routes
 from schemas.runtime.process.telemetry import Metrics
 from schemas.runtime.valkey.store import StoreUnavailable
 
@@ -92,14 +95,15 @@ def create_http_app(components: Components, metrics: Metrics, verifier: Verifier
     # The role is looked at before a search waits for its turn.
     routes = guarded(routes, access)
     # No redirects: an address that is not quite one is refused like any other that is none.
+    open_routes = [*StatusPages(components, metrics, deps.clock).routes(), *api_routes()]
     app = Starlette(
         routes=[
             Mount("/admin/v1", app=Router(routes, redirect_slashes=False)),
-            *StatusPages(components, metrics, deps.clock).routes(),
+            *open_routes,
         ],
         middleware=[Middleware(Guard, missing=lambda: missing(components()), door=access)],
         exception_handlers={
-            HTTPException: _unroutable,
+            HTTPException: partial(_unroutable, [*routes, *open_routes]),
             **dict.fromkeys(_TRANSIENT, _unavailable),
             # The ASGI edge: a defect must still be answered in the form clients parse.
             Exception: _internal_error,
@@ -117,10 +121,13 @@ def _access(deps: AdminDeps) -> Access | None:
     return Access(settings.admin_roles, deps.clock, deps.producer)
 
 
-async def _unroutable(request: Request, error: Exception) -> Response:
+async def _unroutable(routes: Sequence[BaseRoute], request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 404
     code = ErrorCode.METHOD_NOT_ALLOWED if status == _METHOD_NOT_ALLOWED else ErrorCode.NOT_FOUND
-    return problem_response(Refusal(code, f"{request.method} {request.scope['path']}"))
+    answer = problem_response(Refusal(code, f"{request.method} {request.scope['path']}"))
+    if code is ErrorCode.METHOD_NOT_ALLOWED:
+        answer.headers["allow"] = allow_header(routes, request.scope)
+    return answer
 
 
 async def _unavailable(request: Request, error: Exception) -> Response:

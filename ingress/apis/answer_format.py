@@ -8,8 +8,9 @@ tokens).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypedDict
 
 import msgspec
 
@@ -65,12 +66,20 @@ def error_event(refusal: Refusal) -> bytes:
     return data_event({"error": error_object(refusal)})
 
 
-def data_event(fields: dict[str, Any]) -> bytes:
+def data_event(fields: Mapping[str, Any]) -> bytes:
     """A server-sent event of one JSON object."""
     return b"data: " + msgspec.json.encode(fields) + b"\n\n"
 
 
-def usage_object(usage: Usage | None) -> dict[str, int] | None:
+class UsageSummary(TypedDict):
+    """Tokens of a request, under OpenAI's names."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+def usage_object(usage: Usage | None) -> UsageSummary | None:
     """Tokens under OpenAI's names."""
     if usage is None:
         return None

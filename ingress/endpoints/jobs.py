@@ -7,7 +7,7 @@ organizations look like none, and to a user those of others and of programs do.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from starlette.requests import Request
@@ -17,20 +17,11 @@ from ingress.auth.caller import Caller
 from ingress.gatekeeper.gatekeeper import Gatekeeper
 from ingress.http.refusals import Refusal
 from ingress.http.responses import refusal_response
-from ingress.requests.cancellations import Cancellations
-from ingress.requests.job_document import (
-    RETRY_AFTER,
-    JobFacts,
-    job_document,
-    listed_job,
-    read_facts,
-)
-from ingress.requests.lookup import RequestLookup
-from ingress.requests.request_state import Indeterminate, Open, RequestState
+from ingress.requests.job_desk import AWAY, JobDesk, is_job_id
+from ingress.requests.job_document import OPEN, RETRY_AFTER, Job, JobList, listed_job, read_facts
 from schemas.errors import ErrorCode
-from schemas.ids import uuid7_time_ms
 from schemas.ledger import answers, documents
-from schemas.ledger.errors import LedgerNotReady, LedgerUnavailable
+from schemas.ledger.errors import LedgerUnavailable
 from schemas.operations import JOBS
 from schemas.runtime.ledger.client import LedgerClient
 
@@ -43,17 +34,10 @@ _READINGS_MAX: Final = 20
 class JobRoutes:
     """The jobs of the caller: a program's are those of its organization."""
 
-    def __init__(
-        self,
-        gatekeeper: Gatekeeper,
-        ledger: LedgerClient,
-        lookup: RequestLookup,
-        cancellations: Cancellations,
-    ) -> None:
+    def __init__(self, gatekeeper: Gatekeeper, ledger: LedgerClient, desk: JobDesk) -> None:
         self._gatekeeper = gatekeeper
         self._ledger = ledger
-        self._lookup = lookup
-        self._cancellations = cancellations
+        self._desk = desk
 
     async def show(self, request: Request) -> Response:
         """One job, with its result or error once it has ended."""
@@ -74,7 +58,7 @@ class JobRoutes:
         try:
             entries, has_more = await self._page(caller, page)
         except LedgerUnavailable:
-            return refusal_response(request, _away())
+            return refusal_response(request, AWAY)
         now_ms = self._gatekeeper.clock.now_ms()
         jobs = [job for entry in entries if (job := listed_job(entry, now_ms)) is not None]
         return _json({"object": "list", "data": jobs, "has_more": has_more})
@@ -103,41 +87,18 @@ class JobRoutes:
         caller = await self._gatekeeper.caller(request.scope, JOBS.scope)
         if isinstance(caller, Refusal):
             return refusal_response(request, caller)
-        job_id = request.path_params["job_id"]
-        try:
-            facts = await self._facts(caller, job_id)
-            if facts is None:
-                refusal = Refusal(ErrorCode.NOT_FOUND, "There is no such job.")
-                return refusal_response(request, refusal)
-            if is_cancelled:
-                await self._cancellations.cancel(caller.org, job_id, facts.deadline_ms)
-            found = await self._lookup.find(caller.org, job_id, facts.deadline_ms)
-        except LedgerUnavailable:
-            return refusal_response(request, _away())
-        return _job_response(request, job_id, facts, found)
-
-    async def _facts(self, caller: Caller, job_id: str) -> JobFacts | None:
-        """What is kept of a job; ``None`` when the caller has none of this id. Raises
-        ``LedgerUnavailable`` while that cannot be told."""
-        if not _is_uuid7(job_id):
-            return None
-        known = await self._ledger.look(documents.Look(org=caller.org, req=job_id))
-        if known.job is None and known.kept_missing:
-            raise LedgerNotReady("jobs are not back yet")
-        facts = None if known.job is None else read_facts(known.job)
-        return facts if facts is not None and facts.is_open_to(caller.owner) else None
+        job = await self._desk.find(
+            caller, request.path_params["job_id"], is_cancelled=is_cancelled
+        )
+        if isinstance(job, Refusal):
+            return refusal_response(request, job)
+        response = _json(job)
+        if job["status"] in OPEN:
+            response.headers["retry-after"] = RETRY_AFTER.decode()
+        return response
 
 
-def _job_response(request: Request, job_id: str, facts: JobFacts, found: RequestState) -> Response:
-    if isinstance(found, Indeterminate):
-        return refusal_response(request, _away())
-    response = _json(job_document(job_id, facts, found))
-    if isinstance(found, Open):
-        response.headers["retry-after"] = RETRY_AFTER.decode()
-    return response
-
-
-def _json(fields: dict[str, Any]) -> Response:
+def _json(fields: Job | JobList) -> Response:
     return Response(msgspec.json.encode(fields), media_type="application/json")
 
 
@@ -150,7 +111,7 @@ def _page(request: Request, caller: Caller) -> documents.ListJobs | Refusal:
         if not 1 <= wanted <= _LIMIT_MAX:
             message = f"limit must be an integer from 1 to {_LIMIT_MAX}."
             return Refusal(ErrorCode.INVALID_REQUEST, message, param="limit")
-    if after is not None and not _is_uuid7(after):
+    if after is not None and not is_job_id(after):
         message = "after must be the id of a job."
         return Refusal(ErrorCode.INVALID_REQUEST, message, param="after")
     return documents.ListJobs(org=caller.org, limit=wanted, after=after)
@@ -159,15 +120,3 @@ def _page(request: Request, caller: Caller) -> documents.ListJobs | Refusal:
 def _is_of(entry: answers.JobEntry, owner: str) -> bool:
     facts = read_facts(entry.info)
     return facts is not None and facts.is_open_to(owner)
-
-
-def _is_uuid7(text: str) -> bool:
-    try:
-        uuid7_time_ms(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _away() -> Refusal:
-    return Refusal(ErrorCode.SERVICE_UNAVAILABLE, "What became of it cannot be told now.")

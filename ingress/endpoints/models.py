@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Literal, TypedDict
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -11,6 +11,22 @@ from ingress.auth.api_key import find_model, usable_models
 from ingress.gatekeeper.gatekeeper import Gatekeeper
 from ingress.http.refusals import Refusal
 from ingress.http.responses import refusal_response
+
+
+class ModelObject(TypedDict):
+    """OpenAI's object of a model."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+
+
+class ModelList(TypedDict):
+    """The models that a key may use."""
+
+    object: Literal["list"]
+    data: list[ModelObject]
 
 
 class ModelRoutes:
@@ -26,7 +42,8 @@ class ModelRoutes:
             return refusal_response(request, caller)
         names = usable_models(self._gatekeeper.config.snapshot, caller)
         listed = [_model_object(name, self._created_s(name)) for name in names]
-        return JSONResponse({"object": "list", "data": listed})
+        body: ModelList = {"object": "list", "data": listed}
+        return JSONResponse(body)
 
     async def show(self, request: Request) -> Response:
         """One of them."""
@@ -45,6 +62,6 @@ class ModelRoutes:
         return 0 if entry is None else entry.written_at_ms // 1000
 
 
-def _model_object(name: str, created_s: int) -> dict[str, Any]:
+def _model_object(name: str, created_s: int) -> ModelObject:
     """The model as OpenAI's ``model`` object."""
     return {"id": name, "object": "model", "created": created_s, "owned_by": "tallygate"}

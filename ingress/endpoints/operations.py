@@ -90,6 +90,8 @@ class OperationEndpoint:
             state["request_id"] = begun.request_id or state["request_id"]
             return begun
         state["request_id"] = begun.request_id
+        state["model"], state["traceparent"] = request.parsed.model, request.traceparent
+        state["accepted_at_ms"] = request.received_at_ms
         answer_format, preference = self._binding.format(request.parsed), request.preference
         is_stream, is_background = request.parsed.call.stream, request.is_background
         del request  # What waits for an answer holds no payload.
@@ -99,16 +101,18 @@ class OperationEndpoint:
             elif is_stream:
                 replayed = _replay_headers(begun)
                 stream = StreamAnswer(
-                    begun.mailbox, answer_format, self._operation.surface, send, replayed
+                    begun.mailbox, answer_format, self._operation.surface, send, replayed, state
                 )
-                await stream.relay(begun.settle)
+                _note(state, begun, await stream.relay(begun.settle))
             elif is_background:
                 wait_s = preference.wait_s or 0
-                await self._write_or_promise(begun, begun.mailbox, answer_format, wait_s, send)
+                await self._write_or_promise(
+                    begun, begun.mailbox, answer_format, wait_s, send, state
+                )
             else:
                 terminal = await begun.mailbox.take_terminal()
                 if terminal is not None:
-                    await self._write(begun, terminal, answer_format, send)
+                    await self._write(begun, terminal, answer_format, send, state)
         return None
 
     async def _validate(
@@ -137,6 +141,7 @@ class OperationEndpoint:
         answer_format: AnswerFormat,
         wait_s: int,
         send: Send,
+        state: dict[str, Any],
     ) -> None:
         """Wait as long as the client prefers, then let it fetch the answer as that of a job."""
         try:
@@ -149,23 +154,35 @@ class OperationEndpoint:
         if terminal is None or mailbox.is_abandoned:
             await _promise(begun, send, [*_replay_headers(begun), *_ASYNC_APPLIED])
         else:
-            await self._write(begun, terminal, answer_format, send)
+            await self._write(begun, terminal, answer_format, send, state)
 
     async def _write(
-        self, begun: BegunRequest, terminal: Terminal, answer_format: AnswerFormat, send: Send
+        self,
+        begun: BegunRequest,
+        terminal: Terminal,
+        answer_format: AnswerFormat,
+        send: Send,
+        state: dict[str, Any],
     ) -> None:
         """Write an answer that is not streamed."""
         await begun.settle(terminal)
         headers = [*terminal_headers(terminal), *_replay_headers(begun)]
         body = refusal_of(terminal) or answer_format.body(terminal)
         if isinstance(body, Refusal):
-            await refuse(send, body, self._operation.surface, begun.request_id, headers)
+            await refuse(send, body, self._operation.surface, state, headers)
         else:
             await respond(send, terminal.http_status, b"application/json", body, headers)
+        _note(state, begun, terminal)
 
     async def _refuse(self, refusal: Refusal, state: dict[str, Any], send: Send) -> None:
-        surface, request_id = self._operation.surface, state["request_id"]
-        await refuse(send, refusal, surface, request_id, limit_headers(refusal))
+        surface = self._operation.surface
+        await refuse(send, refusal, surface, state, limit_headers(refusal))
+
+
+def _note(state: dict[str, Any], begun: BegunRequest, terminal: Terminal | None) -> None:
+    """How long the workers took, which an answer that was kept cannot tell."""
+    if terminal is not None and begun.earlier is None:
+        state["latency_ms"] = terminal.latency_ms
 
 
 async def _promise(begun: BegunRequest, send: Send, more: Headers) -> None:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypedDict
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from ingress.health.document import NEEDED, Health
-from schemas.runtime.process.telemetry import PAGE_CONTENT_TYPE, Metrics
+from schemas.runtime.process.telemetry import Metrics
+
+
+class StartDocument(TypedDict):
+    """Whether this process has everything that it needs itself."""
+
+    status: str
+    components: dict[str, str]
 
 
 class StatusRoutes:
@@ -35,10 +43,11 @@ class StatusRoutes:
         components = self._health().components
         has_started = all(components[name] == "ok" for name in NEEDED)
         status = "ok" if has_started else "unavailable"
-        body = {"status": status, "components": dict(components)}
+        body: StartDocument = {"status": status, "components": dict(components)}
         return JSONResponse(body, status_code=200 if has_started else 503)
 
-    async def metrics(self, _: Request) -> Response:
-        """The exposition in Prometheus' text format."""
+    async def metrics(self, request: Request) -> Response:
+        """The exposition, as OpenMetrics where that is asked for."""
         self._metrics.set("tallygate_inflight_requests", self._inflight())
-        return Response(self._metrics.page(), headers={"content-type": PAGE_CONTENT_TYPE})
+        body, headers = self._metrics.page_for(request.headers.get("accept", ""))
+        return Response(body, headers=headers)

@@ -15,8 +15,11 @@ from typing import Final, TypeAlias
 import msgspec
 
 from ingress.http.refusals import Refusal
+from schemas.audit import Bounds
 from schemas.errors import ErrorCode
 from schemas.events import Reach
+from schemas.pricing.bound import bound, unpriced
+from schemas.pricing.price_list import PriceList
 
 HOLDS_S: Final = 1.0
 _ASKING_BYTES_PER_S: Final = 64 * 1024
@@ -40,6 +43,14 @@ class Asked(msgspec.Struct, frozen=True):
     received_at_ms: int
     reach: Reach | None = None
     """What else of its price it can reach: as much of something dearer is more."""
+
+    def bounds(self, prices: PriceList | None) -> Bounds:
+        """The most that the request can use, as admission would have computed it."""
+        tokens = self.input_tokens_bound, self.output_tokens_bound
+        price = None if prices is None else prices.at(self.received_at_ms)
+        if price is None or unpriced(price, self.reach):
+            return Bounds(*tokens, None)
+        return Bounds(*tokens, bound(price, self.reach, *tokens))
 
 
 @dataclass(slots=True)

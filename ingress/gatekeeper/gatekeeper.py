@@ -32,13 +32,15 @@ from ingress.gatekeeper.throttle import Throttle
 from ingress.http.refusals import Refusal
 from ingress.http.request import announced_bytes, credentials_of
 from ingress.settings import IngressSettings
-from schemas.audit import RefusalTally, Refused
+from schemas.audit import Bounds, RefusalTally, Refused
 from schemas.errors import ErrorCode
 from schemas.ledger.shards import Shards
+from schemas.metrics import decision_labels
 from schemas.operations import KeyScope, Operation
 from schemas.reports import Excess
 from schemas.runtime.config.feed import ConfigFeed
 from schemas.runtime.process.clock import Clock
+from schemas.runtime.process.telemetry import Metrics
 from schemas.times import PRODUCE_WITHIN_MS
 
 UNPRODUCED_S: Final = 2.0
@@ -114,6 +116,7 @@ class Gatekeeper:
     client still waits or not, so that an outage is felt once and not by every tenth second's clients."""
     callers: Callers
     signatures: Signatures
+    metrics: Metrics
     limits: LocalLimits
     shares: Shares
     bodies: BodyBudget
@@ -143,6 +146,7 @@ class Gatekeeper:
         unproduced_s: Callable[[], float],
         callers: Callers,
         signatures: Signatures,
+        metrics: Metrics,
     ) -> Gatekeeper:
         """The gatekeeper of one ingress; its doors are closed."""
         limits = LocalLimits(
@@ -157,6 +161,7 @@ class Gatekeeper:
             unproduced_s=unproduced_s,
             callers=callers,
             signatures=signatures,
+            metrics=metrics,
             limits=limits,
             shares=Shares(settings.inflight_max, settings.org_share),
             bodies=BodyBudget(settings.body_bytes_max),
@@ -200,15 +205,17 @@ class Gatekeeper:
         told = self.callers.keys.tell(credentials, snapshot, now_ms)
         return told or self.callers.ask_others(credentials, snapshot, now_ms)
 
-    async def caller(self, head: Mapping[str, Any], scope: KeyScope) -> Caller | Refusal:
-        """Who calls, if it may do what needs the scope, where the request has no body; as ``tell``."""
+    async def caller(
+        self, head: Mapping[str, Any], scope: KeyScope, body: bytes = b""
+    ) -> Caller | Refusal:
+        """Who calls, if it may do what needs the scope, where nothing is told from the body; as ``tell``."""
         asked = self.tell(head, dict(head["headers"]))
         told = asked if isinstance(asked, TOLD) else await asked
         if isinstance(told, Refusal):
             return told
         caller = told if isinstance(told, Caller) else told.caller
         if isinstance(told, Unproven):
-            forgery = await self._refuse_unproven(told, b"", head["state"]["request_id"])
+            forgery = await self._refuse_unproven(told, body, head["state"]["request_id"])
             if forgery is not None:
                 return forgery
         refusal = self._forbidden(caller, head, scope)
@@ -308,7 +315,8 @@ class Gatekeeper:
             draw = random.random()  # noqa: S311  # a share of requests, no secret
             refusal = self.throttle.refusal_of((caller.org, model), now_s, draw)
         if refusal is not None:
-            self._tell(caller, request_id, refusal, model)
+            bounds = asked.bounds(self.config.snapshot.prices.get(model))
+            self._tell(caller, request_id, refusal, model, bounds)
         return refusal
 
     def must_wait(self, caller: Caller, model: str, asked: Asked) -> bool:
@@ -355,9 +363,18 @@ class Gatekeeper:
         return any(limits.budgets or limits.quotas for limits in owners)
 
     def _tell(
-        self, caller: Caller, request_id: str, refusal: Refusal, model: str | None = None
+        self,
+        caller: Caller,
+        request_id: str,
+        refusal: Refusal,
+        model: str | None = None,
+        bounds: Bounds | None = None,
     ) -> None:
-        """A request was refused here: the auditors shall know."""
+        """A request was refused here: the auditors shall know, and whoever counts decisions by limits."""
+        if refusal.denial is not None:
+            verdict = "limited" if refusal.code is ErrorCode.RATE_LIMIT_EXCEEDED else "refused"
+            labels = decision_labels(verdict, refusal.denial)
+            self.metrics.count("tallygate_limit_decisions_total", *labels)
         self.tally.add(
             Refused(
                 request_id=request_id,
@@ -367,6 +384,7 @@ class Gatekeeper:
                 at_ms=self.clock.now_ms(),
                 denial=refusal.denial,
                 model=model,
+                bounds=bounds,
             )
         )
 

@@ -63,6 +63,12 @@ def _fullness(info: str) -> tuple[float, int]:
     return int(used) / int(most), int(most)
 
 
+def disks_free(disks: Mapping[str, str]) -> dict[str, int]:
+    """Free bytes by host, from the same lines."""
+    lines = ((host, line.split()) for host, line in disks.items())
+    return {host: int(fields[0][:18]) for host, fields in lines if fields and fields[0].isdigit()}
+
+
 def low_disk(
     disks: Mapping[str, str], seen: LastSeen, now: Moment, free_min_bytes: int
 ) -> str | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final, NotRequired, TypedDict
 
 from ingress.health.fleet import ROLES, Fleet
 from schemas.reports import FRESH_FOR_S
@@ -21,6 +21,27 @@ _NEEDED_ROLES: Final = ("limiter_worker", "dispatcher")
 _LISTED_MAX: Final = 50
 _SOUND: Final = frozenset({"healthy", "drained"})
 _NOT_READ: Final = "no report read yet"
+
+
+class WorkerShown(TypedDict):
+    """A process by its last report, and how old that is."""
+
+    state: str
+    age_s: float
+
+
+class HealthDocument(TypedDict):
+    """What works, what is missing, and which bounds are reached; what the fleet says, once that was read."""
+
+    status: str
+    components: dict[str, str]
+    bounds: dict[str, str]
+    reasons: list[str]
+    clock: dict[str, int | None]
+    workers: NotRequired[dict[str, dict[str, WorkerShown]]]
+    backends: NotRequired[dict[str, str]]
+    models_without_backend: NotRequired[list[str]]
+    counts: NotRequired[dict[str, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +66,9 @@ class Health:
         """Whether any request could be served."""
         return not self._unavailable()
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> HealthDocument:
         """The answer of the status endpoints."""
-        document: dict[str, Any] = {
+        document: HealthDocument = {
             "status": self._status(),
             "components": dict(self.components),
             "bounds": {**self.bounds, **self.closing},
@@ -61,12 +82,10 @@ class Health:
             counts["overrides"] = fleet.overrides
             counts["models_without_backend"] = len(fleet.models_without_backend)
             without = fleet.models_without_backend
-            document |= {
-                "workers": {role: self._workers(fleet, role) for role in ROLES},
-                "backends": _listed_backends(fleet),
-                "models_without_backend": list(without[:_LISTED_MAX]),
-                "counts": counts,
-            }
+            document["workers"] = {role: self._workers(fleet, role) for role in ROLES}
+            document["backends"] = _listed_backends(fleet)
+            document["models_without_backend"] = list(without[:_LISTED_MAX])
+            document["counts"] = counts
         return document
 
     def _status(self) -> str:
@@ -110,7 +129,7 @@ class Health:
         ages_s = fleet.ages_s(role, self.now_s).values()
         return not ages_s or any(age_s > FRESH_FOR_S for age_s in ages_s)
 
-    def _workers(self, fleet: Fleet, role: str) -> dict[str, dict[str, Any]]:
+    def _workers(self, fleet: Fleet, role: str) -> dict[str, WorkerShown]:
         ages_s = fleet.ages_s(role, self.now_s)
         return {
             name: {

@@ -11,7 +11,13 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from ingress.gatekeeper.gatekeeper import Conditions
-from ingress.health.conditions import all_closed, closed_shards, ledger_fullness, low_disk
+from ingress.health.conditions import (
+    all_closed,
+    closed_shards,
+    disks_free,
+    ledger_fullness,
+    low_disk,
+)
 from ingress.health.fleet import (
     Fleet,
     LastSeen,
@@ -48,6 +54,8 @@ class HealthWatch:
     conditions: Conditions = field(default_factory=Conditions)
     fleet: Fleet | None = None
     silences: Silences = field(init=False)
+    free_bytes: dict[str, int] = field(default_factory=dict)
+    """What the disks of brokers have left, by host, as it was reported last."""
     _workers: LastSeen = field(default_factory=LastSeen)
     _backends: LastSeen = field(default_factory=LastSeen)
     _disks: LastSeen = field(default_factory=LastSeen)
@@ -92,6 +100,7 @@ class HealthWatch:
         )
         self.conditions.excess = excess_of(snapshot, said)
         self.conditions.disk = low_disk(disks, self._disks, now, self.disk_free_min_bytes)
+        self.free_bytes = disks_free(disks)
         self._workers.keep(applied)
         self._backends.keep(health)
         self._disks.keep(disks)

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol
 
+from schemas.errors import ErrorCode
+
 HEAD_WITHIN_S: Final = 10.0
 """From the first byte, or from the connection on, to the end of the head."""
 IDLE_FOR_S: Final = 75.0
@@ -79,8 +81,8 @@ class Connections:
     """The register of a server's connections."""
 
     most: int
-    on_refused: Callable[[int], None]
-    """Told the status of every answer that no route gave."""
+    on_refused: Callable[[int, ErrorCode], None]
+    """Told the status and code of every answer that no route gave."""
     _places: dict[Connection, _Place] = field(default_factory=dict)
     _idle: dict[Connection, None] = field(default_factory=dict)
     """Waiting for a request, longest first."""

@@ -310,7 +310,7 @@ class FrontDoor(HttpToolsProtocol):
     def _hang_up(self, refusal: Refusal | None) -> None:
         """Say a last word, and let the client read it before the connection ends."""
         if refusal is not None:
-            self.register.on_refused(refusal.status)
+            self.register.on_refused(refusal.status, refusal.code)
             request_id = uuid7(self.clock.now_ms(), random_bytes(UUID7_RANDOM_BYTES))
             target, more = getattr(self, "url", b""), self._default_headers()
             self.transport.write(head_guard.refusal_answer(refusal, target, request_id, more))

@@ -1,4 +1,9 @@
-"""The ASGI edge: every request gets an id, is measured, and is answered whatever goes wrong."""
+"""The ASGI edge: every request gets an id, is measured, and is answered whatever goes wrong.
+
+An endpoint leaves in the request's ``state``: ``code``, the error code of the answer or of the end of its stream, ``""`` for
+a success; and of a request that was begun ``model``, ``traceparent``, ``accepted_at_ms`` and, once the workers have
+ended it, ``latency_ms``. Nothing in it is what a client typed: a model that is not configured is refused before.
+"""
 
 from __future__ import annotations
 
@@ -10,22 +15,28 @@ from typing import Final, Protocol
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ingress.http.paths import PLACES, Place, place_of
+from ingress.http.paths import PLACES, place_of
 from ingress.http.refusals import Refusal
 from ingress.http.request import traceparent_of
+from ingress.http.request_span import answered, arriving
 from ingress.http.responses import refuse
 from schemas.errors import ErrorCode
+from schemas.gen_ai import OPERATION_NAMES, SERVER
 from schemas.ids import UUID7_RANDOM_BYTES, uuid7
 from schemas.log_events import LogEvent
 from schemas.runtime.process.clock import Clock, random_bytes
 from schemas.runtime.process.event_log import EventLog, traced
 from schemas.runtime.process.telemetry import Metrics
+from schemas.runtime.process.tracing import Span, Tracer
 
 _LOG = EventLog(__name__)
 
-_ALWAYS_ANSWERED: Final = frozenset({"status", "metrics"})
-_CLIENT_GONE: Final = 499
+_ALWAYS_ANSWERED: Final = frozenset({"status", "metrics", "docs"})
+CLIENT_GONE: Final = 499
 """In metrics only: the client left before it was answered."""
+GONE: Final = "client_gone"
+"""The code of that, and of a stream whose client left."""
+_MS_PER_S: Final = 1_000
 
 
 class Doors(Protocol):
@@ -59,8 +70,17 @@ class Shortcut:
 class RequestMiddleware:
     """Outermost middleware of the public application."""
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics, clock: Clock, doors: Doors) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        metrics: Metrics,
+        clock: Clock,
+        doors: Doors,
+        tracer: Tracer | None = None,
+    ) -> None:
         self._app = app
+        self._tracer = tracer
         self._doors = doors
         self._metrics = metrics
         self._clock = clock
@@ -70,12 +90,15 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started_s = self._clock.monotonic_s()
+        started_s, started_at_ms = self._clock.monotonic_s(), self._clock.now_ms()
         place = PLACES.get(scope["path"]) or place_of(scope["path"])
         state = scope.setdefault("state", {})
         # Routes replace it where the answer is that of an earlier request.
-        state["request_id"] = uuid7(self._clock.now_ms(), random_bytes(UUID7_RANDOM_BYTES))
-        status = _CLIENT_GONE
+        state["request_id"] = uuid7(started_at_ms, random_bytes(UUID7_RANDOM_BYTES))
+        state["code"] = ""
+        status, is_status = CLIENT_GONE, place.operation in _ALWAYS_ANSWERED
+        tracer = self._tracer
+        span = None if tracer is None or is_status else arriving(tracer, scope, started_s)
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
@@ -90,35 +113,73 @@ class RequestMiddleware:
             await send(message)
 
         try:
-            is_status = place.route in _ALWAYS_ANSWERED
             if not is_status and (opening := self._doors.opening()) is not None:
                 await opening
             await self._app(scope, receive, send_with_id)
         except asyncio.CancelledError:
-            if status != _CLIENT_GONE or not self._doors.is_leaving:
+            if status != CLIENT_GONE or not self._doors.is_leaving:
                 raise
             # The process gave it up before its answer began; the task ends with that answer.
             refusal = Refusal(ErrorCode.SERVICE_UNAVAILABLE, "This ingress is being stopped.")
-            await refuse(send_with_id, refusal, place.surface, state["request_id"], [])
+            await refuse(send_with_id, refusal, place.surface, state, [])
         except Exception as defect:
             # A bug must cost one request its answer, not the process its life.
-            whose = _headers_to_tell(scope)
-            _LOG.event(LogEvent.REQUEST_DEFECT, **traced(whose), defect=defect)
-            if status != _CLIENT_GONE:
+            _LOG.event(LogEvent.REQUEST_DEFECT, **traced(_headers_to_tell(scope)), defect=defect)
+            state["code"] = ErrorCode.INTERNAL_ERROR
+            if status != CLIENT_GONE:
                 raise  # The answer has begun; the server can only break the connection off.
             refusal = Refusal(ErrorCode.INTERNAL_ERROR, "Something went wrong here.")
-            await refuse(send_with_id, refusal, place.surface, state["request_id"], [])
+            await refuse(send_with_id, refusal, place.surface, state, [])
         finally:
-            self._measure(scope, place, status, started_s)
+            elapsed_s = self._clock.monotonic_s() - started_s
+            _measure(self._metrics, scope, place.operation, status, started_at_ms, elapsed_s, span)
 
-    def _measure(self, scope: Scope, place: Place, status: int, started_s: float) -> None:
-        route = place.route
-        elapsed_s = self._clock.monotonic_s() - started_s
-        self._metrics.count("tallygate_requests_total", route, str(status))
-        self._metrics.observe("tallygate_request_duration_seconds", elapsed_s, route)
-        if status >= HTTPStatus.INTERNAL_SERVER_ERROR and route != "status":
-            whose = _headers_to_tell(scope)
-            _LOG.event(LogEvent.ANSWERED_5XX, **traced(whose), status=status, route=route)
+
+def _measure(
+    metrics: Metrics,
+    scope: Scope,
+    operation: str,
+    status: int,
+    started_at_ms: int,
+    elapsed_s: float,
+    span: Span | None,
+) -> None:
+    """Count the answer; ``started_at_ms`` is when its head was there."""
+    state = scope["state"]
+    if span is not None:
+        answered(span, None if status == CLIENT_GONE else status)
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR and operation != "status":
+        whose = _headers_to_tell(scope)
+        _LOG.event(LogEvent.ANSWERED_5XX, **traced(whose), status=status, route=operation)
+    code = GONE if status == CLIENT_GONE else state["code"]
+    metrics.count("tallygate_requests_total", operation, str(status), code)
+    model = state.get("model")
+    if model is None:
+        metrics.observe("tallygate_request_duration_seconds", elapsed_s, operation)
+        return
+    request_id, trace = state["request_id"], state["traceparent"]
+    metrics.observe(
+        "tallygate_request_duration_seconds",
+        elapsed_s,
+        operation,
+        request_id=request_id,
+        traceparent=trace,
+    )
+    metrics.observe(
+        "gen_ai_server_request_duration_seconds",
+        elapsed_s,
+        OPERATION_NAMES[operation],
+        SERVER,
+        model,
+        code,
+        request_id=request_id,
+        traceparent=trace,
+    )
+    if not code and "latency_ms" in state:
+        ingress_s = (state["accepted_at_ms"] - started_at_ms) / _MS_PER_S
+        reply_s = elapsed_s - ingress_s - state["latency_ms"] / _MS_PER_S
+        metrics.observe("tallygate_stage_duration_seconds", max(0.0, ingress_s), "ingress")
+        metrics.observe("tallygate_stage_duration_seconds", max(0.0, reply_s), "reply")
 
 
 def _headers_to_tell(scope: Scope) -> dict[str, bytes]:

@@ -1,4 +1,4 @@
-"""The paths of the public API: which surface each belongs to, and its name in metrics. Pure.
+"""The paths of the public API: which surface each belongs to, and its operation in metrics. Pure.
 
 Those of operations follow from their table; the others stand here.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from schemas import readiness
+from schemas.api_pages import API_PATHS
 from schemas.operations import JOBS, OPERATIONS, Surface
 
 MODELS: Final = "/v1/models"
@@ -23,7 +24,8 @@ _SEGMENTS: Final = 3
 class Place(NamedTuple):
     """What is known of a path."""
 
-    route: str
+    operation: str
+    """Its label in metrics: of the table of operations, or of the few that are none."""
     surface: Surface
 
 
@@ -36,6 +38,7 @@ PLACES: Final = {
     READYZ: _STATUS,
     STARTUPZ: _STATUS,
     METRICS: Place("metrics", "openai"),
+    **dict.fromkeys(API_PATHS, Place("docs", "native")),
 }
 _PARENTS: Final = {
     **{path: place for path, place in PLACES.items() if path.count("/") == _SEGMENTS - 1},
@@ -55,6 +58,14 @@ def place_of(path: str) -> Place:
 def surface_of(path: str) -> Surface:
     """How errors are written under a path, with a query or without."""
     return place_of(path.partition("?")[0]).surface
+
+
+def route_of(path: str) -> str | None:
+    """The template of a path that is served; ``None`` of any other."""
+    if path in PLACES:
+        return path
+    parent, _, rest = path.rpartition("/")
+    return f"{parent}/{{id}}" if rest and parent in _PARENTS else None
 
 
 def job_path(job_id: str) -> str:

@@ -7,10 +7,20 @@ Sources: OpenAI's error object; RFC 9457 (problem+json); design.md section 3 (li
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Any, Final, TypeAlias, assert_never
+from typing import Final, TypeAlias, assert_never, cast
 
 import msgspec
 
+from schemas.error_bodies import (
+    Amount,
+    ErrorResponse,
+    LimitCode,
+    LimitErrorResponse,
+    LimitFacts,
+    LimitType,
+    OpenAIErrorObject,
+    OpenAIErrorResponse,
+)
 from schemas.errors import ERRORS, ErrorCode
 from schemas.events import Denial, Said
 from schemas.ledger import answers
@@ -115,16 +125,21 @@ def refusal_body(refusal: Refusal, surface: Surface, request_id: str) -> tuple[b
 
 
 def _openai_body(refusal: Refusal) -> tuple[bytes, bytes]:
-    fields: dict[str, Any] = {"error": error_object(refusal)}
+    body: OpenAIErrorResponse = {"error": error_object(refusal)}
     if _is_by_limit(refusal):
-        fields |= denial_fields(refusal)
-    return b"application/json", msgspec.json.encode(fields)
+        body = {**body, "code": _limit_code(refusal), **limit_facts(refusal)}
+    return b"application/json", msgspec.json.encode(body)
 
 
 def _native_body(refusal: Refusal, request_id: str) -> tuple[bytes, bytes]:
     if _is_by_limit(refusal):
-        fields = {"error": refusal.message, **denial_fields(refusal)}
-        return b"application/json", msgspec.json.encode(fields)
+        code = _limit_code(refusal)
+        body: LimitErrorResponse = {
+            "error": refusal.message,
+            "code": code,
+            **limit_facts(refusal),
+        }
+        return b"application/json", msgspec.json.encode(body)
     return b"application/problem+json", msgspec.json.encode(_problem(refusal, request_id))
 
 
@@ -132,54 +147,56 @@ def _is_by_limit(refusal: Refusal) -> bool:
     return refusal.denial is not None and refusal.code in _LIMIT_CODES
 
 
-def error_object(refusal: Refusal) -> dict[str, Any]:
+def _limit_code(refusal: Refusal) -> LimitCode:
+    return cast("LimitCode", refusal.code.value)
+
+
+def error_object(refusal: Refusal) -> OpenAIErrorObject:
     """OpenAI's error object. A backend's own code stands where clients look for one, ours beside it then."""
-    said, code = refusal.said, refusal.code.value
-    error = {
+    said, code = refusal.said, refusal.code
+    error: OpenAIErrorObject = {
         "message": refusal.message,
-        "type": said.type or ERRORS[refusal.code].openai_type,
+        "type": said.type or ERRORS[code].openai_type,
         "param": refusal.param or said.param,
-        "code": said.code or code,
+        "code": said.code or code.value,
     }
     return error if said.code is None else {**error, "gateway_code": code}
 
 
-def _problem(refusal: Refusal, request_id: str) -> dict[str, Any]:
-    problem = {
+def _problem(refusal: Refusal, request_id: str) -> ErrorResponse:
+    problem: ErrorResponse = {
         "type": "about:blank",
         "title": ERRORS[refusal.code].title,
         "status": refusal.status,
         "detail": refusal.message,
         "instance": f"urn:uuid:{request_id}",
         "error": refusal.message,
-        "code": refusal.code.value,
+        "code": refusal.code,
     }
-    problem |= upstream_fields(refusal)
-    return problem if refusal.param is None else {**problem, "param": refusal.param}
+    if refusal.said.code is not None:
+        problem["upstream_code"] = refusal.said.code
+    if refusal.said.param is not None:
+        problem["upstream_param"] = refusal.said.param
+    if refusal.param is not None:
+        problem["param"] = refusal.param
+    return problem
 
 
-def upstream_fields(refusal: Refusal) -> dict[str, Any]:
-    """What a backend named, beside a code of ours."""
-    named = (("upstream_code", refusal.said.code), ("upstream_param", refusal.said.param))
-    return {name: value for name, value in named if value is not None}
-
-
-def denial_fields(refusal: Refusal) -> dict[str, Any]:
+def limit_facts(refusal: Refusal) -> LimitFacts:
     """What a refusal by a limit tells about it."""
     denial = refusal.denial
     assert denial is not None
     # In the body also where the status carries no hint: a budget service may say when a spent one is filled again.
     wait_ms = denial.retry_after_ms if refusal.wait_ms is None else refusal.wait_ms
     return {
-        "code": refusal.code.value,
-        "limit_type": denial.limit_type,
+        "limit_type": cast("LimitType", denial.limit_type),
         "current_usage": _amount(denial.current_usage, denial.unit),
         "limit": _amount(denial.limit, denial.unit),
         "retry_after": None if wait_ms is None else _seconds(wait_ms),
     }
 
 
-def _amount(amount: int, unit: str) -> int | msgspec.Raw:
+def _amount(amount: int, unit: str) -> Amount:
     """The amount as a JSON number: USD with all nine places, since a float would round it."""
     return msgspec.Raw(usd(amount).encode()) if unit == "nano_usd" else amount
 

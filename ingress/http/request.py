@@ -21,6 +21,7 @@ import msgspec
 
 from ingress.http.refusals import Refusal
 from schemas.errors import ErrorCode
+from schemas.trace_context import read_traceparent, unsampled
 
 DEPTH_MAX: Final = 64
 SEPARATORS_MAX: Final = 100_000
@@ -33,9 +34,6 @@ _ESCAPED_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 _DECIMAL: Final = re.compile(rb"[0-9]{1,9}(\.[0-9]{1,9})?")
 _DIGITS_MAX: Final = 15
 """More bytes than anybody sends, and few enough to be read in no time."""
-_TRACEPARENT: Final = re.compile(
-    rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
-)
 _WAIT: Final = re.compile(rb'wait="?(\d{1,6})"?')
 _BARE_KEY: Final = re.compile(rb"[\x21-\x7e]{1,255}")
 _QUOTED_KEY: Final = re.compile(rb'"((?:[\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
@@ -119,9 +117,13 @@ def deadline_ms_of(headers: Mapping[bytes, bytes], default_s: float, max_s: floa
 
 
 def traceparent_of(headers: Mapping[bytes, bytes]) -> bytes | None:
-    """The W3C trace context to carry on; ``None`` when absent or malformed."""
-    value = headers.get(b"traceparent", b"")
-    return value if _TRACEPARENT.fullmatch(value) else None
+    """The W3C trace context to carry on; ``None`` when absent or malformed.
+
+    Whether anything of it is recorded is decided here and by nobody outside: it says that nothing is, until one of our
+    own spans takes its place.
+    """
+    value = headers.get(b"traceparent")
+    return None if value is None or read_traceparent(value) is None else unsampled(value)
 
 
 def header_key(headers: Mapping[bytes, bytes]) -> str | Refusal | None:

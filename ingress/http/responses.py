@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Send
@@ -25,10 +27,11 @@ async def respond(send: Send, status: int, content_type: bytes, body: bytes, mor
 
 
 async def refuse(
-    send: Send, refusal: Refusal, surface: Surface, request_id: str, more: Headers
+    send: Send, refusal: Refusal, surface: Surface, state: dict[str, Any], more: Headers
 ) -> None:
-    """Send a refusal with its retry hints."""
-    content_type, body = refusal_body(refusal, surface, request_id)
+    """Send a refusal with its retry hints; its code goes into the request's ``state``, to be counted."""
+    state["code"] = refusal.code
+    content_type, body = refusal_body(refusal, surface, state["request_id"])
     said = {name for name, _ in more}
     hints = [header for header in told_headers(refusal) if header[0] not in said]
     headers = [*hints, *more]
@@ -37,8 +40,9 @@ async def refuse(
 
 def refusal_response(request: Request, refusal: Refusal) -> Response:
     """A refusal as a response of the framework."""
-    path, request_id = request.scope["path"], request.scope["state"]["request_id"]
-    content_type, body = refusal_body(refusal, surface_of(path), request_id)
+    path, state = request.scope["path"], request.scope["state"]
+    state["code"] = refusal.code
+    content_type, body = refusal_body(refusal, surface_of(path), state["request_id"])
     response = Response(body, refusal.status)
     response.raw_headers.append((b"content-type", content_type))
     response.raw_headers.extend(told_headers(refusal))

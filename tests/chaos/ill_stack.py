@@ -25,7 +25,7 @@ from deploy.embedded.ledger_shape import LedgerShape
 from deploy.embedded.process import ProcessSpec
 from deploy.embedded.roles import EXAMPLE_BACKENDS, example_backend
 from deploy.embedded.seed import EXAMPLE_MODEL, EXAMPLE_PRICES
-from deploy.embedded.stack import StackOptions
+from deploy.embedded.stack_options import StackOptions
 from deploy.embedded.state import UserFolders
 from schemas.runtime.kafka.access import client_options
 from tests.chaos.movable_stack import MovableStack
@@ -48,8 +48,7 @@ class ReStartable(MovableStack):
 
     def spec_of(self, name: str) -> ProcessSpec:
         """How the process is started, from what the folder has now."""
-        assert self._folder is not None
-        return self._with_library(self._role_spec(self._folder, name))
+        return self._with_library(self.role_spec(name))
 
 
 @dataclass

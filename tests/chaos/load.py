@@ -52,9 +52,12 @@ class Load:
     stream_s: float | None = None
     """How long each answer takes; at once or up to a second when not given."""
     try_deadline_s: float = TRY_DEADLINE_S
+    tries_max: int = TRIES_MAX
     bodies: dict[str, dict[str, Any]] = field(default_factory=dict)
     """What was asked, by marker, to ask it again under the same key."""
     history: list[ClientRequest] = field(default_factory=list)
+    failed_looks: int = 0
+    """How often nobody answered who was asked for a job, or with 5xx."""
     is_stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> None:
@@ -97,7 +100,7 @@ class Load:
         body = self.bodies[request.marker]
         pause_s = PAUSE_FIRST_S
         end_s = time.monotonic() + REQUEST_DEADLINE_S
-        for _ in range(1 if request.kind == "plain" else TRIES_MAX):
+        for _ in range(1 if request.kind == "plain" else self.tries_max):
             exchange, may_retry = await self._try(request, grant.key, body)
             request.tries.append(exchange)
             if not may_retry or time.monotonic() + pause_s > end_s:
@@ -170,9 +173,12 @@ class Load:
 
     async def _look(self, path: str, key: str) -> Reply | None:
         try:
-            return await self.client.get(path, key)
+            reply = await self.client.get(path, key)
         except (aiohttp.ClientError, OSError):
+            self.failed_looks += 1
             return None
+        self.failed_looks += reply.status >= 500
+        return reply
 
 
 def judge(reply: Reply, sent_s: float, ended_s: float) -> tuple[Exchange, bool]:

@@ -20,7 +20,8 @@ from typing import Any
 import httpx
 
 from deploy.embedded.process import ProcessSpec, Progress
-from deploy.embedded.stack import Stack, StackOptions
+from deploy.embedded.stack import Stack
+from deploy.embedded.stack_options import StackOptions
 from deploy.embedded.state import UserFolders
 from tests.support.fakes.behaviour import PLAIN_MODEL
 from tests.support.fakes.running_backend import RunningBackend, running_backend

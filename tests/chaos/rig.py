@@ -11,7 +11,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -180,12 +180,16 @@ def running_rig(
     tenants: tuple[Tenant, ...] = (),
     time_scale: int = 1,
     replicas: Mapping[str, int] | None = None,
+    environment: Mapping[str, str] | None = None,
+    options: Sequence[str] = (),
+    program: Sequence[str] = (),
 ) -> Iterator[Rig]:
     """A stack with two fake backends, a priced model, organizations with wide budgets, and tenants.
 
-    All times of the gateway are divided by `time_scale`. `replicas` is by role; one of each when not given.
+    All times of the gateway are divided by `time_scale`. What else is given is for `running_stack`.
     """
     divided = {"TALLYGATE_TEST": "1", "TALLYGATE_TEST_TIME_SCALE": str(time_scale)}
+    environment = {**divided, **(environment or {})}
     with ExitStack() as running:
         backends = tuple(
             running.enter_context(running_backend(name, folder / f"{name}.jsonl"))
@@ -193,7 +197,7 @@ def running_rig(
         )
         state_dir = folder / "state"
         stack = running.enter_context(
-            running_stack(state_dir, backends, replicas, environment=divided)
+            running_stack(state_dir, backends, replicas, environment, options, program=program)
         )
         grants = prepare(stack, backends, tenants)
         yield Rig(stack, backends, grants, state_dir, tenants)

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from accounting.settings import AccountingSettings
+from deploy.cli.commands.topics import SIGNING_KEY
 from deploy.cli.reference import command_tree
 from deploy.desired_state.document import read_desired_state
 from deploy.docker.ready import is_ready
@@ -29,6 +30,7 @@ from schemas.config_state import ConfigState
 from schemas.events import ConfigEntry
 from schemas.readiness import READYZ
 from schemas.runtime.process.clock import Clock
+from schemas.runtime.process.secret_files import FILE
 from schemas.runtime.process.settings import ProcessSettings, WorkerSettings
 from schemas.runtime.process.status_pages import StatusPages
 from schemas.runtime.process.telemetry import Metrics
@@ -52,6 +54,8 @@ PROCESSES: dict[str, type[ProcessSettings]] = {
 """The services that run a process, and what it is told by its environment."""
 
 COMMANDS = ("topics-init", "config-init")
+KEYS = "config-keys"
+OBSERVERS = ("prometheus", "grafana", "collector")
 MOCKS = ("mock-a", "mock-b")
 
 
@@ -97,7 +101,9 @@ def test_every_variable_is_one_that_somebody_reads(name: str) -> None:
     if name in PROCESSES:
         known |= variables_of(PROCESSES[name])
 
-    assert set(environment(services()[name])) <= known
+    told = set(environment(services()[name]))
+    assert {variable.removesuffix(FILE) for variable in told} <= known | {SIGNING_KEY}
+    assert name in ("admin", "accounting", "topics-init") or SIGNING_KEY + FILE not in told
 
 
 def test_every_replica_has_a_name_and_a_volume_of_its_own() -> None:
@@ -215,7 +221,7 @@ def test_a_process_starts_after_what_it_needs(name: str) -> None:
     """Topics exist and its stores answer; a topic is not created by the first who writes to it."""
     bus = set() if name == "admin" else {"bus"}
     assert set(services()[name]["depends_on"]) == {"topics-init", "ledger"} | bus
-    assert set(services()["topics-init"]["depends_on"]) == {"kafka"}
+    assert set(services()["topics-init"]["depends_on"]) == {"kafka", KEYS}
 
 
 def test_addresses_are_services_and_their_ports() -> None:
@@ -239,7 +245,15 @@ def test_only_this_machine_reaches_what_is_published(monkeypatch: pytest.MonkeyP
     published = {name: s["ports"] for name, s in services().items() if "ports" in s}
     settings = process_settings(monkeypatch, "ingress")
 
-    assert published == {"ingress": [f"127.0.0.1:8080:{status_port(settings)}"]}
+    assert isinstance(settings, IngressSettings)
+    assert published == {
+        "ingress": [
+            f"127.0.0.1:8080:{status_port(settings)}",
+            f"127.0.0.1:8081:{settings.grpc_port}",
+        ],
+        "prometheus": ["127.0.0.1:9090:9090"],
+        "grafana": ["127.0.0.1:3000:3000"],
+    }
 
 
 def test_no_service_is_given_a_secret_of_another() -> None:
@@ -265,7 +279,7 @@ def test_one_service_builds_the_image_and_nobody_pulls_it() -> None:
     assert (COMPOSE_FILE.parent / building[0]["build"]["dockerfile"]).is_file()
 
 
-@pytest.mark.parametrize("name", [*PROCESSES, *COMMANDS, *MOCKS])
+@pytest.mark.parametrize("name", [*PROCESSES, *COMMANDS, *MOCKS, KEYS])
 def test_our_containers_can_do_little(name: str) -> None:
     """No capabilities, no way to new ones, nothing to write but their volume."""
     service = services()[name]
@@ -298,7 +312,8 @@ def test_no_secret_has_a_default() -> None:
 
 def test_every_service_is_one_we_know() -> None:
     """A new one gets the tests above by being named there."""
-    assert set(services()) == {*PROCESSES, *COMMANDS, *MOCKS, "kafka", "ledger", "bus"}
+    others = {KEYS, *OBSERVERS, "kafka", "ledger", "bus"}
+    assert set(services()) == {*PROCESSES, *COMMANDS, *MOCKS, *others}
     assert {f"{name}-0" for name in roles.ROLES} == {
         service["environment"]["TALLYGATE_INSTANCE_ID"]
         for service in (services()[name] for name in PROCESSES)

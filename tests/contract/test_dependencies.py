@@ -15,6 +15,7 @@ from tests.support.calls_in_code import PACKAGES, ROOT
 _TOOLS = {
     "coverage",
     "editables",
+    "grpcio-tools",
     "hatchling",
     "import-linter",
     "mypy",
@@ -22,6 +23,10 @@ _TOOLS = {
     "pre-commit",
     "pytest-timeout",
     "ruff",
+    "types-grpcio",
+    "types-grpcio-health-checking",
+    "types-grpcio-reflection",
+    "types-protobuf",
     "types-psutil",
     "types-pyyaml",
     "uv",
@@ -42,7 +47,8 @@ def _imported(folders: Iterable[str]) -> set[str]:
         for module in _modules(path)
     }
     foreign = modules - sys.stdlib_module_names - {*PACKAGES, "tests"}
-    return {_normal(known[module][0]) for module in foreign}
+    # Several where they share a namespace.
+    return {_normal(distribution) for module in foreign for distribution in known[module]}
 
 
 def _modules(path: Path) -> Iterator[str]:

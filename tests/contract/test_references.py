@@ -7,7 +7,8 @@ from pydantic_settings import BaseSettings
 
 from deploy.embedded.environment import SETTINGS, variables_of
 from deploy.reference.field_docs import field_docs, own_fields
-from deploy.reference.pages import PAGES
+from deploy.reference.pages import PAGES, PUBLISHED
+from schemas.runtime.process.published import FOLDER as PUBLISHED_FOLDER
 from schemas.runtime.process.settings import ProcessSettings, WorkerSettings
 from schemas.times import LedgerTimes, Times
 from tests.support.calls_in_code import ROOT
@@ -22,6 +23,14 @@ def test_the_reference_is_current(name: str) -> None:
     written = (FOLDER / name).read_text(encoding="utf-8") if (FOLDER / name).exists() else ""
 
     assert written == PAGES[name](), f"docs/reference/{name} is not current: run make docs"
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_what_is_served_of_the_api_is_current(name: str) -> None:
+    """The document and the page that processes read at their start."""
+    written = (PUBLISHED_FOLDER / name).read_text(encoding="utf-8")
+
+    assert written == PUBLISHED[name](), f"schemas/published/{name} is not current: run make docs"
 
 
 @pytest.mark.parametrize("role", SETTINGS)

@@ -20,11 +20,41 @@ from tests.support.harness.ledger_view import LedgerView
 from tests.support.harness.oracle import Oracle
 from tests.support.harness.running_stack import RunningStack, running_stack
 from tests.support.harness.store_refusals import refusals
+from tests.support.harness.watched_answers import Watch, watching
+from tests.support.otlp_receiver import Receiver, otlp_receiver
 
 DEFAULT_MAX_OUTPUT_TOKENS = 1_024
 CLIENT_DEADLINE_S = 60.0
+_WATCH = pytest.StashKey[Watch]()
 REPLICAS = {"limiter_worker": 2, "dispatcher": 2}
 """Two of each, so that limits hold across processes in every test."""
+
+
+@pytest.fixture(scope="session")
+def answers(request: pytest.FixtureRequest) -> Iterator[Watch]:
+    """Every answer of a gateway to a test's client, judged by the OpenAPI document."""
+    with watching() as seen:
+        request.config.stash[_WATCH] = seen
+        yield seen
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Say how many answers were judged."""
+    seen = config.stash.get(_WATCH, None)
+    if seen is not None:
+        per_answer_us = 1e6 * seen.took_s / max(1, seen.answers)
+        told = f"{seen.answers} answers judged by the OpenAPI document, {per_answer_us:.0f} µs each"
+        terminalreporter.write_line(told)
+
+
+@pytest.fixture(autouse=True)
+def answers_as_documented(answers: Watch) -> Iterator[None]:
+    """A test fails whose gateway answers what the document does not tell, whatever its client made of it."""
+    yield
+    problems, answers.problems = answers.problems, []
+    assert problems == []
 
 
 @pytest.fixture(scope="session")
@@ -39,12 +69,23 @@ def backends(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[RunningB
 
 
 @pytest.fixture(scope="session")
+def traces() -> Iterator[Receiver]:
+    """Where the stack's spans go: of requests whose clients ask for a trace, and of no others."""
+    with otlp_receiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture(scope="session")
 def stack(
-    tmp_path_factory: pytest.TempPathFactory, backends: list[RunningBackend]
+    tmp_path_factory: pytest.TempPathFactory, backends: list[RunningBackend], traces: Receiver
 ) -> Iterator[RunningStack]:
     """`tallygate up` with the fake backends and two processes of the roles that limits depend on."""
     state_dir = tmp_path_factory.mktemp("stack") / "state"
-    with running_stack(state_dir, backends, REPLICAS) as running:
+    traced = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": traces.url,
+        "OTEL_TRACES_SAMPLER": "parentbased_always_off",
+    }
+    with running_stack(state_dir, backends, REPLICAS, traced) as running:
         yield running
         # With TALLYGATE_TEST_STORE_USERS each process has the rights that are written down for it.
         assert refusals(running) == []

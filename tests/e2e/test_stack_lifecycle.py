@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.support.harness.running_stack import RunningStack, descendants, is_alive, running_stack
+from tests.support.harness.running_stack import (
+    TALLYGATE,
+    RunningStack,
+    descendants,
+    is_alive,
+    running_stack,
+)
 
 pytestmark = pytest.mark.timeout(240)
 USAGE_DEADLINE_S = 40
@@ -38,6 +48,35 @@ def _demo_usage(stack: RunningStack) -> dict[str, Any]:
     return dict(row)
 
 
+def _tallygate(stack: RunningStack, *words: str) -> dict[str, Any]:
+    """A command of the same user, for programs."""
+    environment = {**os.environ, "XDG_STATE_HOME": str(stack.state_dir.parent)}
+    done = subprocess.run(
+        [str(TALLYGATE), *words, "--json"],
+        env=environment,
+        capture_output=True,
+        check=True,
+        timeout=120,
+    )
+    return dict(json.loads(done.stdout))
+
+
+def _scale_and_restart(stack: RunningStack) -> None:
+    """A second ingress serves; it is restarted as another process, on its port; then it is gone."""
+    told = _tallygate(stack, "scale", "ingress=2")
+    before = descendants(stack.process.pid)
+    assert told["apis"][0] == stack.api_url
+    assert _ask(replace(stack, api_url=told["apis"][1])).status_code == 200
+
+    assert _tallygate(stack, "restart", "ingress-1")["restarted"] == ["ingress-1"]
+    assert len(descendants(stack.process.pid) - before) >= 1
+    assert _ask(replace(stack, api_url=told["apis"][1])).status_code == 200
+
+    assert _tallygate(stack, "scale", "ingress=1")["apis"] == [stack.api_url]
+    with pytest.raises(httpx.ConnectError):
+        _ask(replace(stack, api_url=told["apis"][1]))
+
+
 def test_sigterm_ends_every_process_and_a_restart_keeps_key_and_usage(tmp_path: Path) -> None:
     """Stop, look for survivors, start again on the same folder, spend with the same key."""
     state = tmp_path / "state"
@@ -55,4 +94,5 @@ def test_sigterm_ends_every_process_and_a_restart_keeps_key_and_usage(tmp_path: 
         assert _demo_usage(second) == usage
         assert _ask(second).status_code == 200
         assert _demo_usage(second)["requests"] == usage["requests"] + 1
+        _scale_and_restart(second)
         assert second.stop() == 0

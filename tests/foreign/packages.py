@@ -24,6 +24,13 @@ LLAMA_CPP_PYTHON = ("llama-cpp-python[server]==0.3.36", "gguf==0.19.0")
 """Another server in Python over the same library; builds it, half an hour on two cores."""
 OIDC_PROVIDER = ("node@22.23.3", "oidc-provider@9.13.3")
 """An identity provider whose access tokens are those of RFC 9068."""
+HELM = ("helm.sh/helm/v4/cmd/helm", "v4.3.1")
+KUBERNETES_VALIDATE = ("kubernetes-validate==1.37.0",)
+"""Kubernetes' own schemas of many versions, in a wheel."""
+ACTIONLINT = ("github.com/rhysd/actionlint/cmd/actionlint", "v1.7.12")
+VEGETA = ("github.com/tsenart/vegeta/v12", "v12.13.0")
+SCHEMATHESIS = ("schemathesis==4.32.5",)
+BUF = ("buf-bin==1.75.0",)
 AIMOCK = ("node@22.23.3", "@copilotkit/aimock@1.43.0")
 
 _FOLDER = Path(tempfile.gettempdir()) / "tallygate-foreign"
@@ -67,6 +74,20 @@ def node_with(packages: Sequence[str]) -> Path | None:
         if not _install(folder, packages, [install], _INSTALL_S):
             return None
     return folder
+
+
+def go_program(module: tuple[str, str]) -> Path | None:
+    """A program of a Go module, by the path of its command and its version; ``None`` when it cannot be had."""
+    go = shutil.which("go")
+    path, version = module
+    if go is None:
+        print(f"SKIPPED: no go here for {path}", flush=True)
+        return None
+    folder, is_ready = _environment(module)
+    install = ["env", f"GOBIN={folder}", "GOFLAGS=-p=1", go, "install", f"{path}@{version}"]
+    if not is_ready and not _install(folder, module, [install], _INSTALL_S):
+        return None
+    return next(each for each in folder.iterdir() if each.name != "ready")
 
 
 def _environment(packages: Sequence[str]) -> tuple[Path, bool]:

@@ -32,7 +32,8 @@ from deploy.embedded import seed
 from deploy.embedded.ports import HOST
 from deploy.embedded.process import Progress
 from deploy.embedded.roles import ROLES
-from deploy.embedded.stack import Stack, StackOptions
+from deploy.embedded.stack import Stack
+from deploy.embedded.stack_options import StackOptions
 from deploy.embedded.state import UserFolders
 from tests.load.history import commit_here, history_line, render_relative
 from tests.load.options import measure

@@ -294,6 +294,7 @@ class Gateway:
             lambda: self.log.unacknowledged_s,
             callers_of(made),
             Signatures(ledger),
+            self.metrics,
         )
         self.gatekeeper.is_open = True
         starter = RequestStarter(

@@ -19,6 +19,7 @@ _SHELL = {
         "deploy/cli/backend_check.py",
         "deploy/cli/commands/bench.py",
         "deploy/cli/commands/topics.py",
+        "ingress/grpc/server.py",
         "deploy/docker/ready.py",
     },
     "time.time": {"deploy/embedded/example_backend.py"},

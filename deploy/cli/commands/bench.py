@@ -47,7 +47,8 @@ def bench(
     """Measure the gateway under load, beside its goals.
 
     Without --url it starts a stack of its own on free ports, with a backend that answers at once, and ends it.
-    A goal that is missed is told; exit code 1 when requests failed or a scenario could not be measured.
+    A goal that is missed is told; exit code 1 when requests failed or a scenario could not be measured, with
+    --must-meet also when a goal is missed.
     """
     try:
         names = chosen(scenario or ())
@@ -81,7 +82,9 @@ def _told(output: Output, load: LoadOptions, results: list[Result]) -> int:
         *(str(shown_lines(text)) for text in [*tables, "\n".join(notes)] if text),
         table(("figure", "median", "least", "most", "goal", "says"), map(_row, summaries)),
     )
-    return Exit.FAILURE if any(result.has_failed for result in results) else Exit.OK
+    is_missed = load.must_meet and any(each.is_met is False for each in summaries)
+    has_failed = is_missed or any(result.has_failed for result in results)
+    return Exit.FAILURE if has_failed else Exit.OK
 
 
 def shown_lines(text: str) -> str:

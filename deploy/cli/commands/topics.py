@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from deploy.cli.brokers import brokers_of
 from deploy.cli.command import Call, command, noun
 from deploy.cli.options import Brokers, positive
 from deploy.cli.output import CommandFailed, Exit
@@ -43,7 +44,7 @@ def apply(
     """Create what is missing, correct settings."""
     from schemas.runtime.kafka.topic_admin import PartitionCountChanged, apply_topics  # noqa: PLC0415
 
-    address = address_of(call, brokers)
+    address = brokers_of(call, brokers)
     try:
         with call.output.progress("asking Kafka"):
             states = run_bounded(address, apply_topics(address, partitions, replicas, _signer()))
@@ -87,7 +88,7 @@ def topic_states(call: Call, brokers: str | None) -> list[TopicState]:
     """The topics as the broker has them."""
     from schemas.runtime.kafka.topic_admin import list_topics  # noqa: PLC0415
 
-    address = address_of(call, brokers)
+    address = brokers_of(call, brokers)
     states: list[TopicState] = run_bounded(address, list_topics(address))
     return states
 
@@ -116,7 +117,7 @@ def follow(
     """
     from deploy.cli.tail import tail  # noqa: PLC0415
 
-    address = address_of(call, brokers)
+    address = brokers_of(call, brokers)
     work = tail(address, topic, stop_after, call.output.line, oldest=from_beginning)
     malformed = run_bounded(address, work, deadline_s=None)
     return Exit.PARTIAL if malformed else Exit.OK
@@ -150,20 +151,3 @@ def run_bounded(
             f"{type(error).__name__}: {error}",
             "check the address; `tallygate up` starts a broker of its own",
         ) from error
-
-
-def address_of(call: Call, brokers: str | None) -> str:
-    """What the user says, else as whom the stack that runs here lets its owner in, else what the gateway itself uses."""
-    from deploy.cli.address import Address, left_brokers  # noqa: PLC0415 - needs the folders' settings
-
-    said = call.options
-    left = left_brokers(Address(said.url, said.ca, said.cert, said.cert_key))
-    found = brokers or left or str(call.admin().get("/status")["kafka_brokers"])
-    from schemas.runtime.kafka.access import check_brokers  # noqa: PLC0415
-
-    try:
-        check_brokers(found)
-    except ValueError as error:
-        fix = "write host:port,host:port, or kafkas://user:password@host:port?ssl_ca_certs=FILE"
-        raise CommandFailed("the brokers cannot be asked", str(error), fix, Exit.USAGE) from error
-    return found

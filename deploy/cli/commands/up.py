@@ -26,7 +26,7 @@ _Primaries: TypeAlias = Annotated[
         help="servers that share the ledger: 1, or a cluster of 3 to 9 (default: as in the state folder)",
     ),
 ]
-_Replicas: TypeAlias = Annotated[
+_LedgerReplicas: TypeAlias = Annotated[
     int | None,
     typer.Option(metavar="N", help="copies of each server of a cluster, 0 to 2 (default 0)"),
 ]
@@ -77,6 +77,32 @@ _Mtls: TypeAlias = Annotated[
 ]
 
 
+def role_numbers(text: str) -> dict[str, int]:
+    """Numbers by role. Raises ``ValueError``."""
+    from deploy.embedded.replicas import read_replicas  # noqa: PLC0415 - help needs no stack
+
+    return read_replicas(text)
+
+
+_Replicas: TypeAlias = Annotated[
+    dict[str, int] | None,
+    typer.Option(
+        parser=role_numbers,
+        metavar="ROLE=N,...",
+        help="processes of a role: ingress 1 to 8, admin 1 or 2, limiter_worker, dispatcher, accounting 1 to 4"
+        " (default 1 each)",
+    ),
+]
+_Brokers: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        parser=whole,
+        metavar="N",
+        help="Kafka's: 1, or 3 with three copies of everything (default: as in the state folder)",
+    ),
+]
+
+
 def _shape(primaries: int | None, replicas: int | None) -> LedgerShape | None:
     """The ledger that is asked for; ``None`` where nothing is said of it."""
     from deploy.embedded.ledger_shape import LedgerShape  # noqa: PLC0415
@@ -92,6 +118,7 @@ def _shape(primaries: int | None, replicas: int | None) -> LedgerShape | None:
     "tallygate up",
     "tallygate up --backend gpu-1=http://127.0.0.1:8000/v1 --config tallygate.yaml",
     "tallygate up --port 0 --admin-port 0 --state-dir ./state --headless",
+    "tallygate up --replicas ingress=2,dispatcher=2",
     "tallygate up --ledger-primaries 3 --ledger-replicas 1",
     "tallygate up --mtls --kafka-users --store-users",
     "tallygate up --store-server /usr/bin/redis-server --store-tls --store-users",
@@ -120,7 +147,9 @@ def up(
         ),
     ] = None,
     ledger_primaries: _Primaries = None,
-    ledger_replicas: _Replicas = None,
+    ledger_replicas: _LedgerReplicas = None,
+    replicas: _Replicas = None,
+    brokers: _Brokers = None,
     store_server: _StoreServer = None,
     store_tls: _StoreTls = False,
     store_users: _StoreUsers = False,
@@ -151,7 +180,9 @@ def up(
                 config=config,
                 backends=tuple(backend or ()),
                 headless=headless,
+                replicas=replicas or {},
                 ledger=_shape(ledger_primaries, ledger_replicas),
+                brokers=brokers,
                 store_server=store_server,
                 has_store_tls=store_tls,
                 has_store_users=store_users,

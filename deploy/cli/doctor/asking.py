@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 import httpx
 import msgspec
 
+from deploy.cli.brokers import brokers_of
 from deploy.cli.command import Call
 from deploy.cli.doctor.backends import NO_LIST, of_backends, other_addresses
 from deploy.cli.doctor.facts import (
@@ -151,12 +152,12 @@ def _own_certificates(call: Call) -> dict[str, int]:
 
 def ask_kafka(call: Call, brokers: str | None, status: Status) -> Kafka | Finding:
     """What the brokers tell; where only a user is let in, one must be named."""
-    from deploy.cli.commands.topics import address_of, run_bounded  # noqa: PLC0415
+    from deploy.cli.commands.topics import run_bounded  # noqa: PLC0415
     from schemas.runtime.kafka.address import read_kafka_address  # noqa: PLC0415 - help needs no Kafka
     from schemas.runtime.kafka.broker_facts import acls_of, topics_of  # noqa: PLC0415
 
     try:
-        address = address_of(call, brokers)
+        address = brokers_of(call, brokers)
         read = read_kafka_address(address)
         if read.protocol == "PLAINTEXT" and status.kafka_protocol not in _PLAINTEXT:
             text = f"not asked: {status.kafka_protocol}, and --brokers names nobody who may"

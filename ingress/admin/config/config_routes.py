@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from typing import TypedDict
 
 import msgspec
 from starlette.requests import Request
@@ -35,6 +36,20 @@ class Adoption(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Signing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Body of ``POST /config/sign``: nothing to say yet."""
+
+
+class SignedAnswer(TypedDict):
+    """How many entries were written again, signed."""
+
+    signed: int
+
+
+class AdoptedAnswer(TypedDict):
+    """Below which offset the log ended, where its acceptance stands, and whether this process has followed."""
+
+    ended_below: int
+    offset: int
+    adopted: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +105,12 @@ class ConfigRoutes:
         if isinstance(written, Refusal):
             return problem_response(written)
         is_adopted = await self._is_adopted()
-        answer = {"ended_below": int(written.entry.body or -1), "offset": written.offset}
-        return JSONResponse(answer | {"adopted": is_adopted})
+        answer: AdoptedAnswer = {
+            "ended_below": int(written.entry.body or -1),
+            "offset": written.offset,
+            "adopted": is_adopted,
+        }
+        return JSONResponse(answer)
 
     async def _is_adopted(self) -> bool:
         give_up_s = self.deps.clock.monotonic_s() + _ADOPTED_WITHIN_S

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -22,6 +22,16 @@ from schemas.entities import Kind
 from schemas.events import ConfigEntry
 from schemas.overrides import overrides_about
 from schemas.routes import is_drained
+
+
+class WrittenAnswer(TypedDict):
+    """What was written: its kind, id and new version, where it stands in the log; its body is null for a deletion."""
+
+    kind: str
+    id: str
+    version: int
+    offset: int
+    body: dict[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +134,7 @@ def written_response(written: Written) -> Response:
     return JSONResponse(written_body(written), headers={"etag": f'"{written.entry.version}"'})
 
 
-def written_body(written: Written) -> dict[str, Any]:
+def written_body(written: Written) -> WrittenAnswer:
     """What was written; its body is null for a deletion."""
     seen = entities.view(written.entry)
     body = None if seen is None else {k: v for k, v in seen.items() if k not in ("id", "version")}

@@ -6,7 +6,7 @@ A secret is in one answer, once; nothing here logs or stores it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -23,6 +23,33 @@ from schemas.config_state import parse_entity
 from schemas.entities import Key
 from schemas.ids import KEY_RANDOM_BYTES
 from schemas.runtime.process.clock import random_bytes
+
+
+class EarlierShown(TypedDict):
+    """An earlier secret of a key, and until when it works."""
+
+    display: str
+    expires_at_ms: int
+
+
+class KeySecret(TypedDict):
+    """A new secret of a key, told once. `applied` is false where not every ingress is known to have it."""
+
+    key: str
+    key_id: str
+    org: str
+    signing_secret: NotRequired[str]
+    generation: int
+    earlier: list[EarlierShown]
+    applied: NotRequired[bool]
+
+
+class KeyRevoked(TypedDict):
+    """The end of a key. `applied` is false where not every ingress is known to have it."""
+
+    key_id: str
+    version: int
+    applied: NotRequired[bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,21 +115,30 @@ class KeyRoutes:
             return problem_response(written)
         return _answer(written, self._shown(written, secret))
 
-    def _shown(self, written: Written, secret: api_keys.Secret) -> dict[str, Any]:
+    def _shown(self, written: Written, secret: api_keys.Secret) -> KeySecret:
         """The new secrets, and how long those before them work."""
         key = parse_entity("key", written.entry.body or "")
         assert isinstance(key, Key), "it was just written"
         signing = api_keys.signing_secret_of(
             written.entry.id, key, self.deps.settings.signing_peppers
         )
-        signed = {} if signing is None else {"signing_secret": signing}
-        ends = [{"display": old.display, "expires_at_ms": old.expires_at_ms} for old in key.earlier]
-        told = {"key": secret.text, "key_id": written.entry.id, "org": key.org, **signed}
-        return told | {"generation": key.generation, "earlier": ends}
+        told: KeySecret = {
+            "key": secret.text,
+            "key_id": written.entry.id,
+            "org": key.org,
+            "generation": key.generation,
+            "earlier": [
+                {"display": old.display, "expires_at_ms": old.expires_at_ms} for old in key.earlier
+            ],
+        }
+        if signing is not None:
+            told["signing_secret"] = signing
+        return told
 
 
-def _answer(written: Written, body: dict[str, Any], status: int = 200) -> Response:
+def _answer(written: Written, body: KeySecret | KeyRevoked, status: int = 200) -> Response:
     """The body as it is when every ingress has applied the entry, else marked as not so."""
     if not written.is_applied:
-        return JSONResponse(body | {"applied": False}, 200)
+        body["applied"] = False
+        return JSONResponse(body, 200)
     return JSONResponse(body, status)

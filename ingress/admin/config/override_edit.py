@@ -13,11 +13,11 @@ from schemas.config_state import parse_entity
 from schemas.errors import ErrorCode
 from schemas.overrides import Override, OverrideKind
 
-__all__ = ["override_edit"]
+__all__ = ["SPAN_MAX_S", "override_edit"]
 
-_SPAN_MAX_S: Final = 366 * 86_400
+SPAN_MAX_S: Final = 366 * 86_400
 
-_Span = Annotated[float, msgspec.Meta(gt=0, le=_SPAN_MAX_S)] | None
+_Span = Annotated[float, msgspec.Meta(gt=0, le=SPAN_MAX_S)] | None
 _FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 

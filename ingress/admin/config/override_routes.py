@@ -6,7 +6,7 @@ A write answers once every live ingress and dispatcher obeys, or says that not a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final, TypedDict, cast
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -15,10 +15,10 @@ from starlette.routing import Route
 from ingress.admin.config import entities
 from ingress.admin.config.change import Change, Edit
 from ingress.admin.config.config_writer import ConfigWriter, Written
-from ingress.admin.config.entity_routes import written_body
+from ingress.admin.config.entity_routes import WrittenAnswer, written_body
 from ingress.admin.config.override_edit import override_edit
 from ingress.admin.deps import AdminDeps
-from ingress.admin.fleet.overrides import overrides_shown, warnings
+from ingress.admin.fleet.overrides import OverrideShown, overrides_shown, warnings
 from ingress.admin.fleet.propagation import wait_until_applied
 from ingress.admin.http.bodies import if_match, read_json
 from ingress.admin.http.peer import actor_of
@@ -30,6 +30,21 @@ from schemas.runtime.valkey.store import StoreError, StoreUnavailable
 
 _APPLIED_WITHIN_S: Final = 10.0
 """As long as a process counts as living after its last report."""
+
+
+class OverridesAnswer(TypedDict):
+    """All overrides that nobody restored, and the time that they are told by."""
+
+    items: list[OverrideShown]
+    now_ms: int
+
+
+class OverrideWritten(WrittenAnswer):
+    """What was written, whether every live process has it, and which models it leaves without a backend."""
+
+    applied: bool
+    applied_after_ms: int | None
+    warnings: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +123,14 @@ class OverrideRoutes:
         is_applied = await self._is_applied(written)
         took_ms = round((self.deps.clock.monotonic_s() - began_s) * 1_000)
         config, is_of_backend = self.deps.config.snapshot, kind in ("backend", "drain")
-        facts = {
+        answer: OverrideWritten = {
+            **written_body(written),
             "applied": is_applied,
             "applied_after_ms": took_ms if is_applied else None,
             "warnings": warnings(config, name, self._now_ms(), is_of_backend=is_of_backend),
         }
         etag = {"etag": f'"{written.entry.version}"'}
-        return JSONResponse(written_body(written) | facts, headers=etag)
+        return JSONResponse(answer, headers=etag)
 
     async def _is_applied(self, written: Written) -> bool:
         """Whether every live ingress and dispatcher has it within some seconds; what is not known is not so."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypedDict
 
 import msgspec
 
@@ -36,6 +36,19 @@ class ShardVerdict(msgspec.Struct, frozen=True, kw_only=True):
         """Ids that explain its differences."""
         named = (each.get("explanation", {}).get("requests", ()) for each in self.differences)
         return tuple(dict.fromkeys(request for ids in named for request in ids))
+
+
+class BooksShown(TypedDict):
+    """What the last verification said of a shard, and since when its books differ or when they were last equal."""
+
+    shard: int
+    state: State
+    organizations: int
+    difference: int
+    why: str
+    differences: tuple[dict[str, Any], ...]
+    differs_since_ms: int | None
+    equal_at_ms: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +112,16 @@ class BooksAlarm:
             told.append(f"not verified for {late_s:.0f} s")
         return DEGRADED + "; ".join(told) if told else OK
 
-    def document(self) -> list[dict[str, Any]]:
+    def document(self) -> list[BooksShown]:
         """All verdicts, for operators."""
         return [
-            msgspec.structs.asdict(verdict)
-            | {
+            {
+                "shard": verdict.shard,
+                "state": verdict.state,
+                "organizations": verdict.organizations,
+                "difference": verdict.difference,
+                "why": verdict.why,
+                "differences": verdict.differences,
                 "differs_since_ms": self.since_ms.get(shard),
                 "equal_at_ms": self.equal_at_ms.get(shard),
             }

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypedDict
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from ingress.admin.finance.books_alarm import BooksShown
 from ingress.admin.finance.verifier import Verifier
 from ingress.admin.http.presence import while_present
 from ingress.admin.http.refusal import Refusal, problem_response
@@ -16,6 +17,12 @@ from schemas.errors import ErrorCode
 
 _DEADLINE_DEFAULT_S: Final = 15.0
 _DEADLINE_MAX_S: Final = 600.0
+
+
+class BooksAnswer(TypedDict):
+    """What the last verification said of each shard."""
+
+    items: list[BooksShown]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 import msgspec
 from aiokafka import ConsumerRecord, TopicPartition
@@ -61,7 +61,25 @@ class ReconcileJob(msgspec.Struct, frozen=True, kw_only=True):
     """The same by the broker's clock, as early as it may be."""
 
 
-async def reconcile(job: ReconcileJob, tell: Tell) -> dict[str, Any]:
+Reconciliation = TypedDict(
+    "Reconciliation",
+    {
+        "from": str,
+        "to": str,
+        "gave_up": dict[str, str],
+        "outcomes": int,
+        "usage_lines": int,
+        "waiting": int,
+        "difference": int,
+        "kinds": dict[str, int],
+        "findings": list[dict[str, Any]],
+        "findings_total": int,
+    },
+)
+"""Everything that does not fit among what was appended in a time, and what it was compared with."""
+
+
+async def reconcile(job: ReconcileJob, tell: Tell) -> Reconciliation:
     """Everything that does not fit among what was appended in a time. Raises ``Transient`` failures."""
     shards = Shards(job.shards)
     reading = Reading(Span(job.start_ms, job.end_ms, job.read_from_ms))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NotRequired, TypedDict
 
 import msgspec
 from starlette.requests import Request
@@ -40,6 +40,46 @@ class Rebuild(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dry_run: bool = False
 
 
+class ShardShown(TypedDict):
+    """The state of a shard of the ledger, whether it decides, and how far a rebuild of it is; `found` is a trial's."""
+
+    shard: int
+    state: str
+    decides: bool
+    why: str
+    step: str
+    epoch: NotRequired[int]
+    booked: NotRequired[int]
+    ready_ms: NotRequired[int]
+    records: NotRequired[int]
+    trial: NotRequired[str]
+    found: NotRequired[Any]
+
+
+class StoreServerShown(TypedDict):
+    """What a server of the ledger's store says of its memory and its append-only file."""
+
+    port: int
+    maxmemory_bytes: int
+    policy: str
+    appends: bool
+    last_write: str
+
+
+class ShardsAnswer(TypedDict):
+    """Every shard, and the servers of the store."""
+
+    items: list[ShardShown]
+    servers: list[StoreServerShown]
+
+
+class RebuildAsked(TypedDict):
+    """Which shards were asked, and under which token a trial is found."""
+
+    shards: list[int]
+    trial: str | None
+
+
 def shard_document(shard: int, meta: dict[str, str], announced: int = 0) -> dict[str, Any]:
     """What people are told of a shard, from the fields of its `meta` and the epoch that the log announced. Pure."""
     token, _, text = meta.get("found", "").partition(" ")
@@ -65,7 +105,7 @@ def _state(meta: dict[str, str], announced: int) -> str:
     return "whole" if meta.get("complete") == "1" else "completing"
 
 
-def server_document(info: bytes) -> dict[str, Any]:
+def server_document(info: bytes) -> StoreServerShown:
     """What a server of the store says of its memory and its append-only file in ``INFO``. Pure."""
     lines = info.decode(errors="replace").splitlines()
     said = dict(line.split(":", 1) for line in lines if ":" in line)

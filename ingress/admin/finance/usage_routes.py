@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any, TypedDict
 
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
@@ -43,6 +44,19 @@ class UsageQuery:
     end: datetime
     by: Sequence[str]
     org: str | None
+
+
+UsageAnswer = TypedDict(
+    "UsageAnswer",
+    {
+        "from": str,
+        "to": str,
+        "by": list[str],
+        "rows": list[dict[str, Any]],
+        "total": dict[str, Any] | None,
+    },
+)
+"""Rows with the dimensions that were asked for and all measures, and their total."""
 
 
 def parse_query(params: QueryParams, now_ms: int) -> UsageQuery | Refusal:

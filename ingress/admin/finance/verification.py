@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 import msgspec
 from aiokafka import TopicPartition
@@ -69,7 +69,35 @@ class VerifyJob(msgspec.Struct, frozen=True, kw_only=True):
     """Read everything anew."""
 
 
-async def verify(job: VerifyJob, tell: Tell) -> dict[str, Any]:
+class CheckpointShown(TypedDict):
+    """Why the checkpoint was made anew, where it was, and how many records were read."""
+
+    made_anew: str | None
+    records_read: int
+
+
+class Verdict(TypedDict):
+    """Whether ledger and log agree, and where they do not."""
+
+    difference: int
+    differences: list[dict[str, Any]]
+    differences_total: int
+    organizations: int
+    open_attempts: dict[str, int]
+    settled_not_booked: list[dict[str, Any]]
+    shards: list[dict[str, Any]]
+
+
+class Verification(Verdict):
+    """A verdict, and what it was read from."""
+
+    usage_lines: int
+    malformed_lines: int
+    since: str
+    checkpoint: CheckpointShown
+
+
+async def verify(job: VerifyJob, tell: Tell) -> Verification:
     """The verdict. What stands in the way of going on from the checkpoint is told in it, once.
 
     Raises ``Transient`` failures and ``TimeoutError``; what was read by then is not read again.
@@ -86,7 +114,7 @@ async def verify(job: VerifyJob, tell: Tell) -> dict[str, Any]:
     return await _verify(job, folder, tell, why_anew)
 
 
-async def _verify(job: VerifyJob, folder: Path, tell: Tell, why_anew: str | None) -> dict[str, Any]:
+async def _verify(job: VerifyJob, folder: Path, tell: Tell, why_anew: str | None) -> Verification:
     oldest = datetime.fromtimestamp(job.oldest_ms / 1_000, UTC)
     with open_checkpoint(folder, job.oldest_ms) as checkpoint:
         async with (
@@ -161,7 +189,7 @@ class _Verification:
         found = (await committed_offsets(self.job.brokers, [group]))[group]
         return {p.partition: offset for p, offset in found.items() if p.topic == OUTCOMES}
 
-    async def answer(self) -> dict[str, Any]:
+    async def answer(self) -> Verdict:
         """The verdict on all shards together and on each."""
         explanations = await self._explanations()
         verdicts = [verdict_of(each, explanations) for each in self._findings()]

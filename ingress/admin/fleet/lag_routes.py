@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import TypedDict
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ingress.admin.deps import AdminDeps
-from ingress.admin.fleet.lag import GROUP_TOPICS, lags_of, next_offset
+from ingress.admin.fleet.lag import GROUP_TOPICS, PartitionLag, lags_of, next_offset
 from ingress.admin.log.positions import positions_of, times_at
 from schemas.runtime.kafka.free_consumer import committed_offsets
 
 _READ_DEADLINE_S = 3.0
+
+
+class LagAnswer(TypedDict):
+    """Every partition of every consumer group."""
+
+    items: list[PartitionLag]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NotRequired, TypedDict
 
 import msgspec
 
@@ -16,6 +16,7 @@ from schemas.overrides import (
     Canary,
     Drain,
     Override,
+    OverrideKind,
     Pin,
     Retries,
     Timeout,
@@ -23,10 +24,30 @@ from schemas.overrides import (
 )
 from schemas.routes import route_at
 
-__all__ = ["overrides_shown", "unended", "warnings"]
+__all__ = ["OverrideShown", "overrides_shown", "unended", "warnings"]
 
 ENDED: Final = "ended"
 _WARNINGS_MAX: Final = 20
+
+
+class OverrideShown(TypedDict):
+    """An override that nobody deleted, with the fields of its kind; `why_not` says why it is out of force."""
+
+    kind: OverrideKind
+    id: str
+    version: int
+    what: str
+    backend: NotRequired[str]
+    weights: NotRequired[dict[str, int]]
+    percent: NotRequired[float]
+    timeout_s: NotRequired[float]
+    retries: NotRequired[int]
+    expires_at_ms: NotRequired[int | None]
+    reason: NotRequired[str | None]
+    by: str
+    at_ms: int
+    in_force: bool
+    why_not: str | None
 
 
 def overrides_shown(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 from schemas.config_state import Snapshot
 from schemas.entities import Key, Model, Target
@@ -17,7 +17,7 @@ from schemas.errors import ErrorCode
 from schemas.reports import BackendReport, LaneReport
 from schemas.routes import Route, candidates, is_drained, route_at, shares
 
-__all__ = ["Seen", "explained"]
+__all__ = ["RouteExplanation", "Seen", "explained"]
 
 _IDLE: Final = LaneReport("closed", 0, 0)
 _MINUTE_S: Final = 60
@@ -37,6 +37,27 @@ class Seen:
     backends: Mapping[str, BackendReport]
 
 
+class DispatcherShown(TypedDict):
+    """What one dispatcher would do with the next request; `refused` is the code with which it would end."""
+
+    instance: str
+    offset: int
+    age_ms: int | None
+    shares: dict[str, float]
+    refused: ErrorCode | None
+    steps: list[str]
+
+
+class RouteExplanation(TypedDict):
+    """What a request for the model would do now, step by step."""
+
+    model: str
+    now_ms: int
+    steps: list[str]
+    refused: ErrorCode | None
+    dispatchers: list[DispatcherShown]
+
+
 def explained(
     name: str,
     config: Snapshot,
@@ -44,14 +65,14 @@ def explained(
     dispatchers: Sequence[Seen],
     now_ms: int,
     caller: tuple[str, Key] | None = None,
-) -> dict[str, Any]:
+) -> RouteExplanation:
     """The steps in their order, and for each dispatcher where it would call; the model must exist."""
-    model, steps, facts = config.models[name], list[str](), {"model": name, "now_ms": now_ms}
+    model, steps = config.models[name], list[str]()
     if caller is not None:
         told, code = _caller_step(caller, name, now_ms)
         steps.append(told)
         if code is not None:
-            return facts | {"steps": [f"{told}: {code}"], "refused": code, "dispatchers": []}
+            return _explanation(name, now_ms, [f"{told}: {code}"], code, [])
     route = route_at(name, config, now_ms) or Route(())
     steps += [f"declared: {_targets_text(model.backends)}"]
     steps += [_override_text(each, now_ms) for each in overrides if _is_about(each, name, model)]
@@ -59,7 +80,23 @@ def explained(
     seen = [_dispatcher(each, name, route, config) for each in dispatchers]
     if not seen:
         steps.append("no dispatcher reports: a request waits for one until its deadline")
-    return facts | {"steps": steps, "refused": None, "dispatchers": seen}
+    return _explanation(name, now_ms, steps, None, seen)
+
+
+def _explanation(
+    model: str,
+    now_ms: int,
+    steps: list[str],
+    refused: ErrorCode | None,
+    dispatchers: list[DispatcherShown],
+) -> RouteExplanation:
+    return {
+        "model": model,
+        "now_ms": now_ms,
+        "steps": steps,
+        "refused": refused,
+        "dispatchers": dispatchers,
+    }
 
 
 def _caller_step(caller: tuple[str, Key], model: str, now_ms: int) -> tuple[str, ErrorCode | None]:
@@ -116,7 +153,7 @@ def _route_steps(route: Route, model: Model, config: Snapshot, now_ms: int) -> I
     )
 
 
-def _dispatcher(seen: Seen, model: str, route: Route, config: Snapshot) -> dict[str, Any]:
+def _dispatcher(seen: Seen, model: str, route: Route, config: Snapshot) -> DispatcherShown:
     """What this dispatcher would do with the next request."""
     views = [_view(target, model, seen.backends.get(target.backend)) for target in route.targets]
     excluded, degraded, full = (
@@ -135,8 +172,14 @@ def _dispatcher(seen: Seen, model: str, route: Route, config: Snapshot) -> dict[
         waits = bool(shares(candidates(route, excluded, degraded)))
         steps.append(_WAITS if waits else _NO_BACKEND)
         end = ErrorCode.OVERLOADED if waits else ErrorCode.NO_BACKEND
-    facts = {"instance": seen.instance, "offset": seen.offset, "age_ms": seen.age_ms}
-    return facts | {"shares": chosen, "refused": end, "steps": steps}
+    return {
+        "instance": seen.instance,
+        "offset": seen.offset,
+        "age_ms": seen.age_ms,
+        "shares": chosen,
+        "refused": end,
+        "steps": steps,
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
 from starlette.requests import Request
@@ -12,12 +12,55 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ingress.admin.deps import AdminDeps
-from ingress.admin.fleet.overrides import overrides_shown, unended
+from ingress.admin.fleet.overrides import OverrideShown, overrides_shown, unended
 from ingress.admin.fleet.propagation import Instance, instances_of
+from schemas.config_references import Problem
 from schemas.ledger.keys import BROKER_DISK
-from schemas.reports import read_disk_report
+from schemas.reports import ProcessReport, read_disk_report
 from schemas.runtime.kafka.address import read_kafka_address
 from schemas.runtime.valkey.store import text_pairs
+
+
+class InstanceShown(TypedDict):
+    """A process by its own last report: what it has applied, what it says of itself, and whether it counts as living."""
+
+    name: str
+    role: str
+    offset: int
+    age_ms: int
+    report: ProcessReport | None
+    live: bool
+
+
+class DiskShown(TypedDict):
+    """The disk of a broker, as its host told."""
+
+    host: str
+    free_bytes: int
+    total_bytes: int
+    age_ms: int
+
+
+class ConfigShown(TypedDict):
+    """The configuration as this process sees it."""
+
+    offset: int
+    following: bool
+    alarm: str | None
+    closed: list[str]
+    problems: list[Problem]
+
+
+class StatusAnswer(TypedDict):
+    """Which processes live, how far each has applied the configuration, and what is overridden."""
+
+    instances: list[InstanceShown]
+    disks: list[DiskShown]
+    config: ConfigShown
+    overrides: list[OverrideShown]
+    books: str
+    kafka_brokers: str
+    kafka_protocol: str
 
 
 @dataclass(frozen=True, slots=True)

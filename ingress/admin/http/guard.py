@@ -3,8 +3,8 @@
 Without TLS it has no password, so nobody but this machine's own programs may reach it: not another machine,
 whatever address the port is bound to; not a web page open in a browser here, so names that merely resolve to
 loopback are refused, and so is whatever another origin sends. Under mutual TLS whoever has a role is let in from
-anywhere, but no page of another origin: a browser shows a certificate for any page. The status pages are for
-whoever asks.
+anywhere, but no page of another origin: a browser shows a certificate for any page. The status pages and what is
+published of the API are for whoever asks.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ingress.admin.http.refusal import Refusal, problem_response
+from schemas.api_pages import API_PATHS
 from schemas.errors import ErrorCode
 from schemas.readiness import STATUS_PATHS
 
 _LOOPBACK: Final = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE)
+_OPEN: Final = STATUS_PATHS | API_PATHS
 _READING: Final = frozenset({"GET", "HEAD"})
 
 
@@ -44,7 +46,7 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 403 to who may not speak here, 503 to a write that cannot succeed."""
-        is_guarded = scope["type"] == "http" and scope["path"] not in STATUS_PATHS
+        is_guarded = scope["type"] == "http" and scope["path"] not in _OPEN
         refusal = await self._refusal(scope) if is_guarded else None
         if refusal is not None:
             await problem_response(refusal)(scope, receive, send)

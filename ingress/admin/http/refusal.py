@@ -9,11 +9,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
 
+from schemas.error_bodies import ErrorResponse
 from schemas.errors import ERRORS, ErrorCode
 
 _DETAIL_CHARS_MAX = 2_000
 _REFUSED_FROM = 400
+
+
+class Problem(JSONResponse):
+    """An answer that leaves its code in the request's state, to be counted."""
+
+    code = ""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        scope.setdefault("state", {})["code"] = self.code
+        await super().__call__(scope, receive, send)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +45,17 @@ def problem_response(refusal: Refusal) -> Response:
         headers["retry-after"] = str(-(-spec.retry_after_ms // 1_000))
     # A detail may quote foreign text: it is bounded, and can be written whatever it holds.
     detail = refusal.detail[:_DETAIL_CHARS_MAX].encode(errors="replace").decode()
-    body = {
+    body: ErrorResponse = {
         "type": "about:blank",
         "title": spec.title,
         "status": spec.status,
         "detail": detail,
-        "code": refusal.code.value,
+        "error": detail,
+        "code": refusal.code,
     }
-    return JSONResponse(body, spec.status, headers, media_type="application/problem+json")
+    problem = Problem(body, spec.status, headers, media_type="application/problem+json")
+    problem.code = refusal.code
+    return problem
 
 
 def is_refusal(answer: Response) -> bool:

@@ -1,4 +1,4 @@
-"""Counts what the control plane answered, by status."""
+"""Counts what the control plane answered, by status and code."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ class RequestCount:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass everything on, and note the status."""
-        route = "status" if scope.get("path") in STATUS_PATHS else "admin"
+        operation = "status" if scope.get("path") in STATUS_PATHS else "admin"
+        state = scope.setdefault("state", {})
 
         async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
-                self._metrics.count("tallygate_requests_total", route, str(message["status"]))
+                status, code = str(message["status"]), state.get("code", "")
+                self._metrics.count("tallygate_requests_total", operation, status, code)
             await send(message)
 
         await self._app(scope, receive, counted)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypedDict
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -14,7 +15,16 @@ from starlette.routing import Route
 
 from schemas.readiness import HEALTHZ, METRICS, READYZ, STARTUPZ, missing, readiness
 from schemas.runtime.process.clock import Clock
-from schemas.runtime.process.telemetry import PAGE_CONTENT_TYPE, Metrics
+from schemas.runtime.process.telemetry import Metrics
+
+
+class AdminHealth(TypedDict):
+    """What the control plane needs, and what of that is missing."""
+
+    status: str
+    components: dict[str, str]
+    reasons: list[str]
+    clock: dict[str, int | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +52,17 @@ class StatusPages:
         """503 while something is missing without which nothing can be written."""
         return self._document(503 if missing(self.components()) else 200)
 
-    async def metrics_page(self, _: Request) -> Response:
-        """The exposition in Prometheus' text format."""
-        return Response(self.metrics.page(), headers={"content-type": PAGE_CONTENT_TYPE})
+    async def metrics_page(self, request: Request) -> Response:
+        """The exposition, as OpenMetrics where that is asked for."""
+        body, headers = self.metrics.page_for(request.headers.get("accept", ""))
+        return Response(body, headers=headers)
 
     def _document(self, status: int) -> Response:
         components = self.components()
-        document = {
+        document: AdminHealth = {
             "status": readiness(components),
             "components": dict(components),
             "reasons": missing(components),
-            "clock": self.clock.facts,
+            "clock": dict(self.clock.facts),
         }
         return JSONResponse(document, status)

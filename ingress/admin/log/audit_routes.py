@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
 from aiokafka import TopicPartition
@@ -104,14 +104,48 @@ def parse_query(params: QueryParams, now_ms: int) -> AuditQuery | Refusal:
     return AuditQuery(from_ms, to_ms, limit, org, request_id)
 
 
-def view(event: AuditRecorded) -> dict[str, Any]:
+class AuditShown(TypedDict):
+    """An audit event; `detail` has the facts of its action."""
+
+    audit_id: str
+    org: str
+    action: str
+    actor: str
+    request_id: str | None
+    at_ms: int
+    detail: Any
+
+
+class SearchShown(TypedDict):
+    """How many records were read, and why no further, where the end was not reached."""
+
+    records: int
+    gave_up: str | None
+
+
+class AuditAnswer(TypedDict):
+    """The newest events, the query as it was understood, and how complete the search was."""
+
+    items: list[AuditShown]
+    query: AuditQuery
+    search: SearchShown
+
+
+def view(event: AuditRecorded) -> AuditShown:
     """The event with its detail as JSON, not as text."""
     try:
         detail = msgspec.json.decode(event.detail)
     except (msgspec.DecodeError, RecursionError):
         detail = event.detail
-    fields: dict[str, Any] = msgspec.to_builtins(event)
-    return fields | {"detail": detail}
+    return {
+        "audit_id": event.audit_id,
+        "org": event.org,
+        "action": event.action,
+        "actor": event.actor,
+        "request_id": event.request_id,
+        "at_ms": event.at_ms,
+        "detail": detail,
+    }
 
 
 def _time_ms(params: QueryParams, name: str, default: int) -> int | Refusal:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import msgspec
 from aiokafka import ConsumerRecord
@@ -23,6 +23,7 @@ from ingress.admin.http.refusal import Refusal, problem_response
 from ingress.admin.log.audit_trail import record_audit
 from ingress.admin.log.dead_letters import (
     DEAD_LETTER_TOPICS,
+    LetterSummary,
     can_only_expire,
     detail,
     id_of,
@@ -52,6 +53,35 @@ class Retry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dry_run: bool = False
 
 
+class TopicLetters(TypedDict):
+    """The dead letters of one topic."""
+
+    topic: str
+    dead_letters: str
+    count: int
+    newest: list[LetterSummary]
+
+
+class DeadLettersAnswer(TypedDict):
+    """The dead letters of every topic."""
+
+    items: list[TopicLetters]
+
+
+class RetryAnswer(TypedDict):
+    """What a retry appends to the original topic, and where it stands then; of a trial nowhere."""
+
+    id: str
+    topic: str
+    key: str
+    headers: dict[str, str]
+    bytes: int
+    warning: NotRequired[str]
+    dry_run: NotRequired[bool]
+    partition: NotRequired[int]
+    offset: NotRequired[int]
+
+
 @dataclass(frozen=True, slots=True)
 class DeadLetterRoutes:
     """The handlers of dead letters."""
@@ -76,7 +106,7 @@ class DeadLetterRoutes:
         positions = await positions_of(brokers, DEAD_LETTER_TOPICS)
         clock = self.deps.clock
         newest = await newest_of(brokers, positions, limit, clock, _READ_DEADLINE_S, summary)
-        items = [
+        items: list[TopicLetters] = [
             {
                 "topic": topic,
                 "dead_letters": name,
@@ -109,7 +139,8 @@ class DeadLetterRoutes:
         record = retry_of(letter)
         answer = _answer(letter, record, self.deps.clock.now_ms())
         if wanted.dry_run:
-            return JSONResponse(answer | {"dry_run": True})
+            answer["dry_run"] = True
+            return JSONResponse(answer)
         if not await self._claim(letter, again=wanted.again):
             return problem_response(
                 _invalid(
@@ -118,7 +149,8 @@ class DeadLetterRoutes:
             )
         ref = await self._append(letter, record)
         await self._audit(letter, record, ref, actor_of(request.scope))
-        return JSONResponse(answer | {"partition": ref.partition, "offset": ref.offset})
+        answer["partition"], answer["offset"] = ref.partition, ref.offset
+        return JSONResponse(answer)
 
     async def _find(self, text: str) -> ConsumerRecord | Refusal:
         wanted = parse_id(text)
@@ -175,8 +207,8 @@ class DeadLetterRoutes:
         await record_audit(self.deps.producer, event)
 
 
-def _answer(letter: ConsumerRecord, record: Outgoing, now_ms: int) -> dict[str, Any]:
-    answer: dict[str, Any] = {
+def _answer(letter: ConsumerRecord, record: Outgoing, now_ms: int) -> RetryAnswer:
+    answer: RetryAnswer = {
         "id": id_of(letter),
         "topic": record.topic,
         "key": record.key.decode(errors="replace"),

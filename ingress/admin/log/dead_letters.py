@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NotRequired, TypedDict
 
 import msgspec
 from aiokafka import ConsumerRecord, TopicPartition
@@ -38,6 +38,33 @@ class LetterId:
     offset: int
 
 
+class LetterSummary(TypedDict):
+    """A dead letter in a list: its id, when it was buried, and why."""
+
+    id: str
+    at_ms: int
+    key: str | None
+    request_id: str | None
+    stage: str | None
+    error: str | None
+    message: str | None
+    attempts: int
+    bytes: int
+
+
+class LetterDetail(LetterSummary):
+    """A whole dead letter: decoded, or as hexadecimal text with why it could not be."""
+
+    reason: dict[str, str]
+    headers: dict[str, str]
+    type: NotRequired[str]
+    value: NotRequired[dict[str, Any]]
+    malformed: NotRequired[str]
+    hex: NotRequired[str]
+    is_cut: NotRequired[bool]
+    retried_at_ms: int | None
+
+
 def parse_id(text: str) -> LetterId | None:
     """The id in the text; ``None`` when it is none, or of a topic without dead letters."""
     match = _LETTER_ID.fullmatch(text)
@@ -52,7 +79,7 @@ def id_of(letter: ConsumerRecord) -> str:
     return f"{letter.topic}-{letter.partition}@{letter.offset}"
 
 
-def summary(letter: ConsumerRecord) -> dict[str, Any]:
+def summary(letter: ConsumerRecord) -> LetterSummary:
     """The letter in a list: its id, when it was buried, and why."""
     headers = _headers(letter)
     reason = _reason(headers)
@@ -73,7 +100,8 @@ def summary(letter: ConsumerRecord) -> dict[str, Any]:
 def detail(letter: ConsumerRecord, *, with_payload: bool) -> dict[str, Any]:
     """The whole letter: its reason, its other headers, and its value decoded or as hex."""
     headers = _headers(letter)
-    return summary(letter) | {
+    return {
+        **summary(letter),
         "reason": _reason(headers),
         "headers": {n: _text(v) for n, v in headers.items() if not n.startswith(_REASON_PREFIX)},
         **_value(letter.value, with_payload=with_payload),

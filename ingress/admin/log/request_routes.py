@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypedDict
 from uuid import UUID
 
 from starlette.requests import Request
@@ -17,11 +17,38 @@ from ingress.admin.http.bodies import organization
 from ingress.admin.http.presence import while_present
 from ingress.admin.http.refusal import Refusal, problem_response
 from ingress.admin.log.request_search import RequestRecords, find_request
-from ingress.admin.log.timeline import Step, assemble, effective_outcome, refused_before_the_log
+from ingress.admin.log.timeline import (
+    Step,
+    assemble,
+    effective_outcome,
+    refused_before_the_log,
+    trace_of,
+)
 from schemas.errors import ERRORS, ErrorCode
 from schemas.ids import uuid7_time_ms
 
 _ANSWER_DEADLINE_S = 25.0
+
+
+class TimelineSearch(TypedDict):
+    """Which time was searched, and how completely."""
+
+    records: int
+    from_ms: int
+    until_ms: int
+    gave_up: str | None
+
+
+class Timeline(TypedDict):
+    """What became of a request, by its own records; `status` is `open` while it has no end."""
+
+    request_id: str
+    org: str | None
+    status: str
+    http_status: int | None
+    error_code: str | None
+    steps: list[Step]
+    search: TimelineSearch
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +101,7 @@ def timeline_body(
         "status": ended.get("status", "open"),
         "http_status": ended.get("http_status"),
         "error_code": ended.get("error_code"),
+        "trace": trace_of(records.found),
         "steps": [asdict(step) for step in steps],
         "search": {
             "records": records.records,

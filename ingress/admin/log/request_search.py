@@ -46,6 +46,7 @@ from schemas.runtime.kafka.free_consumer import free_consumer
 from schemas.runtime.kafka.topic_admin import list_topics
 from schemas.times import FULL
 from schemas.topics import AUDIT, OUTCOMES, TOPICS, USAGE_RECORDS
+from schemas.trace_context import read_traceparent
 
 _CLOCK_SKEW_MS = 2_000
 _AFTERMATH_MS = 15 * 60_000
@@ -191,4 +192,5 @@ def found_in(record: ConsumerRecord, request_id: str) -> Found | None:
     if not is_wanted:
         return None
     ref = RecordRef(topic=record.topic, partition=record.partition, offset=record.offset)
-    return Found(ref, record.timestamp, event)
+    traces = (read_traceparent(value) for name, value in record.headers if name == "traceparent")
+    return Found(ref, record.timestamp, event, next(traces, None))

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import TypedDict
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ingress.admin.log.scans import Scans
+from ingress.admin.log.scans import Running, Scans
+
+
+class ScansAnswer(TypedDict):
+    """The long readings that are under way."""
+
+    items: list[Running]
 
 
 @dataclass(frozen=True, slots=True)

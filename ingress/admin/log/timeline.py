@@ -29,6 +29,7 @@ from schemas.events import (
 )
 from schemas.rates import rates_of
 from schemas.topics import BACKGROUND, REQUESTS
+from schemas.trace_context import TraceContext
 
 _ORDER: Final = (
     "accepted", "deferred", "admitted", "attempt", "finished", "adjusted", "usage", "audit",
@@ -50,6 +51,8 @@ class Found:
     ref: RecordRef
     appended_at_ms: int
     event: Event
+    trace: TraceContext | None = None
+    """Of the record's headers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,15 @@ def assemble(found: Iterable[Found], *, with_payload: bool = False) -> list[Step
     if not any(step.what == "accepted" for step in steps):
         steps += _embedded(records, with_payload=with_payload)
     return sorted(steps, key=lambda step: (step.at_ms, _ORDER.index(step.what), step.place))
+
+
+def trace_of(found: Iterable[Found]) -> dict[str, Any] | None:
+    """The trace of the request: its id, and whether its spans are recorded; ``None`` where no record names one."""
+    traces = [record.trace for record in found if record.trace is not None]
+    if not traces:
+        return None
+    is_recorded = any(trace.is_sampled for trace in traces)
+    return {"trace_id": traces[0].trace_id.hex(), "is_recorded": is_recorded}
 
 
 def effective_outcome(steps: Sequence[Step]) -> Step | None:
@@ -114,6 +126,7 @@ def _steps(record: Found, copy: int, *, with_payload: bool) -> list[Step]:
     match event:
         case RequestAccepted() if record.ref.topic in (REQUESTS, BACKGROUND):
             facts = _accepted(event, with_payload=with_payload)
+            facts["appended_at_ms"] = record.appended_at_ms
             return [Step(event.accepted_at_ms, "accepted", place, facts, note)]
         case RequestAccepted():
             # A request may wait more than once; every record here is a wait of its own.
@@ -122,7 +135,7 @@ def _steps(record: Found, copy: int, *, with_payload: bool) -> list[Step]:
         case RequestAdmitted():
             return [Step(record.appended_at_ms, "admitted", place, _admitted(event), note)]
         case RequestFinished():
-            return _finished(event, place, note, with_payload=with_payload)
+            return _finished(record, event, note, with_payload=with_payload)
         case AttemptAdjusted():
             return [Step(event.adjusted_at_ms, "adjusted", place, _adjusted(event), note)]
         case UsageRecorded():
@@ -181,10 +194,12 @@ def _admitted(event: RequestAdmitted) -> dict[str, Any]:
 
 
 def _finished(
-    event: RequestFinished, place: str, note: str | None, *, with_payload: bool
+    record: Found, event: RequestFinished, note: str | None, *, with_payload: bool
 ) -> list[Step]:
     """The outcome, and before it the calls it lists; a copy lists the same calls again."""
+    place = _place(record.ref)
     facts: dict[str, Any] = {
+        "appended_at_ms": record.appended_at_ms,
         "status": event.status,
         "http_status": event.http_status,
         "error_code": event.error_code,

@@ -9,6 +9,12 @@ from typing import Any, Final
 import msgspec
 
 from ingress.apis.answer_format import DONE, AnswerFormat, data_event, usage_object
+from ingress.apis.native.contract import (
+    InferenceDelta,
+    InferenceRequest,
+    InferenceResponse,
+    InferenceSummary,
+)
 from ingress.apis.native.said import said_in
 from ingress.apis.openai import chat
 from ingress.apis.parsed_request import Fields, ParsedRequest, invalid
@@ -18,12 +24,12 @@ from schemas.config_state import Snapshot
 from schemas.errors import ErrorCode
 from schemas.frames import Terminal
 
-_KNOWN: Final = frozenset({"request_id", "model", "payload", "parameters", "stream"})
+_KNOWN: Final = frozenset(InferenceRequest.__struct_fields__)
 _RESERVED: Final = ("model", "messages", "stream", "stream_options", "n")
 
 
 @dataclass(frozen=True, slots=True)
-class InferenceRequest:
+class NativeRequest:
     """A native request: the id its client knows it by, and the chat completion it stands for."""
 
     client_request_id: str
@@ -60,8 +66,12 @@ class InferenceFormat:
         said = said_in(terminal.body)
         if said is None:
             return Refusal(ErrorCode.UPSTREAM_ERROR, "The backend's answer is not a completion.")
-        output = {"output": said.text, **said.beside_text}
-        return msgspec.json.encode({**self._summary(terminal), **output})
+        body: InferenceResponse = {
+            **self._summary(terminal),
+            "output": said.text,
+            **said.beside_text,
+        }
+        return msgspec.json.encode(body)
 
     def events(self, chunks: bytes) -> bytes:
         """One event for each piece of text, and for each piece of a tool call."""
@@ -71,14 +81,16 @@ class InferenceFormat:
         said = said_in(event[5:].strip()) if event.startswith(b"data:") else None
         if said is None or not (said.text or said.beside_text):
             return b""  # A comment, usage, a role alone.
-        text = {"delta": said.text} if said.text else {}
-        return data_event({"request_id": self.client_request_id, **text, **said.beside_text})
+        piece: InferenceDelta = {"request_id": self.client_request_id}
+        if said.text:
+            piece["delta"] = said.text
+        return data_event({**piece, **said.beside_text})
 
     def last_events(self, terminal: Terminal) -> bytes:
         """The summary, and the end mark."""
         return data_event(self._summary(terminal)) + DONE
 
-    def _summary(self, terminal: Terminal) -> dict[str, Any]:
+    def _summary(self, terminal: Terminal) -> InferenceSummary:
         return {
             "request_id": self.client_request_id,
             "model": self.model,
@@ -88,7 +100,7 @@ class InferenceFormat:
         }
 
 
-def read_inference(fields: dict[str, Any]) -> InferenceRequest | Refusal:
+def read_inference(fields: dict[str, Any]) -> NativeRequest | Refusal:
     """The request in ``fields``, or the first field that is wrong."""
     unknown = sorted(fields.keys() - _KNOWN)
     if unknown:
@@ -105,7 +117,7 @@ def read_inference(fields: dict[str, Any]) -> InferenceRequest | Refusal:
     chat = {**parameters, "model": fields.get("model"), "messages": messages}
     if fields.get("stream") is not None:
         chat["stream"] = fields["stream"]
-    return InferenceRequest(request_id, chat)
+    return NativeRequest(request_id, chat)
 
 
 def read_messages(payload: Any) -> list[Any] | Refusal:

@@ -8,13 +8,20 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 import msgspec
 
-__all__ = ["Said", "said_in"]
+__all__ = ["BesideText", "Said", "said_in"]
 
 _TEXT_PARTS: Final = frozenset({"text", "output_text"})
+
+
+class BesideText(TypedDict, total=False):
+    """What else there may be than text; tool calls as the backend sent them."""
+
+    tool_calls: list[Any]
+    refusal: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +34,14 @@ class Said:
     refusal: str | None = None
 
     @property
-    def beside_text(self) -> dict[str, Any]:
+    def beside_text(self) -> BesideText:
         """What else there is, by name."""
-        found = {"tool_calls": self.tool_calls, "refusal": self.refusal}
-        return {name: value for name, value in found.items() if value}
+        found: BesideText = {}
+        if self.tool_calls:
+            found["tool_calls"] = self.tool_calls
+        if self.refusal:
+            found["refusal"] = self.refusal
+        return found
 
 
 class _Choice(msgspec.Struct, frozen=True):

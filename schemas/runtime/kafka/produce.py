@@ -29,9 +29,11 @@ from schemas.runtime.kafka.produce_connection import (
     kafka_producer,
 )
 from schemas.runtime.kafka.produce_faults import RECORD_BYTES_MAX, Fault, fault_of, size_bytes
+from schemas.runtime.kafka.spans import sending
 from schemas.runtime.process.event_log import EventLog
 from schemas.runtime.process.retry import retry_until
 from schemas.runtime.process.telemetry import Metrics
+from schemas.runtime.process.tracing import Tracer
 
 _LOG = EventLog(__name__)
 
@@ -81,9 +83,11 @@ class Producer:
         *,
         connect: Connect | None = None,
         on_appended: OnAppended | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         """``connect`` makes the inner producer, for tests; ``on_appended`` is told each append time."""
         self._on_appended = on_appended
+        self._tracer = tracer
         self._connection = ProducerConnection(connect or kafka_producer(brokers, client_id))
         self._queues: dict[TopicPartition, deque[_Queued]] = defaultdict(deque)
         self._senders: dict[TopicPartition, asyncio.Task[None]] = {}
@@ -136,6 +140,8 @@ class Producer:
     def send(self, record: Outgoing) -> asyncio.Future[RecordRef]:
         """Queue the record; the future holds where it stands once all replicas have it."""
         delivered: asyncio.Future[RecordRef] = asyncio.get_running_loop().create_future()
+        if self._tracer is not None:
+            record = sending(self._tracer, record, delivered)
         size = size_bytes(record.key, record.value, record.headers)
         if size > RECORD_BYTES_MAX:
             delivered.set_exception(ProduceRefused(f"{record.topic}: a record of {size} bytes"))

@@ -21,7 +21,9 @@ from schemas.runtime.ledger.meetings import Meetings
 from schemas.runtime.ledger.script import library
 from schemas.runtime.ledger.signature_script import command_of, use_in
 from schemas.runtime.ledger.store_errors import error_of
+from schemas.runtime.process.tracing import Tracer
 from schemas.runtime.valkey.opening import open_store
+from schemas.runtime.valkey.spans import calling
 from schemas.runtime.valkey.store import NodeView, Store, StoreError, StoreUnavailable
 from schemas.times import FULL, LedgerTimes
 
@@ -62,8 +64,10 @@ class LedgerClient:
         known: Shards | None = None,
         meetings: Meetings | None = None,
         epochs: Epochs = dict,
+        tracer: Tracer | None = None,
     ) -> None:
         self._store = store
+        self._tracer = tracer
         self._meetings = meetings
         self._epochs = epochs
         self.known = known
@@ -116,7 +120,10 @@ class LedgerClient:
             raise
 
     def _sent(self, call: Call[Any]) -> asyncio.Future[Any]:
-        return self._store.call(*call.command, self._epochs().get(call.shard, 0))
+        answer = self._store.call(*call.command, self._epochs().get(call.shard, 0))
+        if self._tracer is not None and (request_id := call.request_id) is not None:
+            calling(self._tracer, request_id, str(call.command[1]), answer)
+        return answer
 
     async def run(self, call: Call[A]) -> A:
         """The answer of one call that somebody else put together."""

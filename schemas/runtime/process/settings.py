@@ -13,6 +13,7 @@ import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
+from urllib.parse import unquote
 
 from pydantic import (
     Field,
@@ -33,6 +34,7 @@ from schemas.runtime.process.production import Environment, Told, production_pro
 from schemas.runtime.process.secret_files import FILE, read_value
 from schemas.runtime.process.specified import specified, variable_of
 from schemas.runtime.valkey.wire import check_address
+from schemas.sampling import SamplerName
 from schemas.times import Times, times_of
 
 _LOG = EventLog(__name__)
@@ -182,6 +184,45 @@ class DataPlaneSettings(ProcessSettings):
     """Requests per second of organizations and keys that state none."""
     rate_limit_burst_size: int = Field(default=200, ge=1)
     """How many of them may come at once."""
+    traces_endpoint: str = ""
+    """Where spans of traced requests go over OTLP/HTTP, such as ``http://collector:4318``, to which ``/v1/traces`` is added;
+    nothing is traced without it."""
+    traces_headers: SecretStr | None = None
+    """Headers of each call there, ``name=value,name=value`` with values in percent-encoding."""
+    traces_sampler: SamplerName = "parentbased_traceidratio"
+    """Which requests are traced, by OpenTelemetry's names: those that begin with ``parentbased_`` heed what a client's
+    ``traceparent`` says."""
+    traces_ratio: float = Field(default=0.1, ge=0, le=1)
+    """The share of requests that is traced, by samplers that take one."""
+    traces_followed_per_s: float = Field(default=10.0, ge=0, le=1_000)
+    """How many requests a second each ingress traces because their clients ask for it in ``traceparent``, beyond that share."""
+    traces_content: bool = False
+    """Whether prompts and answers stand in spans; they do nowhere else outside of the log."""
+
+    @field_validator("traces_endpoint")
+    @classmethod
+    def _is_a_receiver(cls, url: str) -> str:
+        if url and (problem := url_problem(url)):
+            raise ValueError(problem)
+        return url.rstrip("/")
+
+    @field_validator("traces_headers")
+    @classmethod
+    def _are_headers(cls, listed: SecretStr | None) -> SecretStr | None:
+        if listed is not None:
+            read_headers(listed.get_secret_value())
+        return listed
+
+    @property
+    def traces_url(self) -> str | None:
+        """Where spans are posted; ``None`` where nothing is traced."""
+        return f"{self.traces_endpoint}/v1/traces" if self.traces_endpoint else None
+
+    @property
+    def traces_call_headers(self) -> dict[str, str]:
+        """The headers of each of these calls."""
+        listed = self.traces_headers
+        return {} if listed is None else read_headers(listed.get_secret_value())
 
 
 class WorkerSettings(DataPlaneSettings):
@@ -230,6 +271,24 @@ def signer_of(name: SignerName, key: SecretStr | None, verify_keys: str) -> Sign
             f"TALLYGATE_CONFIG_SIGNING_KEY is none of {name}'s in TALLYGATE_CONFIG_VERIFY_KEYS"
         )
     return signer
+
+
+_HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+
+
+def read_headers(listed: str) -> dict[str, str]:
+    """Headers in the form of ``OTEL_EXPORTER_OTLP_HEADERS``; raises ``ValueError`` for anything else.
+
+    Source: OpenTelemetry, specification of the protocol exporter: W3C Baggage without properties.
+    """
+    headers: dict[str, str] = {}
+    for pair in filter(None, (part.strip() for part in listed.split(","))):
+        name, separator, value = pair.partition("=")
+        value = unquote(value.strip())
+        if not separator or not _HEADER.fullmatch(name.strip()) or not value.isprintable():
+            raise ValueError("it is no list of name=value, with commas between them")
+        headers[name.strip().lower()] = value
+    return headers
 
 
 S = TypeVar("S", bound=BaseSettings)

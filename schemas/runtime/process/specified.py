@@ -1,4 +1,4 @@
-"""The variables that the gateway's specification names, and what each is here: one table. Pure.
+"""The variables that the gateway's specification names, and OpenTelemetry's own, and what each is here: one table. Pure.
 
 Each works in its own form, or is refused in a sentence that says what replaces it; none is ignored in silence. One that
 contradicts our own variable, or another of the table, is a problem and no choice. An empty one counts as not given, which is
@@ -14,10 +14,12 @@ from typing import Any, Final
 
 from schemas.runtime.kafka.address import read_kafka_address
 from schemas.runtime.valkey.address import read_address
+from schemas.sampling import SAMPLERS
 from schemas.topics import AUDIT
 
 PREFIX: Final = "TALLYGATE_"
 _PORT_MAX: Final = 65_535
+_PROTOCOL: Final = "http/protobuf"
 _UNITS_S: Final = {
     "ns": 1e-9,
     "us": 1e-6,
@@ -80,6 +82,18 @@ def _whole(text: str) -> str:
     return text
 
 
+def _protocol(text: str) -> str:
+    if text != _PROTOCOL:
+        raise ValueError(f"traces go over {_PROTOCOL}, which every receiver takes on port 4318")
+    return text
+
+
+def _sampler(text: str) -> str:
+    if text not in SAMPLERS:
+        raise ValueError(f"it is none of {', '.join(SAMPLERS)}")
+    return text
+
+
 def _audit_topic(text: str) -> str:
     if text != AUDIT:
         raise ValueError(
@@ -112,7 +126,6 @@ class SpecifiedVariable:
 
 _BACKENDS: Final = "a process learns its backends from the configuration: tallygate config apply -f FILE; only tallygate up reads this variable"
 _CONFIG: Final = "the configuration is a topic of Kafka, and needs no service: tallygate config apply -f FILE writes it"
-_TRACES: Final = "no traces are exported; scrape /metrics, collect the JSON lines of stdout, and leave the variable out"
 
 SPECIFIED: Final = (
     SpecifiedVariable(
@@ -177,7 +190,42 @@ SPECIFIED: Final = (
     ),
     SpecifiedVariable("BACKEND_ENDPOINTS", f"Refused: {_BACKENDS}.", _refused(_BACKENDS)),
     SpecifiedVariable("CONFIG_SERVICE_ENDPOINT", f"Refused: {_CONFIG}.", _refused(_CONFIG)),
-    SpecifiedVariable("OTEL_EXPORTER_OTLP_ENDPOINT", f"Refused: {_TRACES}.", _refused(_TRACES)),
+    SpecifiedVariable(
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "The receiver of traces, by OTLP over HTTP: port 4318, not 4317.",
+        str,
+        "traces_endpoint",
+    ),
+    SpecifiedVariable(
+        "OTEL_EXPORTER_OTLP_HEADERS",
+        "Headers of each call there, as `name=value,name=value`.",
+        str,
+        "traces_headers",
+    ),
+    SpecifiedVariable(
+        "OTEL_EXPORTER_OTLP_PROTOCOL",
+        f"`{_PROTOCOL}` and no other: what every receiver takes.",
+        _protocol,
+    ),
+    SpecifiedVariable(
+        "OTEL_TRACES_SAMPLER",
+        "Which requests are traced.",
+        _sampler,
+        "traces_sampler",
+    ),
+    SpecifiedVariable(
+        "OTEL_TRACES_SAMPLER_ARG",
+        "The share of them, from 0 to 1; 0.1 where it is not given.",
+        _number,
+        "traces_ratio",
+        float,
+    ),
+    SpecifiedVariable(
+        "OTEL_SERVICE_NAME",
+        "The same as `SERVICE_NAME`.",
+        str,
+        "service_name",
+    ),
 )
 
 

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from schemas.readiness import METRICS, readiness
 from schemas.runtime.process.clock import Clock
-from schemas.runtime.process.telemetry import PAGE_CONTENT_TYPE, Metrics
+from schemas.runtime.process.telemetry import Metrics
 
 Check = Callable[[], dict[str, str]]
 """Component name to ``ok`` or what is wrong with it; what works all the same begins with ``DEGRADED`` or
@@ -52,5 +52,6 @@ class StatusPages:
             status=503 if status == "unavailable" else 200,
         )
 
-    async def _metrics_page(self, _: web.Request) -> web.Response:
-        return web.Response(body=self._metrics.page(), headers={"content-type": PAGE_CONTENT_TYPE})
+    async def _metrics_page(self, request: web.Request) -> web.Response:
+        body, headers = self._metrics.page_for(request.headers.get("accept", ""))
+        return web.Response(body=body, headers=headers)

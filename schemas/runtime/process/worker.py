@@ -6,9 +6,10 @@ A worker's composition root creates a ``Worker``, adds inboxes and background ta
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from faust.exceptions import ConsumerNotStarted
@@ -20,10 +21,12 @@ from schemas.runtime.config.feed import ConfigFeed
 from schemas.runtime.kafka.consume.dead_letters import DeadLetters
 from schemas.runtime.kafka.consume.faust_app import WorkerApp, create_faust_app
 from schemas.runtime.kafka.consume.inbox import Handler, Inbox, OnDefect
+from schemas.runtime.kafka.consume.lag import Lag, lag_of
 from schemas.runtime.kafka.consume.processed import ProcessedMarks
 from schemas.runtime.kafka.consume.records import Record
 from schemas.runtime.kafka.consume.watchdog import Watchdog
 from schemas.runtime.kafka.produce import Producer
+from schemas.runtime.kafka.spans import receiving
 from schemas.runtime.ledger.client import LedgerClient, ledger_store
 from schemas.runtime.ledger.meetings import Meetings
 from schemas.runtime.ledger.time_source import LedgerTime
@@ -33,9 +36,12 @@ from schemas.runtime.process.loop_counts import expose_loop
 from schemas.runtime.process.run import told_to_end
 from schemas.runtime.process.self_report import SelfReport
 from schemas.runtime.process.settings import WorkerSettings
+from schemas.runtime.process.shown import expose_components, expose_config
 from schemas.runtime.process.status_pages import StatusPages
 from schemas.runtime.process.tasks import keep_running
 from schemas.runtime.process.telemetry import Metrics
+from schemas.runtime.process.traces import Tracing, tracing_of
+from schemas.runtime.process.tracing import Tracer
 from schemas.runtime.valkey.bus import Bus
 from schemas.runtime.valkey.store import Store, StoreUnavailable
 from schemas.topics import OUTCOMES, group_of
@@ -78,6 +84,8 @@ class Worker:
     clock: Clock
     ledger_time: LedgerTime
     dead_letters: DeadLetters
+    tracing: Tracing | None = None
+    """Where requests are traced."""
     inboxes: list[Inbox] = field(default_factory=list)
     background: list[Background] = field(default_factory=list)
     before_start: list[Background] = field(default_factory=list)
@@ -96,8 +104,13 @@ class Worker:
     def create(cls, settings: WorkerSettings, shape: WorkerShape) -> Worker:
         """Build all parts; nothing connects before ``run``."""
         clock, metrics = Clock(), Metrics()
+        tracing = tracing_of(settings, shape.role, clock, metrics)
+        tracer = None if tracing is None else tracing.tracer
         producer = Producer(
-            settings.kafka_brokers, settings.instance_id, on_appended=clock.learn_broker
+            settings.kafka_brokers,
+            settings.instance_id,
+            on_appended=clock.learn_broker,
+            tracer=tracer,
         )
         meetings = Meetings()
         store = ledger_store(settings.ledger_url, settings.times.ledger, meetings)
@@ -119,15 +132,24 @@ class Worker:
             producer=producer,
             ledger_store=store,
             ledger=LedgerClient(
-                store, meetings=meetings, epochs=lambda: config.snapshot.ledger_epochs
+                store,
+                meetings=meetings,
+                epochs=lambda: config.snapshot.ledger_epochs,
+                tracer=tracer,
             ),
-            bus=Bus(settings.bus_url, settings.times),
+            bus=Bus(settings.bus_url, settings.times, tracer),
             config=config,
             metrics=metrics,
             clock=clock,
             ledger_time=LedgerTime(clock, store, metrics),
             dead_letters=DeadLetters.through(producer),
+            tracing=tracing,
         )
+
+    @property
+    def tracer(self) -> Tracer | None:
+        """Who records spans; ``None`` where nothing is traced."""
+        return None if self.tracing is None else self.tracing.tracer
 
     def read(
         self,
@@ -145,8 +167,17 @@ class Worker:
         """
         end = None if defects_end_process else on_defect or self.dead_letter
         transient_max_s = self.settings.times.transient_max_ms / 1000
+        traces = None
+        if (tracer := self.tracer) is not None:
+            traces = partial(receiving, tracer, group_of(self.shape.role))
         inbox = Inbox(
-            self.app, topic, handler, on_defect=end, transient_max_s=transient_max_s, **more
+            self.app,
+            topic,
+            handler,
+            on_defect=end,
+            transient_max_s=transient_max_s,
+            on_delivered=traces,
+            **more,
         )
         inbox.expose(self.metrics)
         self.inboxes.append(inbox)
@@ -280,6 +311,28 @@ class Worker:
         self.producer.expose(self.metrics)
         self.ledger_store.expose(self.metrics, "ledger")
         self.bus.store.expose(self.metrics, "bus")
+        expose_components(self.metrics, self.components)
+        expose_config(self.metrics, self.config)
+        self.metrics.look(
+            "tallygate_consumer_lag_seconds",
+            lambda: {(topic,): lag.age_s for topic, lag in self._lags()},
+        )
+        self.metrics.look(
+            "tallygate_consumer_lag_records",
+            lambda: {(topic,): float(lag.records) for topic, lag in self._lags()},
+        )
+        for inbox in self.inboxes:
+            # What is first seen above 0 has not risen for whoever asks by how much.
+            self.metrics.count("tallygate_dead_letters_total", inbox.topic, by=0)
+
+    def _lags(self) -> Iterator[tuple[str, Lag]]:
+        """How far each topic is behind, of the partitions that are ours; none before they are."""
+        if not self._has_joined():
+            return
+        now_ms = self.clock.now_ms()
+        for inbox in self.inboxes:
+            unread = self.app.direct_consumer.member.unread(inbox.topic)
+            yield inbox.topic, lag_of(inbox.window, unread, now_ms)
 
     async def _connect(self) -> None:
         await asyncio.gather(self.ledger_store.start(), self.bus.start(), self.config.start())
@@ -292,6 +345,8 @@ class Worker:
     async def _disconnect(self) -> None:
         await self.app.marks.write()
         await self.producer.stop()
+        if self.tracing is not None:
+            await self.tracing.exporter.stop()
         await self.config.stop()
         await asyncio.gather(self.ledger_store.stop(), self.bus.stop())
 
@@ -328,6 +383,7 @@ class Worker:
                     report.run,
                     self.app.marks.keep,
                     self._start_held,
+                    *(() if self.tracing is None else (self.tracing.exporter.run,)),
                     *self.background,
                 )
             ),

@@ -15,7 +15,9 @@ import msgspec
 
 from schemas.frames import Frame, Terminal, decode_frame, encode_frame
 from schemas.ledger.owners import instance_of
+from schemas.runtime.process.tracing import Tracer
 from schemas.runtime.valkey.opening import open_store
+from schemas.runtime.valkey.spans import replying
 from schemas.runtime.valkey.store import NodeView, StoreUnavailable
 from schemas.times import FULL, Times
 
@@ -54,8 +56,9 @@ class Long(msgspec.Struct, frozen=True):
 class Bus:
     """Sends and reads frames. Raises what ``Store`` raises."""
 
-    def __init__(self, url: str, times: Times = FULL) -> None:
+    def __init__(self, url: str, times: Times = FULL, tracer: Tracer | None = None) -> None:
         self._times = times
+        self._tracer = tracer
         source = resources.files(__package__).joinpath("bus.lua").read_bytes()
 
         async def load(node: NodeView) -> None:
@@ -97,6 +100,8 @@ class Bus:
             ttl_ms,
             *oldest,
         )
+        if self._tracer is not None and isinstance(frame.content, Terminal):
+            replying(self._tracer, frame.request_id, reply_to or "", sending)
         if long is None:
             return bool(await sending)
         most = (_STREAMS_PER_ORG_BYTES_MAX, _STREAMS_BYTES_MAX)

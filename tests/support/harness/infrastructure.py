@@ -9,7 +9,8 @@ from pathlib import Path
 
 from deploy.embedded.ledger_shape import LedgerShape
 from deploy.embedded.process import Progress
-from deploy.embedded.stack import Stack, StackOptions
+from deploy.embedded.stack import Stack
+from deploy.embedded.stack_options import StackOptions
 from deploy.embedded.state import UserFolders
 from tests.support.harness.wanted_ledger import wanted_ledger
 

@@ -15,10 +15,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from deploy.bench.running_backend import end_process
 from tests.support.fakes.running_backend import RunningBackend
-from tests.support.harness.wanted_ledger import wanted_ledger
+from tests.support.harness.wanted_ledger import USERS, wanted_ledger
+from tests.support.harness.watched_answers import watch
 
 TALLYGATE = Path(sys.executable).with_name("tallygate")
 REPOSITORY = Path(__file__).parents[3]
@@ -38,6 +40,10 @@ class RunningStack:
     bus_url: str
     process: subprocess.Popen[str]
     state_dir: Path
+    grpc: str = ""
+    """Host and port of the same API over gRPC; empty of a version that has none."""
+    api_urls: tuple[str, ...] = ()
+    """Of each ingress, where the commit that runs tells them."""
 
     def stop(self) -> int:
         """SIGTERM, as a service manager would; the exit code."""
@@ -53,28 +59,30 @@ def running_stack(
     environment: Mapping[str, str] | None = None,
     options: Sequence[str] = (),
     checkout: Path = REPOSITORY,
+    program: Sequence[str] = (),
 ) -> Iterator[RunningStack]:
     """A stack on free ports; without `backends` it brings its own examples.
 
     `replicas` is by role; one of each when not given. `environment` comes on top of ours, `options` are further
-    ones of the command, where `replicas` is not given. `checkout` is where the code stands that runs. Raises
-    RuntimeError with the end of its story when it does not become ready.
+    ones of the command. `checkout` is where the code stands that runs, `program` another one that takes the same
+    words. Raises RuntimeError with the end of its story when it does not become ready.
     """
     story = state_dir.with_suffix(".log")
     # The address file of a stack that the developer runs must stay as it is.
     own = {**os.environ, "XDG_STATE_HOME": str(state_dir.parent), **(environment or {})}
-    upstreams = [f"{backend.name}={backend.url}" for backend in backends]
-    if replicas is None:
-        tallygate = TALLYGATE if checkout == REPOSITORY else checkout / ".venv/bin/tallygate"
-        command = [str(tallygate), "up", "--headless", "--port", "0", "--admin-port", "0"]
-        command += ["--state-dir", str(state_dir), *options]
-        if ledger := wanted_ledger(own):
-            command += ["--ledger-primaries", str(ledger.primaries)]
-            command += ["--ledger-replicas", str(ledger.replicas)]
-        command += [part for upstream in upstreams for part in ("--backend", upstream)]
-    else:
-        command = [sys.executable, "-m", "tests.support.harness.replicated_stack", str(state_dir)]
-        command += [json.dumps(replicas), *upstreams]
+    tallygate = TALLYGATE if checkout == REPOSITORY else checkout / ".venv/bin/tallygate"
+    command = [*(program or [str(tallygate)]), "up", "--headless", "--port", "0"]
+    command += ["--admin-port", "0", "--state-dir", str(state_dir), *options]
+    if ledger := wanted_ledger(own):
+        command += ["--ledger-primaries", str(ledger.primaries)]
+        command += ["--ledger-replicas", str(ledger.replicas)]
+    if replicas:
+        numbers = ",".join(f"{role}={number}" for role, number in replicas.items())
+        command += ["--replicas", numbers]
+        command += ["--store-users"] if USERS in own else []
+    command += [
+        part for backend in backends for part in ("--backend", f"{backend.name}={backend.url}")
+    ]
     with story.open("a") as stderr:
         process = subprocess.Popen(
             command,
@@ -86,6 +94,7 @@ def running_stack(
         )
     try:
         facts = _first_line(process, story)
+        watch(facts["api"], facts["admin"])
         yield RunningStack(
             facts["api"],
             facts["admin"],
@@ -95,6 +104,8 @@ def running_stack(
             facts["bus"],
             process,
             state_dir,
+            facts.get("grpc", ""),
+            tuple(facts.get("apis", ())),
         )
     finally:
         _end(process)
@@ -141,13 +152,13 @@ def is_alive(pid: int) -> bool:
     return stat.rpartition(")")[2].split()[0] != "Z"
 
 
-def _first_line(process: subprocess.Popen[str], story: Path) -> dict[str, str]:
+def _first_line(process: subprocess.Popen[str], story: Path) -> dict[str, Any]:
     assert process.stdout is not None
     is_readable = select.select([process.stdout], [], [], START_DEADLINE_S)[0]
     line = process.stdout.readline() if is_readable else ""
     if not line:
         raise RuntimeError(f"the stack did not start:\n{story.read_text()[-4_000:]}")
-    facts: dict[str, str] = json.loads(line)
+    facts: dict[str, Any] = json.loads(line)
     return facts
 
 

@@ -16,7 +16,8 @@ from typing import Any
 import httpx
 
 from deploy.embedded.process import Progress
-from deploy.embedded.stack import Stack, StackOptions
+from deploy.embedded.stack import Stack
+from deploy.embedded.stack_options import StackOptions
 from deploy.embedded.state import UserFolders
 from schemas.partitions import partition_of
 from tests.support.fakes.behaviour import PLAIN_MODEL

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 
 import httptools
+import httpx
 import msgspec
 import pytest
 
@@ -15,6 +17,7 @@ from deploy.bench.driving import driven
 from deploy.bench.load import Load, requests_of
 from deploy.bench.report import tokens_of
 from deploy.bench.running_backend import bench_backend
+from deploy.bench.scenarios import limits
 
 
 def test_a_model_name_may_ask_for_a_pause() -> None:
@@ -84,3 +87,30 @@ def test_what_is_no_request_is_refused() -> None:
     assert backend._REFUSAL.startswith(b"HTTP/1.1 400")
     with pytest.raises(httptools.HttpParserError):
         httptools.HttpRequestParser(object()).feed_data(b"nonsense\r\n\r\n")
+
+
+async def test_the_backend_counts_its_calls_by_model() -> None:
+    """Who judges limits asks it; what it did not understand is no call."""
+    with bench_backend() as running:
+        load = Load(url=running.url, keys=["k"], model="counted-1ms")
+        done = await run_closed(load.url, requests_of(load), 2, 5.0, most=7)
+        async with httpx.AsyncClient(trust_env=False) as client:
+            refused = await client.post(f"{running.url}/chat/completions", content=b"no JSON")
+            calls = (await client.get(f"{running.url}/calls")).json()
+
+    assert refused.status_code == 400
+    assert len(done.samples) == 7
+    assert calls == {"counted-1ms": 7}
+
+
+def test_what_a_budget_is_tried_with_costs_what_is_held_for_it() -> None:
+    """Or the number of calls that fit would not be known beforehand."""
+    _, _, body = backend.whole("limits-budget-0", 200, limits.TOKENS).partition(b"\r\n\r\n")
+    budget = next(case for case in limits.CASES if case.name == "budget")
+    (stated,) = (budget.limits or {})["budgets"]
+    made = json.loads(body)["usage"]["completion_tokens"]
+
+    assert made == limits.TOKENS
+    assert Decimal(limits.PRICES["input_usd_per_mtok"]) == 0
+    each = made * Decimal(limits.PRICES["output_usd_per_mtok"]) / 1_000_000
+    assert Decimal(stated["usd"]) == limits.STATED * each

@@ -327,6 +327,10 @@ CASES = (
         ("requests", "show", "r1"),
         {"GET /requests/r1": TIMELINE | {"search": {"records": 5, "gave_up": "records"}}},
     ),
+    Case(
+        ("requests", "show", "r1", "--trace"),
+        {"GET /requests/r1": TIMELINE | {"trace": {"trace_id": "4bf92f35", "is_recorded": True}}},
+    ),
     Case(("requests", "show", "unknown")),
     Case(
         ("audit", "list", "--org", "acme", "--request-id", "r1", "--from", "a", "--to", "b", "--limit", "5"),

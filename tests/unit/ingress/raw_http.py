@@ -71,7 +71,7 @@ class Served:
 @asynccontextmanager
 async def serving(app: Any, most: int = 64, origins: str = "") -> AsyncIterator[Served]:
     refused: list[int] = []
-    register = Connections(most, refused.append)
+    register = Connections(most, lambda status, _: refused.append(status))
     server = front_server(app, "127.0.0.1", 0, register, Clock(), read_origins(origins))
     task = asyncio.create_task(server.serve())
     while not server.started:  # noqa: ASYNC110  # uvicorn has no event for it

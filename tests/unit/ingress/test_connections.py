@@ -31,7 +31,7 @@ class _Fake:
 
 
 def _register(most: int = 2) -> Connections:
-    return Connections(most, lambda _: None)
+    return Connections(most, lambda status, code: None)
 
 
 def test_the_connection_without_a_head_for_longest_makes_room_before_an_idle_one() -> None:

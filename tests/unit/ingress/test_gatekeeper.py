@@ -16,6 +16,7 @@ from schemas.errors import ErrorCode
 from schemas.events import Denial
 from schemas.frames import Terminal
 from tests.support.gateway import Gateway
+from tests.support.samples import sample
 
 SPENT = Terminal(
     402,
@@ -225,3 +226,17 @@ async def test_every_refusal_of_the_gate_is_kept_for_the_auditors() -> None:
     assert (event.org, event.actor, detail["code"]) == ("acme", "key_a", "BUDGET_EXCEEDED")
     assert (detail["limit_id"], detail["model"]) == ("org:budget:total", "echo")
     assert detail["request_ids"] == [answer.headers["x-request-id"] for answer in refused]
+    asked = gateway.log.accepted[0]
+    tokens = asked.input_tokens_bound, asked.output_tokens_bound
+    assert (detail["bounds"]["input_tokens"], detail["bounds"]["output_tokens"]) == tokens
+
+
+async def test_what_the_gate_refuses_by_a_limit_is_a_decision_as_any_other() -> None:
+    """Counted by the kind of limit and whose it is."""
+    gateway = Gateway()
+    gateway.log.worker = lambda _: (SPENT,)
+    for _ in range(3):
+        await gateway.chat()
+
+    counted = {"verdict": "refused", "limit_type": "budget", "scope": "org"}
+    assert sample(gateway.metrics, "tallygate_limit_decisions_total", **counted) == 2

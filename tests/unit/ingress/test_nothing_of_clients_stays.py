@@ -18,6 +18,7 @@ from tests.support.gateway import Gateway
 _CANARY = "canary-of-a-prompt-4711"
 _CHAT = "/v1/chat/completions"
 _STATUS = re.compile(r'status="(\d+)"')
+_CODE = re.compile(r'code="(\w*)"')
 _STATUSES = {"200"} | {str(spec.status) for spec in ERRORS.values()}
 
 
@@ -25,6 +26,10 @@ async def _series(gateway: Gateway) -> set[str]:
     """Names and labels of all that is counted."""
     page = (await gateway.client.get("/metrics")).text
     return {line.rpartition(" ")[0] for line in page.splitlines() if not line.startswith("#")}
+
+
+def _bare(series: str) -> str:
+    return _STATUS.sub("", _CODE.sub("", series))
 
 
 async def _send_odd_ones(gateway: Gateway, rng: random.Random, count: int) -> None:
@@ -55,8 +60,9 @@ async def test_random_keys_models_and_paths_make_no_series() -> None:
     after = await _series(gateway)
 
     assert any("tallygate_requests_total" in one for one in before)
-    assert {_STATUS.sub("", one) for one in after} == {_STATUS.sub("", one) for one in before}
+    assert {_bare(one) for one in after} == {_bare(one) for one in before}
     assert {status for one in after for status in _STATUS.findall(one)} <= _STATUSES
+    assert {code for one in after for code in _CODE.findall(one)} <= {"", *ERRORS}
 
 
 async def test_a_prompt_is_in_no_log_and_on_no_page(caplog: pytest.LogCaptureFixture) -> None:

@@ -13,7 +13,7 @@ def test_a_path_of_an_operation_is_that_of_its_row(name: str) -> None:
     """Its name in metrics and its form of errors, with a query or without."""
     row = OPERATIONS[name]
 
-    assert place_of(row.path).route == row.name
+    assert place_of(row.path).operation == row.name
     assert surface_of(row.path) == surface_of(f"{row.path}?limit=3") == row.surface
 
 
@@ -33,4 +33,4 @@ def test_a_path_of_an_operation_is_that_of_its_row(name: str) -> None:
 )
 def test_other_paths_have_their_own_entries(path: str, route: str, surface: str) -> None:
     """What stands below a path belongs to it; what nobody knows is told as to OpenAI's clients."""
-    assert (place_of(path).route, surface_of(path)) == (route, surface)
+    assert (place_of(path).operation, surface_of(path)) == (route, surface)

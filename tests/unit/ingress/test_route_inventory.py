@@ -28,6 +28,8 @@ ROUTES: Final = {
     "GET /v1/status/readyz",
     "GET /v1/status/startupz",
     "GET /metrics",
+    "GET /openapi.json",
+    "GET /docs",
 }
 """Whoever adds one says here that it is meant to be reached by everybody."""
 _WITHOUT_A_KEY: Final = {
@@ -35,6 +37,8 @@ _WITHOUT_A_KEY: Final = {
     "/v1/status/readyz",
     "/v1/status/startupz",
     "/metrics",
+    "/openapi.json",
+    "/docs",
 }
 _TAKES_AN_ID: Final = {"GET /v1/jobs/{job_id}", "DELETE /v1/jobs/{job_id}"}
 
@@ -58,7 +62,7 @@ async def test_the_public_routes_are_these() -> None:
 
 
 @pytest.mark.parametrize("row", sorted(ROUTES))
-async def test_without_a_key_only_health_and_metrics_answer(row: str) -> None:
+async def test_without_a_key_only_what_is_for_everybody_answers(row: str) -> None:
     """All else is 401, before anything is looked up."""
     method, path = row.replace("{job_id}", "x").replace("{name:path}", "echo").split(" ")
     gateway = Gateway()

@@ -101,6 +101,6 @@ async def test_both_ways_are_counted_once() -> None:
 
     counted = [line for line in gateway.metrics.page().splitlines() if b"requests_total{" in line]
     assert sorted(line.split(b"{")[1] for line in counted) == [
-        b'route="chat.completions",status="200"} 1.0',
-        b'route="chat.completions",status="405"} 1.0',
+        b'code="",operation="chat.completions",status="200"} 1.0',
+        b'code="method_not_allowed",operation="chat.completions",status="405"} 1.0',
     ]

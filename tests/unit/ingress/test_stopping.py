@@ -50,10 +50,10 @@ class _Stopping:
         frame = BusFrame(accepted.request_id, 1, 1, content)
         self.gateway.pending.on_message(encode_frame(frame))
 
-    async def leave(self, patience_s: float) -> None:
+    async def leave(self, patience_s: float, notice_s: float = 0.0) -> None:
         """As at SIGTERM."""
-        gateway = self.gateway
-        await Leaving(gateway.gatekeeper, gateway.pending, self.served.server, patience_s).run()
+        keeper, pending = self.gateway.gatekeeper, self.gateway.pending
+        await Leaving(keeper, pending, self.served.server, patience_s, notice_s).run()
 
 
 @asynccontextmanager
@@ -98,6 +98,23 @@ async def test_a_running_request_is_answered_and_nobody_new_is_accepted(
     assert (answer.status_code, answer.headers["connection"]) == (200, "close")
     assert ready.status_code == 503
     assert not stopping.gateway.bus.rung
+
+
+async def test_readiness_says_that_it_leaves_while_whoever_connects_is_served(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A load balancer that looks every second sends nobody to a closed port."""
+    async with _stopping(monkeypatch) as stopping:
+        leaves = asyncio.create_task(stopping.leave(5.0, notice_s=0.5))
+        await asyncio.sleep(0.1)
+        async with httpx.AsyncClient(trust_env=False) as other:
+            at = f"http://127.0.0.1:{stopping.served.port}/v1"
+            ready = await other.get(f"{at}/status/readyz")
+            served = await other.get(f"{at}/models", headers={"x-api-key": SECRET})
+        await leaves
+
+    assert (ready.status_code, served.status_code) == (503, 200)
+    assert served.headers["connection"] == "close"
 
 
 async def test_a_connection_that_is_kept_is_told_with_its_next_answer(

@@ -21,7 +21,7 @@ from limiter_worker.decisions import (
 from limiter_worker.deferral import WAITERS_MAX, Wait, WaitingCounts, again_ms, tier_of, wait_of
 from limiter_worker.limits import AdmissionRequest, Defaults, terms_of
 from schemas import topics
-from schemas.audit import Refused
+from schemas.audit import Bounds, Refused
 from schemas.codec import MalformedRecord, decode_as, encode
 from schemas.entities import Limits
 from schemas.errors import ErrorCode
@@ -271,8 +271,36 @@ def test_auditors_hear_of_a_deferral() -> None:
         "limit": 5,
         "retry_after_ms": 700,
         "model": "echo",
+        "bounds": {"input_tokens": 1_000, "output_tokens": 500, "nano_usd": None},
     }
     assert audit_of(_accepted(), _wait()) == event
+
+
+def test_auditors_hear_what_the_request_could_have_used() -> None:
+    """In tokens and money, as it would have been held: refused or sent to wait, whatever the limit counts."""
+    request = _accepted()
+    terms = terms_of(request, configuration(), Defaults(100, 200, in_flight=256), NOW_MS, "")
+    assert isinstance(terms, AdmissionRequest)
+    (held,) = [each.amount for each in terms.admit.balances if each.unit == "nano_usd"][:1]
+    full = answers.Limited(id="org:requests_per_s", usage=1, limit=1, retry_after_ms=700)
+
+    refusal = decide(request, terms, full)
+    assert isinstance(refusal, Rejection)
+    refused, wait = audit_of(request, refusal), wait_of(request, refusal, NOW_MS)
+    assert isinstance(refused, Refused)
+    assert wait is not None
+
+    assert held > 0
+    assert refused.bounds == Bounds(1_000, 500, held)
+    assert _facts(audit_of(request, wait))["bounds"]["nano_usd"] == held
+
+
+def test_of_a_model_without_a_price_only_tokens_are_bounded() -> None:
+    request = _accepted()
+    unpriced = audit_of(request, end(request, "refused", ErrorCode.MODEL_UNPRICED))
+
+    assert isinstance(unpriced, Refused)
+    assert unpriced.bounds == Bounds(1_000, 500, None)
 
 
 def test_auditors_hear_of_every_refusal() -> None:

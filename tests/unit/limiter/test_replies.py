@@ -14,6 +14,7 @@ from schemas.runtime.process.telemetry import Metrics
 from schemas.runtime.valkey.bus import Bus
 from schemas.runtime.valkey.store import StoreError, StoreUnavailable
 from tests.support.events import accepted
+from tests.support.samples import sample
 
 
 class _SetClock(Clock):
@@ -48,7 +49,7 @@ class _Replies:
 
     @property
     def dropped(self) -> float:
-        return self.metrics.registry.get_sample_value("tallygate_replies_dropped_total") or 0.0
+        return sample(self.metrics, "tallygate_replies_dropped_total")
 
 
 async def test_the_refusal_of_a_job_is_kept_for_whoever_looks_it_up() -> None:

@@ -12,8 +12,9 @@ from deploy.embedded.example_backend import echo
 from deploy.embedded.process import LONGEST_DELAY_S, Progress, restart_delay_s
 
 FACTS = Facts(
-    api="http://127.0.0.1:8080/v1",
-    admin="http://127.0.0.1:8443/admin/v1",
+    apis=("http://127.0.0.1:8080/v1", "http://127.0.0.1:8090/v1"),
+    grpc="127.0.0.1:8081",
+    admins=("http://127.0.0.1:8443/admin/v1",),
     kafka="127.0.0.1:9092",
     ledger="redis://127.0.0.1:6390/0",
     bus="redis://127.0.0.1:6391/0",
@@ -38,13 +39,28 @@ def test_the_curl_line_carries_key_model_and_valid_json() -> None:
 def test_the_json_line_has_the_documented_fields() -> None:
     """Programs read it."""
     assert json.loads(render_json(FACTS)) == {
-        "api": FACTS.api,
-        "admin": FACTS.admin,
+        "api": FACTS.apis[0],
+        "admin": FACTS.admins[0],
         "key": FACTS.key,
         "kafka": FACTS.kafka,
         "ledger": FACTS.ledger,
         "bus": FACTS.bus,
+        "grpc": FACTS.grpc,
+        "apis": list(FACTS.apis),
+        "admins": list(FACTS.admins),
     }
+
+
+def test_the_banner_says_where_grpc_is() -> None:
+    """In a line of its own, which programs look for."""
+    assert "gRPC     127.0.0.1:8081" in render_banner(FACTS).splitlines()
+
+
+def test_the_banner_names_every_api() -> None:
+    """Whoever distributes requests needs them all."""
+    line = next(row for row in render_banner(FACTS).splitlines() if row.startswith("API"))
+
+    assert line.split(maxsplit=1)[1] == "http://127.0.0.1:8080/v1, http://127.0.0.1:8090/v1"
 
 
 def test_progress_says_name_address_and_time() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from deploy.embedded.brokers import Brokers, broker_ports
 from deploy.embedded.kafka import render_settings
 from deploy.embedded.kafka_jars import KAFKA_VERSION, LOCK_FILE, read_lock
 from deploy.embedded.valkey import BUS_SETTINGS, ledger_settings
@@ -21,10 +22,24 @@ def test_every_kafka_module_has_the_version_of_the_broker() -> None:
 
 def test_kafka_listens_on_loopback_only() -> None:
     """The embedded broker has no passwords."""
-    settings = render_settings(Path("/data"), {"kafka": 1, "controller": 2}).splitlines()
+    alone = Brokers(1, {"kafka": 1, "controller": 2})
+    settings = render_settings(Path("/data"), 0, alone).splitlines()
 
     assert "listeners=BROKER://127.0.0.1:1,CONTROLLER://127.0.0.1:2" in settings
     assert "auto.create.topics.enable=false" in settings
+
+
+def test_of_three_brokers_two_must_have_what_is_acknowledged() -> None:
+    """Each is a voter under its own number."""
+    three = Brokers(3, {name: number for number, name in enumerate(broker_ports(3), start=1)})
+    settings = [render_settings(Path("/data"), number, three).splitlines() for number in range(3)]
+
+    voters = "1@127.0.0.1:4,2@127.0.0.1:5,3@127.0.0.1:6"
+    assert [f"node.id={n + 1}" in settings[n] for n in range(3)] == [True, True, True]
+    for each in settings:
+        assert f"controller.quorum.voters={voters}" in each
+        assert {"min.insync.replicas=2", "offsets.topic.replication.factor=3"} <= set(each)
+    assert three.address_of("operator") == "127.0.0.1:1,127.0.0.1:2,127.0.0.1:3"
 
 
 def test_the_ledger_writes_through_and_never_evicts_and_the_bus_does_neither() -> None:

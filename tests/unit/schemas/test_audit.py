@@ -8,8 +8,9 @@ import msgspec
 import pytest
 
 from schemas import audit
-from schemas.audit import IDS_PER_EVENT, RefusalTally, Refused, is_about
+from schemas.audit import IDS_PER_EVENT, Bounds, RefusalTally, Refused, is_about
 from schemas.events import AuditRecorded, Denial
+from schemas.topics import MAX_RECORD_BYTES
 
 _NUMBERS = count()
 SHARE = Denial(
@@ -85,6 +86,43 @@ def test_a_refusal_alone_is_an_event_as_any_other() -> None:
     assert event.request_id == refused.request_id
     assert event.audit_id == f"{refused.request_id}:refused"
     assert (detail["model"], "request_ids" in detail) == ("echo", False)
+
+
+def _bounds_told(*bounds: Bounds | None) -> object:
+    tally = RefusalTally()
+    for each in bounds:
+        tally.add(_refused(bounds=each))
+    (event,) = tally.take()
+    return msgspec.json.decode(event.detail).get("bounds", "nothing")
+
+
+def test_an_event_says_what_its_requests_could_have_used() -> None:
+    """Tokens, and nano-USD where there is a price; of many in the order of their ids."""
+    small, large = Bounds(5, 7, 1_000), Bounds(50, 70, None)
+    first = {"input_tokens": 5, "output_tokens": 7, "nano_usd": 1_000}
+    second = {"input_tokens": 50, "output_tokens": 70, "nano_usd": None}
+
+    assert _bounds_told(small) == first
+    assert _bounds_told(small, large, small) == [first, second, first]
+    assert _bounds_told(small, None) == [first, None]
+
+
+def test_bounds_that_are_all_the_same_are_said_once() -> None:
+    """A client in a loop must not fill the log with them; nor what was refused before it was read."""
+    same = Bounds(5, 7, 1_000)
+
+    assert _bounds_told(same, same, same) == _bounds_told(same)
+    assert _bounds_told(None, None) == "nothing"
+
+
+def test_the_largest_event_fits_its_topic_many_times() -> None:
+    """Five hundred requests of which no two are alike."""
+    tally = RefusalTally()
+    for number in range(IDS_PER_EVENT):
+        tally.add(_refused(bounds=Bounds(10**15 + number, 10**15, 2**53 - 1)))
+    (event,) = tally.take()
+
+    assert len(event.detail) < MAX_RECORD_BYTES / 64
 
 
 @pytest.mark.parametrize(

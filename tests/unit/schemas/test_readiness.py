@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from schemas.readiness import missing, readiness
+from schemas.readiness import health_value, missing, readiness
 
 
 def test_a_process_that_can_serve_is_ready_though_something_is_wrong() -> None:
@@ -18,3 +18,10 @@ def test_only_what_keeps_it_from_its_work_is_missing() -> None:
     states = {"kafka": "not connected", "config": "degraded: from the copy on disk", "ledger": "ok"}
 
     assert missing(states) == ["kafka: not connected"]
+
+
+def test_a_state_is_a_number_for_whoever_draws_it() -> None:
+    """1 is ok, 0 is not, and what is amiss while the process can serve lies between."""
+    states = ["ok", "degraded: not connected", "paused: 64 MiB under way", "not connected"]
+
+    assert [health_value(state) for state in states] == [1, 0.5, 0.5, 0]

@@ -55,8 +55,8 @@ class PartitionQueue:
     """Beyond ``unfinished_from``."""
     remembered: deque[Run] = field(default_factory=deque)
     """Finished before this generation: not handed out when delivered."""
-    under_way: dict[int, float] = field(default_factory=dict)
-    """Offset to when it was delivered, in the order of delivery."""
+    under_way: dict[int, tuple[float, int]] = field(default_factory=dict)
+    """Offset to when it was delivered and when it was appended, in the order of delivery."""
     size_bytes: int = 0
     """Of what is under way."""
     version: int = 0
@@ -121,7 +121,7 @@ class AckWindow:
         queue.newest_ms = max(queue.newest_ms, appended_ms)
         if queue.was_finished_before(offset):
             return False
-        queue.under_way[offset] = now_s
+        queue.under_way[offset] = now_s, appended_ms
         queue.size_bytes += size_bytes
         self.records += 1
         self.size_bytes += size_bytes
@@ -194,11 +194,22 @@ class AckWindow:
     def oldest_age_s(self, now_s: float, except_in: Collection[Partition] = ()) -> float:
         """Seconds since the oldest record under way was delivered in this generation; 0 without one."""
         first = (
-            next(iter(queue.under_way.values()), now_s)
+            next(iter(queue.under_way.values()), (now_s, 0))[0]
             for partition, queue in self._current().items()
             if partition not in except_in
         )
         return now_s - min(first, default=now_s)
+
+    def oldest_appended_ms(self, partition: Partition) -> int:
+        """When the oldest record under way of the partition was appended; 0 without one."""
+        queue = self._queues.get((partition, self._group.generation()))
+        return next(iter(queue.under_way.values()), (0.0, 0))[1] if queue is not None else 0
+
+    def newest_appended_ms(self, partition: Partition) -> int:
+        """When the newest record that was ever delivered of the partition was appended; 0 when nobody knows."""
+        queue = self._queues.get((partition, self._group.generation()))
+        known = self._remembered.get(partition) if queue is None else queue
+        return 0 if known is None else known.newest_ms
 
     def _current(self) -> dict[Partition, PartitionQueue]:
         generation = self._group.generation()

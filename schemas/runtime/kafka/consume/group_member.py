@@ -71,6 +71,19 @@ class GroupMember(MainLoopConsumer):
             if (partition := TopicPartition(*tp)) in ours:
                 consumer._fetcher.seek_to(partition, offset)
 
+    def unread(self, topic: str) -> Mapping[Partition, int]:
+        """By partition of the topic that is ours, how many records the broker has that it did not give us yet."""
+        if self._consumer is None:
+            return {}
+        found: dict[Partition, int] = {}
+        for partition in self._consumer.assignment():
+            if partition.topic == topic:
+                state = self._consumer._subscription.subscription.assignment.state_value(partition)
+                end, is_known = state.highwater, state.has_valid_position
+                unread = max(0, end - state.position) if end is not None and is_known else 0
+                found[partition.topic, partition.partition] = unread
+        return found
+
     async def commit_positions(self, marks: Mapping[Partition, Mark], generation: int) -> bool:
         """Commit what was finished in this generation; False when it is not committed."""
         consumer = self._ensure_consumer()

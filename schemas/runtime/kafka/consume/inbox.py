@@ -73,7 +73,7 @@ class Inbox:
     order, and none waits for another. ``waits`` is the handler's: partitions whose batch waits for
     something that is away, with the cause. ``bounds`` limit what is taken and not finished. A batch that
     fails for something that was away is tried again for ``transient_max_s``; then the process ends, as it
-    does for a record that cannot be handled without ``on_defect``.
+    does for a record that cannot be handled without ``on_defect``. ``on_delivered`` is told each record that is to be handled.
     """
 
     def __init__(
@@ -89,8 +89,10 @@ class Inbox:
         by_partition: bool = False,
         waits: Mapping[Partition, str] = MappingProxyType({}),
         transient_max_s: float = FULL.transient_max_ms / 1000,
+        on_delivered: Callable[[Record], None] | None = None,
     ) -> None:
         self.topic = topic
+        self._on_delivered = on_delivered
         self._group, self._tap, self._held = _FaustGroup(app), _FaustTap(app), app.held
         self.window = AckWindow(self._group, self._on_gap, self._on_late_start)
         self.flow = Flow(self.window, bounds or Bounds(), self._tap)
@@ -174,6 +176,8 @@ class Inbox:
         if (newer := unknown_schema(record.value)) is not None:
             record.hold(str(newer))
             return False
+        if self._on_delivered is not None:
+            self._on_delivered(record)
         if self._lanes.add(record):
             self._may_begin.set()
         return True

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from schemas.events import RecordRef
+from schemas.runtime.process.tracing import Span
 
 _FRAME_BYTES = 256
 """What a record takes beside its bytes, about."""
@@ -25,6 +26,7 @@ class Record:
         "offset",
         "partition",
         "size_bytes",
+        "span",
         "timestamp_ms",
         "topic",
         "value",
@@ -41,6 +43,8 @@ class Record:
         self._on_hold = on_hold
         self._headers: Sequence[tuple[str, bytes]] = fetched.headers or ()
         self.is_finished = False
+        self.span: Span | None = None
+        """Of all that is done for it, where its request is traced."""
         self.generation = generation
         """Of the consumer group, when the record was delivered."""
         self.topic: str = fetched.topic
@@ -58,6 +62,11 @@ class Record:
         return dict(self._headers)
 
     @property
+    def header_list(self) -> Sequence[tuple[str, bytes]]:
+        """The same, as they were read."""
+        return self._headers
+
+    @property
     def ref(self) -> RecordRef:
         """Where the record stands."""
         return RecordRef(topic=self.topic, partition=self.partition, offset=self.offset)
@@ -65,6 +74,8 @@ class Record:
     def finish(self) -> None:
         """Its effects are durable: the offset may go. A second call does nothing."""
         if self._close():
+            if self.span is not None:
+                self.span.end()
             self._on_finish(self)
 
     def hold(self, cause: str) -> None:

@@ -1,0 +1,210 @@
+"""The public routes: operations from their table, the others from the paths that stand beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from deploy.reference.openapi.contract import (
+    JSON,
+    Answer,
+    Named,
+    RouteContract,
+    header,
+    in_path,
+    query,
+)
+from ingress.admin.http.status_pages import AdminHealth
+from ingress.apis.native.contract import InferenceRequest, InferenceResponse, JobBody
+from ingress.endpoints.models import ModelList, ModelObject
+from ingress.endpoints.status import StartDocument
+from ingress.health.document import HealthDocument
+from ingress.http import paths
+from ingress.requests.job_document import Job, JobList
+from schemas.api_pages import API_PAGE, API_PATHS, OPENAPI
+from schemas.errors import ErrorCode
+from schemas.operations import JOBS, OPERATIONS, Operation
+from schemas.readiness import STATUS_PATHS
+
+ON_BOTH_PORTS: Final = STATUS_PATHS | API_PATHS
+"""Paths that the admin port has too."""
+_STREAM: Final = "text/event-stream"
+_FRONT_DOOR: Final = frozenset(
+    {
+        ErrorCode.INVALID_REQUEST,
+        ErrorCode.HEADERS_TOO_LARGE,
+        ErrorCode.HEADERS_TOO_SLOW,
+        ErrorCode.OVERLOADED,
+        ErrorCode.SERVICE_UNAVAILABLE,
+        ErrorCode.INTERNAL_ERROR,
+    }
+)
+"""What any request may be refused with before a route is known, or when something goes wrong."""
+_CALLER: Final = _FRONT_DOOR | {
+    ErrorCode.INVALID_API_KEY,
+    ErrorCode.INVALID_TOKEN,
+    ErrorCode.CALLER_NOT_ALLOWED,
+    ErrorCode.KEY_NOT_ALLOWED,
+    ErrorCode.SIGNATURE_MISSING,
+    ErrorCode.SIGNATURE_INVALID,
+    ErrorCode.SIGNATURE_EXPIRED,
+    ErrorCode.SIGNATURE_REPLAYED,
+}
+_NEVER_OF_OPERATIONS: Final = frozenset(
+    {
+        ErrorCode.NOT_FOUND,
+        ErrorCode.METHOD_NOT_ALLOWED,
+        ErrorCode.CERTIFICATE_UNKNOWN,
+        ErrorCode.ROLE_NOT_ALLOWED,
+        ErrorCode.VERSION_CONFLICT,
+        ErrorCode.REFERENCE_CONFLICT,
+    }
+)
+_OPERATION: Final = frozenset(ErrorCode) - _NEVER_OF_OPERATIONS
+_HEADERS: Final = (
+    header(
+        "Idempotency-Key",
+        "Runs once: the same key and body joins the first request, or gets its answer again. 1 to 255 visible ASCII characters.",
+    ),
+    header("Prefer", "`respond-async`, `wait=<seconds>`: after that long the answer is 202 and a job."),
+    header("X-Request-Timeout", "Seconds until the request ends, at most 600."),
+    header("traceparent", "W3C trace context; goes on through the log."),
+)  # fmt: skip
+_OPEN: Final[dict[str, Any]] = {"type": "object", "additionalProperties": True}
+
+
+def _open_request(name: str, *required: str, **properties: Any) -> Named:
+    """A body of OpenAI's, of which only what is judged here is told."""
+    fields = {"model": {"type": "string", "minLength": 1}, **properties}
+    return Named(name, {**_OPEN, "required": ["model", *required], "properties": fields})
+
+
+_BODIES: Final = {
+    "chat.completions": _open_request(
+        "ChatCompletionRequest",
+        "messages",
+        messages={"type": "array", "items": {"type": "object"}, "minItems": 1},
+        stream={"type": ["boolean", "null"]},
+    ),
+    "embeddings": _open_request(
+        "EmbeddingsRequest",
+        "input",
+        input={"anyOf": [{"type": "string"}, {"type": "array", "items": {}}]},
+    ),
+    "inference": InferenceRequest,
+    "jobs": JobBody,
+}
+_RESULTS: Final = {
+    "chat.completions": Named("ChatCompletion", _OPEN),
+    "embeddings": Named("Embeddings", _OPEN),
+    "inference": InferenceResponse,
+}
+"""What an operation answers that does not keep its result; OpenAI's bodies are OpenAI's, and stay open."""
+
+
+def public_routes() -> Iterator[RouteContract]:
+    """All of them."""
+    for row in OPERATIONS.values():
+        yield _operation(row)
+    yield from _jobs()
+    yield from _models()
+    yield from _status()
+
+
+def _operation(row: Operation) -> RouteContract:
+    answers = {202: Answer("A job; `location` says where.", Job, headers=("location",))}
+    if not row.keeps_result:
+        media = (JSON, _STREAM) if row.streams else (JSON,)
+        answers[200] = Answer("The answer.", _RESULTS[row.name], media)
+    return RouteContract(
+        name=row.name,
+        surface=row.surface,
+        method="POST",
+        path=row.path,
+        summary=f"The operation `{row.name}`.",
+        answers=answers,
+        errors=_OPERATION,
+        parameters=_HEADERS,
+        body=_BODIES[row.name],
+        relays_refusals=True,
+    )
+
+
+def _jobs() -> Iterator[RouteContract]:
+    one, many = paths.job_path("{job_id}"), JOBS.path
+    job_id = in_path("job_id", "The id of a job.")
+    known = _CALLER | {ErrorCode.NOT_FOUND}
+    shown = {200: Answer("The job.", Job)}
+    limit = query("limit", "How many.", type="integer", minimum=1, maximum=100, default=20)
+    after = query("after", "The id of a job: those before it.")
+    listed = {200: Answer("A page.", JobList)}
+    yield RouteContract(
+        "jobs.list", "native", "GET", many, "List jobs, newest first.", listed, _CALLER, (limit, after)
+    )  # fmt: skip
+    yield RouteContract(
+        "jobs.show",
+        "native",
+        "GET",
+        one,
+        "One job, with its result or error once it has ended.",
+        shown,
+        known,
+        (job_id,),
+    )
+    cancel = "Cancel a job; the answer is what it is now."
+    yield RouteContract("jobs.cancel", "native", "DELETE", one, cancel, shown, known, (job_id,))
+
+
+def _models() -> Iterator[RouteContract]:
+    name = in_path("name", "The name of a model; it may contain slashes.")
+    all_of_them = {200: Answer("The models.", ModelList)}
+    summary = "The models that the key may use."
+    yield RouteContract(
+        "models.list", "openai", "GET", paths.MODELS, summary, all_of_them, _CALLER
+    )  # fmt: skip
+    yield RouteContract(
+        "models.show",
+        "openai",
+        "GET",
+        f"{paths.MODELS}/{{name}}",
+        "One model.",
+        {200: Answer("The model.", ModelObject)},
+        _CALLER | {ErrorCode.MODEL_NOT_FOUND},
+        (name,),
+    )
+
+
+def _status() -> Iterator[RouteContract]:
+    works = Answer("What works, and what is missing.", (HealthDocument, AdminHealth))
+    started = Answer("What it has of all that it needs.", (StartDocument, AdminHealth))
+    told: dict[str, tuple[str, str, dict[int, Answer]]] = {
+        paths.HEALTHZ: ("status.health", "What works and what is missing; always 200.", {200: works}),
+        paths.READYZ: (
+            "status.ready",
+            "The same; 503 when no request could be served.",
+            {200: works, 503: works},
+        ),
+        paths.STARTUPZ: (
+            "status.started",
+            "Whether it has started.",
+            {200: started, 503: started},
+        ),
+        paths.METRICS: (
+            "metrics",
+            "Metrics in Prometheus' text form.",
+            {200: Answer("The exposition.", None, ("text/plain",))},
+        ),
+        OPENAPI: (
+            "api.document",
+            "This document.",
+            {200: Answer("OpenAPI 3.1.", Named("ApiDocument", _OPEN)), 304: Answer("As before.", None, ())},
+        ),
+        API_PAGE: (
+            "api.page",
+            "This document as a page for people.",
+            {200: Answer("The page.", None, ("text/html",)), 304: Answer("As before.", None, ())},
+        ),
+    }  # fmt: skip
+    for path, (name, summary, answers) in told.items():
+        surface = paths.surface_of(path)
+        yield RouteContract(name, surface, "GET", path, summary, answers, _FRONT_DOOR, is_open=True)
