@@ -56,6 +56,7 @@ from schemas.runtime.process.shown import expose_components, expose_config
 from schemas.runtime.process.tasks import keep_running
 from schemas.runtime.process.telemetry import Metrics
 from schemas.runtime.process.traces import Tracing, tracing_of
+from schemas.runtime.process.tracing import Tracer
 from schemas.runtime.valkey.bodies import Bodies
 from schemas.runtime.valkey.bus import Bus, channel_of
 from schemas.runtime.valkey.store import Store
@@ -131,6 +132,11 @@ class Ingress:
         fleet = self.watch.fleet
         return {(): 0.0 if fleet is None else float(len(fleet.models_without_backend))}
 
+    @property
+    def tracer(self) -> Tracer | None:
+        """Who records spans; ``None`` where nothing is traced."""
+        return None if self.tracing is None else self.tracing.tracer
+
     def health(self) -> Health:
         """What the status endpoints tell; nothing is asked for it."""
         return Health(
@@ -193,10 +199,10 @@ class Ingress:
             "ledger time": self.ledger_time.run,
             **self.outside.background,
         }
-        if self.grpc is not None:
-            forever["grpc health"] = self.grpc.tell_health
         if self.tracing is not None:
             forever["traces"] = self.tracing.exporter.run
+        if self.grpc is not None:
+            forever["grpc health"] = self.grpc.tell_health
         for name, work in forever.items():
             yield keep_running(name, work, self.metrics)
 
@@ -226,6 +232,7 @@ class Ingress:
             f"{settings.host}:{settings.grpc_port}",
             settings.inflight_max,
             lambda: self.health().is_ready,
+            self.tracer,
         )
 
     async def _leave_grpc(self, patience_s: float, notice_s: float = 0.0) -> None:
@@ -238,8 +245,7 @@ class Ingress:
         """The application of the port."""
         self.expose()
         status = StatusRoutes(self.health, self.metrics, lambda: len(self.pending))
-        tracer = None if self.tracing is None else self.tracing.tracer
-        return create_public_app(self.public, status, self.metrics, tracer)
+        return create_public_app(self.public, status, self.metrics, self.tracer)
 
     async def _connect_all(self) -> None:
         """Connect what requests need, then let them in."""

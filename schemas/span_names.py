@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from schemas.operations import Operation
+from schemas.gen_ai import SEMCONV_VERSION
 
-SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.41.0"
-"""The last version that has the names of generative AI; they moved to a repository of their own after it."""
+SCHEMA_URL: Final = f"https://opentelemetry.io/schemas/{SEMCONV_VERSION}"
 
 REQUEST_ID: Final = "tallygate.request_id"
 ORG: Final = "tallygate.org"
@@ -24,6 +23,9 @@ URL_PATH: Final = "url.path"
 URL_SCHEME: Final = "url.scheme"
 SERVER_ADDRESS: Final = "server.address"
 SERVER_PORT: Final = "server.port"
+
+RPC_SYSTEM: Final = "rpc.system.name"
+RPC_METHOD: Final = "rpc.method"
 
 MESSAGING_SYSTEM: Final = "messaging.system"
 MESSAGING_OPERATION_NAME: Final = "messaging.operation.name"
@@ -47,18 +49,11 @@ GEN_AI_CACHED_TOKENS: Final = "gen_ai.usage.cache_read.input_tokens"
 GEN_AI_INPUT_MESSAGES: Final = "gen_ai.input.messages"
 GEN_AI_OUTPUT_MESSAGES: Final = "gen_ai.output.messages"
 
-PROVIDER: Final = "openai"
-"""What all backends speak; the conventions name a provider by that where nothing better is known."""
-
 ATTEMPT: Final = "tallygate.attempt"
 ATTEMPT_STATUS: Final = "tallygate.attempt.status"
 BACKEND: Final = "tallygate.backend"
 COST_NANO_USD: Final = "tallygate.cost_nano_usd"
 FIRST_CONTENT_MS: Final = "tallygate.first_content_ms"
 ESTIMATED: Final = "tallygate.usage.estimated"
+CODE: Final = "tallygate.error_code"
 CLIENT_GONE: Final = "tallygate.client_gone"
-
-
-def operation_name(operation: Operation) -> str:
-    """The ``gen_ai.operation.name``: one that makes no output is an embedding."""
-    return "embeddings" if operation.bounded_by == "input" else "chat"

@@ -7,7 +7,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from deploy.embedded.environment import SETTINGS, variables_of
-from deploy.embedded.roles import ADMIN_PORT, DRAIN_DEADLINE_S, FIRST_WORKER_PORTS, INGRESS_PORT
+from deploy.embedded.roles import (
+    ADMIN_PORT,
+    DRAIN_DEADLINE_S,
+    FIRST_WORKER_PORTS,
+    GRPC_PORT,
+    INGRESS_PORT,
+)
 from schemas.kafka_users import KAFKA_USERS, Grant
 from schemas.readiness import HEALTHZ, READYZ, STARTUPZ
 from schemas.runtime.process.specified import variable_of
@@ -32,6 +38,8 @@ GIVEN: Final = (
     *("TALLYGATE_LEDGER_URL", "TALLYGATE_BUS_URL", "TALLYGATE_PORT", "TALLYGATE_ADMIN_PORT"),
     *(
         "TALLYGATE_HTTP_PORT",
+        "TALLYGATE_GRPC_PORT",
+        "TALLYGATE_NOTICE_S",
         "TALLYGATE_DRAIN_S",
         "TALLYGATE_CALLERS_FILE",
         "TALLYGATE_ADMIN_ROLES",
@@ -85,6 +93,8 @@ def _process(role: str) -> dict[str, Any]:
         ),
         "endsWithinS": INGRESS_AFTER_DRAIN_S if role == "ingress" else int(DRAIN_DEADLINE_S),
     }
+    if role == "ingress":
+        facts["grpcPort"] = GRPC_PORT
     if role in READ_BY:
         # What waits in a tier of deferral waits for its time and not for a worker.
         facts["reads"] = [name for name in READ_BY[role] if name not in DEFERRED_DELAYS_MS]

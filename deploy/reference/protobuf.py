@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from deploy.terminal import say
+
 _WITHIN_S: Final = 60.0
 ROOT: Final = Path(__file__).parents[2] / "schemas" / "proto"
 
@@ -23,4 +25,4 @@ def generate(into: Path = ROOT) -> list[Path]:
 
 if __name__ == "__main__":
     for made in generate():
-        sys.stdout.write(f"{made}\n")
+        say(str(made), sys.stdout)

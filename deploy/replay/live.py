@@ -126,12 +126,13 @@ class LiveTables:
             self._leave("accounting has not booked all of the range", len(hours))
             return
         for hour in hours:
-            cells = (
-                (org, hour, "\t".join(row), measure, amount)
-                for name, amount in snapshot.usage.get(hour, {}).items()
-                for row, measure in (read_cell(name),)
-            )
-            self.checkpoint.file.executemany(_ADD_LIVE, list(cells))
+            try:
+                named = [(*read_cell(name), n) for name, n in snapshot.usage.get(hour, {}).items()]
+            except ValueError:
+                self._leave("a field of the table is none of ours", 1)
+                continue
+            cells = [(org, hour, "\t".join(row), measure, n) for row, measure, n in named]
+            self.checkpoint.file.executemany(_ADD_LIVE, cells)
             self.checkpoint.file.execute(
                 "INSERT OR REPLACE INTO reached VALUES (?, ?, ?)", (org, hour, reached)
             )

@@ -22,10 +22,11 @@ from deploy.replay.plan import Plan, Source, counted, open_source, planned
 from deploy.replay.problem import ReplayProblem
 from deploy.replay.ranges import Range, Stretch
 from deploy.replay.selection import Selection
-from schemas.failures import Transient
+from schemas.failures import Failure
 from schemas.ids import UUID7_RANDOM_BYTES, uuid7
 from schemas.runtime.kafka.address import read_kafka_address
 from schemas.runtime.process.clock import Clock, random_bytes
+from schemas.runtime.valkey.address import read_address
 
 __all__ = ["Asked", "checkpoint_of", "plan_replay", "run_replay"]
 
@@ -101,6 +102,12 @@ async def run_replay(
 
 def _check(asked: Asked) -> None:
     """Raises ``ReplayProblem`` for what no log could make sense of."""
+    if asked.ledger_url:
+        try:
+            read_address(asked.ledger_url)
+        except ValueError as error:
+            fix = "write redis://host:port, as accounting is given it"
+            raise ReplayProblem("--ledger is no store", str(error), fix, is_usage=True) from error
     match asked.role:
         case "copy":
             check_target(asked.topic, asked.to)
@@ -188,7 +195,7 @@ async def _told(asked: Asked, work: Callable[[], Awaitable[dict[str, Any]]]) -> 
     os.nice(_LOW_PRIORITY)
     try:
         return await work()
-    except (KafkaError, Transient, OSError, TimeoutError) as error:
+    except (KafkaError, Failure, OSError, TimeoutError) as error:
         raise ReplayProblem(
             f"the replay of {asked.topic} at {read_kafka_address(asked.brokers).plain} was broken off",
             f"{type(error).__name__}: {error}",

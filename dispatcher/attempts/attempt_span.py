@@ -9,7 +9,7 @@ from dispatcher.attempts.attempt_texts import input_messages, output_messages
 from dispatcher.upstream.target import Uncallable, place
 from dispatcher.work import AdmittedRequest, Choice
 from schemas import span_names as names
-from schemas.operations import OPERATIONS
+from schemas.gen_ai import OPERATION_NAMES, PROVIDER
 from schemas.runtime.process.tracing import Kind, Span, Tracer, Value
 
 __all__ = ["attempt_ended", "attempting"]
@@ -23,10 +23,10 @@ def attempting(tracer: Tracer, job: AdmittedRequest, choice: Choice, number: int
     if (parent := tracer.of(request.request_id)) is None:
         return None
     model = choice.upstream_model or request.model
-    operation = names.operation_name(OPERATIONS[request.route])
+    operation = OPERATION_NAMES[request.route]
     attributes: dict[str, Value] = {
         names.GEN_AI_OPERATION: operation,
-        names.GEN_AI_PROVIDER: names.PROVIDER,
+        names.GEN_AI_PROVIDER: PROVIDER,
         names.GEN_AI_REQUEST_MODEL: model,
         names.REQUEST_ID: request.request_id,
         names.ORG: request.org,

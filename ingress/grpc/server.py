@@ -18,6 +18,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from ingress.grpc.call import Call, Context
+from ingress.grpc.call_span import arriving, ended
 from ingress.grpc.calls import Answered, InferenceCalls
 from ingress.grpc.statuses import metadata_of, status_of
 from ingress.http.middleware import CLIENT_GONE, GONE
@@ -32,6 +33,7 @@ from schemas.proto.tallygate.inference.v1 import inference_pb2 as pb
 from schemas.runtime.process.clock import random_bytes
 from schemas.runtime.process.event_log import EventLog
 from schemas.runtime.process.telemetry import Metrics
+from schemas.runtime.process.tracing import Tracer
 
 __all__ = ["GrpcServer", "PortTaken", "create_grpc_server"]
 
@@ -98,6 +100,7 @@ def create_grpc_server(
     address: str,
     calls_max: int,
     is_ready: Callable[[], bool],
+    tracer: Tracer | None = None,
 ) -> GrpcServer:
     """The server, whose port is bound. Raises ``PortTaken``. Call it inside the running loop."""
     # What clients do to their connections is not worth a line each, and none of these lines is ours.
@@ -106,7 +109,7 @@ def create_grpc_server(
         options=_options(parts.gatekeeper.body_bytes_max),
         maximum_concurrent_rpcs=calls_max + _ASIDE_MAX,
     )
-    handlers = _Handlers(parts, metrics)
+    handlers = _Handlers(parts, metrics, tracer)
     server.add_generic_rpc_handlers((handlers.generic(InferenceCalls(parts)),))
     told = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(told, server)
@@ -139,6 +142,7 @@ class _Handlers:
 
     parts: PublicParts
     metrics: Metrics
+    tracer: Tracer | None
 
     def generic(self, calls: InferenceCalls) -> grpc.GenericRpcHandler:
         """The service, whose messages are bytes here."""
@@ -175,7 +179,8 @@ class _Handlers:
         keeper = self.parts.gatekeeper
         started_s, status, code = keeper.clock.monotonic_s(), CLIENT_GONE, GONE
         request_id = uuid7(keeper.clock.now_ms(), random_bytes(UUID7_RANDOM_BYTES))
-        call = Call(context, f"/{SERVICE}/{name}", request_id)
+        call, tracer = Call(context, f"/{SERVICE}/{name}", request_id), self.tracer
+        span = None if tracer is None else arriving(tracer, call, f"{SERVICE}/{name}", started_s)
         try:
             if (opening := keeper.opening()) is not None:
                 await opening
@@ -191,6 +196,8 @@ class _Handlers:
             await context.abort(told.code, told.message, told.metadata)
         finally:
             call.close()
+            if span is not None:
+                ended(span, status, code)
             self._measure(operation, call, status, code, started_s)
 
     async def _answered(self, handler: Handler, call: Call, context: Context) -> Answered:

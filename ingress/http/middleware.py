@@ -147,6 +147,8 @@ def _measure(
     """Count the answer; ``started_at_ms`` is when its head was there."""
     state = scope["state"]
     if span is not None:
+        # Exemplars name the trace that is recorded, also where its client sent none.
+        state["traceparent"] = span.traceparent
         answered(span, None if status == CLIENT_GONE else status)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR and operation != "status":
         whose = _headers_to_tell(scope)

@@ -19,10 +19,13 @@ from typing import Final
 
 from deploy.embedded.brokers import broker_name
 from deploy.embedded.probes import is_kafka_ready
-from tests.chaos.changes import RATE_PER_S, Changes, Seen, render, under_load
+from tests.chaos.changes import Changes, Seen, render, under_load
 from tests.chaos.rig import Rig, running_rig
 
 BROKERS: Final = 3
+RATE_PER_S: Final = 20.0
+"""Two cores carry three brokers beside everything else, and both load and clients are on them."""
+_WARM_UP_S: Final = 20.0
 _SETTLES_S: Final = 10.0
 _BACK_WITHIN_S: Final = 60.0
 _WITHIN_S: Final = 900.0
@@ -48,7 +51,7 @@ async def kill_and_wait(rig: Rig, name: str) -> None:
 
 async def lose_each(rig: Rig, rate_per_s: float) -> Seen:
     """The whole run."""
-    changes = Changes(_SETTLES_S)
+    changes = Changes(_SETTLES_S, _WARM_UP_S)
 
     async def do() -> None:
         for name in map(broker_name, range(BROKERS)):

@@ -30,7 +30,6 @@ from tests.support.harness.running_stack import TALLYGATE, RunningStack
 RATE_PER_S: Final = 50.0
 KINDS: Final = ("sync", "sync", "stream", "stream", "job", "plain")
 SEED: Final = 14
-_WARM_UP_S: Final = 5.0
 _COMMAND_WITHIN_S: Final = 200.0
 _SHOWN_MAX: Final = 5
 
@@ -51,6 +50,8 @@ class Changes:
 
     settles_s: float
     """How long each is watched after it was done."""
+    warm_up_s: float = 5.0
+    """How long the load runs before."""
     done: list[Change] = field(default_factory=list)
 
     async def during(self, process: str, what: str, doing: Awaitable[object]) -> None:
@@ -100,7 +101,7 @@ async def under_load(
         load = Load(client, rig.grants, rate_per_s, random.Random(SEED), KINDS, tries_max=1)
         running = asyncio.create_task(load.run())
         try:
-            await changes.during("none", "nothing", asyncio.sleep(_WARM_UP_S))
+            await changes.during("none", "nothing", asyncio.sleep(changes.warm_up_s))
             await do()
         finally:
             load.stop()

@@ -186,7 +186,7 @@ async def difference(stack: RunningStack) -> Any:
 async def usage(stack: RunningStack) -> Any:
     """What the reports say was used."""
     async with httpx.AsyncClient(base_url=stack.admin_url, timeout=30, trust_env=False) as admin:
-        return (await admin.get("/usage")).raise_for_status().json()["items"]
+        return (await admin.get("/usage")).raise_for_status().json()["rows"]
 
 
 async def run(folder: Path, findings: Findings) -> None:

@@ -148,6 +148,15 @@ def test_an_answer_that_is_not_as_the_document_says_is_found(
     assert contract.problem("GET", "/v1/models", status, content_type, body) is not None
 
 
+def test_what_is_a_backends_own_is_not_judged() -> None:
+    """It is relayed as it came, and a number in it may be longer than Python reads; a refusal is ours."""
+    contract, path = api_contract(), OPERATIONS["chat.completions"].path
+    long = b'{"usage":{"prompt_tokens":%b}}' % (b"9" * 5_000)
+
+    assert contract.problem("POST", path, 200, "application/json", long) is None
+    assert contract.problem("POST", path, 400, "application/json", long) is not None
+
+
 def test_a_longer_path_is_not_taken_for_an_id() -> None:
     """Ids of models and backends may contain slashes."""
     contract = ApiContract(read_document())

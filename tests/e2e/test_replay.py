@@ -53,7 +53,7 @@ class Replays:
 
     def ended(self, *words: str, ledger: bool = True) -> subprocess.CompletedProcess[str]:
         there = ["--brokers", self._stack.kafka, "--url", self._stack.admin_url]
-        if ledger and {"accounting", "limiter"} & {*words}:
+        if ledger and "--ledger" not in words and {"accounting", "limiter"} & {*words}:
             there += ["--ledger", self._stack.ledger_url]
         return subprocess.run(
             [TALLYGATE, "replay", *words, *there],
@@ -223,6 +223,8 @@ def test_a_plan_says_what_would_be_read_and_reads_it_only_to_count(replay: Repla
         (("run", "--as", "copy", "--to", "__consumer_offsets"), 2, "no topic to copy to"),
         (("run", "--as", "accounting", "--topic", REQUESTS), 2, "accounting does not read"),
         (("run", "--effect", "retry-dead-letters"), 2, "has no dead letters"),
+        (("run", "--as", "accounting", "--ledger", "nonsense"), 2, "--ledger is no store"),
+        (("run", "--as", "accounting", "--ledger", "redis://127.0.0.1:1"), 1, "was broken off"),
         (("run", "--as", "accounting", "--range", "999999999:"), 1, "there is nothing to replay"),
     ],
 )

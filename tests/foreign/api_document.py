@@ -28,6 +28,7 @@ _LEFT_OUT = (
     "negative_data_rejection",  # what is unknown to us goes to the backend, as OpenAI's clients expect
     "positive_data_acceptance",  # a model's name that is well formed need not be one
     "missing_required_header",
+    "ignored_auth",  # it spoils one of two headers that a key may stand in, and leaves the good one
 )
 _MARGIN_S = 300.0
 
@@ -40,6 +41,8 @@ class Half:
     origin: str
     paths: str
     headers: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    """Checks that mean nothing there."""
 
 
 def _origin(url: str) -> str:
@@ -52,8 +55,9 @@ def run(python: Path, half: Half, seconds: int, folder: Path) -> bool:
     report = folder / f"{half.name}.ndjson"
     command = [str(python.with_name("schemathesis")), "run", str(FOLDER / "openapi.json")]
     command += ["--url", half.origin, "--include-path-regex", half.paths, "--no-color"]
-    command += ["--checks", "all", "--exclude-checks", ",".join(_LEFT_OUT)]
-    command += ["--max-time", str(seconds), "--continue-on-failure", "--workers", "4"]
+    command += ["--checks", "all", "--exclude-checks", ",".join((*_LEFT_OUT, *half.left_out))]
+    # One worker: with several its own generator dies of CPython's limit of recursion.
+    command += ["--max-time", str(seconds), "--continue-on-failure", "--workers", "1"]
     command += ["--request-timeout", "130", "--suppress-health-check", "all", "--warnings", "off"]
     command += ["--report", "ndjson", "--report-ndjson-path", str(report)]
     command += [part for header in half.headers for part in ("--header", header)]
@@ -103,7 +107,13 @@ def main() -> int:
                 "^/(?!admin/)",
                 (f"X-API-Key: {stack.first_key}",),
             ),
-            Half("admin", _origin(stack.admin_url), "^/admin/"),
+            # An id may contain slashes, so `PUT /keys/k/rotate` is about the key `k/rotate`: nothing that OpenAPI can tell.
+            Half(
+                "admin",
+                _origin(stack.admin_url),
+                "^/admin/",
+                left_out=("unsupported_method", "allow_header_conformance"),
+            ),
         )
         found = [run(python, half, seconds, Path(scratch)) for half in halves]
     return 0 if all(found) else 1

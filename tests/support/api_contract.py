@@ -78,6 +78,10 @@ class ApiContract:
             told = self._document["components"]["responses"][told["$ref"].rpartition("/")[2]]
         return told
 
+    def _is_open(self, schema: Mapping[str, Any]) -> bool:
+        name = schema.get("$ref", "").rpartition("/")[2]
+        return bool(self._document["components"]["schemas"].get(name) == _OPEN)
+
     def _problem_of_body(
         self, told: Mapping[str, Any], content_type: str, body: bytes | None
     ) -> str | None:
@@ -87,13 +91,17 @@ class ApiContract:
         if media not in contents:
             return f"content type {media!r}; the document has {', '.join(contents)}"
         schema = contents[media].get("schema")
-        if schema is None or body is None or not _JSON.fullmatch(media):
+        if schema is None or body is None or not _JSON.fullmatch(media) or self._is_open(schema):
             return None
         try:
             value = json.loads(body)
         except ValueError as error:
             return f"no JSON: {error}"
         return None if is_valid(value, schema, self._document) else f"no {schema}"
+
+
+_OPEN: Final = {"type": "object", "additionalProperties": True}
+"""What a backend answered, which is relayed byte for byte whatever it is."""
 
 
 def _rank(path: str) -> tuple[int, int]:

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from aiohttp import web
 
 from dispatcher.attempts.attempt_end import AttemptResult
 from dispatcher.attempts.attempt_span import attempt_ended, attempting
@@ -17,7 +18,9 @@ from schemas.errors import ErrorCode
 from schemas.runtime.process.tracing import Kind, Span, Tracer
 from schemas.sampling import sampler_of
 from schemas.trace_context import TraceContext
+from tests.support.attempt_scene import FakeBus, attempt_run
 from tests.support.events import DISPATCHED_AT, REQUEST_ID, accepted, admitted, attempt
+from tests.support.scripted_backend import backend, choice_of, upstreams
 
 SECRET = "the prompt of somebody"
 PAYLOAD = json.dumps({"messages": [{"role": "user", "content": SECRET}]}).encode()
@@ -145,3 +148,22 @@ def test_parts_of_messages_are_kept_and_what_is_too_long_is_left_out_whole() -> 
     assert said is not None
     assert json.loads(said) == [{"role": "user", "parts": parts}]
     assert input_messages(long) is None
+
+
+@pytest.mark.parametrize("traceparent", [None, "00-" + "1" * 32 + "-" + "2" * 16 + "-01"])
+async def test_a_backend_is_told_the_context_of_its_attempt_and_of_no_other(
+    traceparent: str | None,
+) -> None:
+    """So that a server which traces goes on below it."""
+    seen: list[str | None] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        seen.append(request.headers.get("traceparent"))
+        return web.Response(body=ANSWER, content_type="application/json")
+
+    async with backend(answer) as url, upstreams() as client:
+        run = attempt_run(client, choice_of(url), accepted(payload=PAYLOAD), FakeBus())
+        run.traceparent = traceparent
+        await run.run()
+
+    assert seen == [traceparent]

@@ -89,12 +89,17 @@ def details(error: grpc.aio.AioRpcError) -> dict[str, Any]:
 
 
 @contextlib.asynccontextmanager
-async def grpc_gateway(**settings: Any) -> AsyncIterator[GrpcClient]:
+async def grpc_gateway(tracer: Any = None, **settings: Any) -> AsyncIterator[GrpcClient]:
     """A server that is there until the block is left, and a client of it."""
     gateway = Gateway(**settings)
     gateway.log.worker = lambda accepted: PIECES if accepted.stream else (END,)
     server = create_grpc_server(
-        gateway.public, gateway.metrics, "127.0.0.1:0", 64, lambda: gateway.health().is_ready
+        gateway.public,
+        gateway.metrics,
+        "127.0.0.1:0",
+        64,
+        lambda: gateway.health().is_ready,
+        tracer,
     )
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:

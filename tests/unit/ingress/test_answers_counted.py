@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from starlette.types import Message, Receive, Scope, Send
 
 from ingress.gatekeeper.gatekeeper import Gatekeeper
-from ingress.http.middleware import GONE
+from ingress.http.middleware import GONE, RequestMiddleware
 from schemas.errors import ERRORS, ErrorCode
 from schemas.frames import Chunk, Started, Terminal
 from tests.support.gateway import Gateway
@@ -102,6 +103,28 @@ async def test_a_defect_is_counted_as_one(monkeypatch: pytest.MonkeyPatch) -> No
     await gateway.chat()
 
     assert _counted(gateway) == {("chat.completions", "500", "internal_error"): 1}
+
+
+async def test_a_defect_behind_a_begun_answer_is_no_success() -> None:
+    """Its status is out, its code says what became of it."""
+    gateway = Gateway()
+
+    async def breaks_off(_: Scope, __: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise RuntimeError("a bug")
+
+    async def nothing() -> dict[str, Any]:
+        return {}
+
+    async def unheard(_: Message) -> None:
+        pass
+
+    keeper = gateway.gatekeeper
+    app = RequestMiddleware(breaks_off, metrics=gateway.metrics, clock=keeper.clock, doors=keeper)
+    with pytest.raises(RuntimeError):
+        await app({"type": "http", "path": _CHAT, "headers": []}, nothing, unheard)
+
+    assert _counted(gateway) == {("chat.completions", "200", "internal_error"): 1}
 
 
 async def test_a_client_that_left_is_told_apart() -> None:

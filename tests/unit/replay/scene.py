@@ -58,6 +58,7 @@ class LiveBooks:
 
     log: LogInMemory
     model: LedgerModel = field(default_factory=lambda: LedgerModel(1))
+    closed_shards: dict[int, str] = field(default_factory=dict)
 
     async def book(self, document: documents.Book) -> answers.Booked:
         return self.model.book(document)
@@ -68,7 +69,7 @@ class LiveBooks:
                 self.log.append(record, 0, NOW_MS)
 
     async def closed(self, shards: Shards) -> dict[int, str]:
-        return {}
+        return self.closed_shards
 
     async def snapshot(self, shard: int, document: documents.TakeSnapshot) -> answers.Snapshot:
         books, totals = self.model.books, self.model.limits.totals

@@ -169,3 +169,19 @@ def test_an_outcome_is_made_as_dispatchers_do() -> None:
     """The helper of this file: each number is another request of its own second."""
     assert outcome(1).request_id != outcome(2).request_id
     assert outcome_record(outcome(1), "dispatcher").topic == OUTCOMES
+
+
+async def test_a_table_that_cannot_be_compared_is_told(scene: ReplayScene) -> None:
+    """One with a field that nobody of ours wrote, and one of a shard that is closed; neither passes for equal."""
+    await scene.append(outcome(1))
+    (table,) = scene.live.model.books.usage.values()
+    table["no cell of ours"] = 1
+
+    odd, _ = await scene.replayed(scene.plan())
+    scene.file.unlink()
+    scene.live.closed_shards = {0: "shard 0 is closed"}
+    closed, _ = await scene.replayed(scene.plan())
+
+    assert odd["not_compared"] == [{"why": "a field of the table is none of ours", "tables": 1}]
+    assert closed["not_compared"] == [{"why": "shard 0 is closed", "tables": 1}]
+    assert (odd["tables_compared"], closed["tables_compared"]) == (0, 0)
