@@ -143,12 +143,15 @@ kafka-outage: setup  ## Kafka killed, hanging, full, with a cut tail, under load
 	$(BIN)/python -m tests.chaos.kafka_outage $(ARGS)
 	$(BIN)/python -m tests.chaos.leader_change
 
-.PHONY: identity-outage issuers doctor-rows
+.PHONY: identity-outage issuers doctor-rows runbooks
 identity-outage: setup  ## An identity provider and a user-org service killed and slowed under 50 requests/s, second by second
 	$(BIN)/python -m tests.chaos.identity_outage
 
 doctor-rows: setup  ## Twenty faults made for real, what tallygate doctor says of each, and its remedy followed; ARGS="--only NAME ..."
 	$(BIN)/python -m tests.chaos.doctor_rows $(ARGS)
+
+runbooks: setup  ## The commands of deploy/runbooks in order, each night's fault made for real; ARGS="--only NAME ..."
+	$(BIN)/python -m tests.chaos.runbooks $(ARGS)
 
 ledger-loss: setup  ## Ledgers lost in every way under load, about an hour; ARGS="--primaries 1 3 --scenario NAME ... --out FILE"
 	$(BIN)/python -m tests.chaos.ledger_loss $(ARGS)

@@ -26,6 +26,8 @@ _FOLLOWS_FROM = {
     "bus": {"component"},
     "configuration": {"acl", "component"},
     "acl": {"component"},
+    # All are made together: the port's own, who vouches, and the one this command line comes with.
+    "certificate": {"certificate"},
     "disk": {"component"},
     "instance id": {"component"},
     "backend url": {"model", "backend"},

@@ -73,6 +73,14 @@ class IllStack:
         for path in paths:
             (await self.admin.delete(path)).raise_for_status()
 
+    async def key(self, org: str, limits: Mapping[str, Any]) -> str:
+        """A key of a new organization with these limits; the key itself has none."""
+        await self.put(f"/orgs/{org}", {"limits": dict(limits)})
+        wide = {"requests_per_s": 100_000, "burst": 100_000}
+        body = {"org": org, "name": "test", "limits": wide}
+        made = (await self.admin.post("/keys", json=body)).raise_for_status().json()
+        return str(made["key"])
+
     async def fill(self) -> None:
         """Both example backends, and the model that they serve."""
         for name in EXAMPLE_BACKENDS:

@@ -17,7 +17,13 @@ from tests.support.calls_in_code import ROOT
 
 _DOCUMENTS = sorted(
     path
-    for pattern in ("*.md", "docs/*.md", "examples/**/*.md", "examples/config/*")
+    for pattern in (
+        "*.md",
+        "docs/*.md",
+        "deploy/runbooks/*.md",
+        "examples/**/*.md",
+        "examples/config/*",
+    )
     for path in ROOT.glob(pattern)
     if path.name != "CHANGELOG.md"
 )
@@ -26,8 +32,8 @@ _SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 _TYPED = re.compile(
     rf"^[#$ ]*(?:\S*/)?(?:docker compose exec \S+ )?(?:\.venv/bin/)?{PROGRAM} (.+)$"
 )
-_AFTERWARDS = re.compile(r"\s{2,}|\s#|\s\\$")
-"""A second column, a comment, or a line that goes on."""
+_AFTERWARDS = re.compile(r"\s{2,}|\s#|\s\\$|\s\|\s")
+"""A second column, a comment, a line that goes on, or another program that reads it."""
 
 
 def _documented() -> Iterator[tuple[str, str]]:

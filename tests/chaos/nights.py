@@ -1,0 +1,187 @@
+"""The faults of the runbooks' nights, each made for real on a running stack, and what an operator has at hand meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from datetime import timedelta
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+import httpx
+from aiokafka import AIOKafkaProducer
+
+from deploy.embedded import tls
+from deploy.embedded.admin_tls import ensure_admin_certificates
+from deploy.embedded.config_keys import signer_of_stack
+from deploy.embedded.roles import EXAMPLE_BACKENDS
+from deploy.embedded.seed import EXAMPLE_MODEL
+from schemas.codec import encode
+from schemas.events import ConfigEntry
+from schemas.outgoing import Outgoing
+from schemas.runtime.kafka.access import client_options
+from schemas.topics import CONFIG, REQUESTS
+from tests.chaos.ill_stack import IllStack
+
+GIB = 1 << 30
+_WIDE = {"requests_per_s": 100_000, "burst": 100_000}
+_LOUD_AT_ONCE = 40
+Variables = Mapping[str, str]
+Fault = Callable[[IllStack, Variables], AbstractAsyncContextManager[Variables]]
+"""Makes it; what the runbook calls by a name of its own is given back."""
+
+
+class Night(NamedTuple):
+    """One runbook's fault, and on which stack it is made."""
+
+    fault: Fault
+    is_guarded: bool = False
+
+
+def stopped(*names: str) -> Fault:
+    """Processes that are gone, until somebody starts them."""
+
+    @asynccontextmanager
+    async def fault(ill: IllStack, _: Variables) -> AsyncIterator[Variables]:
+        await asyncio.gather(*(ill.stack.processes[name].stop() for name in names))
+        try:
+            yield {}
+        finally:
+            for name in names:
+                if ill.stack.pid(name) is None:
+                    await ill.stack.processes[name].start()
+
+    return fault
+
+
+@asynccontextmanager
+async def ledger_lost(ill: IllStack, _: Variables) -> AsyncIterator[Variables]:
+    """Its server starts again on an empty disk, as after the loss of a volume."""
+    process = ill.stack.processes["ledger"]
+    await process.stop()
+    shutil.rmtree(ill.stack.state_dir / "ledger" / "appendonlydir")
+    await process.start()
+    yield {}
+
+
+@asynccontextmanager
+async def loud_tenant(ill: IllStack, _: Variables) -> AsyncIterator[Variables]:
+    """An organization without a bound that asks as much as it can."""
+    key = await ill.key("loud", _WIDE)
+    body = {"model": EXAMPLE_MODEL, "messages": [{"role": "user", "content": "word " * 50}]}
+    url = f"{ill.stack.api_url}/chat/completions"
+    headers = {"authorization": f"Bearer {key}"}
+
+    async def ask(client: httpx.AsyncClient) -> None:
+        while True:
+            with suppress(httpx.HTTPError):
+                answer = await client.post(url, json=body, headers=headers)
+                await asyncio.sleep(0 if answer.is_success else 0.05)
+
+    async with httpx.AsyncClient(timeout=60, trust_env=False) as client:
+        asking = [asyncio.create_task(ask(client)) for _ in range(_LOUD_AT_ONCE)]
+        try:
+            yield {"LOUD_KEY": key}
+        finally:
+            for task in asking:
+                task.cancel()
+            await asyncio.wait(asking)
+
+
+@asynccontextmanager
+async def lagging(ill: IllStack, variables: Variables) -> AsyncIterator[Variables]:
+    """Nobody calls backends, and jobs go on coming."""
+    async with stopped("dispatcher-0")(ill, variables):
+        headers = {"authorization": f"Bearer {variables['KEY']}", "prefer": "respond-async"}
+        body = {"model": EXAMPLE_MODEL, "messages": [{"role": "user", "content": "later"}]}
+        async with httpx.AsyncClient(timeout=60, trust_env=False, headers=headers) as client:
+            for _ in range(20):
+                answer = await client.post(f"{ill.stack.api_url}/chat/completions", json=body)
+                assert answer.status_code == 202, answer.text
+        yield {}
+
+
+async def _append(ill: IllStack, topic: str, key: bytes, value: bytes | None, **more: Any) -> None:
+    producer = AIOKafkaProducer(**client_options(ill.stack.kafka_brokers))
+    await producer.start()
+    try:
+        await producer.send_and_wait(topic, value, key=key, **more)
+    finally:
+        await producer.stop()
+
+
+@asynccontextmanager
+async def poison(ill: IllStack, _: Variables) -> AsyncIterator[Variables]:
+    """A record that is none, from a foreign hand."""
+    await _append(ill, REQUESTS, b"demo", b"\x01 no record of ours")
+    yield {}
+
+
+@asynccontextmanager
+async def refused_entry(ill: IllStack, _: Variables) -> AsyncIterator[Variables]:
+    """An entry that an older version let pass: its backend does not exist."""
+    body = '{"backends":[{"backend":"gone","weight":1}]}'
+    entry = ConfigEntry(
+        kind="model",
+        id="newer",
+        version=1_000,
+        body=body,
+        written_at_ms=0,
+        written_by="an older version",
+    )
+    signer = signer_of_stack(ill.stack.memory, "admin")
+    signed = signer.signed(Outgoing(CONFIG, b"model/newer", encode(entry)))
+    await _append(ill, CONFIG, b"model/newer", signed.value, headers=list(signed.headers))
+    yield {}
+
+
+@asynccontextmanager
+async def disk_low(ill: IllStack, _: Variables) -> AsyncIterator[Variables]:
+    """A file of somebody else takes what the door keeps free."""
+    free = shutil.disk_usage(ill.folder).free
+    folder = ill.stack.state_dir / "kafka"
+    large = folder / "core.4711"
+    async with ill.told("ingress-0", TALLYGATE_DISK_FREE_MIN_BYTES=str(free - 4 * GIB)):
+        with large.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, 8 * GIB)
+        try:
+            yield {"BROKER_DISK": str(folder)}
+        finally:
+            large.unlink(missing_ok=True)
+
+
+@asynccontextmanager
+async def ending_certificate(ill: IllStack, _: Variables) -> AsyncIterator[Variables]:
+    """Made for nine days."""
+    with patch.object(tls, "_LASTS", timedelta(days=9)):
+        ensure_admin_certificates(ill.stack.state_dir, anew=True)
+    await ill.renew_admin()
+    yield {"STATE": str(ill.stack.state_dir)}
+
+
+@asynccontextmanager
+async def spent_budget(ill: IllStack, _: Variables) -> AsyncIterator[Variables]:
+    """An organization whose budget is smaller than the worst case of its next request."""
+    limits = {**_WIDE, "budgets": [{"usd": "0.000001", "period": "month"}]}
+    yield {"ACME_KEY": await ill.key("acme", limits)}
+
+
+NIGHTS: Mapping[str, Night] = {
+    "all-backends-down": Night(stopped(*EXAMPLE_BACKENDS)),
+    "backend-down": Night(stopped("example-a")),
+    "bus-down": Night(stopped("bus")),
+    "certificate-near-expiry": Night(ending_certificate, is_guarded=True),
+    "configuration-refused": Night(refused_entry),
+    "dead-letters": Night(poison),
+    "disk-low": Night(disk_low),
+    "kafka-down": Night(stopped("kafka")),
+    "lag": Night(lagging),
+    "ledger-down": Night(stopped("ledger")),
+    "ledger-lost": Night(ledger_lost),
+    "loud-tenant": Night(loud_tenant),
+    "why-was-i-refused": Night(spent_budget),
+}
+"""Runbook to its fault."""
