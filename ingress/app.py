@@ -48,6 +48,7 @@ from schemas.runtime.ledger.client import LedgerClient, ledger_store
 from schemas.runtime.ledger.meetings import Meetings
 from schemas.runtime.ledger.time_source import LedgerTime
 from schemas.runtime.process.clock import Clock
+from schemas.runtime.process.collector import calm_collector
 from schemas.runtime.process.connect import connect, read_config
 from schemas.runtime.process.loop_counts import expose_loop
 from schemas.runtime.process.run import told_to_end
@@ -225,6 +226,8 @@ class Ingress:
         # Who has no use for it pays nothing, not even for what would be loaded.
         from ingress.grpc.server import create_grpc_server  # noqa: PLC0415
 
+        # What was loaded just now is as lasting as what was loaded before.
+        calm_collector()
         settings = self.settings
         return create_grpc_server(
             self.public,
