@@ -8,7 +8,6 @@ import secrets
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -23,6 +22,10 @@ pytestmark = pytest.mark.timeout(90, func_only=True)
 CLIENTS_SPAN = "00f067aa0ba902b7"
 PROMPT = "a prompt that is nobody else's business"
 ROLES = {"ingress", "limiter_worker", "dispatcher", "accounting"}
+LIMITED, DISPATCHED, BOOKED = (
+    f"process inference.{topic}.v1" for topic in ("requests", "dispatch", "outcomes")
+)
+"""The last span of each worker that has a part in a request."""
 
 
 class Traced:
@@ -43,9 +46,14 @@ class Traced:
         body = {"model": MODEL, "messages": [{"role": "user", "content": content}], **more}
         return await self.post(key, "/chat/completions", body)
 
-    def spans(self, trace_id: str, is_enough: Callable[[Counter[str]], bool]) -> list[Seen]:
-        """The spans of a trace, once there are enough of each name."""
-        return self._receiver.wait_for(trace_id, lambda seen: is_enough(named(seen)))
+    def spans(self, trace_id: str, *last: str) -> list[Seen]:
+        """The spans of a trace, once its request is answered and these are there: processes export on their own."""
+        wanted = set(last or (LIMITED, DISPATCHED, BOOKED))
+
+        def is_whole(seen: list[Seen]) -> bool:
+            return wanted <= set(named(seen)) and any(span.kind == "server" for span in seen)
+
+        return self._receiver.wait_for(trace_id, is_whole)
 
 
 @pytest.fixture
@@ -64,11 +72,6 @@ def named(spans: list[Seen]) -> Counter[str]:
     return Counter(span.name for span in spans)
 
 
-def is_booked(names: Counter[str]) -> bool:
-    """Whether its last process has told its part."""
-    return bool(names["process inference.outcomes.v1"])
-
-
 def parents(spans: list[Seen]) -> dict[str, str]:
     """Name to the name of the span above it; what is above the first is the client's."""
     known = {span.span_id: span.name for span in spans} | {CLIENTS_SPAN: "client"}
@@ -81,7 +84,7 @@ async def test_a_trace_covers_every_hop_and_each_is_below_the_one_before(
     """HTTP, Kafka, Kafka, backend, store, reply, books: one span each, over four processes."""
     grant = make_key("traced")
     reply, trace_id = await traced.chat(grant.key, PROMPT)
-    spans = traced.spans(trace_id, is_booked)
+    spans = traced.spans(trace_id)
 
     assert reply.status == 200
     assert parents(spans) == {
@@ -122,7 +125,7 @@ async def test_each_attempt_of_a_failover_is_a_span(traced: Traced, make_key: Ma
     trace_id, spans = "", []
     for _ in range(20):  # Until the backend that fails is asked first.
         reply, trace_id = await traced.chat(grant.key, steer(mode="500", only="fake-a"))
-        spans = traced.spans(trace_id, is_booked)
+        spans = traced.spans(trace_id)
         if named(spans)["chat fake-1"] > 1:
             break
     first, second = (span for span in spans if span.name == "chat fake-1")
@@ -142,7 +145,7 @@ async def test_a_stream_is_traced_to_its_last_byte(traced: Traced, make_key: Mak
     grant = make_key("traced-stream")
     words = steer(mode="slow", chunks=3)
     reply, trace_id = await traced.chat(grant.key, words, stream=True)
-    spans = {span.name: span for span in traced.spans(trace_id, is_booked)}
+    spans = {span.name: span for span in traced.spans(trace_id)}
     attempt, request = spans["chat fake-1"], spans["POST /v1/chat/completions"]
 
     assert reply.events[-1] == "[DONE]"
@@ -156,7 +159,7 @@ async def test_a_job_goes_on_in_the_trace_of_its_promise(traced: Traced, make_ke
     grant = make_key("traced-job")
     body = {"model": MODEL, "messages": [{"role": "user", "content": PROMPT}]}
     reply, trace_id = await traced.post(grant.key, "/jobs", body)
-    spans = traced.spans(trace_id, is_booked)
+    spans = traced.spans(trace_id, "process inference.background.v1", DISPATCHED, BOOKED)
 
     assert reply.status == 202
     above = parents(spans)
@@ -171,9 +174,7 @@ async def test_a_refusal_is_traced_to_whoever_said_it(traced: Traced, make_key: 
     """By the limiter, which tells the auditors; no backend is in it, and no error of the server."""
     grant = make_key("traced-refusal", {"budgets": [{"usd": "0.000000001", "period": "total"}]})
     reply, trace_id = await traced.chat(grant.key, PROMPT)
-    spans = traced.spans(
-        trace_id, lambda names: is_booked(names) and names["send audit.router"] > 0
-    )
+    spans = traced.spans(trace_id, LIMITED, BOOKED)
 
     assert reply.status == 402
     above = parents(spans)
@@ -203,7 +204,7 @@ async def test_a_client_that_does_not_ask_is_not_traced(
     _, unasked = await traced.post(grant.key, "/chat/completions", body, flags="00")
     silent = await client.chat(grant.key, PROMPT)
     _, asked = await traced.chat(grant.key, PROMPT)
-    traced.spans(asked, is_booked)
+    traced.spans(asked)
 
     assert traces.of(unasked) == []
     assert not any(
@@ -227,7 +228,7 @@ async def test_requests_do_not_notice_that_the_receiver_is_away(
     assert len(traces.headers) >= calls + len(ROLES), "the processes tried in vain"
 
     assert reply.status == 200
-    assert is_booked(named(traced.spans(trace_id, is_booked)))
+    assert {span.process for span in traced.spans(trace_id)} == ROLES
 
 
 async def test_the_command_draws_a_request_with_the_id_of_its_trace(
@@ -236,7 +237,7 @@ async def test_the_command_draws_a_request_with_the_id_of_its_trace(
     """From the log alone: each hop a line, in the order of time."""
     grant = make_key("traced-drawn")
     reply, trace_id = await traced.chat(grant.key, PROMPT)
-    traced.spans(trace_id, is_booked)
+    traced.spans(trace_id)
     command = ("requests", "show", reply.request_id, "--org", grant.org, "--trace")
     shown = tallygate(stack, *command)
     told = json.loads(tallygate(stack, *command, "--json"))

@@ -56,10 +56,10 @@ def traced(stack: RunningStack, receiver: Receiver) -> list[Seen]:
 
 
 def _is_whole(spans: list[Seen]) -> bool:
-    names = [span.name for span in spans]
-    attempts = sum(name.startswith("chat ") for name in names)
-    is_booked = "process inference.outcomes.v1" in names
-    return is_booked and names.count("send usage.records.v1") == attempts > 0
+    """Whether each process has told the last of its part."""
+    names = {span.name for span in spans}
+    workers = {f"process inference.{topic}.v1" for topic in ("requests", "dispatch", "outcomes")}
+    return workers <= names and any(span.kind == "server" for span in spans)
 
 
 def main() -> int:
