@@ -44,6 +44,13 @@ class Accepted(msgspec.Struct, frozen=True):
     """When the record that was read last was appended."""
     deferral: Deferral | None = None
     not_before_ms: int = 0
+    waited_at: RecordRef | None = None
+    """Where the record stands that was read last, if the request waited for its turn."""
+
+    @property
+    def parents(self) -> list[RecordRef]:
+        """The records that its end follows from, oldest first: copies of a deferred one end each at its own time."""
+        return [self.ref] if self.waited_at is None else [self.ref, self.waited_at]
 
 
 def accepted_of(
@@ -66,5 +73,11 @@ def accepted_of(
         raise MalformedRecord(f"a deferred request without its {DEFERRAL_HEADER}") from error
     original = msgspec.structs.replace(request, not_before_ms=None)
     return Accepted(
-        original, encode(original), deferral.origin, appended_at_ms, deferral, request.not_before_ms
+        original,
+        encode(original),
+        deferral.origin,
+        appended_at_ms,
+        deferral,
+        request.not_before_ms,
+        waited_at=ref,
     )

@@ -157,7 +157,7 @@ def end(
         fence=0,
         attempts=[],
         bookings=[],
-        parents=[accepted.ref],
+        parents=accepted.parents,
     )
     terminal = Terminal(
         http_status=answered,

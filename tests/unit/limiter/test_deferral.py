@@ -165,7 +165,7 @@ def test_a_wait_in_vain_names_the_limit() -> None:
     assert isinstance(ending, Rejection)
     assert (ending.outcome.status, ending.outcome.http_status) == ("expired", 504)
     assert (ending.outcome.denial, ending.terminal.retry_after_ms) == (_DENIAL, 700)
-    assert ending.outcome.parents == [ACCEPTED_AT]
+    assert ending.outcome.parents == [ACCEPTED_AT, _TIER_REF]
 
 
 @pytest.mark.parametrize(
