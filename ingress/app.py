@@ -21,6 +21,7 @@ from ingress.gatekeeper.refusal_audit import RefusalAudit
 from ingress.gatekeeper.signatures import Signatures
 from ingress.health.conditions import shards_told
 from ingress.health.document import Health
+from ingress.health.exposed import expose_bounds, expose_watched
 from ingress.health.watch import HealthWatch
 from ingress.http.connections import Connections, connections_max
 from ingress.http.front_server import FrontServer, front_server
@@ -114,24 +115,6 @@ class Ingress:
             "clock": self.clock.component,
             **self.outside.components(),
         }
-
-    def expose(self) -> None:
-        """Export what is known here of the others, of this process's bounds, and of brokers' disks."""
-        expose_components(self.metrics, self.components)
-        expose_config(self.metrics, self.config)
-        self.metrics.look(
-            "tallygate_bound_reached",
-            lambda: {(name,): 1.0 for name in {**self._bounds(), **self.health().closing}},
-        )
-        self.metrics.look("tallygate_models_without_backend", self._without_backend)
-        self.metrics.look(
-            "tallygate_disk_free_bytes",
-            lambda: {(host,): float(free) for host, free in self.watch.free_bytes.items()},
-        )
-
-    def _without_backend(self) -> dict[tuple[str, ...], float]:
-        fleet = self.watch.fleet
-        return {(): 0.0 if fleet is None else float(len(fleet.models_without_backend))}
 
     @property
     def tracer(self) -> Tracer | None:
@@ -246,7 +229,10 @@ class Ingress:
 
     def public_app(self) -> Shortcut:
         """The application of the port."""
-        self.expose()
+        expose_components(self.metrics, self.components)
+        expose_config(self.metrics, self.config)
+        expose_watched(self.metrics, self.watch)
+        expose_bounds(self.metrics, lambda: {**self._bounds(), **self.health().closing})
         status = StatusRoutes(self.health, self.metrics, lambda: len(self.pending))
         return create_public_app(self.public, status, self.metrics, self.tracer)
 

@@ -80,5 +80,5 @@ def test_no_two_processes_would_like_the_same_port() -> None:
         {"admin": 2, "ingress": 8, "limiter_worker": 4, "dispatcher": 4, "accounting": 4}
     )
 
-    assert len(set(ports.values())) == len(ports) == 22
+    assert len(set(ports.values())) == len(ports) == 30
     assert (ports["ingress-0"], ports["admin-0"], ports["dispatcher-0"]) == (8080, 8443, 9102)
