@@ -28,6 +28,7 @@ from aiokafka.errors import (
 )
 
 from deploy.embedded.kafka_users import KafkaUsers
+from deploy.embedded.ports import HOST
 from deploy.embedded.tls import Certificates
 from schemas.kafka_users import KAFKA_USERS
 from schemas.runtime.kafka.access import client_options
@@ -59,7 +60,7 @@ def address_of(stack: RunningStack, user: str, password: str | None = None) -> s
     """Where a process of the stack connects to."""
     memory = json.loads((stack.state_dir / "stack.json").read_text())
     users = KafkaUsers(Certificates(stack.state_dir / "kafka-tls"), memory["store_secret"])
-    found = users.address_of(user, memory["ports"]["kafka"])
+    found = users.address_of(user, f"{HOST}:{memory['ports']['kafka']}")
     return found if password is None else re.sub(r":[0-9a-f]{64}@", f":{password}@", found)
 
 

@@ -65,6 +65,8 @@ COMMANDS: Final = (
     "ledger status",
     "ledger rebuild --shard 0 --dry-run",
     "reconcile",
+    "replay plan",
+    "replay run --as accounting",
     "topics list",
     "topics apply --partitions 4 --replicas 1",
     "topics tail usage.records.v1 --from-beginning --max 1",

@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -129,9 +130,12 @@ async def test_a_changed_budget_changes_verdicts_and_each_is_told(
     grant = make_key(
         "replay-limits", {"quotas": [{"amount": 3, "unit": "requests", "period": "month"}]}
     )
+    began = datetime.now(UTC).strftime(
+        "@%Y-%m-%dT%H:%M:%SZ:"
+    )  # before it others sent what no log can read
     replies = await _served(client, grant, 4)
     assert [reply.status for reply in replies] == [200, 200, 200, 402]
-    words = ("run", "--as", "limiter", "--org", grant.org)
+    words = ("run", "--as", "limiter", "--org", grant.org, "--range", began)
 
     same = await asyncio.to_thread(replay, *words)
     make_key(grant.org, {"quotas": [{"amount": 4, "unit": "requests", "period": "month"}]})
@@ -223,7 +227,11 @@ def test_a_plan_says_what_would_be_read_and_reads_it_only_to_count(replay: Repla
         (("run", "--as", "copy", "--to", "__consumer_offsets"), 2, "no topic to copy to"),
         (("run", "--as", "accounting", "--topic", REQUESTS), 2, "accounting does not read"),
         (("run", "--effect", "retry-dead-letters"), 2, "has no dead letters"),
-        (("run", "--as", "accounting", "--ledger", "nonsense"), 2, "--ledger is no store"),
+        (
+            ("run", "--as", "accounting", "--ledger", "http://127.0.0.1:1"),
+            2,
+            "--ledger is no store",
+        ),
         (("run", "--as", "accounting", "--ledger", "redis://127.0.0.1:1"), 1, "was broken off"),
         (("run", "--as", "accounting", "--range", "999999999:"), 1, "there is nothing to replay"),
     ],

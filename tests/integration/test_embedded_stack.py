@@ -74,11 +74,11 @@ async def test_a_killed_ledger_is_restarted_with_every_acknowledged_write(tmp_pa
         async with asyncio.timeout(20):
             while stack.pid("ledger") in (None, first):  # noqa: ASYNC110 - another process
                 await asyncio.sleep(0.05)
+        assert stack.processes["ledger"].restarts == 1
         await stack.restart("ledger")
 
         async with redis.from_url(stack.ledger_url) as ledger:
             assert await ledger.get("balance") == b"7"
-        assert stack.processes["ledger"].restarts == 1
 
 
 async def test_a_second_stack_on_the_same_folder_is_refused(tmp_path: Path) -> None:

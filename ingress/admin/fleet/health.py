@@ -20,6 +20,8 @@ class BackendSeen(TypedDict):
     since_ms: int
     at_ms: int
     inflight: int
+    lacks_key: bool
+    probe: str
 
 
 def read_reports(reports: Mapping[str, str], now_ms: int) -> dict[str, list[BackendSeen]]:

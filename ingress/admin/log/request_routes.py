@@ -39,6 +39,13 @@ class TimelineSearch(TypedDict):
     gave_up: str | None
 
 
+class TraceShown(TypedDict):
+    """The trace of a request, and whether its spans are recorded."""
+
+    trace_id: str
+    is_recorded: bool
+
+
 class Timeline(TypedDict):
     """What became of a request, by its own records; `status` is `open` while it has no end."""
 
@@ -47,6 +54,7 @@ class Timeline(TypedDict):
     status: str
     http_status: int | None
     error_code: str | None
+    trace: TraceShown | None
     steps: list[Step]
     search: TimelineSearch
 
