@@ -75,7 +75,7 @@ COMMANDS: Final = (
     "dlq show inference.requests.v1.dlq-0@0",
     "dlq retry inference.requests.v1.dlq-0@0",
     "doctor",
-    "bench closed --scale 0.01 --runs 1",
+    "bench closed --scale 0.01 --runs 1 --connections 4",
 )
 _TYPED: Final = """
 import io, json, sys
