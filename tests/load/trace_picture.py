@@ -82,6 +82,7 @@ def main() -> int:
             running_stack(folder / "state", backends, environment=environment)
         )
         spans = traced(stack, receiver)
+    out.parent.mkdir(exist_ok=True)
     out.write_text(draw_trace(spans, _TITLE), encoding="utf-8")
     print(f"{out}: {len(spans)} spans of {len({span.process for span in spans})} processes")
     return 0
