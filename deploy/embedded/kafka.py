@@ -20,7 +20,7 @@ from deploy.embedded.kafka_users import OPERATOR
 from deploy.embedded.ports import HOST
 from deploy.embedded.probes import is_kafka_ready
 from deploy.embedded.problem import StackError
-from deploy.embedded.process import ProcessSpec
+from deploy.embedded.process import ProcessSpec, output_of
 from deploy.embedded.state import StateFolder
 
 FORMAT_DEADLINE_S = 60.0
@@ -176,13 +176,7 @@ async def _format(
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    try:
-        async with asyncio.timeout(FORMAT_DEADLINE_S):
-            output, _ = await child.communicate()
-    finally:
-        if child.returncode is None:
-            child.kill()
-            await child.wait()
+    output, _ = await output_of(child, FORMAT_DEADLINE_S)
     if child.returncode != 0:
         raise StackError(
             "Kafka's data folder could not be formatted",

@@ -180,6 +180,20 @@ class SupervisedProcess:
         )
 
 
+async def output_of(child: asyncio.subprocess.Process, within_s: float) -> tuple[bytes, bytes]:
+    """What a child prints until it ends, and what it says beside; one that takes longer is killed.
+
+    Raises TimeoutError, or goes on with a cancellation, when the child is gone.
+    """
+    try:
+        async with asyncio.timeout(within_s):
+            return await child.communicate()
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
+
+
 async def _keep_bounded(log_path: Path) -> None:
     """For ever. Copying takes some milliseconds, and a disk that hangs longer."""
     while True:

@@ -16,6 +16,7 @@ from typing import Final
 
 import aiohttp
 
+from deploy.embedded.process import output_of
 from tests.chaos.check import Findings, check, longest_gap_s
 from tests.chaos.evidence import ClientRequest, Evidence
 from tests.chaos.gathering import gather
@@ -124,13 +125,7 @@ async def tallygate(stack: RunningStack, *words: str) -> str:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    try:
-        async with asyncio.timeout(_COMMAND_WITHIN_S):
-            printed, story = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+    printed, story = await output_of(process, _COMMAND_WITHIN_S)
     if process.returncode:
         raise RuntimeError(f"tallygate {' '.join(words)}: {story.decode()[-2_000:]}")
     return printed.decode()

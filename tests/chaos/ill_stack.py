@@ -22,7 +22,7 @@ from aiokafka.protocol.admin import CreateAclsRequest, DeleteAclsRequest
 
 from deploy.embedded.admin_tls import admin_certificates
 from deploy.embedded.ledger_shape import LedgerShape
-from deploy.embedded.process import ProcessSpec
+from deploy.embedded.process import ProcessSpec, output_of
 from deploy.embedded.roles import EXAMPLE_BACKENDS, example_backend
 from deploy.embedded.seed import EXAMPLE_MODEL, EXAMPLE_PRICES
 from deploy.embedded.stack_options import StackOptions
@@ -162,13 +162,7 @@ class IllStack:
             stderr=asyncio.subprocess.PIPE,
             env={**os.environ, **own},
         )  # fmt: skip
-        try:
-            async with asyncio.timeout(_COMMAND_WITHIN_S):
-                out, story = await process.communicate()
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
+        out, story = await output_of(process, _COMMAND_WITHIN_S)
         if story and process.returncode not in (0, 1, 3):
             print(story.decode(), file=sys.stderr)
         return process.returncode or 0, out.decode()

@@ -22,6 +22,7 @@ from typing import Final
 from aiohttp import web
 
 from deploy.embedded.ports import HOST
+from deploy.embedded.process import output_of
 from deploy.embedded.seed import EXAMPLE_MODEL
 from tests.chaos.ill_stack import IllStack, ill_stack
 from tests.chaos.nights import NIGHTS
@@ -125,13 +126,7 @@ class Shell:
             stderr=asyncio.subprocess.STDOUT,
             env=own,
         )  # fmt: skip
-        try:
-            async with asyncio.timeout(_COMMAND_WITHIN_S):
-                said, _ = await process.communicate()
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
+        said, _ = await output_of(process, _COMMAND_WITHIN_S)
         return process.returncode or 0, said.decode(errors="replace")
 
 
