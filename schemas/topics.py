@@ -18,6 +18,7 @@ __all__ = [
     "DEFERRED_60S",
     "DEFERRED_DELAYS_MS",
     "DISPATCH",
+    "KEYED_BY_ORG",
     "MAX_RECORD_BYTES",
     "OUTCOMES",
     "READ_BY",
@@ -183,3 +184,6 @@ TOPICS: Final = _MAIN + tuple(
     for topic in _MAIN
     if topic.has_dead_letters
 )
+
+KEYED_BY_ORG: Final = frozenset(topic.name for topic in TOPICS if topic.key == "org_id")
+"""Topics whose records have the key of their organization, and so few keys for many records."""

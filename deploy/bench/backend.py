@@ -126,7 +126,13 @@ def _json(body: object, status: bytes = b"200 OK") -> bytes:
 CALLS: Final[Counter[str]] = Counter()
 """Calls of this process that were understood, by model."""
 _MODELS: Final = _json({"object": "list", "data": [{"id": "bench", "object": "model"}]})
-_REFUSAL: Final = _json({"error": {"message": "no chat completion request"}}, b"400 Bad Request")
+_ERROR: Final = {
+    "message": "no chat completion request",
+    "type": "invalid_request_error",
+    "param": None,
+    "code": "invalid_request",
+}
+_REFUSAL: Final = _json({"error": _ERROR}, b"400 Bad Request")
 
 
 class Server(asyncio.Protocol):

@@ -18,6 +18,7 @@ import httptools
 END_OF_STREAM: Final = b"data: [DONE]"
 _EVENT: Final = b"data: "
 _TAIL_BYTES: Final = 32
+_ERROR_BYTES_MAX: Final = 4_096
 OK: Final = "ok"
 TIMEOUT: Final = "timeout"
 CONNECTION_LOST: Final = "connection_lost"
@@ -134,14 +135,23 @@ class Connection(asyncio.Protocol):
 
 
 class TellingConnection(Connection):
-    """A connection that also reads headers: the request's id, and whether a refusal says when to try again."""
+    """A connection that also reads headers: the request's id, and whether a refusal says when to try again; and the
+    body of what is no success."""
 
     request_id = ""
     has_retry_after = False
+    error_body = b""
+    """The first bytes of an answer other than 200."""
 
     def on_message_begin(self) -> None:
         """Called by the parser at the start of an answer."""
-        self.request_id, self.has_retry_after = "", False
+        self.request_id, self.has_retry_after, self.error_body = "", False, b""
+
+    def on_body(self, body: bytes) -> None:
+        """Called by the parser with a piece of the answer's body."""
+        super().on_body(body)
+        if self._parser.get_status_code() != HTTPStatus.OK:
+            self.error_body = (self.error_body + body)[:_ERROR_BYTES_MAX]
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Called by the parser with each header."""

@@ -13,9 +13,12 @@ from itertools import cycle, islice
 from time import perf_counter
 from typing import Final
 
+import msgspec
+
 from deploy.bench import arrivals
 from deploy.bench.connection import Connection, PreparedRequest, TellingConnection
 from deploy.bench.report import Sample
+from schemas.error_bodies import OpenAIErrorResponse
 from schemas.runtime.process.clock import Clock
 
 REQUEST_TIMEOUT_S: Final = 30.0
@@ -120,9 +123,10 @@ async def run_open(
 
 
 def _sample(outcome: str, connection: Connection, planned_s: float, start_s: float) -> Sample:
-    request_id, ended_ms = "", 0
+    request_id, ended_ms, cause = "", 0, ""
     if isinstance(connection, TellingConnection):
         request_id, ended_ms = connection.request_id, _CLOCK.local_ms()
+        cause = cause_in(connection.error_body) if outcome.startswith("http_") else ""
         if outcome in _REFUSED and not connection.has_retry_after:
             outcome += UNSTATED
     return Sample(
@@ -133,7 +137,17 @@ def _sample(outcome: str, connection: Connection, planned_s: float, start_s: flo
         connection.events,
         request_id,
         ended_ms,
+        cause,
     )
+
+
+def cause_in(body: bytes) -> str:
+    """Code and message of an error in OpenAI's form; empty for any other body. Pure."""
+    try:
+        error = msgspec.json.decode(body, type=OpenAIErrorResponse)["error"]
+    except msgspec.DecodeError:
+        return ""
+    return f"{error['code']}: {error['message']}"
 
 
 UNSTATED: Final = "_without_retry_after"

@@ -38,6 +38,8 @@ class Sample(msgspec.Struct, frozen=True, array_like=True):
     """The gateway's id, where headers were read."""
     ended_ms: int = 0
     """When it was answered, Unix milliseconds."""
+    cause: str = ""
+    """Of an error whose body was read: its code and words."""
 
 
 @dataclass(frozen=True, slots=True)

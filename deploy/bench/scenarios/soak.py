@@ -17,8 +17,10 @@ import httpx
 import redis.asyncio as redis
 
 from deploy.bench.bench import Bench, Unmeasurable
+from deploy.bench.connection import OK
 from deploy.bench.figures import Chart, Figure, Result
 from deploy.bench.process_cost import read_processes
+from deploy.bench.report import Sample
 from deploy.bench.slope import per_hour, percent_per_hour
 from deploy.bench.target import Target
 from deploy.embedded.roles import ROLES
@@ -50,7 +52,7 @@ async def run(bench: Bench) -> Result:
     target = bench.target
     if target.stack is None or target.admin is None:
         raise Unmeasurable("stores and processes are read of a stack of its own: leave out --url")
-    load = bench.load(seconds=bench.seconds(_SECONDS), pids={})
+    load = bench.load(seconds=bench.seconds(_SECONDS), pids={}, has_headers=True)
     seen: list[Reading] = []
     looking = asyncio.create_task(_look(target, seen, max(0.5, _LOOK_S * load.seconds / _SECONDS)))
     try:
@@ -61,6 +63,7 @@ async def run(bench: Bench) -> Result:
     if looking.done() and not looking.cancelled():
         looking.result()
     figures, notes = judged(seen)
+    notes += told_of_failures(found.samples)
     figures = [Figure("soak.failed", sum(found.report.errors.values())), *figures]
     charts = [
         Chart(
@@ -98,6 +101,19 @@ def judged(seen: Sequence[Reading]) -> tuple[list[Figure], list[str]]:
         figures.append(Figure(f"soak.{kind}", max(ours.values(), default=0.0)))
         notes += [_line(kind, name, seen, of, slopes[name]) for name in names]
     return figures, notes
+
+
+def told_of_failures(samples: Sequence[Sample]) -> list[str]:
+    """A line for each way in which requests were not answered well: how many, when, and why. Pure."""
+    found: dict[str, list[float]] = {}
+    for sample in samples:
+        if sample.outcome != OK:
+            why = f"{sample.outcome} {sample.cause}".rstrip()
+            found.setdefault(why, []).append(sample.planned_s)
+    return [
+        f"{len(at_s)} x {why}; sent from {min(at_s):.1f} s to {max(at_s):.1f} s"
+        for why, at_s in found.items()
+    ]
 
 
 def _line(

@@ -21,7 +21,7 @@ from schemas.events import RecordRef
 from schemas.failures import Poison, Transient
 from schemas.log_events import LogEvent
 from schemas.outgoing import Outgoing
-from schemas.partitions import partition_of
+from schemas.partitions import partition_of, partition_of_org
 from schemas.runtime.kafka.produce_connection import (
     BATCH_BYTES,
     Connect,
@@ -34,6 +34,7 @@ from schemas.runtime.process.event_log import EventLog
 from schemas.runtime.process.retry import retry_until
 from schemas.runtime.process.telemetry import Metrics
 from schemas.runtime.process.tracing import Tracer
+from schemas.topics import KEYED_BY_ORG
 
 _LOG = EventLog(__name__)
 
@@ -162,7 +163,8 @@ class Producer:
 
     def partition_for(self, topic: str, key: bytes) -> int:
         """The partition of the topic that records with this key go to."""
-        return partition_of(key, self._partitions[topic])
+        of = partition_of_org if topic in KEYED_BY_ORG else partition_of
+        return of(key, self._partitions[topic])
 
     def partitions(self, topic: str) -> int:
         """How many partitions a topic of ``start`` has. Raises ``ProduceFailed`` before that is known."""

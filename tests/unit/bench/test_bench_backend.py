@@ -11,8 +11,8 @@ import msgspec
 import pytest
 
 from deploy.bench import backend
-from deploy.bench.connection import OK
-from deploy.bench.drivers import run_closed, run_open
+from deploy.bench.connection import OK, PreparedRequest
+from deploy.bench.drivers import cause_in, run_closed, run_open
 from deploy.bench.driving import driven
 from deploy.bench.load import Load, requests_of
 from deploy.bench.report import tokens_of
@@ -61,6 +61,23 @@ async def test_drivers_and_backend_agree_about_answers_and_tokens() -> None:
         assert {tokens_of(sample) for sample in run.samples} == {0, 300}
         assert all(0 < (sample.first_s or 0) <= sample.latency_s for sample in run.samples)
     assert len(opened.samples) == len(opened.send_delays_s) == 30
+
+
+async def test_an_answer_that_is_no_success_brings_its_cause() -> None:
+    """Only where headers are read, and what is no error of OpenAI's form has none."""
+    no_json = PreparedRequest(
+        b"POST /v1/chat/completions HTTP/1.1\r\nhost: here\r\ncontent-length: 2\r\n\r\n[]",
+        is_stream=False,
+    )
+    with bench_backend() as running:
+        telling = await run_open(running.url, [no_json], 20, 0.2, has_headers=True)
+        silent = await run_open(running.url, [no_json], 20, 0.2)
+
+    assert {(sample.outcome, sample.cause) for sample in telling.samples} == {
+        ("http_400", "invalid_request: no chat completion request")
+    }
+    assert {(sample.outcome, sample.cause) for sample in silent.samples} == {("http_400", "")}
+    assert [cause_in(body) for body in (b"", b"[]", b'{"error":"x"}', b"\xff")] == [""] * 4
 
 
 async def test_a_closed_loop_ends_after_so_many_requests() -> None:

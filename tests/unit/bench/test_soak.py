@@ -7,8 +7,10 @@ import os
 import pytest
 
 from deploy.bench.bench import Unmeasurable
+from deploy.bench.connection import OK
 from deploy.bench.goals import GOALS
-from deploy.bench.scenarios.soak import Reading, descriptors, judged, watched
+from deploy.bench.report import Sample
+from deploy.bench.scenarios.soak import Reading, descriptors, judged, told_of_failures, watched
 
 
 def readings(**grows: float) -> list[Reading]:
@@ -71,3 +73,20 @@ def test_processes_are_those_of_the_gateway_and_what_it_stands_on() -> None:
 
     assert set(watched(pids)) == {"ingress-0", "kafka", "ledger-0"}
     assert descriptors({"me": os.getpid(), "gone": 2**30})["me"] > 0
+
+
+def test_requests_that_failed_are_told_by_their_cause_and_time() -> None:
+    """Whoever reads the verdict need not look for it in logs that are gone."""
+    full = "server_is_overloaded: The log is behind."
+    samples = [
+        Sample(OK, 0.01, 1.0),
+        Sample("http_503", 0.01, 812.05, cause=full),
+        Sample("timeout", 30.0, 900.0),
+        Sample("http_503", 0.01, 812.8, cause=full),
+    ]
+
+    assert told_of_failures(samples) == [
+        f"2 x http_503 {full}; sent from 812.0 s to 812.8 s",
+        "1 x timeout; sent from 900.0 s to 900.0 s",
+    ]
+    assert told_of_failures(samples[:1]) == []

@@ -14,6 +14,7 @@ from schemas.errors import ERRORS
 from schemas.ids import api_key
 from tests.support.configuration import SECRET
 from tests.support.gateway import Gateway
+from tests.support.remembered import grown, remembered
 
 _CANARY = "canary-of-a-prompt-4711"
 _CHAT = "/v1/chat/completions"
@@ -66,6 +67,21 @@ async def test_random_keys_models_and_paths_make_no_series() -> None:
     assert not any(re.search("[0-9a-f]{16}", one) for one in after)
     assert {status for one in after for status in _STATUS.findall(one)} <= _STATUSES
     assert {code for one in after for code in _CODE.findall(one)} <= {"", *ERRORS}
+
+
+async def test_no_function_remembers_what_comes_with_every_request() -> None:
+    """Neither of good requests nor of odd ones."""
+    gateway, rng = Gateway(), random.Random(27)
+    await _send_odd_ones(gateway, rng, 8)
+    before = remembered()
+
+    await _send_odd_ones(gateway, rng, 80)
+    for number in range(40):
+        said = [{"role": "user", "content": f"{number}"}]
+        answer = await gateway.client.post(_CHAT, json={"model": "echo", "messages": said})
+        assert answer.status_code == 200
+
+    assert sum(grown(before).values()) < 10, "what a process meets for the first time"
 
 
 async def test_a_prompt_is_in_no_log_and_on_no_page(caplog: pytest.LogCaptureFixture) -> None:

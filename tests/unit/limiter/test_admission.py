@@ -23,6 +23,7 @@ from schemas.runtime.process.clock import Clock
 from schemas.topics import AUDIT, DEFERRED_1S, DISPATCH, OUTCOMES
 from tests.support.events import configuration
 from tests.support.limiter_parts import FakeProducer, FakeRecord, Limiter, ModelLedger
+from tests.support.remembered import grown, remembered
 from tests.unit.limiter.admission_scene import (
     LETTERS,
     dispatched_ids,
@@ -341,3 +342,16 @@ async def test_an_admission_says_in_which_shard_it_holds() -> None:
     (dispatched,) = limiter.producer.produced
     shard = limiter.producer.partition_for(OUTCOMES, new_request(1).org.encode())
     assert dict(dispatched.headers)["shard"] == b"%d" % shard
+
+
+async def test_no_function_remembers_what_comes_with_every_request() -> None:
+    """Ids and times of the first ones tell nothing about the next; a day's worth would only be memory."""
+    limiter, _ = new_limiter()
+    await limiter.handle(*(limiter.record(new_request(number)) for number in range(2)))
+    before = remembered()
+
+    for number in range(2, 42):
+        await limiter.handle(limiter.record(new_request(number, input_tokens_bound=number)))
+
+    assert len(dispatched_ids(limiter)) == 42
+    assert sum(grown(before).values()) < 5, "a second has begun, a period has ended"

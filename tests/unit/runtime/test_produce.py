@@ -19,6 +19,7 @@ from schemas.partitions import partition_of
 from schemas.runtime.kafka import produce
 from schemas.runtime.kafka.produce import ProduceFailed, Producer, ProduceRefused
 from schemas.runtime.kafka.produce_faults import RECORD_BYTES_MAX, InvalidRecord, size_bytes
+from tests.support.remembered import grown, remembered
 from tests.unit.runtime.scripted_producer import Broker
 
 _TOPIC = topics.OUTCOMES
@@ -32,7 +33,7 @@ def _record(value: bytes, partition: int = 0, topic: str = _TOPIC) -> Outgoing:
 @asynccontextmanager
 async def _producer(broker: Broker) -> AsyncIterator[Producer]:
     producer = Producer("none", "test", connect=broker.connect)
-    await producer.start([_TOPIC, topics.AUDIT])
+    await producer.start([_TOPIC, topics.AUDIT, topics.DISPATCH])
     try:
         yield producer
     finally:
@@ -303,3 +304,17 @@ async def test_a_record_stands_where_it_has_to_whatever_its_key_says() -> None:
 
     assert stands == RecordRef(topic=_TOPIC, partition=1, offset=0)
     assert broker.log[_TOPIC, 1] == [b"1"]
+
+
+async def test_of_keys_only_those_of_organizations_are_remembered() -> None:
+    """Each request has a key of its own: those of an hour would be megabytes that nobody asks for again."""
+    async with _producer(Broker()) as producer:
+        before = remembered()
+        for number in range(50):
+            sent = [
+                producer.send(Outgoing(topics.DISPATCH, b"request-%d" % number, b"")),
+                producer.send(Outgoing(topics.OUTCOMES, b"an-organization", b"")),
+            ]
+            await _results(*sent)
+
+    assert grown(before) == {"schemas.partitions.partition_of_org": 1}
