@@ -12,13 +12,15 @@ from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import httpx
+from aiohttp import web
 from aiokafka import AIOKafkaProducer
 
 from deploy.embedded import tls
 from deploy.embedded.admin_tls import ensure_admin_certificates
 from deploy.embedded.config_keys import signer_of_stack
+from deploy.embedded.ports import HOST
 from deploy.embedded.roles import EXAMPLE_BACKENDS
-from deploy.embedded.seed import EXAMPLE_MODEL
+from deploy.embedded.seed import EXAMPLE_MODEL, EXAMPLE_PRICES
 from schemas.codec import encode
 from schemas.events import ConfigEntry
 from schemas.outgoing import Outgoing
@@ -104,6 +106,37 @@ async def lagging(ill: IllStack, variables: Variables) -> AsyncIterator[Variable
         yield {}
 
 
+@asynccontextmanager
+async def bad_release(ill: IllStack, _: Variables) -> AsyncIterator[Variables]:
+    """Somebody sent all requests to a new backend, which answers each with 500."""
+
+    async def fail(_: web.Request) -> web.Response:
+        return web.json_response({"error": {"message": "not today"}}, status=500)
+
+    async def live(_: web.Request) -> web.Response:
+        return web.json_response({"object": "list", "data": []})
+
+    app = web.Application()
+    app.router.add_post("/v1/{operation:.+}", fail)
+    app.router.add_get("/v1/models", live)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, HOST, 0).start()
+    try:
+        url = f"http://{HOST}:{runner.addresses[0][1]}/v1"
+        await ill.put("/backends/sick", {"url": url})
+        targets = [{"backend": name, "weight": 1} for name in (*EXAMPLE_BACKENDS, "sick")]
+        await ill.put(f"/models/{EXAMPLE_MODEL}", {"backends": targets, **EXAMPLE_PRICES})
+        pin = ("routes", "pin", EXAMPLE_MODEL, "sick", "--for", "2h", "--reason", "a new release")
+        code, said = await ill.command(*pin)
+        assert code == 0, said
+        yield {}
+        await ill.fill()
+        await ill.delete("/backends/sick")
+    finally:
+        await runner.cleanup()
+
+
 async def _append(ill: IllStack, topic: str, key: bytes, value: bytes | None, **more: Any) -> None:
     producer = AIOKafkaProducer(**client_options(ill.stack.kafka_brokers))
     await producer.start()
@@ -177,11 +210,13 @@ NIGHTS: Mapping[str, Night] = {
     "configuration-refused": Night(refused_entry),
     "dead-letters": Night(poison),
     "disk-low": Night(disk_low),
+    "error-budget": Night(bad_release),
     "kafka-down": Night(stopped("kafka")),
     "lag": Night(lagging),
     "ledger-down": Night(stopped("ledger")),
     "ledger-lost": Night(ledger_lost),
     "loud-tenant": Night(loud_tenant),
+    "process-down": Night(stopped("limiter_worker-0")),
     "why-was-i-refused": Night(spent_budget),
 }
 """Runbook to its fault."""

@@ -15,6 +15,7 @@ from deploy.dashboards.boards import BOARDS
 from deploy.dashboards.panel import Board
 from schemas import metrics
 from tests.contract.dashboard_json import FOLDER, board_json
+from tests.support.runbook_files import runbooks
 
 METRICS: dict[str, metrics.MetricSpec] = {str(name): spec for name, spec in metrics.METRICS.items()}
 _ROOT = Path(__file__).parents[2]
@@ -23,6 +24,7 @@ _TESTS = _ROOT / "tests/foreign/rules/alerts_test.yml"
 _METRIC = re.compile(
     r"\b(?:tallygate|gen_ai_(?:server|client)|process)_\w+(?=[\s{)\[]|$)|\btallygate:[\w:]+|\bup(?=\{)"
 )
+_ALERT = re.compile(r"\bTallygate[A-Z]\w+")
 _SUFFIXES = ("_bucket", "_sum", "_count")
 _OF_OTHERS = frozenset(
     {
@@ -95,9 +97,19 @@ def test_an_alert_says_what_is_wrong_and_what_to_do(alert: str) -> None:
 
     assert rule["labels"] in ({"severity": "page"}, {"severity": "ticket"})
     assert rule["annotations"].keys() == {"summary", "description", "runbook_url"}
-    runbook = rule["annotations"]["runbook_url"]
-    assert runbook.startswith("deploy/runbooks/")
-    assert (_ROOT / runbook).is_file()
+    assert rule["annotations"]["runbook_url"] in {f"deploy/runbooks/{p.name}" for p in runbooks()}
+
+
+@pytest.mark.parametrize("path", runbooks(), ids=lambda path: path.stem)
+def test_a_runbook_names_the_alerts_that_lead_to_it(path: Path) -> None:
+    """And no others: whoever holds either has both."""
+    lead_here = {
+        alert
+        for alert, rule in ALERTS.items()
+        if rule["annotations"]["runbook_url"] == f"deploy/runbooks/{path.name}"
+    }
+
+    assert set(_ALERT.findall(path.read_text(encoding="utf-8"))) == lead_here
 
 
 def test_the_unit_tests_of_the_rules_make_each_alert_fire_and_clear() -> None:
