@@ -8,25 +8,19 @@ import shutil
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from unittest.mock import patch
 
 import httpx
 from aiohttp import web
-from aiokafka import AIOKafkaProducer
 
 from deploy.embedded import tls
 from deploy.embedded.admin_tls import ensure_admin_certificates
-from deploy.embedded.config_keys import signer_of_stack
 from deploy.embedded.ports import HOST
 from deploy.embedded.roles import EXAMPLE_BACKENDS
 from deploy.embedded.seed import EXAMPLE_MODEL, EXAMPLE_PRICES
-from schemas.codec import encode
-from schemas.events import ConfigEntry
-from schemas.outgoing import Outgoing
-from schemas.runtime.kafka.access import client_options
-from schemas.topics import CONFIG, REQUESTS
 from tests.chaos.ill_stack import IllStack
+from tests.support.harness.bad_records import append_poison, append_refused_entry
 
 GIB = 1 << 30
 _WIDE = {"requests_per_s": 100_000, "burst": 100_000}
@@ -137,37 +131,17 @@ async def bad_release(ill: IllStack, _: Variables) -> AsyncIterator[Variables]:
         await runner.cleanup()
 
 
-async def _append(ill: IllStack, topic: str, key: bytes, value: bytes | None, **more: Any) -> None:
-    producer = AIOKafkaProducer(**client_options(ill.stack.kafka_brokers))
-    await producer.start()
-    try:
-        await producer.send_and_wait(topic, value, key=key, **more)
-    finally:
-        await producer.stop()
-
-
 @asynccontextmanager
 async def poison(ill: IllStack, _: Variables) -> AsyncIterator[Variables]:
     """A record that is none, from a foreign hand."""
-    await _append(ill, REQUESTS, b"demo", b"\x01 no record of ours")
+    await append_poison(ill.stack.kafka_brokers)
     yield {}
 
 
 @asynccontextmanager
 async def refused_entry(ill: IllStack, _: Variables) -> AsyncIterator[Variables]:
     """An entry that an older version let pass: its backend does not exist."""
-    body = '{"backends":[{"backend":"gone","weight":1}]}'
-    entry = ConfigEntry(
-        kind="model",
-        id="newer",
-        version=1_000,
-        body=body,
-        written_at_ms=0,
-        written_by="an older version",
-    )
-    signer = signer_of_stack(ill.stack.memory, "admin")
-    signed = signer.signed(Outgoing(CONFIG, b"model/newer", encode(entry)))
-    await _append(ill, CONFIG, b"model/newer", signed.value, headers=list(signed.headers))
+    await append_refused_entry(ill.stack.kafka_brokers, ill.stack.memory)
     yield {}
 
 

@@ -1,6 +1,8 @@
-"""Every query of every dashboard, asked of a real Prometheus that scrapes a stack under load: `make panels`.
+"""Every query of every dashboard, asked of a real Prometheus that scrapes a stack under load and in trouble: `make panels`.
 
-None may fail and none may be empty. The pages of all processes are judged by promtool, and the rules by their unit tests.
+A panel is asked as Grafana asks it, over the whole run. None may fail and none may be empty; what a panel shows instead of nothing
+(`or on () vector(0)`) does not count, so what it is about has to happen: refusals, a dispatcher that hangs until its calls are
+reaped, a lost ledger, garbage in the log, limits that are spent. The pages of all processes are judged by promtool, and the rules by their unit tests.
 """
 
 from __future__ import annotations
@@ -16,17 +18,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import httpx
-
-from tests.foreign.prometheus import Prometheus, promtool, running_prometheus
+from tests.foreign import faults
+from tests.foreign.faults import Scene
+from tests.foreign.prometheus import RULE_TESTS, RULES, Prometheus, promtool, running_prometheus
 from tests.foreign.watched_stack import Traffic, Watched, traffic, watched_stack
 from tests.support.fakes.running_backend import running_backend
+from tests.support.fakes.running_budget_service import running_budget_service
 
 BOARDS: Final = Path(__file__).parents[2] / "deploy/grafana"
-_RULE_TESTS: Final = Path(__file__).parent / "rules/alerts_test.yml"
-_LOADED_S: Final = 45.0
-"""A few of Grafana's intervals, and two rounds of what processes look at by themselves."""
+_INSTEAD_OF_NOTHING: Final = " or on () vector(0)"
 _INTERVALS: Final = {"$__rate_interval": "30s", "$__range": "5m"}
+_STEP_S: Final = 5.0
+_LOADED_S: Final = 25.0
+_HANGS_S: Final = 48.0
+"""A lease, and the grace that the reaper gives its owner."""
+_CLOSED_S: Final = 5.0
+_RECOVERS_S: Final = 15.0
 _OPEN_METRICS: Final = "application/openmetrics-text; version=1.0.0"
 
 
@@ -38,12 +45,17 @@ class Asked:
     panel: str
     expr: str
     samples: int
+    largest: float = 0.0
     error: str = ""
 
     @property
     def is_good(self) -> bool:
         """Whether the panel shows something."""
         return self.samples > 0 and not self.error
+
+    def __str__(self) -> str:
+        shown = self.error or f"`{self.expr}`"
+        return f"| {self.board} | {self.panel} | {shown} | {self.samples:,} | {self.largest:.3g} |"
 
 
 def queries(board: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -57,47 +69,75 @@ def queries(board: dict[str, Any]) -> Iterator[tuple[str, str]]:
                 yield each["title"], expr
 
 
-def ask(prometheus: Prometheus) -> list[Asked]:
+def ask(prometheus: Prometheus, began_s: float) -> Iterator[Asked]:
     """Ask everything that is committed."""
-    asked = []
     for path in sorted(BOARDS.glob("*.json")):
         board = json.loads(path.read_text())
         for panel, expr in queries(board):
+            bare = expr.removesuffix(_INSTEAD_OF_NOTHING)
             try:
-                found = [value for value in prometheus.samples(expr) if not math.isnan(value)]
+                prometheus.drawn(expr, began_s, _STEP_S)
+                drawn = prometheus.drawn(bare, began_s, _STEP_S)
             except RuntimeError as error:
-                asked.append(Asked(board["title"], panel, expr, 0, str(error)))
-            else:
-                asked.append(Asked(board["title"], panel, expr, len(found)))
-    return asked
+                yield Asked(board["title"], panel, bare, 0, error=str(error))
+                continue
+            found = [value for value in drawn if not math.isnan(value)]
+            yield Asked(board["title"], panel, bare, len(found), max(found, default=0.0))
 
 
-def check_pages(watched: Watched) -> list[str]:
+async def check_pages(watched: Watched) -> list[str]:
     """Judge the pages by promtool, in the text format; the other one has its content type. A line for each."""
     lines = []
-    for name, url in watched.pages.items():
-        text = httpx.get(url, timeout=10, trust_env=False).raise_for_status().text
-        said = promtool("check", "metrics", given=text) or "nothing to say"
-        wanted = {"accept": _OPEN_METRICS}
-        other = httpx.get(url, headers=wanted, timeout=10, trust_env=False).raise_for_status()
+    for target in watched.targets():
+        text = (await watched.page(target)).text
+        said = await asyncio.to_thread(promtool, "check", "metrics", given=text)
+        other = await watched.page(target, _OPEN_METRICS)
         kind = other.headers["content-type"].partition(";")[0]
         series = sum(not line.startswith("#") for line in text.splitlines())
-        lines.append(f"{name:<18} promtool: {said}; {series} series; asked for it: {kind}")
+        lines.append(
+            f"{target.role:<15} promtool check metrics: {said or 'nothing to say'}; {series} series; asked for it: {kind}"
+        )
     return lines
 
 
+async def trouble(scene: Scene) -> None:
+    """What panels about failures are about."""
+    async with faults.poison(scene), faults.refused_entry(scene):
+        await asyncio.sleep(_LOADED_S)
+    async with faults.hangs("dispatcher-0")(scene):
+        await asyncio.sleep(_HANGS_S)
+    await asyncio.sleep(_RECOVERS_S)
+    async with faults.ledger_lost(scene):
+        await asyncio.sleep(_CLOSED_S)
+    await asyncio.sleep(_RECOVERS_S)
+    print(f"ledger and log differ by {await scene.watched.verify()}", flush=True)
+    await asyncio.sleep(_RECOVERS_S)
+
+
 async def run(folder: Path) -> int:
-    """Start, load, ask, print. 1 when something failed or was empty."""
-    print(promtool("check", "config", str(BOARDS.parent / "prometheus/prometheus.yml")))
-    print(promtool("test", "rules", str(_RULE_TESTS)))
-    with running_backend("fake", folder / "calls.jsonl") as backend:
-        async with watched_stack(folder / "stack", [backend], {}) as watched:
-            with running_prometheus(folder / "prometheus", watched.pages) as prometheus:
+    """Start, load, trouble, ask, print. 1 when something failed or was empty."""
+    print(promtool("check", "config", str(RULES / "prometheus.yml")))
+    print(
+        promtool(
+            "check", "rules", *(str(RULES / f"{name}.yml") for name in ("recording", "alerts"))
+        )
+    )
+    print(promtool("test", "rules", str(RULE_TESTS)), flush=True)
+    with (
+        running_backend("fake", folder / "calls.jsonl") as backend,
+        running_budget_service(folder) as service,
+    ):
+        service.budget("asked", "100")
+        environment = {"TALLYGATE_BUDGET_SERVICE_ENDPOINT": service.url}
+        async with watched_stack(folder / "stack", [backend], environment) as watched:
+            with running_prometheus(folder / "prometheus", watched.targets()) as prometheus:
+                began_s = time.time()
                 async with traffic(watched) as load:
-                    await asyncio.sleep(_LOADED_S)
-                    asked = await asyncio.to_thread(ask, prometheus)
-                    exemplars = prometheus.exemplars("tallygate_request_duration_seconds_bucket")
-                pages = await asyncio.to_thread(check_pages, watched)
+                    await trouble(Scene(watched, load))
+                    asked = await asyncio.to_thread(lambda: list(ask(prometheus, began_s)))
+                    latency = "tallygate_request_duration_seconds_bucket"
+                    exemplars = await asyncio.to_thread(prometheus.exemplars, latency, began_s)
+                pages = await check_pages(watched)
                 return _tell(asked, pages, exemplars, prometheus, load)
 
 
@@ -109,16 +149,16 @@ def _tell(
     load: Traffic,
 ) -> int:
     print("\n".join(pages))
-    print(f"scraped: {prometheus.targets()}; sent meanwhile: {dict(load.answered)}")
-    print(f"exemplars of request durations: {len(exemplars)}, such as {exemplars[:1]}")
-    print(f"{'dashboard':<28}{'panel':<42}{'samples':>8}  query")
-    for each in asked:
-        print(f"{each.board:<28}{each.panel:<42}{each.samples:>8}  {each.error or each.expr}")
+    print(f"scraped: {prometheus.targets()}; answered meanwhile: {dict(load.answered)}")
+    print(f"exemplars of request durations: {len(exemplars)}, such as {exemplars[:1]}\n")
+    print("| dashboard | panel | query | samples | largest |\n|---|---|---|---|---|")
+    print("\n".join(map(str, asked)))
     bad = [each for each in asked if not each.is_good]
     boards, panels = len({a.board for a in asked}), len({(a.board, a.panel) for a in asked})
     print(
-        f"{boards} dashboards, {panels} panels, {len(asked)} queries; failed or empty: {len(bad)}"
+        f"\n{boards} dashboards, {panels} panels, {len(asked)} queries; failed or empty: {len(bad)}"
     )
+    print(*(f"BAD: {each}" for each in bad), sep="\n")
     is_scraped = all(state == "up" for state in prometheus.targets().values())
     return 0 if is_scraped and exemplars and not bad else 1
 

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from deploy.bench.running_backend import end_process
 from tests.support.harness.identity_provider import free_port
 
 RULES: Final = Path(__file__).parents[2] / "deploy/prometheus"
+RULE_TESTS: Final = Path(__file__).parent / "rules/alerts_test.yml"
 _STARTS_WITHIN_S: Final = 20.0
 _STOPS_WITHIN_S: Final = 10.0
 _DURATION: Final = re.compile(r"(?<=\[)(\d+)([smhd])(?=\])|(?<=for: )(\d+)([smhd])")
@@ -60,79 +61,69 @@ def promtool(*arguments: str, given: str = "") -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Target:
+    """A process that is scraped."""
+
+    role: str
+    url: str
+    """Of its page."""
+    tls: Mapping[str, str]
+    """Files of a client, as Prometheus calls them; none where the page is plain HTTP."""
+
+
+@dataclass(frozen=True, slots=True)
 class Prometheus:
     """One that runs."""
 
     url: str
 
-    def samples(self, expr: str) -> list[float]:
-        """What an expression gives now. Raises ``RuntimeError`` for one that Prometheus refuses."""
-        answer = httpx.get(
-            f"{self.url}/api/v1/query", params={"query": expr}, timeout=10, trust_env=False
-        ).json()
-        if answer["status"] != "success":
-            raise RuntimeError(f"{expr}: {answer['error']}")
-        return [float(each["value"][1]) for each in answer["data"]["result"]]
+    def _get(self, path: str, **params: str | float) -> Any:
+        answer = httpx.get(f"{self.url}/api/v1/{path}", params=params, timeout=30, trust_env=False)
+        told = answer.json()
+        if told["status"] != "success":
+            raise RuntimeError(f"{params.get('query', path)}: {told['error']}")
+        return told["data"]
+
+    def drawn(self, expr: str, began_s: float, step_s: float) -> list[float]:
+        """What a panel draws of an expression since then. Raises ``RuntimeError`` for one that Prometheus refuses."""
+        found = self._get("query_range", query=expr, start=began_s, end=time.time(), step=step_s)
+        return [float(value) for series in found["result"] for _, value in series["values"]]
 
     def firing(self) -> set[str]:
         """The names of the alerts that fire."""
-        answer = httpx.get(f"{self.url}/api/v1/alerts", timeout=10, trust_env=False).json()
-        return {
-            each["labels"]["alertname"]
-            for each in answer["data"]["alerts"]
-            if each["state"] == "firing"
-        }
+        alerts = self._get("alerts")["alerts"]
+        return {each["labels"]["alertname"] for each in alerts if each["state"] == "firing"}
 
     def targets(self) -> dict[str, str]:
         """Role to whether it was scraped, and what went wrong."""
-        answer = httpx.get(f"{self.url}/api/v1/targets", timeout=10, trust_env=False).json()
         return {
             each["labels"]["role"]: f"{each['health']} {each['lastError']}".strip()
-            for each in answer["data"]["activeTargets"]
+            for each in self._get("targets")["activeTargets"]
         }
 
-    def exemplars(self, selector: str) -> list[dict[str, Any]]:
-        """The exemplars that it has of a series."""
-        span: dict[str, str | float] = {
-            "query": selector,
-            "start": time.time() - 3_600,
-            "end": time.time(),
-        }
-        answer = httpx.get(
-            f"{self.url}/api/v1/query_exemplars", params=span, timeout=10, trust_env=False
-        ).json()
-        return [one for series in answer["data"] for one in series["exemplars"]]
+    def exemplars(self, selector: str, began_s: float) -> list[dict[str, Any]]:
+        """The exemplars that it has of a series since then."""
+        found = self._get("query_exemplars", query=selector, start=began_s, end=time.time())
+        return [one for series in found for one in series["exemplars"]]
 
 
 @contextmanager
 def running_prometheus(
-    folder: Path, pages: Mapping[str, str], faster: int = 1
+    folder: Path, targets: Sequence[Target], faster: int = 1
 ) -> Iterator[Prometheus]:
-    """One that scrapes the pages of processes each second; all times of its rules are divided by ``faster``."""
+    """One that scrapes each second; all windows and waits of its rules are divided by ``faster``."""
     folder.mkdir(parents=True)
     for name in ("recording.yml", "alerts.yml"):
         (folder / name).write_text(_shortened((RULES / name).read_text(), faster))
-    targets = [
-        {
-            "targets": [url.removeprefix("http://").partition("/")[0]],
-            "labels": {"role": role_of(name)},
-        }
-        for name, url in pages.items()
-    ]
-    config = yaml.safe_load((RULES / "prometheus.yml").read_text())
-    config["global"] = dict.fromkeys(
-        ("scrape_interval", "evaluation_interval", "scrape_timeout"), "1s"
-    )
-    (job,) = config["scrape_configs"]
-    job["static_configs"] = targets
-    (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
-    promtool("check", "config", str(folder / "prometheus.yml"))
+    config = folder / "prometheus.yml"
+    config.write_text(yaml.safe_dump(_config(targets)))
+    promtool("check", "config", str(config))
     port = free_port()
     with (folder / "prometheus.log").open("w") as story:
         process = subprocess.Popen(
             [
                 program("prometheus"),
-                f"--config.file={folder / 'prometheus.yml'}",
+                f"--config.file={config}",
                 f"--storage.tsdb.path={folder / 'data'}",
                 f"--web.listen-address=127.0.0.1:{port}",
                 "--enable-feature=exemplar-storage",
@@ -148,9 +139,21 @@ def running_prometheus(
         end_process(process, _STOPS_WITHIN_S)
 
 
-def role_of(process: str) -> str:
-    """`ingress` of `ingress-0`."""
-    return process.rpartition("-")[0]
+def _config(targets: Sequence[Target]) -> dict[str, Any]:
+    """The one that is shipped, with these targets in place of its own."""
+    config: dict[str, Any] = yaml.safe_load((RULES / "prometheus.yml").read_text())
+    config["global"] = dict.fromkeys(
+        ("scrape_interval", "evaluation_interval", "scrape_timeout"), "1s"
+    )
+    (job,) = config["scrape_configs"]
+    job["static_configs"] = []
+    for target in targets:
+        scheme, _, rest = target.url.partition("://")
+        labels = {"role": target.role, "__scheme__": scheme}
+        job["static_configs"] += [{"targets": [rest.partition("/")[0]], "labels": labels}]
+        if target.tls:
+            job["tls_config"] = dict(target.tls)
+    return config
 
 
 def _wait_until_ready(port: int, process: subprocess.Popen[str]) -> None:

@@ -11,45 +11,102 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import httpx
 
 from deploy.embedded import seed
+from deploy.embedded.admin_tls import AdminCertificates, admin_certificates
 from deploy.embedded.ports import HOST
 from deploy.embedded.process import Progress
-from deploy.embedded.roles import ROLES
+from deploy.embedded.roles import ROLES, role_of
 from deploy.embedded.stack import Stack
 from deploy.embedded.stack_options import StackOptions
 from deploy.embedded.state import UserFolders
+from schemas.admin_roles import Role
+from tests.foreign.prometheus import Target
 from tests.support.fakes.behaviour import PLAIN_MODEL
 from tests.support.fakes.running_backend import RunningBackend
 from tests.support.harness.grants import UNLIMITED
 
-_ADMIN_WITHIN_S: Final = 30.0
-_ANSWERED_WITHIN_S: Final = 30.0
+NARROW_MODEL: Final = "fake-narrow"
+"""Of a backend that takes one call at a time."""
+_ADMIN_WITHIN_S: Final = 60.0
+_ANSWERED_WITHIN_S: Final = 60.0
 _EVERY_S: Final = 0.1
-_LIMITED: Final = {"requests_per_s": 1, "burst": 1}
+_QUOTA: Final = {"amount": 20, "unit": "requests", "period": "month"}
+ORGS: Final[Mapping[str, dict[str, Any]]] = {
+    "watched": {"limits": UNLIMITED},
+    "loud": {"limits": {"requests_per_s": 1, "burst": 1}},
+    "spender": {"limits": {**UNLIMITED, "quotas": [_QUOTA]}},
+    "asked": {"limits": UNLIMITED, "budget_service": {"while_down": "deny"}},
+}
+"""One that no limit stops, one that may ask once a second, one with a small quota, one whose budget somebody else keeps."""
 
 Body = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Watched:
-    """A stack that is ready, with the keys of three organizations."""
+    """A stack that is ready."""
 
     stack: Stack
-    admin: httpx.AsyncClient
-    key: str
-    """Of one that no limit stops."""
-    loud_key: str
-    """Of one that may ask once a second."""
-    pages: Mapping[str, str]
-    """The metrics page of each process."""
+    folder: Path
+    """Of its state."""
+    backends: Sequence[RunningBackend]
+    keys: dict[str, str] = field(default_factory=dict)
+    """Of each organization."""
+
+    @property
+    def tls(self) -> AdminCertificates:
+        """Of the admin port, as they are now."""
+        return admin_certificates(self.folder)
+
+    def admin(self) -> httpx.AsyncClient:
+        """Its administrator."""
+        context = self.tls.client_context()
+        url = self.stack.admin_url
+        return httpx.AsyncClient(
+            base_url=url, timeout=_ADMIN_WITHIN_S, trust_env=False, verify=context
+        )
+
+    async def put(self, kind: str, name: str, body: Body) -> None:
+        """Write an entity."""
+        async with self.admin() as admin:
+            await seed.put(admin, seed.Entity(kind, name, body))
+
+    async def verify(self) -> int:
+        """What the ledger and the log differ by."""
+        async with self.admin() as admin:
+            answer = await admin.get("/ledger/verify", params={"deadline_s": 20})
+            return int(answer.raise_for_status().json()["difference"])
+
+    def targets(self) -> list[Target]:
+        """The page of each process."""
+        files, viewer = self.tls.files, Role.VIEWER
+        tls = {
+            "ca_file": str(files.authority),
+            "cert_file": str(files.certificate(viewer)),
+            "key_file": str(files.key(viewer)),
+        }
+        return [
+            Target(role, f"{'https' if own else 'http'}://{HOST}:{port}/metrics", own)
+            for name, port in self.stack.ports.items()
+            if (role := role_of(name)) in ROLES and name == f"{role}-0"
+            for own in [tls if role == "admin" else {}]
+        ]
+
+    async def page(self, target: Target, accept: str = "") -> httpx.Response:
+        """A page of metrics."""
+        verify = self.tls.client_context() if target.tls else True
+        async with httpx.AsyncClient(timeout=10, trust_env=False, verify=verify) as client:
+            return (
+                await client.get(target.url, headers={"accept": accept} if accept else {})
+            ).raise_for_status()
 
     def pid(self, name: str) -> int:
         """Of a process of the stack by its name."""
-        pid = self.stack.processes[name].pid
+        pid = self.stack.pid(name)
         assert pid is not None
         return pid
 
@@ -58,43 +115,42 @@ class Watched:
 async def watched_stack(
     folder: Path, backends: Sequence[RunningBackend], environment: Mapping[str, str]
 ) -> AsyncIterator[Watched]:
-    """Start one of each process, on free ports, with a priced model that all backends serve."""
+    """Start one of each process, on free ports, with certificates on the admin port and a priced model that all backends serve."""
     options = StackOptions(
         state_dir=folder,
         cache_dir=UserFolders().cache,
         environment={**os.environ, **environment},
         has_example_backends=False,
         has_random_ports=True,
+        has_mtls=True,
     )
     stack = Stack(options, report=_tell)
     try:
         await stack.start()
-        async with httpx.AsyncClient(
-            base_url=stack.admin_url, timeout=_ADMIN_WITHIN_S, trust_env=False
-        ) as admin:
-            key, loud_key = await _fill(admin, backends)
-            pages = {
-                name: f"http://{HOST}:{port}/metrics"
-                for name, port in stack.ports.items()
-                if name.rpartition("-")[0] in ROLES
-            }
-            yield Watched(stack, admin, key, loud_key, pages)
+        watched = Watched(stack, folder, backends)
+        await _fill(watched)
+        yield watched
     finally:
         await stack.stop()
 
 
-async def _fill(admin: httpx.AsyncClient, backends: Sequence[RunningBackend]) -> tuple[str, str]:
-    for backend in backends:
-        await seed.put(admin, seed.Entity("backends", backend.name, {"url": backend.url}))
-    targets = [{"backend": backend.name, "weight": 1} for backend in backends]
-    model = {"backends": targets, **seed.EXAMPLE_PRICES}
-    await seed.put(admin, seed.Entity("models", PLAIN_MODEL, model))
-    keys = []
-    for org, limits in (("watched", UNLIMITED), ("loud", _LIMITED)):
-        await seed.put(admin, seed.Entity("orgs", org, {"limits": limits}))
-        made = await admin.post("/keys", json={"org": org, "name": "test", "limits": UNLIMITED})
-        keys.append(str(made.raise_for_status().json()["key"]))
-    return keys[0], keys[1]
+async def _fill(watched: Watched) -> None:
+    for backend in watched.backends:
+        await watched.put("backends", backend.name, {"url": backend.url})
+    narrow = {"url": watched.backends[0].url, "max_concurrency": 1}
+    await watched.put("backends", "narrow", narrow)
+    for model, names in (
+        (PLAIN_MODEL, [backend.name for backend in watched.backends]),
+        (NARROW_MODEL, ["narrow"]),
+    ):
+        targets = [{"backend": name, "weight": 1} for name in names]
+        await watched.put("models", model, {"backends": targets, **seed.EXAMPLE_PRICES})
+    for org, body in ORGS.items():
+        await watched.put("orgs", org, body)
+        async with watched.admin() as admin:
+            wanted = {"org": org, "name": "test", "limits": UNLIMITED}
+            made = await admin.post("/keys", json=wanted)
+        watched.keys[org] = str(made.raise_for_status().json()["key"])
 
 
 def said(text: str = "hello", **steering: Any) -> Body:
@@ -103,19 +159,46 @@ def said(text: str = "hello", **steering: Any) -> Body:
     return {"model": PLAIN_MODEL, "messages": [{"role": "user", "content": content}]}
 
 
+class Kind(NamedTuple):
+    """One kind of request."""
+
+    path: str
+    body: Body
+    org: str = "watched"
+
+
+_CHAT: Final = "chat/completions"
+_OF_KINDS: Final = {"cached": 3, "written": 2, "reasoning": 2}
+KINDS: Final[Mapping[str, Kind]] = {
+    "plain": Kind(_CHAT, said()),
+    "stream": Kind(_CHAT, said() | {"stream": True}),
+    "embedding": Kind("embeddings", {"model": PLAIN_MODEL, "input": "hello"}),
+    "native": Kind("inference", said()),
+    "kinds": Kind(_CHAT, said(output_tokens=4, kinds=_OF_KINDS)),
+    "narrow": Kind(_CHAT, said(delay_ms=2_500) | {"model": NARROW_MODEL}),
+    "loud": Kind(_CHAT, said(), "loud"),
+    "spender": Kind(_CHAT, said(), "spender"),
+    "asked": Kind(_CHAT, said(), "asked"),
+    "failing": Kind(_CHAT, said(mode="500")),
+    "unknown": Kind(_CHAT, said() | {"model": "none"}),
+}
+
+
 @dataclass(slots=True)
 class Traffic:
     """What is sent while the block runs, and how it was answered."""
 
     watched: Watched
+    kinds: tuple[str, ...]
+    """Sent in turn; a fault may change them."""
     answered: Counter[int] = field(default_factory=Counter)
     """Status to how many answers; 0 without one."""
 
-    async def send(self, client: httpx.AsyncClient, path: str, body: Body, key: str) -> None:
+    async def send(self, client: httpx.AsyncClient, kind: Kind) -> None:
         """One request."""
-        headers = {"authorization": f"Bearer {key}"}
+        headers = {"authorization": f"Bearer {self.watched.keys[kind.org]}"}
         try:
-            answer = await client.post(path, json=body, headers=headers)
+            answer = await client.post(kind.path, json=kind.body, headers=headers)
         except httpx.HTTPError:
             self.answered[0] += 1
         else:
@@ -123,10 +206,10 @@ class Traffic:
 
 
 @asynccontextmanager
-async def traffic(watched: Watched, kinds: Sequence[str] = ()) -> AsyncIterator[Traffic]:
-    """Ten requests a second, open loop, of each kind in turn: all of them by default."""
-    load = Traffic(watched)
-    sending = asyncio.create_task(_send_forever(load, kinds or tuple(KINDS)))
+async def traffic(watched: Watched, kinds: Sequence[str] = tuple(KINDS)) -> AsyncIterator[Traffic]:
+    """Ten requests a second, open loop, of each kind in turn."""
+    load = Traffic(watched, tuple(kinds))
+    sending = asyncio.create_task(_send_forever(load))
     try:
         yield load
     finally:
@@ -135,33 +218,18 @@ async def traffic(watched: Watched, kinds: Sequence[str] = ()) -> AsyncIterator[
             await sending
 
 
-KINDS: Final[Mapping[str, tuple[str, Body, bool]]] = {
-    "plain": ("chat/completions", said(), False),
-    "stream": ("chat/completions", said() | {"stream": True}, False),
-    "embedding": ("embeddings", {"model": PLAIN_MODEL, "input": "hello"}, False),
-    "native": ("inference", said(), False),
-    "loud": ("chat/completions", said(), True),
-    "failing": ("chat/completions", said(mode="500"), False),
-    "unknown": ("chat/completions", said() | {"model": "none"}, False),
-}
-"""Path, body, and whether it is the loud organization's."""
-
-
-async def _send_forever(load: Traffic, kinds: Sequence[str]) -> None:
+async def _send_forever(load: Traffic) -> None:
     under_way: set[asyncio.Task[None]] = set()
-    limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(
         base_url=load.watched.stack.api_url,
         timeout=_ANSWERED_WITHIN_S,
         trust_env=False,
-        limits=limits,
+        limits=httpx.Limits(max_connections=None),
     ) as client:
         try:
             while True:
-                for kind in kinds:
-                    path, body, is_loud = KINDS[kind]
-                    key = load.watched.loud_key if is_loud else load.watched.key
-                    task = asyncio.create_task(load.send(client, path, body, key))
+                for kind in load.kinds:
+                    task = asyncio.create_task(load.send(client, KINDS[kind]))
                     under_way.add(task)
                     task.add_done_callback(under_way.discard)
                     await asyncio.sleep(_EVERY_S)
