@@ -92,6 +92,17 @@ async def refused_entry(scene: Scene) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
+async def overridden(scene: Scene) -> AsyncIterator[None]:
+    """Somebody sends all requests of a model to one backend, until that is taken back."""
+    path = f"/overrides/pin/{PLAIN_MODEL}"
+    body = {"backend": scene.watched.backends[0].name, "for_s": 600, "reason": "a test"}
+    async with scene.watched.admin() as admin:
+        (await admin.put(path, json=body)).raise_for_status()
+        yield
+        (await admin.delete(path)).raise_for_status()
+
+
+@asynccontextmanager
 async def ledger_lost(scene: Scene) -> AsyncIterator[None]:
     """It starts again on an empty disk, and nobody makes it anew: accounting hangs."""
     process = scene.watched.stack.processes["ledger"]

@@ -2,7 +2,7 @@
 
 A panel is asked as Grafana asks it, over the whole run. None may fail and none may be empty; what a panel shows instead of nothing
 (`or on () vector(0)`) does not count, so what it is about has to happen: refusals, a dispatcher that hangs until its calls are
-reaped, a lost ledger, garbage in the log, limits that are spent. The pages of all processes are judged by promtool, and the rules by their unit tests.
+reaped, a backend that hangs, a lost ledger, wrong books, garbage in the log, limits that are spent. The pages of all processes are judged by promtool, and the rules by their unit tests.
 """
 
 from __future__ import annotations
@@ -29,11 +29,16 @@ BOARDS: Final = Path(__file__).parents[2] / "deploy/grafana"
 _INSTEAD_OF_NOTHING: Final = " or on () vector(0)"
 _INTERVALS: Final = {"$__rate_interval": "30s", "$__range": "5m"}
 _STEP_S: Final = 5.0
-_LOADED_S: Final = 25.0
+_SEEN_S: Final = 5.0
+"""A few scrapes."""
+_LOADED_S: Final = 20.0
+_UNSERVED_S: Final = 12.0
 _HANGS_S: Final = 48.0
 """A lease, and the grace that the reaper gives its owner."""
 _CLOSED_S: Final = 5.0
 _RECOVERS_S: Final = 15.0
+_ZERO: Final = {"sum(tallygate_ledger_foreign_shards)"}
+"""A store of another log is not made here: `tests/unit/accounting/test_identity.py` does."""
 _OPEN_METRICS: Final = "application/openmetrics-text; version=1.0.0"
 
 
@@ -50,8 +55,8 @@ class Asked:
 
     @property
     def is_good(self) -> bool:
-        """Whether the panel shows something."""
-        return self.samples > 0 and not self.error
+        """Whether the panel shows something, and what it is about happened."""
+        return self.samples > 0 and not self.error and (self.largest > 0 or self.expr in _ZERO)
 
     def __str__(self) -> str:
         shown = self.error or f"`{self.expr}`"
@@ -102,14 +107,19 @@ async def check_pages(watched: Watched) -> list[str]:
 
 async def trouble(scene: Scene) -> None:
     """What panels about failures are about."""
-    async with faults.poison(scene), faults.refused_entry(scene):
+    await asyncio.sleep(_SEEN_S)
+    async with faults.poison(scene), faults.refused_entry(scene), faults.overridden(scene):
         await asyncio.sleep(_LOADED_S)
+    async with faults.backends_hang(1)(scene):
+        await asyncio.sleep(_UNSERVED_S)
     async with faults.hangs("dispatcher-0")(scene):
         await asyncio.sleep(_HANGS_S)
     await asyncio.sleep(_RECOVERS_S)
     async with faults.ledger_lost(scene):
         await asyncio.sleep(_CLOSED_S)
     await asyncio.sleep(_RECOVERS_S)
+    async with faults.wrong_books(scene):
+        await asyncio.sleep(_SEEN_S)
     print(f"ledger and log differ by {await scene.watched.verify()}", flush=True)
     await asyncio.sleep(_RECOVERS_S)
 
