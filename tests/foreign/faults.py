@@ -16,16 +16,19 @@ from unittest.mock import patch
 
 from deploy.embedded import seed, tls
 from deploy.embedded.admin_tls import ensure_admin_certificates
+from deploy.embedded.probes import is_ledger_open
 from tests.foreign.watched_stack import Traffic, Watched
 from tests.support.fakes.behaviour import PLAIN_MODEL
 from tests.support.harness.bad_records import REFUSED_MODEL, append_poison, append_refused_entry
 from tests.support.harness.foreign_store import open_foreign
 from tests.support.harness.ledger_view import key_of
 
-GIB: Final = 1 << 30
-_GROWS_BYTES: Final = 16 << 20
+_TAKES_BYTES: Final = 1 << 30
+_GROWS_BYTES: Final = 2 << 20
 _GROWS_EVERY_S: Final = 0.5
 _WRONG_BY: Final = 7
+_REBUILT_WITHIN_S: Final = 120.0
+_LOOK_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +116,13 @@ async def ledger_lost(scene: Scene) -> AsyncIterator[None]:
         yield
 
 
+async def until_whole(watched: Watched) -> None:
+    """Wait until every shard of the ledger decides. Raises ``TimeoutError``."""
+    async with asyncio.timeout(_REBUILT_WITHIN_S):
+        while not await is_ledger_open(watched.stack.ports["ingress-0"]):  # noqa: ASYNC110  # another process
+            await asyncio.sleep(_LOOK_S)
+
+
 @asynccontextmanager
 async def _filled(scene: Scene) -> AsyncIterator[int]:
     """A file of somebody else beside the log; its descriptor."""
@@ -129,18 +139,19 @@ async def _filled(scene: Scene) -> AsyncIterator[int]:
 async def disk_low(scene: Scene) -> AsyncIterator[None]:
     """Somebody takes what ingress keeps free; `room_left` says how much that is."""
     async with _filled(scene) as file:
-        await asyncio.to_thread(os.posix_fallocate, file, 0, 8 * GIB)
+        await asyncio.to_thread(os.posix_fallocate, file, 0, _TAKES_BYTES)
         yield
 
 
 def room_left(folder: Path) -> dict[str, str]:
-    """What a stack is told so that it has four gigabytes less to lose than `disk_low` takes."""
-    return {"TALLYGATE_DISK_FREE_MIN_BYTES": str(shutil.disk_usage(folder).free - 4 * GIB)}
+    """What a stack is told so that it can lose half of what `disk_low` takes."""
+    keeps = shutil.disk_usage(folder).free - _TAKES_BYTES // 2
+    return {"TALLYGATE_DISK_FREE_MIN_BYTES": str(keeps)}
 
 
 @asynccontextmanager
 async def disk_fills(scene: Scene) -> AsyncIterator[None]:
-    """Something takes 32 MiB a second."""
+    """Something takes 4 MiB a second."""
 
     async def grow(file: int) -> None:
         size = 0

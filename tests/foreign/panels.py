@@ -117,6 +117,7 @@ async def trouble(scene: Scene) -> None:
     await asyncio.sleep(_RECOVERS_S)
     async with faults.ledger_lost(scene):
         await asyncio.sleep(_CLOSED_S)
+    await faults.until_whole(scene.watched)
     await asyncio.sleep(_RECOVERS_S)
     async with faults.wrong_books(scene):
         await asyncio.sleep(_SEEN_S)

@@ -31,7 +31,7 @@ from tests.support.harness.grants import UNLIMITED
 
 NARROW_MODEL: Final = "fake-narrow"
 """Of a backend that takes one call at a time."""
-_ADMIN_WITHIN_S: Final = 60.0
+_ADMIN_WITHIN_S: Final = 180.0
 _ANSWERED_WITHIN_S: Final = 60.0
 _EVERY_S: Final = 0.1
 _QUOTA: Final = {"amount": 20, "unit": "requests", "period": "month"}
