@@ -29,6 +29,7 @@ BOARDS: Final = Path(__file__).parents[2] / "deploy/grafana"
 _INSTEAD_OF_NOTHING: Final = " or on () vector(0)"
 _INTERVALS: Final = {"$__rate_interval": "30s", "$__range": "5m"}
 _STEP_S: Final = 5.0
+_SCRAPED_WITHIN_S: Final = 30.0
 _SEEN_S: Final = 5.0
 """A few scrapes."""
 _LOADED_S: Final = 20.0
@@ -105,6 +106,13 @@ async def check_pages(watched: Watched) -> list[str]:
     return lines
 
 
+async def _until_scraped(prometheus: Prometheus) -> None:
+    """What happens before the first scrape has not risen for Prometheus. Raises ``TimeoutError``."""
+    async with asyncio.timeout(_SCRAPED_WITHIN_S):
+        while {*(await asyncio.to_thread(prometheus.targets)).values()} != {"up"}:  # noqa: ASYNC110
+            await asyncio.sleep(1)
+
+
 async def trouble(scene: Scene) -> None:
     """What panels about failures are about."""
     await asyncio.sleep(_SEEN_S)
@@ -144,6 +152,7 @@ async def run(folder: Path) -> int:
             with running_prometheus(folder / "prometheus", watched.targets()) as prometheus:
                 began_s = time.time()
                 async with traffic(watched) as load:
+                    await _until_scraped(prometheus)
                     await trouble(Scene(watched, load))
                     asked = await asyncio.to_thread(lambda: list(ask(prometheus, began_s)))
                     latency = "tallygate_request_duration_seconds_bucket"

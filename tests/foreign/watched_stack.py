@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import sys
+import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -168,12 +169,13 @@ class Kind(NamedTuple):
 
 
 _CHAT: Final = "chat/completions"
+_NATIVE: Final = "inference"
 _OF_KINDS: Final = {"cached": 3, "written": 2, "reasoning": 2}
 KINDS: Final[Mapping[str, Kind]] = {
     "plain": Kind(_CHAT, said()),
     "stream": Kind(_CHAT, said() | {"stream": True}),
     "embedding": Kind("embeddings", {"model": PLAIN_MODEL, "input": "hello"}),
-    "native": Kind("inference", said()),
+    "native": Kind(_NATIVE, {"model": PLAIN_MODEL, "payload": "hello"}),
     "kinds": Kind(_CHAT, said(output_tokens=4, kinds=_OF_KINDS)),
     "narrow": Kind(_CHAT, said(delay_ms=2_500) | {"model": NARROW_MODEL}),
     "loud": Kind(_CHAT, said(), "loud"),
@@ -197,8 +199,9 @@ class Traffic:
     async def send(self, client: httpx.AsyncClient, kind: Kind) -> None:
         """One request."""
         headers = {"authorization": f"Bearer {self.watched.keys[kind.org]}"}
+        own = {"request_id": str(uuid.uuid4())} if kind.path == _NATIVE else {}
         try:
-            answer = await client.post(kind.path, json=kind.body, headers=headers)
+            answer = await client.post(kind.path, json=kind.body | own, headers=headers)
         except httpx.HTTPError:
             self.answered[0] += 1
         else:
