@@ -13,10 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from dispatcher.settlement.recording import Recording
 from dispatcher.upstream.upstreams import Upstreams
 from schemas import topics
 from schemas.frames import Chunk, Terminal
 from schemas.ledger import answers
+from schemas.outgoing import Outgoing
 from schemas.runtime.kafka.produce import Producer
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.valkey.bus import Bus
@@ -74,21 +76,21 @@ def _of_ledger(role: str) -> None:
 
 
 def _of_dispatcher() -> None:
-    call, deliver = Upstreams.call, Producer.deliver
+    call, send = Upstreams.call, Producer.send
 
     def calling(*args: Any, **more: Any) -> Any:
         asyncio.get_running_loop().call_later(MID_CALL_S, _die, "in the middle of the call")
         return call(*args, **more)
 
-    async def delivering(self: Producer, records: Any, *more: Any) -> None:
-        while _is_due(_BEFORE_OUTCOME):  # noqa: ASYNC110  # another process made the file
-            await asyncio.sleep(0.01)  # until this very process dies
-        await deliver(self, records, *more)
-        if any(record.topic == topics.OUTCOMES for record in records):
-            _die("after the outcome, before the offset")
+    def sending(self: Producer, record: Outgoing) -> asyncio.Future[Any]:
+        if record.topic == topics.OUTCOMES and _is_due(_BEFORE_OUTCOME):
+            # It is handed over before the frame is: kept back until this process dies of the frame.
+            return asyncio.get_running_loop().create_future()
+        return send(self, record)
 
-    for owner, name, method in ((Upstreams, "call", calling), (Producer, "deliver", delivering)):
+    for owner, name, method in ((Upstreams, "call", calling), (Producer, "send", sending)):
         setattr(owner, name, method)
+    _after(Recording, "arrived", "after the outcome, before the offset", lambda *_: True)
     for kind, step in ((Chunk, "after the first frame"), (Terminal, _BEFORE_OUTCOME)):
         _after(Bus, "send", step, lambda _, __, frame, *___, k=kind: isinstance(frame.content, k))
 

@@ -6,7 +6,7 @@ import asyncio
 import shutil
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import timedelta
 from typing import NamedTuple
 from unittest.mock import patch
@@ -224,7 +224,8 @@ async def twin(ill: IllStack) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        other.terminate()
+        with suppress(ProcessLookupError):
+            other.terminate()
         await other.wait()
 
 
