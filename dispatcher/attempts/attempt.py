@@ -123,7 +123,7 @@ class AttemptRun:
             return self._failed(unreadable(what))
 
     def _timed_out(self, at_s: float | None) -> AttemptEnd:
-        if self.relay is not None and self.relay.reader.done:
+        if self.relay is not None and self.relay.is_whole:
             return attempt_end.completed(self.relay.reader.answer(), b"", self.abort.reason)
         is_over = at_s == self.patience.ends_s and self.has_streamed
         return self._ended_early(is_silence=at_s != self.patience.deadline_s and not is_over)

@@ -60,6 +60,13 @@ class Relay:
     """Whether the client may have seen content, so that nobody else may answer it."""
     is_broken: bool = False
     """Whether a frame was lost, so that none may follow."""
+    _is_passing_on: bool = False
+    """Whether something was read that no frame holds yet."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the answer was read to its end, and all of it left."""
+        return self.reader.done and not self._is_passing_on
 
     async def run(self, answer: Answer) -> bool:
         """Relay events as they come; what arrives while a frame is stored joins the next frame.
@@ -113,6 +120,7 @@ class Relay:
 
         Once the fence or a frame is lost none follows: a client must not get a torn stream.
         """
+        self._is_passing_on = True
         if self.first_token_at_ms is None:
             self.first_token_at_ms = self.clock.now_ms()
             with self._excused():
@@ -121,6 +129,7 @@ class Relay:
             self.has_streamed = True
             await self._send(Started(self.choice.backend_id, rates_of(self.job.admitted)))
         await self._send(Chunk(events))
+        self._is_passing_on = False
 
     @contextmanager
     def _excused(self) -> Iterator[None]:
@@ -133,6 +142,7 @@ class Relay:
 
     async def _send(self, content: Started | Chunk) -> None:
         if self.is_broken or self.abort.reason == "stale":
+            self.replies.is_torn = True
             return
         try:
             if self.choice.backend.silence_s >= _STORE_WAIT_S:

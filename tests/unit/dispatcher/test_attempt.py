@@ -135,6 +135,7 @@ async def test_nothing_leaves_once_the_fence_is_lost() -> None:
 
     assert scene.bus.events == ["noted"]
     assert not result.may_try_another
+    assert scene.run.replies.is_torn, "no end may follow that looks like that of a whole answer"
 
 
 @pytest.mark.parametrize(
@@ -201,6 +202,24 @@ async def test_garbage_may_have_cost_and_may_be_tried_elsewhere() -> None:
     assert result.ending.code is ErrorCode.UPSTREAM_ERROR
     assert (result.may_try_another, result.may_have_spent) == (True, True)
     assert result.attempt.estimated
+
+
+@pytest.mark.parametrize("hangs", ["note", "bus"])
+async def test_what_was_read_to_its_end_and_has_not_left_by_the_deadline_is_no_whole_answer(
+    hangs: str,
+) -> None:
+    """Else its client is told of success, and pays for an answer without content."""
+    request = accepted(stream=True, deadline_ms=NOW_MS + 60)
+    async with _scene(streaming(_CHUNK, _USAGE_CHUNK, _DONE), request) as scene:
+        if hangs == "note":
+            scene.run.note_streamed = cast("Any", asyncio.Event().wait)
+        else:
+            silent = SimpleNamespace(send=lambda *_, **__: asyncio.Event().wait(), connection=1)
+            scene.run.replies.bus = cast("Bus", silent)
+        result = await scene.run.run()
+
+    assert result.ending.code is ErrorCode.DEADLINE_EXCEEDED
+    assert result.attempt.output_tokens == 34, "the backend's counts are booked all the same"
 
 
 def _hanging(released: asyncio.Event) -> Callable[[], Awaitable[object]]:
