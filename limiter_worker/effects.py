@@ -75,8 +75,6 @@ class Effects:
             except Exception as error:  # noqa: BLE001  # total: what cannot be encoded ends alone
                 self.culprits.end(each.taken, error)
                 continue
-            if isinstance(each.decision, Rejection):
-                self.replies.offer(each.accepted.request, each.decision.terminal)
         if not follow_ups:
             return
         self._unacknowledged_bytes += sum(_weight(outgoing) for _, outgoing in follow_ups)
@@ -132,7 +130,12 @@ class Effects:
         sending.settle()
 
     def _finish(self, decided: Decided) -> None:
-        """The follow-up is in the log: the offset goes, after the audit event if there is one."""
+        """The follow-up is in the log: its client is told, and the offset goes, after the audit event if there is one.
+
+        Told before, a client could be refused what runs after all: a ledger that is rebuilt knows a refusal from the log alone.
+        """
+        if isinstance(decided.decision, Rejection):
+            self.replies.offer(decided.accepted.request, decided.decision.terminal)
         if not self.trail.note(decided):
             decided.taken.record.finish()
 

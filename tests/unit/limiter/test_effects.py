@@ -12,6 +12,7 @@ from limiter_worker.decisions import end
 from limiter_worker.taken import Decided, Taken
 from schemas.errors import ErrorCode
 from schemas.events import RecordRef
+from schemas.frames import Terminal
 from schemas.outgoing import Outgoing
 from schemas.runtime.kafka.produce import ProduceFailed
 from tests.support.events import accepted, configuration
@@ -112,13 +113,18 @@ async def test_no_more_is_decided_than_the_broker_can_take(
     await asyncio.wait_for(carrying, 1.0)
 
 
-async def test_a_reply_waits_for_nobody() -> None:
-    """It is on its way before the outcome is acknowledged."""
+async def test_a_client_is_told_its_end_once_the_log_has_it() -> None:
+    """A ledger that is rebuilt meanwhile knows a refusal from the log alone: what was refused would run after all."""
     producer = _SlowFor(b"acme")
-    parts = _parts(producer)
+    limiter = Limiter(ModelLedger(), FakeConfig(configuration()), producer=producer)
+    parts = limiter.parts()
     carrying = asyncio.create_task(parts.execution.carry_out([_ended(parts, FakeRecord(None))]))
     await asyncio.sleep(0)
+    await parts.replies.send_waiting()
 
-    assert await parts.replies.send_waiting()
+    assert not limiter.bus.sent
     producer.held[0].set_result(RecordRef(topic="t", partition=0, offset=0))
     await carrying
+    await parts.replies.send_waiting()
+    (told,) = limiter.bus.sent
+    assert isinstance(told.content, Terminal)
