@@ -88,6 +88,10 @@ coverage: setup  ## Branches of the pure cores that unit and contract tests reac
 docs: setup  ## Make docs/reference anew from the lists of the code
 	$(BIN)/python -m deploy.reference
 
+.PHONY: dashboards panels alarms
+dashboards: setup  ## Make deploy/grafana anew from deploy/dashboards
+	$(BIN)/python -m tests.contract.dashboard_json
+
 bench: setup  ## Requests/s, latency, CPU per request and memory, on the whole stack
 	$(BIN)/python -m tests.load.bench $(ARGS)
 
@@ -180,6 +184,12 @@ servers: setup  ## Servers that nobody here wrote, behind a gateway: llama.cpp, 
 
 issuers: setup  ## Access tokens of an identity provider of other people (npm), signed in four ways, as ingress judges them
 	$(BIN)/python -m tests.foreign.issuers
+
+panels: setup  ## Each query of each dashboard, asked of a real Prometheus beside a stack in trouble; promtool judges pages and rules; TALLYGATE_PROMETHEUS=FOLDER
+	$(BIN)/python -m tests.foreign.panels
+
+alarms: setup  ## Each alert is made to fire by its fault, and clears when that is gone; needs Prometheus too; ARGS="--only ALERT ..."
+	$(BIN)/python -m tests.foreign.alarms $(ARGS)
 
 clients: setup  ## openai (Python, Node), LangChain and the Vercel AI SDK through a gateway; needs npm for half of them
 	$(BIN)/python -m tests.foreign.clients

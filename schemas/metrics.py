@@ -11,7 +11,7 @@ from typing import Final, Literal
 from schemas.events import Denial
 from schemas.gen_ai import LABELS
 
-__all__ = ["METRICS", "MetricName", "MetricSpec", "decision_labels"]
+__all__ = ["FROM_ZERO", "METRICS", "MetricName", "MetricSpec", "decision_labels"]
 
 MetricName = Literal[
     "tallygate_requests_total",
@@ -358,6 +358,26 @@ METRICS: Final[dict[MetricName, MetricSpec]] = {
         "gauge", "Partitions that are not read for a stated cause.", ("topic",)
     ),
 }
+
+FROM_ZERO: Final[dict[str, tuple[tuple[MetricName, *tuple[str, ...]], ...]]] = {
+    "limiter_worker": (
+        ("tallygate_reaped_attempts_total", "voided"),
+        ("tallygate_reaped_attempts_total", "unknown"),
+    ),
+    "dispatcher": (("tallygate_late_attempts_total",), ("tallygate_shed_requests_total",)),
+    "accounting": (
+        ("tallygate_late_attempts_total",),
+        ("tallygate_ledger_rebuilds_total", "empty"),
+        ("tallygate_ledger_rebuilds_total", "epoch"),
+        *(
+            ("tallygate_thresholds_total", kind, percent)
+            for kind in ("budget", "quota")
+            for percent in ("50", "80", "100")
+        ),
+    ),
+}
+"""Role to what it counts so rarely that its first time would be missed: what is first seen above 0 has not risen for whoever asks
+by how much. Each is shown at 0 from the start of the process."""
 
 
 def decision_labels(verdict: str, denial: Denial | None) -> tuple[str, str, str]:

@@ -8,23 +8,19 @@ import shutil
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from unittest.mock import patch
 
 import httpx
-from aiokafka import AIOKafkaProducer
+from aiohttp import web
 
 from deploy.embedded import tls
 from deploy.embedded.admin_tls import ensure_admin_certificates
-from deploy.embedded.config_keys import signer_of_stack
+from deploy.embedded.ports import HOST
 from deploy.embedded.roles import EXAMPLE_BACKENDS
-from deploy.embedded.seed import EXAMPLE_MODEL
-from schemas.codec import encode
-from schemas.events import ConfigEntry
-from schemas.outgoing import Outgoing
-from schemas.runtime.kafka.access import client_options
-from schemas.topics import CONFIG, REQUESTS
+from deploy.embedded.seed import EXAMPLE_MODEL, EXAMPLE_PRICES
 from tests.chaos.ill_stack import IllStack
+from tests.support.harness.bad_records import append_poison, append_refused_entry
 
 GIB = 1 << 30
 _WIDE = {"requests_per_s": 100_000, "burst": 100_000}
@@ -104,37 +100,48 @@ async def lagging(ill: IllStack, variables: Variables) -> AsyncIterator[Variable
         yield {}
 
 
-async def _append(ill: IllStack, topic: str, key: bytes, value: bytes | None, **more: Any) -> None:
-    producer = AIOKafkaProducer(**client_options(ill.stack.kafka_brokers))
-    await producer.start()
+@asynccontextmanager
+async def bad_release(ill: IllStack, _: Variables) -> AsyncIterator[Variables]:
+    """Somebody sent all requests to a new backend, which answers each with 500."""
+
+    async def fail(_: web.Request) -> web.Response:
+        return web.json_response({"error": {"message": "not today"}}, status=500)
+
+    async def live(_: web.Request) -> web.Response:
+        return web.json_response({"object": "list", "data": []})
+
+    app = web.Application()
+    app.router.add_post("/v1/{operation:.+}", fail)
+    app.router.add_get("/v1/models", live)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, HOST, 0).start()
     try:
-        await producer.send_and_wait(topic, value, key=key, **more)
+        url = f"http://{HOST}:{runner.addresses[0][1]}/v1"
+        await ill.put("/backends/sick", {"url": url})
+        targets = [{"backend": name, "weight": 1} for name in (*EXAMPLE_BACKENDS, "sick")]
+        await ill.put(f"/models/{EXAMPLE_MODEL}", {"backends": targets, **EXAMPLE_PRICES})
+        pin = ("routes", "pin", EXAMPLE_MODEL, "sick", "--for", "2h", "--reason", "a new release")
+        code, said = await ill.command(*pin)
+        assert code == 0, said
+        yield {}
+        await ill.fill()
+        await ill.delete("/backends/sick")
     finally:
-        await producer.stop()
+        await runner.cleanup()
 
 
 @asynccontextmanager
 async def poison(ill: IllStack, _: Variables) -> AsyncIterator[Variables]:
     """A record that is none, from a foreign hand."""
-    await _append(ill, REQUESTS, b"demo", b"\x01 no record of ours")
+    await append_poison(ill.stack.kafka_brokers)
     yield {}
 
 
 @asynccontextmanager
 async def refused_entry(ill: IllStack, _: Variables) -> AsyncIterator[Variables]:
     """An entry that an older version let pass: its backend does not exist."""
-    body = '{"backends":[{"backend":"gone","weight":1}]}'
-    entry = ConfigEntry(
-        kind="model",
-        id="newer",
-        version=1_000,
-        body=body,
-        written_at_ms=0,
-        written_by="an older version",
-    )
-    signer = signer_of_stack(ill.stack.memory, "admin")
-    signed = signer.signed(Outgoing(CONFIG, b"model/newer", encode(entry)))
-    await _append(ill, CONFIG, b"model/newer", signed.value, headers=list(signed.headers))
+    await append_refused_entry(ill.stack.kafka_brokers, ill.stack.memory)
     yield {}
 
 
@@ -177,11 +184,13 @@ NIGHTS: Mapping[str, Night] = {
     "configuration-refused": Night(refused_entry),
     "dead-letters": Night(poison),
     "disk-low": Night(disk_low),
+    "error-budget": Night(bad_release),
     "kafka-down": Night(stopped("kafka")),
     "lag": Night(lagging),
     "ledger-down": Night(stopped("ledger")),
     "ledger-lost": Night(ledger_lost),
     "loud-tenant": Night(loud_tenant),
+    "process-down": Night(stopped("limiter_worker-0")),
     "why-was-i-refused": Night(spent_budget),
 }
 """Runbook to its fault."""

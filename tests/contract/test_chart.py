@@ -62,6 +62,16 @@ def test_what_the_chart_has_of_the_code_is_current(file: str) -> None:
     assert (ROOT / file).read_text(encoding="utf-8") == CHART_FILES[file](), f"{file}: make docs"
 
 
+def test_the_chart_delivers_the_rules_and_dashboards_that_are_tested() -> None:
+    """By links, which Helm follows; what it selects by is what both go by."""
+    for folder in ("grafana", "prometheus"):
+        assert (CHART / "files" / folder).samefile(ROOT / "deploy" / folder)
+    monitoring = (CHART / "templates" / "monitoring.yaml").read_text(encoding="utf-8")
+
+    assert "{targetLabel: job, replacement: tallygate}" in monitoring
+    assert "{targetLabel: role, " in monitoring
+
+
 def test_topics_and_users_are_those_of_the_lists() -> None:
     """With what they may do; two users are no process: who makes topics, and who looks at the lag."""
     facts = json.loads(chart_facts())

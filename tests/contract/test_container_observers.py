@@ -15,6 +15,7 @@ from schemas.config_signing import read_signer, read_verifier
 from tests.contract.container_files import COMPOSE_FILE, DOCKER, ROOT, environment, services
 
 OBSERVE = DOCKER / "observe"
+RULES = ROOT / "deploy" / "prometheus"
 SIGNERS = {"admin": "admin", "accounting": "accounting", "topics-init": "admin"}
 """Services that write the configuration, and whose key they have."""
 
@@ -36,7 +37,7 @@ def test_prometheus_scrapes_every_process_where_it_listens() -> None:
     """On the port that its health check asks."""
     targets = {
         target
-        for job in read(OBSERVE / "prometheus.yml")["scrape_configs"]
+        for job in read(RULES / "prometheus.yml")["scrape_configs"]
         for configured in job["static_configs"]
         for target in configured["targets"]
     }
@@ -52,13 +53,13 @@ def test_files_are_mounted_where_they_are_read() -> None:
     """Rules, dashboards, and who is asked for figures."""
     prometheus, grafana = mounts("prometheus"), mounts("grafana")
     (config, *_) = services()["prometheus"]["command"]
-    folder = prometheus["./deploy/docker/observe"]
-    (rules,) = read(OBSERVE / "prometheus.yml")["rule_files"]
+    folder = prometheus["./deploy/prometheus"]
+    rules = read(RULES / "prometheus.yml")["rule_files"]
     (provider,) = read(OBSERVE / "grafana" / "dashboards" / "tallygate.yml")["providers"]
     (source,) = read(OBSERVE / "grafana" / "datasources" / "prometheus.yml")["datasources"]
 
     assert config == f"--config.file={folder}/prometheus.yml"
-    assert rules.rpartition("/")[0] == prometheus["./deploy/prometheus"]
+    assert {path.name for path in RULES.glob("*.yml")} == {*rules, "prometheus.yml"}
     assert provider["options"]["path"] == grafana["./deploy/grafana"]
     assert (
         grafana["./deploy/docker/observe/grafana"]

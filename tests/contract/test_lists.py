@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from schemas import events, topics
 from schemas.errors import ERRORS, ErrorCode
 from schemas.gen_ai import LABELS
-from schemas.metrics import METRICS, MetricName
+from schemas.metrics import FROM_ZERO, METRICS, MetricName
 from schemas.runtime.process.telemetry import Metrics
 from schemas.times import LedgerTimes, Times
 from tests.support.calls_in_code import ROOT, method_calls, parsed_files
@@ -137,6 +137,15 @@ def test_every_metric_that_is_used_is_listed_and_every_listed_one_is_used() -> N
         used.add(first.value)
 
     assert used == set(METRICS) == set(get_args(MetricName))
+
+
+def test_what_is_shown_from_zero_is_a_series_of_a_counter() -> None:
+    """Of a worker, with a value for each label."""
+    assert set(FROM_ZERO) <= set(topics.READ_BY)
+    for series in FROM_ZERO.values():
+        for name, *labels in series:
+            assert METRICS[name].kind == "counter"
+            assert len(labels) == len(METRICS[name].labels)
 
 
 def test_every_metric_can_be_exposed() -> None:

@@ -11,7 +11,7 @@ import secrets
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,7 +23,8 @@ from schemas.config_signing import SignerName, read_signer
 from tests.foreign.packages import HELM, KUBERNETES_VALIDATE, go_program, python_with
 from tests.foreign.pods import Secrets, names_of_secrets, settings_problems, weak_containers
 
-CHART: Final = Path(__file__).parents[2] / "deploy" / "helm" / "tallygate"
+DEPLOY: Final = Path(__file__).parents[2] / "deploy"
+CHART: Final = DEPLOY / "helm" / "tallygate"
 FILES: Final = ("values-staging.yaml", "values-production.yaml")
 VERSIONS: Final = ("1.31", "1.36")
 _OF_CUSTOM_KINDS: Final = ("kafka.strimzi.io", "keda.sh", "monitoring.coreos.com")
@@ -67,6 +68,23 @@ def run(command: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
+def watching_problems(documents: list[dict[str, Any]]) -> Iterator[str]:
+    """Rules and dashboards that are not, word for word, those that are tested beside Prometheus."""
+    wanted = [
+        group
+        for name in ("recording", "alerts")
+        for group in yaml.safe_load((DEPLOY / f"prometheus/{name}.yml").read_text())["groups"]
+    ]
+    found = [d["spec"]["groups"] for d in documents if d["kind"] == "PrometheusRule"]
+    if any(groups != wanted for groups in found):
+        yield "other rules"
+    boards = {path.name: path.read_text() for path in (DEPLOY / "grafana").glob("*.json")}
+    maps = [d["data"] for d in documents if d["kind"] == "ConfigMap"]
+    told = {name: text for data in maps for name, text in data.items() if name.endswith(".json")}
+    if told not in ({}, boards):
+        yield "other dashboards"
+
+
 class Trial:
     """One run over the chart; every problem is told and counted."""
 
@@ -104,6 +122,8 @@ class Trial:
         self.tell(
             f"{name}: no root, no capabilities, nothing to write to, seccomp", "; ".join(weak)
         )
+        shown = watching_problems(documents)
+        self.tell(f"{name}: rules and dashboards are those of deploy", "; ".join(shown))
         secret = "a Secret is rendered" if "Secret" in {d["kind"] for d in documents} else ""
         self.tell(f"{name}: no secret, but the names of {len(names_of_secrets(documents))}", secret)
         for role, problem in settings_problems(documents, keys):

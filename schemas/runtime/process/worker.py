@@ -16,6 +16,7 @@ from faust.exceptions import ConsumerNotStarted
 
 from schemas.ledger.shards import Shards
 from schemas.log_events import LogEvent
+from schemas.metrics import FROM_ZERO
 from schemas.readiness import DEGRADED, PAUSED
 from schemas.runtime.config.feed import ConfigFeed
 from schemas.runtime.kafka.consume.dead_letters import DeadLetters
@@ -324,6 +325,8 @@ class Worker:
         for inbox in self.inboxes:
             # What is first seen above 0 has not risen for whoever asks by how much.
             self.metrics.count("tallygate_dead_letters_total", inbox.topic, by=0)
+        for name, *labels in FROM_ZERO.get(self.shape.role, ()):
+            self.metrics.count(name, *labels, by=0)
 
     def _lags(self) -> Iterator[tuple[str, Lag]]:
         """How far each topic is behind, of the partitions that are ours; none before they are."""

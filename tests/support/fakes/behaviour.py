@@ -33,6 +33,23 @@ DEFAULT_MAX_TOKENS = 4_096
 OVERRUN_TOKENS = 50
 
 
+class Kinds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How many of the tokens were read from a cache, written to one, and spent on reasoning."""
+
+    cached: int = 0
+    written: int = 0
+    reasoning: int = 0
+
+    @property
+    def details(self) -> dict[str, object]:
+        """As OpenAI tells them."""
+        read_and_written = {"cached_tokens": self.cached, "cache_write_tokens": self.written}
+        return {
+            "prompt_tokens_details": read_and_written,
+            "completion_tokens_details": {"reasoning_tokens": self.reasoning},
+        }
+
+
 class Steering(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a caller may ask for: `{"fake": {...}}` as the content of the last message."""
 
@@ -43,6 +60,8 @@ class Steering(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     delay_ms: int = 0
     """Pause before each chunk, or before a JSON answer."""
     output_tokens: int | None = None
+    kinds: Kinds | None = None
+    """What it says of its tokens besides; nothing when not given."""
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -92,6 +111,7 @@ class Plan(msgspec.Struct, frozen=True):
     chunks: int
     delay_ms: int
     finish_reason: str
+    kinds: Kinds | None = None
 
     @property
     def completion_tokens(self) -> int:
@@ -110,6 +130,7 @@ class Plan(msgspec.Struct, frozen=True):
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
             "total_tokens": self.prompt_tokens + self.completion_tokens,
+            **({} if self.kinds is None else self.kinds.details),
         }
 
     def chunk_words(self, chunk: int) -> tuple[str, ...]:
@@ -153,6 +174,7 @@ def plan(request: ChatRequest, backend: str = "") -> Plan:
         chunks=steering.chunks or max(1, min(tokens, DEFAULT_CHUNKS)),
         delay_ms=steering.delay_ms or (SLOW_STEP_MS if mode == "slow" else 0),
         finish_reason="stop" if tokens >= wanted else "length",
+        kinds=steering.kinds,
     )
 
 

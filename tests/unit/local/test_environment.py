@@ -91,7 +91,9 @@ def test_a_process_gets_the_files_of_its_settings_and_what_the_specification_say
     assert "SERVICE_NAME" in seen
 
 
-@pytest.mark.parametrize("name", [*CHOSEN_VARIABLES - {"HTTP_PORT"}, "CONFIG_SERVICE_ENDPOINT"])
+@pytest.mark.parametrize(
+    "name", [*sorted(CHOSEN_VARIABLES - {"HTTP_PORT"}), "CONFIG_SERVICE_ENDPOINT"]
+)
 def test_the_stack_refuses_a_variable_that_it_cannot_follow(name: str) -> None:
     """It brings its own broker and stores; what it would ignore, somebody meant."""
     with pytest.raises(StackError, match=f"{name}: "):
