@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deploy.dashboards.panel import Board, Panel, Query, Row, or_none, quantile, rate
+from deploy.dashboards.panel import Board, Panel, Query, Row, or_none, quantile, rate, risen
 
 _TOKENS = "gen_ai_client_inference_usage_{}_tokens_total"
 
@@ -102,9 +102,7 @@ LIMITS_AND_MONEY = Board(
                     "For graphs; the exact sum is `tallygate usage report`.",
                     (
                         Query(
-                            or_none(
-                                "sum by (model) (increase(tallygate_cost_usd_total[$__range]))"
-                            ),
+                            risen("tallygate_cost_usd_total", "model"),
                             "{{model}}",
                         ),
                     ),
@@ -135,9 +133,7 @@ LIMITS_AND_MONEY = Board(
                     "Budgets and quotas that reached 50, 80 or 100 %.",
                     (
                         Query(
-                            or_none(
-                                "sum by (kind, percent) (increase(tallygate_thresholds_total[$__range]))"
-                            ),
+                            risen("tallygate_thresholds_total", "kind, percent"),
                             "{{kind}} {{percent}} %",
                         ),
                     ),
@@ -342,9 +338,7 @@ LOG_AND_STORES = Board(
                     "Shards of the ledger that were made again in the range, and that are closed.",
                     (
                         Query(
-                            or_none(
-                                "sum by (kind) (increase(tallygate_ledger_rebuilds_total[$__range]))"
-                            ),
+                            risen("tallygate_ledger_rebuilds_total", "kind"),
                             "rebuilt, {{kind}}",
                         ),
                         Query(or_none("sum(tallygate_ledger_foreign_shards)"), "of another log"),

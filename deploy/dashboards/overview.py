@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deploy.dashboards.panel import Board, Panel, Query, Row, or_none, quantile, rate
+from deploy.dashboards.panel import Board, Panel, Query, Row, or_none, quantile, rate, risen
 
 _MODELS = 'operation!~"status|metrics|admin|door|other|models"'
 
@@ -168,7 +168,7 @@ _STATE = Row(
             "Records that can never succeed, in the range shown: `tallygate dlq list`.",
             (
                 Query(
-                    or_none("sum by (topic) (increase(tallygate_dead_letters_total[$__range]))"),
+                    risen("tallygate_dead_letters_total", "topic"),
                     "{{topic}}",
                 ),
             ),

@@ -72,6 +72,11 @@ def rate(metric: str, by: str = "", where: str = "") -> str:
     return f"{summed} (rate({metric}{{{where}}}[$__rate_interval]))"
 
 
+def risen(metric: str, by: str) -> str:
+    """How often in the range that is shown, by labels; zero where nothing was counted."""
+    return or_none(f"sum by ({by}) (increase({metric}[$__range]))")
+
+
 def or_none(expr: str) -> str:
     """Zero where there is nothing to count, and only there."""
     return f"{expr} or on () vector(0)"

@@ -7,21 +7,19 @@ import shutil
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from datetime import timedelta
 from typing import NamedTuple
-from unittest.mock import patch
 
 from aiohttp import web
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import NewPartitions
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from deploy.embedded import tls
 from deploy.embedded.admin_tls import ensure_admin_certificates
 from deploy.embedded.ports import HOST
 from schemas.runtime.kafka.access import client_options
 from schemas.topics import CONFIG, OUTCOMES, REQUESTS, TOPICS, USAGE_RECORDS
 from tests.chaos.ill_stack import IllStack
+from tests.support.harness.certificates import nine_days
 from tests.support.harness.foreign_store import open_foreign
 
 DAY_S = 86_400
@@ -189,7 +187,7 @@ async def low_disk(ill: IllStack) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def ending_certificate(ill: IllStack) -> AsyncIterator[None]:
-    with patch.object(tls, "_LASTS", timedelta(days=9)):
+    with nine_days():
         ensure_admin_certificates(ill.stack.state_dir, anew=True)
     await ill.renew_admin()
     yield

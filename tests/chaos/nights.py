@@ -7,20 +7,18 @@ import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from datetime import timedelta
 from typing import NamedTuple
-from unittest.mock import patch
 
 import httpx
 from aiohttp import web
 
-from deploy.embedded import tls
 from deploy.embedded.admin_tls import ensure_admin_certificates
 from deploy.embedded.ports import HOST
 from deploy.embedded.roles import EXAMPLE_BACKENDS
 from deploy.embedded.seed import EXAMPLE_MODEL, EXAMPLE_PRICES
 from tests.chaos.ill_stack import IllStack
 from tests.support.harness.bad_records import append_poison, append_refused_entry
+from tests.support.harness.certificates import nine_days
 
 GIB = 1 << 30
 _WIDE = {"requests_per_s": 100_000, "burst": 100_000}
@@ -163,7 +161,7 @@ async def disk_low(ill: IllStack, _: Variables) -> AsyncIterator[Variables]:
 @asynccontextmanager
 async def ending_certificate(ill: IllStack, _: Variables) -> AsyncIterator[Variables]:
     """Made for nine days."""
-    with patch.object(tls, "_LASTS", timedelta(days=9)):
+    with nine_days():
         ensure_admin_certificates(ill.stack.state_dir, anew=True)
     await ill.renew_admin()
     yield {"STATE": str(ill.stack.state_dir)}

@@ -9,30 +9,18 @@ import asyncio
 import os
 import resource
 import signal
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
 from tests.chaos.rig import Rig
+from tests.support.harness.standing_still import standing_still
 
 _FULL_BYTES: Final = 4_096
 """No file of a broker whose disk counts as full grows beyond it."""
 _UNBOOKED_S: Final = 5.0
 """Outcomes of so long stand in the log and in no book when its tail is cut."""
 _COMMITTED_S: Final = 1.0
-
-
-@contextmanager
-def stopped(pids: list[int]) -> Iterator[None]:
-    """These processes stand still."""
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
 
 
 async def killed(rig: Rig, away_s: float) -> str:
@@ -44,7 +32,7 @@ async def killed(rig: Rig, away_s: float) -> str:
 
 async def hanging(rig: Rig, away_s: float) -> str:
     """Connections stay open, nothing is answered."""
-    with stopped(rig.pids_of("kafka")):
+    with standing_still(*rig.pids_of("kafka")):
         await asyncio.sleep(away_s)
     return f"stood still for {away_s:.0f} s"
 
@@ -52,7 +40,7 @@ async def hanging(rig: Rig, away_s: float) -> str:
 async def full(rig: Rig, away_s: float) -> str:
     """Every write fails, as on a full disk; then there is room again."""
     (pid,) = rig.pids_of("kafka")
-    with stopped([rig.stack.process.pid]):
+    with standing_still(rig.stack.process.pid):
         _, most = resource.prlimit(pid, resource.RLIMIT_FSIZE)
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (_FULL_BYTES, most))
         await asyncio.sleep(away_s)

@@ -64,7 +64,7 @@ def board_json(board: Board) -> str:
 
 
 def _panel(panel: Panel) -> Any:
-    shown = _number(panel) if panel.shape == "number" else _graph(panel)
+    shown = _number() if panel.shape == "number" else _graph(panel)
     height = _NUMBER_HEIGHT if panel.shape == "number" else _HEIGHT
     shown = (
         shown.title(panel.title)
@@ -80,8 +80,7 @@ def _panel(panel: Panel) -> Any:
     return shown
 
 
-def _number(panel: Panel) -> stat.Panel:
-    del panel
+def _number() -> stat.Panel:
     last = parts.ReduceDataOptions().calcs(["lastNotNull"])
     return stat.Panel().reduce_options(last).graph_mode(BigValueGraphMode.AREA)
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +15,7 @@ from tests.support.harness.foreign_store import open_foreign
 from tests.support.harness.gateway_client import GatewayClient
 from tests.support.harness.grants import MakeKey
 from tests.support.harness.running_stack import RunningStack, lasting
+from tests.support.harness.standing_still import standing_still
 
 pytestmark = pytest.mark.timeout(120, func_only=True)
 
@@ -67,15 +65,6 @@ def _pid(stack: RunningStack, *words: str) -> int:
     raise AssertionError(f"no process of {words}")
 
 
-@contextmanager
-def _stopped(pid: int) -> Iterator[None]:
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
-
-
 def test_health_names_workers_backends_and_models(
     ready: Callable[[], Any], admin: httpx.Client
 ) -> None:
@@ -113,7 +102,7 @@ def test_a_ledger_that_hangs_is_told_and_health_answers_as_fast(
         took_s.append(told["took_s"])
         return told
 
-    with _stopped(_pid(stack, "valkey-server", port)):
+    with standing_still(_pid(stack, "valkey-server", port)):
         _until(ask, lambda told: told["components"]["ledger"] != "ok", SAID_WITHIN_S)
         for _ in range(20):
             ask()
@@ -125,7 +114,7 @@ def test_a_ledger_that_hangs_is_told_and_health_answers_as_fast(
 
 def test_a_worker_that_hangs_is_missing(stack: RunningStack, ready: Callable[[], Any]) -> None:
     """Its twin serves, so the gateway stays ready."""
-    with _stopped(_pid(stack, "TALLYGATE_INSTANCE_ID=dispatcher-1")):
+    with standing_still(_pid(stack, "TALLYGATE_INSTANCE_ID=dispatcher-1")):
         told = _until(
             ready,
             lambda told: told["workers"]["dispatcher"]["dispatcher-1"]["state"] == "missing",

@@ -5,23 +5,22 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, TypeAlias
-from unittest.mock import patch
 
-from deploy.embedded import seed, tls
+from deploy.embedded import seed
 from deploy.embedded.admin_tls import ensure_admin_certificates
 from deploy.embedded.probes import is_ledger_open
 from tests.foreign.watched_stack import Traffic, Watched
 from tests.support.fakes.behaviour import PLAIN_MODEL
 from tests.support.harness.bad_records import REFUSED_MODEL, append_poison, append_refused_entry
+from tests.support.harness.certificates import nine_days
 from tests.support.harness.foreign_store import open_foreign
 from tests.support.harness.ledger_view import key_of
+from tests.support.harness.standing_still import standing_still
 
 _TAKES_BYTES: Final = 1 << 30
 _GROWS_BYTES: Final = 2 << 20
@@ -44,13 +43,8 @@ Fault: TypeAlias = Callable[[Scene], AbstractAsyncContextManager[None]]
 
 @asynccontextmanager
 async def _hanging(*pids: int) -> AsyncIterator[None]:
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
+    with standing_still(*pids):
         yield
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
 
 
 def hangs(*names: str) -> Fault:
@@ -173,7 +167,7 @@ async def disk_fills(scene: Scene) -> AsyncIterator[None]:
 @asynccontextmanager
 async def ending_certificate(scene: Scene) -> AsyncIterator[None]:
     """That of the admin port lasts for nine days, until it is renewed."""
-    with patch.object(tls, "_LASTS", timedelta(days=9)):
+    with nine_days():
         await _renew(scene.watched)
     yield
     await _renew(scene.watched)

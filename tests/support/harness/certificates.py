@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
+from unittest.mock import patch
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from deploy.embedded import tls
+
 DAY = timedelta(days=1)
+
+
+def nine_days() -> AbstractContextManager[object]:
+    """The embedded stack's certificates that are made inside end in nine days, when `tallygate doctor` and the alert speak."""
+    return patch.object(tls, "_LASTS", 9 * DAY)
 
 
 @dataclass(frozen=True, slots=True)
