@@ -147,7 +147,7 @@ kafka-outage: setup  ## Kafka killed, hanging, full, with a cut tail, under load
 	$(BIN)/python -m tests.chaos.kafka_outage $(ARGS)
 	$(BIN)/python -m tests.chaos.leader_change
 
-.PHONY: identity-outage issuers doctor-rows runbooks
+.PHONY: identity-outage issuers doctor-rows runbooks counted-errors
 identity-outage: setup  ## An identity provider and a user-org service killed and slowed under 50 requests/s, second by second
 	$(BIN)/python -m tests.chaos.identity_outage
 
@@ -156,6 +156,9 @@ doctor-rows: setup  ## Twenty faults made for real, what tallygate doctor says o
 
 runbooks: setup  ## The commands of deploy/runbooks in order, each night's fault made for real; ARGS="--only NAME ..."
 	$(BIN)/python -m tests.chaos.runbooks $(ARGS)
+
+counted-errors: setup  ## Each row of the table of errors caused from outside, and the processes' counts beside the client's own; two minutes
+	$(BIN)/python -m tests.chaos.counted_errors
 
 ledger-loss: setup  ## Ledgers lost in every way under load, about an hour; ARGS="--primaries 1 3 --scenario NAME ... --out FILE"
 	$(BIN)/python -m tests.chaos.ledger_loss $(ARGS)

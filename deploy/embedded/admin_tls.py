@@ -44,10 +44,10 @@ class AdminCertificates:
             "TALLYGATE_ADMIN_CERT_KEY": str(self.files.key(role)),
         }
 
-    def client_context(self) -> ssl.SSLContext:
-        """How this machine's owner speaks to the port."""
+    def client_context(self, role: Role = Role.OWNER) -> ssl.SSLContext:
+        """How somebody of this machine speaks to the port."""
         context = ssl.create_default_context(cafile=self.files.authority)
-        context.load_cert_chain(self.files.certificate(Role.OWNER), self.files.key(Role.OWNER))
+        context.load_cert_chain(self.files.certificate(role), self.files.key(role))
         return context
 
 
