@@ -15,6 +15,7 @@ from deploy.reference.openapi.contract import (
     query,
 )
 from ingress.admin.http.status_pages import AdminHealth
+from ingress.apis.anthropic.contract import Message
 from ingress.apis.native.contract import InferenceRequest, InferenceResponse, JobBody
 from ingress.endpoints.models import ModelList, ModelObject
 from ingress.endpoints.status import StartDocument
@@ -74,7 +75,7 @@ _OPEN: Final[dict[str, Any]] = {"type": "object", "additionalProperties": True}
 
 
 def _open_request(name: str, *required: str, **properties: Any) -> Named:
-    """A body of OpenAI's, of which only what is judged here is told."""
+    """A body of OpenAI's or Anthropic's, of which only what is judged here is told."""
     fields = {"model": {"type": "string", "minLength": 1}, **properties}
     return Named(name, {**_OPEN, "required": ["model", *required], "properties": fields})
 
@@ -91,12 +92,21 @@ _BODIES: Final = {
         "input",
         input={"anyOf": [{"type": "string"}, {"type": "array", "items": {}}]},
     ),
+    "messages": _open_request(
+        "MessageRequest",
+        "max_tokens",
+        "messages",
+        max_tokens={"type": "integer", "minimum": 1},
+        messages={"type": "array", "items": {"type": "object"}, "minItems": 1},
+        stream={"type": ["boolean", "null"]},
+    ),
     "inference": InferenceRequest,
     "jobs": JobBody,
 }
 _RESULTS: Final = {
     "chat.completions": Named("ChatCompletion", _OPEN),
     "embeddings": Named("Embeddings", _OPEN),
+    "messages": Message,
     "inference": InferenceResponse,
 }
 """What an operation answers that does not keep its result; OpenAI's bodies are OpenAI's, and stay open."""
