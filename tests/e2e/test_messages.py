@@ -172,6 +172,16 @@ def _next(number: int) -> str:
     return steer(output_tokens=2, call=call)
 
 
+def test_counting_is_free(sdk: anthropic.Anthropic, oracle: Oracle) -> None:
+    """An estimate, and no call of a backend."""
+    asked = {"model": MODEL, "messages": [{"role": "user", "content": "hello world"}]}
+    raw = sdk.messages.with_raw_response.count_tokens(**asked, system="be brief")  # type: ignore[arg-type]
+
+    assert raw.parse().input_tokens == 2 + 2 + 8
+    assert not oracle.calls_of([raw.headers["request-id"]])
+    assert "x-tallygate-cost-usd" not in raw.headers
+
+
 def test_a_stream_that_breaks_raises(sdk: anthropic.Anthropic) -> None:
     """With what was said before it; the error names its request."""
     pieces: list[str] = []

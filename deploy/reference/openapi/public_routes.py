@@ -15,7 +15,7 @@ from deploy.reference.openapi.contract import (
     query,
 )
 from ingress.admin.http.status_pages import AdminHealth
-from ingress.apis.anthropic.contract import Message
+from ingress.apis.anthropic.contract import InputTokens, Message
 from ingress.apis.native.contract import InferenceRequest, InferenceResponse, JobBody
 from ingress.endpoints.models import ModelList, ModelObject
 from ingress.endpoints.status import StartDocument
@@ -118,6 +118,7 @@ def public_routes() -> Iterator[RouteContract]:
         yield _operation(row)
     yield from _jobs()
     yield from _models()
+    yield _count_tokens()
     yield from _status()
 
 
@@ -181,6 +182,32 @@ def _models() -> Iterator[RouteContract]:
         {200: Answer("The model.", ModelObject)},
         _CALLER | {ErrorCode.MODEL_NOT_FOUND},
         (name,),
+    )
+
+
+def _count_tokens() -> RouteContract:
+    body = _open_request(
+        "CountTokensRequest",
+        "messages",
+        messages={"type": "array", "items": {"type": "object"}, "minItems": 1},
+    )
+    reading = {
+        ErrorCode.INVALID_JSON,
+        ErrorCode.UNSUPPORTED_MEDIA_TYPE,
+        ErrorCode.BODY_TOO_LARGE,
+        ErrorCode.BODY_TOO_SLOW,
+        ErrorCode.MODEL_NOT_FOUND,
+        ErrorCode.RATE_LIMIT_EXCEEDED,
+    }
+    return RouteContract(
+        name="messages.count_tokens",
+        surface="anthropic",
+        method="POST",
+        path=paths.COUNT_TOKENS,
+        summary="An estimate of a message request's input, at no charge.",
+        answers={200: Answer("The tokens.", InputTokens)},
+        errors=_CALLER | reading,
+        body=body,
     )
 
 

@@ -13,10 +13,12 @@ from pydantic import TypeAdapter
 from ingress.apis.answer_format import error_event, ping
 from ingress.apis.anthropic.answers import MessageFormat
 from ingress.http.anthropic_headers import anthropic_headers
+from ingress.http.head_guard import HEAD_TOO_LARGE, refusal_answer
 from ingress.http.refusals import Refusal
 from schemas.errors import ErrorCode
-from schemas.events import Denial
-from schemas.frames import Terminal, Usage
+from schemas.events import Denial, RateStatus
+from schemas.frames import Chunk, Started, Terminal, Usage
+from tests.support.gateway import Gateway
 
 USAGE: Final = Usage(12, 5, 40, estimated=False, cached_tokens=4, cache_write_tokens=2)
 TOLD: Final = {
@@ -273,3 +275,61 @@ def test_resets_are_times(duration: bytes, reset: bytes) -> None:
         (b"anthropic-ratelimit-tokens-remaining", b"4"),
         (b"anthropic-ratelimit-tokens-reset", reset),
     ]
+
+
+def test_what_is_refused_before_a_route_is_known_has_anthropics_form_below_its_path() -> None:
+    """By the connection itself; its id stands in both headers and in the body."""
+    answer = refusal_answer(HEAD_TOO_LARGE, b"/v1/messages?beta=true", "r", [])
+    head, body = answer.split(b"\r\n\r\n")
+
+    assert {b"x-request-id: r", b"request-id: r"} <= set(head.split(b"\r\n"))
+    error = json.loads(body)
+    assert (error["type"], error["error"]["type"]) == ("error", "invalid_request_error")
+    assert error["request_id"] == "r"
+
+
+async def test_an_answer_is_named_and_its_limits_told_at_the_edge() -> None:
+    """Whole answers, streams and refusals alike; other surfaces have none of it."""
+    gateway = Gateway()
+    rates = (RateStatus(id="key:k:requests_per_s", limit=9, remaining=8, reset_ms=1_500),)
+    chat = b'{"choices":[{"message":{"content":"x"}}]}'
+    body = {"model": "echo", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
+    told = {
+        "anthropic-ratelimit-requests-limit": "9",
+        "anthropic-ratelimit-requests-remaining": "8",
+    }
+
+    gateway.log.worker = lambda _: (Terminal(200, chat, rates=rates),)
+    whole = await gateway.client.post("/v1/messages", json=body)
+    other = await gateway.client.post("/v1/chat/completions", json=body)
+    gateway.log.worker = lambda _: (Started("b1", rates), Terminal(200))
+    streamed = await gateway.client.post("/v1/messages", json={**body, "stream": True})
+    refused = await gateway.client.post("/v1/messages", json={})
+
+    for answer in (whole, streamed):
+        assert told.items() <= dict(answer.headers).items()
+        assert answer.headers["anthropic-ratelimit-requests-reset"].endswith("Z")
+    for answer in (whole, streamed, refused):
+        assert answer.headers["request-id"] == answer.headers["x-request-id"]
+    assert not {name for name in other.headers if name.startswith(("anthropic", "request-id"))}
+
+
+async def test_a_stream_that_fails_ends_with_the_error_event_and_no_end_mark() -> None:
+    """The SDK raises what stands in it."""
+    gateway = Gateway()
+    chunk = b'data: {"choices":[{"delta":{"content":"x"}}]}\n\n'
+    failed = Terminal(502, error_code="upstream_interrupted", error_message="broke off")
+    gateway.log.worker = lambda _: (Started("b1", ()), Chunk(chunk), failed)
+    body = {"model": "echo", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
+
+    answer = await gateway.client.post("/v1/messages", json={**body, "stream": True})
+
+    *_, last = answer.text.split("\n\n")[:-1]
+    name, data = last.split("\n")
+    assert name == "event: error"
+    assert json.loads(data.removeprefix("data: "))["error"] == {
+        "type": "api_error",
+        "message": "broke off",
+        "code": "upstream_interrupted",
+    }
+    assert "message_stop" not in answer.text
