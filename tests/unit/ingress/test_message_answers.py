@@ -215,6 +215,17 @@ def test_odd_pieces_break_nothing(delta: Any) -> None:
     assert message["content"][-1] == {"type": "text", "text": "x"}
 
 
+def test_a_stream_without_any_event_is_an_empty_message() -> None:
+    """It begins before it ends."""
+    told = MessageFormat("m", "1f").last_events(Terminal(200, usage=USAGE)).split(b"\n")
+
+    assert [line for line in told if line.startswith(b"event")] == [
+        b"event: message_start",
+        b"event: message_delta",
+        b"event: message_stop",
+    ]
+
+
 def test_a_refusal_of_the_model_is_its_text() -> None:
     """Whole and streamed."""
     whole, streamed = (
