@@ -13,7 +13,9 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
+from ingress.endpoints.count_tokens import CountTokensEndpoint
 from ingress.endpoints.jobs import JobRoutes
 from ingress.endpoints.models import ModelRoutes
 from ingress.endpoints.operations import OperationEndpoint
@@ -63,17 +65,18 @@ def create_public_app(
     edge = partial(
         RequestMiddleware, metrics=metrics, clock=keeper.clock, doors=keeper, tracer=tracer
     )
-    operations = {
+    operations: dict[str, ASGIApp] = {
         row.path: OperationEndpoint(row, keeper, parts.starter, parts.deadlines_s)
         for row in OPERATIONS.values()
     }
+    operations[paths.COUNT_TOKENS] = CountTokensEndpoint(keeper, parts.starter.counts)
     posts = {path: edge(endpoint) for path, endpoint in operations.items()}
     return Shortcut(posts, _router(parts, operations, status, Middleware(edge)))
 
 
 def _router(
     parts: PublicParts,
-    operations: Mapping[str, OperationEndpoint],
+    operations: Mapping[str, ASGIApp],
     status: StatusRoutes,
     edge: Middleware,
 ) -> Starlette:

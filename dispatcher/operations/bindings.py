@@ -13,6 +13,7 @@ from schemas.operations import OPERATIONS
 BINDINGS: Final[Mapping[str, Binding]] = {
     "chat.completions": chat.BINDING,
     "embeddings": embeddings.BINDING,
+    "messages": chat.BINDING,
     "inference": chat.BINDING,
     "jobs": chat.BINDING,
 }

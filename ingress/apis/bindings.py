@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from ingress.apis.anthropic import messages
 from ingress.apis.native import inference, jobs
 from ingress.apis.openai import chat, embeddings
 from ingress.apis.parsed_request import Binding
@@ -12,6 +13,7 @@ from ingress.apis.parsed_request import Binding
 BINDINGS: Final[Mapping[str, Binding]] = {
     "chat.completions": Binding(chat.parse, chat.format_answer),
     "embeddings": Binding(embeddings.parse, embeddings.format_answer),
+    "messages": Binding(messages.parse, messages.format_answer),
     "inference": Binding(inference.parse, inference.format_answer),
     "jobs": Binding(jobs.parse, jobs.format_answer),
 }

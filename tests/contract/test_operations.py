@@ -25,6 +25,7 @@ _MESSAGES = [{"role": "user", "content": "hi"}]
 BODIES: dict[str, dict[str, Any]] = {
     "chat.completions": {"model": "echo", "messages": _MESSAGES},
     "embeddings": {"model": "echo", "input": "hi"},
+    "messages": {"model": "echo", "max_tokens": 9, "messages": _MESSAGES},
     "inference": {
         "request_id": "7f2c1c9e-2f5e-4f0e-9a57-0a3d2c1b4e5f",
         "model": "echo",
@@ -113,6 +114,10 @@ _ANOTHER_MEANING = {
 """The ledger's list of jobs, and its function that reads it; what the conventions for generative AI call an operation."""
 
 
+_FIELDS_TOO = {"messages"}
+"""Names that are those of a body's field, too: their paths tell them apart."""
+
+
 def _texts(tree: ast.AST) -> Iterator[str]:
     """The strings of a module, also in f-strings, without its docstrings."""
     prose = {
@@ -127,7 +132,7 @@ def _texts(tree: ast.AST) -> Iterator[str]:
 
 def _names_operation(text: str) -> bool:
     return any(
-        text == row.name
+        (text == row.name and text not in _FIELDS_TOO)
         or row.path in text
         or any(text == path or f"/{path}" in text for path in row.upstream_paths.values())
         for row in OPERATIONS.values()

@@ -15,6 +15,7 @@ from deploy.reference.openapi.contract import (
     query,
 )
 from ingress.admin.http.status_pages import AdminHealth
+from ingress.apis.anthropic.contract import InputTokens, Message
 from ingress.apis.native.contract import InferenceRequest, InferenceResponse, JobBody
 from ingress.endpoints.models import ModelList, ModelObject
 from ingress.endpoints.status import StartDocument
@@ -74,7 +75,7 @@ _OPEN: Final[dict[str, Any]] = {"type": "object", "additionalProperties": True}
 
 
 def _open_request(name: str, *required: str, **properties: Any) -> Named:
-    """A body of OpenAI's, of which only what is judged here is told."""
+    """A body of OpenAI's or Anthropic's, of which only what is judged here is told."""
     fields = {"model": {"type": "string", "minLength": 1}, **properties}
     return Named(name, {**_OPEN, "required": ["model", *required], "properties": fields})
 
@@ -91,12 +92,21 @@ _BODIES: Final = {
         "input",
         input={"anyOf": [{"type": "string"}, {"type": "array", "items": {}}]},
     ),
+    "messages": _open_request(
+        "MessageRequest",
+        "max_tokens",
+        "messages",
+        max_tokens={"type": "integer", "minimum": 1},
+        messages={"type": "array", "items": {"type": "object"}, "minItems": 1},
+        stream={"type": ["boolean", "null"]},
+    ),
     "inference": InferenceRequest,
     "jobs": JobBody,
 }
 _RESULTS: Final = {
     "chat.completions": Named("ChatCompletion", _OPEN),
     "embeddings": Named("Embeddings", _OPEN),
+    "messages": Message,
     "inference": InferenceResponse,
 }
 """What an operation answers that does not keep its result; OpenAI's bodies are OpenAI's, and stay open."""
@@ -108,6 +118,7 @@ def public_routes() -> Iterator[RouteContract]:
         yield _operation(row)
     yield from _jobs()
     yield from _models()
+    yield _count_tokens()
     yield from _status()
 
 
@@ -171,6 +182,32 @@ def _models() -> Iterator[RouteContract]:
         {200: Answer("The model.", ModelObject)},
         _CALLER | {ErrorCode.MODEL_NOT_FOUND},
         (name,),
+    )
+
+
+def _count_tokens() -> RouteContract:
+    body = _open_request(
+        "CountTokensRequest",
+        "messages",
+        messages={"type": "array", "items": {"type": "object"}, "minItems": 1},
+    )
+    reading = {
+        ErrorCode.INVALID_JSON,
+        ErrorCode.UNSUPPORTED_MEDIA_TYPE,
+        ErrorCode.BODY_TOO_LARGE,
+        ErrorCode.BODY_TOO_SLOW,
+        ErrorCode.MODEL_NOT_FOUND,
+        ErrorCode.RATE_LIMIT_EXCEEDED,
+    }
+    return RouteContract(
+        name="messages.count_tokens",
+        surface="anthropic",
+        method="POST",
+        path=paths.COUNT_TOKENS,
+        summary="An estimate of a message request's input, at no charge.",
+        answers={200: Answer("The tokens.", InputTokens)},
+        errors=_CALLER | reading,
+        body=body,
     )
 
 

@@ -46,7 +46,7 @@ def parse(fields: Fields, snapshot: Snapshot, caller: Caller) -> ParsedRequest |
     return call if isinstance(call, Refusal) else ParsedRequest(fields["model"], call)
 
 
-def format_answer(_: ParsedRequest) -> AnswerFormat:
+def format_answer(_: ParsedRequest, __: str) -> AnswerFormat:
     """Verbatim."""
     return RELAYED
 

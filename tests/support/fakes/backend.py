@@ -177,6 +177,8 @@ async def _stream(
         spent.completion_tokens += len(words) * planned.choices
         spent.text += text
         await send(_choices(planned, {"delta": {"role": "assistant", "content": text}}, None))
+    for piece in _call_pieces(planned, str(head["id"])):
+        await send(_choices(planned, {"delta": {"tool_calls": [{"index": 0, **piece}]}}, None))
     await send(_choices(planned, {"delta": {}}, planned.finish_reason))
     if with_usage and planned.reported_usage is not None:
         await send([], usage=planned.reported_usage)
@@ -185,12 +187,32 @@ async def _stream(
 
 
 def _completion(head: dict[str, Any], planned: Plan, text: str) -> dict[str, Any]:
-    message = {"message": {"role": "assistant", "content": text, "refusal": None}}
-    choices = _choices(planned, message, planned.finish_reason)
+    said: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
+    if planned.call is not None:
+        function = {"name": planned.call.name, "arguments": planned.call.arguments}
+        said["tool_calls"] = [
+            {"id": f"call-{head['id']}", "type": "function", "function": function}
+        ]
+    choices = _choices(planned, {"message": said}, planned.finish_reason)
     body = {**head, "object": "chat.completion", "choices": choices}
     if planned.reported_usage is not None:
         body["usage"] = planned.reported_usage
     return body
+
+
+def _call_pieces(planned: Plan, answer_id: str) -> list[dict[str, Any]]:
+    """The call as it is streamed: its name first, its arguments in two pieces."""
+    if planned.call is None:
+        return []
+    name, arguments = planned.call.name, planned.call.arguments
+    half = len(arguments) // 2
+    begun = {
+        "id": f"call-{answer_id}",
+        "type": "function",
+        "function": {"name": name, "arguments": ""},
+    }
+    more = [{"function": {"arguments": part}} for part in (arguments[:half], arguments[half:])]
+    return [begun, *more]
 
 
 def _choices(

@@ -17,6 +17,8 @@ from tests.support.gateway import Gateway
 ROUTES: Final = {
     "POST /v1/chat/completions",
     "POST /v1/embeddings",
+    "POST /v1/messages",
+    "POST /v1/messages/count_tokens",
     "POST /v1/inference",
     "POST /v1/jobs",
     "GET /v1/jobs",
