@@ -86,6 +86,12 @@ _BODIES: Final = {
         messages={"type": "array", "items": {"type": "object"}, "minItems": 1},
         stream={"type": ["boolean", "null"]},
     ),
+    "completions": _open_request(
+        "CompletionRequest",
+        "prompt",
+        prompt={"anyOf": [{"type": "string"}, {"type": "array", "items": {}, "minItems": 1}]},
+        stream={"type": ["boolean", "null"]},
+    ),
     "embeddings": _open_request(
         "EmbeddingsRequest",
         "input",
@@ -96,6 +102,7 @@ _BODIES: Final = {
 }
 _RESULTS: Final = {
     "chat.completions": Named("ChatCompletion", _OPEN),
+    "completions": Named("Completion", _OPEN),
     "embeddings": Named("Embeddings", _OPEN),
     "inference": InferenceResponse,
 }

@@ -16,6 +16,7 @@ from tests.support.gateway import Gateway
 
 ROUTES: Final = {
     "POST /v1/chat/completions",
+    "POST /v1/completions",
     "POST /v1/embeddings",
     "POST /v1/inference",
     "POST /v1/jobs",
