@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ingress.endpoints.jobs import JobRoutes
+from ingress.endpoints.limits import LimitRoutes
 from ingress.endpoints.models import ModelRoutes
 from ingress.endpoints.operations import OperationEndpoint
 from ingress.endpoints.status import StatusRoutes
@@ -34,6 +35,7 @@ from schemas.runtime.process.allow import allow_header
 from schemas.runtime.process.published import api_routes
 from schemas.runtime.process.telemetry import Metrics
 from schemas.runtime.process.tracing import Tracer
+from schemas.stated_limits import Defaults
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,8 @@ class PublicParts:
     """How long a request has: where it says nothing, and at most."""
     origins: frozenset[bytes]
     """Of pages that browsers may show the answers to."""
+    default_limits: Defaults
+    """Of those that state none."""
 
     @property
     def desk(self) -> JobDesk:
@@ -80,6 +84,7 @@ def _router(
     """All routes in the framework's hands, those that the shortcut knows included."""
     models = ModelRoutes(parts.gatekeeper)
     jobs = JobRoutes(parts.gatekeeper, parts.ledger, parts.desk)
+    limits = LimitRoutes(parts.gatekeeper, parts.ledger, parts.default_limits)
     app = Starlette(
         routes=[
             *(Route(path, endpoint, methods=["POST"]) for path, endpoint in operations.items()),
@@ -88,6 +93,7 @@ def _router(
             Route(paths.job_path("{job_id}"), jobs.cancel, methods=["DELETE"]),
             Route(paths.MODELS, models.list_all),
             Route(f"{paths.MODELS}/{{name:path}}", models.show),
+            Route(paths.LIMITS, limits.show),
             Route(paths.HEALTHZ, status.healthz),
             Route(paths.READYZ, status.readyz),
             Route(paths.STARTUPZ, status.startupz),

@@ -12,6 +12,7 @@ from schemas.api_pages import API_PATHS
 from schemas.operations import JOBS, OPERATIONS, Surface
 
 MODELS: Final = "/v1/models"
+LIMITS: Final = "/v1/limits"
 HEALTHZ: Final = readiness.HEALTHZ
 READYZ: Final = readiness.READYZ
 STARTUPZ: Final = readiness.STARTUPZ
@@ -34,6 +35,7 @@ _ELSEWHERE: Final = Place("other", "openai")
 PLACES: Final = {
     **{row.path: Place(row.name, row.surface) for row in OPERATIONS.values()},
     MODELS: Place("models", "openai"),
+    LIMITS: Place("limits", "native"),
     HEALTHZ: _STATUS,
     READYZ: _STATUS,
     STARTUPZ: _STATUS,

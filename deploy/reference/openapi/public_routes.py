@@ -16,6 +16,7 @@ from deploy.reference.openapi.contract import (
 )
 from ingress.admin.http.status_pages import AdminHealth
 from ingress.apis.native.contract import InferenceRequest, InferenceResponse, JobBody
+from ingress.apis.native.limits import LimitList
 from ingress.endpoints.models import ModelList, ModelObject
 from ingress.endpoints.status import StartDocument
 from ingress.health.document import HealthDocument
@@ -115,6 +116,7 @@ def public_routes() -> Iterator[RouteContract]:
         yield _operation(row)
     yield from _jobs()
     yield from _models()
+    yield from _limits()
     yield from _status()
 
 
@@ -179,6 +181,12 @@ def _models() -> Iterator[RouteContract]:
         _CALLER | {ErrorCode.MODEL_NOT_FOUND},
         (name,),
     )
+
+
+def _limits() -> Iterator[RouteContract]:
+    shown = {200: Answer("The limits of its organization, project, key and user.", LimitList)}
+    summary = "What the caller may still use of each limit."
+    yield RouteContract("limits.show", "native", "GET", paths.LIMITS, summary, shown, _CALLER)
 
 
 def _status() -> Iterator[RouteContract]:

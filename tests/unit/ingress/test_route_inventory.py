@@ -23,6 +23,7 @@ ROUTES: Final = {
     "GET /v1/jobs",
     "GET /v1/jobs/{job_id}",
     "DELETE /v1/jobs/{job_id}",
+    "GET /v1/limits",
     "GET /v1/models",
     "GET /v1/models/{name:path}",
     "GET /v1/status/healthz",
