@@ -54,7 +54,7 @@ class Result:
     def text(self) -> str:
         """The line of the table."""
         if self.found is None:
-            return f"{self.row.name:<36} NOT FOUND"
+            return f"{self.row.name:<36} NOT FOUND alone, but {self.others}"
         line = "{check}: {where}: {text}  run: {run}".format(**self.found)
         how = "by what it says" if self.row.is_remedied else "by us"
         end = f"well again ({how})" if self.is_well else "stays"

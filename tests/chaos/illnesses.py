@@ -210,12 +210,10 @@ async def stale(ill: IllStack) -> AsyncIterator[None]:
 @asynccontextmanager
 async def twin(ill: IllStack) -> AsyncIterator[None]:
     spec = ill.stack.processes["ingress-0"].spec
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port = probe.getsockname()[1]
+    ports = {name: str(_free_port()) for name in ("TALLYGATE_PORT", "TALLYGATE_GRPC_PORT")}
     other = await asyncio.create_subprocess_exec(
         *spec.argv,
-        env={**spec.environment, "TALLYGATE_PORT": str(port)},
+        env={**spec.environment, **ports},
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
     )
@@ -225,6 +223,12 @@ async def twin(ill: IllStack) -> AsyncIterator[None]:
         with suppress(ProcessLookupError):
             other.terminate()
         await other.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
 
 
 def _typo(ill: IllStack) -> str:
