@@ -102,6 +102,16 @@ _ROWS: Final = (
         keeps_result=False,
     ),
     Operation(
+        name="completions",
+        surface="openai",
+        path="/v1/completions",
+        upstream_paths={"openai": "completions"},
+        streams=True,
+        bounded_by="input_and_output",
+        scope="inference",
+        keeps_result=False,
+    ),
+    Operation(
         name="embeddings",
         surface="openai",
         path="/v1/embeddings",

@@ -226,13 +226,13 @@ def limit_facts(refusal: Refusal) -> LimitFacts:
     wait_ms = denial.retry_after_ms if refusal.wait_ms is None else refusal.wait_ms
     return {
         "limit_type": cast("LimitType", denial.limit_type),
-        "current_usage": _amount(denial.current_usage, denial.unit),
-        "limit": _amount(denial.limit, denial.unit),
+        "current_usage": amount_told(denial.current_usage, denial.unit),
+        "limit": amount_told(denial.limit, denial.unit),
         "retry_after": None if wait_ms is None else _seconds(wait_ms),
     }
 
 
-def _amount(amount: int, unit: str) -> Amount:
+def amount_told(amount: int, unit: str) -> Amount:
     """The amount as a JSON number: USD with all nine places, since a float would round it."""
     return msgspec.Raw(usd(amount).encode()) if unit == "nano_usd" else amount
 

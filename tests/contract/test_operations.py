@@ -24,6 +24,7 @@ CALLER = Caller("k", "acme", None, None, None)
 _MESSAGES = [{"role": "user", "content": "hi"}]
 BODIES: dict[str, dict[str, Any]] = {
     "chat.completions": {"model": "echo", "messages": _MESSAGES},
+    "completions": {"model": "echo", "prompt": "hi"},
     "embeddings": {"model": "echo", "input": "hi"},
     "messages": {"model": "echo", "max_tokens": 9, "messages": _MESSAGES},
     "inference": {
@@ -109,6 +110,7 @@ _MAY_NAME = {
 _ANOTHER_MEANING = {
     ("schemas/ledger/keys.py", "jobs"),
     ("schemas/runtime/ledger/script.py", "jobs"),
+    ("schemas/gen_ai.py", "completions"),
     ("schemas/gen_ai.py", "embeddings"),
 }
 """The ledger's list of jobs, and its function that reads it; what the conventions for generative AI call an operation."""

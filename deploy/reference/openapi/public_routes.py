@@ -17,6 +17,7 @@ from deploy.reference.openapi.contract import (
 from ingress.admin.http.status_pages import AdminHealth
 from ingress.apis.anthropic.contract import InputTokens, Message
 from ingress.apis.native.contract import InferenceRequest, InferenceResponse, JobBody
+from ingress.apis.native.limits import LimitList
 from ingress.endpoints.models import ModelList, ModelObject
 from ingress.endpoints.status import StartDocument
 from ingress.health.document import HealthDocument
@@ -87,6 +88,12 @@ _BODIES: Final = {
         messages={"type": "array", "items": {"type": "object"}, "minItems": 1},
         stream={"type": ["boolean", "null"]},
     ),
+    "completions": _open_request(
+        "CompletionRequest",
+        "prompt",
+        prompt={"anyOf": [{"type": "string"}, {"type": "array", "items": {}, "minItems": 1}]},
+        stream={"type": ["boolean", "null"]},
+    ),
     "embeddings": _open_request(
         "EmbeddingsRequest",
         "input",
@@ -105,6 +112,7 @@ _BODIES: Final = {
 }
 _RESULTS: Final = {
     "chat.completions": Named("ChatCompletion", _OPEN),
+    "completions": Named("Completion", _OPEN),
     "embeddings": Named("Embeddings", _OPEN),
     "messages": Message,
     "inference": InferenceResponse,
@@ -119,6 +127,7 @@ def public_routes() -> Iterator[RouteContract]:
     yield from _jobs()
     yield from _models()
     yield _count_tokens()
+    yield from _limits()
     yield from _status()
 
 
@@ -209,6 +218,12 @@ def _count_tokens() -> RouteContract:
         errors=_CALLER | reading,
         body=body,
     )
+
+
+def _limits() -> Iterator[RouteContract]:
+    shown = {200: Answer("The limits of its organization, project, key and user.", LimitList)}
+    summary = "What the caller may still use of each limit."
+    yield RouteContract("limits.show", "native", "GET", paths.LIMITS, summary, shown, _CALLER)
 
 
 def _status() -> Iterator[RouteContract]:

@@ -23,7 +23,7 @@ import msgspec
 import uvloop
 from aiohttp import web
 
-from tests.support.fakes import embeddings
+from tests.support.fakes import embeddings, text_completions
 from tests.support.fakes.behaviour import MODELS, ChatRequest, Plan, parse, plan
 from tests.support.fakes.call_log import CallLogWriter, End, Start
 
@@ -91,7 +91,30 @@ class FakeBackend:
         self._end(call_id, spent, client_closed=False)
         return _json(200, embeddings.answer(request))
 
-    def _start(self, http: web.Request, request: ChatRequest | embeddings.Request) -> str:
+    async def complete(self, http: web.Request) -> web.StreamResponse:
+        """One text completion, between its two log lines."""
+        try:
+            request = text_completions.parse(await http.read())
+        except msgspec.DecodeError as error:
+            return _json(400, _error(str(error), "invalid_request_error"))
+        call_id = self._start(http, request)
+        answer = text_completions.Answer(request, f"cmpl-{call_id}", _now_ms() // 1_000)
+        usage = (request.prompt_tokens, answer.completion_tokens)
+        self._end(call_id, Spent(200, *usage, answer.text), client_closed=False)
+        if not request.stream:
+            return _json(200, answer.whole())
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(http)
+        for chunk in answer.chunks():
+            await response.write(b"data: " + msgspec.json.encode(chunk) + b"\n\n")
+        await response.write(b"data: [DONE]\n\n")
+        return response
+
+    def _start(
+        self,
+        http: web.Request,
+        request: ChatRequest | embeddings.Request | text_completions.Request,
+    ) -> str:
         self._calls += 1
         call_id = f"{self._name}-{os.getpid()}-{self._calls}"
         self._log.append(
@@ -147,6 +170,7 @@ def create_app(backend: FakeBackend) -> web.Application:
     """The server's routes."""
     app = web.Application(client_max_size=MAX_BODY_BYTES)
     app.router.add_post("/v1/chat/completions", backend.chat)
+    app.router.add_post("/v1/completions", backend.complete)
     app.router.add_post("/v1/embeddings", backend.embed)
     app.router.add_get("/v1/models", backend.models)
     return app

@@ -16,6 +16,7 @@ from tests.support.gateway import Gateway
 
 ROUTES: Final = {
     "POST /v1/chat/completions",
+    "POST /v1/completions",
     "POST /v1/embeddings",
     "POST /v1/messages",
     "POST /v1/messages/count_tokens",
@@ -24,6 +25,7 @@ ROUTES: Final = {
     "GET /v1/jobs",
     "GET /v1/jobs/{job_id}",
     "DELETE /v1/jobs/{job_id}",
+    "GET /v1/limits",
     "GET /v1/models",
     "GET /v1/models/{name:path}",
     "GET /v1/status/healthz",
