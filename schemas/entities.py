@@ -13,7 +13,7 @@ import msgspec
 from schemas.backend_url import URL_CHARS_MAX, url_problem
 from schemas.entity_fields import EntityId, Name, TimeMs
 from schemas.networks import network_problem
-from schemas.operations import KeyScope
+from schemas.operations import KeyScope, UpstreamProtocol
 from schemas.overrides import OVERRIDES, Override, OverrideKind
 from schemas.pricing.entries import Multiplier, Price, Usd
 from schemas.thresholds import PERCENTS_MAX, Percent
@@ -272,12 +272,15 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Backend(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An OpenAI-compatible server. ``url`` is what ``OPENAI_BASE_URL`` would be.
+    """A server of models. ``url`` is what ``OPENAI_BASE_URL`` would be, or with ``protocol`` anthropic that with ``/v1``
+    behind what ``ANTHROPIC_BASE_URL`` would be; to a bare host ``/v1`` is added.
 
     Raises ``ValueError`` for a url that its caller's HTTP client could not parse.
     """
 
     url: Annotated[str, msgspec.Meta(pattern=r"^https?://[^\s@]+\Z", max_length=URL_CHARS_MAX)]
+    protocol: UpstreamProtocol = "openai"
+    """What it speaks: ``openai`` chat completions and what belongs to them, ``anthropic`` messages."""
     api_key_env: EnvName | None = None
     """Environment variable of the dispatcher that holds the backend's key."""
     timeout_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = 120

@@ -1,4 +1,4 @@
-"""Binds each operation to how backends are asked for it. Pure."""
+"""Binds each operation to how backends are asked for it, by what they speak. Pure."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Final
 
 from dispatcher.operations import chat, embeddings, text_completions
-from dispatcher.operations.binding import Binding
+from dispatcher.operations.anthropic import chat as anthropic_chat
+from dispatcher.operations.binding import Binding, Unaskable
 from schemas.events import RequestAccepted
-from schemas.operations import OPERATIONS
+from schemas.operations import OPERATIONS, UpstreamProtocol
 
 BINDINGS: Final[Mapping[str, Binding]] = {
     "chat.completions": chat.BINDING,
@@ -18,6 +19,16 @@ BINDINGS: Final[Mapping[str, Binding]] = {
     "inference": chat.BINDING,
     "jobs": chat.BINDING,
 }
+"""Of backends that speak OpenAI's protocol."""
+
+
+def binding_of(route: str, protocol: UpstreamProtocol, now_s: int) -> Binding:
+    """How a backend is asked for an operation. Raises ``Unaskable`` where its protocol has none like it."""
+    if protocol == "openai":
+        return BINDINGS[route]
+    if protocol not in OPERATIONS[route].upstream_paths:
+        raise Unaskable("model", f"leads to a backend whose protocol ({protocol}) has no {route}")
+    return anthropic_chat.binding(now_s)
 
 
 def can_run(request: RequestAccepted) -> bool:
