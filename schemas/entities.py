@@ -55,6 +55,7 @@ EnvName: TypeAlias = Annotated[
     str, msgspec.Meta(pattern=r"^BACKEND_[A-Za-z0-9_]{1,128}_API_KEY\Z", max_length=160)
 ]
 """A variable of the dispatcher. Any other name would send another secret of its process to a backend."""
+BetaName: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,64}\Z")]
 Kind: TypeAlias = (
     Literal["organization", "project", "user", "key", "model", "backend"] | OverrideKind
 )
@@ -281,6 +282,9 @@ class Backend(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     url: Annotated[str, msgspec.Meta(pattern=r"^https?://[^\s@]+\Z", max_length=URL_CHARS_MAX)]
     protocol: UpstreamProtocol = "openai"
     """What it speaks: ``openai`` chat completions and what belongs to them, ``anthropic`` messages."""
+    betas: Annotated[tuple[BetaName, ...], msgspec.Meta(max_length=64)] | None = None
+    """Names in ``anthropic-beta`` that clients may have from it, all others are left out; ``None`` for those that cost nothing
+    beside tokens. What else one costs nothing here bounds."""
     api_key_env: EnvName | None = None
     """Environment variable of the dispatcher that holds the backend's key."""
     timeout_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = 120

@@ -108,7 +108,7 @@ class AttemptRun:
                 try:
                     protocol = self.choice.backend.protocol
                     now_s = self.clock.now_ms() // 1000
-                    self.binding = binding_of(self.job.request.route, protocol, now_s)
+                    self.binding = binding_of(self.job.request, protocol, now_s)
                     return await self._call()
                 finally:
                     self.abort.unwatch()
@@ -160,6 +160,7 @@ class AttemptRun:
         """One call in a dialect, which is remembered where it is new and was understood."""
         request, choice = self.job.request, self.choice
         self.relay = self._relay()
+        headers = self.binding.headers
         call = self.upstreams.call(
             choice,
             OPERATIONS[request.route],
@@ -167,6 +168,7 @@ class AttemptRun:
             request.request_id,
             fresh=self.number > 1,  # Nobody follows it, should the connection be closing.
             traceparent=self.traceparent,
+            more=None if headers is None else headers(request.payload, choice.backend),
         )
         async with call as response:
             self.abort.answered()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -12,6 +12,7 @@ from dispatcher.upstream.backend_words import BackendWords
 from dispatcher.upstream.event_splitter import UpstreamGarbage
 from dispatcher.upstream.tally import Tally
 from dispatcher.work import Choice
+from schemas.entities import Backend
 from schemas.failures import Poison
 from schemas.pricing.counts import TokenCounts
 
@@ -81,6 +82,8 @@ class Binding(NamedTuple):
     """Tokens of the input in a body, where the backend counts none; raises for what it cannot read."""
     stream: Callable[[bool], StreamReader] | None = None
     """A reader of its streams, told whether the client asked for usage; ``None`` where it makes none."""
+    headers: Callable[[bytes, Backend], Mapping[str, str]] | None = None
+    """What a body of the log asks for in headers of the call; ``None`` where that is nothing."""
 
 
 def nothing_read() -> Answer:

@@ -7,9 +7,12 @@ from typing import Final
 
 from dispatcher.operations import chat, embeddings, text_completions
 from dispatcher.operations.anthropic import chat as anthropic_chat
+from dispatcher.operations.anthropic import passing
 from dispatcher.operations.binding import Binding, Unaskable
+from dispatcher.upstream.upstream_failure import UpstreamFailure
+from schemas.errors import ErrorCode
 from schemas.events import RequestAccepted
-from schemas.operations import OPERATIONS, UpstreamProtocol
+from schemas.operations import MESSAGES, OPERATIONS, UpstreamProtocol
 
 BINDINGS: Final[Mapping[str, Binding]] = {
     "chat.completions": chat.BINDING,
@@ -22,12 +25,24 @@ BINDINGS: Final[Mapping[str, Binding]] = {
 """Of backends that speak OpenAI's protocol."""
 
 
-def binding_of(route: str, protocol: UpstreamProtocol, now_s: int) -> Binding:
-    """How a backend is asked for an operation. Raises ``Unaskable`` where its protocol has none like it."""
+def binding_of(request: RequestAccepted, protocol: UpstreamProtocol, now_s: int) -> Binding:
+    """How a backend is asked for a request. Raises ``Unaskable`` where its protocol has no such operation,
+    ``UpstreamFailure`` where it was another protocol's when the request came."""
+    is_passed = request.route == MESSAGES.name and passing.is_passed(request.payload)
     if protocol == "openai":
-        return BINDINGS[route]
-    if protocol not in OPERATIONS[route].upstream_paths:
-        raise Unaskable("model", f"leads to a backend whose protocol ({protocol}) has no {route}")
+        if is_passed:
+            raise UpstreamFailure(
+                ErrorCode.NO_BACKEND,
+                "its backends spoke another protocol when it came",
+                may_have_spent=False,
+                is_backends_fault=False,
+            )
+        return BINDINGS[request.route]
+    if is_passed:
+        return passing.BINDING
+    if protocol not in OPERATIONS[request.route].upstream_paths:
+        what = f"leads to a backend whose protocol ({protocol}) has no {request.route}"
+        raise Unaskable("model", what)
     return anthropic_chat.binding(now_s)
 
 

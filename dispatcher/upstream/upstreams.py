@@ -68,11 +68,12 @@ class Upstreams:
         *,
         fresh: bool = False,
         traceparent: str | None = None,
+        more: Mapping[str, str] | None = None,
     ) -> AsyncIterator[Answer]:
         """The backend's answer to a call of the operation, status 200 checked, body not yet read.
 
         ``fresh`` takes no kept connection, which the backend may be closing. ``traceparent`` is the context of the
-        call, where it is traced.
+        call, where it is traced; ``more`` are headers that the call itself asks for.
         Raises ``UpstreamFailure``, also for a connection that breaks while the body is read inside the
         block.
         """
@@ -81,6 +82,8 @@ class Upstreams:
         try:
             at = place(choice.backend.url, operation.upstream_paths[choice.backend.protocol])
             headers = self._headers(choice, request_id)
+            if more:
+                headers.update(more)
             if traceparent is not None:
                 headers["traceparent"] = traceparent
             head = request_head(at, headers, len(body))

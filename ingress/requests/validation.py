@@ -18,6 +18,7 @@ from ingress.gatekeeper.final_verdicts import Asked
 from ingress.http.refusals import Refusal
 from ingress.http.request import (
     Preference,
+    betas_of,
     deadline_ms_of,
     header_key,
     preference_of,
@@ -30,10 +31,12 @@ from ingress.requests.job_document import JobFacts
 from schemas.config_state import Snapshot
 from schemas.errors import ErrorCode
 from schemas.events import RequestAccepted
+from schemas.messages import BETAS
 from schemas.operations import JOBS, Operation
 from schemas.reports import Excess
 from schemas.times import PRODUCE_WITHIN_MS
 
+_BETAS: Final = b"anthropic-beta"
 PAYLOAD_BYTES_MAX: Final = 4 * 1024 * 1024 + 64 * 1024
 """Writing numbers out can lengthen a body; this keeps every record below the topic's limit."""
 
@@ -47,6 +50,8 @@ class Circumstances(msgspec.Struct, frozen=True):
     key: str | None
     preference: Preference
     traceparent: bytes | None
+    betas: tuple[str, ...] = ()
+    """Names of betas that it asks for, which only Anthropic's API has."""
 
 
 class ValidatedRequest(msgspec.Struct, frozen=True):
@@ -90,7 +95,9 @@ def read_circumstances(
     if isinstance(key, Refusal):
         return key
     preference, trace = preference_of(headers), traceparent_of(headers)
-    return Circumstances(timeout_ms, stream_timeout_ms, key, preference, trace)
+    betas = headers.get(_BETAS)
+    named = () if betas is None else betas_of(betas)
+    return Circumstances(timeout_ms, stream_timeout_ms, key, preference, trace, named)
 
 
 def validate(
@@ -109,6 +116,8 @@ def validate(
         return fields
     if fields.get("stream") and not operation.streams:
         return invalid("stream", f"is not possible on {operation.path}")
+    if said.betas and operation.surface == "anthropic":
+        fields[BETAS] = list(said.betas)
     parsed = parse(fields, snapshot, caller)
     if isinstance(parsed, Refusal):
         return parsed

@@ -20,6 +20,7 @@ from ingress.requests.validation import Circumstances, validate
 from schemas.operations import OPERATIONS, UpstreamProtocol
 from tests.support.calls_in_code import parsed_files
 from tests.support.configuration import snapshot
+from tests.support.events import accepted
 
 CALLER = Caller("k", "acme", None, None, None)
 _MESSAGES = [{"role": "user", "content": "hi"}]
@@ -72,11 +73,11 @@ def test_an_operation_is_bound_where_it_has_a_path(name: str, protocol: Upstream
     """And nowhere else."""
     row = OPERATIONS[name]
     if protocol in row.upstream_paths:
-        binding = dispatching.binding_of(name, protocol, 0)
+        binding = dispatching.binding_of(accepted(route=name), protocol, 0)
         assert binding.stream is not None or not row.streams
     else:
         with pytest.raises(Unaskable):
-            dispatching.binding_of(name, protocol, 0)
+            dispatching.binding_of(accepted(route=name), protocol, 0)
 
 
 def test_names_and_paths_are_each_their_own() -> None:

@@ -168,7 +168,7 @@ def test_writes_and_reads_of_a_cache_have_their_prices(
 def test_errors_keep_their_words_and_kinds(sdk: openai.OpenAI, claude: RunningBackend) -> None:
     """Those of the backend, those of what its protocol cannot ask, and those of one that is full."""
     cases: list[tuple[dict[str, Any], type[openai.APIStatusError], int, str]] = [
-        ({"extra_body": {"no_such_field": 1}}, openai.BadRequestError, 400, "Extra inputs"),
+        ({"extra_body": {"min_p": 0.1}}, openai.BadRequestError, 400, "Extra inputs"),
         ({"response_format": {"type": "json_object"}}, openai.BadRequestError, 400, "response_format"),
         ({"messages": [{"role": "user", "content": steer(mode="429")}]}, openai.RateLimitError, 429, "told to answer"),
         ({"messages": [{"role": "user", "content": steer(mode="529")}]}, openai.InternalServerError, 503, "told to answer"),
@@ -224,7 +224,8 @@ def test_a_backend_of_the_other_protocol_takes_over(
 ) -> None:
     """Where this one cannot ask, or is full; each attempt is billed as its backend counts."""
     targets = [{"backend": claude.name, "weight": 1}, {"backend": backends[0].name, "weight": 0}]
-    admin.put("/models/mixed", json={"backends": targets}).raise_for_status()
+    price = {"input_usd_per_mtok": "0.50", "output_usd_per_mtok": "1.50"}
+    admin.put("/models/mixed", json={"backends": targets, **price}).raise_for_status()
     for more in ({"logprobs": True}, {}):
         asked = _ask(steer(mode="529", only=claude.name), **more) | {"model": "mixed"}
         raw = sdk.chat.completions.with_raw_response.create(**asked)
