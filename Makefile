@@ -197,6 +197,10 @@ alarms: setup  ## Each alert is made to fire by its fault, and clears when that 
 clients: setup  ## openai (Python, Node), LangChain and the Vercel AI SDK through a gateway; needs npm for half of them
 	$(BIN)/python -m tests.foreign.clients
 
+.PHONY: agents
+agents: setup  ## A coding agent (pi) at work through a gateway in both protocols, twenty turns a session; needs npm
+	$(BIN)/python -m tests.foreign.agents
+
 .PHONY: helm workflows smoke loadtest vegeta
 helm: setup  ## The Helm chart by Helm itself, Kubernetes' schemas and the processes' settings; needs Go
 	$(BIN)/python -m tests.foreign.charts

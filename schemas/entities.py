@@ -280,13 +280,13 @@ class Backend(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     url: Annotated[str, msgspec.Meta(pattern=r"^https?://[^\s@]+\Z", max_length=URL_CHARS_MAX)]
+    api_key_env: EnvName | None = None
+    """Environment variable of the dispatcher that holds the backend's key."""
     protocol: UpstreamProtocol = "openai"
     """What it speaks: ``openai`` chat completions and what belongs to them, ``anthropic`` messages."""
     betas: Annotated[tuple[BetaName, ...], msgspec.Meta(max_length=64)] | None = None
     """Names in ``anthropic-beta`` that clients may have from it, all others are left out; ``None`` for those that cost nothing
     beside tokens. What else one costs nothing here bounds."""
-    api_key_env: EnvName | None = None
-    """Environment variable of the dispatcher that holds the backend's key."""
     timeout_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = 120
     """How long an answer that is no stream may take."""
     idle_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=600)] | None = None

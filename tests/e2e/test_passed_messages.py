@@ -69,15 +69,17 @@ def test_a_message_is_the_backends_own_and_so_is_what_it_was_asked(
     mark = {"type": "ephemeral", "ttl": "1h"}
     system = [{"type": "text", "text": "one two three", "cache_control": mark}]
     thinking = {"type": "enabled", "budget_tokens": 1_024, "display": "summarized"}
-    asked = _ask("say it", system=system, thinking=thinking, metadata={"user_id": "u"}, top_k=3)
+    asked = _ask("say it", system=system, thinking=thinking, metadata={"user_id": "u"})
     headers = {"anthropic-beta": f"{INTERLEAVED},fast-mode-2026-02-01"}
-    raw = sdk.messages.with_raw_response.create(**asked, extra_headers=headers)
+    raw = sdk.messages.with_raw_response.create(
+        **asked, extra_headers=headers, extra_body={"top_k": 3}
+    )
     message = raw.parse()
     request_id = raw.headers["request-id"]
     (call,) = of_request(claude, request_id)
     seen = asked_of(claude, request_id)
 
-    assert seen["body"] == asked
+    assert seen["body"] == {**asked, "top_k": 3}
     assert seen["headers"]["anthropic-beta"] == INTERLEAVED
     assert "authorization" not in seen["headers"]
     thought, text = message.content
@@ -170,7 +172,7 @@ def test_a_stream_is_relayed_event_by_event(sdk: anthropic.Anthropic) -> None:
 def test_errors_are_the_backends_own_words_in_anthropics_form(sdk: anthropic.Anthropic) -> None:
     """Whether they come instead of an answer or in the middle of it."""
     cases: list[tuple[dict[str, Any], int, str, str]] = [
-        ({"temperature": 0.1, "extra_body": {"output_format": {}}}, 400, "invalid_request_error", "Extra inputs"),
+        ({"extra_body": {"output_format": {}}}, 400, "invalid_request_error", "Extra inputs"),
         ({"messages": [{"role": "user", "content": [{"type": "text", "text": ""}]}]}, 400, "invalid_request_error", "non-empty"),
         ({"messages": [{"role": "user", "content": steer(mode="429")}]}, 429, "rate_limit_error", "told to"),
         ({"messages": [{"role": "user", "content": steer(mode="529")}]}, 503, "overloaded_error", "told to"),

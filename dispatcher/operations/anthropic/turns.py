@@ -66,8 +66,8 @@ def _turn(where: str, message: dict[str, Any]) -> tuple[str, str | list[_Block]]
             return "assistant", list(_said(where, message))
         case "user":
             return "user", content if isinstance(content, str) else list(_blocks(where, content))
-        case role:
-            raise Unaskable(f"{where}.role", f"({str(role)[:64]}) is none of Anthropic's protocol")
+        case _:
+            raise Unaskable(f"{where}.role", "is none that Anthropic's protocol has")
 
 
 def _listed(content: str | list[_Block]) -> list[_Block]:
@@ -131,7 +131,7 @@ def _block(where: str, part: dict[str, Any]) -> _Block | None:
             raise Unaskable(where, "has no text")
         return {"type": "text", "text": text} if text else None
     if kind in _UNASKABLE:
-        raise Unaskable(where, f"({kind}) is none of Anthropic's protocol")
+        raise Unaskable(where, "is of a kind that Anthropic's protocol has not")
     if kind in ("image_url", "input_image"):
         image = part.get("image_url")
         return {
