@@ -165,13 +165,12 @@ def test_writes_and_reads_of_a_cache_have_their_prices(
     assert costs == [4 * PRICE_NANO_USD["written_1h"], 4 * PRICE_NANO_USD["cached"]]
 
 
-def test_errors_keep_their_words_and_kinds(sdk: openai.OpenAI, claude: RunningBackend) -> None:
-    """Those of the backend, those of what its protocol cannot ask, and those of one that is full."""
+def test_errors_keep_their_words_and_kinds(sdk: openai.OpenAI) -> None:
+    """Those of the backend, and those of what its protocol cannot ask."""
     cases: list[tuple[dict[str, Any], type[openai.APIStatusError], int, str]] = [
         ({"extra_body": {"min_p": 0.1}}, openai.BadRequestError, 400, "Extra inputs"),
         ({"response_format": {"type": "json_object"}}, openai.BadRequestError, 400, "response_format"),
         ({"messages": [{"role": "user", "content": steer(mode="429")}]}, openai.RateLimitError, 429, "told to answer"),
-        ({"messages": [{"role": "user", "content": steer(mode="529")}]}, openai.InternalServerError, 503, "told to answer"),
         ({"messages": [{"role": "user", "content": steer(mode="500")}]}, openai.InternalServerError, 502, "told to answer"),
     ]  # fmt: skip
     for more, kind, status, words in cases:
@@ -179,12 +178,25 @@ def test_errors_keep_their_words_and_kinds(sdk: openai.OpenAI, claude: RunningBa
             sdk.chat.completions.create(**{**_ask("x"), **more})
         assert caught.value.status_code == status
         assert words in caught.value.message
-    asked = _ask(steer(mode="early_error"), stream=True)
-    with pytest.raises(openai.InternalServerError) as caught:
-        sdk.chat.completions.create(**asked)
-    assert caught.value.status_code == 503
     with pytest.raises(openai.APIError, match="it broke"):
         list(sdk.chat.completions.create(**_ask(steer(mode="late_error", chunks=4), stream=True)))
+
+
+@pytest.mark.parametrize("mode", ["529", "early_error"])
+def test_a_full_backend_is_an_overload(
+    stack: RunningStack, make_key: MakeKey, claude: RunningBackend, mode: str
+) -> None:
+    """Whether its status says so or its first event; each is an organization's own, since ingress slows down who meets one."""
+    key = make_key(f"claude-full-{mode.replace('_', '-')}").key
+    with (
+        openai.OpenAI(base_url=stack.api_url, api_key=key, max_retries=0, timeout=30) as client,
+        pytest.raises(openai.InternalServerError) as caught,
+    ):
+        client.chat.completions.create(**_ask(steer(mode=mode)), stream=mode != "529")
+
+    assert caught.value.status_code == 503
+    assert "told to" in caught.value.message
+    assert not any(c.prompt_tokens for c in of_request(claude, caught.value.request_id or ""))
 
 
 @pytest.mark.parametrize("mode", ["no_usage", "bad_usage", "garbled_usage", "odd_events"])

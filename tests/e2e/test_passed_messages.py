@@ -175,8 +175,6 @@ def test_errors_are_the_backends_own_words_in_anthropics_form(sdk: anthropic.Ant
         ({"extra_body": {"output_format": {}}}, 400, "invalid_request_error", "Extra inputs"),
         ({"messages": [{"role": "user", "content": [{"type": "text", "text": ""}]}]}, 400, "invalid_request_error", "non-empty"),
         ({"messages": [{"role": "user", "content": steer(mode="429")}]}, 429, "rate_limit_error", "told to"),
-        ({"messages": [{"role": "user", "content": steer(mode="529")}]}, 503, "overloaded_error", "told to"),
-        ({"messages": [{"role": "user", "content": steer(mode="early_error")}], "stream": True}, 503, "overloaded_error", "told to"),
         ({"extra_body": {"speed": "fast"}}, 400, "invalid_request_error", "speed"),
     ]  # fmt: skip
     for more, status, kind, words in cases:
@@ -189,6 +187,25 @@ def test_errors_are_the_backends_own_words_in_anthropics_form(sdk: anthropic.Ant
     with pytest.raises(anthropic.APIStatusError) as caught, sdk.messages.stream(**asked) as stream:
         list(stream.text_stream)
     assert "it broke" in str(caught.value.body)
+
+
+@pytest.mark.parametrize("mode", ["529", "early_error"])
+def test_a_full_backend_is_an_overload(
+    stack: RunningStack, make_key: MakeKey, claude: RunningBackend, mode: str
+) -> None:
+    """Whether its status says so or its first event."""
+    key = make_key(f"passed-full-{mode.replace('_', '-')}").key
+    base_url = stack.api_url.removesuffix("/v1")
+    with (
+        anthropic.Anthropic(base_url=base_url, api_key=key, max_retries=0) as client,
+        pytest.raises(anthropic.APIStatusError) as caught,
+    ):
+        client.messages.create(**_ask(steer(mode=mode)), stream=mode != "529")
+
+    body: Any = caught.value.body
+    assert (caught.value.status_code, body["error"]["type"]) == (503, "overloaded_error")
+    assert "told to" in body["error"]["message"]
+    assert not any(c.prompt_tokens for c in of_request(claude, body["request_id"]))
 
 
 @pytest.mark.parametrize("mode", ["no_usage", "bad_usage", "garbled_usage", "odd_events"])

@@ -116,7 +116,7 @@ _MESSAGE: Final[dict[str, Any]] = {
     **_OPEN,
     "required": ["type", "content"],
     "properties": {
-        "type": {"const": "message"},
+        "type": {"enum": ["message"]},
         "content": {"type": "array", "items": {"type": "object"}},
     },
 }

@@ -135,7 +135,7 @@ def test_a_backend_says_which_betas_pass(allowed: Any, passes: str | None) -> No
 
 def test_a_body_is_known_by_its_mark() -> None:
     """Not by what a text in it says."""
-    said = _BODY | {"system": '"anthropic_version"'}
+    said = _BODY | {"stop_sequences": ["anthropic_version"]}
 
     assert is_passed(json.dumps(_LOGGED).encode())
     assert not is_passed(json.dumps(said).encode())

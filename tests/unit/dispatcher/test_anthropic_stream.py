@@ -226,6 +226,13 @@ def test_an_error_in_mid_stream_ends_it() -> None:
     assert len(chunks) == 2
 
 
+def test_thoughts_that_never_end_are_bounded() -> None:
+    """There is one at a time; a thousand at once are nothing that could be read."""
+    begun = b"".join(_block(index, type="thinking") for index in range(1_001))
+
+    assert _stream(START + begun)[0].garbage is not None
+
+
 def test_a_long_thought_takes_time_in_proportion_to_its_length() -> None:
     """However small its pieces."""
 
