@@ -35,6 +35,7 @@ from ingress.requests.claims import Claims
 from ingress.requests.exact_counts import ExactCounts
 from ingress.requests.job_list import JobList
 from ingress.requests.lookup import RequestLookup
+from ingress.requests.resumption import Resumption
 from ingress.requests.silence import Silence
 from ingress.requests.tokenizer_files import TokenizerFiles
 from ingress.routes import PublicParts, create_public_app
@@ -394,6 +395,7 @@ def _public_parts(
         bodies=Bodies(bus),
         pending=pending,
         cancellations=Cancellations(ledger, bus),
+        resumption=Resumption(ledger, lookup, bus),
         reply_to=channel_of(settings.instance_id),
         counts=ExactCounts(files=TokenizerFiles(settings.tokenizers_dir)),
     )
