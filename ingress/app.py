@@ -195,15 +195,14 @@ class Ingress:
         def count(status: int, code: ErrorCode) -> None:
             self.metrics.count("tallygate_requests_total", "door", str(status), code)
 
-        settings = self.settings
-        register = Connections(connections_max(settings.connections_max), count)
+        register = Connections(connections_max(self.settings.connections_max), count)
         return front_server(
             self.public_app(),
-            settings.host,
-            settings.port,
+            self.settings.host,
+            self.settings.port,
             register,
             self.clock,
-            settings.origins,
+            self.settings.origins,
         )
 
     def _grpc_server(self) -> GrpcServer:
@@ -399,4 +398,5 @@ def _public_parts(
         reply_to=channel_of(settings.instance_id),
         counts=ExactCounts(files=TokenizerFiles(settings.tokenizers_dir)),
     )
-    return PublicParts(gatekeeper, starter, ledger, lookup, settings.deadlines_s, settings.origins)
+    said = settings.deadlines_s, settings.origins, settings.default_limits
+    return PublicParts(gatekeeper, starter, ledger, lookup, *said)

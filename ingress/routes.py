@@ -13,8 +13,11 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
+from ingress.endpoints.count_tokens import CountTokensEndpoint
 from ingress.endpoints.jobs import JobRoutes
+from ingress.endpoints.limits import LimitRoutes
 from ingress.endpoints.models import ModelRoutes
 from ingress.endpoints.operations import OperationEndpoint
 from ingress.endpoints.status import StatusRoutes
@@ -34,6 +37,7 @@ from schemas.runtime.process.allow import allow_header
 from schemas.runtime.process.published import api_routes
 from schemas.runtime.process.telemetry import Metrics
 from schemas.runtime.process.tracing import Tracer
+from schemas.stated_limits import Defaults
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,8 @@ class PublicParts:
     """How long a request has: where it says nothing, and at most."""
     origins: frozenset[bytes]
     """Of pages that browsers may show the answers to."""
+    default_limits: Defaults
+    """Of those that state none."""
 
     @property
     def desk(self) -> JobDesk:
@@ -63,23 +69,25 @@ def create_public_app(
     edge = partial(
         RequestMiddleware, metrics=metrics, clock=keeper.clock, doors=keeper, tracer=tracer
     )
-    operations = {
+    operations: dict[str, ASGIApp] = {
         row.path: OperationEndpoint(row, keeper, parts.starter, parts.deadlines_s)
         for row in OPERATIONS.values()
     }
+    operations[paths.COUNT_TOKENS] = CountTokensEndpoint(keeper, parts.starter.counts)
     posts = {path: edge(endpoint) for path, endpoint in operations.items()}
     return Shortcut(posts, _router(parts, operations, status, Middleware(edge)))
 
 
 def _router(
     parts: PublicParts,
-    operations: Mapping[str, OperationEndpoint],
+    operations: Mapping[str, ASGIApp],
     status: StatusRoutes,
     edge: Middleware,
 ) -> Starlette:
     """All routes in the framework's hands, those that the shortcut knows included."""
     models = ModelRoutes(parts.gatekeeper)
     jobs = JobRoutes(parts.gatekeeper, parts.ledger, parts.desk)
+    limits = LimitRoutes(parts.gatekeeper, parts.ledger, parts.default_limits)
     app = Starlette(
         routes=[
             *(Route(path, endpoint, methods=["POST"]) for path, endpoint in operations.items()),
@@ -88,6 +96,7 @@ def _router(
             Route(paths.job_path("{job_id}"), jobs.cancel, methods=["DELETE"]),
             Route(paths.MODELS, models.list_all),
             Route(f"{paths.MODELS}/{{name:path}}", models.show),
+            Route(paths.LIMITS, limits.show),
             Route(paths.HEALTHZ, status.healthz),
             Route(paths.READYZ, status.readyz),
             Route(paths.STARTUPZ, status.startupz),

@@ -32,7 +32,7 @@ from limiter_worker.deferral import ASK_AGAIN_MS, Wait, WaitingCounts, again_ms,
 from limiter_worker.effects import Effects
 from limiter_worker.external_budget.external_budget import ExternalBudget
 from limiter_worker.external_budget.verdicts import stated_for
-from limiter_worker.limits import UNAVAILABLE, AdmissionRequest, Defaults, decline_terms, terms_of
+from limiter_worker.limits import UNAVAILABLE, AdmissionRequest, decline_terms, terms_of
 from limiter_worker.readiness import standing_of
 from limiter_worker.taken import Decided, Taken
 from schemas.codec import UnknownSchema
@@ -50,6 +50,7 @@ from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.event_log import EventLog
 from schemas.runtime.process.telemetry import Metrics
+from schemas.stated_limits import Defaults
 from schemas.times import FULL
 
 _LOG = EventLog(__name__)

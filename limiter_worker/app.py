@@ -16,7 +16,6 @@ from limiter_worker.external_budget.counted import CountedSpend
 from limiter_worker.external_budget.external_budget import ExternalBudget
 from limiter_worker.fair_intake import FairIntake
 from limiter_worker.late_config import LateConfig
-from limiter_worker.limits import Defaults
 from limiter_worker.long_ago import LongAgo
 from limiter_worker.reaper import Reaper
 from limiter_worker.replies import ReplySender
@@ -69,11 +68,7 @@ class _Limiter:
             culprits=self.culprits,
             metrics=metrics,
             clock=clock,
-            defaults=Defaults(
-                settings.rate_limit_default_rps,
-                settings.rate_limit_burst_size,
-                settings.org_inflight_default,
-            ),
+            defaults=settings.default_limits,
             budget=self.budget,
             ended_kept_ms=settings.times.ledger.terminal_kept_ms,
             has_room=lambda: not self.room.is_full,

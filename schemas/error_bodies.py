@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, NotRequired, TypeAlias, TypedDict
 
 import msgspec
 
-from schemas.errors import ErrorCode
+from schemas.errors import AnthropicType, ErrorCode
 
 Amount: TypeAlias = Annotated[Any, msgspec.Meta(extra_json_schema={"type": "number"})]
 """A JSON number; one of USD has nine places, which a float would round."""
@@ -70,6 +70,29 @@ class OpenAIErrorResponse(TypedDict):
     """OpenAI's error; where a limit refused, its facts stand beside it as in `LimitErrorResponse`."""
 
     error: OpenAIErrorObject
+    code: NotRequired[LimitCode]
+    limit_type: NotRequired[LimitType]
+    current_usage: NotRequired[Amount]
+    limit: NotRequired[Amount]
+    retry_after: NotRequired[int | None]
+
+
+class AnthropicErrorObject(UpstreamFields):
+    """Anthropic's error object. Programs match on `code`, which is ours and stands beside its type."""
+
+    type: AnthropicType
+    message: str
+    code: ErrorCode
+    param: NotRequired[str]
+    details: NotRequired[dict[str, Any]]
+
+
+class AnthropicErrorResponse(TypedDict):
+    """Anthropic's error; where a limit refused, its facts stand beside it as in `LimitErrorResponse`."""
+
+    type: Literal["error"]
+    error: AnthropicErrorObject
+    request_id: str
     code: NotRequired[LimitCode]
     limit_type: NotRequired[LimitType]
     current_usage: NotRequired[Amount]

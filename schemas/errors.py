@@ -14,9 +14,11 @@ __all__ = [
     "ERRORS",
     "RETRY_HINT_MAX_MS",
     "RETRY_HINT_MIN_MS",
+    "AnthropicType",
     "ErrorCode",
     "ErrorSpec",
     "GrpcCode",
+    "anthropic_type",
     "grpc_status",
 ]
 
@@ -184,3 +186,29 @@ _SERVER_ERRORS: Final = 500
 def grpc_status(status: int) -> GrpcCode:
     """What an error with this HTTP status is called over gRPC, also one of a backend that no row has."""
     return _GRPC.get(status, "INVALID_ARGUMENT" if status < _SERVER_ERRORS else "UNAVAILABLE")
+
+
+AnthropicType: TypeAlias = Literal[
+    "invalid_request_error", "authentication_error", "billing_error", "permission_error", "not_found_error",
+    "timeout_error", "request_too_large", "rate_limit_error", "api_error", "overloaded_error",
+]  # fmt: skip
+"""Names of Anthropic's errors."""
+_ANTHROPIC: Final[dict[int, AnthropicType]] = {
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    408: "timeout_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+
+
+def anthropic_type(status: int) -> AnthropicType:
+    """What an error with this HTTP status is called on Anthropic's surface, also one of a backend that no row has."""
+    return _ANTHROPIC.get(
+        status, "invalid_request_error" if status < _SERVER_ERRORS else "api_error"
+    )

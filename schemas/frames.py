@@ -21,6 +21,10 @@ class Usage(msgspec.Struct, frozen=True, array_like=True):
     output_tokens: int
     cost_nano_usd: int | None
     estimated: bool
+    cached_tokens: int = 0
+    """Of the input, read from a cache."""
+    cache_write_tokens: int = 0
+    """Of the input, written to one, for whatever time."""
 
 
 class Started(msgspec.Struct, frozen=True, array_like=True, tag="s"):

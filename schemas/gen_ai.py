@@ -21,6 +21,7 @@ SERVER: Final = "tallygate"
 PROVIDER: Final = "openai"
 """That of what it asks of backends: the conventions name it by the protocol where nothing better is known."""
 OPERATION_NAMES: Final[Mapping[str, str]] = {
-    name: "embeddings" if row.bounded_by == "input" else "chat" for name, row in OPERATIONS.items()
+    name: {"completions": "text_completion", "embeddings": "embeddings"}.get(name, "chat")
+    for name in OPERATIONS
 }
-"""The ``gen_ai.operation.name`` of each operation: one that makes no output is an embedding."""
+"""The ``gen_ai.operation.name`` of each operation."""

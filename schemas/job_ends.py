@@ -75,4 +75,6 @@ def usage_of(attempts: Sequence[Attempt]) -> Usage | None:
         sum(attempt.output_tokens for attempt in attempts),
         sum(costs) if costs else None,
         any(attempt.estimated for attempt in attempts),
+        sum(attempt.cached_tokens for attempt in attempts),
+        sum(each.cache_write_tokens + each.cache_write_1h_tokens for each in attempts),
     )

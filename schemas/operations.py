@@ -15,6 +15,7 @@ from typing import Final, Literal, TypeAlias
 __all__ = [
     "INFERENCE",
     "JOBS",
+    "MESSAGES",
     "OPERATIONS",
     "KeyScope",
     "Operation",
@@ -23,7 +24,7 @@ __all__ = [
     "UpstreamProtocol",
 ]
 
-Surface: TypeAlias = Literal["openai", "native"]
+Surface: TypeAlias = Literal["openai", "anthropic", "native"]
 """A family of public routes that share their errors and forms."""
 UpstreamProtocol: TypeAlias = Literal["openai"]
 """What a backend speaks."""
@@ -67,6 +68,17 @@ JOBS: Final = Operation(
     keeps_result=True,
 )
 
+MESSAGES: Final = Operation(
+    name="messages",
+    surface="anthropic",
+    path="/v1/messages",
+    upstream_paths=_CHAT_UPSTREAM,
+    streams=True,
+    bounded_by="input_and_output",
+    scope="inference",
+    keeps_result=False,
+)
+
 INFERENCE: Final = Operation(
     name="inference",
     surface="native",
@@ -90,6 +102,16 @@ _ROWS: Final = (
         keeps_result=False,
     ),
     Operation(
+        name="completions",
+        surface="openai",
+        path="/v1/completions",
+        upstream_paths={"openai": "completions"},
+        streams=True,
+        bounded_by="input_and_output",
+        scope="inference",
+        keeps_result=False,
+    ),
+    Operation(
         name="embeddings",
         surface="openai",
         path="/v1/embeddings",
@@ -99,6 +121,7 @@ _ROWS: Final = (
         scope="inference",
         keeps_result=False,
     ),
+    MESSAGES,
     INFERENCE,
     JOBS,
 )

@@ -237,7 +237,7 @@ def operations_page() -> str:
         "Operations",
         "`schemas/operations.py`",
         "What the gateway does for a client. The name is the `route` of events and usage lines, and the `operation` of metrics. *Errors as*: the\n"
-        "form of an error, OpenAI's object or the same with problem fields beside it.",
+        "form of an error: OpenAI's object, Anthropic's, or problem fields.",
         table(columns, rows),
     )
 

@@ -17,7 +17,6 @@ from deploy.replay.pace import Pace
 from deploy.replay.plan import Plan, Source, partitions_of
 from deploy.replay.problem import ReplayProblem
 from deploy.replay.ranges import Stretch
-from limiter_worker.limits import Defaults
 from limiter_worker.settings import LimiterSettings
 from schemas.codec import UNDECODABLE, decode, decode_as
 from schemas.config_state import ConfigState, Snapshot
@@ -25,6 +24,7 @@ from schemas.events import AttemptAdjusted, ConfigEntry, RequestFinished
 from schemas.ledger.documents import TakeSnapshot
 from schemas.ledger.errors import LedgerNotReady
 from schemas.runtime.valkey.cold_store import open_cold_store
+from schemas.stated_limits import Defaults
 from schemas.topics import BACKGROUND, CONFIG, OUTCOMES, REQUESTS
 
 __all__ = ["LimiterReplay", "check_requests"]

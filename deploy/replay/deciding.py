@@ -18,13 +18,7 @@ from deploy.replay.selection import Selection
 from limiter_worker.accepted import Accepted, accepted_of
 from limiter_worker.decisions import Decidable, Dispatch, decide
 from limiter_worker.external_budget.verdicts import stated_for
-from limiter_worker.limits import (
-    UNAVAILABLE,
-    AdmissionRequest,
-    Defaults,
-    decline_terms,
-    terms_of,
-)
+from limiter_worker.limits import UNAVAILABLE, AdmissionRequest, decline_terms, terms_of
 from limiter_worker.readiness import standing_of
 from schemas.codec import UNDECODABLE, decode
 from schemas.config_state import Snapshot
@@ -33,6 +27,7 @@ from schemas.events import AttemptAdjusted, RecordRef, RequestAccepted, RequestF
 from schemas.ledger import answers
 from schemas.ledger.documents import Admit, Booking, Charge, Decline, RateUse, Unit
 from schemas.ledger.model.limits import NOTHING_SPENT, Limits, is_waited_for, unasked
+from schemas.stated_limits import Defaults
 from schemas.topics import OUTCOMES
 
 __all__ = ["ADMITTED", "Decider", "verdict_in"]

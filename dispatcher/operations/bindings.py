@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from dispatcher.operations import chat, embeddings
+from dispatcher.operations import chat, embeddings, text_completions
 from dispatcher.operations.binding import Binding
 from schemas.events import RequestAccepted
 from schemas.operations import OPERATIONS
 
 BINDINGS: Final[Mapping[str, Binding]] = {
     "chat.completions": chat.BINDING,
+    "completions": text_completions.BINDING,
     "embeddings": embeddings.BINDING,
+    "messages": chat.BINDING,
     "inference": chat.BINDING,
     "jobs": chat.BINDING,
 }

@@ -1,4 +1,4 @@
-"""Reads the stream of a chat completion while it is relayed: usage, text, its end, or what went wrong. Pure.
+"""Reads the stream of a chat completion, or of a text completion, while it is relayed: usage, text, its end, or what went wrong. Pure.
 
 What is good leaves first, whatever follows it in the same read. The stream is whole once it says ``[DONE]``, or
 ends after each of its choices has said why it ends (router-for-me/CLIProxyAPI#5028, openai/openai-node#2725).
@@ -198,6 +198,8 @@ class ChatStream:
         ends = not choices
         for choice in choices:
             heard(choice.delta, self.output)
+            if choice.text is not None:
+                heard(choice.text, self.output)
             index = choice.index if type(choice.index) is int else 0
             self._seen.add(index)
             if choice.finish_reason:

@@ -41,6 +41,8 @@ class Choice(msgspec.Struct, frozen=True):
     message: Any = None
     delta: Any = None
     finish_reason: Any = None
+    text: Any = None
+    """Of a text completion, which has neither message nor delta."""
 
 
 class Completion(msgspec.Struct, frozen=True):
@@ -75,7 +77,13 @@ def loosely(sent: bytes) -> Completion:
     found = value_of(memoryview(read.choices)) if is_there(read.choices) else None
     listed = found if isinstance(found, list) else [found]
     choices = [
-        Choice(each.get("index"), each.get("message"), each.get("delta"), each.get("finish_reason"))
+        Choice(
+            each.get("index"),
+            each.get("message"),
+            each.get("delta"),
+            each.get("finish_reason"),
+            each.get("text"),
+        )
         for each in listed
         if isinstance(each, dict)
     ]
@@ -93,6 +101,8 @@ def read_completion(body: bytes) -> tuple[Answer, bytes]:
     output = Tally()
     for choice in read.choices:
         heard(choice.message, output)
+        if choice.text is not None:
+            heard(choice.text, output)
     used = used_in(read, body)
     usage = believed(used.counts, has_text=output.has_text)
     return Answer(foreign.provider_id(read.id), usage, output, used.tier), body

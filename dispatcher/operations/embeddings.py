@@ -11,12 +11,11 @@ import msgspec
 
 from dispatcher.operations import openai_json
 from dispatcher.operations.binding import Answer, Binding
-from dispatcher.operations.openai_json import ABSENT, counts, is_there
+from dispatcher.operations.openai_json import ABSENT, counts, given_tokens, is_there
 from dispatcher.upstream import foreign
 from dispatcher.upstream.backend_words import BackendError, words_of_body
 from dispatcher.upstream.json_reader import read_json
 from dispatcher.upstream.tally import Tally
-from dispatcher.upstream.tokenizer import count_text
 
 _OBJECTS_MAX: Final = 100_000
 """There is one for each input, and a few for the whole."""
@@ -48,13 +47,7 @@ def read_body(body: bytes) -> tuple[Answer, bytes]:
 
 def count_input(payload: bytes) -> int:
     """Tokens of the texts in a request body, and those that stand in it as numbers."""
-    return _tokens(_ASKED.decode(payload).input)
-
-
-def _tokens(given: Any) -> int:
-    if isinstance(given, str):
-        return count_text(given)
-    return 1 if isinstance(given, int) else sum(map(_tokens, given))
+    return given_tokens(_ASKED.decode(payload).input)
 
 
 BINDING: Final = Binding(openai_json.encode, read_body, count_input)

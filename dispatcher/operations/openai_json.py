@@ -5,12 +5,13 @@ errors in an answer. Pure.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from dispatcher.operations.dialect import AS_IT_IS, Dialect
 from dispatcher.operations.usage.reading import told
+from dispatcher.upstream.tokenizer import count_text
 from dispatcher.work import Choice
 from schemas.pricing.counts import TokenCounts
 
@@ -47,3 +48,10 @@ def is_there(raw: msgspec.Raw) -> bool:
 def counts(sent: msgspec.Raw, *, has_output: bool = True) -> TokenCounts | None:
     """The backend's counts; an answer is not lost because its counts are garbled."""
     return told(sent, has_output=has_output).counts if is_there(sent) else None
+
+
+def given_tokens(given: Any) -> int:
+    """Tokens of a text, of a token that is given as a number, or of a list of either, however nested."""
+    if isinstance(given, str):
+        return count_text(given)
+    return 1 if isinstance(given, int) else sum(map(given_tokens, given))

@@ -23,9 +23,16 @@ __all__ = ["DONE", "chunks_of", "completion_of", "event_of", "looks_like_events"
 
 DONE: Final = b"[DONE]"
 _EVENTS_MAX: Final = 100_000
+_TEXT: Final = "text_completion"
+"""What text completions are called, whole or in chunks."""
+_TEXT_OBJECT: Final = b'"text_completion"'
 _FIELDS: Final = (b"data:", b"event:", b"id:", b"retry:", b":")
 _OBJECTS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _CHOICES: Final = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
+
+
+_GROWING: Final = frozenset({"text", "logprobs"})
+"""What goes on from one piece of a choice to the next, beside its delta."""
 
 
 def looks_like_events(body: bytes) -> bool:
@@ -44,7 +51,8 @@ def chunks_of(body: bytes, *, with_usage: bool) -> bytes:
     """The events of a whole answer: its messages as deltas, then its usage where that was asked for."""
     fields = _OBJECTS.decode(body)
     usage = fields.pop("usage", None)
-    fields["object"] = msgspec.Raw(b'"chat.completion.chunk"')
+    if bytes(fields.get("object", b"")) != _TEXT_OBJECT:
+        fields["object"] = msgspec.Raw(b'"chat.completion.chunk"')
     try:
         choices = _CHOICES.decode(fields.get("choices", msgspec.Raw(b"[]")))
     except ValueError:
@@ -83,7 +91,8 @@ def completion_of(body: bytes) -> bytes:
         _join(whole, choices, piece)
     if not is_done and not any(choice.get("finish_reason") for choice in choices.values()):
         raise UpstreamGarbage("a stream without end")
-    whole |= {"object": "chat.completion", "choices": [*choices.values()]}
+    kind = _TEXT if whole.get("object") == _TEXT else "chat.completion"
+    whole |= {"object": kind, "choices": [*choices.values()]}
     return msgspec.json.encode(whole)
 
 
@@ -110,10 +119,13 @@ def _join(whole: dict[str, Any], choices: dict[Any, dict[str, Any]], piece: dict
             continue
         index = choice.get("index")
         index = index if isinstance(index, int) else 0
-        joined = choices.setdefault(index, {"index": index, "message": {"role": "assistant"}})
+        begun = {"text": ""} if "text" in choice else {"message": {"role": "assistant"}}
+        joined = choices.setdefault(index, {"index": index, **begun})
         for name, value in choice.items():
             if name == "delta" and isinstance(value, dict):
-                _join_said(joined["message"], value)
+                _join_said(joined.setdefault("message", {}), value)
+            elif name in _GROWING:
+                _join_said(joined, {name: value})
             elif name != "index" and value is not None:
                 joined[name] = value
         joined.setdefault("finish_reason", None)

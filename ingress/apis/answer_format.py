@@ -14,13 +14,15 @@ from typing import Any, Final, Protocol, TypedDict
 
 import msgspec
 
-from ingress.http.refusals import Headers, Refusal, error_object
+from ingress.http.refusals import Headers, Refusal, anthropic_body, error_object
 from schemas.errors import ErrorCode
 from schemas.events import Denial, RateStatus, Said
 from schemas.frames import Terminal, Usage
 from schemas.money import usd
+from schemas.operations import Surface
 
 PING: Final = b": ping\n\n"
+_PING_EVENT: Final = b'event: ping\ndata: {"type":"ping"}\n\n'
 DONE: Final = b"data: [DONE]\n\n"
 _MS_PER_S: Final = 1_000
 _REQUESTS: Final = "requests_per_s"
@@ -61,8 +63,15 @@ class Relayed:
 RELAYED: Final = Relayed()
 
 
-def error_event(refusal: Refusal) -> bytes:
+def ping(surface: Surface) -> bytes:
+    """What keeps a silent connection open: a comment, or the event that Anthropic's clients know."""
+    return _PING_EVENT if surface == "anthropic" else PING
+
+
+def error_event(refusal: Refusal, surface: Surface, request_id: str) -> bytes:
     """The event that ends a stream whose headers are out; no end mark follows it."""
+    if surface == "anthropic":
+        return b"event: error\ndata: %b\n\n" % anthropic_body(refusal, request_id)
     return data_event({"error": error_object(refusal)})
 
 

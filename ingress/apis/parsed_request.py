@@ -53,7 +53,8 @@ class Binding(NamedTuple):
     """What ingress does for one operation."""
 
     parse: RequestParser
-    format: Callable[[ParsedRequest], AnswerFormat]
+    format: Callable[[ParsedRequest, str], AnswerFormat]
+    """The form of the answer of a request, and of its id."""
 
 
 def invalid(field: str, what: str) -> Refusal:

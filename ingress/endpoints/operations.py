@@ -92,7 +92,8 @@ class OperationEndpoint:
         state["request_id"] = begun.request_id
         state["model"], state["traceparent"] = request.parsed.model, request.traceparent
         state["accepted_at_ms"] = request.received_at_ms
-        answer_format, preference = self._binding.format(request.parsed), request.preference
+        answer_format = self._binding.format(request.parsed, begun.request_id)
+        preference = request.preference
         is_stream, is_background = request.parsed.call.stream, request.is_background
         after = request.resumed
         del request  # What waits for an answer holds no payload.

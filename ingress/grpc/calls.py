@@ -122,7 +122,7 @@ class InferenceCalls:
         return msgspec.structs.replace(request, key=None) if is_ours else request
 
     async def _whole(self, call: Call, begun: BegunRequest, request: ValidatedRequest) -> Answered:
-        answer_format = BINDINGS[request.operation.name].format(request.parsed)
+        answer_format = BINDINGS[request.operation.name].format(request.parsed, begun.request_id)
         terminal = await _mailbox(begun).take_terminal()
         if terminal is None:
             return None
@@ -160,7 +160,7 @@ async def _relay(
     call: Call, begun: BegunRequest, request: ValidatedRequest, context: Context
 ) -> Answered:
     """Write the pieces as they come; the summary is the last message."""
-    answer_format = BINDINGS[request.operation.name].format(request.parsed)
+    answer_format = BINDINGS[request.operation.name].format(request.parsed, begun.request_id)
     mailbox, terminal = _mailbox(begun), None
     del request  # What waits for an answer holds no payload.
     while terminal is None:

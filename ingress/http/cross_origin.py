@@ -27,7 +27,10 @@ _EXPOSED: Final = b", ".join(
         b"retry-after, retry-after-ms, x-should-retry, x-request-id, location, idempotent-replayed",
         b"preference-applied, x-tallygate-backend, x-tallygate-cost-usd, ratelimit, ratelimit-policy",
         b"x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests",
-        b"x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens",
+        b"x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens, request-id",
+        b"anthropic-ratelimit-requests-limit, anthropic-ratelimit-requests-remaining",
+        b"anthropic-ratelimit-requests-reset, anthropic-ratelimit-tokens-limit",
+        b"anthropic-ratelimit-tokens-remaining, anthropic-ratelimit-tokens-reset",
     )
 )
 """Response headers that a page may read; a prefix cannot be said."""

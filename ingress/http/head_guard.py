@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Final
 
+from ingress.http.anthropic_headers import anthropic_headers
 from ingress.http.paths import surface_of
 from ingress.http.refusals import Headers, Refusal, refusal_body, told_headers
 from schemas.errors import ErrorCode
@@ -73,6 +74,8 @@ def refusal_answer(
         (b"x-request-id", request_id.encode()),
         *told_headers(refusal),
     ]
+    if surface == "anthropic":
+        headers += anthropic_headers([], request_id, 0)
     phrase = HTTPStatus(refusal.status).phrase.encode()
     lines = [b"HTTP/1.1 %d %s" % (refusal.status, phrase)]
     lines += [name + b": " + value for name, value in headers]

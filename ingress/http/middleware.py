@@ -15,8 +15,9 @@ from typing import Final, Protocol
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ingress.http.paths import PLACES, place_of
-from ingress.http.refusals import Refusal
+from ingress.http.anthropic_headers import anthropic_headers
+from ingress.http.paths import PLACES, Place, place_of
+from ingress.http.refusals import Headers, Refusal
 from ingress.http.request import traceparent_of
 from ingress.http.request_span import answered, arriving
 from ingress.http.responses import refuse
@@ -108,8 +109,8 @@ class RequestMiddleware:
                     *message.get("headers", ()),
                     (b"x-request-id", state["request_id"].encode()),
                 ]
-                if self._doors.is_leaving:
-                    message["headers"].append((b"connection", b"close"))
+                if place.surface == "anthropic" or self._doors.is_leaving:
+                    message["headers"] += self._more(message["headers"], state, place)
             await send(message)
 
         try:
@@ -133,6 +134,15 @@ class RequestMiddleware:
         finally:
             elapsed_s = self._clock.monotonic_s() - started_s
             _measure(self._metrics, scope, place.operation, status, started_at_ms, elapsed_s, span)
+
+    def _more(self, headers: Headers, state: Mapping[str, str], place: Place) -> Headers:
+        """What only some answers carry beside their own headers."""
+        more: Headers = []
+        if place.surface == "anthropic":
+            more += anthropic_headers(headers, state["request_id"], self._clock.now_ms())
+        if self._doors.is_leaving:
+            more.append((b"connection", b"close"))
+        return more
 
 
 def _measure(

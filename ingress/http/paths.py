@@ -9,9 +9,11 @@ from typing import Final, NamedTuple
 
 from schemas import readiness
 from schemas.api_pages import API_PATHS
-from schemas.operations import JOBS, OPERATIONS, Surface
+from schemas.operations import JOBS, MESSAGES, OPERATIONS, Surface
 
 MODELS: Final = "/v1/models"
+COUNT_TOKENS: Final = f"{MESSAGES.path}/count_tokens"
+LIMITS: Final = "/v1/limits"
 HEALTHZ: Final = readiness.HEALTHZ
 READYZ: Final = readiness.READYZ
 STARTUPZ: Final = readiness.STARTUPZ
@@ -34,6 +36,8 @@ _ELSEWHERE: Final = Place("other", "openai")
 PLACES: Final = {
     **{row.path: Place(row.name, row.surface) for row in OPERATIONS.values()},
     MODELS: Place("models", "openai"),
+    COUNT_TOKENS: Place("count_tokens", MESSAGES.surface),
+    LIMITS: Place("limits", "native"),
     HEALTHZ: _STATUS,
     READYZ: _STATUS,
     STARTUPZ: _STATUS,

@@ -1,7 +1,7 @@
-"""Refusals as values, and their bodies and headers on the two surfaces.
+"""Refusals as values, and their bodies and headers on the surfaces.
 
 A message may change; programs match on the code. Amounts of money are written as exact decimals.
-Sources: OpenAI's error object; RFC 9457 (problem+json); design.md section 3 (limit verdicts).
+Sources: OpenAI's and Anthropic's error objects; RFC 9457 (problem+json); design.md section 3 (limit verdicts).
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import msgspec
 
 from schemas.error_bodies import (
     Amount,
+    AnthropicErrorObject,
+    AnthropicErrorResponse,
     ErrorResponse,
     LimitCode,
     LimitErrorResponse,
@@ -20,8 +22,9 @@ from schemas.error_bodies import (
     LimitType,
     OpenAIErrorObject,
     OpenAIErrorResponse,
+    UpstreamFields,
 )
-from schemas.errors import ERRORS, ErrorCode
+from schemas.errors import ERRORS, ErrorCode, anthropic_type
 from schemas.events import Denial, Said
 from schemas.ledger import answers
 from schemas.money import usd
@@ -39,6 +42,10 @@ _HINTED: Final = (
 )
 _SDK_PATIENCE_MS: Final = 60_000
 """SDKs sleep for as long as they are told, or retry at once; beyond this they shall not retry."""
+_DETAILS: Final = {
+    "thread": {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}
+}
+"""By a field that is refused: what Anthropic's SDK reads to go on without it."""
 _NOTHING_SAID: Final = Said()
 _UNQUOTED: Final = bytes.maketrans(b'"\\\r\n\0', b"'/   ")
 """What would end a quoted text of a header, or the header."""
@@ -118,6 +125,8 @@ def refusal_body(refusal: Refusal, surface: Surface, request_id: str) -> tuple[b
     match surface:
         case "openai":
             return _openai_body(refusal)
+        case "anthropic":
+            return b"application/json", anthropic_body(refusal, request_id)
         case "native":
             return _native_body(refusal, request_id)
         case _:
@@ -141,6 +150,37 @@ def _native_body(refusal: Refusal, request_id: str) -> tuple[bytes, bytes]:
         }
         return b"application/json", msgspec.json.encode(body)
     return b"application/problem+json", msgspec.json.encode(_problem(refusal, request_id))
+
+
+def anthropic_body(refusal: Refusal, request_id: str) -> bytes:
+    """Anthropic's error, as an answer and as the event that ends a stream."""
+    error: AnthropicErrorObject = {
+        "type": anthropic_type(refusal.status),
+        "message": refusal.message,
+        "code": refusal.code,
+    }
+    if refusal.param is not None:
+        error["param"] = refusal.param
+        if refusal.param in _DETAILS:
+            error["details"] = _DETAILS[refusal.param]
+    body: AnthropicErrorResponse = {
+        "type": "error",
+        "error": {**error, **_upstream_fields(refusal)},
+        "request_id": request_id,
+    }
+    if _is_by_limit(refusal):
+        body = {**body, "code": _limit_code(refusal), **limit_facts(refusal)}
+    return msgspec.json.encode(body)
+
+
+def _upstream_fields(refusal: Refusal) -> UpstreamFields:
+    """What a backend named, by our names."""
+    fields: UpstreamFields = {}
+    if refusal.said.code is not None:
+        fields["upstream_code"] = refusal.said.code
+    if refusal.said.param is not None:
+        fields["upstream_param"] = refusal.said.param
+    return fields
 
 
 def _is_by_limit(refusal: Refusal) -> bool:
@@ -173,13 +213,9 @@ def _problem(refusal: Refusal, request_id: str) -> ErrorResponse:
         "error": refusal.message,
         "code": refusal.code,
     }
-    if refusal.said.code is not None:
-        problem["upstream_code"] = refusal.said.code
-    if refusal.said.param is not None:
-        problem["upstream_param"] = refusal.said.param
     if refusal.param is not None:
         problem["param"] = refusal.param
-    return problem
+    return {**problem, **_upstream_fields(refusal)}
 
 
 def limit_facts(refusal: Refusal) -> LimitFacts:
@@ -190,13 +226,13 @@ def limit_facts(refusal: Refusal) -> LimitFacts:
     wait_ms = denial.retry_after_ms if refusal.wait_ms is None else refusal.wait_ms
     return {
         "limit_type": cast("LimitType", denial.limit_type),
-        "current_usage": _amount(denial.current_usage, denial.unit),
-        "limit": _amount(denial.limit, denial.unit),
+        "current_usage": amount_told(denial.current_usage, denial.unit),
+        "limit": amount_told(denial.limit, denial.unit),
         "retry_after": None if wait_ms is None else _seconds(wait_ms),
     }
 
 
-def _amount(amount: int, unit: str) -> Amount:
+def amount_told(amount: int, unit: str) -> Amount:
     """The amount as a JSON number: USD with all nine places, since a float would round it."""
     return msgspec.Raw(usd(amount).encode()) if unit == "nano_usd" else amount
 

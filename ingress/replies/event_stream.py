@@ -13,9 +13,9 @@ from typing import Any, Final, TypeAlias
 from starlette.types import Send
 
 from ingress.apis.answer_format import (
-    PING,
     AnswerFormat,
     error_event,
+    ping,
     rate_headers,
     refusal_of,
     terminal_headers,
@@ -70,7 +70,7 @@ class StreamAnswer:
                 self._state["code"] = GONE
                 return None
             if not contents:
-                await self._write(PING)
+                await self._write(ping(self._surface))
                 continue
             last = contents[-1]
             terminal = last if isinstance(last, Terminal) else None
@@ -94,7 +94,7 @@ class StreamAnswer:
                 await refuse(self._send, refusal, self._surface, self._state, headers)
                 return
             self._state["code"] = refusal.code
-            events.append(error_event(refusal))
+            events.append(error_event(refusal, self._surface, self._state["request_id"]))
         elif terminal is not None:
             events.append(self._format.last_events(terminal))
         more = None if self._has_headers else _start_headers(contents)

@@ -57,7 +57,7 @@ class ExactCounts:
         call = request.parsed.call
         if call.texts is None:
             return request
-        exact = await self._counted(request.caller.org, call.texts)
+        exact = await self.counted(request.caller.org, call.texts)
         bound = call.input_tokens_bound
         if exact is not None:
             bound = exact if _exceeds_bytes(call.texts, exact) else min(exact, bound)
@@ -66,8 +66,8 @@ class ExactCounts:
             request, parsed=msgspec.structs.replace(request.parsed, call=call)
         )
 
-    async def _counted(self, org: str, texts: Texts) -> int | None:
-        """The exact bound; ``None`` when it cannot be had in time."""
+    async def counted(self, org: str, texts: Texts) -> int | None:
+        """The exact bound of texts; ``None`` when it cannot be had in time."""
         ready = self._ready.get(texts.tokenizer)
         if ready is not None and texts.size_bytes <= AT_ONCE_BYTES_MAX:
             return _soundly(texts, ready)

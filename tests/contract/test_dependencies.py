@@ -47,8 +47,13 @@ def _imported(folders: Iterable[str]) -> set[str]:
         for module in _modules(path)
     }
     foreign = modules - sys.stdlib_module_names - {*PACKAGES, "tests"}
-    # Several where they share a namespace.
-    return {_normal(distribution) for module in foreign for distribution in known[module]}
+    return {each for module in foreign for each in _distributions(known[module])}
+
+
+def _distributions(found: Iterable[str]) -> set[str]:
+    """Several where they share a namespace: those that are declared, since others only came along with a package."""
+    several = set(map(_normal, found))
+    return several & (_declared("run") | _declared("dev")) or several
 
 
 def _modules(path: Path) -> Iterator[str]:

@@ -24,7 +24,9 @@ CALLER = Caller("k", "acme", None, None, None)
 _MESSAGES = [{"role": "user", "content": "hi"}]
 BODIES: dict[str, dict[str, Any]] = {
     "chat.completions": {"model": "echo", "messages": _MESSAGES},
+    "completions": {"model": "echo", "prompt": "hi"},
     "embeddings": {"model": "echo", "input": "hi"},
+    "messages": {"model": "echo", "max_tokens": 9, "messages": _MESSAGES},
     "inference": {
         "request_id": "7f2c1c9e-2f5e-4f0e-9a57-0a3d2c1b4e5f",
         "model": "echo",
@@ -108,9 +110,14 @@ _MAY_NAME = {
 _ANOTHER_MEANING = {
     ("schemas/ledger/keys.py", "jobs"),
     ("schemas/runtime/ledger/script.py", "jobs"),
+    ("schemas/gen_ai.py", "completions"),
     ("schemas/gen_ai.py", "embeddings"),
 }
 """The ledger's list of jobs, and its function that reads it; what the conventions for generative AI call an operation."""
+
+
+_FIELDS_TOO = {"messages"}
+"""Names that are those of a body's field, too: their paths tell them apart."""
 
 
 def _texts(tree: ast.AST) -> Iterator[str]:
@@ -127,7 +134,7 @@ def _texts(tree: ast.AST) -> Iterator[str]:
 
 def _names_operation(text: str) -> bool:
     return any(
-        text == row.name
+        (text == row.name and text not in _FIELDS_TOO)
         or row.path in text
         or any(text == path or f"/{path}" in text for path in row.upstream_paths.values())
         for row in OPERATIONS.values()

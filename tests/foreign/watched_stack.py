@@ -174,6 +174,7 @@ _OF_KINDS: Final = {"cached": 3, "written": 2, "reasoning": 2}
 KINDS: Final[Mapping[str, Kind]] = {
     "plain": Kind(_CHAT, said()),
     "stream": Kind(_CHAT, said() | {"stream": True}),
+    "text": Kind("completions", {"model": PLAIN_MODEL, "prompt": "hello"}),
     "embedding": Kind("embeddings", {"model": PLAIN_MODEL, "input": "hello"}),
     "native": Kind(_NATIVE, {"model": PLAIN_MODEL, "payload": "hello"}),
     "kinds": Kind(_CHAT, said(output_tokens=4, kinds=_OF_KINDS)),

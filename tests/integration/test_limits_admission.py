@@ -15,7 +15,6 @@ import pytest_asyncio
 from redis.asyncio import Redis
 
 from limiter_worker.deferral import WAITERS_MAX
-from limiter_worker.periods import Period, period_at
 from schemas.codec import decode_as
 from schemas.entities import Budget, Limits, Model, Quota, Target
 from schemas.events import (
@@ -26,6 +25,7 @@ from schemas.events import (
     RequestFinished,
 )
 from schemas.ledger import answers, documents
+from schemas.periods import Period, period_at
 from schemas.runtime.ledger.client import LedgerClient, ledger_store
 from schemas.runtime.process.clock import Clock
 from schemas.topics import AUDIT, DEFERRED_1S, DISPATCH, OUTCOMES, REQUESTS
@@ -283,7 +283,7 @@ async def test_terms_outlive_their_price_their_budget_and_their_period(
     periods = {"was": (0, now_ms + 600), "is": (now_ms + 600, now_ms + DAY_MS)}
     ids = ["was"]
     monkeypatch.setattr(
-        "limiter_worker.limits.period_at",
+        "schemas.stated_limits.period_at",
         lambda kind, _: Period(f"{kind}-{ids[-1]}", *periods[ids[-1]]),
     )
     record = limiter.record(_request(1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from schemas.failures import Failure
 from schemas.frames import Chunk, Frame, Started, Terminal, encode_frame
 from schemas.ledger import answers, documents
 from schemas.ledger.errors import LedgerFault, LedgerUnavailable
+from schemas.ledger.limit_readings import BalanceReading, LimitReadings
 from schemas.ledger.model.ledger import LedgerModel
 from schemas.ledger.signatures import SignatureUse
 from schemas.outgoing import Outgoing
@@ -167,6 +169,35 @@ class MemoryLedger:
         is_first = (org, signature) not in self.signatures
         self.signatures[org, signature] = kept_ms
         return SignatureUse.FIRST if is_first else SignatureUse.AGAIN
+
+    async def limits(
+        self,
+        org: str,
+        rates: Sequence[documents.Rate],
+        leases: Sequence[documents.Lease],
+        balances: Sequence[documents.Balance],
+    ) -> LimitReadings:
+        """What is used of them."""
+        self._answer()
+        if self.is_away:
+            raise LedgerUnavailable("away")
+        known = self.model.limits
+        buckets = [known.buckets.get((org, rate.key), Fraction(0)) for rate in rates]
+        return LimitReadings(
+            self.now_ms * 1000,
+            [
+                (int(at), int((at - int(at)) * rate.rate_milli_per_s))
+                for at, rate in zip(buckets, rates, strict=True)
+            ],
+            [
+                sum(until_ms > self.now_ms for until_ms in known.leases[org, lease.key].values())
+                for lease in leases
+            ],
+            [
+                BalanceReading(stored["settled"], stored["reserved"] + stored["spare"])
+                for stored in (known.balances[org, balance.key] for balance in balances)
+            ],
+        )
 
     def _answer(self) -> None:
         if self.fails_with_defect:
@@ -310,7 +341,13 @@ class Gateway:
             reply_to="ing:ingress-0",
         )
         self.public = PublicParts(
-            self.gatekeeper, starter, ledger, self.lookup, made.deadlines_s, made.origins
+            self.gatekeeper,
+            starter,
+            ledger,
+            self.lookup,
+            made.deadlines_s,
+            made.origins,
+            made.default_limits,
         )
         self.components = {
             "kafka": "ok",

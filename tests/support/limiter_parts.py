@@ -22,7 +22,6 @@ from limiter_worker.external_budget.counted import CountedSpend
 from limiter_worker.external_budget.external_budget import ExternalBudget
 from limiter_worker.external_budget.standing import Standing
 from limiter_worker.fair_intake import FairIntake
-from limiter_worker.limits import Defaults
 from limiter_worker.replies import ReplySender
 from limiter_worker.taken import Taken
 from schemas.codec import decode, encode
@@ -44,6 +43,7 @@ from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.telemetry import Metrics
 from schemas.runtime.valkey.bus import Bus
 from schemas.runtime.valkey.store import Store
+from schemas.stated_limits import Defaults
 from schemas.topics import REQUESTS
 from tests.support.model_store import ModelStore
 from tests.support.one_shard import ONE_SHARD

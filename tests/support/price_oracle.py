@@ -18,7 +18,7 @@ import msgspec
 from dispatcher.amounts import as_asked, used
 from dispatcher.operations.usage.reading import told
 from limiter_worker.admitted_terms import decoded_terms
-from limiter_worker.limits import AdmissionRequest, Defaults, terms_of
+from limiter_worker.limits import AdmissionRequest, terms_of
 from schemas.codec import decode_as, encode
 from schemas.config_state import Snapshot, parse_entity
 from schemas.entities import Budget, Limits, Model
@@ -28,6 +28,7 @@ from schemas.ledger.documents import Finish, Start
 from schemas.ledger.model.ledger import LedgerModel
 from schemas.money import nano_usd
 from schemas.pricing.tiers import serving
+from schemas.stated_limits import Defaults
 from tests.support.events import accepted, as_read, configuration
 from tests.support.priced_world import DAYS, Ask, random_ask, random_model, serve
 from tests.support.provider_bill import in_force, invoice_nano_usd

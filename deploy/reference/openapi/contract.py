@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 JSON: Final = "application/json"
-Surface: TypeAlias = Literal["native", "openai", "admin"]
+Surface: TypeAlias = Literal["native", "openai", "anthropic", "admin"]
 """Decides how errors are written."""
 
 

@@ -20,7 +20,12 @@ from deploy.reference.openapi.shown_entities import LISTED
 from ingress.admin.fleet.health import BackendSeen
 from ingress.apis.answer_format import UsageSummary
 from ingress.apis.native.contract import InferenceDelta, InferenceSummary
-from schemas.error_bodies import ErrorResponse, LimitErrorResponse, OpenAIErrorResponse
+from schemas.error_bodies import (
+    AnthropicErrorResponse,
+    ErrorResponse,
+    LimitErrorResponse,
+    OpenAIErrorResponse,
+)
 from schemas.errors import ERRORS, ErrorCode
 
 _MADE: Final = "# Made by `make docs` from the routes and shapes of the code (deploy/reference/openapi); change those, not this.\n"
@@ -32,6 +37,7 @@ _TOO_MANY: Final = 429
 """Also of a spent budget or quota that running requests will give back."""
 _ERRORS: Final[Mapping[Surface, tuple[str, Any]]] = {
     "openai": (JSON, OpenAIErrorResponse),
+    "anthropic": (JSON, AnthropicErrorResponse),
     "native": (_PROBLEM, ErrorResponse),
     "admin": (_PROBLEM, ErrorResponse),
 }

@@ -25,6 +25,7 @@ summary code:first-child{font-weight:700;display:inline-block;min-width:4.5rem}
 _SECTIONS: Final = {
     "native": "Native surface",
     "openai": "OpenAI's surface",
+    "anthropic": "Anthropic's surface",
     "admin": "Admin API",
 }
 _CODE: Final = re.compile(r"`([^`]+)`")

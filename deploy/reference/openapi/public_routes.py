@@ -15,7 +15,9 @@ from deploy.reference.openapi.contract import (
     query,
 )
 from ingress.admin.http.status_pages import AdminHealth
+from ingress.apis.anthropic.contract import InputTokens, Message
 from ingress.apis.native.contract import InferenceRequest, InferenceResponse, JobBody
+from ingress.apis.native.limits import LimitList
 from ingress.endpoints.models import ModelList, ModelObject
 from ingress.endpoints.status import StartDocument
 from ingress.health.document import HealthDocument
@@ -76,7 +78,7 @@ _OPEN: Final[dict[str, Any]] = {"type": "object", "additionalProperties": True}
 
 
 def _open_request(name: str, *required: str, **properties: Any) -> Named:
-    """A body of OpenAI's, of which only what is judged here is told."""
+    """A body of OpenAI's or Anthropic's, of which only what is judged here is told."""
     fields = {"model": {"type": "string", "minLength": 1}, **properties}
     return Named(name, {**_OPEN, "required": ["model", *required], "properties": fields})
 
@@ -88,17 +90,33 @@ _BODIES: Final = {
         messages={"type": "array", "items": {"type": "object"}, "minItems": 1},
         stream={"type": ["boolean", "null"]},
     ),
+    "completions": _open_request(
+        "CompletionRequest",
+        "prompt",
+        prompt={"anyOf": [{"type": "string"}, {"type": "array", "items": {}, "minItems": 1}]},
+        stream={"type": ["boolean", "null"]},
+    ),
     "embeddings": _open_request(
         "EmbeddingsRequest",
         "input",
         input={"anyOf": [{"type": "string"}, {"type": "array", "items": {}}]},
+    ),
+    "messages": _open_request(
+        "MessageRequest",
+        "max_tokens",
+        "messages",
+        max_tokens={"type": "integer", "minimum": 1},
+        messages={"type": "array", "items": {"type": "object"}, "minItems": 1},
+        stream={"type": ["boolean", "null"]},
     ),
     "inference": InferenceRequest,
     "jobs": JobBody,
 }
 _RESULTS: Final = {
     "chat.completions": Named("ChatCompletion", _OPEN),
+    "completions": Named("Completion", _OPEN),
     "embeddings": Named("Embeddings", _OPEN),
+    "messages": Message,
     "inference": InferenceResponse,
 }
 """What an operation answers that does not keep its result; OpenAI's bodies are OpenAI's, and stay open."""
@@ -110,6 +128,8 @@ def public_routes() -> Iterator[RouteContract]:
         yield _operation(row)
     yield from _jobs()
     yield from _models()
+    yield _count_tokens()
+    yield from _limits()
     yield from _status()
 
 
@@ -174,6 +194,38 @@ def _models() -> Iterator[RouteContract]:
         _CALLER | {ErrorCode.MODEL_NOT_FOUND},
         (name,),
     )
+
+
+def _count_tokens() -> RouteContract:
+    body = _open_request(
+        "CountTokensRequest",
+        "messages",
+        messages={"type": "array", "items": {"type": "object"}, "minItems": 1},
+    )
+    reading = {
+        ErrorCode.INVALID_JSON,
+        ErrorCode.UNSUPPORTED_MEDIA_TYPE,
+        ErrorCode.BODY_TOO_LARGE,
+        ErrorCode.BODY_TOO_SLOW,
+        ErrorCode.MODEL_NOT_FOUND,
+        ErrorCode.RATE_LIMIT_EXCEEDED,
+    }
+    return RouteContract(
+        name="messages.count_tokens",
+        surface="anthropic",
+        method="POST",
+        path=paths.COUNT_TOKENS,
+        summary="An estimate of a message request's input, at no charge.",
+        answers={200: Answer("The tokens.", InputTokens)},
+        errors=_CALLER | reading,
+        body=body,
+    )
+
+
+def _limits() -> Iterator[RouteContract]:
+    shown = {200: Answer("The limits of its organization, project, key and user.", LimitList)}
+    summary = "What the caller may still use of each limit."
+    yield RouteContract("limits.show", "native", "GET", paths.LIMITS, summary, shown, _CALLER)
 
 
 def _status() -> Iterator[RouteContract]:

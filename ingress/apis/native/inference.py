@@ -47,7 +47,7 @@ def parse(fields: Fields, snapshot: Snapshot, caller: Caller) -> ParsedRequest |
     return msgspec.structs.replace(parsed, client_key=request.client_request_id)
 
 
-def format_answer(parsed: ParsedRequest) -> AnswerFormat:
+def format_answer(parsed: ParsedRequest, _: str) -> AnswerFormat:
     """The text alone, under the client's id."""
     assert parsed.client_key is not None
     return InferenceFormat(parsed.client_key, parsed.model)

@@ -43,7 +43,7 @@ def parse(fields: Fields, snapshot: Snapshot, caller: Caller) -> ParsedRequest |
     )
 
 
-def format_answer(_: ParsedRequest) -> AnswerFormat:
+def format_answer(_: ParsedRequest, __: str) -> AnswerFormat:
     """What a job's document shows of it: the backend's own body."""
     return RELAYED
 

@@ -32,6 +32,9 @@ class Said:
     tool_calls: list[Any] | None = None
     """As the backend sent them."""
     refusal: str | None = None
+    finish_reason: str | None = None
+    stop: str | None = None
+    """The stop sequence that it ended with, where a backend says so (vLLM)."""
 
     @property
     def beside_text(self) -> BesideText:
@@ -47,6 +50,8 @@ class Said:
 class _Choice(msgspec.Struct, frozen=True):
     message: Any = None
     delta: Any = None
+    finish_reason: Any = None
+    stop_reason: Any = None
 
 
 class _Completion(msgspec.Struct, frozen=True):
@@ -65,7 +70,7 @@ def said_in(body: bytes) -> Said | None:
     for choice in choices:
         # What is null says nothing, whatever its name.
         if isinstance(said := choice.message or choice.delta, dict):
-            return _said(said)
+            return _said(said, choice)
     return None
 
 
@@ -76,15 +81,18 @@ def _loosely(body: bytes) -> list[_Choice]:
         return []
     choices = read.get("choices") if isinstance(read, dict) else None
     listed = choices if isinstance(choices, list) else [choices]
-    return [_Choice(c.get("message"), c.get("delta")) for c in listed if isinstance(c, dict)]
+    names = _Choice.__struct_fields__
+    return [_Choice(*map(c.get, names)) for c in listed if isinstance(c, dict)]
 
 
-def _said(message: dict[str, Any]) -> Said:
+def _said(message: dict[str, Any], choice: _Choice) -> Said:
     calls, refusal = message.get("tool_calls"), message.get("refusal")
     return Said(
         _text(message.get("content")),
         calls if isinstance(calls, list) else None,
         _sound(refusal) if isinstance(refusal, str) else None,
+        choice.finish_reason if isinstance(choice.finish_reason, str) else None,
+        _sound(choice.stop_reason) if isinstance(choice.stop_reason, str) else None,
     )
 
 

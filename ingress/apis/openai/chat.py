@@ -46,7 +46,7 @@ def parse(fields: Fields, snapshot: Snapshot, caller: Caller) -> ParsedRequest |
     return call if isinstance(call, Refusal) else ParsedRequest(fields["model"], call)
 
 
-def format_answer(_: ParsedRequest) -> AnswerFormat:
+def format_answer(_: ParsedRequest, __: str) -> AnswerFormat:
     """Verbatim."""
     return RELAYED
 
@@ -54,7 +54,7 @@ def format_answer(_: ParsedRequest) -> AnswerFormat:
 def read_call(fields: Fields, model: Model, billing: BillingOf = NOTHING) -> Call | Refusal:
     """The call that ``fields`` ask of ``model``, or the first field that is wrong."""
     refusal = (
-        _refuse_fields(fields) or _refuse_stream(fields) or _refuse_messages(fields["messages"])
+        _refuse_fields(fields) or refuse_stream(fields) or _refuse_messages(fields["messages"])
     )
     if refusal is not None:
         return refusal
@@ -108,7 +108,7 @@ def _refuse_fields(fields: Fields) -> Refusal | None:
     return None
 
 
-def _refuse_stream(fields: Fields) -> Refusal | None:
+def refuse_stream(fields: Fields) -> Refusal | None:
     """Options of a stream, as OpenAI takes them: only together with ``stream``."""
     if not isinstance(fields.get("stream"), bool | None):
         return invalid("stream", "must be true or false")

@@ -9,13 +9,14 @@ passed elsewhere.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
 
 from ingress.apis.openai.parts import Media
-from ingress.apis.openai.request_fields import CHAT
+from ingress.apis.openai.request_fields import CHAT, Field
 from ingress.apis.parsed_request import Call, Fields, invalid
 from ingress.auth.billing import Billing
 from ingress.http.refusals import Refusal
@@ -67,22 +68,37 @@ class _Reading:
         if self.refusal is None and is_refused:
             self.refusal = invalid(param, what)
 
+    def result(self) -> Reach | Refusal | None:
+        """What was read; ``None`` when it is nothing."""
+        if self.refusal is not None:
+            return self.refusal
+        return None if self.reach == NOTHING_SPECIAL else self.reach
+
 
 def read_reach(
     fields: Fields, payload: bytes, media: Media, model: Model, billing: Billing
 ) -> Reach | Refusal | None:
     """What the request can reach beside plain input and output; ``None`` when nothing."""
     reading = _Reading(model, billing)
-    _read_names(fields, reading)
+    _read_names(fields, CHAT, reading)
     _read_tools(fields, reading)
     _read_caches(fields, payload, reading)
     if media.image_tokens:
         reading.reaches("messages", image_input_tokens_bound=media.image_tokens)
     if media.audio_tokens:
         reading.reaches("messages", audio_input_tokens_bound=media.audio_tokens)
-    if reading.refusal is not None:
-        return reading.refusal
-    return None if reading.reach == NOTHING_SPECIAL else reading.reach
+    return reading.result()
+
+
+def with_text_reach(
+    call: Call, fields: Fields, rows: Mapping[str, Field], model: Model, billing: Billing
+) -> Call | Refusal:
+    """A call that has neither media nor tools, with what it can reach."""
+    reading = _Reading(model, billing)
+    _read_names(fields, rows, reading)
+    _read_caches(fields, call.payload, reading)
+    reach = reading.result()
+    return reach if isinstance(reach, Refusal) else msgspec.structs.replace(call, reach=reach)
 
 
 def with_reach(
@@ -109,11 +125,11 @@ def with_reach(
     )
 
 
-def _read_names(fields: Fields, reading: _Reading) -> None:
+def _read_names(fields: Fields, rows: Mapping[str, Field], reading: _Reading) -> None:
     for name, value in fields.items():
         if value is None:
             continue
-        row = CHAT.get(name)
+        row = rows.get(name)
         if row is None:
             what = "is not known here: it may change the bill, and a budget applies"
             reading.may_cost(name[:_NAME_CHARS_MAX], what)

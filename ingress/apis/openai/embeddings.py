@@ -57,7 +57,7 @@ def parse(fields: Fields, snapshot: Snapshot, caller: Caller) -> ParsedRequest |
     return ParsedRequest(fields["model"], call)
 
 
-def format_answer(_: ParsedRequest) -> AnswerFormat:
+def format_answer(_: ParsedRequest, __: str) -> AnswerFormat:
     """Verbatim."""
     return RELAYED
 

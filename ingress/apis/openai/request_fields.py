@@ -9,7 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-__all__ = ["CHAT", "EMBEDDINGS", "PLAIN", "PLAIN_EMBEDDINGS", "Effect", "Field"]
+__all__ = [
+    "CHAT",
+    "EMBEDDINGS",
+    "PLAIN",
+    "PLAIN_EMBEDDINGS",
+    "PLAIN_TEXT",
+    "TEXT",
+    "Effect",
+    "Field",
+]
 
 Effect: TypeAlias = Literal["free", "bounded", "priced", "costly"]
 """What a field does to the bill: nothing; it is counted in the bound of tokens; it is read into the reach, which the
@@ -121,6 +130,20 @@ _CHAT: Final = (
     *_all("costly", "fields of another protocol", "LiteLLM", "extra_body"),
 )  # fmt: skip
 
+_COMPLETIONS: Final = "OpenAI, completions"
+_OF_CHAT_ONLY: Final = frozenset(
+    {"messages", "tools", "functions", "max_completion_tokens", "prediction", "modalities", "audio", "web_search_options"}
+)  # fmt: skip
+"""Fields of a chat completion that a text completion does not have, and that would not be read there."""
+_TEXT: Final = (
+    *(row for row in _CHAT if row.name not in _OF_CHAT_ONLY),
+    *_all("bounded", "counted as input: bytes, 16 for each; multiplies the output", _COMPLETIONS, "prompt"),
+    *_all("bounded", "counted as input", _COMPLETIONS, "suffix"),
+    *_all("bounded", "repeats the prompt, which is added to the output", _COMPLETIONS, "echo"),
+    *_all("bounded", "limits the output", _COMPLETIONS, "max_tokens"),
+    *_all("bounded", "multiplies the output", _COMPLETIONS, "n", "best_of"),
+)  # fmt: skip
+
 _EMBEDDINGS: Final = (
     Field("model", "free", "names the model, whose price it is", "OpenAI, embeddings"),
     *_all("bounded", "counted as input: bytes, 16 for each", "OpenAI, embeddings", "input"),
@@ -136,6 +159,8 @@ _EMBEDDINGS: Final = (
 )  # fmt: skip
 
 CHAT: Final[Mapping[str, Field]] = {row.name: row for row in _CHAT}
+TEXT: Final[Mapping[str, Field]] = {row.name: row for row in _TEXT}
+"""Of text completions."""
 EMBEDDINGS: Final[Mapping[str, Field]] = {row.name: row for row in _EMBEDDINGS}
 
 
@@ -145,4 +170,5 @@ def _plain(rows: Mapping[str, Field]) -> frozenset[str]:
 
 PLAIN: Final = _plain(CHAT) - {"prediction"}
 """Fields of a chat completion that need no second look; hosted ``tools`` do."""
+PLAIN_TEXT: Final = _plain(TEXT)
 PLAIN_EMBEDDINGS: Final = _plain(EMBEDDINGS)

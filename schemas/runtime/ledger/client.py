@@ -14,8 +14,10 @@ from schemas.failures import Failure
 from schemas.ledger import answers, calls, documents, shard_documents, table_calls
 from schemas.ledger.calls import Call
 from schemas.ledger.errors import LedgerFault, LedgerNotReady, LedgerUnavailable
+from schemas.ledger.limit_readings import LimitReadings
 from schemas.ledger.shards import Shards
 from schemas.ledger.signatures import SignatureUse
+from schemas.runtime.ledger import limits_script
 from schemas.runtime.ledger.functions import load_functions
 from schemas.runtime.ledger.meetings import Meetings
 from schemas.runtime.ledger.script import library
@@ -232,6 +234,23 @@ class LedgerClient:
         command = command_of(shard, org, signature, signed_at_ms, kept_ms, epoch)
         try:
             return use_in(await self._store.call(*command))
+        except (StoreUnavailable, StoreError) as error:
+            raise error_of(error) from error
+
+    async def limits(
+        self,
+        org: str,
+        rates: Sequence[documents.Rate],
+        leases: Sequence[documents.Lease],
+        balances: Sequence[documents.Balance],
+    ) -> LimitReadings:
+        """Read what is used of limits, in one round trip and without changing them."""
+        shard = self.shards.of(org)
+        epoch = self._epochs().get(shard, 0)
+        command = limits_script.command_of(shard, org, rates, leases, balances, epoch)
+        try:
+            reply = await self._store.call(*command)
+            return limits_script.readings_in(reply, len(rates), len(leases))
         except (StoreUnavailable, StoreError) as error:
             raise error_of(error) from error
 

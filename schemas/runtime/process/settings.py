@@ -35,6 +35,7 @@ from schemas.runtime.process.secret_files import FILE, read_value
 from schemas.runtime.process.specified import specified, variable_of
 from schemas.runtime.valkey.wire import check_address
 from schemas.sampling import SamplerName
+from schemas.stated_limits import Defaults
 from schemas.times import Times, times_of
 
 _LOG = EventLog(__name__)
@@ -184,6 +185,8 @@ class DataPlaneSettings(ProcessSettings):
     """Requests per second of organizations and keys that state none."""
     rate_limit_burst_size: int = Field(default=200, ge=1)
     """How many of them may come at once."""
+    org_inflight_default: int = Field(default=256, ge=1)
+    """Requests of one organization between admission and their end, where it states no concurrency."""
     traces_endpoint: str = ""
     """Where spans of traced requests go over OTLP/HTTP, such as ``http://collector:4318``, to which ``/v1/traces`` is added;
     nothing is traced without it."""
@@ -198,6 +201,13 @@ class DataPlaneSettings(ProcessSettings):
     """How many requests a second each ingress traces because their clients ask for it in ``traceparent``, beyond that share."""
     traces_content: bool = False
     """Whether prompts and answers stand in spans; they do nowhere else outside of the log."""
+
+    @property
+    def default_limits(self) -> Defaults:
+        """The limits of organizations and keys that state none."""
+        return Defaults(
+            self.rate_limit_default_rps, self.rate_limit_burst_size, self.org_inflight_default
+        )
 
     @field_validator("traces_endpoint")
     @classmethod

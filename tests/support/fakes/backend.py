@@ -23,7 +23,7 @@ import msgspec
 import uvloop
 from aiohttp import web
 
-from tests.support.fakes import embeddings
+from tests.support.fakes import embeddings, text_completions
 from tests.support.fakes.behaviour import MODELS, ChatRequest, Plan, parse, plan
 from tests.support.fakes.call_log import CallLogWriter, End, Start
 
@@ -91,7 +91,30 @@ class FakeBackend:
         self._end(call_id, spent, client_closed=False)
         return _json(200, embeddings.answer(request))
 
-    def _start(self, http: web.Request, request: ChatRequest | embeddings.Request) -> str:
+    async def complete(self, http: web.Request) -> web.StreamResponse:
+        """One text completion, between its two log lines."""
+        try:
+            request = text_completions.parse(await http.read())
+        except msgspec.DecodeError as error:
+            return _json(400, _error(str(error), "invalid_request_error"))
+        call_id = self._start(http, request)
+        answer = text_completions.Answer(request, f"cmpl-{call_id}", _now_ms() // 1_000)
+        usage = (request.prompt_tokens, answer.completion_tokens)
+        self._end(call_id, Spent(200, *usage, answer.text), client_closed=False)
+        if not request.stream:
+            return _json(200, answer.whole())
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(http)
+        for chunk in answer.chunks():
+            await response.write(b"data: " + msgspec.json.encode(chunk) + b"\n\n")
+        await response.write(b"data: [DONE]\n\n")
+        return response
+
+    def _start(
+        self,
+        http: web.Request,
+        request: ChatRequest | embeddings.Request | text_completions.Request,
+    ) -> str:
         self._calls += 1
         call_id = f"{self._name}-{os.getpid()}-{self._calls}"
         self._log.append(
@@ -147,6 +170,7 @@ def create_app(backend: FakeBackend) -> web.Application:
     """The server's routes."""
     app = web.Application(client_max_size=MAX_BODY_BYTES)
     app.router.add_post("/v1/chat/completions", backend.chat)
+    app.router.add_post("/v1/completions", backend.complete)
     app.router.add_post("/v1/embeddings", backend.embed)
     app.router.add_get("/v1/models", backend.models)
     return app
@@ -177,6 +201,8 @@ async def _stream(
         spent.completion_tokens += len(words) * planned.choices
         spent.text += text
         await send(_choices(planned, {"delta": {"role": "assistant", "content": text}}, None))
+    for piece in _call_pieces(planned, str(head["id"])):
+        await send(_choices(planned, {"delta": {"tool_calls": [{"index": 0, **piece}]}}, None))
     await send(_choices(planned, {"delta": {}}, planned.finish_reason))
     if with_usage and planned.reported_usage is not None:
         await send([], usage=planned.reported_usage)
@@ -185,12 +211,32 @@ async def _stream(
 
 
 def _completion(head: dict[str, Any], planned: Plan, text: str) -> dict[str, Any]:
-    message = {"message": {"role": "assistant", "content": text, "refusal": None}}
-    choices = _choices(planned, message, planned.finish_reason)
+    said: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
+    if planned.call is not None:
+        function = {"name": planned.call.name, "arguments": planned.call.arguments}
+        said["tool_calls"] = [
+            {"id": f"call-{head['id']}", "type": "function", "function": function}
+        ]
+    choices = _choices(planned, {"message": said}, planned.finish_reason)
     body = {**head, "object": "chat.completion", "choices": choices}
     if planned.reported_usage is not None:
         body["usage"] = planned.reported_usage
     return body
+
+
+def _call_pieces(planned: Plan, answer_id: str) -> list[dict[str, Any]]:
+    """The call as it is streamed: its name first, its arguments in two pieces."""
+    if planned.call is None:
+        return []
+    name, arguments = planned.call.name, planned.call.arguments
+    half = len(arguments) // 2
+    begun = {
+        "id": f"call-{answer_id}",
+        "type": "function",
+        "function": {"name": name, "arguments": ""},
+    }
+    more = [{"function": {"arguments": part}} for part in (arguments[:half], arguments[half:])]
+    return [begun, *more]
 
 
 def _choices(

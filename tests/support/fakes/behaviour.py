@@ -50,6 +50,14 @@ class Kinds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         }
 
 
+class Call(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A call of a tool that the answer ends with."""
+
+    name: str
+    arguments: str = "{}"
+    """JSON, in the end that of an object."""
+
+
 class Steering(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a caller may ask for: `{"fake": {...}}` as the content of the last message."""
 
@@ -62,6 +70,8 @@ class Steering(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     output_tokens: int | None = None
     kinds: Kinds | None = None
     """What it says of its tokens besides; nothing when not given."""
+    call: Call | None = None
+    """What it calls behind its text; the result of a tool may ask for the next one."""
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -112,6 +122,7 @@ class Plan(msgspec.Struct, frozen=True):
     delay_ms: int
     finish_reason: str
     kinds: Kinds | None = None
+    call: Call | None = None
 
     @property
     def completion_tokens(self) -> int:
@@ -173,9 +184,16 @@ def plan(request: ChatRequest, backend: str = "") -> Plan:
         prompt_tokens=sum(1 + len(message.text.split()) for message in request.messages),
         chunks=steering.chunks or max(1, min(tokens, DEFAULT_CHUNKS)),
         delay_ms=steering.delay_ms or (SLOW_STEP_MS if mode == "slow" else 0),
-        finish_reason="stop" if tokens >= wanted else "length",
+        finish_reason=_finish_reason(steering, is_whole=tokens >= wanted),
         kinds=steering.kinds,
+        call=steering.call,
     )
+
+
+def _finish_reason(steering: Steering, *, is_whole: bool) -> str:
+    if not is_whole:
+        return "length"
+    return "stop" if steering.call is None else "tool_calls"
 
 
 def _wanted_tokens(content: str, steering: Steering) -> int:

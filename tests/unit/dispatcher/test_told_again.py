@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import msgspec
 import pytest
@@ -33,7 +33,7 @@ _REFUSES: Final = answering(
     json.dumps({"error": {"message": "too long", **msgspec.to_builtins(_SAID)}}).encode(),
 )
 _FACTS: Final = JobFacts("echo", NOW_MS + 60_000)
-_SURFACES: Final[tuple[Surface, ...]] = ("openai", "native")
+_SURFACES: Final[tuple[Surface, ...]] = get_args(Surface)
 
 
 async def _breaks_off(request: web.Request) -> web.StreamResponse:

@@ -22,6 +22,8 @@ def test_a_path_of_an_operation_is_that_of_its_row(name: str) -> None:
     [
         ("/v1/models", "models", "openai"),
         ("/v1/models/meta/llama-3", "models", "openai"),
+        ("/v1/messages/count_tokens", "count_tokens", "anthropic"),
+        ("/v1/messages/batches", "messages", "anthropic"),
         (job_path("018bcfe5"), "jobs", "native"),
         ("/v1/status/readyz", "status", "native"),
         ("/v1/status/nothing", "other", "native"),

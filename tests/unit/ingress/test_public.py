@@ -13,7 +13,7 @@ from ingress.apis import answer_format
 from schemas.events import RateStatus
 from schemas.frames import Chunk, Started, Terminal, Usage
 from schemas.topics import REQUESTS
-from tests.support.configuration import NOW_MS
+from tests.support.configuration import LIMITED_SECRET, NOW_MS
 from tests.support.gateway import Gateway
 
 USAGE = Usage(5, 7, 12_000, estimated=False)
@@ -244,7 +244,10 @@ async def test_models_are_listed_in_openais_shape() -> None:
 
     assert [model["id"] for model in listed["data"]] == ["capped", "echo"]
     assert one in listed["data"]
-    assert (await client.get("/v1/models/nope")).status_code == 404
+    unknown = await client.get("/v1/models/of/nobody")
+    closed = await client.get("/v1/models/echo", headers={"x-api-key": LIMITED_SECRET})
+    assert [answer.status_code for answer in (unknown, closed)] == [404, 404]
+    assert closed.json()["error"]["code"] == unknown.json()["error"]["code"] == "model_not_found"
 
 
 async def test_readiness_needs_the_log_the_bus_and_the_configuration() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -126,7 +126,7 @@ def test_retry_hints_are_honest(refusal: Refusal, headers: dict[bytes, bytes]) -
 
 
 @pytest.mark.parametrize("code", list(ErrorCode))
-@pytest.mark.parametrize("surface", ["openai", "native"])
+@pytest.mark.parametrize("surface", get_args(Surface))
 def test_every_code_can_be_rendered(code: ErrorCode, surface: Surface) -> None:
     """With the table's status."""
     refusal = Refusal(code, "message")
@@ -142,7 +142,7 @@ def test_what_a_backend_named_stands_where_programs_look_for_it() -> None:
 
     openai = json.loads(refusal_body(refusal, "openai", "r")[1])["error"]
     native = json.loads(refusal_body(refusal, "native", "r")[1])
-    event = json.loads(error_event(refusal).removeprefix(b"data: "))["error"]
+    event = json.loads(error_event(refusal, "openai", "r").removeprefix(b"data: "))["error"]
     assert (
         openai
         == event

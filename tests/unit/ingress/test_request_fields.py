@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 from openai.types.chat.completion_create_params import CompletionCreateParamsBase
+from openai.types.completion_create_params import (
+    CompletionCreateParamsBase as TextCreateParamsBase,
+)
 from openai.types.embedding_create_params import EmbeddingCreateParams
 
-from ingress.apis.openai.request_fields import CHAT, EMBEDDINGS, PLAIN, Field
+from ingress.apis.openai.request_fields import CHAT, EMBEDDINGS, PLAIN, PLAIN_TEXT, TEXT, Field
 
 _PAGE = Path(__file__).parents[3] / "docs" / "request-fields.md"
 _FREE = {"temperature", "top_p", "seed", "stop", "user", "metadata", "store", "logprobs", "top_k"}
@@ -27,7 +30,7 @@ def _rows(fields: Mapping[str, Field]) -> str:
     )
 
 
-@pytest.mark.parametrize("fields", [CHAT, EMBEDDINGS], ids=["chat", "embeddings"])
+@pytest.mark.parametrize("fields", [CHAT, TEXT, EMBEDDINGS], ids=["chat", "text", "embeddings"])
 def test_the_page_shows_the_table(fields: Mapping[str, Field]) -> None:
     """After a change: ``python -m tests.unit.ingress.test_request_fields`` writes it anew."""
     assert _rows(fields) in _PAGE.read_text()
@@ -38,6 +41,7 @@ def test_every_field_of_the_sdk_is_known() -> None:
     stream = {"stream"}
 
     assert set(CompletionCreateParamsBase.__annotations__) | stream <= set(CHAT)
+    assert set(TextCreateParamsBase.__annotations__) | stream <= set(TEXT)
     assert set(EmbeddingCreateParams.__annotations__) <= set(EMBEDDINGS)
 
 
@@ -46,10 +50,13 @@ def test_what_ordinary_clients_send_passes_without_a_second_look() -> None:
     assert _FREE <= PLAIN
     assert not _BILLED & PLAIN
     assert {name for name, row in CHAT.items() if row.effect == "costly"}.isdisjoint(PLAIN)
+    assert set(TextCreateParamsBase.__annotations__) | {"stream"} <= PLAIN_TEXT
+    assert not _BILLED & PLAIN_TEXT
 
 
 if __name__ == "__main__":
     _head = _PAGE.read_text().split("## Chat completions")[0]
     _PAGE.write_text(
-        f"{_head}## Chat completions\n\n{_rows(CHAT)}\n\n## Embeddings\n\n{_rows(EMBEDDINGS)}\n"
+        f"{_head}## Chat completions\n\n{_rows(CHAT)}\n\n## Text completions\n\n{_rows(TEXT)}\n\n"
+        f"## Embeddings\n\n{_rows(EMBEDDINGS)}\n"
     )

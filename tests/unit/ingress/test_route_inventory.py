@@ -16,12 +16,16 @@ from tests.support.gateway import Gateway
 
 ROUTES: Final = {
     "POST /v1/chat/completions",
+    "POST /v1/completions",
     "POST /v1/embeddings",
+    "POST /v1/messages",
+    "POST /v1/messages/count_tokens",
     "POST /v1/inference",
     "POST /v1/jobs",
     "GET /v1/jobs",
     "GET /v1/jobs/{job_id}",
     "DELETE /v1/jobs/{job_id}",
+    "GET /v1/limits",
     "GET /v1/models",
     "GET /v1/models/{name:path}",
     "GET /v1/status/healthz",

@@ -11,7 +11,7 @@ import pytest
 
 from limiter_worker import admission, culprits, taken
 from limiter_worker.accepted import Accepted
-from limiter_worker.limits import UNAVAILABLE, Defaults, terms_of
+from limiter_worker.limits import UNAVAILABLE, terms_of
 from schemas.entities import Limits
 from schemas.events import RecordRef, RequestFinished
 from schemas.failures import Poison
@@ -20,6 +20,7 @@ from schemas.ledger import documents
 from schemas.ledger.errors import LedgerFault, LedgerUnavailable
 from schemas.outgoing import Outgoing
 from schemas.runtime.process.clock import Clock
+from schemas.stated_limits import Defaults
 from schemas.topics import AUDIT, DEFERRED_1S, DISPATCH, OUTCOMES
 from tests.support.events import configuration
 from tests.support.limiter_parts import FakeProducer, FakeRecord, Limiter, ModelLedger
@@ -116,7 +117,7 @@ async def test_what_an_admitted_request_holds_returns_when_it_cannot_go_on(
 
 
 def _month() -> str:
-    from limiter_worker.periods import period_at  # noqa: PLC0415  # one line of use
+    from schemas.periods import period_at  # noqa: PLC0415  # one line of use
 
     return period_at("month", Clock().now_ms()).id
 

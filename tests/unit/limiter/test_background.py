@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 from limiter_worker.admission import Left
 from limiter_worker.background import Background
-from limiter_worker.limits import Defaults
 from schemas.config_state import Snapshot
 from schemas.entities import Key, Organization
 from schemas.events import RequestFinished
 from schemas.ledger import documents
 from schemas.runtime.process.clock import Clock
+from schemas.stated_limits import Defaults
 from schemas.topics import BACKGROUND, DISPATCH, OUTCOMES
 from tests.support.events import accepted, configuration
 from tests.support.limiter_parts import FakeConfig, FakeRecord, Limiter, ModelLedger

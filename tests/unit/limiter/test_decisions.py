@@ -15,13 +15,14 @@ from limiter_worker.decisions import (
     end,
     was_produced_too_late,
 )
-from limiter_worker.limits import AdmissionRequest, Defaults, terms_of
+from limiter_worker.limits import AdmissionRequest, terms_of
 from schemas.codec import encode
 from schemas.entities import Budget, Limits, Quota
 from schemas.errors import ErrorCode
 from schemas.events import PinnedPrice, RateStatus
 from schemas.ledger import answers
 from schemas.ledger.documents import DeclineReason
+from schemas.stated_limits import Defaults
 from tests.support.events import ACCEPTED_AT, NOW_MS, accepted, configuration
 
 _LIMITS = Limits(

@@ -19,7 +19,7 @@ from limiter_worker.decisions import (
     was_produced_too_late,
 )
 from limiter_worker.deferral import WAITERS_MAX, Wait, WaitingCounts, again_ms, tier_of, wait_of
-from limiter_worker.limits import AdmissionRequest, Defaults, terms_of
+from limiter_worker.limits import AdmissionRequest, terms_of
 from schemas import topics
 from schemas.audit import Bounds, Refused
 from schemas.codec import MalformedRecord, decode_as, encode
@@ -27,6 +27,7 @@ from schemas.entities import Limits
 from schemas.errors import ErrorCode
 from schemas.events import AuditRecorded, Denial, RecordRef, RequestAccepted
 from schemas.ledger import answers
+from schemas.stated_limits import Defaults
 from schemas.topics import DEFERRED_1S, DEFERRED_10S, DEFERRED_60S
 from tests.support.events import ACCEPTED_AT, NOW_MS, REQUEST_ID, accepted, configuration
 

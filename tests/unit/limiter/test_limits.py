@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from limiter_worker.admitted_terms import decoded_terms
-from limiter_worker.limits import AdmissionRequest, Defaults, kind_of_limit, terms_of
+from limiter_worker.limits import AdmissionRequest, kind_of_limit, terms_of
 from schemas.config_state import Snapshot, prices_of
 from schemas.entities import Budget, Limits, Model, Quota, Target, User
 from schemas.events import Reach, RequestAccepted
@@ -17,6 +17,7 @@ from schemas.ledger.documents import Decline
 from schemas.pricing.cost import cost
 from schemas.pricing.counts import TokenCounts
 from schemas.pricing.entries import Price, PriceStep, TierPrice
+from schemas.stated_limits import Defaults
 from tests.support.events import NOW_MS, accepted, as_read, configuration, priced_model
 
 _DEFAULT = Defaults(requests_per_s=100, burst=200, in_flight=256)

@@ -12,13 +12,13 @@ from deploy.replay.checkpoint import Checkpoint, open_checkpoint
 from deploy.replay.deciding import ADMITTED, Decider, verdict_in
 from deploy.replay.origin import Placed
 from deploy.replay.selection import ALL, Selection
-from limiter_worker.limits import Defaults
 from schemas.codec import encode
 from schemas.config_state import Snapshot
 from schemas.entities import Budget, Limits
 from schemas.errors import ErrorCode
 from schemas.events import Booking, Denial, RequestAccepted, RequestFinished
 from schemas.ids import uuid7
+from schemas.stated_limits import Defaults
 from schemas.topics import OUTCOMES, REQUESTS
 from tests.support.events import NOW_MS, accepted, attempt, configuration, finished
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limiter_worker.periods import Period, PeriodKind, period_at
+from schemas.periods import Period, PeriodKind, period_at
 
 _FROM_2000_TO_2100_MS = st.integers(946_684_800_000, 4_102_444_800_000)
 _CALENDAR: list[PeriodKind] = ["day", "month"]
