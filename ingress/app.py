@@ -328,7 +328,13 @@ def create_app(settings: IngressSettings) -> Ingress:
         clock,
         settings.disk_free_min_bytes,
     )
-    outside = _outside(settings, clock, metrics)
+    outside = open_outside(
+        settings.callers,
+        settings.user_org_secret,
+        settings.data_dir / "issuers",
+        clock,
+        metrics,
+    )
     gatekeeper = Gatekeeper.create(
         settings,
         config,
@@ -361,18 +367,6 @@ def create_app(settings: IngressSettings) -> Ingress:
 def callers_of(settings: IngressSettings, others: Sequence[Authenticator] = ()) -> Callers:
     """Whose credentials are known here, beside those whom others vouch for."""
     return Callers(ApiKeys(settings.key_peppers, settings.signing_peppers), others)
-
-
-def _outside(settings: IngressSettings, clock: Clock, metrics: Metrics) -> Outside:
-    """Who vouches for callers without an API key."""
-    token = settings.user_org_token
-    return open_outside(
-        settings.callers,
-        None if token is None else token.get_secret_value(),
-        settings.data_dir / "issuers",
-        clock,
-        metrics,
-    )
 
 
 def _public_parts(

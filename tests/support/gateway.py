@@ -152,6 +152,8 @@ class MemoryLedger:
     async def look(self, document: documents.Look) -> answers.Look:
         """What is known of a request."""
         self._answer()
+        if self.is_away:
+            raise LedgerUnavailable("away")
         return self.model.look(document)
 
     async def look_many(self, batch: Sequence[documents.Look]) -> list[answers.Look | Failure]:
