@@ -10,11 +10,12 @@ REQUEST = "01a21bb1-2ed6-77e7-9e49-d6cabf0651bd"
 
 
 def test_an_id_is_read_as_it_was_written() -> None:
-    """By whatever ingress."""
-    event = numbered(b"data: 1\n\ndata: 2\n\n", f"{REQUEST}/3-7".encode())
+    """By whatever ingress; a fence is an epoch in its upper half."""
+    fence = (1 << 32) + 1
+    event = numbered(b"data: 1\n\ndata: 2\n\n", f"{REQUEST}/{fence}-7".encode())
     ids = [line[4:] for line in event.split(b"\n") if line.startswith(b"id: ")]
 
-    assert list(map(read_event_id, ids)) == [EventId(REQUEST, 3, 7, 0), EventId(REQUEST, 3, 7, 1)]
+    assert list(map(read_event_id, ids)) == [EventId(REQUEST, fence, 7, place) for place in (0, 1)]
 
 
 def test_every_event_has_an_id_and_keeps_its_bytes() -> None:
