@@ -25,14 +25,12 @@ DONE: Final = b"[DONE]"
 _EVENTS_MAX: Final = 100_000
 _TEXT: Final = "text_completion"
 """What text completions are called, whole or in chunks."""
-_TEXT_OBJECT: Final = b'"text_completion"'
+_TEXT_OBJECT: Final = msgspec.json.encode(_TEXT)
+_GROWING: Final = frozenset({"text", "logprobs"})
+"""What goes on from one piece of a choice to the next, beside its delta."""
 _FIELDS: Final = (b"data:", b"event:", b"id:", b"retry:", b":")
 _OBJECTS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _CHOICES: Final = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
-
-
-_GROWING: Final = frozenset({"text", "logprobs"})
-"""What goes on from one piece of a choice to the next, beside its delta."""
 
 
 def looks_like_events(body: bytes) -> bool:

@@ -55,9 +55,8 @@ class Relayed:
         return chunks
 
     def last_events(self, terminal: Terminal) -> bytes:
-        """The cost as a comment, which clients skip, and the end mark."""
-        cost = cost_usd(terminal.usage)
-        return DONE if cost is None else b": x-tallygate-cost-usd %s\n\n" % cost.encode() + DONE
+        """The cost as a comment, and the end mark."""
+        return cost_comment(terminal.usage) + DONE
 
 
 RELAYED: Final = Relayed()
@@ -136,6 +135,12 @@ def terminal_headers(terminal: Terminal) -> Headers:
     if cost is not None:
         headers.append((b"x-tallygate-cost-usd", cost.encode()))
     return headers
+
+
+def cost_comment(usage: Usage | None) -> bytes:
+    """The cost at the end of a stream, as a comment, which clients skip; empty where there is no price."""
+    cost = cost_usd(usage)
+    return b"" if cost is None else b": x-tallygate-cost-usd %s\n\n" % cost.encode()
 
 
 def cost_usd(usage: Usage | None) -> str | None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import threading
 import time
 import uuid
@@ -24,6 +22,7 @@ from tests.support.harness.foreign_store import open_foreign
 from tests.support.harness.gateway_client import MODEL, steer
 from tests.support.harness.ledger_view import key_of
 from tests.support.harness.running_stack import RunningStack, descendants
+from tests.support.harness.standing_still import standing_still
 from tests.support.signing import signed
 
 NARROW_MODEL: Final = "counted-narrow"
@@ -39,11 +38,8 @@ def _hanging(stack: RunningStack, word: str) -> Iterator[None]:
         for pid in descendants(stack.process.pid)
         if word in Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
     ]
-    os.kill(pid, signal.SIGSTOP)
-    try:
+    with standing_still(pid):
         yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 def _cut(brokers: str, topic: str) -> None:

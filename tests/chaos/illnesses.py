@@ -21,6 +21,7 @@ from schemas.topics import CONFIG, OUTCOMES, REQUESTS, TOPICS, USAGE_RECORDS
 from tests.chaos.ill_stack import IllStack
 from tests.support.harness.certificates import nine_days
 from tests.support.harness.foreign_store import open_foreign
+from tests.support.harness.ledger_server import free_ports
 
 DAY_S = 86_400
 DLQ = "inference.deferred-60s.v1.dlq"
@@ -210,7 +211,8 @@ async def stale(ill: IllStack) -> AsyncIterator[None]:
 @asynccontextmanager
 async def twin(ill: IllStack) -> AsyncIterator[None]:
     spec = ill.stack.processes["ingress-0"].spec
-    ports = {name: str(_free_port()) for name in ("TALLYGATE_PORT", "TALLYGATE_GRPC_PORT")}
+    names = ("TALLYGATE_PORT", "TALLYGATE_GRPC_PORT")
+    ports = dict(zip(names, map(str, free_ports(len(names))), strict=True))
     other = await asyncio.create_subprocess_exec(
         *spec.argv,
         env={**spec.environment, **ports},
@@ -223,12 +225,6 @@ async def twin(ill: IllStack) -> AsyncIterator[None]:
         with suppress(ProcessLookupError):
             other.terminate()
         await other.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 def _typo(ill: IllStack) -> str:

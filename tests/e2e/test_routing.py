@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -70,11 +71,30 @@ def _switch(admin: httpx.Client, name: str, way: str) -> None:
     admin.post(f"/backends/{name}/{way}").raise_for_status()
 
 
-def _states(admin: httpx.Client, name: str) -> set[str]:
+def _seen(admin: httpx.Client, name: str) -> list[dict[str, Any]]:
     """How the dispatchers see the backend."""
     listed = admin.get("/backends").raise_for_status().json()["items"]
     (entry,) = [item for item in listed if item["id"] == name]
-    return {report["state"] for report in entry["health"]}
+    seen: list[dict[str, Any]] = entry["health"]
+    return seen
+
+
+def _states(admin: httpx.Client, name: str) -> set[str]:
+    return {report["state"] for report in _seen(admin, name)}
+
+
+async def _until_healthy(admin: httpx.Client, name: str, deadline_s: float) -> float:
+    """Seconds until all dispatchers call the backend healthy; a failure says what they call it."""
+    seen: list[dict[str, Any]] = []
+
+    def is_healthy() -> bool:
+        seen[:] = _seen(admin, name)
+        return {report["state"] for report in seen} == {"healthy"}
+
+    try:
+        return await until(is_healthy, deadline_s)
+    except AssertionError as late:
+        raise AssertionError(f"{late}: {seen}") from None
 
 
 async def test_a_killed_backend_costs_no_client_an_error_and_comes_back(
@@ -82,7 +102,7 @@ async def test_a_killed_backend_costs_no_client_an_error_and_comes_back(
 ) -> None:
     """Failover hides its death, the breaker ends the calls to it, a trial brings it back."""
     victim, other = pair.values()
-    await until(lambda: _states(admin, victim.name) == {"healthy"}, APPLIED_WITHIN_S)
+    await _until_healthy(admin, victim.name, APPLIED_WITHIN_S)
     async with SteadyLoad(client, [grant.key], MODEL) as load:
         await asyncio.sleep(3)
         os.kill(victim.pid, signal.SIGKILL)
@@ -94,9 +114,7 @@ async def test_a_killed_backend_costs_no_client_an_error_and_comes_back(
         port = urlsplit(victim.url).port or 0
         with _backend(victim.name, victim.log.parent, port) as again:
             back_s = await until(lambda: len(again.calls()) > before + 5, BACK_WITHIN_S)
-            healthy_s = back_s + await until(
-                lambda: _states(admin, victim.name) == {"healthy"}, BACK_WITHIN_S
-            )
+            healthy_s = back_s + await _until_healthy(admin, victim.name, BACK_WITHIN_S)
             await asyncio.sleep(1)
     statuses = load.statuses()
     print(

@@ -75,6 +75,8 @@ _HEADERS: Final = (
     header("traceparent", "W3C trace context; goes on through the log."),
 )  # fmt: skip
 _OPEN: Final[dict[str, Any]] = {"type": "object", "additionalProperties": True}
+_MESSAGES: Final = {"type": "array", "items": {"type": "object"}, "minItems": 1}
+_STREAM_FLAG: Final = {"type": ["boolean", "null"]}
 
 
 def _open_request(name: str, *required: str, **properties: Any) -> Named:
@@ -87,14 +89,14 @@ _BODIES: Final = {
     "chat.completions": _open_request(
         "ChatCompletionRequest",
         "messages",
-        messages={"type": "array", "items": {"type": "object"}, "minItems": 1},
-        stream={"type": ["boolean", "null"]},
+        messages=_MESSAGES,
+        stream=_STREAM_FLAG,
     ),
     "completions": _open_request(
         "CompletionRequest",
         "prompt",
         prompt={"anyOf": [{"type": "string"}, {"type": "array", "items": {}, "minItems": 1}]},
-        stream={"type": ["boolean", "null"]},
+        stream=_STREAM_FLAG,
     ),
     "embeddings": _open_request(
         "EmbeddingsRequest",
@@ -106,8 +108,8 @@ _BODIES: Final = {
         "max_tokens",
         "messages",
         max_tokens={"type": "integer", "minimum": 1},
-        messages={"type": "array", "items": {"type": "object"}, "minItems": 1},
-        stream={"type": ["boolean", "null"]},
+        messages=_MESSAGES,
+        stream=_STREAM_FLAG,
     ),
     "inference": InferenceRequest,
     "jobs": JobBody,
@@ -200,7 +202,7 @@ def _count_tokens() -> RouteContract:
     body = _open_request(
         "CountTokensRequest",
         "messages",
-        messages={"type": "array", "items": {"type": "object"}, "minItems": 1},
+        messages=_MESSAGES,
     )
     reading = {
         ErrorCode.INVALID_JSON,

@@ -12,11 +12,10 @@ from typing import Any, Final
 
 import msgspec
 
-from ingress.apis.answer_format import cost_usd
+from ingress.apis.answer_format import cost_comment
 from ingress.apis.anthropic.contract import ContentBlock, Message, MessageUsage, StopReason
-from ingress.apis.native.said import Said, said_in
+from ingress.apis.native.said import NOT_A_COMPLETION, Said, said_in, said_in_events, sound
 from ingress.http.refusals import Refusal
-from schemas.errors import ErrorCode
 from schemas.frames import Terminal, Usage
 
 __all__ = ["MessageFormat"]
@@ -65,7 +64,7 @@ class MessageFormat:
         """The message; 502 when the backend's body says nothing of the kind."""
         said = said_in(terminal.body)
         if said is None:
-            return Refusal(ErrorCode.UPSTREAM_ERROR, "The backend's answer is not a completion.")
+            return NOT_A_COMPLETION
         content: list[ContentBlock] = []
         if text := said.text or said.refusal:
             content.append({"type": "text", "text": text})
@@ -81,10 +80,8 @@ class MessageFormat:
     def events(self, chunks: bytes) -> bytes:
         """The events of each piece of text, and of each piece of a call of a tool."""
         told: list[bytes] = []
-        for event in chunks.split(b"\n\n"):
-            said = said_in(event[5:].strip()) if event.startswith(b"data:") else None
-            if said is not None:
-                self._tell(said, told)
+        for said in said_in_events(chunks):
+            self._tell(said, told)
         return b"".join(told)
 
     def last_events(self, terminal: Terminal) -> bytes:
@@ -96,9 +93,7 @@ class MessageFormat:
         reason, sequence = _stop(self._end, has_calls=has_calls, has_refused=self._has_refused)
         delta = {"stop_reason": reason, "stop_sequence": sequence}
         told.append(_event("message_delta", delta=delta, usage=_usage_told(terminal.usage)))
-        cost = cost_usd(terminal.usage)
-        if cost is not None:
-            told.append(b": x-tallygate-cost-usd %s\n\n" % cost.encode())
+        told.append(cost_comment(terminal.usage))
         told.append(_event("message_stop"))
         return b"".join(told)
 
@@ -240,7 +235,4 @@ def _input(arguments: str) -> dict[str, Any]:
 
 
 def _text(given: Any) -> str:
-    """Half a surrogate pair is no text that can be sent."""
-    if not isinstance(given, str):
-        return ""
-    return given if given.isascii() else given.encode(errors="replace").decode()
+    return sound(given) if isinstance(given, str) else ""

@@ -73,8 +73,12 @@ def _wrong_options(fields: Fields) -> Wrong:
     if not isinstance(stops, list | None) or len(stops or ()) > _STOPS_MAX:
         yield invalid("stop_sequences", f"must be a list of at most {_STOPS_MAX} texts")
     for index, stop in enumerate(stops or ()):
-        if not isinstance(stop, str) or not stop:
-            yield invalid(f"stop_sequences[{index}]", "must be a non-empty string")
+        yield from _wrong_name(f"stop_sequences[{index}]", stop)
+
+
+def _wrong_name(where: str, name: Any) -> Wrong:
+    if not isinstance(name, str) or not name:
+        yield invalid(where, "must be a non-empty string")
 
 
 def _wrong_messages(messages: Any) -> Wrong:
@@ -168,15 +172,13 @@ def _wrong_search_result(where: str, block: Fields) -> Wrong:
 
 def _wrong_use(where: str, block: Fields) -> Wrong:
     for name in ("id", "name"):
-        if not isinstance(block.get(name), str) or not block[name]:
-            yield invalid(f"{where}.{name}", "must be a non-empty string")
+        yield from _wrong_name(f"{where}.{name}", block.get(name))
     if not isinstance(block.get("input"), dict):
         yield invalid(f"{where}.input", "must be an object")
 
 
 def _wrong_result(where: str, block: Fields) -> Wrong:
-    if not isinstance(block.get("tool_use_id"), str) or not block["tool_use_id"]:
-        yield invalid(f"{where}.tool_use_id", "must be a non-empty string")
+    yield from _wrong_name(f"{where}.tool_use_id", block.get("tool_use_id"))
     if not isinstance(block.get("is_error"), bool | None):
         yield invalid(f"{where}.is_error", "must be true or false")
     yield from _wrong_content(
@@ -203,8 +205,7 @@ def _wrong_tools(tools: Any) -> Wrong:
                 f"{where}.type",
                 "is no tool of the client's own: only those (custom) are possible here",
             )
-        if not isinstance(tool.get("name"), str) or not tool["name"]:
-            yield invalid(f"{where}.name", "must be a non-empty string")
+        yield from _wrong_name(f"{where}.name", tool.get("name"))
         if not isinstance(tool.get("description"), str | None):
             yield invalid(f"{where}.description", "must be a string")
         if not isinstance(tool.get("input_schema"), dict):
@@ -221,8 +222,8 @@ def _wrong_choice(choice: Any) -> Wrong:
         return
     if choice.get("type") not in _CHOICES:
         yield invalid("tool_choice.type", f"must be one of {', '.join(_CHOICES)}")
-    if choice["type"] == "tool" and (not isinstance(choice.get("name"), str) or not choice["name"]):
-        yield invalid("tool_choice.name", "must be a non-empty string")
+    if choice["type"] == "tool":
+        yield from _wrong_name("tool_choice.name", choice.get("name"))
     if not isinstance(choice.get("disable_parallel_tool_use"), bool | None):
         yield invalid("tool_choice.disable_parallel_tool_use", "must be true or false")
 

@@ -15,13 +15,12 @@ from ingress.apis.native.contract import (
     InferenceResponse,
     InferenceSummary,
 )
-from ingress.apis.native.said import said_in
+from ingress.apis.native.said import NOT_A_COMPLETION, Said, said_in, said_in_events
 from ingress.apis.openai import chat
 from ingress.apis.parsed_request import Fields, ParsedRequest, invalid
 from ingress.auth.caller import Caller
 from ingress.http.refusals import Refusal
 from schemas.config_state import Snapshot
-from schemas.errors import ErrorCode
 from schemas.frames import Terminal
 
 _KNOWN: Final = frozenset(InferenceRequest.__struct_fields__)
@@ -65,7 +64,7 @@ class InferenceFormat:
         nothing of the kind."""
         said = said_in(terminal.body)
         if said is None:
-            return Refusal(ErrorCode.UPSTREAM_ERROR, "The backend's answer is not a completion.")
+            return NOT_A_COMPLETION
         body: InferenceResponse = {
             **self._summary(terminal),
             "output": said.text,
@@ -75,12 +74,11 @@ class InferenceFormat:
 
     def events(self, chunks: bytes) -> bytes:
         """One event for each piece of text, and for each piece of a tool call."""
-        return b"".join(map(self._event, chunks.split(b"\n\n")))
+        return b"".join(map(self._event, said_in_events(chunks)))
 
-    def _event(self, event: bytes) -> bytes:
-        said = said_in(event[5:].strip()) if event.startswith(b"data:") else None
-        if said is None or not (said.text or said.beside_text):
-            return b""  # A comment, usage, a role alone.
+    def _event(self, said: Said) -> bytes:
+        if not (said.text or said.beside_text):
+            return b""  # A role alone.
         piece: InferenceDelta = {"request_id": self.client_request_id}
         if said.text:
             piece["delta"] = said.text

@@ -7,13 +7,20 @@ Backends send any shape: content as a list of parts, ``message`` null beside a d
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, TypedDict
 
 import msgspec
 
-__all__ = ["BesideText", "Said", "said_in"]
+from ingress.http.refusals import Refusal
+from schemas.errors import ErrorCode
 
+__all__ = ["NOT_A_COMPLETION", "BesideText", "Said", "said_in", "said_in_events", "sound"]
+
+NOT_A_COMPLETION: Final = Refusal(
+    ErrorCode.UPSTREAM_ERROR, "The backend's answer is not a completion."
+)
 _TEXT_PARTS: Final = frozenset({"text", "output_text"})
 
 
@@ -74,6 +81,13 @@ def said_in(body: bytes) -> Said | None:
     return None
 
 
+def said_in_events(chunks: bytes) -> Iterator[Said]:
+    """What each of whole server-sent events says that says anything."""
+    for event in chunks.split(b"\n\n"):
+        if event.startswith(b"data:") and (said := said_in(event[5:].strip())) is not None:
+            yield said
+
+
 def _loosely(body: bytes) -> list[_Choice]:
     try:
         read = json.loads(body)
@@ -90,24 +104,24 @@ def _said(message: dict[str, Any], choice: _Choice) -> Said:
     return Said(
         _text(message.get("content")),
         calls if isinstance(calls, list) else None,
-        _sound(refusal) if isinstance(refusal, str) else None,
+        sound(refusal) if isinstance(refusal, str) else None,
         choice.finish_reason if isinstance(choice.finish_reason, str) else None,
-        _sound(choice.stop_reason) if isinstance(choice.stop_reason, str) else None,
+        sound(choice.stop_reason) if isinstance(choice.stop_reason, str) else None,
     )
 
 
 def _text(content: Any) -> str:
     if isinstance(content, str):
-        return _sound(content)
+        return sound(content)
     parts = content if isinstance(content, list) else ()
     texts = (
         part.get("text")
         for part in parts
         if isinstance(part, dict) and part.get("type", "text") in _TEXT_PARTS
     )
-    return _sound("".join(text for text in texts if isinstance(text, str)))
+    return sound("".join(text for text in texts if isinstance(text, str)))
 
 
-def _sound(text: str) -> str:
+def sound(text: str) -> str:
     """Half a surrogate pair is no text that can be sent."""
     return text if text.isascii() else text.encode(errors="replace").decode()

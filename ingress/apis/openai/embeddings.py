@@ -13,6 +13,14 @@ import msgspec
 
 from ingress.apis.answer_format import RELAYED, AnswerFormat
 from ingress.apis.exact_bound import texts_of
+from ingress.apis.openai.given import (
+    GIVEN_MAX,
+    TOKENS_FIXED,
+    TOKENS_PER_GIVEN,
+    first_other,
+    is_tokens,
+    texts_given,
+)
 from ingress.apis.openai.request_fields import PLAIN_EMBEDDINGS
 from ingress.apis.parsed_request import Call, Fields, ParsedRequest, invalid
 from ingress.auth.api_key import asked_model
@@ -22,10 +30,6 @@ from ingress.http.refusals import Refusal
 from schemas.config_state import Snapshot
 from schemas.entities import Model
 
-INPUTS_MAX: Final = 2_048
-_TOKENS_PER_INPUT: Final = 16
-"""What a model puts around each of them."""
-_TOKENS_FIXED: Final = 64
 _ENCODINGS: Final = (None, "float", "base64")
 
 
@@ -46,13 +50,15 @@ def parse(fields: Fields, snapshot: Snapshot, caller: Caller) -> ParsedRequest |
         stream=False,
         include_usage=False,
         input_tokens_bound=len(payload)
-        + inputs * _TOKENS_PER_INPUT
-        + _TOKENS_FIXED
+        + inputs * TOKENS_PER_GIVEN
+        + TOKENS_FIXED
         + model.input_overhead_tokens,
         output_tokens_bound=0,
     )
     if model.counted_by is not None and billing_of(snapshot, caller, fields["model"]).is_bounded:
-        texts = texts_of(_texts(fields["input"]), (), model.counted_by, call.input_tokens_bound)
+        texts = texts_of(
+            texts_given(fields["input"]), (), model.counted_by, call.input_tokens_bound
+        )
         call = msgspec.structs.replace(call, texts=texts)
     return ParsedRequest(fields["model"], call)
 
@@ -77,33 +83,20 @@ def _refuse_unknown(
 
 def _count_inputs(given: Any) -> int | Refusal:
     """How many texts or lists of tokens there are, or the first that is neither."""
-    if _is_text(given) or _is_tokens(given):
+    if _is_text(given) or is_tokens(given):
         return 1
-    if not isinstance(given, list) or not 1 <= len(given) <= INPUTS_MAX:
-        what = f"must be a non-empty text or list of tokens, or a list of 1 to {INPUTS_MAX} such"
+    if not isinstance(given, list) or not 1 <= len(given) <= GIVEN_MAX:
+        what = f"must be a non-empty text or list of tokens, or a list of 1 to {GIVEN_MAX} such"
         return invalid("input", what)
-    is_input = _is_text if isinstance(given[0], str) else _is_tokens
-    for index, each in enumerate(given):
-        if not is_input(each):
-            what = "must be a non-empty text or list of tokens, and of one kind with the others"
-            return invalid(f"input[{index}]", what)
+    other = first_other(given, _is_text)
+    if other is not None:
+        what = "must be a non-empty text or list of tokens, and of one kind with the others"
+        return invalid(f"input[{other}]", what)
     return len(given)
-
-
-def _texts(given: Any) -> list[str]:
-    """Of an input; tokens that are given as numbers are bounded by their digits."""
-    if isinstance(given, str):
-        return [given]
-    return [each for each in given if isinstance(each, str)]
 
 
 def _is_text(given: Any) -> bool:
     return isinstance(given, str) and bool(given)
-
-
-def _is_tokens(given: Any) -> bool:
-    is_list = isinstance(given, list) and bool(given)
-    return is_list and all(type(token) is int and token >= 0 for token in given)
 
 
 def _refuse_options(fields: Fields) -> Refusal | None:

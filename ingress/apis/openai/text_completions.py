@@ -16,6 +16,14 @@ from ingress.apis.answer_format import RELAYED, AnswerFormat
 from ingress.apis.exact_bound import texts_of
 from ingress.apis.openai.chat import CHOICES_MAX, OUTPUT_TOKENS_MAX, refuse_stream
 from ingress.apis.openai.closed_world import with_text_reach
+from ingress.apis.openai.given import (
+    GIVEN_MAX,
+    TOKENS_FIXED,
+    TOKENS_PER_GIVEN,
+    first_other,
+    is_tokens,
+    texts_given,
+)
 from ingress.apis.openai.request_fields import PLAIN_TEXT, TEXT
 from ingress.apis.parsed_request import Call, Fields, ParsedRequest, invalid
 from ingress.auth.api_key import asked_model
@@ -25,14 +33,11 @@ from ingress.http.refusals import Refusal
 from schemas.config_state import Snapshot
 from schemas.entities import Model
 
-PROMPTS_MAX: Final = 2_048
 LOGPROBS_MAX: Final = 100
 DEFAULT_TOKENS: Final = 16
 """OpenAI's."""
 OUTPUT_IN_ALL_MAX: Final = CHOICES_MAX * OUTPUT_TOKENS_MAX
 """What a chat completion may ask for at most, which the ledger's integers hold at any price."""
-_TOKENS_PER_PROMPT: Final = 16
-_TOKENS_FIXED: Final = 64
 
 
 def parse(fields: Fields, snapshot: Snapshot, caller: Caller) -> ParsedRequest | Refusal:
@@ -51,7 +56,7 @@ def parse(fields: Fields, snapshot: Snapshot, caller: Caller) -> ParsedRequest |
         return call
     billing = billing_of(snapshot, caller, fields["model"])
     if model.counted_by is not None and billing.is_bounded:
-        given = (*_texts(fields["prompt"]), *_texts(fields.get("suffix") or ()))
+        given = (*texts_given(fields["prompt"]), *texts_given(fields.get("suffix") or ()))
         texts = texts_of(given, (), model.counted_by, call.input_tokens_bound)
         call = msgspec.structs.replace(call, texts=texts)
     is_plain = not model.prices and fields.keys() <= PLAIN_TEXT
@@ -76,7 +81,7 @@ def _bounded(fields: Fields, prompts: int, model: Model) -> Call | Refusal:
         body["stream_options"] = {**options, "include_usage": True}
     payload = msgspec.json.encode(body)
     input_bound = (
-        len(payload) + prompts * _TOKENS_PER_PROMPT + _TOKENS_FIXED + model.input_overhead_tokens
+        len(payload) + prompts * TOKENS_PER_GIVEN + TOKENS_FIXED + model.input_overhead_tokens
     )
     choices = max(fields.get("n") or 1, fields.get("best_of") or 1)
     output_bound = per_choice * choices * prompts
@@ -107,29 +112,16 @@ def _limited(fields: Fields, model: Model) -> tuple[Fields, int]:
 
 def _count_prompts(given: Any) -> int | Refusal:
     """How many texts or lists of tokens there are, or the first that is neither."""
-    if isinstance(given, str) or _is_tokens(given):
+    if isinstance(given, str) or is_tokens(given):
         return 1
-    if not isinstance(given, list) or not 1 <= len(given) <= PROMPTS_MAX:
-        what = f"must be a text, a non-empty list of tokens, or a list of 1 to {PROMPTS_MAX} such"
+    if not isinstance(given, list) or not 1 <= len(given) <= GIVEN_MAX:
+        what = f"must be a text, a non-empty list of tokens, or a list of 1 to {GIVEN_MAX} such"
         return invalid("prompt", what)
-    is_text = isinstance(given[0], str)
-    for index, each in enumerate(given):
-        if not (isinstance(each, str) if is_text else _is_tokens(each)):
-            what = "must be a text or a non-empty list of tokens, and of one kind with the others"
-            return invalid(f"prompt[{index}]", what)
+    other = first_other(given, lambda each: isinstance(each, str))
+    if other is not None:
+        what = "must be a text or a non-empty list of tokens, and of one kind with the others"
+        return invalid(f"prompt[{other}]", what)
     return len(given)
-
-
-def _is_tokens(given: Any) -> bool:
-    is_list = isinstance(given, list) and bool(given)
-    return is_list and all(type(token) is int and token >= 0 for token in given)
-
-
-def _texts(given: Any) -> list[str]:
-    """Of a prompt; tokens that are given as numbers are bounded by their digits."""
-    if isinstance(given, str):
-        return [given]
-    return [each for each in given if isinstance(each, str)]
 
 
 def _refuse_fields(fields: Fields) -> Refusal | None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from ingress.apis.openai.embeddings import INPUTS_MAX, parse
+from ingress.apis.openai.embeddings import parse
+from ingress.apis.openai.given import GIVEN_MAX
 from ingress.apis.parsed_request import Call, ParsedRequest
 from ingress.auth.caller import Caller
 from ingress.http.refusals import Refusal
@@ -36,7 +37,7 @@ def _call(**fields: Any) -> Call:
         ({"input": []}, 400, "input"),
         ({"input": {}}, 400, "input"),
         ({"input": 7}, 400, "input"),
-        ({"input": ["a"] * (INPUTS_MAX + 1)}, 400, "input"),
+        ({"input": ["a"] * (GIVEN_MAX + 1)}, 400, "input"),
         ({"input": ["a", ""]}, 400, "input[1]"),
         ({"input": ["a", 7]}, 400, "input[1]"),
         ({"input": [7, "a"]}, 400, "input[0]"),
@@ -69,7 +70,7 @@ def test_a_wrong_field_is_named(fields: dict[str, Any], status: int, param: str)
     [
         ("hello", 1),
         (["hello"], 1),
-        (["hello"] * INPUTS_MAX, INPUTS_MAX),
+        (["hello"] * GIVEN_MAX, GIVEN_MAX),
         ([7] * 5_000, 1),
         ([[7, 8], [0]], 2),
     ],

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from ingress.apis.openai.chat import CHOICES_MAX, OUTPUT_TOKENS_MAX
+from ingress.apis.openai.given import GIVEN_MAX
 from ingress.apis.openai.text_completions import (
     DEFAULT_TOKENS,
     LOGPROBS_MAX,
-    PROMPTS_MAX,
     parse,
 )
 from ingress.apis.parsed_request import Call, ParsedRequest
@@ -45,7 +45,7 @@ def _call(**fields: Any) -> Call:
         ({"prompt": {}}, 400, "prompt"),
         ({"prompt": 7}, 400, "prompt"),
         ({"prompt": True}, 400, "prompt"),
-        ({"prompt": ["a"] * (PROMPTS_MAX + 1)}, 400, "prompt"),
+        ({"prompt": ["a"] * (GIVEN_MAX + 1)}, 400, "prompt"),
         ({"prompt": ["a", 7]}, 400, "prompt[1]"),
         ({"prompt": ["a", None]}, 400, "prompt[1]"),
         ({"prompt": [7, "a"]}, 400, "prompt[0]"),
@@ -91,7 +91,7 @@ def test_a_wrong_field_is_named(fields: dict[str, Any], status: int, param: str)
         ("", 1),
         ("hello", 1),
         (["hello", ""], 2),
-        (["hello"] * PROMPTS_MAX, PROMPTS_MAX),
+        (["hello"] * GIVEN_MAX, GIVEN_MAX),
         ([7] * 5_000, 1),
         ([[7, 8], [0]], 2),
     ],
