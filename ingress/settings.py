@@ -104,11 +104,6 @@ class IngressSettings(DataPlaneSettings, PepperSettings):
         """Who vouches for callers without an API key."""
         return read_callers_file(self.callers_file)
 
-    @property
-    def user_org_secret(self) -> str | None:
-        """The user-org token in plain text."""
-        return None if self.user_org_token is None else self.user_org_token.get_secret_value()
-
     tokenizers_dir: str = ""
     """Directory of the tokenizer files that models name, at most 32 MiB each; none is read when it is empty."""
 
