@@ -57,7 +57,7 @@ class Copy:
     @property
     def is_whole(self) -> bool:
         """Whether the end mark came."""
-        return bool(self.events) and self.events[-1] == b"data: [DONE]"
+        return bool(self.events) and b"data: [DONE]" in self.events[-1].split(b"\n")
 
     @property
     def text_sha256(self) -> str:
