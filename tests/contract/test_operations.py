@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from collections.abc import Iterator
 from typing import Any, get_args
 
@@ -152,7 +153,7 @@ def _names_operation(text: str) -> bool:
         (text == row.name and text not in _FIELDS_TOO)
         or row.path in text
         or any(
-            (text == path and text not in _FIELDS_TOO) or f"/{path}" in text
+            (text == path and text not in _FIELDS_TOO) or re.search(rf"/{path}(?![\w.])", text)
             for path in row.upstream_paths.values()
         )
         for row in OPERATIONS.values()
