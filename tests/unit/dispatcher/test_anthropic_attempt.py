@@ -10,6 +10,8 @@ import pytest
 from aiohttp import web
 
 from dispatcher.attempts.attempt_end import AttemptResult
+from dispatcher.backends.probe_client import ProbeClient
+from schemas.entities import Backend
 from schemas.errors import ErrorCode
 from schemas.operations import OPERATIONS
 from tests.support.attempt_scene import FakeBus, attempt_run
@@ -208,3 +210,23 @@ async def test_a_large_body_is_built_beside_the_loop_and_arrives_whole() -> None
     await _run(answer, payload=json.dumps(fields).encode())
 
     assert seen == [text]
+
+
+async def test_probes_ask_for_its_models_with_its_key() -> None:
+    """So a wrong key is seen as 401 before anybody is refused by it; without one it is asked as well."""
+    seen: list[tuple[str, str | None, str | None]] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        headers = request.headers
+        seen.append((request.path, headers.get("x-api-key"), headers.get("anthropic-version")))
+        return web.Response(status=200 if headers.get("x-api-key") == "secret" else 401)
+
+    async with backend(answer) as url, upstreams({_KEY: "secret"}) as client:
+        prober = ProbeClient(client.authorization)
+        await prober.start()
+        for variable, status in ((_KEY, "status 200"), (None, "status 401")):
+            found = await prober.probe(Backend(url=url, protocol="anthropic", api_key_env=variable))
+            assert (found.said, found.is_alive) == (status, True)
+        await prober.stop()
+
+    assert seen == [("/v1/models", "secret", "2023-06-01"), ("/v1/models", None, "2023-06-01")]
