@@ -146,10 +146,12 @@ def _judged(
         code == 0 and is_done(folder) and len(answered) == TURNS and spent == booked and exact
     )
     word = "ok     " if is_right else "PROBLEM"
-    cached = sum(line["cached_tokens"] for line in lines)
+    cached, written = (
+        sum(line[name] for line in lines) for name in ("cached_tokens", "cache_write_tokens")
+    )
     print(
         f"{word} {session.api:20} {session.asked:45} exit {code}, {len(answered)} of {TURNS} turns, {len(calls) - len(answered)} calls "
-        f"that another answered, backend {spent[0]} in {spent[1]} out, booked {booked[0]} in ({cached} cached) {booked[1]} out, {took_s:.1f} s"
+        f"that another answered, backend {spent[0]} in {spent[1]} out, booked {booked[0]} in ({cached} read from a cache, {written} written) {booked[1]} out, {took_s:.1f} s"
     )
     if not is_right:
         print(f"        {said.strip()}")

@@ -105,14 +105,8 @@ def read(body: bytes, headers: dict[str, str], name: str, cache: Cache) -> Asked
     asked = {**fields, "messages": messages}
     chat = parse(msgspec.json.encode({n: asked[n] for n in ("model", "messages", "max_tokens") if n in asked} | {"stream": fields.get("stream", False)}))  # fmt: skip
     planned = plan(chat, name)
-    marked, lasts = _marked(fields)
-    key = hashlib.sha256(marked.encode()).hexdigest()
-    tokens = min(len(marked.split()), planned.prompt_tokens)
-    is_kept = key in cache.kept
-    if tokens:
-        cache.kept.add(key)
+    read_tokens, written, lasts = _cached(fields, planned.prompt_tokens, cache)
     thinks = (fields.get("thinking") or {}).get("type") in ("enabled", "adaptive")
-    read_tokens, written = (tokens, 0) if is_kept else (0, tokens)
     return Asked(chat, planned, thinks, read_tokens, written, lasts)
 
 
@@ -150,15 +144,19 @@ def _texts(content: Any, *, is_last: bool = False) -> Iterator[str]:
     yield from (texts or results) if is_last else [*results, *texts]
 
 
-def _marked(fields: dict[str, Any]) -> tuple[str, str]:
-    """The text up to the last mark of a cache, and for how long it is kept."""
-    text, marked, lasts = "", "", "5m"
+def _cached(fields: dict[str, Any], most: int, cache: Cache) -> tuple[int, int, str]:
+    """Tokens of the longest marked prefix that is kept, those of the rest up to the last mark, and for how long it is kept."""
+    text, marked, lasts = "", list[str](), "5m"
     for content in (fields.get("system"), *(turn["content"] for turn in fields["messages"])):
         for block in content if isinstance(content, list) else ():
-            text += " " + str(block.get("text", ""))
+            text += " " + str(block.get("text") or block.get("content") or "")
             if mark := block.get("cache_control"):
-                marked, lasts = text, mark.get("ttl", "5m")
-    return marked, lasts
+                marked.append(text)
+                lasts = mark.get("ttl", "5m")
+    keys = {hashlib.sha256(each.encode()).hexdigest(): len(each.split()) for each in marked}
+    read = min(most, max((tokens for key, tokens in keys.items() if key in cache.kept), default=0))
+    cache.kept |= keys.keys()
+    return read, min(most, max(keys.values(), default=0)) - read, lasts
 
 
 def message(asked: Asked, call_id: str) -> dict[str, Any]:
