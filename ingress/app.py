@@ -16,6 +16,8 @@ from ingress.auth.caller import Authenticator
 from ingress.auth.callers import Callers
 from ingress.auth.outside import Outside, open_outside
 from ingress.endpoints.status import StatusRoutes
+from ingress.files.settings import FileSettings
+from ingress.files.shelf import Quota, Shelf
 from ingress.gatekeeper.gatekeeper import UNPRODUCED_S, Gatekeeper
 from ingress.gatekeeper.refusal_audit import RefusalAudit
 from ingress.gatekeeper.signatures import Signatures
@@ -397,4 +399,15 @@ def _public_parts(
         counts=ExactCounts(files=TokenizerFiles(settings.tokenizers_dir)),
     )
     said = settings.deadlines_s, settings.origins, settings.default_limits
-    return PublicParts(gatekeeper, starter, ledger, lookup, *said)
+    files = shelf_of(settings, clock)
+    return PublicParts(gatekeeper, starter, ledger, lookup, *said, files, settings.file_bytes_max)
+
+
+def shelf_of(settings: FileSettings, clock: Clock) -> Shelf | None:
+    """Where files are kept; ``None`` where none are, and then nothing of it is loaded."""
+    if not settings.files_url:
+        return None
+    from ingress.files.store import open_files  # noqa: PLC0415
+
+    quota = Quota(settings.org_files_max, settings.org_files_bytes_max)
+    return Shelf(open_files(settings.files_url), quota, clock)
