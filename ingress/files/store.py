@@ -37,7 +37,12 @@ _LISTED_AT_ONCE: Final = 1_000
 _LEFT_AFTER_MS: Final = 24 * 3_600_000
 """Content without a description is that of an upload under way, or was left by a process that was killed."""
 _FOLDER: Final = "file://"
-_PATIENCE: Final[ClientConfig] = {"connect_timeout": "5s", "read_timeout": "20s", "timeout": "600s"}
+_PATIENCE: Final[ClientConfig] = {
+    "connect_timeout": "5s",
+    "read_timeout": "20s",
+    "timeout": "600s",
+    "allow_http": True,  # Whoever writes an endpoint without TLS means it.
+}
 """A content may be read for as long as its client takes it; every read of it has a bound of its own."""
 _RETRIES: Final[RetryConfig] = {"max_retries": 3, "retry_timeout": timedelta(seconds=10)}
 
@@ -170,6 +175,11 @@ def _is_left(file: str, now_ms: int) -> bool:
         return False
 
 
+def _cause(error: Exception) -> str:
+    """What the library says for people; how it came about in its own terms stands below."""
+    return str(error).partition("\n")[0]
+
+
 @contextmanager
 def _asked() -> Iterator[None]:
     """What the store says when it does not do what it was asked for, in our words."""
@@ -180,4 +190,4 @@ def _asked() -> Iterator[None]:
     except TimeoutError as error:
         raise FilesAway(f"no answer within {WITHIN_S:.0f} s") from error
     except (BaseError, OSError, ValueError) as error:
-        raise FilesAway(str(error)) from error
+        raise FilesAway(_cause(error)) from error
