@@ -35,6 +35,7 @@ from ingress.requests.claims import Claims
 from ingress.requests.exact_counts import ExactCounts
 from ingress.requests.job_list import JobList
 from ingress.requests.lookup import RequestLookup
+from ingress.requests.request_desk import RequestDesk
 from ingress.requests.silence import Silence
 from ingress.requests.tokenizer_files import TokenizerFiles
 from ingress.routes import PublicParts, create_public_app
@@ -45,6 +46,8 @@ from schemas.runtime.config.feed import ConfigFeed
 from schemas.runtime.kafka.outcome_lookup import OutcomeLookup
 from schemas.runtime.kafka.produce import Producer
 from schemas.runtime.kafka.record_reader import RecordReader
+from schemas.runtime.kafka.request_records import RequestRecords
+from schemas.runtime.kafka.results import Results
 from schemas.runtime.ledger.client import LedgerClient, ledger_store
 from schemas.runtime.ledger.meetings import Meetings
 from schemas.runtime.ledger.time_source import LedgerTime
@@ -279,6 +282,7 @@ class Ingress:
         await self.public.starter.cancellations.finish()
         await self.refusals.finish()
         await self.public.lookup.stop()
+        await self.public.requests.stop()
         await self.producer.stop()
         if self.tracing is not None:
             await self.tracing.exporter.stop()
@@ -396,5 +400,7 @@ def _public_parts(
         reply_to=channel_of(settings.instance_id),
         counts=ExactCounts(files=TokenizerFiles(settings.tokenizers_dir)),
     )
+    trails = RequestRecords(settings.kafka_brokers)
+    desk = RequestDesk(ledger, trails, Results(records), clock)
     said = settings.deadlines_s, settings.origins, settings.default_limits
-    return PublicParts(gatekeeper, starter, ledger, lookup, *said)
+    return PublicParts(gatekeeper, starter, ledger, lookup, desk, *said)

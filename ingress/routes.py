@@ -20,6 +20,7 @@ from ingress.endpoints.jobs import JobRoutes
 from ingress.endpoints.limits import LimitRoutes
 from ingress.endpoints.models import ModelRoutes
 from ingress.endpoints.operations import OperationEndpoint
+from ingress.endpoints.requests import RequestRoutes
 from ingress.endpoints.status import StatusRoutes
 from ingress.gatekeeper.gatekeeper import Gatekeeper
 from ingress.http import paths
@@ -30,6 +31,7 @@ from ingress.http.responses import refusal_response
 from ingress.requests.begin import RequestStarter
 from ingress.requests.job_desk import JobDesk
 from ingress.requests.lookup import RequestLookup
+from ingress.requests.request_desk import RequestDesk
 from schemas.errors import ErrorCode
 from schemas.operations import JOBS, OPERATIONS
 from schemas.runtime.ledger.client import LedgerClient
@@ -48,6 +50,8 @@ class PublicParts:
     starter: RequestStarter
     ledger: LedgerClient
     lookup: RequestLookup
+    requests: RequestDesk
+    """Where one request is asked for."""
     deadlines_s: tuple[float, float]
     """How long a request has: where it says nothing, and at most."""
     origins: frozenset[bytes]
@@ -87,6 +91,7 @@ def _router(
     """All routes in the framework's hands, those that the shortcut knows included."""
     models = ModelRoutes(parts.gatekeeper)
     jobs = JobRoutes(parts.gatekeeper, parts.ledger, parts.desk)
+    requests = RequestRoutes(parts.gatekeeper, parts.requests)
     limits = LimitRoutes(parts.gatekeeper, parts.ledger, parts.default_limits)
     app = Starlette(
         routes=[
@@ -97,6 +102,8 @@ def _router(
             Route(paths.MODELS, models.list_all),
             Route(f"{paths.MODELS}/{{name:path}}", models.show),
             Route(paths.LIMITS, limits.show),
+            Route(paths.request_path("{request_id}"), requests.show),
+            Route(paths.events_path("{request_id}"), requests.events),
             Route(paths.HEALTHZ, status.healthz),
             Route(paths.READYZ, status.readyz),
             Route(paths.STARTUPZ, status.startupz),

@@ -25,6 +25,7 @@ from ingress.requests.cancellations import Cancellations
 from ingress.requests.claims import Claims
 from ingress.requests.job_list import JobList
 from ingress.requests.lookup import RequestLookup
+from ingress.requests.request_desk import RequestDesk
 from ingress.routes import PublicParts, create_public_app
 from ingress.settings import IngressSettings
 from schemas.codec import decode_as
@@ -41,6 +42,8 @@ from schemas.outgoing import Outgoing
 from schemas.runtime.kafka.outcome_lookup import Absent, Acceptance, Ending, InLog, Unproved
 from schemas.runtime.kafka.produce import ProduceFailed
 from schemas.runtime.kafka.record_reader import RecordGone, RecordUnreadable
+from schemas.runtime.kafka.request_records import Question, Trace
+from schemas.runtime.kafka.results import Results
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.telemetry import Metrics
@@ -226,6 +229,25 @@ class MemoryTraces:
         """Nothing is connected."""
 
 
+class MemoryTrails:
+    """What is found of a request when its caller asks."""
+
+    def __init__(self) -> None:
+        self.trace: Trace = Absent()
+        self.asked: list[Question] = []
+        self.readable = asyncio.Event()
+        self.readable.set()
+
+    async def find(self, question: Question) -> Trace:
+        """As it was put there, once the log can be read."""
+        self.asked.append(question)
+        await self.readable.wait()
+        return self.trace
+
+    async def stop(self) -> None:
+        """Nothing is connected."""
+
+
 class MemoryRecords:
     """Records of the log by their place."""
 
@@ -313,6 +335,8 @@ class Gateway:
         self.cancellations = Cancellations(ledger, self.bus)
         self.records = MemoryRecords()
         self.lookup = RequestLookup(ledger, self.bus, self.traces, self.records, clock)
+        self.trails = MemoryTrails()
+        self.requests = RequestDesk(ledger, self.trails, Results(self.records), clock)
         made = IngressSettings(**(fields | settings))
         self.shelf = NoBodies()
         self.conditions = Conditions()
@@ -343,6 +367,7 @@ class Gateway:
             starter,
             ledger,
             self.lookup,
+            self.requests,
             made.deadlines_s,
             made.origins,
             made.default_limits,

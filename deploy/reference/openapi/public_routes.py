@@ -23,6 +23,7 @@ from ingress.endpoints.status import StartDocument
 from ingress.health.document import HealthDocument
 from ingress.http import paths
 from ingress.requests.job_document import Job, JobList
+from ingress.requests.request_document import RequestEvents, RequestShown
 from schemas.api_pages import API_PAGE, API_PATHS, OPENAPI
 from schemas.errors import ErrorCode
 from schemas.operations import JOBS, OPERATIONS, Operation
@@ -130,6 +131,7 @@ def public_routes() -> Iterator[RouteContract]:
     yield from _models()
     yield _count_tokens()
     yield from _limits()
+    yield from _requests()
     yield from _status()
 
 
@@ -226,6 +228,27 @@ def _limits() -> Iterator[RouteContract]:
     shown = {200: Answer("The limits of its organization, project, key and user.", LimitList)}
     summary = "What the caller may still use of each limit."
     yield RouteContract("limits.show", "native", "GET", paths.LIMITS, summary, shown, _CALLER)
+
+
+def _requests() -> Iterator[RouteContract]:
+    request_id = in_path("request_id", "The id of a request, as `x-request-id` told it.")
+    payload = query(
+        "payload",
+        "Whether to show what was sent and answered, to the key that sent it.",
+        type="boolean",
+        default=False,
+    )
+    errors = _CALLER | {ErrorCode.NOT_FOUND, ErrorCode.RATE_LIMIT_EXCEEDED}
+    shown = {200: Answer("What became of it.", RequestShown)}
+    summary = "One of the caller's own requests: its state, times, usage, cost and attempts. Remembered for 72 hours."
+    yield RouteContract(
+        "requests.show", "native", "GET", paths.request_path("{request_id}"), summary, shown, errors, (request_id, payload)
+    )  # fmt: skip
+    told = {200: Answer("Its records in the order of time.", RequestEvents)}
+    summary = "The records of one of the caller's own requests."
+    yield RouteContract(
+        "requests.events", "native", "GET", paths.events_path("{request_id}"), summary, told, errors, (request_id,)
+    )  # fmt: skip
 
 
 def _status() -> Iterator[RouteContract]:

@@ -1,0 +1,194 @@
+"""Finds requests for their callers: whatever became of them, and the records of that.
+
+The ledger tells of the last minutes where an outcome stands; the log has the rest, and is read within the organization's
+share of readers of its own, so that no look-up waits for another organization's, nor any answer of a keyed request or a job
+for one. Requests of other organizations look like none, and to a user those of others and of programs do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field, replace
+from typing import Final, Protocol
+from uuid import UUID
+
+from ingress.auth.caller import Caller
+from ingress.http.refusals import Refusal
+from ingress.requests.reader_shares import LookupsWait, ReaderShares
+from ingress.requests.request_document import (
+    RequestEvents,
+    RequestShown,
+    request_document,
+    request_events,
+    with_texts,
+)
+from schemas.codec import MalformedRecord, UnknownSchema, decode_as
+from schemas.errors import ErrorCode
+from schemas.events import Denial, RequestAccepted, RequestFinished
+from schemas.ids import uuid7_time_ms
+from schemas.ledger import answers, documents
+from schemas.ledger.errors import LedgerUnavailable
+from schemas.ledger.states import OPEN
+from schemas.runtime.kafka.outcome_lookup import Absent, Unproved
+from schemas.runtime.kafka.record_reader import RecordUnreadable
+from schemas.runtime.kafka.request_records import READERS, Question, Trace, Trail
+from schemas.runtime.kafka.results import Results
+from schemas.runtime.ledger.client import LedgerClient
+from schemas.runtime.process.clock import Clock
+from schemas.times import HOUR_MS
+
+KEPT_MS: Final = 72 * HOUR_MS
+"""So long the log has a request."""
+_SKEW_MS: Final = 2_000
+_READER_WITHIN_S: Final = 5.0
+_WAITING_MAX: Final = 8
+_RETRY_MS: Final = 1_000
+
+_NONE: Final = Refusal(ErrorCode.NOT_FOUND, "There is no such request.")
+_TOO_OLD: Final = Refusal(ErrorCode.NOT_FOUND, "Requests are remembered for 72 hours.")
+_AWAY: Final = Refusal(ErrorCode.SERVICE_UNAVAILABLE, "What became of it cannot be told now.")
+_TEXTS: Final = Refusal(
+    ErrorCode.KEY_NOT_ALLOWED, "What was sent and answered is shown to the key that sent it."
+)
+
+
+class RecordsOfRequests(Protocol):
+    """The log, read for one request."""
+
+    async def find(self, question: Question) -> Trace:
+        """What it has of it."""
+
+    async def stop(self) -> None:
+        """Disconnect."""
+
+
+def _shares() -> ReaderShares:
+    return ReaderShares(readers=READERS, org_readers=1, org_waiting=_WAITING_MAX)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestDesk:
+    """Where one request is asked for."""
+
+    ledger: LedgerClient
+    records: RecordsOfRequests
+    results: Results
+    clock: Clock
+    shares: ReaderShares = field(default_factory=_shares)
+
+    async def show(
+        self, caller: Caller, request_id: str, *, with_payload: bool
+    ) -> RequestShown | Refusal:
+        """What became of a request; with its texts where they are wanted."""
+        asked = await self._ask(caller, request_id)
+        if isinstance(asked, Refusal):
+            return asked
+        question, known = asked
+        question = replace(question, with_request=with_payload)
+        trail = await self._trail(caller, question)
+        if isinstance(trail, Refusal):
+            return trail
+        accepted, outcome = trail.accepted, trail.outcome
+        shown = request_document(accepted, outcome, known.state)
+        if not with_payload:
+            return shown
+        if shown["key_id"] != caller.key_id or not _is_own(caller, shown["user"]):
+            return _TEXTS
+        return await self._with_texts(shown, accepted, outcome)
+
+    async def events(self, caller: Caller, request_id: str) -> RequestEvents | Refusal:
+        """The records of a request."""
+        asked = await self._ask(caller, request_id)
+        if isinstance(asked, Refusal):
+            return asked
+        question = replace(asked[0], with_all=True)
+        trail = await self._trail(caller, question)
+        if isinstance(trail, Refusal):
+            return trail
+        return request_events(trail.found, is_complete=trail.is_whole)
+
+    async def stop(self) -> None:
+        """Disconnect what reads the log."""
+        await self.records.stop()
+
+    async def _ask(
+        self, caller: Caller, request_id: str
+    ) -> tuple[Question, answers.Look] | Refusal:
+        """What the ledger says of it, and what to ask the log; nothing is asked of what is older than the log."""
+        now_ms = self.clock.now_ms()
+        try:
+            made_ms = uuid7_time_ms(request_id)
+            request_id = str(UUID(request_id))  # In the form in which it stands in records.
+        except ValueError:
+            return _NONE
+        if made_ms > now_ms + _SKEW_MS:
+            return _NONE
+        if made_ms < now_ms - KEPT_MS:
+            return _TOO_OLD
+        try:
+            known = await self.ledger.look(documents.Look(org=caller.org, req=request_id))
+            outcome = decode_as(known.outcome, RequestFinished) if known.outcome else None
+        except (LedgerUnavailable, UnknownSchema, MalformedRecord):
+            return _AWAY
+        question = Question(
+            org=caller.org,
+            request_id=request_id,
+            now_ms=now_ms,
+            is_known=bool(known.state),
+            has_ended=False if known.state in OPEN else None,
+            outcome=outcome,
+            outcome_at=answers.outcome_place(known.booked),
+        )
+        return question, known
+
+    async def _trail(self, caller: Caller, question: Question) -> Trail | Refusal:
+        try:
+            async with asyncio.timeout(_READER_WITHIN_S) as queueing:
+                async with self.shares.reader(caller.org):
+                    queueing.reschedule(None)  # What is read has a bound of its own.
+                    trace = await self.records.find(question)
+        except LookupsWait:
+            return _too_many()
+        except TimeoutError:
+            return _AWAY
+        if isinstance(trace, Unproved):
+            return _AWAY
+        if isinstance(trace, Absent):
+            return _NONE
+        event = trace.outcome or trace.accepted
+        if event is None:
+            return _AWAY
+        return trace if _may_see(caller, event) else _NONE
+
+    async def _with_texts(
+        self, shown: RequestShown, accepted: RequestAccepted | None, outcome: RequestFinished | None
+    ) -> RequestShown | Refusal:
+        try:
+            whole = None if outcome is None else await self.results.restored(outcome)
+        except RecordUnreadable:
+            return _AWAY
+        return with_texts(shown, accepted, whole)
+
+
+def _may_see(caller: Caller, event: RequestAccepted | RequestFinished) -> bool:
+    """Programs see all of their organization, as of its jobs; users see what they asked for by the same way."""
+    if caller.owner is None:
+        return True
+    return event.key_id == caller.key_id and _is_own(caller, event.user)
+
+
+def _is_own(caller: Caller, user: str | None) -> bool:
+    return caller.owner is None or user == caller.user
+
+
+def _too_many() -> Refusal:
+    denial = Denial(
+        limit_id="org:look_ups",
+        limit_type="rate_limit",
+        unit="requests",
+        current_usage=_WAITING_MAX,
+        limit=_WAITING_MAX,
+        retry_after_ms=_RETRY_MS,
+    )
+    message = f"{_WAITING_MAX} look-ups of this organization wait already."
+    return Refusal(ErrorCode.RATE_LIMIT_EXCEEDED, message, denial=denial)
