@@ -27,27 +27,16 @@ from ingress.http.connections import Connections, connections_max
 from ingress.http.front_server import FrontServer, front_server
 from ingress.http.middleware import Shortcut
 from ingress.leaving import Leaving
+from ingress.public_parts import public_parts
 from ingress.replies.mailbox import PendingRequests
 from ingress.replies.upkeep import Upkeep
-from ingress.requests.begin import RequestStarter
-from ingress.requests.cancellations import Cancellations
-from ingress.requests.claims import Claims
-from ingress.requests.exact_counts import ExactCounts
-from ingress.requests.job_list import JobList
-from ingress.requests.lookup import RequestLookup
-from ingress.requests.request_desk import RequestDesk
 from ingress.requests.silence import Silence
-from ingress.requests.tokenizer_files import TokenizerFiles
 from ingress.routes import PublicParts, create_public_app
 from ingress.settings import IngressSettings
 from schemas.errors import ErrorCode
 from schemas.ledger.shards import Shards
 from schemas.runtime.config.feed import ConfigFeed
-from schemas.runtime.kafka.outcome_lookup import OutcomeLookup
 from schemas.runtime.kafka.produce import Producer
-from schemas.runtime.kafka.record_reader import RecordReader
-from schemas.runtime.kafka.request_records import RequestRecords
-from schemas.runtime.kafka.results import Results
 from schemas.runtime.ledger.client import LedgerClient, ledger_store
 from schemas.runtime.ledger.meetings import Meetings
 from schemas.runtime.ledger.time_source import LedgerTime
@@ -62,7 +51,6 @@ from schemas.runtime.process.tasks import keep_running
 from schemas.runtime.process.telemetry import Metrics
 from schemas.runtime.process.traces import Tracing, tracing_of
 from schemas.runtime.process.tracing import Tracer
-from schemas.runtime.valkey.bodies import Bodies
 from schemas.runtime.valkey.bus import Bus, channel_of
 from schemas.runtime.valkey.store import Store
 from schemas.runtime.valkey.subscription import Subscription
@@ -350,7 +338,7 @@ def create_app(settings: IngressSettings) -> Ingress:
         bus=bus,
         subscription=subscription,
         pending=pending,
-        public=_public_parts(settings, gatekeeper, producer, pending, ledger, bus, clock),
+        public=public_parts(settings, gatekeeper, producer, pending, ledger, bus, clock),
         refusals=RefusalAudit(gatekeeper.tally, producer, clock),
         watch=watch,
         metrics=metrics,
@@ -376,31 +364,3 @@ def _outside(settings: IngressSettings, clock: Clock, metrics: Metrics) -> Outsi
         clock,
         metrics,
     )
-
-
-def _public_parts(
-    settings: IngressSettings,
-    gatekeeper: Gatekeeper,
-    producer: Producer,
-    pending: PendingRequests,
-    ledger: LedgerClient,
-    bus: Bus,
-    clock: Clock,
-) -> PublicParts:
-    log, records = OutcomeLookup(settings.kafka_brokers), RecordReader(settings.kafka_brokers)
-    lookup = RequestLookup(ledger, bus, log, records, clock)
-    starter = RequestStarter(
-        gatekeeper=gatekeeper,
-        claims=Claims(ledger, lookup, settings.idempotency_keys_max),
-        jobs=JobList(ledger, settings.jobs_max),
-        producer=producer,
-        bodies=Bodies(bus),
-        pending=pending,
-        cancellations=Cancellations(ledger, bus),
-        reply_to=channel_of(settings.instance_id),
-        counts=ExactCounts(files=TokenizerFiles(settings.tokenizers_dir)),
-    )
-    trails = RequestRecords(settings.kafka_brokers)
-    desk = RequestDesk(ledger, trails, Results(records), clock)
-    said = settings.deadlines_s, settings.origins, settings.default_limits
-    return PublicParts(gatekeeper, starter, ledger, lookup, desk, *said)

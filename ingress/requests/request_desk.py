@@ -135,6 +135,7 @@ class RequestDesk:
             request_id=request_id,
             now_ms=now_ms,
             is_known=bool(known.state),
+            has_memory=not known.kept_missing,
             has_ended=False if known.state in OPEN else None,
             outcome=outcome,
             outcome_at=answers.outcome_place(known.booked),

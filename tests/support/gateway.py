@@ -30,7 +30,7 @@ from ingress.routes import PublicParts, create_public_app
 from ingress.settings import IngressSettings
 from schemas.codec import decode_as
 from schemas.config_state import Snapshot
-from schemas.events import ConfigEntry, RecordRef, RequestAccepted, RequestFinished
+from schemas.events import ConfigEntry, RecordRef, RequestAccepted
 from schemas.failures import Failure
 from schemas.frames import Chunk, Frame, Started, Terminal, encode_frame
 from schemas.ledger import answers, documents
@@ -39,15 +39,13 @@ from schemas.ledger.limit_readings import BalanceReading, LimitReadings
 from schemas.ledger.model.ledger import LedgerModel
 from schemas.ledger.signatures import SignatureUse
 from schemas.outgoing import Outgoing
-from schemas.runtime.kafka.outcome_lookup import Absent, Acceptance, Ending, InLog, Unproved
 from schemas.runtime.kafka.produce import ProduceFailed
-from schemas.runtime.kafka.record_reader import RecordGone, RecordUnreadable
-from schemas.runtime.kafka.request_records import Question, Trace
 from schemas.runtime.kafka.results import Results
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.telemetry import Metrics
 from tests.support.configuration import NOW_MS, PEPPER, SECRET, snapshot
+from tests.support.memory_log import MemoryRecords, MemoryTraces, MemoryTrails
 
 Content = Started | Chunk | Terminal
 Worker = Callable[[RequestAccepted], Sequence[Content]]
@@ -204,70 +202,6 @@ class MemoryLedger:
     def _answer(self) -> None:
         if self.fails_with_defect:
             raise LedgerFault("a defect")
-
-
-class MemoryTraces:
-    """What look-ups find in the log."""
-
-    def __init__(self) -> None:
-        self.outcomes: dict[str, RequestFinished] = {}
-        self.accepted: dict[str, InLog] = {}
-        self.is_readable = True
-        self.reads = 0
-
-    async def find_accepted(self, org: str, request_id: str, until_ms: int) -> Acceptance:
-        """As it was put there."""
-        self.reads += 1
-        return self.accepted.get(request_id, Absent()) if self.is_readable else Unproved()
-
-    async def find_outcome(self, org: str, request_id: str, appended_ms: int | None) -> Ending:
-        """As it was put there."""
-        self.reads += 1
-        return self.outcomes.get(request_id, Absent()) if self.is_readable else Unproved()
-
-    async def stop(self) -> None:
-        """Nothing is connected."""
-
-
-class MemoryTrails:
-    """What is found of a request when its caller asks."""
-
-    def __init__(self) -> None:
-        self.trace: Trace = Absent()
-        self.asked: list[Question] = []
-        self.readable = asyncio.Event()
-        self.readable.set()
-
-    async def find(self, question: Question) -> Trace:
-        """As it was put there, once the log can be read."""
-        self.asked.append(question)
-        await self.readable.wait()
-        return self.trace
-
-    async def stop(self) -> None:
-        """Nothing is connected."""
-
-
-class MemoryRecords:
-    """Records of the log by their place."""
-
-    def __init__(self) -> None:
-        self.values: dict[tuple[str, int, int], bytes] = {}
-        self.reads = 0
-        self.is_away = False
-
-    async def read(self, ref: RecordRef, within_s: float) -> bytes | None:
-        """The value that was put there."""
-        self.reads += 1
-        if self.is_away:
-            raise RecordUnreadable("away")
-        place = (ref.topic, ref.partition, ref.offset)
-        if place not in self.values:
-            raise RecordGone("gone")
-        return self.values[place]
-
-    async def stop(self) -> None:
-        """Nothing is connected."""
 
 
 class MemoryLog:

@@ -51,6 +51,8 @@ class Question:
     """The ledger's time."""
     is_known: bool
     """Whether the ledger knows the request, so that it was accepted."""
+    has_memory: bool = True
+    """Whether the ledger would know of a decision; a rebuild brings that back last."""
     has_ended: bool | None = None
     """``None`` where the ledger does not say it."""
     outcome: RequestFinished | None = None
@@ -233,7 +235,7 @@ class RequestRecords:
 def _may_have_ended(asked: Question, accepted: Found) -> bool:
     """Whether there may be an outcome: before its deadline the ledger knows of each decision."""
     assert isinstance(accepted.event, RequestAccepted)
-    is_early = not asked.is_known and asked.now_ms < accepted.event.deadline_ms
+    is_early = asked.has_memory and not asked.is_known and asked.now_ms < accepted.event.deadline_ms
     return asked.has_ended is not False and not is_early
 
 

@@ -170,6 +170,8 @@ async def test_before_its_deadline_a_request_that_nobody_decided_is_not_searched
     assert scene.log.seeks == 4
     assert await scene.kinds() == ["RequestAccepted"]
     assert scene.log.seeks == 7
+    assert await scene.kinds(now_ms=T + SECOND, has_memory=False) == ["RequestAccepted"]
+    assert scene.log.seeks == 10
 
 
 async def test_corrections_are_looked_for_where_an_attempt_was_written_off(scene: _Scene) -> None:
