@@ -22,6 +22,7 @@ from ingress.endpoints.models import ModelRoutes
 from ingress.endpoints.operations import OperationEndpoint
 from ingress.endpoints.requests import RequestRoutes
 from ingress.endpoints.status import StatusRoutes
+from ingress.endpoints.usage import UsageRoutes
 from ingress.gatekeeper.gatekeeper import Gatekeeper
 from ingress.http import paths
 from ingress.http.cross_origin import preflight_headers
@@ -102,6 +103,7 @@ def _router(
             Route(paths.MODELS, models.list_all),
             Route(f"{paths.MODELS}/{{name:path}}", models.show),
             Route(paths.LIMITS, limits.show),
+            Route(paths.USAGE, UsageRoutes(parts.gatekeeper, parts.ledger).show),
             Route(paths.request_path("{request_id}"), requests.show),
             Route(paths.events_path("{request_id}"), requests.events),
             Route(paths.HEALTHZ, status.healthz),

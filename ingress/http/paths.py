@@ -14,6 +14,7 @@ from schemas.operations import JOBS, MESSAGES, OPERATIONS, Surface
 MODELS: Final = "/v1/models"
 COUNT_TOKENS: Final = f"{MESSAGES.path}/count_tokens"
 LIMITS: Final = "/v1/limits"
+USAGE: Final = "/v1/usage"
 REQUESTS: Final = "/v1/requests"
 EVENTS: Final = "events"
 """The last part of a path below that of a request."""
@@ -41,6 +42,7 @@ PLACES: Final = {
     MODELS: Place("models", "openai"),
     COUNT_TOKENS: Place("count_tokens", MESSAGES.surface),
     LIMITS: Place("limits", "native"),
+    USAGE: Place("usage", "native"),
     REQUESTS: Place("requests", "native"),
     HEALTHZ: _STATUS,
     READYZ: _STATUS,

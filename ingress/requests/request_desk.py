@@ -14,7 +14,7 @@ from uuid import UUID
 
 from ingress.auth.caller import Caller
 from ingress.http.refusals import Refusal
-from ingress.requests.reader_shares import LookupsWait, ReaderShares
+from ingress.requests.reader_shares import LookupsWait, ReaderShares, refuse_wait
 from ingress.requests.request_document import (
     RequestEvents,
     RequestShown,
@@ -24,7 +24,7 @@ from ingress.requests.request_document import (
 )
 from schemas.codec import MalformedRecord, UnknownSchema, decode_as
 from schemas.errors import ErrorCode
-from schemas.events import Denial, RequestAccepted, RequestFinished
+from schemas.events import RequestAccepted, RequestFinished
 from schemas.ids import uuid7_time_ms
 from schemas.ledger import answers, documents
 from schemas.ledger.errors import LedgerUnavailable
@@ -42,7 +42,6 @@ KEPT_MS: Final = 72 * HOUR_MS
 _SKEW_MS: Final = 2_000
 _READER_WITHIN_S: Final = 5.0
 _WAITING_MAX: Final = 8
-_RETRY_MS: Final = 1_000
 
 _NONE: Final = Refusal(ErrorCode.NOT_FOUND, "There is no such request.")
 _TOO_OLD: Final = Refusal(ErrorCode.NOT_FOUND, "Requests are remembered for 72 hours.")
@@ -148,10 +147,8 @@ class RequestDesk:
                 async with self.shares.reader(caller.org):
                     queueing.reschedule(None)  # What is read has a bound of its own.
                     trace = await self.records.find(question)
-        except LookupsWait:
-            return _too_many()
-        except TimeoutError:
-            return _AWAY
+        except (LookupsWait, TimeoutError):
+            return refuse_wait(_WAITING_MAX)
         if isinstance(trace, Unproved):
             return _AWAY
         if isinstance(trace, Absent):
@@ -180,16 +177,3 @@ def _may_see(caller: Caller, event: RequestAccepted | RequestFinished) -> bool:
 
 def _is_own(caller: Caller, user: str | None) -> bool:
     return caller.owner is None or user == caller.user
-
-
-def _too_many() -> Refusal:
-    denial = Denial(
-        limit_id="org:look_ups",
-        limit_type="rate_limit",
-        unit="requests",
-        current_usage=_WAITING_MAX,
-        limit=_WAITING_MAX,
-        retry_after_ms=_RETRY_MS,
-    )
-    message = f"{_WAITING_MAX} look-ups of this organization wait already."
-    return Refusal(ErrorCode.RATE_LIMIT_EXCEEDED, message, denial=denial)

@@ -38,6 +38,7 @@ from schemas.ledger.errors import LedgerFault, LedgerUnavailable
 from schemas.ledger.limit_readings import BalanceReading, LimitReadings
 from schemas.ledger.model.ledger import LedgerModel
 from schemas.ledger.signatures import SignatureUse
+from schemas.ledger.usage_cells import UsageCells
 from schemas.outgoing import Outgoing
 from schemas.runtime.kafka.produce import ProduceFailed
 from schemas.runtime.kafka.results import Results
@@ -116,6 +117,8 @@ class MemoryLedger:
         self.is_away = False
         self.signatures: dict[tuple[str, str], int] = {}
         """How long each that was used is remembered."""
+        self.usage_hours: dict[tuple[str, str], dict[str, int]] = {}
+        self.usage_calls = 0
         self.looks = 0
         """Requests that were asked for because they were silent."""
         self.now_ms = NOW_MS
@@ -198,6 +201,16 @@ class MemoryLedger:
                 for stored in (known.balances[org, balance.key] for balance in balances)
             ],
         )
+
+    async def usage(self, org: str, hour: str, cursor: int, count: int) -> UsageCells:
+        """Some cells of a usage hour."""
+        self._answer()
+        if self.is_away:
+            raise LedgerUnavailable("away")
+        self.usage_calls += 1
+        cells = sorted(self.usage_hours.get((org, hour), {}).items())
+        until = cursor + count
+        return UsageCells(until if until < len(cells) else 0, dict(cells[cursor:until]))
 
     def _answer(self) -> None:
         if self.fails_with_defect:

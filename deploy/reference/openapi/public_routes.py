@@ -18,6 +18,7 @@ from ingress.admin.http.status_pages import AdminHealth
 from ingress.apis.anthropic.contract import InputTokens, Message
 from ingress.apis.native.contract import InferenceRequest, InferenceResponse, JobBody
 from ingress.apis.native.limits import LimitList
+from ingress.apis.native.usage import DIMENSIONS, UsagePage
 from ingress.endpoints.models import ModelList, ModelObject
 from ingress.endpoints.status import StartDocument
 from ingress.health.document import HealthDocument
@@ -132,6 +133,7 @@ def public_routes() -> Iterator[RouteContract]:
     yield _count_tokens()
     yield from _limits()
     yield from _requests()
+    yield _usage()
     yield from _status()
 
 
@@ -249,6 +251,28 @@ def _requests() -> Iterator[RouteContract]:
     yield RouteContract(
         "requests.events", "native", "GET", paths.events_path("{request_id}"), summary, told, errors, (request_id,)
     )  # fmt: skip
+
+
+def _usage() -> RouteContract:
+    seconds: dict[str, Any] = {"type": "integer", "minimum": 0}
+    parameters = (
+        query("start_time", "Unix seconds, inclusive, on the hour before; within 40 days.", **seconds),
+        query("end_time", "Unix seconds, exclusive, on the hour after; now where it is left out.", **seconds),
+        query("bucket_width", "An hour, or a day in UTC.", type="string", enum=["1h", "1d"], default="1d"),
+        query("group_by", f"Of {', '.join(DIMENSIONS)}; several with commas, or repeated as `group_by[]`."),
+        query("limit", "Buckets of a page: 24 of 168 at most by hour, 7 of 31 at most by day.", type="integer", minimum=1, maximum=168),
+        query("page", "The `next_page` of the page before."),
+    )  # fmt: skip
+    return RouteContract(
+        name="usage.show",
+        surface="native",
+        method="GET",
+        path=paths.USAGE,
+        summary="What the caller used, by hour or day: tokens, requests, cost.",
+        answers={200: Answer("A page of buckets, the oldest first.", UsagePage)},
+        errors=_CALLER | {ErrorCode.RATE_LIMIT_EXCEEDED},
+        parameters=parameters,
+    )
 
 
 def _status() -> Iterator[RouteContract]:

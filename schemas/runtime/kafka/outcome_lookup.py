@@ -37,11 +37,11 @@ from schemas.ids import uuid7_time_ms
 from schemas.runtime.kafka.stretches import (
     LogReaders,
     OutOfBounds,
-    Pace,
     Stretch,
     records_in,
     stretch_since,
 )
+from schemas.runtime.process.pace import Pace
 from schemas.times import PRODUCE_WITHIN_MS
 from schemas.topics import BACKGROUND, OUTCOMES, REQUESTS
 

@@ -23,7 +23,8 @@ from schemas.events import (
 from schemas.ids import uuid7_time_ms
 from schemas.runtime.kafka.outcome_lookup import UNTOLD, Absent, Unproved, Window, find_in, is_of
 from schemas.runtime.kafka.record_reader import RecordGone, RecordReader, RecordUnreadable
-from schemas.runtime.kafka.stretches import LogReaders, Pace, records_in, stretch_since
+from schemas.runtime.kafka.stretches import LogReaders, records_in, stretch_since
+from schemas.runtime.process.pace import Pace
 from schemas.timeline import Found, found_in
 from schemas.times import FULL, MINUTE_MS
 from schemas.topics import BACKGROUND, OUTCOMES, REQUESTS, USAGE_RECORDS

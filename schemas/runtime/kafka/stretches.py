@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -20,6 +20,7 @@ from schemas.partitions import partition_of
 from schemas.runtime.kafka.access import client_options
 from schemas.runtime.kafka.free_consumer import positions_in, stop_consumer
 from schemas.runtime.kafka.topic_admin import list_topics
+from schemas.runtime.process.pace import Pace
 
 _RECORDS_MAX: Final = 200_000
 _BYTES_MAX: Final = 64 * 1024 * 1024
@@ -42,23 +43,6 @@ class Stretch:
     begin: int
     start: int
     end: int
-
-
-@dataclass(slots=True)
-class Pace:
-    """How much all who share it may read in a second: whoever read rests until it is his due again."""
-
-    records_per_s: float = 5_000
-    """A tenth of a core or less."""
-    bytes_per_s: float = 32 * 1024 * 1024
-    _free_s: float = field(default=0.0)
-
-    async def rest(self, records: int, size: int) -> None:
-        """Wait for what was just read, behind those who read before."""
-        now_s = asyncio.get_running_loop().time()
-        due_s = records / self.records_per_s + size / self.bytes_per_s
-        self._free_s = max(now_s, self._free_s) + due_s
-        await asyncio.sleep(self._free_s - now_s)
 
 
 class LogReaders:

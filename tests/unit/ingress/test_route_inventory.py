@@ -26,6 +26,7 @@ ROUTES: Final = {
     "GET /v1/jobs/{job_id}",
     "DELETE /v1/jobs/{job_id}",
     "GET /v1/limits",
+    "GET /v1/usage",
     "GET /v1/requests/{request_id}",
     "GET /v1/requests/{request_id}/events",
     "GET /v1/models",

@@ -6,7 +6,8 @@ import asyncio
 
 from aiokafka import TopicPartition
 
-from schemas.runtime.kafka.stretches import Pace, records_in, stretch_since
+from schemas.runtime.kafka.stretches import records_in, stretch_since
+from schemas.runtime.process.pace import Pace
 from schemas.topics import OUTCOMES
 from tests.support.partitions import MemoryPartitions
 
