@@ -23,6 +23,7 @@ from ingress.endpoints.operations import OperationEndpoint
 from ingress.endpoints.requests import RequestRoutes
 from ingress.endpoints.status import StatusRoutes
 from ingress.endpoints.usage import UsageRoutes
+from ingress.gatekeeper.caller_rates import CallerRates
 from ingress.gatekeeper.gatekeeper import Gatekeeper
 from ingress.http import paths
 from ingress.http.cross_origin import preflight_headers
@@ -71,8 +72,16 @@ def create_public_app(
 ) -> Shortcut:
     """The application that clients talk to."""
     keeper = parts.gatekeeper
+    rates = CallerRates(
+        lambda: keeper.config.snapshot, parts.default_limits, keeper.clock.monotonic_s
+    )
     edge = partial(
-        RequestMiddleware, metrics=metrics, clock=keeper.clock, doors=keeper, tracer=tracer
+        RequestMiddleware,
+        metrics=metrics,
+        clock=keeper.clock,
+        doors=keeper,
+        tracer=tracer,
+        rates=rates,
     )
     operations: dict[str, ASGIApp] = {
         row.path: OperationEndpoint(row, keeper, parts.starter, parts.deadlines_s)

@@ -167,6 +167,7 @@ class OperationEndpoint:
     ) -> None:
         """Write an answer that is not streamed."""
         await begun.settle(terminal)
+        state["rates"] = terminal.rates
         headers = [*terminal_headers(terminal), *_replay_headers(begun)]
         body = refusal_of(terminal) or answer_format.body(terminal)
         if isinstance(body, Refusal):

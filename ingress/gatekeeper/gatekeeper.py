@@ -214,6 +214,7 @@ class Gatekeeper:
         if isinstance(told, Refusal):
             return told
         caller = told if isinstance(told, Caller) else told.caller
+        head["state"]["caller"] = caller
         if isinstance(told, Unproven):
             forgery = await self._refuse_unproven(told, body, head["state"]["request_id"])
             if forgery is not None:
@@ -250,6 +251,7 @@ class Gatekeeper:
     ) -> Entered | Refusal:
         """Let a caller in, who must ``leave``."""
         caller, unproven = (told, None) if isinstance(told, Caller) else (told.caller, told)
+        head["state"]["caller"] = caller
         now_s, announced = self.clock.monotonic_s(), announced_bytes(headers)
         refusal = (
             self._forbidden(caller, head, operation.scope)
