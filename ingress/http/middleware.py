@@ -1,7 +1,8 @@
 """The ASGI edge: every request gets an id, is measured, and is answered whatever goes wrong.
 
 An endpoint leaves in the request's ``state``: ``code``, the error code of the answer or of the end of its stream, ``""`` for
-a success; ``caller`` once that is known, and ``rates`` where a worker told them; and of a request that was begun ``model``, ``traceparent``, ``accepted_at_ms`` and, once the workers have
+a success; ``caller`` once that is known, ``rates`` where a worker told them, and
+``is_replayed`` where it did so in an earlier answer; and of a request that was begun ``model``, ``traceparent``, ``accepted_at_ms`` and, once the workers have
 ended it, ``latency_ms``. Nothing in it is what a client typed: a model that is not configured is refused before.
 """
 
@@ -151,7 +152,8 @@ class RequestMiddleware:
         headers = [*said, (b"x-request-id", state["request_id"].encode())]
         caller, rates = state.get("caller"), self._rates
         if caller is not None and rates is not None:
-            if told := state.get("rates"):
+            told = state.get("rates")
+            if told and "is_replayed" not in state:
                 heard = rates.heard
                 heard[caller.org, caller.alias or caller.key_id] = self._clock.monotonic_s(), told
                 if len(heard) > _CALLERS_MAX:
