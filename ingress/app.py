@@ -30,7 +30,6 @@ from schemas.runtime.kafka.outcome_lookup import OutcomeLookup
 from schemas.runtime.kafka.produce import Producer
 from schemas.runtime.kafka.record_reader import RecordReader
 from schemas.runtime.kafka.request_records import RequestRecords
-from schemas.runtime.kafka.results import Results
 from schemas.runtime.ledger.client import LedgerClient, ledger_store
 from schemas.runtime.ledger.meetings import Meetings
 from schemas.runtime.ledger.time_source import LedgerTime
@@ -158,9 +157,7 @@ def _public_parts(
         starter=starter,
         ledger=ledger,
         lookup=lookup,
-        requests=RequestDesk(
-            ledger, RequestRecords(settings.kafka_brokers), Results(records), clock
-        ),
+        requests=RequestDesk(ledger, RequestRecords(settings.kafka_brokers), clock),
         deadlines_s=settings.deadlines_s,
         origins=settings.origins,
         default_limits=settings.default_limits,

@@ -32,7 +32,7 @@ from schemas.ledger.states import OPEN
 from schemas.runtime.kafka.outcome_lookup import Absent, Unproved
 from schemas.runtime.kafka.record_reader import RecordUnreadable
 from schemas.runtime.kafka.request_records import READERS, Question, Trace, Trail
-from schemas.runtime.kafka.results import Results
+from schemas.runtime.kafka.results import Records, Results
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.clock import Clock
 from schemas.times import HOUR_MS
@@ -51,14 +51,11 @@ _TEXTS: Final = Refusal(
 )
 
 
-class RecordsOfRequests(Protocol):
-    """The log, read for one request."""
+class RecordsOfRequests(Records, Protocol):
+    """The log, read for one request, and for a result by its place."""
 
     async def find(self, question: Question) -> Trace:
         """What it has of it."""
-
-    async def stop(self) -> None:
-        """Disconnect."""
 
 
 def _shares() -> ReaderShares:
@@ -71,7 +68,6 @@ class RequestDesk:
 
     ledger: LedgerClient
     records: RecordsOfRequests
-    results: Results
     clock: Clock
     shares: ReaderShares = field(default_factory=_shares)
 
@@ -89,11 +85,7 @@ class RequestDesk:
             return trail
         accepted, outcome = trail.accepted, trail.outcome
         shown = request_document(accepted, outcome, known.state)
-        if not with_payload:
-            return shown
-        if shown["key_id"] != caller.key_id or not _is_own(caller, shown["user"]):
-            return _TEXTS
-        return await self._with_texts(shown, accepted, outcome)
+        return with_texts(shown, accepted, outcome) if with_payload else shown
 
     async def events(self, caller: Caller, request_id: str) -> RequestEvents | Refusal:
         """The records of a request."""
@@ -142,13 +134,19 @@ class RequestDesk:
         return question, known
 
     async def _trail(self, caller: Caller, question: Question) -> Trail | Refusal:
+        """Its records, read in the organization's turn, with its result where its texts are wanted."""
         try:
             async with asyncio.timeout(_READER_WITHIN_S) as queueing:
                 async with self.shares.reader(caller.org):
                     queueing.reschedule(None)  # What is read has a bound of its own.
-                    trace = await self.records.find(question)
+                    return await self._read(caller, question)
         except (LookupsWait, TimeoutError):
             return refuse_wait(_WAITING_MAX)
+        except RecordUnreadable:
+            return _AWAY
+
+    async def _read(self, caller: Caller, question: Question) -> Trail | Refusal:
+        trace = await self.records.find(question)
         if isinstance(trace, Unproved):
             return _AWAY
         if isinstance(trace, Absent):
@@ -156,24 +154,24 @@ class RequestDesk:
         event = trace.outcome or trace.accepted
         if event is None:
             return _AWAY
-        return trace if _may_see(caller, event) else _NONE
-
-    async def _with_texts(
-        self, shown: RequestShown, accepted: RequestAccepted | None, outcome: RequestFinished | None
-    ) -> RequestShown | Refusal:
-        try:
-            whole = None if outcome is None else await self.results.restored(outcome)
-        except RecordUnreadable:
-            return _AWAY
-        return with_texts(shown, accepted, whole)
+        if not _may_see(caller, event):
+            return _NONE
+        if not question.with_request:
+            return trace
+        if event.key_id != caller.key_id:
+            return _TEXTS
+        results = Results(self.records)
+        whole = [
+            replace(each, event=await results.restored(each.event))
+            if isinstance(each.event, RequestFinished)
+            else each
+            for each in trace.found
+        ]
+        return replace(trace, found=tuple(whole))
 
 
 def _may_see(caller: Caller, event: RequestAccepted | RequestFinished) -> bool:
     """Programs see all of their organization, as of its jobs; users see what they asked for by the same way."""
     if caller.owner is None:
         return True
-    return event.key_id == caller.key_id and _is_own(caller, event.user)
-
-
-def _is_own(caller: Caller, user: str | None) -> bool:
-    return caller.owner is None or user == caller.user
+    return event.key_id == caller.key_id and event.user == caller.user

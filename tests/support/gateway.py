@@ -42,7 +42,6 @@ from schemas.ledger.signatures import SignatureUse
 from schemas.ledger.usage_cells import UsageCells
 from schemas.outgoing import Outgoing
 from schemas.runtime.kafka.produce import ProduceFailed
-from schemas.runtime.kafka.results import Results
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.telemetry import Metrics
@@ -285,8 +284,8 @@ class Gateway:
         self.cancellations = Cancellations(ledger, self.bus)
         self.records = MemoryRecords()
         self.lookup = RequestLookup(ledger, self.bus, self.traces, self.records, clock)
-        self.trails = MemoryTrails()
-        self.requests = RequestDesk(ledger, self.trails, Results(self.records), clock)
+        self.trails = MemoryTrails(self.records)
+        self.requests = RequestDesk(ledger, self.trails, clock)
         made = IngressSettings(**(fields | settings))
         self.shelf = NoBodies()
         self.conditions = Conditions()

@@ -33,25 +33,6 @@ class MemoryTraces:
         """Nothing is connected."""
 
 
-class MemoryTrails:
-    """What is found of a request when its caller asks."""
-
-    def __init__(self) -> None:
-        self.trace: Trace = Absent()
-        self.asked: list[Question] = []
-        self.readable = asyncio.Event()
-        self.readable.set()
-
-    async def find(self, question: Question) -> Trace:
-        """As it was put there, once the log can be read."""
-        self.asked.append(question)
-        await self.readable.wait()
-        return self.trace
-
-    async def stop(self) -> None:
-        """Nothing is connected."""
-
-
 class MemoryRecords:
     """Records of the log by their place."""
 
@@ -69,6 +50,26 @@ class MemoryRecords:
         if place not in self.values:
             raise RecordGone("gone")
         return self.values[place]
+
+    async def stop(self) -> None:
+        """Nothing is connected."""
+
+
+class MemoryTrails:
+    """What is found of a request when its caller asks."""
+
+    def __init__(self, records: MemoryRecords) -> None:
+        self.read = records.read
+        self.trace: Trace = Absent()
+        self.asked: list[Question] = []
+        self.readable = asyncio.Event()
+        self.readable.set()
+
+    async def find(self, question: Question) -> Trace:
+        """As it was put there, once the log can be read."""
+        self.asked.append(question)
+        await self.readable.wait()
+        return self.trace
 
     async def stop(self) -> None:
         """Nothing is connected."""

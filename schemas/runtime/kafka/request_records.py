@@ -17,6 +17,7 @@ from schemas.events import (
     AttemptAdjusted,
     RecordRef,
     RequestAccepted,
+    RequestAdmitted,
     RequestFinished,
     UsageRecorded,
 )
@@ -27,7 +28,7 @@ from schemas.runtime.kafka.stretches import LogReaders, records_in, stretch_sinc
 from schemas.runtime.process.pace import Pace
 from schemas.timeline import Found, found_in
 from schemas.times import FULL, MINUTE_MS
-from schemas.topics import BACKGROUND, OUTCOMES, REQUESTS, USAGE_RECORDS
+from schemas.topics import BACKGROUND, DISPATCH, OUTCOMES, REQUESTS, USAGE_RECORDS
 from schemas.written_off import UNKNOWN_BACKEND
 
 READERS: Final = 4
@@ -94,7 +95,7 @@ class RequestRecords:
     """Reads outside of any consumer group; whose turn it is, is the caller's to say."""
 
     def __init__(self, brokers: str) -> None:
-        topics = (OUTCOMES, REQUESTS, BACKGROUND, USAGE_RECORDS)
+        topics = (OUTCOMES, REQUESTS, BACKGROUND, DISPATCH, USAGE_RECORDS)
         self._readers = LogReaders(brokers, topics, READERS)
         self._places = RecordReader(brokers)
         self._pace = Pace()
@@ -108,22 +109,34 @@ class RequestRecords:
         except (*UNTOLD, RecordUnreadable):
             return Unproved()
 
+    async def read(self, ref: RecordRef, within_s: float) -> bytes | None:
+        """The value of one record; raises ``RecordUnreadable``."""
+        value = await self._places.read(ref, within_s)
+        await self._pace.rest(1, len(value or b""))
+        return value
+
     async def stop(self) -> None:
         """Disconnect."""
         await asyncio.gather(self._readers.stop(), self._places.stop())
 
     async def _find(self, asked: Question) -> Trace:
         ended = await self._ended(asked)
-        accepted: Found | None = None
+        known = [] if ended is None else [ended]
         if ended is None:
             async with self._readers.reader() as consumer:
-                searched = await self._accepted(consumer, asked)
-                if not isinstance(searched, Found):
-                    return searched
-                accepted = searched
+                accepted = await self._accepted(consumer, asked)
+                if not isinstance(accepted, Found):
+                    return accepted
+                known = [accepted]
+                since_ms = accepted.appended_at_ms
                 if _may_have_ended(asked, accepted):
-                    ended = await self._outcome(consumer, asked, accepted.appended_at_ms)
-        known = [each for each in (accepted, ended) if each is not None]
+                    ended = await self._first(consumer, asked, OUTCOMES, RequestFinished, since_ms)
+                    known += [] if ended is None else [ended]
+                elif asked.with_all and asked.is_known:
+                    admitted = await self._first(
+                        consumer, asked, DISPATCH, RequestAdmitted, since_ms
+                    )
+                    return Trail(tuple(known if admitted is None else [*known, admitted]))
         if ended is None or not (asked.with_all or asked.with_request):
             return Trail(tuple(known))
         return await self._rest(asked, known, ended)
@@ -162,16 +175,22 @@ class RequestRecords:
                 return _own(record, asked) or Absent()
         return Unproved() if asked.is_known else Absent()
 
-    async def _outcome(
-        self, consumer: AIOKafkaConsumer, asked: Question, since_ms: int
+    async def _first(
+        self,
+        consumer: AIOKafkaConsumer,
+        asked: Question,
+        topic: str,
+        kind: type[RequestFinished | RequestAdmitted],
+        since_ms: int,
     ) -> Found | None:
-        """The first outcome from that time of the broker's clock on."""
-        partition = await self._readers.partition(OUTCOMES, asked.org)
+        """The first record of that kind from a time of the broker's clock on; only dispatch is keyed by the request."""
+        key = asked.request_id if topic == DISPATCH else asked.org
+        partition = await self._readers.partition(topic, key)
         stretch = await stretch_since(consumer, partition, since_ms - _SKEW_MS)
         wanted = asked.request_id.encode()
         async for record in records_in(consumer, stretch, self._pace):
             found = _own(record, asked) if is_of(record, wanted) else None
-            if found is not None and isinstance(found.event, RequestFinished):
+            if found is not None and isinstance(found.event, kind):
                 return found
         return None
 

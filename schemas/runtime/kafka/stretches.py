@@ -56,15 +56,15 @@ class LogReaders:
         self._idle: list[AIOKafkaConsumer] = []
         self._turns = asyncio.Semaphore(readers)
 
-    async def partition(self, topic: str, org: str) -> TopicPartition:
-        """The partition of an organization. Raises ``KafkaError``."""
+    async def partition(self, topic: str, key: str) -> TopicPartition:
+        """The partition of a key, which of most topics is an organization. Raises ``KafkaError``."""
         if not self._counts.get(topic):
             found = await list_topics(self._brokers, self._topics)
             self._counts = {each.name: each.partitions for each in found}
         count = self._counts.get(topic)
         if not count:
             raise UnknownTopicOrPartitionError(topic)
-        return TopicPartition(topic, partition_of(org.encode(), count))
+        return TopicPartition(topic, partition_of(key.encode(), count))
 
     @asynccontextmanager
     async def reader(self) -> AsyncIterator[AIOKafkaConsumer]:

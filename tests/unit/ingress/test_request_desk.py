@@ -20,6 +20,7 @@ from schemas.ledger.model.attempts import Attempt
 from schemas.ledger.states import State
 from schemas.runtime.kafka.outcome_lookup import Absent, Unproved
 from schemas.runtime.kafka.request_records import Trail
+from schemas.runtime.kafka.results import referring
 from schemas.timeline import Found
 from schemas.times import HOUR_MS
 from tests.support.configuration import NOW_MS, PEPPER, SECRET, UNKNOWN_SECRET
@@ -239,6 +240,27 @@ async def test_texts_are_shown_where_they_are_asked_for() -> None:
 
     assert kept["payload"] == {"messages": [{"role": "user", "content": "hello"}]}
     assert (kept["result"], not_kept["result"]) == ({"a": 1}, None)
+
+
+async def test_a_large_result_is_read_where_it_stands() -> None:
+    """In the organization's turn; one that cannot be read now is 503, and one that is lost is none."""
+    at, large = (
+        RecordRef(topic="inference.results.v1", partition=3, offset=2),
+        b'{"b":"' + b"x" * 5_000 + b'"}',
+    )
+    kept = referring(finished([attempt()], [], request_id=ID, result=large), at)
+    gateway = _gateway(_found(REQUEST, admitted(REQUEST), kept))
+    gateway.records.values[at.topic, at.partition, at.offset] = large
+    told = await _told(gateway, f"{PATHS[0]}?payload=true")
+    gateway.records.is_away = True
+    away = await gateway.client.get(f"{PATHS[0]}?payload=true")
+    gateway.records.is_away = False
+    gateway.records.values.clear()
+
+    assert told["result"] == {"b": "x" * 5_000}
+    assert away.status_code == 503
+    assert (await _told(gateway, f"{PATHS[0]}?payload=true"))["result"] is None
+    assert "result" not in await _told(gateway)
 
 
 async def test_texts_are_shown_to_the_key_that_sent_them_only() -> None:

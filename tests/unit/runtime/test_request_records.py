@@ -205,3 +205,14 @@ async def test_a_record_that_the_log_forgot_is_missed_and_said_so(scene: _Scene)
     assert isinstance(trail, Trail)
     assert not trail.is_whole
     assert trail.accepted is not None
+
+
+async def test_of_one_under_way_its_admission_is_found(scene: _Scene) -> None:
+    """In the partition of the request, where all its records are wanted."""
+    first = msgspec.structs.replace(accepted(), request_id=ID)
+    scene.put(REQUESTS, first, 5)
+    scene.put(DISPATCH, admitted(first, encode(first)), 9)
+
+    found = await scene.kinds(is_known=True, has_ended=False, with_all=True)
+
+    assert found == ["RequestAccepted", "RequestAdmitted"]
