@@ -25,7 +25,7 @@ from ingress.health.document import HealthDocument
 from ingress.http import paths
 from ingress.requests.job_document import Job, JobList
 from ingress.requests.request_document import RequestEvents, RequestShown
-from schemas.api_pages import API_PAGE, API_PATHS, OPENAPI
+from schemas.api_pages import API_PAGE, API_PATHS, LLMS, LLMS_FULL, OPENAPI
 from schemas.errors import ErrorCode
 from schemas.operations import JOBS, OPERATIONS, Operation
 from schemas.readiness import STATUS_PATHS
@@ -306,6 +306,16 @@ def _status() -> Iterator[RouteContract]:
             "api.page",
             "This document as a page for people.",
             {200: Answer("The page.", None, ("text/html",)), 304: Answer("As before.", None, ())},
+        ),
+        LLMS: (
+            "api.llms",
+            "What there is to read, for language models.",
+            {200: Answer("Markdown.", None, ("text/markdown",)), 304: Answer("As before.", None, ())},
+        ),
+        LLMS_FULL: (
+            "api.llms_full",
+            "All pages for clients as one.",
+            {200: Answer("Markdown.", None, ("text/markdown",)), 304: Answer("As before.", None, ())},
         ),
     }  # fmt: skip
     for path, (name, summary, answers) in told.items():
