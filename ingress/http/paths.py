@@ -18,6 +18,7 @@ USAGE: Final = "/v1/usage"
 REQUESTS: Final = "/v1/requests"
 EVENTS: Final = "events"
 """The last part of a path below that of a request."""
+FILES: Final = "/v1/files"
 HEALTHZ: Final = readiness.HEALTHZ
 READYZ: Final = readiness.READYZ
 STARTUPZ: Final = readiness.STARTUPZ
@@ -44,6 +45,7 @@ PLACES: Final = {
     LIMITS: Place("limits", "native"),
     USAGE: Place("usage", "native"),
     REQUESTS: Place("requests", "native"),
+    FILES: Place("files", "openai"),
     HEALTHZ: _STATUS,
     READYZ: _STATUS,
     STARTUPZ: _STATUS,

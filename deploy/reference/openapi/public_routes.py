@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
+from deploy.reference.openapi.common_errors import CALLER, FRONT_DOOR
 from deploy.reference.openapi.contract import (
     JSON,
     Answer,
@@ -14,17 +15,17 @@ from deploy.reference.openapi.contract import (
     in_path,
     query,
 )
+from deploy.reference.openapi.file_routes import file_routes
+from deploy.reference.openapi.own_routes import own_routes
 from ingress.admin.http.status_pages import AdminHealth
 from ingress.apis.anthropic.contract import InputTokens, Message
 from ingress.apis.native.contract import InferenceRequest, InferenceResponse, JobBody
 from ingress.apis.native.limits import LimitList
-from ingress.apis.native.usage import DIMENSIONS, UsagePage
 from ingress.endpoints.models import ModelList, ModelObject
 from ingress.endpoints.status import StartDocument
 from ingress.health.document import HealthDocument
 from ingress.http import paths
 from ingress.requests.job_document import Job, JobList
-from ingress.requests.request_document import RequestEvents, RequestShown
 from schemas.api_pages import API_PAGE, API_PATHS, LLMS, LLMS_FULL, OPENAPI
 from schemas.errors import ErrorCode
 from schemas.operations import JOBS, OPERATIONS, Operation
@@ -33,27 +34,6 @@ from schemas.readiness import STATUS_PATHS
 ON_BOTH_PORTS: Final = STATUS_PATHS | API_PATHS
 """Paths that the admin port has too."""
 _STREAM: Final = "text/event-stream"
-_FRONT_DOOR: Final = frozenset(
-    {
-        ErrorCode.INVALID_REQUEST,
-        ErrorCode.HEADERS_TOO_LARGE,
-        ErrorCode.HEADERS_TOO_SLOW,
-        ErrorCode.OVERLOADED,
-        ErrorCode.SERVICE_UNAVAILABLE,
-        ErrorCode.INTERNAL_ERROR,
-    }
-)
-"""What any request may be refused with before a route is known, or when something goes wrong."""
-_CALLER: Final = _FRONT_DOOR | {
-    ErrorCode.INVALID_API_KEY,
-    ErrorCode.INVALID_TOKEN,
-    ErrorCode.CALLER_NOT_ALLOWED,
-    ErrorCode.KEY_NOT_ALLOWED,
-    ErrorCode.SIGNATURE_MISSING,
-    ErrorCode.SIGNATURE_INVALID,
-    ErrorCode.SIGNATURE_EXPIRED,
-    ErrorCode.SIGNATURE_REPLAYED,
-}
 _NEVER_OF_OPERATIONS: Final = frozenset(
     {
         ErrorCode.NOT_FOUND,
@@ -134,8 +114,8 @@ def public_routes() -> Iterator[RouteContract]:
     yield from _models()
     yield _count_tokens()
     yield from _limits()
-    yield from _requests()
-    yield _usage()
+    yield from own_routes()
+    yield from file_routes()
     yield from _status()
 
 
@@ -161,13 +141,13 @@ def _operation(row: Operation) -> RouteContract:
 def _jobs() -> Iterator[RouteContract]:
     one, many = paths.job_path("{job_id}"), JOBS.path
     job_id = in_path("job_id", "The id of a job.")
-    known = _CALLER | {ErrorCode.NOT_FOUND}
+    known = CALLER | {ErrorCode.NOT_FOUND}
     shown = {200: Answer("The job.", Job)}
     limit = query("limit", "How many.", type="integer", minimum=1, maximum=100, default=20)
     after = query("after", "The id of a job: those before it.")
     listed = {200: Answer("A page.", JobList)}
     yield RouteContract(
-        "jobs.list", "native", "GET", many, "List jobs, newest first.", listed, _CALLER, (limit, after)
+        "jobs.list", "native", "GET", many, "List jobs, newest first.", listed, CALLER, (limit, after)
     )  # fmt: skip
     yield RouteContract(
         "jobs.show",
@@ -188,7 +168,7 @@ def _models() -> Iterator[RouteContract]:
     all_of_them = {200: Answer("The models.", ModelList)}
     summary = "The models that the key may use."
     yield RouteContract(
-        "models.list", "openai", "GET", paths.MODELS, summary, all_of_them, _CALLER
+        "models.list", "openai", "GET", paths.MODELS, summary, all_of_them, CALLER
     )  # fmt: skip
     yield RouteContract(
         "models.show",
@@ -197,7 +177,7 @@ def _models() -> Iterator[RouteContract]:
         f"{paths.MODELS}/{{name}}",
         "One model.",
         {200: Answer("The model.", ModelObject)},
-        _CALLER | {ErrorCode.MODEL_NOT_FOUND},
+        CALLER | {ErrorCode.MODEL_NOT_FOUND},
         (name,),
     )
 
@@ -223,7 +203,7 @@ def _count_tokens() -> RouteContract:
         path=paths.COUNT_TOKENS,
         summary="An estimate of a message request's input, at no charge.",
         answers={200: Answer("The tokens.", InputTokens)},
-        errors=_CALLER | reading,
+        errors=CALLER | reading,
         body=body,
     )
 
@@ -231,50 +211,7 @@ def _count_tokens() -> RouteContract:
 def _limits() -> Iterator[RouteContract]:
     shown = {200: Answer("The limits of its organization, project, key and user.", LimitList)}
     summary = "What the caller may still use of each limit."
-    yield RouteContract("limits.show", "native", "GET", paths.LIMITS, summary, shown, _CALLER)
-
-
-def _requests() -> Iterator[RouteContract]:
-    request_id = in_path("request_id", "The id of a request, as `x-request-id` told it.")
-    payload = query(
-        "payload",
-        "Whether to show what was sent and answered, to the key that sent it.",
-        type="boolean",
-        default=False,
-    )
-    errors = _CALLER | {ErrorCode.NOT_FOUND, ErrorCode.RATE_LIMIT_EXCEEDED}
-    shown = {200: Answer("What became of it.", RequestShown)}
-    summary = "One of the caller's own requests: its state, times, usage, cost and attempts. Remembered for 72 hours."
-    yield RouteContract(
-        "requests.show", "native", "GET", paths.request_path("{request_id}"), summary, shown, errors, (request_id, payload)
-    )  # fmt: skip
-    told = {200: Answer("Its records in the order of time.", RequestEvents)}
-    summary = "The records of one of the caller's own requests."
-    yield RouteContract(
-        "requests.events", "native", "GET", paths.events_path("{request_id}"), summary, told, errors, (request_id,)
-    )  # fmt: skip
-
-
-def _usage() -> RouteContract:
-    seconds: dict[str, Any] = {"type": "integer", "minimum": 0}
-    parameters = (
-        query("start_time", "Unix seconds, inclusive, on the hour before; within 40 days.", **seconds),
-        query("end_time", "Unix seconds, exclusive, on the hour after; now where it is left out.", **seconds),
-        query("bucket_width", "An hour, or a day in UTC.", type="string", enum=["1h", "1d"], default="1d"),
-        query("group_by", f"Of {', '.join(DIMENSIONS)}; several with commas, or repeated as `group_by[]`."),
-        query("limit", "Buckets of a page: 24 of 168 at most by hour, 7 of 31 at most by day.", type="integer", minimum=1, maximum=168),
-        query("page", "The `next_page` of the page before."),
-    )  # fmt: skip
-    return RouteContract(
-        name="usage.show",
-        surface="native",
-        method="GET",
-        path=paths.USAGE,
-        summary="What the caller used, by hour or day: tokens, requests, cost.",
-        answers={200: Answer("A page of buckets, the oldest first.", UsagePage)},
-        errors=_CALLER | {ErrorCode.RATE_LIMIT_EXCEEDED},
-        parameters=parameters,
-    )
+    yield RouteContract("limits.show", "native", "GET", paths.LIMITS, summary, shown, CALLER)
 
 
 def _status() -> Iterator[RouteContract]:
@@ -320,4 +257,4 @@ def _status() -> Iterator[RouteContract]:
     }  # fmt: skip
     for path, (name, summary, answers) in told.items():
         surface = paths.surface_of(path)
-        yield RouteContract(name, surface, "GET", path, summary, answers, _FRONT_DOOR, is_open=True)
+        yield RouteContract(name, surface, "GET", path, summary, answers, FRONT_DOOR, is_open=True)

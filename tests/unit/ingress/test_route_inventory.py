@@ -29,6 +29,11 @@ ROUTES: Final = {
     "GET /v1/usage",
     "GET /v1/requests/{request_id}",
     "GET /v1/requests/{request_id}/events",
+    "POST /v1/files",
+    "GET /v1/files",
+    "GET /v1/files/{file_id}",
+    "DELETE /v1/files/{file_id}",
+    "GET /v1/files/{file_id}/content",
     "GET /v1/models",
     "GET /v1/models/{name:path}",
     "GET /v1/status/healthz",
@@ -37,6 +42,8 @@ ROUTES: Final = {
     "GET /metrics",
     "GET /openapi.json",
     "GET /docs",
+    "GET /llms.txt",
+    "GET /llms-full.txt",
 }
 """Whoever adds one says here that it is meant to be reached by everybody."""
 _WITHOUT_A_KEY: Final = {
@@ -46,13 +53,21 @@ _WITHOUT_A_KEY: Final = {
     "/metrics",
     "/openapi.json",
     "/docs",
+    "/llms.txt",
+    "/llms-full.txt",
 }
-_OF_A_JOB: Final = {"GET /v1/jobs/{job_id}", "DELETE /v1/jobs/{job_id}"}
-_OF_A_REQUEST: Final = {
+_JOBS: Final = {"GET /v1/jobs/{job_id}", "DELETE /v1/jobs/{job_id}"}
+_FILES: Final = {
+    "GET /v1/files/{file_id}",
+    "DELETE /v1/files/{file_id}",
+    "GET /v1/files/{file_id}/content",
+}
+_REQUESTS: Final = {
     "GET /v1/requests/{request_id}",
     "GET /v1/requests/{request_id}/events",
 }
 """What a stranger is told there is in ``test_request_desk``: it needs a log."""
+_TAKES_AN_ID: Final = _JOBS | _FILES | _REQUESTS
 
 
 async def test_the_public_routes_are_these() -> None:
@@ -70,13 +85,19 @@ async def test_the_public_routes_are_these() -> None:
     }
 
     assert served == ROUTES
-    assert {row for row in ROUTES if "_id}" in row} == _OF_A_JOB | _OF_A_REQUEST
+    assert {row for row in ROUTES if "_id}" in row} == _TAKES_AN_ID
 
 
 @pytest.mark.parametrize("row", sorted(ROUTES))
 async def test_without_a_key_only_what_is_for_everybody_answers(row: str) -> None:
     """All else is 401, before anything is looked up."""
-    method, path = _filled(row).split(" ")
+    method, path = (
+        row.replace("{job_id}", "x")
+        .replace("{file_id}", "x")
+        .replace("{request_id}", "x")
+        .replace("{name:path}", "echo")
+        .split(" ")
+    )
     gateway = Gateway()
     del gateway.client.headers["x-api-key"]
 
@@ -86,7 +107,7 @@ async def test_without_a_key_only_what_is_for_everybody_answers(row: str) -> Non
     assert gateway.log.records == []
 
 
-@pytest.mark.parametrize("row", sorted(_OF_A_JOB))
+@pytest.mark.parametrize("row", sorted(_JOBS))
 async def test_an_id_of_another_organization_is_one_of_nobody(row: str) -> None:
     """S1: the same words as for an id that never was, and nothing is done to what it names."""
     method, path = row.split(" ")
@@ -105,10 +126,6 @@ async def test_an_id_of_another_organization_is_one_of_nobody(row: str) -> None:
     assert len({_without_request_id(answer) for answer in told}) == 1
     assert mine not in (await gateway.client.get("/v1/jobs", headers=stranger)).text
     assert (own.status_code, own.json()["status"]) == (200, "queued")
-
-
-def _filled(row: str) -> str:
-    return row.replace("{job_id}", "x").replace("{request_id}", "x").replace("{name:path}", "echo")
 
 
 def _with_a_stranger() -> Gateway:
