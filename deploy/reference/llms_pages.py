@@ -18,6 +18,7 @@ _FOR_CLIENTS: Final = (
     "docs/quick-reference.md",
     "docs/request-fields.md",
     "docs/messages.md",
+    "docs/own-requests.md",
     "docs/files.md",
     "docs/grpc.md",
     "docs/keys.md",
