@@ -43,6 +43,8 @@ class ParsedRequest(msgspec.Struct, frozen=True):
     """An id of the client's own, which makes the request idempotent where no header does."""
     ttl_ms: int | None = None
     """Milliseconds the body gives the request; ``None`` leaves it to the headers."""
+    shown: bytes | None = None
+    """What its answer repeats of it, as JSON, where its surface does that."""
 
 
 RequestParser: TypeAlias = Callable[[Fields, Snapshot, Caller], ParsedRequest | Refusal]

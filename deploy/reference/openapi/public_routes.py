@@ -101,6 +101,17 @@ _BODIES: Final = {
         "input",
         input={"anyOf": [{"type": "string"}, {"type": "array", "items": {}}]},
     ),
+    "responses": _open_request(
+        "ResponseRequest",
+        "input",
+        input={
+            "anyOf": [
+                {"type": "string"},
+                {"type": "array", "items": {"type": "object"}, "minItems": 1},
+            ]
+        },
+        stream=_STREAM_FLAG,
+    ),
     "messages": _open_request(
         "MessageRequest",
         "max_tokens",
@@ -116,6 +127,7 @@ _RESULTS: Final = {
     "chat.completions": Named("ChatCompletion", _OPEN),
     "completions": Named("Completion", _OPEN),
     "embeddings": Named("Embeddings", _OPEN),
+    "responses": Named("Response", _OPEN),
     "messages": Message,
     "inference": InferenceResponse,
 }

@@ -7,54 +7,43 @@ same list.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final
 
-__all__ = ["FIELDS", "MESSAGE_FIELDS", "Fate", "MessageField"]
+from ingress.apis.translated_fields import TranslatedField, by_name
 
-Fate: TypeAlias = Literal["as it is", "translated", "left out", "refused"]
-"""What becomes of a field. What is left out changes neither what the answer means nor what it may cost; what is refused
-would."""
-
-
-class MessageField(NamedTuple):
-    """One field at the top of a body."""
-
-    name: str
-    fate: Fate
-    why: str
-
+__all__ = ["FIELDS", "MESSAGE_FIELDS"]
 
 MESSAGE_FIELDS: Final = (
-    MessageField("model", "as it is", "names the model"),
-    MessageField("max_tokens", "as it is", "required; the bound of the output"),
-    MessageField("temperature", "as it is", "a number"),
-    MessageField("top_p", "as it is", "a number"),
-    MessageField("top_k", "as it is", "an integer; backends that know no `top_k` may refuse it"),
-    MessageField("stream", "as it is", "true or false"),
-    MessageField("messages", "translated", "texts, pictures, documents, calls of tools and their results"),
-    MessageField("system", "translated", "the first message, of role `system`"),
-    MessageField("stop_sequences", "translated", "`stop`"),
-    MessageField("tools", "translated", "functions; tools that Anthropic hosts or defines are refused"),
-    MessageField("tool_choice", "translated", "`any` is `required`; `disable_parallel_tool_use` is `parallel_tool_calls`"),
-    MessageField("output_config", "translated", "`format` is `response_format`; `effort` and others are left out"),
-    MessageField("output_format", "translated", "the older name of `output_config.format`"),
-    MessageField("thinking", "left out", "backends of OpenAI's protocol decide on thoughts themselves; thoughts are not shown"),
-    MessageField("metadata", "left out", "tells who asks; the key does that here"),
-    MessageField("service_tier", "left out", "the backend's default tier is used"),
-    MessageField("cache_control", "left out", "also in blocks and tools: no writes to a cache are asked for"),
-    MessageField("context_management", "left out", "nothing is cleared; what was sent is what is read"),
-    MessageField("diagnostics", "left out", "nothing is diagnosed"),
-    MessageField("speed", "left out", "the backend's one speed"),
-    MessageField("user_profile_id", "left out", "the key says who asks"),
-    MessageField("workspace_id", "left out", "the key says who asks"),
-    MessageField("compaction", "left out", "nothing is compacted; what was sent is what is read"),
-    MessageField("fallbacks", "left out", "which backends answer for a model is configured"),
-    MessageField("fallback_credit_token", "left out", "of fallbacks"),
-    MessageField("billing_policy", "left out", "the key says who pays"),
-    MessageField("container", "refused", "there are no containers"),
-    MessageField("inference_geo", "refused", "nobody here can promise a region"),
-    MessageField("mcp_servers", "refused", "no servers of tools are called"),
-    MessageField("thread", "refused", "no conversation is kept here: send all of it; the SDK then does so by itself"),
+    TranslatedField("model", "as it is", "names the model"),
+    TranslatedField("max_tokens", "as it is", "required; the bound of the output"),
+    TranslatedField("temperature", "as it is", "a number"),
+    TranslatedField("top_p", "as it is", "a number"),
+    TranslatedField("top_k", "as it is", "an integer; backends that know no `top_k` may refuse it"),
+    TranslatedField("stream", "as it is", "true or false"),
+    TranslatedField("messages", "translated", "texts, pictures, documents, calls of tools and their results"),
+    TranslatedField("system", "translated", "the first message, of role `system`"),
+    TranslatedField("stop_sequences", "translated", "`stop`"),
+    TranslatedField("tools", "translated", "functions; tools that Anthropic hosts or defines are refused"),
+    TranslatedField("tool_choice", "translated", "`any` is `required`; `disable_parallel_tool_use` is `parallel_tool_calls`"),
+    TranslatedField("output_config", "translated", "`format` is `response_format`; `effort` and others are left out"),
+    TranslatedField("output_format", "translated", "the older name of `output_config.format`"),
+    TranslatedField("thinking", "left out", "backends of OpenAI's protocol decide on thoughts themselves; thoughts are not shown"),
+    TranslatedField("metadata", "left out", "tells who asks; the key does that here"),
+    TranslatedField("service_tier", "left out", "the backend's default tier is used"),
+    TranslatedField("cache_control", "left out", "also in blocks and tools: no writes to a cache are asked for"),
+    TranslatedField("context_management", "left out", "nothing is cleared; what was sent is what is read"),
+    TranslatedField("diagnostics", "left out", "nothing is diagnosed"),
+    TranslatedField("speed", "left out", "the backend's one speed"),
+    TranslatedField("user_profile_id", "left out", "the key says who asks"),
+    TranslatedField("workspace_id", "left out", "the key says who asks"),
+    TranslatedField("compaction", "left out", "nothing is compacted; what was sent is what is read"),
+    TranslatedField("fallbacks", "left out", "which backends answer for a model is configured"),
+    TranslatedField("fallback_credit_token", "left out", "of fallbacks"),
+    TranslatedField("billing_policy", "left out", "the key says who pays"),
+    TranslatedField("container", "refused", "there are no containers"),
+    TranslatedField("inference_geo", "refused", "nobody here can promise a region"),
+    TranslatedField("mcp_servers", "refused", "no servers of tools are called"),
+    TranslatedField("thread", "refused", "no conversation is kept here: send all of it; the SDK then does so by itself"),
 )  # fmt: skip
 
-FIELDS: Final[Mapping[str, MessageField]] = {row.name: row for row in MESSAGE_FIELDS}
+FIELDS: Final[Mapping[str, TranslatedField]] = by_name(*MESSAGE_FIELDS)

@@ -1,0 +1,65 @@
+"""What a response repeats of its request, as one piece of JSON: clients look for it in every response. Pure."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from ingress.apis.parsed_request import Fields
+
+__all__ = ["SHOWN_BYTES_MAX", "shown_of"]
+
+SHOWN_BYTES_MAX: Final = 64 * 1024
+"""What waits for an answer holds no more of its request than that: beyond, its long members are not repeated."""
+_MEMBER_BYTES_MAX: Final = 1024
+_ELSE: Final = {"tools": [], "tool_choice": "auto", "text": {"format": {"type": "text"}}}
+_AS_THEY_ARE: Final = (
+    "instructions",
+    "max_output_tokens",
+    "max_tool_calls",
+    "prompt_cache_key",
+    "safety_identifier",
+    "service_tier",
+    "temperature",
+    "top_logprobs",
+    "top_p",
+    "user",
+)
+_REASONING: Final = ("effort", "summary")
+
+
+def shown_of(fields: Fields) -> bytes:
+    """The members of every response of a request that was checked; what it did not say is null, or OpenAI's default."""
+    text, reasoning = fields.get("text") or {}, fields.get("reasoning") or {}
+    shown: dict[str, Any] = {name: fields.get(name) for name in _AS_THEY_ARE}
+    shown |= {
+        "background": False,
+        "metadata": fields.get("metadata") or {},
+        "parallel_tool_calls": fields.get("parallel_tool_calls") is not False,
+        "previous_response_id": None,
+        "reasoning": {name: reasoning.get(name) for name in _REASONING},
+        "store": False,
+        "text": {**text, "format": text.get("format") or {"type": "text"}},
+        "tool_choice": fields.get("tool_choice") or "auto",
+        "tools": list(map(_tool, fields.get("tools") or ())),
+        "truncation": "disabled",
+    }
+    encoded = msgspec.json.encode(shown)
+    if len(encoded) <= SHOWN_BYTES_MAX:
+        return encoded
+    return msgspec.json.encode(
+        {
+            name: value if _is_small(name, value) else _ELSE.get(name)
+            for name, value in shown.items()
+        }
+    )
+
+
+def _is_small(name: str, value: Any) -> bool:
+    """Metadata are bounded where they are checked."""
+    return name == "metadata" or len(msgspec.json.encode(value)) <= _MEMBER_BYTES_MAX
+
+
+def _tool(tool: Fields) -> Fields:
+    return {"parameters": None, "strict": None, **tool}
