@@ -20,6 +20,7 @@ from ingress.endpoints.jobs import JobRoutes
 from ingress.endpoints.limits import LimitRoutes
 from ingress.endpoints.models import ModelRoutes
 from ingress.endpoints.operations import OperationEndpoint
+from ingress.endpoints.responses import ResponseRoutes
 from ingress.endpoints.status import StatusRoutes
 from ingress.gatekeeper.gatekeeper import Gatekeeper
 from ingress.http import paths
@@ -87,6 +88,7 @@ def _router(
     """All routes in the framework's hands, those that the shortcut knows included."""
     models = ModelRoutes(parts.gatekeeper)
     jobs = JobRoutes(parts.gatekeeper, parts.ledger, parts.desk)
+    responses = ResponseRoutes(parts.gatekeeper, parts.desk)
     limits = LimitRoutes(parts.gatekeeper, parts.ledger, parts.default_limits)
     app = Starlette(
         routes=[
@@ -94,6 +96,8 @@ def _router(
             Route(JOBS.path, jobs.list_all),
             Route(paths.job_path("{job_id}"), jobs.show),
             Route(paths.job_path("{job_id}"), jobs.cancel, methods=["DELETE"]),
+            Route(paths.response_path("{response_id}"), responses.show),
+            Route(paths.cancel_path("{response_id}"), responses.cancel, methods=["POST"]),
             Route(paths.MODELS, models.list_all),
             Route(f"{paths.MODELS}/{{name:path}}", models.show),
             Route(paths.LIMITS, limits.show),

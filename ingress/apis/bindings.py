@@ -15,7 +15,7 @@ BINDINGS: Final[Mapping[str, Binding]] = {
     "chat.completions": Binding(chat.parse, chat.format_answer),
     "completions": Binding(text_completions.parse, text_completions.format_answer),
     "embeddings": Binding(embeddings.parse, embeddings.format_answer),
-    "responses": Binding(create.parse, create.format_answer),
+    "responses": Binding(create.parse, create.format_answer, create.promise),
     "messages": Binding(messages.parse, messages.format_answer),
     "inference": Binding(inference.parse, inference.format_answer),
     "jobs": Binding(jobs.parse, jobs.format_answer),

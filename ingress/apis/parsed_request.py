@@ -44,7 +44,9 @@ class ParsedRequest(msgspec.Struct, frozen=True):
     ttl_ms: int | None = None
     """Milliseconds the body gives the request; ``None`` leaves it to the headers."""
     shown: bytes | None = None
-    """What its answer repeats of it, as JSON, where its surface does that."""
+    """What its answer repeats of it, as its surface encodes it; ``None`` where that repeats nothing."""
+    is_background: bool = False
+    """Whether its body asks to be answered at once: its client fetches the answer."""
 
 
 RequestParser: TypeAlias = Callable[[Fields, Snapshot, Caller], ParsedRequest | Refusal]
@@ -57,6 +59,8 @@ class Binding(NamedTuple):
     parse: RequestParser
     format: Callable[[ParsedRequest, str], AnswerFormat]
     """The form of the answer of a request, and of its id."""
+    promise: Callable[[ParsedRequest, str], bytes] | None = None
+    """The answer to a body that asks to be answered at once; ``None`` where no body can."""
 
 
 def invalid(field: str, what: str) -> Refusal:

@@ -95,10 +95,11 @@ class OperationEndpoint:
         answer_format = self._binding.format(request.parsed, begun.request_id)
         preference = request.preference
         is_stream, is_background = request.parsed.call.stream, request.is_background
+        promise = self._promised(request, begun.request_id)
         del request  # What waits for an answer holds no payload.
         with begun:
             if begun.mailbox is None:
-                await _promise(begun, send, _replay_headers(begun))
+                await _promise(begun, send, _replay_headers(begun), promise)
             elif is_stream:
                 replayed = _replay_headers(begun)
                 stream = StreamAnswer(
@@ -115,6 +116,11 @@ class OperationEndpoint:
                 if terminal is not None:
                     await self._write(begun, terminal, answer_format, send, state)
         return None
+
+    def _promised(self, request: ValidatedRequest, request_id: str) -> bytes | None:
+        """What answers a body that asks to be answered at once; ``None`` of any other."""
+        promise = self._binding.promise if request.parsed.is_background else None
+        return None if promise is None else promise(request.parsed, request_id)
 
     async def _validate(
         self,
@@ -186,8 +192,14 @@ def _note(state: dict[str, Any], begun: BegunRequest, terminal: Terminal | None)
         state["latency_ms"] = terminal.latency_ms
 
 
-async def _promise(begun: BegunRequest, send: Send, more: Headers) -> None:
-    """202: the request runs as a job, found at ``Location``."""
+async def _promise(
+    begun: BegunRequest, send: Send, more: Headers, body: bytes | None = None
+) -> None:
+    """202: the request runs as a job, found at ``Location``; 200 and what its surface promises with, where it has a
+    form of its own."""
+    if body is not None:
+        await respond(send, 200, b"application/json", body, more)
+        return
     job_id, facts = begun.request_id, JobFacts(begun.model, begun.deadline_ms)
     headers = [(b"location", job_path(job_id).encode()), (b"retry-after", RETRY_AFTER), *more]
     body = msgspec.json.encode(job_document(job_id, facts, QUEUED))

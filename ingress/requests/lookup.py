@@ -19,14 +19,16 @@ from ingress.requests.reader_shares import LookupsWait, ReaderShares
 from ingress.requests.request_state import (
     Ended,
     Indeterminate,
+    KeptRequest,
     NeverRan,
     Open,
     RequestState,
 )
 from schemas.codec import MalformedRecord, UnknownSchema, decode_as
 from schemas.errors import ErrorCode
-from schemas.events import RequestFinished
+from schemas.events import RequestAccepted, RequestFinished
 from schemas.frames import Frame, Terminal
+from schemas.ids import uuid7_time_ms
 from schemas.ledger import answers, documents
 from schemas.ledger.states import RAN
 from schemas.runtime.kafka.outcome_lookup import Absent, Acceptance, Ending, InLog, Unproved
@@ -83,6 +85,23 @@ class RequestLookup:
                 return told
             async with self._reader(org):
                 return await self._in_log(org, request_id, known, deadline_ms)
+        except (RecordUnreadable, UnknownSchema, LookupsWait, TimeoutError):
+            return Indeterminate()
+
+    async def kept(self, org: str, request_id: str) -> KeptRequest | Indeterminate | None:
+        """An ended request with its outcome and result; ``None`` where the log has it no more. Raises
+        ``LedgerUnavailable``."""
+        known = await self.ledger.look(documents.Look(org=org, req=request_id))
+        try:
+            async with self._reader(org):
+                outcome = await self._outcome(org, request_id, known)
+                if not isinstance(outcome, RequestFinished) or not outcome.parents:
+                    return Indeterminate() if isinstance(outcome, Unproved) else None
+                encoded = await self.records.read(outcome.parents[0], READ_WITHIN_S)
+                outcome = await Results(self.records).restored(outcome)
+            return KeptRequest(decode_as(encoded, RequestAccepted), end_in_outcome(outcome))
+        except (RecordGone, MalformedRecord):
+            return None
         except (RecordUnreadable, UnknownSchema, LookupsWait, TimeoutError):
             return Indeterminate()
 
@@ -168,6 +187,15 @@ class RequestLookup:
         if state in RAN and self.clock.now_ms() >= deadline_ms:
             return Ended(error_end(ErrorCode.RESULT_LOST), is_on_bus=False)
         return Open("queued")
+
+    async def _outcome(self, org: str, request_id: str, known: answers.Look) -> Ending:
+        """As the ledger has it, where that says that it is, or by the time in the id."""
+        if known.outcome:
+            return decode_as(known.outcome, RequestFinished)
+        place = answers.outcome_place(known.booked)
+        if place is not None:
+            return decode_as(await self.records.read(place, READ_WITHIN_S), RequestFinished)
+        return await self.log.find_outcome(org, request_id, uuid7_time_ms(request_id))
 
     async def _restored(self, encoded: bytes) -> Ended:
         return _ended(await Results(self.records).restored(decode_as(encoded, RequestFinished)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from collections.abc import Iterator
 from decimal import Decimal
@@ -193,6 +194,46 @@ def test_errors_are_the_packages_own(
             with pytest.raises(kind) as caught:
                 client.responses.create(**{"model": MODEL, "input": "hello", **more})
             assert (caught.value.code, caught.value.param) == (code, param)
+
+
+def test_one_in_the_background_is_polled_to_its_answer(sdk: openai.OpenAI, oracle: Oracle) -> None:
+    """Queued at once; one call of a backend, whoever asks how often."""
+    asked = {"model": MODEL, "input": steer(delay_ms=300, output_tokens=5), "metadata": {"a": "b"}}
+    promised = sdk.responses.create(background=True, **asked)  # type: ignore[call-overload]
+    response = _until_ended(sdk, promised.id)
+
+    assert (promised.status, response.status) == ("queued", "completed")
+    assert (response.background, response.metadata) == (True, {"a": "b"})
+    assert len(response.output_text.split()) == 5
+    assert len(oracle.calls_of([str(uuid.UUID(response.id.removeprefix("resp_")))])) == 1
+
+
+def _until_ended(sdk: openai.OpenAI, response_id: str) -> Any:
+    until_s = time.monotonic() + 20
+    while True:
+        response = sdk.responses.retrieve(response_id)
+        if response.status not in ("queued", "in_progress"):
+            return response
+        assert time.monotonic() < until_s, response
+        time.sleep(0.1)
+
+
+def test_one_in_the_background_is_cancelled(sdk: openai.OpenAI) -> None:
+    """While its backend works on it."""
+    asked: Any = {"model": MODEL, "input": steer(delay_ms=20_000, output_tokens=5)}
+    promised = sdk.responses.create(background=True, **asked)
+    sdk.responses.cancel(promised.id)
+
+    assert _until_ended(sdk, promised.id).status == "cancelled"
+
+
+def test_one_that_was_not_in_the_background_is_not_found(sdk: openai.OpenAI) -> None:
+    """404, with how long others are kept."""
+    response = sdk.responses.create(model=MODEL, input="hello")
+    with pytest.raises(openai.NotFoundError, match="72 hours") as caught:
+        sdk.responses.retrieve(response.id)
+
+    assert caught.value.code == "not_found"
 
 
 async def test_it_is_replayed_like_all_others(

@@ -25,7 +25,7 @@ from ingress.http import paths
 from ingress.requests.job_document import Job, JobList
 from schemas.api_pages import API_PAGE, API_PATHS, OPENAPI
 from schemas.errors import ErrorCode
-from schemas.operations import JOBS, OPERATIONS, Operation
+from schemas.operations import JOBS, OPERATIONS, RESPONSES, Operation
 from schemas.readiness import STATUS_PATHS
 
 ON_BOTH_PORTS: Final = STATUS_PATHS | API_PATHS
@@ -139,6 +139,7 @@ def public_routes() -> Iterator[RouteContract]:
     for row in OPERATIONS.values():
         yield _operation(row)
     yield from _jobs()
+    yield from _responses()
     yield from _models()
     yield _count_tokens()
     yield from _limits()
@@ -187,6 +188,28 @@ def _jobs() -> Iterator[RouteContract]:
     )
     cancel = "Cancel a job; the answer is what it is now."
     yield RouteContract("jobs.cancel", "native", "DELETE", one, cancel, shown, known, (job_id,))
+
+
+def _responses() -> Iterator[RouteContract]:
+    """Those that were answered at once."""
+    response_id = in_path("response_id", "The id of a response.")
+    shown = {200: Answer("The response.", _RESULTS[RESPONSES.name])}
+    one = paths.response_path("{response_id}")
+    told = "One response that runs in the background, or has run there."
+    known = _CALLER | {ErrorCode.NOT_FOUND}
+    yield RouteContract(
+        "responses.show", "openai", "GET", one, told, shown, known, (response_id,)
+    )  # fmt: skip
+    yield RouteContract(
+        "responses.cancel",
+        "openai",
+        "POST",
+        paths.cancel_path("{response_id}"),
+        "Cancel a response; the answer is what it is a moment later.",
+        shown,
+        known,
+        (response_id,),
+    )
 
 
 def _models() -> Iterator[RouteContract]:

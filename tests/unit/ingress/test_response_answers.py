@@ -23,7 +23,7 @@ from tests.support.gateway import Gateway
 
 ID: Final = uuid7(NOW_MS, bytes(10))
 HEX: Final = ID.replace("-", "")
-SHOWN: Final = shown_of({"instructions": "be brief", "metadata": {"a": "b"}})
+SHOWN: Final = bytes(shown_of({"instructions": "be brief", "metadata": {"a": "b"}}).members)
 USAGE: Final = Usage(
     12, 5, 40, estimated=False, cached_tokens=4, cache_write_tokens=2, reasoning_tokens=3
 )

@@ -13,7 +13,7 @@ from openai.types.responses.response_create_params import ResponseCreateParamsBa
 from ingress.apis.openai.chat import parse as parse_chat
 from ingress.apis.openai.responses.create import parse
 from ingress.apis.openai.responses.response_fields import FIELDS, SAMPLED
-from ingress.apis.openai.responses.shown import SHOWN_BYTES_MAX
+from ingress.apis.openai.responses.shown import SHOWN_BYTES_MAX, read_shown
 from ingress.apis.parsed_request import Fields, ParsedRequest
 from ingress.auth.caller import Caller
 from ingress.http.refusals import Refusal
@@ -49,8 +49,8 @@ def _asked(**fields: Any) -> dict[str, Any]:
 
 def _shown(**fields: Any) -> dict[str, Any]:
     """What a response repeats of it."""
-    shown: dict[str, Any] = json.loads(_request(**fields).shown or b"")
-    return shown
+    members: dict[str, Any] = json.loads(bytes(read_shown(_request(**fields).shown or b"").members))
+    return members
 
 
 def _messages(*items: Any, **fields: Any) -> list[dict[str, Any]]:
@@ -294,6 +294,9 @@ WRONG: Final[list[tuple[dict[str, Any], str]]] = [
     ({"temperature": True}, "temperature"),
     ({"stream": "yes"}, "stream"),
     ({"store": 1}, "store"),
+    ({"background": 1}, "background"),
+    ({"background": True, "stream": True}, "stream"),
+    ({"background": True, "store": False}, "store"),
     ({"stream_options": []}, "stream_options"),
     ({"truncation": "auto"}, "truncation"),
     ({"include": "x"}, "include"),

@@ -8,9 +8,10 @@ events.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
@@ -30,7 +31,10 @@ from schemas.errors import ErrorCode
 from schemas.frames import Terminal, Usage
 from schemas.ids import uuid7_time_ms
 
-__all__ = ["ANSWER_BYTES_MAX", "ResponseFormat", "response_id"]
+__all__ = ["ANSWER_BYTES_MAX", "OpenStatus", "ResponseFormat", "request_id_of", "response_id"]
+
+OpenStatus: TypeAlias = Literal["queued", "in_progress"]
+_ID: Final = re.compile("resp_([0-9a-f]{8})([0-9a-f]{4})(7[0-9a-f]{3})([0-9a-f]{4})([0-9a-f]{12})")
 
 ANSWER_BYTES_MAX: Final = 8 * 1024 * 1024
 """Of texts and arguments, which the last events of a stream tell once more: no longer stream is kept elsewhere."""
@@ -47,14 +51,20 @@ def response_id(request_id: str) -> str:
     return f"resp_{request_id.replace('-', '')}"
 
 
+def request_id_of(given: str) -> str | None:
+    """The request of a response's id; ``None`` where it is none."""
+    found = _ID.fullmatch(given)
+    return None if found is None else "-".join(found.groups())
+
+
 @dataclass(slots=True)
 class ResponseFormat:
     """One answer; of a stream it knows how far it has come."""
 
     request_id: str
     model: str
-    shown: bytes
-    """What it repeats of its request."""
+    members: bytes
+    """What it repeats of its request: a JSON object."""
     _events: int = 0
     _chars: int = 0
     _items: list[Item] = field(default_factory=list)
@@ -75,6 +85,15 @@ class ResponseFormat:
         self._tell(said, told, is_whole=True)
         self._finish(told)
         return self._ended(terminal.usage)
+
+    def open(self, status: OpenStatus) -> bytes:
+        """A response that has not ended."""
+        return self._response(status)
+
+    def ended(self, refusal: Refusal, status: Literal["failed", "cancelled"]) -> bytes:
+        """A response that has no answer; one that was cancelled has no error."""
+        error = _error_told(refusal) if status == "failed" else None
+        return self._response(status, error=error)
 
     def events(self, chunks: bytes) -> bytes:
         """The events of each piece of text, and of each piece of a call."""
@@ -113,16 +132,11 @@ class ResponseFormat:
     def _fail(self, refusal: Refusal, told: list[bytes]) -> None:
         self._is_over = True
         self._begin(told)
-        error, code = error_object(refusal), "server_error"
-        if refusal.status == HTTPStatus.TOO_MANY_REQUESTS:
-            code = "rate_limit_exceeded"
-        elif refusal.status < HTTPStatus.INTERNAL_SERVER_ERROR:
-            code = "invalid_prompt"
         for item in self._items:
             item.status = "incomplete" if item.status == "in_progress" else item.status
-        failed = {"code": code, "message": refusal.message, "gateway_code": refusal.code}
-        response = msgspec.Raw(self._response("failed", error=failed))
+        response = msgspec.Raw(self._response("failed", error=_error_told(refusal)))
         self._event(told, "response.failed", response=response)
+        error = error_object(refusal)
         flat = {name: error[name] for name in ("code", "message", "param")}
         self._event(told, "error", **flat, error=error)
 
@@ -147,7 +161,7 @@ class ResponseFormat:
             "usage": None,
             **more,
         }
-        return msgspec.json.encode(response)[:-1] + b"," + self.shown[1:]
+        return msgspec.json.encode(response)[:-1] + b"," + self.members[1:]
 
     def _tell(self, said: Said, told: list[bytes], *, is_whole: bool = False) -> None:
         self._finish_reason = said.finish_reason or self._finish_reason
@@ -264,6 +278,16 @@ class ResponseFormat:
         data = msgspec.json.encode({"type": kind, "sequence_number": self._events, **fields})
         self._events += 1
         told.append(b"event: %b\ndata: %b\n\n" % (kind.encode(), data))
+
+
+def _error_told(refusal: Refusal) -> dict[str, Any]:
+    """Under the few codes that a response may have, ours beside it."""
+    code = "server_error"
+    if refusal.status == HTTPStatus.TOO_MANY_REQUESTS:
+        code = "rate_limit_exceeded"
+    elif refusal.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        code = "invalid_prompt"
+    return {"code": code, "message": refusal.message, "gateway_code": refusal.code}
 
 
 def _usage_told(usage: Usage | None) -> dict[str, Any] | None:

@@ -43,6 +43,7 @@ _STRING: Final = (str, "a string")
 _KINDS: Final[Mapping[str, tuple[type, str]]] = {
     "stream": _BOOLEAN,
     "store": _BOOLEAN,
+    "background": _BOOLEAN,
     "parallel_tool_calls": _BOOLEAN,
     "instructions": _STRING,
     "user": _STRING,
@@ -86,6 +87,11 @@ def _wrong_options(fields: Fields) -> Wrong:
             yield invalid(name, f"must be {what}")
     if fields.get("truncation") not in (None, "disabled"):
         yield invalid("truncation", "must be disabled: nothing is cut here")
+    if fields.get("background"):
+        if fields.get("stream"):
+            yield invalid("stream", "is not possible with background: poll the response")
+        if fields.get("store") is False:
+            yield invalid("store", "must not be false with background, whose answer is kept")
     yield from _wrong_included(fields.get("include"))
 
 

@@ -19,7 +19,7 @@ from ingress.apis.openai.responses.answers import ResponseFormat
 from ingress.apis.openai.responses.checks import LOGPROBS, first_wrong
 from ingress.apis.openai.responses.items import Turn, turns_of
 from ingress.apis.openai.responses.response_fields import SAMPLED
-from ingress.apis.openai.responses.shown import shown_of
+from ingress.apis.openai.responses.shown import read_shown, shown_of
 from ingress.apis.parsed_request import Fields, ParsedRequest
 from ingress.auth.api_key import asked_model
 from ingress.auth.billing import billing_of
@@ -60,13 +60,23 @@ def parse(fields: Fields, snapshot: Snapshot, caller: Caller) -> ParsedRequest |
     call = chat.read_call(_chat_of(fields, turns), model, billing)
     if isinstance(call, Refusal):
         return _in_own_terms(call, turns)
-    return ParsedRequest(fields["model"], call, shown=shown_of(fields))
+    shown, is_background = shown_of(fields).encoded(), fields.get("background") is True
+    return ParsedRequest(fields["model"], call, shown=shown, is_background=is_background)
 
 
 def format_answer(parsed: ParsedRequest, request_id: str) -> AnswerFormat:
     """A response, under an id that is made of the request's."""
-    assert parsed.shown is not None
-    return ResponseFormat(request_id, parsed.model, parsed.shown)
+    return _form(parsed, request_id)
+
+
+def promise(parsed: ParsedRequest, request_id: str) -> bytes:
+    """A response that has not begun."""
+    return _form(parsed, request_id).open("queued")
+
+
+def _form(parsed: ParsedRequest, request_id: str) -> ResponseFormat:
+    assert parsed.shown is not None, "parsing made it"
+    return ResponseFormat(request_id, parsed.model, bytes(read_shown(parsed.shown).members))
 
 
 def _chat_of(fields: Fields, turns: Sequence[Turn]) -> Fields:
@@ -82,7 +92,7 @@ def _chat_of(fields: Fields, turns: Sequence[Turn]) -> Fields:
         for name in ("tool_choice", "parallel_tool_calls"):  # Alone, servers refuse them.
             if (value := fields.get(name)) is not None:
                 asked[name] = _choice(value) if name == "tool_choice" else value
-    asked |= _form(fields.get("text") or {})
+    asked |= _text(fields.get("text") or {})
     if (effort := (fields.get("reasoning") or {}).get("effort")) is not None:
         asked["reasoning_effort"] = effort
     if LOGPROBS in (fields.get("include") or ()):
@@ -92,7 +102,7 @@ def _chat_of(fields: Fields, turns: Sequence[Turn]) -> Fields:
     return asked
 
 
-def _form(text: Fields) -> Fields:
+def _text(text: Fields) -> Fields:
     asked: Fields = {}
     if text.get("verbosity") is not None:
         asked["verbosity"] = text["verbosity"]

@@ -8,7 +8,7 @@ import msgspec
 
 from ingress.apis.parsed_request import Fields
 
-__all__ = ["SHOWN_BYTES_MAX", "shown_of"]
+__all__ = ["NOTHING_SHOWN", "SHOWN_BYTES_MAX", "Shown", "read_shown", "shown_of"]
 
 SHOWN_BYTES_MAX: Final = 64 * 1024
 """What waits for an answer holds no more of its request than that: beyond, its long members are not repeated."""
@@ -29,17 +29,38 @@ _AS_THEY_ARE: Final = (
 _REASONING: Final = ("effort", "summary")
 
 
-def shown_of(fields: Fields) -> bytes:
-    """The members of every response of a request that was checked; what it did not say is null, or OpenAI's default."""
+class Shown(msgspec.Struct, frozen=True, array_like=True):
+    """What is kept of a request beside its chat completion, to make responses of."""
+
+    members: msgspec.Raw
+    """Of every response: a JSON object."""
+
+    def encoded(self) -> bytes:
+        """As it goes into the log."""
+        return msgspec.json.encode(self)
+
+
+def read_shown(encoded: bytes) -> Shown:
+    """What was encoded; raises ``msgspec.DecodeError`` for what is none of ours."""
+    return msgspec.json.decode(encoded, type=Shown)
+
+
+def shown_of(fields: Fields) -> Shown:
+    """What is kept of a request that was checked."""
+    return Shown(msgspec.Raw(_members(fields)))
+
+
+def _members(fields: Fields) -> bytes:
+    """What it did not say is null, or OpenAI's default."""
     text, reasoning = fields.get("text") or {}, fields.get("reasoning") or {}
     shown: dict[str, Any] = {name: fields.get(name) for name in _AS_THEY_ARE}
     shown |= {
-        "background": False,
+        "background": fields.get("background") is True,
         "metadata": fields.get("metadata") or {},
         "parallel_tool_calls": fields.get("parallel_tool_calls") is not False,
         "previous_response_id": None,
         "reasoning": {name: reasoning.get(name) for name in _REASONING},
-        "store": False,
+        "store": fields.get("background") is True,
         "text": {**text, "format": text.get("format") or {"type": "text"}},
         "tool_choice": fields.get("tool_choice") or "auto",
         "tools": list(map(_tool, fields.get("tools") or ())),
@@ -63,3 +84,7 @@ def _is_small(name: str, value: Any) -> bool:
 
 def _tool(tool: Fields) -> Fields:
     return {"parameters": None, "strict": None, **tool}
+
+
+NOTHING_SHOWN: Final = shown_of({"background": True})
+"""Of a request that is not looked up."""
