@@ -110,9 +110,7 @@ class ResponseFormat:
         told: list[bytes] = []
         self._begin(told)
         self._finish(told)
-        told.append(
-            cost_comment(terminal.usage)[:-1]
-        )  # A comment alone is an event to some clients.
+        told.append(cost_comment(terminal.usage))
         response = msgspec.Raw(self._ended(terminal.usage))
         self._event(told, f"response.{self._status}", response=response)
         return b"".join(told)
