@@ -29,10 +29,11 @@ from ingress.http.middleware import RequestMiddleware, Shortcut
 from ingress.http.refusals import Refusal
 from ingress.http.responses import refusal_response
 from ingress.requests.begin import RequestStarter
+from ingress.requests.conversations import Conversations
 from ingress.requests.job_desk import JobDesk
 from ingress.requests.lookup import RequestLookup
 from schemas.errors import ErrorCode
-from schemas.operations import JOBS, OPERATIONS
+from schemas.operations import JOBS, OPERATIONS, RESPONSES
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.allow import allow_header
 from schemas.runtime.process.published import api_routes
@@ -70,8 +71,11 @@ def create_public_app(
     edge = partial(
         RequestMiddleware, metrics=metrics, clock=keeper.clock, doors=keeper, tracer=tracer
     )
+    go_on = {RESPONSES.name: Conversations(parts.lookup)}
     operations: dict[str, ASGIApp] = {
-        row.path: OperationEndpoint(row, keeper, parts.starter, parts.deadlines_s)
+        row.path: OperationEndpoint(
+            row, keeper, parts.starter, parts.deadlines_s, go_on.get(row.name)
+        )
         for row in OPERATIONS.values()
     }
     operations[paths.COUNT_TOKENS] = CountTokensEndpoint(keeper, parts.starter.counts)
@@ -88,7 +92,7 @@ def _router(
     """All routes in the framework's hands, those that the shortcut knows included."""
     models = ModelRoutes(parts.gatekeeper)
     jobs = JobRoutes(parts.gatekeeper, parts.ledger, parts.desk)
-    responses = ResponseRoutes(parts.gatekeeper, parts.desk)
+    responses = ResponseRoutes(parts.gatekeeper, parts.desk, Conversations(parts.lookup))
     limits = LimitRoutes(parts.gatekeeper, parts.ledger, parts.default_limits)
     app = Starlette(
         routes=[

@@ -45,6 +45,8 @@ class ParsedRequest(msgspec.Struct, frozen=True):
     """Milliseconds the body gives the request; ``None`` leaves it to the headers."""
     shown: bytes | None = None
     """What its answer repeats of it, as its surface encodes it; ``None`` where that repeats nothing."""
+    is_stored: bool = False
+    """Whether that is kept with its answer, for whoever refers to it."""
     is_background: bool = False
     """Whether its body asks to be answered at once: its client fetches the answer."""
 

@@ -24,6 +24,7 @@ from ingress.http.responses import refuse, respond
 from ingress.replies.event_stream import StreamAnswer
 from ingress.replies.mailbox import Mailbox
 from ingress.requests.begin import BegunRequest, RequestStarter
+from ingress.requests.conversations import Conversations
 from ingress.requests.job_document import QUEUED, RETRY_AFTER, JobFacts, job_document
 from ingress.requests.validation import ValidatedRequest, read_circumstances, validate
 from schemas.frames import Terminal
@@ -44,12 +45,15 @@ class OperationEndpoint:
         gatekeeper: Gatekeeper,
         starter: RequestStarter,
         deadlines_s: tuple[float, float],
+        conversations: Conversations | None = None,
     ) -> None:
         self._operation = operation
         self._binding = BINDINGS[operation.name]
         self._gatekeeper = gatekeeper
         self._starter = starter
         self._deadlines_s = deadlines_s
+        self._conversations = conversations
+        """Where requests of the operation may go on from earlier ones."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -144,8 +148,13 @@ class OperationEndpoint:
         body = await keeper.read_body(entered, headers, receive, request_id)
         if body is None or isinstance(body, Refusal):
             return body
-        snapshot, now_ms = keeper.config.snapshot, keeper.clock.now_ms()
         parse, caller = self._binding.parse, entered.caller
+        if self._conversations is not None:
+            found = await self._conversations.parser(caller, body)
+            if isinstance(found, Refusal):
+                return found
+            parse = found
+        snapshot, now_ms = keeper.config.snapshot, keeper.clock.now_ms()
         return validate(self._operation, parse, caller, said, body, snapshot, now_ms)
 
     async def _write_or_promise(

@@ -1,7 +1,8 @@
-"""Responses that were answered at once: polled, and cancelled.
+"""Responses that are kept: read again, and those that run in the background polled and cancelled.
 
-They are jobs, told in OpenAI's form. Those of other organizations look like none, and to a user those of others and of
-programs do. One that has not ended is told without what it repeats of its request, which only the log has.
+These are jobs, told in OpenAI's form; the others are found in the log, once they have ended. Those of other organizations
+look like none, and to a user those of others and of programs do. One that has not ended is told without what it repeats of
+its request, which only the log has.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from ingress.auth.caller import Caller
 from ingress.gatekeeper.gatekeeper import Gatekeeper
 from ingress.http.refusals import Refusal
 from ingress.http.responses import refusal_response
+from ingress.requests.conversations import Conversations, StoredResponse
 from ingress.requests.job_desk import AWAY, JobDesk
 from ingress.requests.job_document import RETRY_AFTER, JobFacts
 from ingress.requests.outcomes import error_end, status_of
@@ -34,10 +36,13 @@ __all__ = ["ResponseRoutes"]
 
 _NONE: Final = Refusal(
     ErrorCode.NOT_FOUND,
-    "There is no such response: those with background are kept for 72 hours, others are not.",
+    "There is no such response: they are kept for 72 hours, once they have ended, unless store is false.",
 )
 _FOLLOWED: Final = Refusal(
     ErrorCode.INVALID_REQUEST, "A stream cannot be read again: poll the response.", param="stream"
+)
+_NOT_IN_BACKGROUND: Final = Refusal(
+    ErrorCode.INVALID_REQUEST, "Only a response that runs in the background can be cancelled."
 )
 _LOOKS: Final = 20
 _LOOK_EVERY_S: Final = 0.15
@@ -47,9 +52,10 @@ _LOOK_EVERY_S: Final = 0.15
 class ResponseRoutes:
     """The responses of the caller: a program's are those of its organization."""
 
-    def __init__(self, gatekeeper: Gatekeeper, desk: JobDesk) -> None:
+    def __init__(self, gatekeeper: Gatekeeper, desk: JobDesk, conversations: Conversations) -> None:
         self._gatekeeper = gatekeeper
         self._desk = desk
+        self._conversations = conversations
 
     async def show(self, request: Request) -> Response:
         """One response, as it is now."""
@@ -80,8 +86,10 @@ class ResponseRoutes:
         """Raises ``LedgerUnavailable``."""
         desk = self._desk
         facts = None if request_id is None else await desk.facts(caller, request_id)
-        if request_id is None or facts is None:
+        if request_id is None:
             return _NONE
+        if facts is None:
+            return await self._stored(caller, request_id, is_cancelled=is_cancelled)
         if is_cancelled:
             await desk.cancellations.cancel(caller.org, request_id, facts.deadline_ms)
         found = await desk.lookup.find(caller.org, request_id, facts.deadline_ms)
@@ -91,6 +99,20 @@ class ResponseRoutes:
             await asyncio.sleep(_LOOK_EVERY_S)
             found = await desk.lookup.find(caller.org, request_id, facts.deadline_ms)
         return await self._told(caller, request_id, facts, found)
+
+    async def _stored(
+        self, caller: Caller, request_id: str, *, is_cancelled: bool
+    ) -> Response | Refusal:
+        """One that somebody waited for."""
+        stored = await self._conversations.find(caller, request_id)
+        if not isinstance(stored, StoredResponse):
+            return stored or _NONE
+        if is_cancelled:
+            return _NOT_IN_BACKGROUND
+        kept, members = stored.kept, bytes(stored.shown.members)
+        return _json(
+            _ended(ResponseFormat(request_id, kept.accepted.model, members), kept.terminal)
+        )
 
     async def _told(
         self, caller: Caller, request_id: str, facts: JobFacts, found: RequestState

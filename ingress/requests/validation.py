@@ -203,7 +203,7 @@ def accepted_event(
         fingerprint=None if key is None else key.fingerprint,
         job=_facts(request) if request.is_background else None,
         reach=call.reach,
-        shown=request.parsed.shown,
+        shown=request.parsed.shown if request.parsed.is_stored else None,
     )
 
 

@@ -227,13 +227,50 @@ def test_one_in_the_background_is_cancelled(sdk: openai.OpenAI) -> None:
     assert _until_ended(sdk, promised.id).status == "cancelled"
 
 
-def test_one_that_was_not_in_the_background_is_not_found(sdk: openai.OpenAI) -> None:
-    """404, with how long others are kept."""
-    response = sdk.responses.create(model=MODEL, input="hello")
-    with pytest.raises(openai.NotFoundError, match="72 hours") as caught:
-        sdk.responses.retrieve(response.id)
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_response_goes_on_from_another(sdk: openai.OpenAI, *, streamed: bool) -> None:
+    """Right behind it, with all that was said but its instructions; the new one pays for that input, whole."""
+    asked: Any = {"model": MODEL, "input": "alpha beta", "instructions": "be brief"}
+    if streamed:
+        with sdk.responses.stream(**asked) as stream:
+            first: Any = stream.get_final_response()
+    else:
+        first = sdk.responses.create(**asked)
+    second = sdk.responses.create(model=MODEL, input="gamma", previous_response_id=first.id)
 
-    assert caught.value.code == "not_found"
+    assert second.previous_response_id == first.id
+    assert second.usage is not None
+    said = [["alpha", "beta"], first.output_text.split(), ["gamma"]]
+    assert second.usage.input_tokens == sum(1 + len(words) for words in said)
+    again = sdk.responses.retrieve(first.id)
+    assert (again.status, again.output_text) == ("completed", first.output_text)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_large_answer_is_kept_as_well(sdk: openai.OpenAI, *, streamed: bool) -> None:
+    """Beside its outcome, where that is small."""
+    large = steer(chunks=40, output_tokens=3_000)
+    asked: Any = {"model": MODEL, "input": large, "max_output_tokens": 3_000}
+    if streamed:
+        with sdk.responses.stream(**asked) as stream:
+            first: Any = stream.get_final_response()
+    else:
+        first = sdk.responses.create(**asked)
+    again = sdk.responses.retrieve(first.id)
+
+    assert len(again.output_text.split()) == 3_000
+    assert again.output_text == first.output_text
+
+
+def test_one_that_is_not_stored_is_not_found(sdk: openai.OpenAI) -> None:
+    """404, with how long others are kept; neither to be read nor to go on from."""
+    response = sdk.responses.create(model=MODEL, input="hello", store=False)
+    with pytest.raises(openai.NotFoundError, match="72 hours"):
+        sdk.responses.retrieve(response.id)
+    with pytest.raises(openai.NotFoundError, match="72 hours") as caught:
+        sdk.responses.create(model=MODEL, input="more", previous_response_id=response.id)
+
+    assert (caught.value.code, caught.value.param) == ("not_found", "previous_response_id")
 
 
 async def test_it_is_replayed_like_all_others(

@@ -193,12 +193,12 @@ def _jobs() -> Iterator[RouteContract]:
 
 
 def _responses() -> Iterator[RouteContract]:
-    """Those that were answered at once."""
+    """Those that are kept."""
     response_id = in_path("response_id", "The id of a response.")
     shown = {200: Answer("The response.", _RESULTS[RESPONSES.name])}
     one = paths.response_path("{response_id}")
-    told = "One response that runs in the background, or has run there."
-    known = _CALLER | {ErrorCode.NOT_FOUND}
+    told = "One response that is stored, or runs in the background."
+    known = _CALLER | {ErrorCode.NOT_FOUND, ErrorCode.INVALID_REQUEST}
     yield RouteContract(
         "responses.show", "openai", "GET", one, told, shown, known, (response_id,)
     )  # fmt: skip

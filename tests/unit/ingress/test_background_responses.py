@@ -236,5 +236,5 @@ async def test_the_record_tells_what_is_repeated() -> None:
     await _submit(gateway)
     (accepted,) = gateway.log.accepted
 
-    (members,) = json.loads(accepted.shown or b"")
-    assert members["instructions"] == "be brief"
+    members, instructions, owner = json.loads(accepted.shown or b"")
+    assert (members["instructions"], instructions, owner) == ("be brief", 1, None)

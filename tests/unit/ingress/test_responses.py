@@ -248,7 +248,8 @@ def test_a_response_repeats_its_request() -> None:
     assert shown["tools"] == [{"type": "function", "name": "f", "parameters": None, "strict": None}]
     assert (shown["metadata"], shown["top_p"], shown["temperature"]) == ({"a": "b"}, 0.5, None)
     assert (shown["tool_choice"], shown["parallel_tool_calls"]) == ("auto", True)
-    assert (shown["store"], shown["text"]) == (False, {"format": {"type": "text"}})
+    assert (shown["store"], shown["text"]) == (True, {"format": {"type": "text"}})
+    assert _shown(store=False)["store"] is False
 
 
 def test_what_is_repeated_is_bounded() -> None:
@@ -324,6 +325,8 @@ WRONG: Final[list[tuple[dict[str, Any], str]]] = [
     ({"tool_choice": {"type": "mcp"}}, "tool_choice"),
     ({"tool_choice": {"type": "function"}}, "tool_choice.name"),
     ({"conversation": "conv_1"}, "conversation"),
+    ({"previous_response_id": "resp_1"}, "previous_response_id"),
+    ({"previous_response_id": 1}, "previous_response_id"),
     ({"prompt": {"id": "pmpt_1"}}, "prompt"),
     ({"messages": []}, "messages"),
     ({"n": 2}, "n"),

@@ -47,6 +47,7 @@ _KINDS: Final[Mapping[str, tuple[type, str]]] = {
     "parallel_tool_calls": _BOOLEAN,
     "instructions": _STRING,
     "user": _STRING,
+    "previous_response_id": _STRING,
     "safety_identifier": _STRING,
     "prompt_cache_key": _STRING,
     "stream_options": (dict, "an object"),

@@ -17,10 +17,10 @@ from ingress.apis.answer_format import AnswerFormat
 from ingress.apis.openai import chat
 from ingress.apis.openai.responses.answers import ResponseFormat
 from ingress.apis.openai.responses.checks import LOGPROBS, first_wrong
-from ingress.apis.openai.responses.items import Turn, turns_of
+from ingress.apis.openai.responses.items import PREVIOUS, Earlier, Turn, turns_of
 from ingress.apis.openai.responses.response_fields import SAMPLED
-from ingress.apis.openai.responses.shown import read_shown, shown_of
-from ingress.apis.parsed_request import Fields, ParsedRequest
+from ingress.apis.openai.responses.shown import is_stored, read_shown, shown_of
+from ingress.apis.parsed_request import Fields, ParsedRequest, invalid
 from ingress.auth.api_key import asked_model
 from ingress.auth.billing import billing_of
 from ingress.auth.caller import Caller
@@ -47,21 +47,30 @@ _NAMES: Final = {"messages": "input", "max_tokens": "max_output_tokens"}
 """Fields of the chat completion that a refusal may name, as they are called here."""
 
 
-def parse(fields: Fields, snapshot: Snapshot, caller: Caller) -> ParsedRequest | Refusal:
-    """The chat completion that a response request stands for."""
+def parse(
+    fields: Fields, snapshot: Snapshot, caller: Caller, earlier: Earlier | None = None
+) -> ParsedRequest | Refusal:
+    """The chat completion that a response request stands for, behind what was said earlier."""
     model = asked_model(fields, snapshot, caller)
     if isinstance(model, Refusal):
         return model
     refusal = first_wrong(fields)
     if refusal is not None:
         return refusal
-    turns = turns_of(fields)
+    if earlier is None and fields.get(PREVIOUS) is not None:
+        return invalid(PREVIOUS, "must be written without escapes")  # Or it was not looked for.
+    turns = turns_of(fields, earlier)
     billing = partial(billing_of, snapshot, caller, fields["model"])
     call = chat.read_call(_chat_of(fields, turns), model, billing)
     if isinstance(call, Refusal):
         return _in_own_terms(call, turns)
-    shown, is_background = shown_of(fields).encoded(), fields.get("background") is True
-    return ParsedRequest(fields["model"], call, shown=shown, is_background=is_background)
+    return ParsedRequest(
+        fields["model"],
+        call,
+        shown=shown_of(fields, caller.owner).encoded(),
+        is_stored=is_stored(fields),
+        is_background=fields.get("background") is True,
+    )
 
 
 def format_answer(parsed: ParsedRequest, request_id: str) -> AnswerFormat:

@@ -12,9 +12,21 @@ from typing import Any, Final, NamedTuple
 from ingress.apis.openai.responses.checks import kind_of
 from ingress.apis.parsed_request import Fields
 
-__all__ = ["Turn", "turns_of"]
+__all__ = ["PREVIOUS", "Earlier", "Turn", "turns_of"]
+
+PREVIOUS: Final = "previous_response_id"
+"""The field that names the response from which a conversation goes on."""
 
 _BETWEEN_TEXTS: Final = "\n\n"
+
+
+class Earlier(NamedTuple):
+    """A conversation that goes on."""
+
+    messages: list[Fields]
+    """All that its last response was asked, without instructions; they are the reader's to change."""
+    output: list[Fields]
+    """The items of that response."""
 
 
 class Turn(NamedTuple):
@@ -25,11 +37,15 @@ class Turn(NamedTuple):
     message: Fields
 
 
-def turns_of(fields: Fields) -> list[Turn]:
-    """All messages, the instructions first."""
+def turns_of(fields: Fields, earlier: Earlier | None = None) -> list[Turn]:
+    """All messages: the instructions, what was said before, the input."""
     turns: list[Turn] = []
     if instructions := fields.get("instructions"):
         turns.append(Turn("instructions", {"role": "system", "content": instructions}))
+    if earlier is not None:
+        turns += [Turn(PREVIOUS, message) for message in earlier.messages]
+        for item in earlier.output:
+            _add(turns, item["type"], PREVIOUS, item)
     given = fields["input"]
     if isinstance(given, str):
         return [*turns, Turn("input", {"role": "user", "content": given})]

@@ -8,7 +8,7 @@ import msgspec
 
 from ingress.apis.parsed_request import Fields
 
-__all__ = ["NOTHING_SHOWN", "SHOWN_BYTES_MAX", "Shown", "read_shown", "shown_of"]
+__all__ = ["NOTHING_SHOWN", "SHOWN_BYTES_MAX", "Shown", "is_stored", "read_shown", "shown_of"]
 
 SHOWN_BYTES_MAX: Final = 64 * 1024
 """What waits for an answer holds no more of its request than that: beyond, its long members are not repeated."""
@@ -18,6 +18,7 @@ _AS_THEY_ARE: Final = (
     "instructions",
     "max_output_tokens",
     "max_tool_calls",
+    "previous_response_id",
     "prompt_cache_key",
     "safety_identifier",
     "service_tier",
@@ -34,6 +35,14 @@ class Shown(msgspec.Struct, frozen=True, array_like=True):
 
     members: msgspec.Raw
     """Of every response: a JSON object."""
+    instructions: int = 0
+    """How many messages of its chat completion are its own alone, and not of the conversation."""
+    owner: str | None = None
+    """Whose own it is; ``None`` for one of a program."""
+
+    def is_open_to(self, owner: str | None) -> bool:
+        """Whether a caller may see it: programs see all of their organization, users only their own."""
+        return owner is None or owner == self.owner
 
     def encoded(self) -> bytes:
         """As it goes into the log."""
@@ -45,9 +54,15 @@ def read_shown(encoded: bytes) -> Shown:
     return msgspec.json.decode(encoded, type=Shown)
 
 
-def shown_of(fields: Fields) -> Shown:
+def shown_of(fields: Fields, owner: str | None = None) -> Shown:
     """What is kept of a request that was checked."""
-    return Shown(msgspec.Raw(_members(fields)))
+    instructions = 1 if fields.get("instructions") else 0
+    return Shown(msgspec.Raw(_members(fields)), instructions, owner)
+
+
+def is_stored(fields: Fields) -> bool:
+    """Whether it is kept: unless it says otherwise."""
+    return fields.get("store") is not False
 
 
 def _members(fields: Fields) -> bytes:
@@ -58,9 +73,8 @@ def _members(fields: Fields) -> bytes:
         "background": fields.get("background") is True,
         "metadata": fields.get("metadata") or {},
         "parallel_tool_calls": fields.get("parallel_tool_calls") is not False,
-        "previous_response_id": None,
         "reasoning": {name: reasoning.get(name) for name in _REASONING},
-        "store": fields.get("background") is True,
+        "store": is_stored(fields),
         "text": {**text, "format": text.get("format") or {"type": "text"}},
         "tool_choice": fields.get("tool_choice") or "auto",
         "tools": list(map(_tool, fields.get("tools") or ())),
