@@ -180,7 +180,7 @@ def _responses() -> Iterator[RouteContract]:
     shown = {200: Answer("The response.", _RESULTS[RESPONSES.name])}
     one = paths.response_path("{response_id}")
     told = "One response that is stored, or runs in the background."
-    known = _CALLER | {ErrorCode.NOT_FOUND, ErrorCode.INVALID_REQUEST}
+    known = CALLER | {ErrorCode.NOT_FOUND, ErrorCode.INVALID_REQUEST}
     yield RouteContract(
         "responses.show", "openai", "GET", one, told, shown, known, (response_id,)
     )  # fmt: skip
