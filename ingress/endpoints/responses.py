@@ -142,7 +142,7 @@ class ResponseRoutes:
             return AWAY
         if kept is None:
             return NOTHING_SHOWN
-        if kept.accepted.route != RESPONSES.name or kept.accepted.shown is None:
+        if kept.accepted.shown is None:
             return _NONE
         try:
             return read_shown(kept.accepted.shown)

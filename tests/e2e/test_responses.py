@@ -273,6 +273,21 @@ def test_one_that_is_not_stored_is_not_found(sdk: openai.OpenAI) -> None:
     assert (caught.value.code, caught.value.param) == ("not_found", "previous_response_id")
 
 
+async def test_a_stream_goes_on_after_the_last_event_that_its_client_has(
+    client: GatewayClient, grant: Grant, oracle: Oracle
+) -> None:
+    """With the numbers that its events had the first time."""
+    asked = {"model": MODEL, "input": steer(chunks=4, output_tokens=8), "stream": True}
+    first = await client.post("/responses", grant.key, asked)
+    ids = [line[4:] for line in first.body.splitlines() if line.startswith("id: ")]
+    for event_id in (ids[1], ids[-1]):
+        _, _, rest = first.body.partition(f"id: {event_id}\n\n")
+        resumed = await client.post("/responses", grant.key, asked, {"Last-Event-ID": event_id})
+        assert (resumed.status, resumed.body) == (200, rest)
+        assert "sequence_number" in rest
+    assert len(oracle.calls_of([first.request_id])) == 1
+
+
 async def test_it_is_replayed_like_all_others(
     client: GatewayClient, grant: Grant, oracle: Oracle
 ) -> None:

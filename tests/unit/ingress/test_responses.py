@@ -130,10 +130,13 @@ def test_pictures_of_outputs_stand_behind_all_outputs() -> None:
         {"type": "function_call", "call_id": "c2", "name": "f", "arguments": "{}"},
         output,
         {"type": "function_call_output", "call_id": "c2", "output": "x"},
+        {"role": "user", "content": "and?"},
         model="capped",
     )
 
-    assert [message["role"] for message in messages] == ["assistant", "tool", "tool", "user"]
+    roles = [message["role"] for message in messages]
+    assert roles == ["assistant", "tool", "tool", "user", "user"]
+    assert messages[4]["content"] == "and?"
     url = {"url": PNG, "detail": "low"}
     assert messages[3]["content"] == [{"type": "image_url", "image_url": url}]
 
