@@ -189,7 +189,9 @@ class AttemptRun:
 
     async def _kept(self, relay: Relay) -> bytes:
         """The streamed answer as one, where its outcome keeps it."""
-        events = b"" if relay.gathered is None else relay.gathered.taken()
+        if relay.gathered is None:
+            return b""
+        events = relay.gathered.taken()
         if len(events) <= _JOINED_AT_ONCE_BYTES_MAX:
             return whole_answer(events)
         return await self.counter.beside_the_loop(whole_answer, events)
