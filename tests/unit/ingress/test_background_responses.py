@@ -12,6 +12,7 @@ import pytest
 from openai.types.responses import Response
 
 from ingress.endpoints import responses
+from schemas.codec import encode
 from schemas.events import RecordRef, RequestFinished
 from schemas.frames import Frame, Terminal, Usage
 from schemas.ids import uuid7
@@ -51,10 +52,10 @@ def _request_id(response: dict[str, Any]) -> str:
 
 
 def _end(gateway: Gateway, request_id: str, terminal: Terminal) -> None:
-    """On the bus, and in the log with the record that it follows from."""
+    """On the bus, and in the ledger with the place of the record that it follows from."""
     gateway.bus.streams[request_id] = [Frame(request_id, 1, 1, terminal)]
-    gateway.ledger.model.attempts["acme", request_id] = Attempt("FINISHED")
-    gateway.traces.outcomes[request_id] = _finished(request_id)
+    finished = Attempt("FINISHED", outcome=encode(_finished(request_id)))
+    gateway.ledger.model.attempts["acme", request_id] = finished
     place = (PLACE.topic, PLACE.partition, PLACE.offset)
     gateway.records.values[place] = gateway.log.records[0].value or b""
 

@@ -13,11 +13,11 @@ import pytest
 
 from ingress.auth.caller import Caller
 from ingress.requests import conversations
-from schemas.codec import decode_as, encode
 from schemas.entities import Key, Organization
-from schemas.events import RecordRef, RequestAccepted
+from schemas.events import RecordRef
 from schemas.frames import Terminal
 from schemas.ids import api_key_hash, uuid7
+from schemas.runtime.kafka.outcome_lookup import InLog
 from tests.support.configuration import NOW_MS, PEPPER, UNKNOWN_SECRET, snapshot
 from tests.support.gateway import Gateway
 from tests.support.outcomes import OUTCOME
@@ -54,9 +54,18 @@ def _keep(gateway: Gateway, response_id: str, **changes: Any) -> str:
     place = RecordRef(topic="inference.requests.v1", partition=0, offset=number)
     found = {"request_id": request_id, "parents": [place], "result": COMPLETION, **changes}
     gateway.traces.outcomes[request_id] = msgspec.structs.replace(OUTCOME, **found)
-    value = gateway.log.records[number].value or b""
-    gateway.records.values[place.topic, place.partition, place.offset] = value
+    asked = gateway.log.accepted[number]
+    gateway.traces.accepted[request_id] = InLog(NOW_MS, is_in_time=True, request=asked)
     return response_id
+
+
+def _change(gateway: Gateway, response_id: str, **changes: Any) -> None:
+    """Its record, as the log has it."""
+    request_id = str(uuid.UUID(response_id.removeprefix("resp_")))
+    known = gateway.traces.accepted[request_id]
+    assert known.request is not None
+    request = msgspec.structs.replace(known.request, **changes)
+    gateway.traces.accepted[request_id] = replace(known, request=request)
 
 
 def _asked(gateway: Gateway) -> list[dict[str, Any]]:
@@ -146,6 +155,26 @@ async def test_one_that_was_not_stored_is_none() -> None:
     assert gateway.log.accepted[-1].shown is None
 
 
+async def test_what_was_never_asked_is_known_without_its_end() -> None:
+    """A long log of outcomes is not read for it; nor for what shows nothing again."""
+    gateway = Gateway()
+    never = f"resp_{uuid7(NOW_MS, bytes(10)).replace('-', '')}"
+    await gateway.client.get(f"/v1/responses/{never}")
+    assert gateway.traces.reads == 1
+    stored = await _first(gateway, store=False)
+    await gateway.client.get(f"/v1/responses/{stored}")
+    assert gateway.traces.reads == 2
+
+
+async def test_one_that_runs_is_none_yet() -> None:
+    """It was asked, and has no outcome."""
+    gateway = Gateway()
+    previous = await _first(gateway)
+    gateway.traces.outcomes.clear()
+
+    assert await _is_unknown(gateway, previous)
+
+
 async def test_one_of_another_organization_is_none() -> None:
     """Also where both stand in the same partition, and so in the same log."""
     gateway = Gateway()
@@ -166,12 +195,8 @@ async def test_one_of_another_user_is_none() -> None:
     """To a user; programs see all of their organization."""
     gateway = Gateway()
     previous = await _first(gateway)
-    (place,) = gateway.records.values
-    accepted = decode_as(gateway.records.values[place], RequestAccepted)
-    members, instructions, _ = json.loads(accepted.shown or b"")
-    shown = json.dumps([members, instructions, "somebody"]).encode()
-    owned = msgspec.structs.replace(accepted, shown=shown)
-    gateway.records.values[place] = encode(owned)
+    members, instructions, _ = json.loads(gateway.log.accepted[0].shown or b"")
+    _change(gateway, previous, shown=json.dumps([members, instructions, "somebody"]).encode())
     desk = conversations.Conversations(gateway.lookup)
     request_id = str(uuid.UUID(previous.removeprefix("resp_")))
 
@@ -188,10 +213,7 @@ async def test_one_of_another_route_is_none() -> None:
     """Whatever its record shows."""
     gateway = Gateway()
     previous = await _first(gateway)
-    (place,) = gateway.records.values
-    accepted = decode_as(gateway.records.values[place], RequestAccepted)
-    other = msgspec.structs.replace(accepted, route="messages")
-    gateway.records.values[place] = encode(other)
+    _change(gateway, previous, route="messages")
 
     assert await _is_unknown(gateway, previous)
 
