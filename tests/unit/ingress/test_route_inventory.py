@@ -31,6 +31,9 @@ ROUTES: Final = {
     "GET /v1/jobs/{job_id}",
     "DELETE /v1/jobs/{job_id}",
     "GET /v1/limits",
+    "GET /v1/usage",
+    "GET /v1/requests/{request_id}",
+    "GET /v1/requests/{request_id}/events",
     "POST /v1/files",
     "GET /v1/files",
     "GET /v1/files/{file_id}",
@@ -68,7 +71,12 @@ _FILES: Final = {
     "DELETE /v1/files/{file_id}",
     "GET /v1/files/{file_id}/content",
 }
-_TAKES_AN_ID: Final = _JOBS | _RESPONSES | _FILES
+_REQUESTS: Final = {
+    "GET /v1/requests/{request_id}",
+    "GET /v1/requests/{request_id}/events",
+}
+"""What a stranger is told there is in ``test_request_desk``: it needs a log."""
+_TAKES_AN_ID: Final = _JOBS | _RESPONSES | _FILES | _REQUESTS
 _ID: Final = re.compile(r"\{\w+_id\}")
 
 
