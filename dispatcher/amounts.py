@@ -15,6 +15,7 @@ from schemas.events import (
     Booking,
     PinnedPrice,
     Reach,
+    RequestAccepted,
     RequestFinished,
     Said,
     ToolCalls,
@@ -121,12 +122,18 @@ def written_off_attempt(job: AdmittedRequest, number: int) -> Attempt:
     )
 
 
+def is_kept(request: RequestAccepted) -> bool:
+    """Whether the outcome carries the answer: somebody fetches it, or may refer to it."""
+    return request.keep_result or request.shown is not None
+
+
 def outcome(
     job: AdmittedRequest, attempts: Sequence[Attempt], ending: Result, fence: int, now_ms: int
 ) -> RequestFinished:
     """The outcome record of the request."""
     request = job.request
-    keeps = request.keep_result and len(ending.body) <= RESULT_BYTES_MAX
+    answer = ending.body or ending.kept
+    keeps = is_kept(request) and len(answer) <= RESULT_BYTES_MAX
     return RequestFinished(
         **attribution_of(request),
         **found_by(request),
@@ -141,7 +148,7 @@ def outcome(
         attempts=list(attempts),
         bookings=_bookings(job, attempts),
         parents=[job.admitted.accepted_ref, job.ref],
-        result=ending.body if keeps and ending.body else None,
+        result=answer if keeps and answer else None,
         said=ending.said,
     )
 

@@ -36,6 +36,8 @@ class Result(msgspec.Struct, frozen=True):
     retry_after_ms: int | None = None
     said: Said | None = None
     """What the backend named beside its message."""
+    kept: bytes = b""
+    """A streamed answer as one, where its outcome keeps it; its client has had it already."""
 
     @property
     def answered_status(self) -> int:

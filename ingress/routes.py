@@ -22,6 +22,7 @@ from ingress.endpoints.limits import LimitRoutes
 from ingress.endpoints.models import ModelRoutes
 from ingress.endpoints.operations import OperationEndpoint
 from ingress.endpoints.requests import RequestRoutes
+from ingress.endpoints.responses import ResponseRoutes
 from ingress.endpoints.status import StatusRoutes
 from ingress.endpoints.uploads import UploadEndpoint
 from ingress.endpoints.usage import UsageRoutes
@@ -34,11 +35,12 @@ from ingress.http.middleware import RequestMiddleware, Shortcut
 from ingress.http.refusals import Refusal
 from ingress.http.responses import refusal_response
 from ingress.requests.begin import RequestStarter
+from ingress.requests.conversations import Conversations
 from ingress.requests.job_desk import JobDesk
 from ingress.requests.lookup import RequestLookup
 from ingress.requests.request_desk import RequestDesk
 from schemas.errors import ErrorCode
-from schemas.operations import JOBS, OPERATIONS
+from schemas.operations import JOBS, OPERATIONS, RESPONSES
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.allow import allow_header
 from schemas.runtime.process.published import api_routes
@@ -90,8 +92,11 @@ def create_public_app(
         tracer=tracer,
         rates=rates,
     )
+    go_on = {RESPONSES.name: Conversations(parts.lookup)}
     operations: dict[str, ASGIApp] = {
-        row.path: OperationEndpoint(row, keeper, parts.starter, parts.deadlines_s)
+        row.path: OperationEndpoint(
+            row, keeper, parts.starter, parts.deadlines_s, go_on.get(row.name)
+        )
         for row in OPERATIONS.values()
     }
     operations[paths.COUNT_TOKENS] = CountTokensEndpoint(keeper, parts.starter.counts)
@@ -108,6 +113,7 @@ def _router(
     """All routes in the framework's hands, those that the shortcut knows included."""
     models = ModelRoutes(parts.gatekeeper)
     jobs = JobRoutes(parts.gatekeeper, parts.ledger, parts.desk)
+    responses = ResponseRoutes(parts.gatekeeper, parts.desk, Conversations(parts.lookup))
     requests = RequestRoutes(parts.gatekeeper, parts.requests)
     uploads = UploadEndpoint(parts.gatekeeper, parts.files, parts.file_bytes_max)
     files = FileRoutes(parts.gatekeeper, parts.files)
@@ -118,6 +124,8 @@ def _router(
             Route(JOBS.path, jobs.list_all),
             Route(paths.job_path("{job_id}"), jobs.show),
             Route(paths.job_path("{job_id}"), jobs.cancel, methods=["DELETE"]),
+            Route(paths.response_path("{response_id}"), responses.show),
+            Route(paths.cancel_path("{response_id}"), responses.cancel, methods=["POST"]),
             Route(paths.MODELS, models.list_all),
             Route(f"{paths.MODELS}/{{name:path}}", models.show),
             Route(paths.LIMITS, limits.show),

@@ -110,6 +110,8 @@ class RequestAccepted(msgspec.Struct, frozen=True, kw_only=True):
     """Opaque facts of a job, as the ledger keeps them; null when it is none."""
     reach: Reach | None = None
     """What it can reach of a price beside plain input and output; null when nothing."""
+    shown: bytes | None = None
+    """What its surface repeats of it, as that encodes it; null where it repeats nothing."""
 
 
 class RequestAdmitted(msgspec.Struct, frozen=True, kw_only=True):

@@ -25,6 +25,8 @@ class Usage(msgspec.Struct, frozen=True, array_like=True):
     """Of the input, read from a cache."""
     cache_write_tokens: int = 0
     """Of the input, written to one, for whatever time."""
+    reasoning_tokens: int = 0
+    """Of the output, spent on reasoning."""
 
 
 class Started(msgspec.Struct, frozen=True, array_like=True, tag="s"):

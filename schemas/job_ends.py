@@ -77,4 +77,5 @@ def usage_of(attempts: Sequence[Attempt]) -> Usage | None:
         any(attempt.estimated for attempt in attempts),
         sum(attempt.cached_tokens for attempt in attempts),
         sum(each.cache_write_tokens + each.cache_write_1h_tokens for each in attempts),
+        sum(attempt.reasoning_tokens for attempt in attempts),
     )

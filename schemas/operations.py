@@ -17,6 +17,7 @@ __all__ = [
     "JOBS",
     "MESSAGES",
     "OPERATIONS",
+    "RESPONSES",
     "KeyScope",
     "Operation",
     "Surface",
@@ -69,6 +70,17 @@ JOBS: Final = Operation(
     bounded_by="input_and_output",
     scope="jobs",
     keeps_result=True,
+)
+
+RESPONSES: Final = Operation(
+    name="responses",
+    surface="openai",
+    path="/v1/responses",
+    upstream_paths=_CHAT_UPSTREAM,
+    streams=True,
+    bounded_by="input_and_output",
+    scope="inference",
+    keeps_result=False,
 )
 
 MESSAGES: Final = Operation(
@@ -124,6 +136,7 @@ _ROWS: Final = (
         scope="inference",
         keeps_result=False,
     ),
+    RESPONSES,
     MESSAGES,
     INFERENCE,
     JOBS,

@@ -17,6 +17,7 @@ _ROOT: Final = Path(__file__).parents[2]
 _FOR_CLIENTS: Final = (
     "docs/quick-reference.md",
     "docs/request-fields.md",
+    "docs/responses.md",
     "docs/messages.md",
     "docs/own-requests.md",
     "docs/files.md",

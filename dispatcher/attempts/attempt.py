@@ -19,6 +19,7 @@ from dispatcher.attempts import attempt_end
 from dispatcher.attempts.attempt_end import AttemptEnd, AttemptResult
 from dispatcher.attempts.dialects import TRIES_MAX, Dialects, taught
 from dispatcher.attempts.excess import Excesses, Judged
+from dispatcher.attempts.gathered import Gathered, whole_answer
 from dispatcher.attempts.patience import Patience
 from dispatcher.attempts.reckoning import UNUSED, attempt_of
 from dispatcher.attempts.relay import NoteStreamed, Relay
@@ -44,6 +45,7 @@ from schemas.runtime.process.event_log import EventLog, of_request
 
 _LOG = EventLog(__name__)
 
+_JOINED_AT_ONCE_BYTES_MAX: Final = 32 * 1024
 _READ_AT_ONCE_BYTES_MAX: Final = 256 * 1024
 """Larger bodies are read beside the event loop."""
 
@@ -177,8 +179,8 @@ class AttemptRun:
             if self.relay is not None:
                 if not await self.relay.run(response):
                     return self._ended_early(is_silence=False)
-                answer = self.relay.reader.answer()
-                return attempt_end.completed(answer, b"", self.abort.reason)
+                answer, kept = self.relay.reader.answer(), await self._kept(self.relay)
+                return attempt_end.completed(answer, b"", self.abort.reason, kept)
             body = await self.upstreams.body(response)
         answer, body = await self._read(body)
         return attempt_end.completed(answer, body, self.abort.reason)
@@ -207,7 +209,17 @@ class AttemptRun:
             self.counter,
             self.patience,
             self.clock,
+            gathered=None if request.shown is None else Gathered(),
         )
+
+    async def _kept(self, relay: Relay) -> bytes:
+        """The streamed answer as one, where its outcome keeps it."""
+        if relay.gathered is None:
+            return b""
+        events = relay.gathered.taken()
+        if len(events) <= _JOINED_AT_ONCE_BYTES_MAX:
+            return whole_answer(events)
+        return await self.counter.beside_the_loop(whole_answer, events)
 
     async def _read(self, body: bytes) -> tuple[Answer, bytes]:
         if len(body) <= _READ_AT_ONCE_BYTES_MAX:

@@ -59,12 +59,14 @@ class AttemptResult(msgspec.Struct, frozen=True):
     """Whether a kept connection ended before any answer, so that the same backend may be tried again."""
 
 
-def completed(answer: Answer, body: bytes, reason: AbortReason | None) -> AttemptEnd:
-    """The answer came whole; one that was cancelled meanwhile is not told of it."""
+def completed(
+    answer: Answer, body: bytes, reason: AbortReason | None, kept: bytes = b""
+) -> AttemptEnd:
+    """The answer came whole; one that was cancelled meanwhile is not told of it. ``kept``: a stream's, as one."""
     is_cancelled = reason == "cancelled"
     return AttemptEnd(
         "cancelled" if is_cancelled else "succeeded",
-        ABORTED["cancelled"] if is_cancelled else Result("completed", body=body),
+        ABORTED["cancelled"] if is_cancelled else Result("completed", body=body, kept=kept),
         answer,
         may_try_another=False,
         may_have_spent=True,

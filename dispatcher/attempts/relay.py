@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dispatcher.abort import Abort
+from dispatcher.attempts.gathered import Gathered
 from dispatcher.attempts.patience import Patience
 from dispatcher.attempts.token_counts import TokenCounter
 from dispatcher.operations.binding import StreamReader
@@ -55,6 +56,8 @@ class Relay:
     counter: TokenCounter
     patience: Patience
     clock: Clock
+    gathered: Gathered | None = None
+    """What has left, where the answer is kept."""
     first_token_at_ms: int | None = None
     has_streamed: bool = False
     """Whether the client may have seen content, so that nobody else may answer it."""
@@ -121,6 +124,8 @@ class Relay:
         Once the fence or a frame is lost none follows: a client must not get a torn stream.
         """
         self._is_passing_on = True
+        if self.gathered is not None:
+            self.gathered.add(events)
         if self.first_token_at_ms is None:
             self.first_token_at_ms = self.clock.now_ms()
             with self._excused():

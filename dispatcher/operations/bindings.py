@@ -18,6 +18,7 @@ BINDINGS: Final[Mapping[str, Binding]] = {
     "chat.completions": chat.BINDING,
     "completions": text_completions.BINDING,
     "embeddings": embeddings.BINDING,
+    "responses": chat.BINDING,
     "messages": chat.BINDING,
     "inference": chat.BINDING,
     "jobs": chat.BINDING,

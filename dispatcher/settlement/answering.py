@@ -76,6 +76,9 @@ class Answering:
 
     async def repeat(self, job: AdmittedRequest, finished: RequestFinished) -> None:
         """Tell how the request ended, from its outcome, unless its client knows."""
+        if job.request.stream:
+            # A stream is its frames: its answer as one is for whoever refers to it.
+            finished = msgspec.structs.replace(finished, result=None, result_ref=None)
         try:
             finished = await retry_until(
                 lambda: self.results.restored(finished), RecordUnreadable, self.give_up_at_s(job)

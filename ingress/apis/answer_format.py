@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol, TypedDict
 
 import msgspec
 
-from ingress.http.refusals import Headers, Refusal, anthropic_body, error_object
+from ingress.http.refusals import Headers, Refusal, error_object
 from schemas.errors import ErrorCode
 from schemas.events import Denial, RateStatus, Said
 from schemas.frames import Terminal, Usage
@@ -41,6 +41,9 @@ class AnswerFormat(Protocol):
     def last_events(self, terminal: Terminal) -> bytes:
         """The end of a successful stream."""
 
+    def failed_events(self, refusal: Refusal, request_id: str) -> bytes:
+        """The end of a stream that failed once its headers were out; no end mark follows it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Relayed:
@@ -58,6 +61,10 @@ class Relayed:
         """The cost as a comment, and the end mark."""
         return cost_comment(terminal.usage) + DONE
 
+    def failed_events(self, refusal: Refusal, _: str) -> bytes:
+        """The error, as OpenAI's clients raise it."""
+        return error_event(refusal)
+
 
 RELAYED: Final = Relayed()
 
@@ -71,10 +78,8 @@ def ping(surface: Surface) -> bytes:
     return _PING_EVENT if surface == "anthropic" else _PING
 
 
-def error_event(refusal: Refusal, surface: Surface, request_id: str) -> bytes:
-    """The event that ends a stream whose headers are out; no end mark follows it."""
-    if surface == "anthropic":
-        return b"event: error\ndata: %b\n\n" % anthropic_body(refusal, request_id)
+def error_event(refusal: Refusal) -> bytes:
+    """The error as an event of its own."""
     return data_event({"error": error_object(refusal)})
 
 

@@ -43,6 +43,12 @@ class ParsedRequest(msgspec.Struct, frozen=True):
     """An id of the client's own, which makes the request idempotent where no header does."""
     ttl_ms: int | None = None
     """Milliseconds the body gives the request; ``None`` leaves it to the headers."""
+    shown: bytes | None = None
+    """What its answer repeats of it, as its surface encodes it; ``None`` where that repeats nothing."""
+    is_stored: bool = False
+    """Whether that is kept with its answer, for whoever refers to it."""
+    is_background: bool = False
+    """Whether its body asks to be answered at once: its client fetches the answer."""
 
 
 RequestParser: TypeAlias = Callable[[Fields, Snapshot, Caller], ParsedRequest | Refusal]
@@ -55,6 +61,8 @@ class Binding(NamedTuple):
     parse: RequestParser
     format: Callable[[ParsedRequest, str], AnswerFormat]
     """The form of the answer of a request, and of its id."""
+    promise: Callable[[ParsedRequest, str], bytes] | None = None
+    """The answer to a body that asks to be answered at once; ``None`` where no body can."""
 
 
 def invalid(field: str, what: str) -> Refusal:

@@ -24,6 +24,7 @@ from ingress.http.responses import refuse, respond
 from ingress.replies.event_stream import StreamAnswer
 from ingress.replies.mailbox import Mailbox
 from ingress.requests.begin import BegunRequest, RequestStarter
+from ingress.requests.conversations import Conversations
 from ingress.requests.job_document import QUEUED, RETRY_AFTER, JobFacts, job_document
 from ingress.requests.validation import ValidatedRequest, read_circumstances, validate
 from schemas.frames import Terminal
@@ -44,12 +45,15 @@ class OperationEndpoint:
         gatekeeper: Gatekeeper,
         starter: RequestStarter,
         deadlines_s: tuple[float, float],
+        conversations: Conversations | None = None,
     ) -> None:
         self._operation = operation
         self._binding = BINDINGS[operation.name]
         self._gatekeeper = gatekeeper
         self._starter = starter
         self._deadlines_s = deadlines_s
+        self._conversations = conversations
+        """Where requests of the operation may go on from earlier ones."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -97,11 +101,12 @@ class OperationEndpoint:
         answer_format = self._binding.format(request.parsed, begun.request_id)
         preference = request.preference
         is_stream, is_background = request.parsed.call.stream, request.is_background
+        promise = self._promised(request, begun.request_id)
         after = request.resumed
         del request  # What waits for an answer holds no payload.
         with begun:
             if begun.mailbox is None:
-                await _promise(begun, send, _replay_headers(begun))
+                await _promise(begun, send, _replay_headers(begun), promise)
             elif is_stream:
                 replayed = _replay_headers(begun)
                 stream = StreamAnswer(
@@ -125,6 +130,11 @@ class OperationEndpoint:
                     await self._write(begun, terminal, answer_format, send, state)
         return None
 
+    def _promised(self, request: ValidatedRequest, request_id: str) -> bytes | None:
+        """What answers a body that asks to be answered at once; ``None`` of any other."""
+        promise = self._binding.promise if request.parsed.is_background else None
+        return None if promise is None else promise(request.parsed, request_id)
+
     async def _validate(
         self,
         headers: Mapping[bytes, bytes],
@@ -140,8 +150,13 @@ class OperationEndpoint:
         body = await keeper.read_body(entered, headers, receive, request_id)
         if body is None or isinstance(body, Refusal):
             return body
-        snapshot, now_ms = keeper.config.snapshot, keeper.clock.now_ms()
         parse, caller = self._binding.parse, entered.caller
+        if self._conversations is not None:
+            found = await self._conversations.parser(caller, body)
+            if isinstance(found, Refusal):
+                return found
+            parse = found
+        snapshot, now_ms = keeper.config.snapshot, keeper.clock.now_ms()
         return validate(self._operation, parse, caller, said, body, snapshot, now_ms)
 
     async def _write_or_promise(
@@ -196,8 +211,14 @@ def _note(state: dict[str, Any], begun: BegunRequest, terminal: Terminal | None)
         state["latency_ms"] = terminal.latency_ms
 
 
-async def _promise(begun: BegunRequest, send: Send, more: Headers) -> None:
-    """202: the request runs as a job, found at ``Location``."""
+async def _promise(
+    begun: BegunRequest, send: Send, more: Headers, body: bytes | None = None
+) -> None:
+    """202: the request runs as a job, found at ``Location``; 200 and what its surface promises with, where it has a
+    form of its own."""
+    if body is not None:
+        await respond(send, 200, b"application/json", body, more)
+        return
     job_id, facts = begun.request_id, JobFacts(begun.model, begun.deadline_ms)
     headers = [(b"location", job_path(job_id).encode()), (b"retry-after", RETRY_AFTER), *more]
     body = msgspec.json.encode(job_document(job_id, facts, QUEUED))

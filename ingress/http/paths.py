@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from schemas import readiness
 from schemas.api_pages import API_PATHS
-from schemas.operations import JOBS, MESSAGES, OPERATIONS, Surface
+from schemas.operations import JOBS, MESSAGES, OPERATIONS, RESPONSES, Surface
 
 MODELS: Final = "/v1/models"
 COUNT_TOKENS: Final = f"{MESSAGES.path}/count_tokens"
@@ -95,3 +95,13 @@ def events_path(request_id: str) -> str:
 def job_path(job_id: str) -> str:
     """Where a job is found."""
     return f"{JOBS.path}/{job_id}"
+
+
+def response_path(response_id: str) -> str:
+    """Where a response is found."""
+    return f"{RESPONSES.path}/{response_id}"
+
+
+def cancel_path(response_id: str) -> str:
+    """Where it is cancelled."""
+    return f"{response_path(response_id)}/cancel"

@@ -14,7 +14,6 @@ from starlette.types import Send
 
 from ingress.apis.answer_format import (
     AnswerFormat,
-    error_event,
     ping,
     rate_headers,
     refusal_of,
@@ -96,7 +95,7 @@ class StreamAnswer:
                 await refuse(self._send, refusal, self._surface, self._state, headers)
                 return
             self._state["code"] = refusal.code
-            events.append(error_event(refusal, self._surface, self._state["request_id"]))
+            events.append(self._format.failed_events(refusal, self._state["request_id"]))
         elif terminal is not None:
             events.append(self._format.last_events(terminal))
         more = None

@@ -88,7 +88,7 @@ class RequestStarter:
             claimed = found
         if request.parsed.call.texts is not None:
             request = await self.counts.bounded(request)
-        if claimed.request_id == request_id and not request.operation.keeps_result:
+        if claimed.request_id == request_id and not request.is_answered_at_once:
             # What was taken over is produced whatever stands against it: a record of its holder that came
             # late gives way to ours, and would have no outcome if there were none.
             refusal = await self._refuse(request, request_id)
@@ -144,7 +144,7 @@ class RequestStarter:
         self, request: ValidatedRequest, claimed: Claimed, room: BodyHold, gone: ClientGone
     ) -> BegunRequest | Refusal:
         """List it and produce it as background work; 503 unless both are durable in time."""
-        reply_to = None if request.operation.keeps_result else self.reply_to
+        reply_to = None if request.is_answered_at_once else self.reply_to
         config_offset = self.gatekeeper.config.snapshot.offset
         event = accepted_event(request, claimed.request_id, config_offset, reply_to)
         life = self.jobs.life(event.org)
@@ -183,7 +183,7 @@ class RequestStarter:
         self, request: ValidatedRequest, existing: Existing, gone: ClientGone
     ) -> BegunRequest | Refusal:
         """Wait for what was begun before; what has ended already and is not streamed is told at once."""
-        is_job, ended = request.operation.keeps_result, existing.ended
+        is_job, ended = request.is_answered_at_once, existing.ended
         if request.is_background and ended is None and not is_job:
             refusal = await self._list(request, existing)
             if refusal is not None:
@@ -197,7 +197,7 @@ class RequestStarter:
     def _joined(
         self, request: ValidatedRequest, claimed: Claimed, gone: ClientGone
     ) -> BegunRequest:
-        if request.operation.keeps_result:
+        if request.is_answered_at_once:
             return BegunRequest(self, request, claimed, None)
         awaited = _awaited(request, claimed)
         mailbox = self.pending.join(awaited, gone, self._times(request.deadline_ms))

@@ -36,7 +36,7 @@ class JobDesk:
     async def find(self, caller: Caller, job_id: str, *, is_cancelled: bool) -> Job | Refusal:
         """The job as it is now, having been cancelled where that is asked for; 404 where the caller has none of this id."""
         try:
-            facts = await self._facts(caller, job_id)
+            facts = await self.facts(caller, job_id)
             if facts is None:
                 return Refusal(ErrorCode.NOT_FOUND, "There is no such job.")
             if is_cancelled:
@@ -46,7 +46,7 @@ class JobDesk:
             return AWAY
         return AWAY if isinstance(found, Indeterminate) else job_document(job_id, facts, found)
 
-    async def _facts(self, caller: Caller, job_id: str) -> JobFacts | None:
+    async def facts(self, caller: Caller, job_id: str) -> JobFacts | None:
         """What is kept of a job; ``None`` when the caller has none of this id. Raises
         ``LedgerUnavailable`` while that cannot be told."""
         if not is_job_id(job_id):

@@ -19,14 +19,16 @@ from ingress.requests.reader_shares import LookupsWait, ReaderShares
 from ingress.requests.request_state import (
     Ended,
     Indeterminate,
+    KeptRequest,
     NeverRan,
     Open,
     RequestState,
 )
 from schemas.codec import MalformedRecord, UnknownSchema, decode_as
 from schemas.errors import ErrorCode
-from schemas.events import RequestFinished
+from schemas.events import RequestAccepted, RequestFinished
 from schemas.frames import Frame, Terminal
+from schemas.ids import uuid7_time_ms
 from schemas.ledger import answers, documents
 from schemas.ledger.states import RAN
 from schemas.runtime.kafka.outcome_lookup import Absent, Acceptance, Ending, InLog, Unproved
@@ -36,6 +38,8 @@ from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.valkey.store import StoreError, StoreUnavailable
 
+_ASKED_WITHIN_MS: Final = 60_000
+"""After the time in its id a request is in the log, if ever: its body has been read by then, and its tokens counted."""
 _READER_WITHIN_S: Final = 5.0
 """Until a reader is free; only the organization's own look-ups can keep it waiting."""
 
@@ -83,6 +87,25 @@ class RequestLookup:
                 return told
             async with self._reader(org):
                 return await self._in_log(org, request_id, known, deadline_ms)
+        except (RecordUnreadable, UnknownSchema, LookupsWait, TimeoutError):
+            return Indeterminate()
+
+    async def kept(self, org: str, request_id: str) -> KeptRequest | Indeterminate | None:
+        """An ended request that its surface shows again, with its outcome and result; ``None`` where the log has none.
+        Raises ``LedgerUnavailable``."""
+        known = await self.ledger.look(documents.Look(org=org, req=request_id))
+        try:
+            async with self._reader(org):
+                outcome = await self._outcome_known(known)
+                if outcome is None:
+                    return await self._kept_in_log(org, request_id)
+                if not outcome.parents:
+                    return None
+                encoded = await self.records.read(outcome.parents[0], READ_WITHIN_S)
+                outcome = await Results(self.records).restored(outcome)
+            return KeptRequest(decode_as(encoded, RequestAccepted), end_in_outcome(outcome))
+        except (RecordGone, MalformedRecord):
+            return None
         except (RecordUnreadable, UnknownSchema, LookupsWait, TimeoutError):
             return Indeterminate()
 
@@ -168,6 +191,30 @@ class RequestLookup:
         if state in RAN and self.clock.now_ms() >= deadline_ms:
             return Ended(error_end(ErrorCode.RESULT_LOST), is_on_bus=False)
         return Open("queued")
+
+    async def _outcome_known(self, known: answers.Look) -> RequestFinished | None:
+        """As the ledger has it, or where that says that it is; ``None`` where the log has to be searched."""
+        if known.outcome:
+            return decode_as(known.outcome, RequestFinished)
+        place = answers.outcome_place(known.booked)
+        if place is None:
+            return None
+        return decode_as(await self.records.read(place, READ_WITHIN_S), RequestFinished)
+
+    async def _kept_in_log(self, org: str, request_id: str) -> KeptRequest | Indeterminate | None:
+        """By the time in the id: first how it was asked, which is near, so that what never was is known not to be
+        before a long log of outcomes is read."""
+        until_ms = uuid7_time_ms(request_id) + _ASKED_WITHIN_MS
+        asked = await self.log.find_accepted(org, request_id, until_ms)
+        if isinstance(asked, Unproved):
+            return Indeterminate()
+        if isinstance(asked, Absent) or asked.request is None or asked.request.shown is None:
+            return None
+        outcome = await self.log.find_outcome(org, request_id, asked.appended_ms)
+        if isinstance(outcome, RequestFinished):
+            outcome = await Results(self.records).restored(outcome)
+            return KeptRequest(asked.request, end_in_outcome(outcome))
+        return Indeterminate() if isinstance(outcome, Unproved) else None
 
     async def _restored(self, encoded: bytes) -> Ended:
         return _ended(await Results(self.records).restored(decode_as(encoded, RequestFinished)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from schemas.events import RequestAccepted
 from schemas.frames import Terminal
 
 
@@ -31,6 +32,14 @@ class NeverRan:
 @dataclass(frozen=True, slots=True)
 class Indeterminate:
     """The log could not be read in time, or a newer version wrote what stands there."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptRequest:
+    """One that has ended, as it was asked and how it ended."""
+
+    accepted: RequestAccepted
+    terminal: Terminal
 
 
 RequestState: TypeAlias = Open | Ended | NeverRan | Indeterminate

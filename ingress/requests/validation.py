@@ -49,7 +49,8 @@ class Circumstances(msgspec.Struct, frozen=True):
 
     timeout_ms: int
     stream_timeout_ms: int
-    """The same of a stream, which shows that it moves: unless its client says otherwise it may last the longest."""
+    """The same of a stream, which shows that it moves, and of what runs in the background: unless its client says
+    otherwise it may last the longest."""
     key: str | None
     preference: Preference
     traceparent: bytes | None
@@ -76,9 +77,14 @@ class ValidatedRequest(msgspec.Struct, frozen=True):
     is_resumable: bool = False
 
     @property
+    def is_answered_at_once(self) -> bool:
+        """Whether its client gets a promise, however soon the answer may come."""
+        return self.operation.keeps_result or self.parsed.is_background
+
+    @property
     def is_background(self) -> bool:
         """Whether it runs as a job, whose client does not wait for its answer."""
-        if self.operation.keeps_result:
+        if self.is_answered_at_once:
             return True
         return self.preference.respond_async and not self.parsed.call.stream
 
@@ -146,7 +152,8 @@ def validate(
         return Refusal(ErrorCode.BODY_TOO_LARGE, "The body is too large when written out.")
     if said.resumed is not None and not parsed.call.stream:
         return invalid("Last-Event-ID", "resumes streams: the body must say stream, as it did")
-    timeout_ms = said.stream_timeout_ms if parsed.call.stream else said.timeout_ms
+    is_long = parsed.call.stream or parsed.is_background
+    timeout_ms = said.stream_timeout_ms if is_long else said.timeout_ms
     key = said.key or parsed.client_key
     request = ValidatedRequest(
         operation=operation,
@@ -211,6 +218,7 @@ def accepted_event(
         fingerprint=None if key is None else key.fingerprint,
         job=_facts(request) if request.is_background else None,
         reach=call.reach,
+        shown=request.parsed.shown if request.parsed.is_stored else None,
     )
 
 

@@ -29,6 +29,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "chat.completions": {"model": "echo", "messages": _MESSAGES},
     "completions": {"model": "echo", "prompt": "hi"},
     "embeddings": {"model": "echo", "input": "hi"},
+    "responses": {"model": "echo", "input": "hi"},
     "messages": {"model": "echo", "max_tokens": 9, "messages": _MESSAGES},
     "inference": {
         "request_id": "7f2c1c9e-2f5e-4f0e-9a57-0a3d2c1b4e5f",
@@ -128,8 +129,13 @@ _ANOTHER_MEANING = {
     ("schemas/runtime/ledger/script.py", "jobs"),
     ("schemas/gen_ai.py", "completions"),
     ("schemas/gen_ai.py", "embeddings"),
+    ("deploy/reference/openapi/document.py", "responses"),
+    ("deploy/reference/openapi/page.py", "responses"),
+    ("deploy/reference/budget_service_page.py", "responses"),
+    ("deploy/reference/user_org_openapi.py", "responses"),
 }
-"""The ledger's list of jobs, and its function that reads it; what the conventions for generative AI call an operation."""
+"""The ledger's list of jobs, and its function that reads it; what the conventions for generative AI call an operation;
+what an OpenAPI document calls the answers of one."""
 
 
 _FIELDS_TOO = {"messages"}

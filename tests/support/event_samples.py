@@ -105,6 +105,7 @@ _EVENTS: Final[tuple[Event, ...]] = (
             tool_calls_bound=30,
             tool_kinds=["web_search"],
         ),
+        shown=b"[{}]",
     ),
     RequestAdmitted(
         request_id=_ID,

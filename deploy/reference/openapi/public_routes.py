@@ -28,7 +28,7 @@ from ingress.http import paths
 from ingress.requests.job_document import Job, JobList
 from schemas.api_pages import API_PAGE, API_PATHS, LLMS, LLMS_FULL, OPENAPI
 from schemas.errors import ErrorCode
-from schemas.operations import JOBS, OPERATIONS, Operation
+from schemas.operations import JOBS, OPERATIONS, RESPONSES, Operation
 from schemas.readiness import STATUS_PATHS
 
 ON_BOTH_PORTS: Final = STATUS_PATHS | API_PATHS
@@ -85,6 +85,17 @@ _BODIES: Final = {
         "input",
         input={"anyOf": [{"type": "string"}, {"type": "array", "items": {}}]},
     ),
+    "responses": _open_request(
+        "ResponseRequest",
+        "input",
+        input={
+            "anyOf": [
+                {"type": "string"},
+                {"type": "array", "items": {"type": "object"}, "minItems": 1},
+            ]
+        },
+        stream=_STREAM_FLAG,
+    ),
     "messages": _open_request(
         "MessageRequest",
         "max_tokens",
@@ -108,6 +119,7 @@ _RESULTS: Final = {
     "chat.completions": Named("ChatCompletion", _OPEN),
     "completions": Named("Completion", _OPEN),
     "embeddings": Named("Embeddings", _OPEN),
+    "responses": Named("Response", _OPEN),
     "messages": Named("Message", _MESSAGE),
     "inference": InferenceResponse,
 }
@@ -119,6 +131,7 @@ def public_routes() -> Iterator[RouteContract]:
     for row in OPERATIONS.values():
         yield _operation(row)
     yield from _jobs()
+    yield from _responses()
     yield from _models()
     yield _count_tokens()
     yield from _limits()
@@ -169,6 +182,28 @@ def _jobs() -> Iterator[RouteContract]:
     )
     cancel = "Cancel a job; the answer is what it is now."
     yield RouteContract("jobs.cancel", "native", "DELETE", one, cancel, shown, known, (job_id,))
+
+
+def _responses() -> Iterator[RouteContract]:
+    """Those that are kept."""
+    response_id = in_path("response_id", "The id of a response.")
+    shown = {200: Answer("The response.", _RESULTS[RESPONSES.name])}
+    one = paths.response_path("{response_id}")
+    told = "One response that is stored, or runs in the background."
+    known = CALLER | {ErrorCode.NOT_FOUND, ErrorCode.INVALID_REQUEST}
+    yield RouteContract(
+        "responses.show", "openai", "GET", one, told, shown, known, (response_id,)
+    )  # fmt: skip
+    yield RouteContract(
+        "responses.cancel",
+        "openai",
+        "POST",
+        paths.cancel_path("{response_id}"),
+        "Cancel a response; the answer is what it is a moment later.",
+        shown,
+        known,
+        (response_id,),
+    )
 
 
 def _models() -> Iterator[RouteContract]:

@@ -14,8 +14,16 @@ import msgspec
 
 from ingress.apis.answer_format import cost_comment
 from ingress.apis.anthropic.contract import ContentBlock, Message, MessageUsage, StopReason
-from ingress.apis.native.said import NOT_A_COMPLETION, Said, said_in, said_in_events, sound
-from ingress.http.refusals import Refusal
+from ingress.apis.native.said import (
+    NOT_A_COMPLETION,
+    Said,
+    arguments_of,
+    function_of,
+    said_in,
+    said_in_events,
+    text_of,
+)
+from ingress.http.refusals import Refusal, anthropic_body
 from schemas.frames import Terminal, Usage
 
 __all__ = ["MessageFormat"]
@@ -106,6 +114,10 @@ class MessageFormat:
         told.append(_event("message_stop"))
         return b"".join(told)
 
+    def failed_events(self, refusal: Refusal, request_id: str) -> bytes:
+        """The error, as an event under its name."""
+        return b"event: error\ndata: %b\n\n" % anthropic_body(refusal, request_id)
+
     def _message(
         self,
         content: list[ContentBlock],
@@ -139,16 +151,16 @@ class MessageFormat:
 
     def _tell_call(self, piece: dict[str, Any], told: list[bytes]) -> None:
         """A piece of a call: a new one begins under a new number, or another id under a number that is known."""
-        function, given_id = _function(piece), _text(piece.get("id"))
+        function, given_id = function_of(piece), text_of(piece.get("id"))
         number = piece.get("index")
         number = number if type(number) is int else None
         known = self._calls.get(number)
         if known is None or (given_id and given_id != known.call_id):
             call_id = given_id or self._call_id(self._blocks)
-            name = _text(function.get("name"))
+            name = text_of(function.get("name"))
             block: ContentBlock = {"type": "tool_use", "id": call_id, "name": name, "input": {}}
             known = self._calls[number] = self._start(block, call_id, told)
-        if arguments := _arguments(function):
+        if arguments := arguments_of(function):
             # One whose block was closed meanwhile goes on all the same: clients add up by number.
             self._add({"type": "input_json_delta", "partial_json": arguments}, known, told)
 
@@ -175,12 +187,12 @@ class MessageFormat:
             self._open = None
 
     def _whole_call(self, call: dict[str, Any], index: int) -> ContentBlock:
-        function = _function(call)
+        function = function_of(call)
         return {
             "type": "tool_use",
-            "id": _text(call.get("id")) or self._call_id(index),
-            "name": _text(function.get("name")),
-            "input": _input(_arguments(function)),
+            "id": text_of(call.get("id")) or self._call_id(index),
+            "name": text_of(function.get("name")),
+            "input": _input(arguments_of(function)),
         }
 
     def _call_id(self, index: int) -> str:
@@ -234,19 +246,6 @@ def _usage_told(usage: Usage | None) -> MessageUsage:
     }
 
 
-def _function(call: dict[str, Any]) -> dict[str, Any]:
-    function = call.get("function")
-    return function if isinstance(function, dict) else {}
-
-
-def _arguments(function: dict[str, Any]) -> str:
-    """As a text; some servers send the object itself."""
-    given = function.get("arguments")
-    if isinstance(given, dict):
-        return msgspec.json.encode(given).decode()
-    return _text(given)
-
-
 def _input(arguments: str) -> dict[str, Any]:
     """The object that they are; what is none, as where the output met its limit, stands in it as it came."""
     if not arguments.strip():
@@ -256,7 +255,3 @@ def _input(arguments: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         given = None
     return given if isinstance(given, dict) else {"arguments": arguments}
-
-
-def _text(given: Any) -> str:
-    return sound(given) if isinstance(given, str) else ""

@@ -7,21 +7,18 @@ part of a prompt would ask a model something else. Source: Anthropic's Messages 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 
 from ingress.apis.anthropic.message_fields import FIELDS
 from ingress.apis.openai.chat import MESSAGES_MAX, OUTPUT_TOKENS_MAX
 from ingress.apis.parsed_request import Fields, invalid
+from ingress.apis.translated_fields import Wrong, wrong_name, wrong_names
 from ingress.http.refusals import Refusal
 
 __all__ = ["OUTPUT_TOKENS_MAX", "TEXT_PDF", "first_wrong", "wrong_limit"]
 
-Wrong: TypeAlias = Iterator[Refusal]
-"""What is wrong, the first of it first: only that is read, so that what follows may count on what stands before."""
-
 TEXT_PDF: Final = "application/pdf"
-_NAME_CHARS_MAX: Final = 64
 _PICTURE: Final = re.compile(r"image/[a-z0-9.+-]{1,64}")
 _STOPS_MAX: Final = 1_024
 _ROLES: Final = ("user", "assistant", "system")
@@ -39,7 +36,7 @@ def wrong_limit(limit: Any) -> Refusal | None:
 
 
 def _wrong(fields: Fields, *, counts_only: bool) -> Wrong:
-    yield from _wrong_names(fields)
+    yield from wrong_names(fields, FIELDS)
     if not counts_only:
         yield from _wrong_limit(fields.get("max_tokens"))
     yield from _wrong_options(fields)
@@ -48,15 +45,6 @@ def _wrong(fields: Fields, *, counts_only: bool) -> Wrong:
     yield from _wrong_tools(fields.get("tools"))
     yield from _wrong_choice(fields.get("tool_choice"))
     yield from _wrong_output(fields)
-
-
-def _wrong_names(fields: Fields) -> Wrong:
-    for name, value in fields.items():
-        row = FIELDS.get(name)
-        if row is None:
-            yield invalid(name[:_NAME_CHARS_MAX], "is not a field of this route")
-        elif row.fate == "refused" and value is not None:
-            yield invalid(name, f"is not possible here: {row.why}")
 
 
 def _wrong_limit(limit: Any) -> Wrong:
@@ -78,12 +66,7 @@ def _wrong_options(fields: Fields) -> Wrong:
     if not isinstance(stops, list | None) or len(stops or ()) > _STOPS_MAX:
         yield invalid("stop_sequences", f"must be a list of at most {_STOPS_MAX} texts")
     for index, stop in enumerate(stops or ()):
-        yield from _wrong_name(f"stop_sequences[{index}]", stop)
-
-
-def _wrong_name(where: str, name: Any) -> Wrong:
-    if not isinstance(name, str) or not name:
-        yield invalid(where, "must be a non-empty string")
+        yield from wrong_name(f"stop_sequences[{index}]", stop)
 
 
 def _wrong_messages(messages: Any) -> Wrong:
@@ -177,13 +160,13 @@ def _wrong_search_result(where: str, block: Fields) -> Wrong:
 
 def _wrong_use(where: str, block: Fields) -> Wrong:
     for name in ("id", "name"):
-        yield from _wrong_name(f"{where}.{name}", block.get(name))
+        yield from wrong_name(f"{where}.{name}", block.get(name))
     if not isinstance(block.get("input"), dict):
         yield invalid(f"{where}.input", "must be an object")
 
 
 def _wrong_result(where: str, block: Fields) -> Wrong:
-    yield from _wrong_name(f"{where}.tool_use_id", block.get("tool_use_id"))
+    yield from wrong_name(f"{where}.tool_use_id", block.get("tool_use_id"))
     if not isinstance(block.get("is_error"), bool | None):
         yield invalid(f"{where}.is_error", "must be true or false")
     yield from _wrong_content(
@@ -210,7 +193,7 @@ def _wrong_tools(tools: Any) -> Wrong:
                 f"{where}.type",
                 "is no tool of the client's own: only those (custom) are possible here",
             )
-        yield from _wrong_name(f"{where}.name", tool.get("name"))
+        yield from wrong_name(f"{where}.name", tool.get("name"))
         if not isinstance(tool.get("description"), str | None):
             yield invalid(f"{where}.description", "must be a string")
         if not isinstance(tool.get("input_schema"), dict):
@@ -228,7 +211,7 @@ def _wrong_choice(choice: Any) -> Wrong:
     if choice.get("type") not in _CHOICES:
         yield invalid("tool_choice.type", f"must be one of {', '.join(_CHOICES)}")
     if choice["type"] == "tool":
-        yield from _wrong_name("tool_choice.name", choice.get("name"))
+        yield from wrong_name("tool_choice.name", choice.get("name"))
     if not isinstance(choice.get("disable_parallel_tool_use"), bool | None):
         yield invalid("tool_choice.disable_parallel_tool_use", "must be true or false")
 

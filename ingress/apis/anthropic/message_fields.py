@@ -8,15 +8,12 @@ a model whose requests are passed. ``docs/messages.md`` shows the same list.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple
 
 from ingress.apis.openai.request_fields import Effect, Field
+from ingress.apis.translated_fields import Fate, TranslatedField, by_name
 
-__all__ = ["FIELDS", "MESSAGE_FIELDS", "PASSED", "Fate", "MessageField"]
-
-Fate: TypeAlias = Literal["as it is", "translated", "left out", "refused"]
-"""What becomes of a field. What is left out changes neither what the answer means nor what it may cost; what is refused
-would."""
+__all__ = ["FIELDS", "MESSAGE_FIELDS", "PASSED", "MessageField"]
 
 
 class MessageField(NamedTuple):
@@ -63,7 +60,9 @@ MESSAGE_FIELDS: Final = (
     MessageField("thread", "refused", "refused", "no conversation is kept here: send all of it; the SDK then does so by itself"),
 )  # fmt: skip
 
-FIELDS: Final[Mapping[str, MessageField]] = {row.name: row for row in MESSAGE_FIELDS}
+FIELDS: Final[Mapping[str, TranslatedField]] = by_name(
+    *(TranslatedField(row.name, row.fate, row.why) for row in MESSAGE_FIELDS)
+)
 PASSED: Final[Mapping[str, Field]] = {
     row.name: Field(row.name, row.passed, row.why, "Anthropic, messages")
     for row in MESSAGE_FIELDS

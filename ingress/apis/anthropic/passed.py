@@ -129,7 +129,7 @@ def _refuse(fields: Fields, *, counts_only: bool) -> Refusal | None:
     """The first field that is not of the form which the bounds count on."""
     for name, value in fields.items():
         row = FIELDS.get(name)
-        if row is not None and row.passed == "refused" and value is not None:
+        if row is not None and name not in PASSED and value is not None:
             return invalid(name, f"is not possible here: {row.why}")
     refusal = None if counts_only else wrong_limit(fields.get("max_tokens"))
     return refusal or _refuse_forms(fields) or _refuse_lists(fields)

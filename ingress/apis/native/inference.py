@@ -8,7 +8,13 @@ from typing import Any, Final
 
 import msgspec
 
-from ingress.apis.answer_format import DONE, AnswerFormat, data_event, usage_object
+from ingress.apis.answer_format import (
+    DONE,
+    AnswerFormat,
+    data_event,
+    error_event,
+    usage_object,
+)
 from ingress.apis.native.contract import (
     InferenceDelta,
     InferenceRequest,
@@ -87,6 +93,10 @@ class InferenceFormat:
     def last_events(self, terminal: Terminal) -> bytes:
         """The summary, and the end mark."""
         return data_event(self._summary(terminal)) + DONE
+
+    def failed_events(self, refusal: Refusal, _: str) -> bytes:
+        """The error."""
+        return error_event(refusal)
 
     def _summary(self, terminal: Terminal) -> InferenceSummary:
         return {

@@ -16,7 +16,17 @@ import msgspec
 from ingress.http.refusals import Refusal
 from schemas.errors import ErrorCode
 
-__all__ = ["NOT_A_COMPLETION", "BesideText", "Said", "said_in", "said_in_events", "sound"]
+__all__ = [
+    "NOT_A_COMPLETION",
+    "BesideText",
+    "Said",
+    "arguments_of",
+    "function_of",
+    "said_in",
+    "said_in_events",
+    "sound",
+    "text_of",
+]
 
 NOT_A_COMPLETION: Final = Refusal(
     ErrorCode.UPSTREAM_ERROR, "The backend's answer is not a completion."
@@ -42,6 +52,8 @@ class Said:
     finish_reason: str | None = None
     stop: str | None = None
     """The stop sequence that it ended with, where a backend says so (vLLM)."""
+    logprobs: list[Any] | None = None
+    """Of the tokens of its text, as the backend sent them."""
 
     @property
     def beside_text(self) -> BesideText:
@@ -59,6 +71,7 @@ class _Choice(msgspec.Struct, frozen=True):
     delta: Any = None
     finish_reason: Any = None
     stop_reason: Any = None
+    logprobs: Any = None
 
 
 class _Completion(msgspec.Struct, frozen=True):
@@ -107,6 +120,7 @@ def _said(message: dict[str, Any], choice: _Choice) -> Said:
         sound(refusal) if isinstance(refusal, str) else None,
         choice.finish_reason if isinstance(choice.finish_reason, str) else None,
         sound(choice.stop_reason) if isinstance(choice.stop_reason, str) else None,
+        None if choice.logprobs is None else _logprobs(choice.logprobs),
     )
 
 
@@ -120,6 +134,30 @@ def _text(content: Any) -> str:
         if isinstance(part, dict) and part.get("type", "text") in _TEXT_PARTS
     )
     return sound("".join(text for text in texts if isinstance(text, str)))
+
+
+def _logprobs(given: Any) -> list[Any] | None:
+    tokens = given.get("content") if isinstance(given, dict) else None
+    return tokens if isinstance(tokens, list) else None
+
+
+def function_of(call: dict[str, Any]) -> dict[str, Any]:
+    """What is called, of a call or a piece of one."""
+    function = call.get("function")
+    return function if isinstance(function, dict) else {}
+
+
+def arguments_of(function: dict[str, Any]) -> str:
+    """Its arguments as a text; some servers send the object itself."""
+    given = function.get("arguments")
+    if isinstance(given, dict):
+        return msgspec.json.encode(given).decode()
+    return text_of(given)
+
+
+def text_of(given: Any) -> str:
+    """What is a text; nothing where it is something else."""
+    return sound(given) if isinstance(given, str) else ""
 
 
 def sound(text: str) -> str:

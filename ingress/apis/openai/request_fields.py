@@ -15,6 +15,7 @@ __all__ = [
     "PLAIN",
     "PLAIN_EMBEDDINGS",
     "PLAIN_TEXT",
+    "SAMPLING",
     "TEXT",
     "Effect",
     "Field",
@@ -47,7 +48,7 @@ def _all(effect: Effect, why: str, source: str, *names: str) -> Iterator[Field]:
     return (Field(name, effect, why, source) for name in names)
 
 
-_SAMPLING: Final = "chooses among tokens"
+SAMPLING: Final = "chooses among tokens"
 _SHAPE: Final = "shapes the answer within its limit; its text counts as input"
 
 _CHAT: Final = (
@@ -73,23 +74,23 @@ _CHAT: Final = (
     *_all("bounded", _SHAPE, _LLAMA, "grammar", "json_schema", "reasoning_format"),
     *_all("bounded", _SHAPE, _SGLANG, "regex", "ebnf", "separate_reasoning"),
     *_all(
-        "free", _SAMPLING, _OPENAI,
+        "free", SAMPLING, _OPENAI,
         "temperature", "top_p", "frequency_penalty", "presence_penalty", "logit_bias", "seed", "stop",
     ),
     *_all(
-        "free", _SAMPLING, _VLLM,
+        "free", SAMPLING, _VLLM,
         "top_k", "min_p", "repetition_penalty", "length_penalty", "stop_token_ids", "bad_words", "allowed_token_ids",
         "ignore_eos", "min_tokens", "include_stop_str_in_output", "use_beam_search", "early_stopping",
     ),
     *_all(
-        "free", _SAMPLING, _LLAMA,
+        "free", SAMPLING, _LLAMA,
         "typical_p", "tfs_z", "mirostat", "mirostat_tau", "mirostat_eta", "repeat_penalty", "repeat_last_n",
         "dynatemp_range", "dynatemp_exponent", "samplers", "dry_multiplier", "dry_base", "dry_allowed_length",
         "xtc_probability", "xtc_threshold", "cache_prompt", "id_slot", "timings_per_token",
     ),
-    *_all("free", _SAMPLING, _MISTRAL, "random_seed"),
-    *_all("free", _SAMPLING, _ROUTER, "top_a"),
-    *_all("free", _SAMPLING, _SGLANG, "no_stop_trim"),
+    *_all("free", SAMPLING, _MISTRAL, "random_seed"),
+    *_all("free", SAMPLING, _ROUTER, "top_a"),
+    *_all("free", SAMPLING, _SGLANG, "no_stop_trim"),
     *_all("free", "how the answer is sent", _OPENAI, "stream", "stream_options", "logprobs", "top_logprobs"),
     *_all(
         "free", "how the answer is sent", _VLLM,

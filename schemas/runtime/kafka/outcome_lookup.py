@@ -60,6 +60,8 @@ class InLog:
     appended_ms: int
     is_in_time: bool
     """Whether it was appended well before its ``produce_by``: then it will be decided."""
+    request: RequestAccepted | None = None
+    """What stands there; ``None`` where it cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,10 +195,11 @@ def is_of(record: Any, request_id: bytes) -> bool:
 
 def _in_log(record: Any) -> InLog:
     try:
-        produce_by_ms = decode_as(record.value, RequestAccepted).produce_by_ms
+        request = decode_as(record.value, RequestAccepted)
     except MalformedRecord:
-        produce_by_ms = 0  # Nobody will decide it.
-    return InLog(record.timestamp, record.timestamp + _SKEW_MS <= produce_by_ms)
+        return InLog(record.timestamp, is_in_time=False)  # Nobody will decide it.
+    is_in_time = record.timestamp + _SKEW_MS <= request.produce_by_ms
+    return InLog(record.timestamp, is_in_time, request)
 
 
 def _outcome(record: Any) -> RequestFinished | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -143,3 +144,22 @@ async def test_closing_waits_for_a_ledger_that_is_away(monkeypatch: pytest.Monke
             await scene.close(job, ran)
 
     assert (scene.bus.frames, scene.log.outcomes) == ([], [])
+
+
+_EVENTS = b'data: {"choices":[{"index":0,"delta":{"content":"hi"},"finish_reason":"stop"}]}\n\n'
+
+
+async def test_a_streamed_answer_is_kept_as_one_but_never_told_as_one() -> None:
+    """Its client has it in frames; whoever has lost those is not told that a whole stream ended here."""
+    async with dispatch_scene(first=answering(200, _EVENTS + b"data: [DONE]\n\n")) as scene:
+        job = await scene.admitted(stream=True, shown=b"[{}]")
+        await scene.end(job)
+        (finished,) = scene.log.outcomes
+        told = scene.bus.end
+        scene.bus.frames.clear()
+        await scene.closing.answering.repeat(job, finished)
+
+    kept = json.loads(finished.result or b"")
+    assert kept["choices"][0]["message"]["content"] == "hi"
+    assert (told.body, told.error_code) == (b"", None)
+    assert scene.bus.end.error_code == ErrorCode.RESULT_LOST

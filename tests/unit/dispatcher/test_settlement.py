@@ -225,3 +225,12 @@ def test_calls_count_under_the_kind_that_was_asked_for() -> None:
         ToolCalls(kind="web_search:high", calls=2),
         ToolCalls(kind="mcp", calls=1),
     ]
+
+
+def test_a_streamed_answer_that_may_be_referred_to_is_kept_as_one() -> None:
+    """In the outcome, where its surface shows the request again; its client has had it in pieces."""
+    ending = Result("completed", kept=b'{"choices":[]}')
+    shown = outcome(_job(stream=True, shown=b"[{}]"), [attempt()], ending, _FENCE, NOW_MS)
+    others = outcome(_job(stream=True), [attempt()], ending, _FENCE, NOW_MS)
+
+    assert (shown.result, others.result) == (b'{"choices":[]}', None)

@@ -10,7 +10,7 @@ from anthropic.lib.streaming._messages import accumulate_event
 from anthropic.types import RawMessageStreamEvent
 from pydantic import TypeAdapter
 
-from ingress.apis.answer_format import error_event, ping
+from ingress.apis.answer_format import ping
 from ingress.apis.anthropic.answers import MessageFormat
 from ingress.http.anthropic_headers import anthropic_headers
 from ingress.http.head_guard import HEAD_TOO_LARGE, refusal_answer
@@ -244,7 +244,7 @@ def test_pings_and_errors_are_events_by_name() -> None:
         limit_id="org:budget:day", limit_type="budget", unit="nano_usd", current_usage=1, limit=1
     )
     refusal = Refusal(ErrorCode.BUDGET_EXCEEDED, "spent", denial=denial)
-    name, data = error_event(refusal, "anthropic", "r").split(b"\n")[:2]
+    name, data = MessageFormat("m", "1f").failed_events(refusal, "r").split(b"\n")[:2]
 
     assert ping("anthropic") == b'event: ping\ndata: {"type":"ping"}\n\n'
     assert name == b"event: error"

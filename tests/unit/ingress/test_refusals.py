@@ -142,7 +142,7 @@ def test_what_a_backend_named_stands_where_programs_look_for_it() -> None:
 
     openai = json.loads(refusal_body(refusal, "openai", "r")[1])["error"]
     native = json.loads(refusal_body(refusal, "native", "r")[1])
-    event = json.loads(error_event(refusal, "openai", "r").removeprefix(b"data: "))["error"]
+    event = json.loads(error_event(refusal).removeprefix(b"data: "))["error"]
     assert (
         openai
         == event

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Final
 
@@ -9,6 +10,7 @@ import httpx
 import pytest
 from starlette.routing import Route
 
+from ingress.apis.openai.responses.answers import response_id
 from schemas.entities import Key, Organization
 from schemas.ids import api_key_hash, uuid7
 from tests.support.configuration import NOW_MS, PEPPER, UNKNOWN_SECRET, snapshot
@@ -18,6 +20,9 @@ ROUTES: Final = {
     "POST /v1/chat/completions",
     "POST /v1/completions",
     "POST /v1/embeddings",
+    "POST /v1/responses",
+    "GET /v1/responses/{response_id}",
+    "POST /v1/responses/{response_id}/cancel",
     "POST /v1/messages",
     "POST /v1/messages/count_tokens",
     "POST /v1/inference",
@@ -57,6 +62,10 @@ _WITHOUT_A_KEY: Final = {
     "/llms-full.txt",
 }
 _JOBS: Final = {"GET /v1/jobs/{job_id}", "DELETE /v1/jobs/{job_id}"}
+_RESPONSES: Final = {
+    "GET /v1/responses/{response_id}",
+    "POST /v1/responses/{response_id}/cancel",
+}
 _FILES: Final = {
     "GET /v1/files/{file_id}",
     "DELETE /v1/files/{file_id}",
@@ -67,7 +76,8 @@ _REQUESTS: Final = {
     "GET /v1/requests/{request_id}/events",
 }
 """What a stranger is told there is in ``test_request_desk``: it needs a log."""
-_TAKES_AN_ID: Final = _JOBS | _FILES | _REQUESTS
+_TAKES_AN_ID: Final = _JOBS | _RESPONSES | _FILES | _REQUESTS
+_ID: Final = re.compile(r"\{\w+_id\}")
 
 
 async def test_the_public_routes_are_these() -> None:
@@ -91,13 +101,7 @@ async def test_the_public_routes_are_these() -> None:
 @pytest.mark.parametrize("row", sorted(ROUTES))
 async def test_without_a_key_only_what_is_for_everybody_answers(row: str) -> None:
     """All else is 401, before anything is looked up."""
-    method, path = (
-        row.replace("{job_id}", "x")
-        .replace("{file_id}", "x")
-        .replace("{request_id}", "x")
-        .replace("{name:path}", "echo")
-        .split(" ")
-    )
+    method, path = _ID.sub("x", row).replace("{name:path}", "echo").split(" ")
     gateway = Gateway()
     del gateway.client.headers["x-api-key"]
 
@@ -107,7 +111,7 @@ async def test_without_a_key_only_what_is_for_everybody_answers(row: str) -> Non
     assert gateway.log.records == []
 
 
-@pytest.mark.parametrize("row", sorted(_JOBS))
+@pytest.mark.parametrize("row", sorted(_JOBS | _RESPONSES))
 async def test_an_id_of_another_organization_is_one_of_nobody(row: str) -> None:
     """S1: the same words as for an id that never was, and nothing is done to what it names."""
     method, path = row.split(" ")
@@ -116,8 +120,9 @@ async def test_an_id_of_another_organization_is_one_of_nobody(row: str) -> None:
     mine = (await gateway.client.post("/v1/jobs", json=body)).json()["id"]
     stranger = {"x-api-key": UNKNOWN_SECRET}
 
+    forms = str if "{job_id}" in path else response_id
     told = [
-        await gateway.client.request(method, path.replace("{job_id}", each), headers=stranger)
+        await gateway.client.request(method, _ID.sub(forms(each), path), headers=stranger)
         for each in (mine, uuid7(NOW_MS, bytes(10)))
     ]
     own = await gateway.client.get(f"/v1/jobs/{mine}")

@@ -46,13 +46,13 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> _Scene:
 
 
 async def test_a_request_between_its_neighbours_is_found(scene: _Scene) -> None:
-    """With the broker's time, and whether it came before it was given up."""
+    """With the broker's time, whether it came before it was given up, and what it asks."""
     scene.others(-90, -30)
     record = msgspec.structs.replace(accepted(), request_id=ID, produce_by_ms=T + 10 * SECOND)
     scene.requests.add(ID, T + 5, value=encode(record))
     scene.others(1, 2)
 
-    assert await scene.accepted() == InLog(T + 5, is_in_time=True)
+    assert await scene.accepted() == InLog(T + 5, is_in_time=True, request=record)
     assert scene.log.seeks == 1
 
 
@@ -61,7 +61,7 @@ async def test_a_copy_that_came_too_late_is_not_one_that_will_be_decided(scene: 
     record = msgspec.structs.replace(accepted(), request_id=ID, produce_by_ms=T + 10 * SECOND)
     scene.requests.add(ID, T, broker_ahead_ms=11 * SECOND, value=encode(record))
 
-    assert await scene.accepted() == InLog(T + 11 * SECOND, is_in_time=False)
+    assert await scene.accepted() == InLog(T + 11 * SECOND, is_in_time=False, request=record)
 
 
 async def test_what_is_not_between_its_neighbours_was_never_accepted(scene: _Scene) -> None:

@@ -31,7 +31,7 @@ def test_an_end_comes_back_as_it_went() -> None:
     assert (end.http_status, end.error_code) == (200, None)
     assert end.usage == Usage(5, 7, 12, estimated=False)
     assert read_end(encode_end(end)) == end
-    assert encode_end(end) == '[200,"b1",[5,7,12,false,0,0]]'
+    assert encode_end(end) == '[200,"b1",[5,7,12,false,0,0,0]]'
 
 
 def test_a_refusal_tells_its_limit() -> None:
