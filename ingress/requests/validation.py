@@ -17,6 +17,7 @@ from ingress.auth.restrictions import refuse_scope
 from ingress.gatekeeper.final_verdicts import Asked
 from ingress.http.refusals import Refusal
 from ingress.http.request import (
+    WEBHOOK_URL,
     Preference,
     deadline_ms_of,
     header_key,
@@ -24,15 +25,17 @@ from ingress.http.request import (
     read_object,
     refuse_media,
     traceparent_of,
+    webhook_url_of,
 )
 from ingress.requests.idempotency import IdempotencyKey, idempotency_key
-from ingress.requests.job_document import JobFacts
 from schemas.config_state import Snapshot
 from schemas.errors import ErrorCode
 from schemas.events import RequestAccepted
+from schemas.job_facts import JobFacts
 from schemas.operations import JOBS, Operation
 from schemas.reports import Excess
 from schemas.times import PRODUCE_WITHIN_MS
+from schemas.webhooks import is_covered
 
 PAYLOAD_BYTES_MAX: Final = 4 * 1024 * 1024 + 64 * 1024
 """Writing numbers out can lengthen a body; this keeps every record below the topic's limit."""
@@ -47,6 +50,8 @@ class Circumstances(msgspec.Struct, frozen=True):
     key: str | None
     preference: Preference
     traceparent: bytes | None
+    webhook_url: str | None = None
+    """Where its end shall be told, if it is a job."""
 
 
 class ValidatedRequest(msgspec.Struct, frozen=True):
@@ -60,6 +65,7 @@ class ValidatedRequest(msgspec.Struct, frozen=True):
     traceparent: bytes | None
     key: IdempotencyKey | None
     preference: Preference
+    webhook_url: str | None = None
 
     @property
     def is_background(self) -> bool:
@@ -89,8 +95,11 @@ def read_circumstances(
     key = header_key(headers)
     if isinstance(key, Refusal):
         return key
+    webhook_url = webhook_url_of(headers)
+    if isinstance(webhook_url, Refusal):
+        return webhook_url
     preference, trace = preference_of(headers), traceparent_of(headers)
-    return Circumstances(timeout_ms, stream_timeout_ms, key, preference, trace)
+    return Circumstances(timeout_ms, stream_timeout_ms, key, preference, trace, webhook_url)
 
 
 def validate(
@@ -127,9 +136,26 @@ def validate(
         if key is None
         else idempotency_key(key, caller.org, operation.name, fields, caller.owner),
         preference=said.preference,
+        webhook_url=said.webhook_url,
     )
+    if request.webhook_url is not None and (refusal := _refuse_webhook(request, snapshot)):
+        return refusal
     # Whoever may not fetch a job has nothing of the promise of one.
     return (refuse_scope(caller, JOBS.scope) if request.is_background else None) or request
+
+
+def _refuse_webhook(request: ValidatedRequest, snapshot: Snapshot) -> Refusal | None:
+    """Why the end of the request is not told where its client wishes."""
+    assert request.webhook_url is not None
+    org = snapshot.organizations.get(request.caller.org)
+    webhooks = None if org is None else org.webhooks
+    if not request.is_background:
+        why = "is for jobs: send Prefer: respond-async as well"
+    elif webhooks is None or not is_covered(request.webhook_url, webhooks.allowed):
+        why = "begins with none of the addresses that the organization allows"
+    else:
+        return None
+    return invalid(WEBHOOK_URL, why)
 
 
 def with_excess(request: ValidatedRequest, excess: Mapping[str, Excess]) -> ValidatedRequest:
@@ -181,7 +207,8 @@ def accepted_event(
 
 
 def _facts(request: ValidatedRequest) -> str:
-    return JobFacts(request.parsed.model, request.deadline_ms, request.caller.owner).encoded()
+    owner, webhook_url = request.caller.owner, request.webhook_url
+    return JobFacts(request.parsed.model, request.deadline_ms, owner, webhook_url).encoded()
 
 
 def asked_of(request: ValidatedRequest, config_offset: int) -> Asked:

@@ -70,6 +70,10 @@ _HEADERS: Final = (
     ),
     header("Prefer", "`respond-async`, `wait=<seconds>`: after that long the answer is 202 and a job."),
     header("X-Request-Timeout", "Seconds until the request ends, at most 600."),
+    header(
+        "X-Tallygate-Webhook-Url",
+        "Where the end of a job is told; one of the addresses that the organization allows.",
+    ),
     header("traceparent", "W3C trace context; goes on through the log."),
 )  # fmt: skip
 _OPEN: Final[dict[str, Any]] = {"type": "object", "additionalProperties": True}

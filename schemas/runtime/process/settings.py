@@ -126,6 +126,33 @@ class ProcessSettings(BaseSettings):
         return times_of(self.test_time_scale)
 
 
+class WebhookPepperSettings(ProcessSettings):
+    """Settings of the two processes that know secrets of webhooks: the same in both."""
+
+    webhook_pepper: SecretStr | None = None
+    """What the secrets of webhooks are derived with, 32 characters or more; the same on every dispatcher and in the control
+    plane. Without it there are no webhooks."""
+    webhook_pepper_previous: SecretStr | None = None
+    """The one before it: what is sent is signed with both while it is given."""
+
+    @field_validator("webhook_pepper", "webhook_pepper_previous", mode="before")
+    @classmethod
+    def _no_webhook_pepper(cls, pepper: object) -> object:
+        return None if pepper == "" else pepper
+
+    @field_validator("webhook_pepper", "webhook_pepper_previous")
+    @classmethod
+    def _is_long_webhook_pepper(cls, pepper: SecretStr | None) -> SecretStr | None:
+        return long_enough(pepper)
+
+    @property
+    def webhook_peppers(self) -> Peppers:
+        """What secrets of webhooks are derived with; none without a current one."""
+        if self.webhook_pepper is None:
+            return Peppers(())
+        return peppers_of(self.webhook_pepper, self.webhook_pepper_previous)
+
+
 class PepperSettings(ProcessSettings):
     """Settings of the two processes that make API keys and tell them: the same in both."""
 
@@ -151,11 +178,7 @@ class PepperSettings(ProcessSettings):
     )
     @classmethod
     def _is_long(cls, pepper: SecretStr | None) -> SecretStr | None:
-        if pepper is not None and len(pepper.get_secret_value()) < PEPPER_CHARS_MIN:
-            raise ValueError(
-                f"needs {PEPPER_CHARS_MIN} characters or more; `openssl rand -hex 32` makes some"
-            )
-        return pepper
+        return long_enough(pepper)
 
     @property
     def key_peppers(self) -> Peppers:
@@ -168,6 +191,15 @@ class PepperSettings(ProcessSettings):
         if self.signing_pepper is None:
             return Peppers(())
         return peppers_of(self.signing_pepper, self.signing_pepper_previous)
+
+
+def long_enough(pepper: SecretStr | None) -> SecretStr | None:
+    """The pepper, if there is one. Raises ``ValueError`` for one that may be guessed."""
+    if pepper is not None and len(pepper.get_secret_value()) < PEPPER_CHARS_MIN:
+        raise ValueError(
+            f"needs {PEPPER_CHARS_MIN} characters or more; `openssl rand -hex 32` makes some"
+        )
+    return pepper
 
 
 def peppers_of(*secrets: SecretStr | None) -> Peppers:
