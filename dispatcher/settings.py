@@ -10,9 +10,9 @@ from typing import Final
 from pydantic import Field, field_validator
 
 from schemas.networks import network_problem
+from schemas.runtime.process.pepper_settings import WebhookPepperSettings
 from schemas.runtime.process.secret_files import FILE, read_value
 from schemas.runtime.process.settings import (
-    WebhookPepperSettings,
     WorkerSettings,
     refuse_to_start,
 )

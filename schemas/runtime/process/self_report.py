@@ -27,7 +27,8 @@ from schemas.reports import (
 from schemas.runtime.config.feed import ConfigFeed
 from schemas.runtime.kafka.address import read_kafka_address
 from schemas.runtime.process.clock import Clock, random_bytes
-from schemas.runtime.process.settings import PepperSettings, ProcessSettings, WebhookPepperSettings
+from schemas.runtime.process.pepper_settings import PepperSettings, WebhookPepperSettings
+from schemas.runtime.process.settings import ProcessSettings
 from schemas.runtime.valkey.address import Tls, read_address
 from schemas.runtime.valkey.store import Store, StoreError, StoreUnavailable
 
