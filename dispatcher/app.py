@@ -172,14 +172,14 @@ def _tell_organizations(worker: Worker, settings: DispatcherSettings) -> None:
         clock=worker.clock,
         metrics=worker.metrics,
     )
-    worker.background.append(
-        WebhookReader(settings.kafka_brokers, deliveries, lambda: worker.config.is_read).run
-    )
+    reader = WebhookReader(settings.kafka_brokers, deliveries, lambda: worker.config.is_read)
+    worker.background.append(reader.run)
 
-    async def close() -> None:
+    async def stop() -> None:
+        await reader.stop()
         sender.close()
 
-    worker.before_stop.append(close)
+    worker.before_stop.append(stop)
 
 
 def _listen_for_cancels(worker: Worker, leases: Leases) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, NoReturn
@@ -39,13 +40,14 @@ _READ: Final = (*FOLDED, WEBHOOKS, *WEBHOOK_PAUSES_MS)
 _AHEAD_MAX: Final = 256
 """Messages of a partition that are looked at."""
 _RECORDS_MAX: Final = 1_024
-_WAIT_MS: Final = 250
+_WAIT_MS: Final = 500
 _FETCH_WAIT_MS: Final = 500
 _FETCH_BYTES_MIN: Final = 64 * 1024
 """Nobody waits for a webhook by the millisecond: a broker answers when there is that much, or after the half second."""
 _LOOK_AGAIN_S: Final = 0.2
 _COMMIT_EVERY_S: Final = 1.0
 _PRODUCE_WITHIN_S: Final = 30.0
+_STOP_WITHIN_S: Final = 2.0
 _FOR_EVER_MS: Final = 2**31 - 1
 
 
@@ -69,6 +71,8 @@ class WebhookReader(ConsumerRebalanceListener):  # type: ignore[misc]  # it has 
     _told: tuple[int, Mapping[bytes, Webhooks]] = (-2, MappingProxyType({}))
     """Who is told, as the configuration stands at an offset."""
     _failure: BaseException | None = None
+    _is_stopping: bool = False
+    _stopped: asyncio.Event = field(default_factory=asyncio.Event)
     _window: AckWindow = field(init=False)
     _consumer: AIOKafkaConsumer | None = None
 
@@ -99,11 +103,24 @@ class WebhookReader(ConsumerRebalanceListener):  # type: ignore[misc]  # it has 
         consumer.subscribe(_READ, listener=self)
         try:
             await consumer.start()
-            while True:
+            while not self._is_stopping:
                 await self._turn(consumer)
+            await self._end_tasks()
+            await self._commit(consumer)
         finally:
             await self._end_tasks()
             await stop_consumer(consumer)
+        self._stopped.set()
+        await asyncio.Event().wait()  # Nothing begins anew.
+
+    async def stop(self) -> None:
+        """Deliver nothing more, and leave the group, so that others do at once; within a bound."""
+        self._is_stopping = True
+        if self._consumer is None:
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_STOP_WITHIN_S):
+                await self._stopped.wait()
 
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
         """What is under way ends here: whoever gets the partition delivers it."""
@@ -119,6 +136,8 @@ class WebhookReader(ConsumerRebalanceListener):  # type: ignore[misc]  # it has 
         found = await consumer.getmany(timeout_ms=_WAIT_MS, max_records=_RECORDS_MAX)
         generation = self._generation
         for partition, records in found.items():
+            if generation != self._generation:
+                break  # They are read again by whoever has them now.
             if partition.topic in FOLDED:
                 await self._fold(partition, records, generation)
             else:

@@ -151,7 +151,7 @@ class Sender:
 
 
 def _look_up(host: str, port: int) -> Sequence[Address]:
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
     addresses = (address_in(str(place[0])) for *_, place in found)
     return tuple(dict.fromkeys(each for each in addresses if each is not None))
 

@@ -70,7 +70,8 @@ def _command(stack: RunningStack, *words: str) -> dict[str, Any]:
 
 def _given_up(stack: RunningStack, org: str) -> dict[str, Any]:
     """The message that was, once it was."""
-    end_s, found = time.monotonic() + _SOON_S, []
+    found: list[dict[str, Any]] = []
+    end_s = time.monotonic() + _SOON_S
     while not found and time.monotonic() < end_s:
         listed = _command(stack, "webhooks", "list", "--org", org, "--state", "given_up")
         found = listed["items"]

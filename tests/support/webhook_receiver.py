@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -24,6 +24,8 @@ class Delivery:
     at_s: float
     status: int
     """What it answered."""
+    told: dict[str, Any] | None = None
+    """What the public library verified when it came, with the receiver's own secret; it refuses what is old by then."""
 
     def verified(self, secret: str) -> dict[str, Any] | None:
         """The body, by the public library; ``None`` for what was not signed with the secret."""
@@ -38,6 +40,7 @@ class WebhookReceiver:
     """What was delivered, and how the next is answered."""
 
     url: str
+    secret: str | None = None
     deliveries: list[Delivery] = field(default_factory=list)
     answer: Callable[[str], int] = lambda _: 204
     """Path to status; 0 hangs until the other side gives up."""
@@ -73,9 +76,11 @@ def webhook_receiver(port: int = 0) -> Iterator[WebhookReceiver]:
             body = self.rfile.read(int(headers.get("content-length", "0")))
             path = self.path.partition("?")[0]
             status = receiver.answer(path)
-            receiver.deliveries.append(
-                Delivery(path, headers.get("webhook-id", ""), headers, body, time.time(), status)
-            )
+            message_id = headers.get("webhook-id", "")
+            delivery = Delivery(path, message_id, headers, body, time.time(), status)
+            if receiver.secret is not None:
+                delivery = replace(delivery, told=delivery.verified(receiver.secret))
+            receiver.deliveries.append(delivery)
             if status == 0:
                 self.rfile.read(1)  # Until the other side gives up.
                 return
