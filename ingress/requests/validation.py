@@ -15,8 +15,10 @@ from ingress.apis.parsed_request import ParsedRequest, RequestParser, invalid
 from ingress.auth.caller import Caller
 from ingress.auth.restrictions import refuse_scope
 from ingress.gatekeeper.final_verdicts import Asked
+from ingress.http.event_ids import EventId
 from ingress.http.refusals import Refusal
 from ingress.http.request import (
+    RESUMABLE,
     WEBHOOK_URL,
     Preference,
     deadline_ms_of,
@@ -24,6 +26,7 @@ from ingress.http.request import (
     preference_of,
     read_object,
     refuse_media,
+    resumed_of,
     traceparent_of,
     webhook_url_of,
 )
@@ -52,6 +55,9 @@ class Circumstances(msgspec.Struct, frozen=True):
     traceparent: bytes | None
     webhook_url: str | None = None
     """Where its end shall be told, if it is a job."""
+    resumed: EventId | None = None
+    is_resumable: bool = False
+    """Whether it asks that its stream be kept, and run on when its connection breaks."""
 
 
 class ValidatedRequest(msgspec.Struct, frozen=True):
@@ -66,6 +72,9 @@ class ValidatedRequest(msgspec.Struct, frozen=True):
     key: IdempotencyKey | None
     preference: Preference
     webhook_url: str | None = None
+    resumed: EventId | None = None
+    """The event after which a stream that was begun before is to go on."""
+    is_resumable: bool = False
 
     @property
     def is_background(self) -> bool:
@@ -95,11 +104,22 @@ def read_circumstances(
     key = header_key(headers)
     if isinstance(key, Refusal):
         return key
+    resumed = resumed_of(headers)
+    if isinstance(resumed, Refusal):
+        return resumed
     webhook_url = webhook_url_of(headers)
     if isinstance(webhook_url, Refusal):
         return webhook_url
-    preference, trace = preference_of(headers), traceparent_of(headers)
-    return Circumstances(timeout_ms, stream_timeout_ms, key, preference, trace, webhook_url)
+    return Circumstances(
+        timeout_ms,
+        stream_timeout_ms,
+        key,
+        preference_of(headers),
+        traceparent_of(headers),
+        resumed=resumed,
+        is_resumable=headers.get(RESUMABLE) == b"1",
+        webhook_url=webhook_url,
+    )
 
 
 def validate(
@@ -123,6 +143,8 @@ def validate(
         return parsed
     if len(parsed.call.payload) > PAYLOAD_BYTES_MAX:
         return Refusal(ErrorCode.BODY_TOO_LARGE, "The body is too large when written out.")
+    if said.resumed is not None and not parsed.call.stream:
+        return invalid("Last-Event-ID", "resumes streams: the body must say stream, as it did")
     timeout_ms = said.stream_timeout_ms if parsed.call.stream else said.timeout_ms
     key = said.key or parsed.client_key
     request = ValidatedRequest(
@@ -137,6 +159,8 @@ def validate(
         else idempotency_key(key, caller.org, operation.name, fields, caller.owner),
         preference=said.preference,
         webhook_url=said.webhook_url,
+        resumed=said.resumed,
+        is_resumable=said.is_resumable and parsed.call.stream,
     )
     if request.webhook_url is not None and (refusal := _refuse_webhook(request, snapshot)):
         return refusal
@@ -198,7 +222,7 @@ def accepted_event(
         config_offset=config_offset,
         reply_to=reply_to,
         idempotency_hash=None if key is None else key.key_hash,
-        keep_result=key is not None or request.is_background,
+        keep_result=key is not None or request.is_background or request.is_resumable,
         background=request.is_background,
         fingerprint=None if key is None else key.fingerprint,
         job=_facts(request) if request.is_background else None,

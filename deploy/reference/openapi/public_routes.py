@@ -74,6 +74,8 @@ _HEADERS: Final = (
         "X-Tallygate-Webhook-Url",
         "Where the end of a job is told; one of the addresses that the organization allows.",
     ),
+    header("Last-Event-ID", "The id of the last event that came of a stream: it goes on after it, from any ingress, and is not billed again. Post the same body."),
+    header("x-tallygate-resumable", "`1`: the stream is kept as with an Idempotency-Key, and runs on when its connection breaks."),
     header("traceparent", "W3C trace context; goes on through the log."),
 )  # fmt: skip
 _OPEN: Final[dict[str, Any]] = {"type": "object", "additionalProperties": True}
