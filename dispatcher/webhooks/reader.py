@@ -17,6 +17,7 @@ from typing import Final, NoReturn
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError
+from aiokafka.structs import OffsetAndMetadata
 
 from dispatcher.webhooks.delivering import Deliveries
 from dispatcher.webhooks.fold import FOLDED, message_of, told_organizations
@@ -27,6 +28,7 @@ from schemas.log_events import LogEvent
 from schemas.outgoing import Outgoing, webhook_record
 from schemas.runtime.kafka.access import client_options
 from schemas.runtime.kafka.consume.ack_window import AckWindow, Partition
+from schemas.runtime.kafka.consume.offsets import decode_mark, encode_mark
 from schemas.runtime.kafka.free_consumer import stop_consumer
 from schemas.runtime.process.event_log import EventLog
 from schemas.topics import WEBHOOK_GROUP, WEBHOOK_PAUSES_MS, WEBHOOKS
@@ -128,9 +130,17 @@ class WebhookReader(ConsumerRebalanceListener):  # type: ignore[misc]  # it has 
         if revoked and self._consumer is not None:
             await self._commit(self._consumer)
 
-    async def on_partitions_assigned(self, _: Collection[TopicPartition]) -> None:
-        """Begin where the group is."""
+    async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        """Begin where the group is: what was finished beyond a message that took long is not done again."""
         self._forget()
+        if not assigned or self._consumer is None:
+            return
+        coordinator = self._consumer._coordinator  # noqa: SLF001  # aiokafka tells the metadata nowhere else
+        committed = await coordinator.fetch_committed_offsets(list(assigned))
+        for place, at in committed.items():
+            mark = decode_mark(at.offset, at.metadata or "")
+            if mark is not None and place.topic not in FOLDED:
+                self._window.remember((place.topic, place.partition), mark)
 
     async def _turn(self, consumer: AIOKafkaConsumer) -> None:
         found = await consumer.getmany(timeout_ms=_WAIT_MS, max_records=_RECORDS_MAX)
@@ -223,7 +233,11 @@ class WebhookReader(ConsumerRebalanceListener):  # type: ignore[misc]  # it has 
         self._committed_s = time.monotonic()
         marks, versions = self._window.to_commit(), self._window.versions()
         folded = dict(self._folded)
-        done = {TopicPartition(*place): mark.offset for place, mark in marks.items()} | folded
+        done: dict[TopicPartition, int | OffsetAndMetadata] = {
+            TopicPartition(*place): OffsetAndMetadata(mark.offset, encode_mark(mark))
+            for place, mark in marks.items()
+        }
+        done |= folded
         if not done:
             return
         try:

@@ -17,6 +17,7 @@ from typing import Final
 
 from yarl import URL
 
+from schemas.failures import Poison, Transient
 from schemas.networks import Address, address_in, is_inside, is_public
 
 __all__ = ["SEND_S_MAX", "Answer", "Sender"]
@@ -55,11 +56,11 @@ class Answer:
     """Whether it asked for nothing more (410), or nobody may call it."""
 
 
-class _Forbidden(Exception):
+class _Forbidden(Poison):
     """An address that webhooks do not go to."""
 
 
-class _NoHttp(Exception):
+class _NoHttp(Transient):
     """What came is no answer of HTTP/1."""
 
 
