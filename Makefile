@@ -203,6 +203,10 @@ alarms: setup  ## Each alert is made to fire by its fault, and clears when that 
 clients: setup  ## openai (Python, Node), LangChain and the Vercel AI SDK through a gateway; needs npm for half of them
 	$(BIN)/python -m tests.foreign.clients
 
+.PHONY: examples
+examples: setup  ## The examples for LangChain, Node and the Vercel AI SDK, on a gateway of their own; needs npm for most
+	$(BIN)/python -m tests.foreign.examples
+
 .PHONY: helm workflows smoke loadtest vegeta
 helm: setup  ## The Helm chart by Helm itself, Kubernetes' schemas and the processes' settings; needs Go
 	$(BIN)/python -m tests.foreign.charts

@@ -8,6 +8,8 @@ from ingress.auth.api_key import ApiKeys
 from ingress.auth.caller import Authenticator
 from ingress.auth.callers import Callers
 from ingress.auth.outside import Outside, open_outside
+from ingress.files.settings import FileSettings
+from ingress.files.shelf import Quota, Shelf
 from ingress.gatekeeper.gatekeeper import Gatekeeper
 from ingress.gatekeeper.refusal_audit import RefusalAudit
 from ingress.gatekeeper.signatures import Signatures
@@ -158,4 +160,16 @@ def _public_parts(
         deadlines_s=settings.deadlines_s,
         origins=settings.origins,
         default_limits=settings.default_limits,
+        files=shelf_of(settings, clock),
+        file_bytes_max=settings.file_bytes_max,
     )
+
+
+def shelf_of(settings: FileSettings, clock: Clock) -> Shelf | None:
+    """Where files are kept; ``None`` where none are, and then nothing of it is loaded."""
+    if not settings.files_url:
+        return None
+    from ingress.files.store import open_files  # noqa: PLC0415
+
+    quota = Quota(settings.org_files_max, settings.org_files_bytes_max)
+    return Shelf(open_files(settings.files_url), quota, clock)

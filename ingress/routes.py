@@ -16,11 +16,14 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from ingress.endpoints.count_tokens import CountTokensEndpoint
+from ingress.endpoints.files import FileRoutes
 from ingress.endpoints.jobs import JobRoutes
 from ingress.endpoints.limits import LimitRoutes
 from ingress.endpoints.models import ModelRoutes
 from ingress.endpoints.operations import OperationEndpoint
 from ingress.endpoints.status import StatusRoutes
+from ingress.endpoints.uploads import UploadEndpoint
+from ingress.files.shelf import Shelf
 from ingress.gatekeeper.gatekeeper import Gatekeeper
 from ingress.http import paths
 from ingress.http.cross_origin import preflight_headers
@@ -54,6 +57,10 @@ class PublicParts:
     """Of pages that browsers may show the answers to."""
     default_limits: Defaults
     """Of those that state none."""
+    files: Shelf | None
+    """Where there are any."""
+    file_bytes_max: int
+    """Of one file."""
 
     @property
     def desk(self) -> JobDesk:
@@ -87,6 +94,8 @@ def _router(
     """All routes in the framework's hands, those that the shortcut knows included."""
     models = ModelRoutes(parts.gatekeeper)
     jobs = JobRoutes(parts.gatekeeper, parts.ledger, parts.desk)
+    uploads = UploadEndpoint(parts.gatekeeper, parts.files, parts.file_bytes_max)
+    files = FileRoutes(parts.gatekeeper, parts.files)
     limits = LimitRoutes(parts.gatekeeper, parts.ledger, parts.default_limits)
     app = Starlette(
         routes=[
@@ -97,6 +106,11 @@ def _router(
             Route(paths.MODELS, models.list_all),
             Route(f"{paths.MODELS}/{{name:path}}", models.show),
             Route(paths.LIMITS, limits.show),
+            Route(paths.FILES, uploads, methods=["POST"]),
+            Route(paths.FILES, files.list_all),
+            Route(f"{paths.FILES}/{{file_id}}", files.show),
+            Route(f"{paths.FILES}/{{file_id}}", files.delete, methods=["DELETE"]),
+            Route(f"{paths.FILES}/{{file_id}}/content", files.content),
             Route(paths.HEALTHZ, status.healthz),
             Route(paths.READYZ, status.readyz),
             Route(paths.STARTUPZ, status.startupz),

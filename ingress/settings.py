@@ -7,6 +7,7 @@ from typing import Final
 from pydantic import Field, SecretStr, field_validator
 
 from ingress.auth.callers_file import CallersFile, read_callers_file
+from ingress.files.settings import FileSettings
 from ingress.http.cross_origin import read_origins
 from schemas.networks import network_problem
 from schemas.runtime.process.pepper_settings import PepperSettings
@@ -20,7 +21,7 @@ def read_list(listed: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in listed.split(",") if part.strip())
 
 
-class IngressSettings(DataPlaneSettings, PepperSettings):
+class IngressSettings(DataPlaneSettings, PepperSettings, FileSettings):
     """Settings of the ingress process, prefix ``TALLYGATE_``."""
 
     port: int = 8080

@@ -265,6 +265,10 @@ class LogEvent(Enum):
         "Put the file with the model's `tokenizer_sha256` into `TALLYGATE_TOKENIZERS_DIR` of every ingress, "
         "and install `tallygate[tokenizers]`; it is looked for again within a minute.",
     )
+    FILES_AWAY = _warning(
+        "The store of files did not do what it was asked for; a client was answered 503, or its download ended early.",
+        "See the folder or bucket at TALLYGATE_FILES_URL: whether it is there, full, or not permitted.",
+    )
     ANSWERED_5XX = _error("A request was answered with a status of 500 or above.", _REQUEST)
     GIVEN_UP = _warning("The process stops and gives up requests that run on.", _NOTHING)
     WAIT_DEFECT = _error("A defect met one waiting request; its neighbours go on.")

@@ -27,11 +27,13 @@ _PYTHON: Final = re.compile(r"PYTHON[A-Z0-9_]*|COV(ERAGE)?_[A-Z_]+")
 _JAVA: Final = re.compile(r"JAVA_HOME|JAVA_TOOL_OPTIONS|JDK_JAVA_OPTIONS|_JAVA_OPTIONS")
 _BACKEND_KEY: Final = re.compile(r"BACKEND_[A-Za-z0-9_]+_API_KEY(_FILE)?")
 _TRUST: Final = re.compile(r"SSL_CERT_FILE|SSL_CERT_DIR")
+_BUCKET: Final = re.compile(r"AWS_[A-Z0-9_]+")
 _TEST: Final = re.compile(r"TALLYGATE_TEST_[A-Z0-9_]+")
 
 _BROUGHT: Final = frozenset({"kafka_brokers", "ledger_url"})
 CHOSEN: Final = _BROUGHT | {"port"}
 """Settings that the stack itself gives its processes."""
+FILES_URL: Final = "TALLYGATE_FILES_URL"
 _BACKENDS: Final = "BACKEND_ENDPOINTS"
 """Read by the stack, which writes its backends into the configuration."""
 
@@ -67,6 +69,10 @@ def for_role(role: str, environment: Mapping[str, str]) -> dict[str, str]:
     if role == "ingress":
         patterns.append(_TRUST)  # It calls identity providers and the user-org service.
     fields = SETTINGS[role].model_fields
+    if "files_url" in fields and environment.get(FILES_URL, "").startswith("s3:"):
+        patterns.append(
+            _BUCKET
+        )  # What a shell has of a cloud is for whoever is told to keep files there.
     known = variables_of(SETTINGS[role])
     known |= {name + FILE for name in known}
     known |= {row.name for row in SPECIFIED if row.setting in fields and row.setting not in CHOSEN}

@@ -9,10 +9,11 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Mapping
+from urllib.parse import quote
 
 from deploy.embedded.admin_tls import AdminCertificates
 from deploy.embedded.config_keys import config_settings
-from deploy.embedded.environment import for_python, for_role
+from deploy.embedded.environment import FILES_URL, for_python, for_role
 from deploy.embedded.ports import HOST
 from deploy.embedded.probes import is_http_ready
 from deploy.embedded.process import ProcessSpec
@@ -96,6 +97,7 @@ def role_spec(
     }
     if role == "ingress":
         settings["TALLYGATE_GRPC_PORT"] = str(ports[grpc_of(name)])
+        settings |= _files(folder, environment)
     if role != "admin":
         settings["TALLYGATE_BUS_URL"] = stores.bus_url_of(role)
     if role in ("admin", "ingress"):
@@ -121,6 +123,12 @@ def role_spec(
         is_ready=functools.partial(is_http_ready, ports[name], ready_path, tls),
         stop_deadline_s=DRAIN_DEADLINE_S,
     )
+
+
+def _files(folder: StateFolder, environment: Mapping[str, str]) -> dict[str, str]:
+    """Where files of clients are kept: in the state folder, unless the shell names another place."""
+    told = environment.keys() & {FILES_URL, FILES_URL + FILE}
+    return {} if told else {FILES_URL: f"file://{quote(str(folder.path / 'files'))}"}
 
 
 def _beside(settings: Mapping[str, str], told: Mapping[str, str]) -> dict[str, str]:

@@ -20,7 +20,15 @@ from ingress.http.refusals import Refusal
 from schemas.errors import ErrorCode
 from schemas.times import SIGNATURE_WITHIN_MS
 
-__all__ = ["Claim", "Unproven", "read_claim", "refuse_age", "refuse_forgery", "signature_of"]
+__all__ = [
+    "Claim",
+    "Unproven",
+    "read_claim",
+    "refuse_age",
+    "refuse_forgery",
+    "sha256_of",
+    "signature_of",
+]
 
 _TIMESTAMP: Final = b"x-tallygate-timestamp"
 _SIGNATURE: Final = b"x-tallygate-signature"
@@ -93,11 +101,16 @@ def refuse_age(claim: Claim, now_ms: int) -> Refusal | None:
     return Refusal(ErrorCode.SIGNATURE_EXPIRED, what)
 
 
-def refuse_forgery(unproven: Unproven, body: bytes) -> Refusal | None:
-    """Why the claim is not true of this body."""
-    claim, digest = unproven.claim, hashlib.sha256(body).hexdigest()
+def sha256_of(body: bytes) -> str:
+    """The digest of a body, in hexadecimal."""
+    return hashlib.sha256(body).hexdigest()
+
+
+def refuse_forgery(unproven: Unproven, body_sha256: str) -> Refusal | None:
+    """Why the claim is not true of the body with this digest."""
+    claim = unproven.claim
     matches = [
-        hmac.compare_digest(signature_of(secret, claim, digest), claim.signature)
+        hmac.compare_digest(signature_of(secret, claim, body_sha256), claim.signature)
         for secret in unproven.secrets
     ]
     return None if any(matches) else _FORGED

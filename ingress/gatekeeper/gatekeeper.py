@@ -21,7 +21,7 @@ from ingress.auth.billing import limits_of_owners
 from ingress.auth.caller import Caller
 from ingress.auth.callers import TOLD, Callers, Told
 from ingress.auth.restrictions import refuse_use
-from ingress.auth.signature import Unproven
+from ingress.auth.signature import Unproven, sha256_of
 from ingress.gatekeeper.bodies import BodyBudget, BodyHold, most_bytes, read_body
 from ingress.gatekeeper.final_verdicts import Asked, FinalVerdicts, is_final
 from ingress.gatekeeper.large_turns import LARGE_BODY_BYTES, LargeTurns
@@ -209,25 +209,29 @@ class Gatekeeper:
         self, head: Mapping[str, Any], scope: KeyScope, body: bytes = b""
     ) -> Caller | Refusal:
         """Who calls, if it may do what needs the scope, where nothing is told from the body; as ``tell``."""
+        told = await self.uploading(head, scope)
+        if isinstance(told, Unproven):
+            request_id = head["state"]["request_id"]
+            return await self.prove(told, sha256_of(body), request_id) or told.caller
+        return told
+
+    async def uploading(
+        self, head: Mapping[str, Any], scope: KeyScope
+    ) -> Caller | Unproven | Refusal:
+        """Who calls with a body that is judged while it comes, if it may; what is unproven is to be proved behind it."""
         asked = self.tell(head, dict(head["headers"]))
         told = asked if isinstance(asked, TOLD) else await asked
         if isinstance(told, Refusal):
             return told
         caller = told if isinstance(told, Caller) else told.caller
-        if isinstance(told, Unproven):
-            forgery = await self._refuse_unproven(told, body, head["state"]["request_id"])
-            if forgery is not None:
-                return forgery
         refusal = self._forbidden(caller, head, scope)
         if refusal is not None:
             self._tell(caller, head["state"]["request_id"], refusal)
-        return refusal or caller
+        return refusal or told
 
-    async def _refuse_unproven(
-        self, unproven: Unproven, body: bytes, request_id: str
-    ) -> Refusal | None:
-        """Why a request is not what the owner of its key signed."""
-        refusal = await self.signatures.refuse(unproven, body, self.clock.now_ms())
+    async def prove(self, unproven: Unproven, sha256: str, request_id: str) -> Refusal | None:
+        """Why a request is not what the owner of its key signed, by the hexadecimal digest of its body."""
+        refusal = await self.signatures.refuse(unproven, sha256, self.clock.now_ms())
         if refusal is not None:
             self._tell(unproven.caller, request_id, refusal)
         return refusal
@@ -296,7 +300,7 @@ class Gatekeeper:
                     return end_turn
                 room.then(end_turn)
             if entered.unproven is not None:
-                return await self._refuse_unproven(entered.unproven, body, request_id) or body
+                return await self.prove(entered.unproven, sha256_of(body), request_id) or body
         return body
 
     def refuse(

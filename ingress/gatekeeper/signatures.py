@@ -37,14 +37,14 @@ class Signatures:
 
     ledger: LedgerClient
 
-    async def refuse(self, unproven: Unproven, body: bytes, now_ms: int) -> Refusal | None:
+    async def refuse(self, unproven: Unproven, sha256: str, now_ms: int) -> Refusal | None:
         """Why a signed request is not served: it is not as it was signed, or came before; 503 when that cannot be told.
 
         Only what is truly signed reaches the ledger, so that nobody else fills it.
         """
         claim, org = unproven.claim, unproven.caller.org
         # Once more, because a body takes its time, and what was used is not remembered for longer.
-        refusal = refuse_age(claim, now_ms) or refuse_forgery(unproven, body)
+        refusal = refuse_age(claim, now_ms) or refuse_forgery(unproven, sha256)
         if refusal is not None:
             return refusal
         signed_at_ms = 1_000 * claim.signed_at_s

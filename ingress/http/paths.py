@@ -14,6 +14,7 @@ from schemas.operations import JOBS, MESSAGES, OPERATIONS, Surface
 MODELS: Final = "/v1/models"
 COUNT_TOKENS: Final = f"{MESSAGES.path}/count_tokens"
 LIMITS: Final = "/v1/limits"
+FILES: Final = "/v1/files"
 HEALTHZ: Final = readiness.HEALTHZ
 READYZ: Final = readiness.READYZ
 STARTUPZ: Final = readiness.STARTUPZ
@@ -38,6 +39,7 @@ PLACES: Final = {
     MODELS: Place("models", "openai"),
     COUNT_TOKENS: Place("count_tokens", MESSAGES.surface),
     LIMITS: Place("limits", "native"),
+    FILES: Place("files", "openai"),
     HEALTHZ: _STATUS,
     READYZ: _STATUS,
     STARTUPZ: _STATUS,

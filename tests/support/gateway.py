@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 from pydantic import SecretStr
 
-from ingress.app import callers_of
+from ingress.app import callers_of, shelf_of
 from ingress.endpoints.status import StatusRoutes
 from ingress.gatekeeper.gatekeeper import Conditions, Gatekeeper
 from ingress.gatekeeper.signatures import Signatures
@@ -350,6 +350,8 @@ class Gateway:
             made.deadlines_s,
             made.origins,
             made.default_limits,
+            shelf_of(made, clock),
+            made.file_bytes_max,
         )
         self.components = {
             "kafka": "ok",

@@ -85,6 +85,7 @@ class RouteContract:
     parameters: tuple[Parameter, ...] = ()
     body: Any = None
     """A class of the code, a ``Named``, or a tuple of which one is sent."""
+    body_media: str = JSON
     is_body_required: bool = True
     is_open: bool = False
     """Whether anybody may ask."""

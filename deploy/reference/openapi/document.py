@@ -126,7 +126,7 @@ def _operation(route: RouteContract, shapes: Components) -> dict[str, Any]:
         told["parameters"] = list(map(_parameter, route.parameters))
     if route.body is not None:
         schema = shapes.one_of(route.body)
-        content = {JSON: {"schema": schema}}
+        content = {route.body_media: {"schema": schema}}
         told["requestBody"] = {"required": route.is_body_required, "content": content}
     return told | {"responses": _responses(route, shapes)}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
+from deploy.reference.openapi.common_errors import CALLER, FRONT_DOOR
 from deploy.reference.openapi.contract import (
     JSON,
     Answer,
@@ -14,6 +15,7 @@ from deploy.reference.openapi.contract import (
     in_path,
     query,
 )
+from deploy.reference.openapi.file_routes import file_routes
 from ingress.admin.http.status_pages import AdminHealth
 from ingress.apis.anthropic.contract import InputTokens, Message
 from ingress.apis.native.contract import InferenceRequest, InferenceResponse, JobBody
@@ -23,7 +25,7 @@ from ingress.endpoints.status import StartDocument
 from ingress.health.document import HealthDocument
 from ingress.http import paths
 from ingress.requests.job_document import Job, JobList
-from schemas.api_pages import API_PAGE, API_PATHS, OPENAPI
+from schemas.api_pages import API_PAGE, API_PATHS, LLMS, LLMS_FULL, OPENAPI
 from schemas.errors import ErrorCode
 from schemas.operations import JOBS, OPERATIONS, Operation
 from schemas.readiness import STATUS_PATHS
@@ -31,27 +33,6 @@ from schemas.readiness import STATUS_PATHS
 ON_BOTH_PORTS: Final = STATUS_PATHS | API_PATHS
 """Paths that the admin port has too."""
 _STREAM: Final = "text/event-stream"
-_FRONT_DOOR: Final = frozenset(
-    {
-        ErrorCode.INVALID_REQUEST,
-        ErrorCode.HEADERS_TOO_LARGE,
-        ErrorCode.HEADERS_TOO_SLOW,
-        ErrorCode.OVERLOADED,
-        ErrorCode.SERVICE_UNAVAILABLE,
-        ErrorCode.INTERNAL_ERROR,
-    }
-)
-"""What any request may be refused with before a route is known, or when something goes wrong."""
-_CALLER: Final = _FRONT_DOOR | {
-    ErrorCode.INVALID_API_KEY,
-    ErrorCode.INVALID_TOKEN,
-    ErrorCode.CALLER_NOT_ALLOWED,
-    ErrorCode.KEY_NOT_ALLOWED,
-    ErrorCode.SIGNATURE_MISSING,
-    ErrorCode.SIGNATURE_INVALID,
-    ErrorCode.SIGNATURE_EXPIRED,
-    ErrorCode.SIGNATURE_REPLAYED,
-}
 _NEVER_OF_OPERATIONS: Final = frozenset(
     {
         ErrorCode.NOT_FOUND,
@@ -136,6 +117,7 @@ def public_routes() -> Iterator[RouteContract]:
     yield from _models()
     yield _count_tokens()
     yield from _limits()
+    yield from file_routes()
     yield from _status()
 
 
@@ -161,13 +143,13 @@ def _operation(row: Operation) -> RouteContract:
 def _jobs() -> Iterator[RouteContract]:
     one, many = paths.job_path("{job_id}"), JOBS.path
     job_id = in_path("job_id", "The id of a job.")
-    known = _CALLER | {ErrorCode.NOT_FOUND}
+    known = CALLER | {ErrorCode.NOT_FOUND}
     shown = {200: Answer("The job.", Job)}
     limit = query("limit", "How many.", type="integer", minimum=1, maximum=100, default=20)
     after = query("after", "The id of a job: those before it.")
     listed = {200: Answer("A page.", JobList)}
     yield RouteContract(
-        "jobs.list", "native", "GET", many, "List jobs, newest first.", listed, _CALLER, (limit, after)
+        "jobs.list", "native", "GET", many, "List jobs, newest first.", listed, CALLER, (limit, after)
     )  # fmt: skip
     yield RouteContract(
         "jobs.show",
@@ -188,7 +170,7 @@ def _models() -> Iterator[RouteContract]:
     all_of_them = {200: Answer("The models.", ModelList)}
     summary = "The models that the key may use."
     yield RouteContract(
-        "models.list", "openai", "GET", paths.MODELS, summary, all_of_them, _CALLER
+        "models.list", "openai", "GET", paths.MODELS, summary, all_of_them, CALLER
     )  # fmt: skip
     yield RouteContract(
         "models.show",
@@ -197,7 +179,7 @@ def _models() -> Iterator[RouteContract]:
         f"{paths.MODELS}/{{name}}",
         "One model.",
         {200: Answer("The model.", ModelObject)},
-        _CALLER | {ErrorCode.MODEL_NOT_FOUND},
+        CALLER | {ErrorCode.MODEL_NOT_FOUND},
         (name,),
     )
 
@@ -223,7 +205,7 @@ def _count_tokens() -> RouteContract:
         path=paths.COUNT_TOKENS,
         summary="An estimate of a message request's input, at no charge.",
         answers={200: Answer("The tokens.", InputTokens)},
-        errors=_CALLER | reading,
+        errors=CALLER | reading,
         body=body,
     )
 
@@ -231,7 +213,7 @@ def _count_tokens() -> RouteContract:
 def _limits() -> Iterator[RouteContract]:
     shown = {200: Answer("The limits of its organization, project, key and user.", LimitList)}
     summary = "What the caller may still use of each limit."
-    yield RouteContract("limits.show", "native", "GET", paths.LIMITS, summary, shown, _CALLER)
+    yield RouteContract("limits.show", "native", "GET", paths.LIMITS, summary, shown, CALLER)
 
 
 def _status() -> Iterator[RouteContract]:
@@ -264,7 +246,17 @@ def _status() -> Iterator[RouteContract]:
             "This document as a page for people.",
             {200: Answer("The page.", None, ("text/html",)), 304: Answer("As before.", None, ())},
         ),
+        LLMS: (
+            "api.llms",
+            "What there is to read, for language models.",
+            {200: Answer("Markdown.", None, ("text/markdown",)), 304: Answer("As before.", None, ())},
+        ),
+        LLMS_FULL: (
+            "api.llms_full",
+            "All pages for clients as one.",
+            {200: Answer("Markdown.", None, ("text/markdown",)), 304: Answer("As before.", None, ())},
+        ),
     }  # fmt: skip
     for path, (name, summary, answers) in told.items():
         surface = paths.surface_of(path)
-        yield RouteContract(name, surface, "GET", path, summary, answers, _FRONT_DOOR, is_open=True)
+        yield RouteContract(name, surface, "GET", path, summary, answers, FRONT_DOOR, is_open=True)

@@ -26,6 +26,11 @@ ROUTES: Final = {
     "GET /v1/jobs/{job_id}",
     "DELETE /v1/jobs/{job_id}",
     "GET /v1/limits",
+    "POST /v1/files",
+    "GET /v1/files",
+    "GET /v1/files/{file_id}",
+    "DELETE /v1/files/{file_id}",
+    "GET /v1/files/{file_id}/content",
     "GET /v1/models",
     "GET /v1/models/{name:path}",
     "GET /v1/status/healthz",
@@ -34,6 +39,8 @@ ROUTES: Final = {
     "GET /metrics",
     "GET /openapi.json",
     "GET /docs",
+    "GET /llms.txt",
+    "GET /llms-full.txt",
 }
 """Whoever adds one says here that it is meant to be reached by everybody."""
 _WITHOUT_A_KEY: Final = {
@@ -43,8 +50,16 @@ _WITHOUT_A_KEY: Final = {
     "/metrics",
     "/openapi.json",
     "/docs",
+    "/llms.txt",
+    "/llms-full.txt",
 }
-_TAKES_AN_ID: Final = {"GET /v1/jobs/{job_id}", "DELETE /v1/jobs/{job_id}"}
+_JOBS: Final = {"GET /v1/jobs/{job_id}", "DELETE /v1/jobs/{job_id}"}
+_FILES: Final = {
+    "GET /v1/files/{file_id}",
+    "DELETE /v1/files/{file_id}",
+    "GET /v1/files/{file_id}/content",
+}
+_TAKES_AN_ID: Final = _JOBS | _FILES
 
 
 async def test_the_public_routes_are_these() -> None:
@@ -68,7 +83,12 @@ async def test_the_public_routes_are_these() -> None:
 @pytest.mark.parametrize("row", sorted(ROUTES))
 async def test_without_a_key_only_what_is_for_everybody_answers(row: str) -> None:
     """All else is 401, before anything is looked up."""
-    method, path = row.replace("{job_id}", "x").replace("{name:path}", "echo").split(" ")
+    method, path = (
+        row.replace("{job_id}", "x")
+        .replace("{file_id}", "x")
+        .replace("{name:path}", "echo")
+        .split(" ")
+    )
     gateway = Gateway()
     del gateway.client.headers["x-api-key"]
 
@@ -78,7 +98,7 @@ async def test_without_a_key_only_what_is_for_everybody_answers(row: str) -> Non
     assert gateway.log.records == []
 
 
-@pytest.mark.parametrize("row", sorted(_TAKES_AN_ID))
+@pytest.mark.parametrize("row", sorted(_JOBS))
 async def test_an_id_of_another_organization_is_one_of_nobody(row: str) -> None:
     """S1: the same words as for an id that never was, and nothing is done to what it names."""
     method, path = row.split(" ")

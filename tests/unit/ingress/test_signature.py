@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ingress.auth.caller import Caller
-from ingress.auth.signature import Claim, Unproven, read_claim, refuse_forgery
+from ingress.auth.signature import Claim, Unproven, read_claim, refuse_forgery, sha256_of
 from ingress.http.refusals import Refusal
 from tests.support.calls_in_code import ROOT
 from tests.support.signing import signed
@@ -138,8 +138,8 @@ def test_what_was_signed_is_proved_by_any_living_secret() -> None:
     """The present one, and one whose grace has not ended."""
     headers = signed(SECRET, "POST", "/v1/jobs", b"body", NOW_S)
 
-    assert refuse_forgery(_unproven(headers, SECRET), b"body") is None
-    assert refuse_forgery(_unproven(headers, "other", SECRET), b"body") is None
+    assert refuse_forgery(_unproven(headers, SECRET), sha256_of(b"body")) is None
+    assert refuse_forgery(_unproven(headers, "other", SECRET), sha256_of(b"body")) is None
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,9 @@ def test_anything_else_is_a_forgery(
     secret: str, method: str, target: str, body: bytes, at_s: int
 ) -> None:
     """One changed byte of whatever is signed."""
-    refusal = refuse_forgery(_unproven(signed(secret, method, target, body, at_s), SECRET), b"body")
+    refusal = refuse_forgery(
+        _unproven(signed(secret, method, target, body, at_s), SECRET), sha256_of(b"body")
+    )
 
     assert isinstance(refusal, Refusal)
     assert (refusal.status, refusal.code.value) == (401, "signature_invalid")
@@ -169,7 +171,7 @@ def test_another_timestamp_than_the_signed_one_is_a_forgery() -> None:
     headers = signed(SECRET, "POST", "/v1/jobs", b"body", NOW_S)
     unproven = _unproven(headers | {"X-Tallygate-Timestamp": str(NOW_S + 1)}, SECRET)
 
-    assert isinstance(refuse_forgery(unproven, b"body"), Refusal)
+    assert isinstance(refuse_forgery(unproven, sha256_of(b"body")), Refusal)
 
 
 def test_signatures_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,7 +184,7 @@ def test_signatures_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(hmac, "compare_digest", noted)
     headers = signed(SECRET, "POST", "/v1/jobs", b"", NOW_S)
-    refusal = refuse_forgery(_unproven(headers, SECRET, "other"), b"")
+    refusal = refuse_forgery(_unproven(headers, SECRET, "other"), sha256_of(b""))
 
     assert refusal is not None
     assert compared == [headers["X-Tallygate-Signature"].removeprefix("v1=")] * 2
