@@ -48,7 +48,9 @@ LEDGER_USERS: Final[Mapping[str, StoreUser]] = {
         ("eval", "get", "set", "del", "hget", "hgetall", "hmget", "scan", "zcard", "zrange"),
         (_SHARDS, "~{cfg}|*", "~{dlq}|*", "%R" + _MARKS),
     ),
-    "ingress": StoreUser(("eval", "hgetall", "set", "zcount"), (_SHARDS, _APPLIED, _CONFIG_READ)),
+    "ingress": StoreUser(
+        ("eval", "hgetall", "hscan", "set", "zcount"), (_SHARDS, _APPLIED, _CONFIG_READ)
+    ),
     "limiter_worker": StoreUser(("eval", "hmget"), (_SHARDS, _MARKS, _APPLIED, _CONFIG_READ)),
     "dispatcher": StoreUser(
         ("eval", "hdel", "hmget", "zscan"),
