@@ -147,9 +147,12 @@ kafka-outage: setup  ## Kafka killed, hanging, full, with a cut tail, under load
 	$(BIN)/python -m tests.chaos.kafka_outage $(ARGS)
 	$(BIN)/python -m tests.chaos.leader_change
 
-.PHONY: identity-outage issuers doctor-rows runbooks counted-errors
+.PHONY: webhooks identity-outage issuers doctor-rows runbooks counted-errors
 identity-outage: setup  ## An identity provider and a user-org service killed and slowed under 50 requests/s, second by second
 	$(BIN)/python -m tests.chaos.identity_outage
+
+webhooks: setup  ## A receiver of webhooks away for five minutes while dispatchers are killed; ARGS="--down-s N"
+	$(BIN)/python -m tests.chaos.webhooks $(ARGS)
 
 doctor-rows: setup  ## Twenty faults made for real, what tallygate doctor says of each, and its remedy followed; ARGS="--only NAME ..."
 	$(BIN)/python -m tests.chaos.doctor_rows $(ARGS)

@@ -23,7 +23,12 @@ from dispatcher.settlement.recording import Recording
 from dispatcher.settlement.settling import Settling
 from dispatcher.settlement.unreadable import Unreadable
 from dispatcher.upstream.bodies import BodySource
+from dispatcher.upstream.connecting import tls_context
 from dispatcher.upstream.upstreams import Upstreams
+from dispatcher.webhooks.delivering import Deliveries
+from dispatcher.webhooks.reader import WebhookReader
+from dispatcher.webhooks.receivers import Receivers
+from dispatcher.webhooks.sending import Sender
 from schemas import topics
 from schemas.runtime.kafka.consume.flow import Bounds
 from schemas.runtime.kafka.consume.records import Record
@@ -37,7 +42,10 @@ from schemas.runtime.valkey.subscription import Subscription
 
 _SHAPE = WorkerShape(
     role="dispatcher",
-    produces=(topics.OUTCOMES, topics.RESULTS, topics.dead_letters_of(topics.DISPATCH)),
+    produces=(
+        *(topics.OUTCOMES, topics.RESULTS, topics.dead_letters_of(topics.DISPATCH)),
+        *(topics.WEBHOOKS, *topics.WEBHOOK_PAUSES_MS, topics.WEBHOOKS_GIVEN_UP),
+    ),
 )
 _BATCHES_UNDER_WAY = 8
 _CLOSE_S = 1.0
@@ -56,6 +64,7 @@ def create_app(settings: DispatcherSettings, api_keys: Mapping[str, str]) -> Wor
     dispatching = _reader(worker, settings, upstreams, slots, leases)
     _watch_backends(worker, upstreams, slots, dispatching.failover.calls.excesses)
     _listen_for_cancels(worker, leases)
+    _tell_organizations(worker, settings)
     worker.background.append(leases.keep)
     worker.checks.append(lambda: {"slots": slots.component()})
 
@@ -146,6 +155,31 @@ def _watch_backends(worker: Worker, upstreams: Upstreams, slots: Slots, excesses
     worker.before_start += [client.start]
     worker.background += [prober.run, report.run]
     worker.before_stop += [client.stop, upstreams.stop]
+
+
+def _tell_organizations(worker: Worker, settings: DispatcherSettings) -> None:
+    """Webhooks, where somebody can sign them."""
+    peppers = settings.webhook_peppers
+    if not peppers.live:
+        return
+    sender = Sender(tls_context(), settings.webhook_private)
+    deliveries = Deliveries(
+        sender=sender,
+        receivers=Receivers(),
+        producer=worker.producer,
+        config=lambda: worker.config.snapshot,
+        peppers=peppers,
+        clock=worker.clock,
+        metrics=worker.metrics,
+    )
+    reader = WebhookReader(settings.kafka_brokers, deliveries, lambda: worker.config.is_read)
+    worker.background.append(reader.run)
+
+    async def stop() -> None:
+        await reader.stop()
+        sender.close()
+
+    worker.before_stop.append(stop)
 
 
 def _listen_for_cancels(worker: Worker, leases: Leases) -> None:

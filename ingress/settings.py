@@ -10,7 +10,8 @@ from ingress.auth.callers_file import CallersFile, read_callers_file
 from ingress.files.settings import FileSettings
 from ingress.http.cross_origin import read_origins
 from schemas.networks import network_problem
-from schemas.runtime.process.settings import DataPlaneSettings, PepperSettings
+from schemas.runtime.process.pepper_settings import PepperSettings
+from schemas.runtime.process.settings import DataPlaneSettings
 
 MIB: Final = 1024 * 1024
 

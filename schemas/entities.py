@@ -18,6 +18,7 @@ from schemas.overrides import OVERRIDES, Override, OverrideKind
 from schemas.pricing.entries import Multiplier, Price, Usd
 from schemas.thresholds import PERCENTS_MAX, Percent
 from schemas.tokenizers import Tokenizer, TokenizerFile, TokenizerName
+from schemas.webhooks import Webhooks
 
 __all__ = [
     "EARLIER_SECRETS_MAX",
@@ -130,6 +131,8 @@ class Organization(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     limits: Limits = Limits()
     budget_service: BudgetService | None = None
     """Given where an external budget service has a say beside these limits."""
+    webhooks: Webhooks | None = None
+    """Given where it is told of what happened."""
 
 
 class Project(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

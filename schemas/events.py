@@ -56,6 +56,7 @@ __all__ = [
     "ToolPrice",
     "Uplift",
     "UsageRecorded",
+    "WebhookMessage",
 ]
 
 
@@ -340,6 +341,33 @@ class ConfigEntry(msgspec.Struct, frozen=True, kw_only=True):
     """Administrator."""
 
 
+class WebhookMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """Something an organization is told by a webhook."""
+
+    message_id: str
+    """Stable id, the same at every delivery; receivers deduplicate by it."""
+    org: str
+    """Organization that is told; the record's key."""
+    type: str
+    """What happened, such as job.completed."""
+    url: str | None = None
+    """Where it goes; null: where the organization's configuration says."""
+    body: bytes
+    """What is sent, byte for byte, at every try."""
+    happened_at_ms: int
+    """Unix milliseconds."""
+    pauses: int = 0
+    """Pauses that were begun so far."""
+    tries: int = 0
+    """Times it was sent so far."""
+    not_before_ms: int = 0
+    """Not sent earlier, in Unix milliseconds."""
+    answer: str | None = None
+    """What came of the last try, or why there was none; null before the first."""
+    round: int = 0
+    """Times it was delivered anew by command."""
+
+
 Event: TypeAlias = (
     RequestAccepted
     | RequestAdmitted
@@ -351,4 +379,5 @@ Event: TypeAlias = (
     | KeptRequest
     | AuditRecorded
     | ConfigEntry
+    | WebhookMessage
 )

@@ -16,7 +16,7 @@
     │   └── CheckpointBroken, OddAnswer
     ├── Defect           ours, or of what we depend on: no repetition mends it, somebody must look
     │   ├── StoreError, LedgerFault, CloseRefused
-    │   ├── TooManyDeadLetters, PartitionCountChanged, ConsumerEnded
+    │   ├── TooManyDeadLetters, PartitionCountChanged, ConsumerEnded, OffsetGap
     │   └── ScanFailed, FoldDefect, PortTaken
     └── UpstreamFailure  a call of a backend that gave no answer: it says itself whether another may try
 

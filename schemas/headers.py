@@ -34,6 +34,9 @@ __all__ = [
     "SHARD",
     "TABLE",
     "USAGE",
+    "WEBHOOK",
+    "WEBHOOK_GIVEN_UP",
+    "WEBHOOK_PAUSED",
     "Kind",
     "Source",
     "event_headers",
@@ -97,10 +100,13 @@ CHECKPOINT: Final = Kind("shard.checkpoint", "ShardCheckpoint", (topics.USAGE_TA
 KEPT: Final = Kind("request.kept", "KeptRequest", (topics.USAGE_TABLES,))
 AUDITED: Final = Kind("audit.recorded", "AuditRecorded", (topics.AUDIT,))
 CONFIGURED: Final = Kind("config.written", "ConfigEntry", (topics.CONFIG,))
+WEBHOOK: Final = Kind("webhook.due", "WebhookMessage", (topics.WEBHOOKS,))
+WEBHOOK_PAUSED: Final = Kind("webhook.paused", "WebhookMessage", tuple(topics.WEBHOOK_PAUSES_MS))
+WEBHOOK_GIVEN_UP: Final = Kind("webhook.abandoned", "WebhookMessage", (topics.WEBHOOKS_GIVEN_UP,))
 
 KINDS: Final = (
     ACCEPTED, DEFERRED, ADMITTED, FINISHED, RESULT, ADJUSTED, USAGE, TABLE, CHECKPOINT, KEPT, AUDITED,
-    CONFIGURED,
+    CONFIGURED, WEBHOOK, WEBHOOK_PAUSED, WEBHOOK_GIVEN_UP,
 )  # fmt: skip
 """Every kind of record that is produced; dead letters keep the headers of what they were."""
 

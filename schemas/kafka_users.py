@@ -25,6 +25,10 @@ from schemas.topics import (
     TOPICS,
     USAGE_RECORDS,
     USAGE_TABLES,
+    WEBHOOK_GROUP,
+    WEBHOOK_PAUSES_MS,
+    WEBHOOKS,
+    WEBHOOKS_GIVEN_UP,
     dead_letters_of,
     group_of,
 )
@@ -73,8 +77,8 @@ KAFKA_USERS: Final[Mapping[str, KafkaUser]] = {
     "admin": KafkaUser(
         reads=tuple(topic.name for topic in TOPICS),
         # A dead letter is given another try where it came from.
-        writes=(CONFIG, AUDIT, *_WITH_DEAD_LETTERS),
-        watches=(*map(group_of, READ_BY), SPEND_GROUP),
+        writes=(CONFIG, AUDIT, WEBHOOKS, *_WITH_DEAD_LETTERS),
+        watches=(*map(group_of, READ_BY), SPEND_GROUP, WEBHOOK_GROUP),
     ),
     "ingress": KafkaUser(
         # What became of a request is told from all of its records.
@@ -90,9 +94,13 @@ KAFKA_USERS: Final[Mapping[str, KafkaUser]] = {
         groups=(group_of("limiter_worker"),),
     ),
     "dispatcher": KafkaUser(
-        reads=(*_LOOKS_UP, DISPATCH, RESULTS),
-        writes=(OUTCOMES, RESULTS, dead_letters_of(DISPATCH)),
-        groups=(group_of("dispatcher"),),
+        # Of the audit events it tells thresholds by webhook.
+        reads=(*_LOOKS_UP, DISPATCH, RESULTS, AUDIT, WEBHOOKS, *WEBHOOK_PAUSES_MS),
+        writes=(
+            *(OUTCOMES, RESULTS, dead_letters_of(DISPATCH)),
+            *(WEBHOOKS, *WEBHOOK_PAUSES_MS, WEBHOOKS_GIVEN_UP),
+        ),
+        groups=(group_of("dispatcher"), WEBHOOK_GROUP),
     ),
     "accounting": KafkaUser(
         # It makes shards of the ledger again from all that they were made of.

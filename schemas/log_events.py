@@ -98,6 +98,8 @@ class LogFields(TypedDict, total=False):
     """What the process was told; secrets are masked."""
     audit: str
     """An audit event, whole, as JSON."""
+    message_id: str
+    """The id of a webhook's message, as its receiver gets it."""
     text: str
     """What a library said, or a backend where that is asked for."""
 
@@ -205,6 +207,13 @@ class LogEvent(Enum):
         "The external budget service refused a spend line for good (`status`): it was passed over.",
         "See why in the service's own log, and enter it there.",
         is_evidence=True,
+    )
+    WEBHOOK_GIVEN_UP = _warning(
+        "A webhook's message was not taken after so many tries (`count`).",
+        "See `tallygate webhooks list`; once its receiver is back, `tallygate webhooks redeliver`.",
+    )
+    WEBHOOK_UNREADABLE = _error(
+        "A record of a topic of webhooks cannot be read: it was passed over.", _REPORT
     )
     AUDIT_NOT_TAKEN = _warning(
         "Kafka did not take audit events in time; each follows here.", _KAFKA

@@ -21,6 +21,7 @@ MetricName = Literal[
     "tallygate_budget_verdicts_total",
     "tallygate_budget_checks_total",
     "tallygate_spend_lines_total",
+    "tallygate_webhooks_total",
     "tallygate_attempts_total",
     "tallygate_attempt_duration_seconds",
     "tallygate_stage_duration_seconds",
@@ -145,6 +146,11 @@ METRICS: Final[dict[MetricName, MetricSpec]] = {
     ),
     "tallygate_spend_lines_total": MetricSpec(
         "counter", "Spend lines that it has taken, or refused for good.", ("status",)
+    ),
+    "tallygate_webhooks_total": MetricSpec(
+        "counter",
+        "What became of messages of webhooks when they were looked at: delivered, failed, waits (not sent, because its receiver fails or is busy), given_up.",
+        ("state",),
     ),
     "tallygate_attempts_total": MetricSpec(
         "counter",

@@ -10,11 +10,17 @@ import ipaddress
 from functools import lru_cache
 from typing import Final, TypeAlias
 
-__all__ = ["Address", "address_in", "is_inside", "network_problem"]
+__all__ = ["Address", "address_in", "is_inside", "is_public", "network_problem"]
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 _MAPPED: Final = ipaddress.IPv6Network("::ffff:0:0/96")
+_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
+_NOT_PUBLIC: Final[tuple[_Network, ...]] = tuple(
+    map(ipaddress.ip_network, ("192.0.0.0/24", "2001::/32", "2002::/16", "3fff::/20"))
+)
+"""What ``ipaddress`` takes for global: of protocols, and what leads to an address of IPv4, whatever that is (Teredo,
+6to4); documentation."""
 
 
 def address_in(text: str) -> Address | None:
@@ -36,6 +42,15 @@ def network_problem(text: str) -> str | None:
     if isinstance(network, ipaddress.IPv6Network) and network.overlaps(_MAPPED):
         return f"{text} covers addresses of IPv4 in the form of IPv6; write them as IPv4"
     return None
+
+
+def is_public(address: Address) -> bool:
+    """Whether an address is one of the Internet: neither of a private network nor of this machine, no group, and none
+    that leads to an address of IPv4. Source: the special-purpose registries of IANA, RFC 6890."""
+    if isinstance(address, ipaddress.IPv6Address) and address not in _UNICAST:
+        return False
+    is_special = any(address in each for each in _NOT_PUBLIC)
+    return address.is_global and not address.is_multicast and not is_special
 
 
 def is_inside(address: Address, networks: tuple[str, ...]) -> bool:

@@ -25,6 +25,7 @@ from schemas.events import (
     ShardCheckpoint,
     TableSnapshot,
     UsageRecorded,
+    WebhookMessage,
 )
 from schemas.headers import Source, event_headers
 from schemas.snapshots import key_of
@@ -49,6 +50,9 @@ __all__ = [
     "tombstone_record",
     "traced",
     "usage_record",
+    "webhook_given_up_record",
+    "webhook_paused_record",
+    "webhook_record",
 ]
 
 
@@ -197,6 +201,29 @@ def config_record(entry: ConfigEntry, source: Source = "admin") -> Outgoing:
     at_ms = entry.written_at_ms
     said = event_headers(headers.CONFIGURED, f"{key}:{entry.version}", source, at_ms)
     return Outgoing(topics.CONFIG, key.encode(), encode(entry), said)
+
+
+def webhook_record(message: WebhookMessage, source: Source = "dispatcher") -> Outgoing:
+    """A message that is to be delivered. Whoever makes something durable that somebody is told of may produce it: made
+    again it is the same, and receivers see its id."""
+    event_id = f"{message.message_id}:{message.round}"
+    at_ms = message.happened_at_ms
+    said = event_headers(headers.WEBHOOK, event_id, source, at_ms)
+    return Outgoing(topics.WEBHOOKS, message.org.encode(), encode(message), said)
+
+
+def webhook_paused_record(message: WebhookMessage, tier: str, now_ms: int) -> Outgoing:
+    """A message that waits for another try."""
+    event_id = f"{message.message_id}:{message.round}:{message.pauses}:{now_ms}"
+    said = event_headers(headers.WEBHOOK_PAUSED, event_id, "dispatcher", now_ms)
+    return Outgoing(tier, message.org.encode(), encode(message), said)
+
+
+def webhook_given_up_record(message: WebhookMessage, now_ms: int) -> Outgoing:
+    """A message that nobody took."""
+    event_id = f"{message.message_id}:{message.round}:abandoned"
+    said = event_headers(headers.WEBHOOK_GIVEN_UP, event_id, "dispatcher", now_ms)
+    return Outgoing(topics.WEBHOOKS_GIVEN_UP, message.org.encode(), encode(message), said)
 
 
 def copied_record(

@@ -28,6 +28,10 @@ __all__ = [
     "TOPICS",
     "USAGE_RECORDS",
     "USAGE_TABLES",
+    "WEBHOOKS",
+    "WEBHOOKS_GIVEN_UP",
+    "WEBHOOK_GROUP",
+    "WEBHOOK_PAUSES_MS",
     "Topic",
     "dead_letters_of",
     "group_of",
@@ -104,6 +108,18 @@ DEFERRED_1S: Final = "inference.deferred-1s.v1"
 DEFERRED_10S: Final = "inference.deferred-10s.v1"
 DEFERRED_60S: Final = "inference.deferred-60s.v1"
 
+WEBHOOKS: Final = "webhooks.v1"
+"""The outbox: everything that somebody is told by a webhook, as it is told first."""
+WEBHOOKS_GIVEN_UP: Final = "webhooks.given-up.v1"
+"""What nobody took within a day."""
+WEBHOOK_PAUSES_MS: Final = {
+    "webhooks.retry-5s.v1": 5_000,
+    "webhooks.retry-30s.v1": 30_000,
+    "webhooks.retry-5m.v1": 300_000,
+    "webhooks.retry-1h.v1": _HOUR_MS,
+}
+"""Where a message waits for another try, and how long at most until it is looked at again."""
+
 DEFERRED_DELAYS_MS: Final = {DEFERRED_1S: 1_000, DEFERRED_10S: 10_000, DEFERRED_60S: 60_000}
 """How long a request waits in each tier, the shortest first. One delay per topic keeps each of its
 partitions in the order of time."""
@@ -124,6 +140,9 @@ def group_of(role: str) -> str:
 
 SPEND_GROUP: Final = f"{group_of('accounting')}-spend"
 """The group in which accounting tells an external budget service what the outcomes say was spent."""
+
+WEBHOOK_GROUP: Final = f"{group_of('dispatcher')}-webhooks"
+"""The group in which the dispatchers make messages of what happened, and deliver them."""
 
 
 def dead_letters_of(topic: str) -> str:
@@ -169,6 +188,20 @@ _MAIN: Final = (
         None,
     ),
     _delete(AUDIT, "org_id", ("AuditRecorded",), 400 * _DAY_MS, dlq=False),
+    # A message is tried for a day; for a week somebody may ask for it again.
+    _delete(WEBHOOKS, "org_id", ("WebhookMessage",), 7 * _DAY_MS, dlq=False),
+    *(
+        Topic(tier, "org_id", ("WebhookMessage",), "delete", 7 * _DAY_MS, one_partition=True)
+        for tier in WEBHOOK_PAUSES_MS
+    ),
+    Topic(
+        WEBHOOKS_GIVEN_UP,
+        "org_id",
+        ("WebhookMessage",),
+        "delete",
+        14 * _DAY_MS,
+        one_partition=True,
+    ),
     Topic(CONFIG, "kind/id", ("ConfigEntry",), "compact", None, one_partition=True),
 )
 

@@ -76,10 +76,12 @@ class AdminClient:
         """The answer to a DELETE."""
         return _json(self._send("DELETE", path))
 
-    def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
+    def post(
+        self, path: str, body: Mapping[str, Any] | None = None, timeout_s: float = _TIMEOUT_S
+    ) -> Any:
         """The answer to a POST."""
         content = json.dumps(dict(body or {}))
-        return _json(self._send("POST", path, content=content, headers=_JSON))
+        return _json(self._send("POST", path, content=content, headers=_JSON, timeout=timeout_s))
 
     def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:

@@ -53,6 +53,7 @@ _MODULES = {
     "lag": "lag",
     "schemas": "schemas",
     "dlq": "dlq",
+    "webhooks": "webhooks",
     "replay": "replay",
     "doctor": "doctor",
     "bench": "bench",

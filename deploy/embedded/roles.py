@@ -107,6 +107,8 @@ def role_spec(
         ready_path = STARTUPZ
     else:
         ready_path = "/readyz"
+    if role in ("admin", "dispatcher"):
+        settings["TALLYGATE_WEBHOOK_PEPPER"] = memory.webhook_pepper
     settings |= config_settings(memory, role)
     own_tls = admin_tls if role == "admin" else None
     if own_tls is not None:

@@ -59,6 +59,7 @@ def remembered(
             new_memory(random_bytes),
             store_secret=secret(),
             signing_pepper=secret(),
+            webhook_pepper=secret(),
             config_secret=secret(),
             is_config_signed=True,
             ledger_primaries=shape.primaries,
@@ -79,4 +80,5 @@ def remembered(
         store_secret=known.store_secret or secret(),
         config_secret=known.config_secret or secret(),
         signing_pepper=known.signing_pepper or secret(),
+        webhook_pepper=known.webhook_pepper or secret(),
     )

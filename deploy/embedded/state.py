@@ -64,6 +64,7 @@ class Memory:
     is_config_signed: bool = False
     """Whether all that is in force is signed, so that processes may ask for it."""
     signing_pepper: str = ""
+    webhook_pepper: str = ""
 
 
 def new_memory(random_bytes: Callable[[int], bytes]) -> Memory:

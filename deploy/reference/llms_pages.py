@@ -21,6 +21,7 @@ _FOR_CLIENTS: Final = (
     "docs/messages.md",
     "docs/own-requests.md",
     "docs/files.md",
+    "docs/webhooks.md",
     "docs/grpc.md",
     "docs/keys.md",
     "docs/reference/errors.md",

@@ -39,6 +39,10 @@ ROUTE_ROLES: Final = (
     RouteRoles("GET", "/dlq", _SEE),
     RouteRoles("GET", "/dlq/{id}", _SEE, _OPERATE),
     RouteRoles("POST", "/dlq/{id}/retry", _OPERATE),
+    RouteRoles("GET", "/webhooks", _SEE),
+    RouteRoles("POST", "/webhooks/redeliver", _OPERATE),
+    # Who has it can forge what its receiver believes.
+    RouteRoles("POST", "/webhooks/secrets", _OWNER),
     RouteRoles("GET", "/usage", _MONEY),
     RouteRoles("GET", "/reconcile", _PRICES),
     RouteRoles("GET", "/ledger/verify", _PRICES),

@@ -39,6 +39,7 @@ from ingress.admin.log.dead_letter_routes import DeadLetterRoutes
 from ingress.admin.log.request_routes import RequestRoutes
 from ingress.admin.log.scan_routes import ScanRoutes
 from ingress.admin.log.scans import ScanUnavailable
+from ingress.admin.log.webhook_routes import WebhookRoutes
 from schemas.errors import ErrorCode
 from schemas.ledger.errors import LedgerUnavailable
 from schemas.log_events import LogEvent
@@ -75,6 +76,7 @@ def create_http_app(components: Components, metrics: Metrics, verifier: Verifier
         RequestRoutes(deps),
         AuditRoutes(deps),
         DeadLetterRoutes(deps),
+        WebhookRoutes(deps),
         LagRoutes(deps),
     )
     others = (

@@ -8,11 +8,12 @@ from pydantic import SecretStr, model_validator
 
 from schemas.admin_roles import read_roles
 from schemas.config_signing import Signer
+from schemas.runtime.process.pepper_settings import PepperSettings, WebhookPepperSettings
 from schemas.runtime.process.server_tls import ServerFiles
-from schemas.runtime.process.settings import PepperSettings, signer_of
+from schemas.runtime.process.settings import signer_of
 
 
-class AdminSettings(PepperSettings):
+class AdminSettings(PepperSettings, WebhookPepperSettings):
     """Settings of the admin process, prefix ``TALLYGATE_``."""
 
     admin_port: int = 8443

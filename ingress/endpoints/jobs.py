@@ -18,8 +18,9 @@ from ingress.gatekeeper.gatekeeper import Gatekeeper
 from ingress.http.refusals import Refusal
 from ingress.http.responses import refusal_response
 from ingress.requests.job_desk import AWAY, JobDesk, is_job_id
-from ingress.requests.job_document import OPEN, RETRY_AFTER, Job, JobList, listed_job, read_facts
+from ingress.requests.job_document import OPEN, RETRY_AFTER, Job, JobList, listed_job
 from schemas.errors import ErrorCode
+from schemas.job_facts import read_facts
 from schemas.ledger import answers, documents
 from schemas.ledger.errors import LedgerUnavailable
 from schemas.operations import JOBS

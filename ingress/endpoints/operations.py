@@ -25,9 +25,10 @@ from ingress.replies.event_stream import StreamAnswer
 from ingress.replies.mailbox import Mailbox
 from ingress.requests.begin import BegunRequest, RequestStarter
 from ingress.requests.conversations import Conversations
-from ingress.requests.job_document import QUEUED, RETRY_AFTER, JobFacts, job_document
+from ingress.requests.job_document import QUEUED, RETRY_AFTER, job_document
 from ingress.requests.validation import ValidatedRequest, read_circumstances, validate
 from schemas.frames import Terminal
+from schemas.job_facts import JobFacts
 from schemas.operations import Operation
 
 _REPLAYED: Final[Headers] = [(b"idempotent-replayed", b"true")]

@@ -24,11 +24,12 @@ from ingress.http.refusals import Refusal
 from ingress.http.responses import refusal_response
 from ingress.requests.conversations import Conversations, StoredResponse
 from ingress.requests.job_desk import AWAY, JobDesk
-from ingress.requests.job_document import RETRY_AFTER, JobFacts
+from ingress.requests.job_document import RETRY_AFTER
 from ingress.requests.outcomes import error_end, status_of
 from ingress.requests.request_state import Ended, Indeterminate, Open, RequestState
 from schemas.errors import ErrorCode
 from schemas.frames import Terminal
+from schemas.job_facts import JobFacts
 from schemas.ledger.errors import LedgerUnavailable
 from schemas.operations import RESPONSES
 

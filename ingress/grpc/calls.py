@@ -22,10 +22,11 @@ from ingress.grpc.call import Call, Context
 from ingress.http.refusals import Refusal
 from ingress.replies.mailbox import Mailbox
 from ingress.requests.begin import BegunRequest
-from ingress.requests.job_document import QUEUED, JobFacts, job_document
+from ingress.requests.job_document import QUEUED, job_document
 from ingress.requests.validation import ValidatedRequest, read_circumstances, validate
 from ingress.routes import PublicParts
 from schemas.frames import Chunk, Terminal
+from schemas.job_facts import JobFacts
 from schemas.operations import INFERENCE, JOBS, Operation
 from schemas.proto.tallygate.inference.v1 import inference_pb2 as pb
 

@@ -23,6 +23,7 @@ from ingress.http.event_ids import EventId, read_event_id
 from ingress.http.refusals import Refusal
 from schemas.errors import ErrorCode
 from schemas.trace_context import read_traceparent, unsampled
+from schemas.webhooks import webhook_problem
 
 DEPTH_MAX: Final = 64
 SEPARATORS_MAX: Final = 100_000
@@ -38,6 +39,8 @@ _DIGITS_MAX: Final = 15
 _WAIT: Final = re.compile(rb'wait="?(\d{1,6})"?')
 _BETA: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _BETAS_MAX: Final = 64
+WEBHOOK_URL: Final = "X-Tallygate-Webhook-Url"
+_WEBHOOK_URL: Final = WEBHOOK_URL.lower().encode()
 _BARE_KEY: Final = re.compile(rb"[\x21-\x7e]{1,255}")
 _QUOTED_KEY: Final = re.compile(rb'"((?:[\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
 _ESCAPED_IN_KEY: Final = re.compile(rb'\\(["\\])')
@@ -168,6 +171,19 @@ def header_key(headers: Mapping[bytes, bytes]) -> str | Refusal | None:
             param="Idempotency-Key",
         )
     return key.decode("ascii")
+
+
+def webhook_url_of(headers: Mapping[bytes, bytes]) -> str | Refusal | None:
+    """Where the end of a job shall be told; ``None`` where its client says nothing of it."""
+    sent = headers.get(_WEBHOOK_URL)
+    if sent is None:
+        return None
+    url = sent.strip().decode("latin-1")
+    problem = webhook_problem(url) if url.isascii() else "a url is ASCII"
+    if problem is None:
+        return url
+    message = f"{WEBHOOK_URL} cannot be called: {problem}."
+    return Refusal(ErrorCode.INVALID_REQUEST, message, param=WEBHOOK_URL)
 
 
 def read_object(body: bytes) -> dict[str, Any] | Refusal:

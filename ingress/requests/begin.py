@@ -25,7 +25,6 @@ from ingress.replies.mailbox import ClientGone, Mailbox, PendingRequests
 from ingress.requests.cancellations import Cancellations
 from ingress.requests.claims import Acquired, ClaimRequest, ClaimResult, Claims, Existing
 from ingress.requests.exact_counts import ExactCounts
-from ingress.requests.job_document import JobFacts
 from ingress.requests.job_list import JobList
 from ingress.requests.outcomes import without_frames
 from ingress.requests.resumption import Resumption
@@ -40,6 +39,7 @@ from schemas.errors import ErrorCode
 from schemas.events import RecordRef, RequestAccepted
 from schemas.failures import Failure
 from schemas.frames import Terminal
+from schemas.job_facts import JobFacts
 from schemas.outgoing import accepted_headers, accepted_record
 from schemas.runtime.kafka.produce import Producer
 from schemas.runtime.valkey.bodies import Bodies

@@ -11,11 +11,12 @@ from typing import Final
 from ingress.auth.caller import Caller
 from ingress.http.refusals import Refusal
 from ingress.requests.cancellations import Cancellations
-from ingress.requests.job_document import Job, JobFacts, job_document, read_facts
+from ingress.requests.job_document import Job, job_document
 from ingress.requests.lookup import RequestLookup
 from ingress.requests.request_state import Indeterminate
 from schemas.errors import ErrorCode
 from schemas.ids import uuid7_time_ms
+from schemas.job_facts import JobFacts, read_facts
 from schemas.ledger import documents
 from schemas.ledger.errors import LedgerNotReady, LedgerUnavailable
 from schemas.runtime.ledger.client import LedgerClient

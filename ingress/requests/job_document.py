@@ -15,6 +15,7 @@ from schemas.errors import ErrorCode
 from schemas.frames import Terminal
 from schemas.ids import uuid7_time_ms
 from schemas.job_ends import read_end
+from schemas.job_facts import JobFacts, read_facts
 from schemas.ledger import answers
 
 JobStatus: TypeAlias = Literal["queued", "running"] | EndStatus
@@ -64,32 +65,6 @@ class JobList(TypedDict):
     object: Literal["list"]
     data: list[Job]
     has_more: bool
-
-
-class JobFacts(msgspec.Struct, frozen=True, array_like=True):
-    """What the ledger keeps of a job; everything else is told from what became of it."""
-
-    model: str
-    deadline_ms: int
-    owner: str | None = None
-    """Whose own job it is; ``None`` for one of a program, which all programs of its organization share."""
-
-    def encoded(self) -> str:
-        """As kept in the ledger and in the log."""
-        facts: tuple[object, ...] = (self.model, self.deadline_ms)
-        return msgspec.json.encode(facts if self.owner is None else (*facts, self.owner)).decode()
-
-    def is_open_to(self, owner: str | None) -> bool:
-        """Whether a caller may see it: programs see all of their organization, users only their own."""
-        return owner is None or owner == self.owner
-
-
-def read_facts(info: str) -> JobFacts | None:
-    """The facts in a text of the ledger; ``None`` when they are none of ours."""
-    try:
-        return msgspec.json.decode(info, type=JobFacts)
-    except msgspec.DecodeError:
-        return None
 
 
 def job_document(job_id: str, facts: JobFacts, found: Open | Ended | NeverRan) -> Job:

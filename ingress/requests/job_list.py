@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from ingress.http.refusals import Refusal, too_many
-from ingress.requests.job_document import JobFacts
 from schemas.errors import ErrorCode
 from schemas.ids import uuid7_time_ms
+from schemas.job_facts import JobFacts
 from schemas.ledger import answers, documents
 from schemas.ledger.errors import LedgerNotReady, LedgerUnavailable
 from schemas.runtime.ledger.client import LedgerClient

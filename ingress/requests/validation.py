@@ -19,6 +19,7 @@ from ingress.http.event_ids import EventId
 from ingress.http.refusals import Refusal
 from ingress.http.request import (
     RESUMABLE,
+    WEBHOOK_URL,
     Preference,
     betas_of,
     deadline_ms_of,
@@ -28,16 +29,18 @@ from ingress.http.request import (
     refuse_media,
     resumed_of,
     traceparent_of,
+    webhook_url_of,
 )
 from ingress.requests.idempotency import IdempotencyKey, idempotency_key
-from ingress.requests.job_document import JobFacts
 from schemas.config_state import Snapshot
 from schemas.errors import ErrorCode
 from schemas.events import RequestAccepted
+from schemas.job_facts import JobFacts
 from schemas.messages import BETAS
 from schemas.operations import JOBS, Operation
 from schemas.reports import Excess
 from schemas.times import PRODUCE_WITHIN_MS
+from schemas.webhooks import is_covered
 
 _BETAS: Final = b"anthropic-beta"
 PAYLOAD_BYTES_MAX: Final = 4 * 1024 * 1024 + 64 * 1024
@@ -54,6 +57,8 @@ class Circumstances(msgspec.Struct, frozen=True):
     key: str | None
     preference: Preference
     traceparent: bytes | None
+    webhook_url: str | None = None
+    """Where its end shall be told, if it is a job."""
     resumed: EventId | None = None
     is_resumable: bool = False
     """Whether it asks that its stream be kept, and run on when its connection breaks."""
@@ -72,6 +77,7 @@ class ValidatedRequest(msgspec.Struct, frozen=True):
     traceparent: bytes | None
     key: IdempotencyKey | None
     preference: Preference
+    webhook_url: str | None = None
     resumed: EventId | None = None
     """The event after which a stream that was begun before is to go on."""
     is_resumable: bool = False
@@ -112,18 +118,20 @@ def read_circumstances(
     resumed = resumed_of(headers)
     if isinstance(resumed, Refusal):
         return resumed
-    preference, trace = preference_of(headers), traceparent_of(headers)
-    is_resumable = headers.get(RESUMABLE) == b"1"
+    webhook_url = webhook_url_of(headers)
+    if isinstance(webhook_url, Refusal):
+        return webhook_url
     betas = headers.get(_BETAS)
     return Circumstances(
         timeout_ms,
         stream_timeout_ms,
         key,
-        preference,
-        trace,
-        resumed,
-        is_resumable,
-        () if betas is None else betas_of(betas),
+        preference_of(headers),
+        traceparent_of(headers),
+        resumed=resumed,
+        is_resumable=headers.get(RESUMABLE) == b"1",
+        betas=() if betas is None else betas_of(betas),
+        webhook_url=webhook_url,
     )
 
 
@@ -166,11 +174,28 @@ def validate(
         if key is None
         else idempotency_key(key, caller.org, operation.name, fields, caller.owner),
         preference=said.preference,
+        webhook_url=said.webhook_url,
         resumed=said.resumed,
         is_resumable=said.is_resumable and parsed.call.stream,
     )
+    if request.webhook_url is not None and (refusal := _refuse_webhook(request, snapshot)):
+        return refusal
     # Whoever may not fetch a job has nothing of the promise of one.
     return (refuse_scope(caller, JOBS.scope) if request.is_background else None) or request
+
+
+def _refuse_webhook(request: ValidatedRequest, snapshot: Snapshot) -> Refusal | None:
+    """Why the end of the request is not told where its client wishes."""
+    assert request.webhook_url is not None
+    org = snapshot.organizations.get(request.caller.org)
+    webhooks = None if org is None else org.webhooks
+    if not request.is_background:
+        why = "is for jobs: send Prefer: respond-async as well"
+    elif webhooks is None or not is_covered(request.webhook_url, webhooks.allowed):
+        why = "begins with none of the addresses that the organization allows"
+    else:
+        return None
+    return invalid(WEBHOOK_URL, why)
 
 
 def with_excess(request: ValidatedRequest, excess: Mapping[str, Excess]) -> ValidatedRequest:
@@ -223,7 +248,8 @@ def accepted_event(
 
 
 def _facts(request: ValidatedRequest) -> str:
-    return JobFacts(request.parsed.model, request.deadline_ms, request.caller.owner).encoded()
+    owner, webhook_url = request.caller.owner, request.webhook_url
+    return JobFacts(request.parsed.model, request.deadline_ms, owner, webhook_url).encoded()
 
 
 def asked_of(request: ValidatedRequest, config_offset: int) -> Asked:

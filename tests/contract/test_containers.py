@@ -307,6 +307,8 @@ def test_no_secret_has_a_default() -> None:
         ("TALLYGATE_KEY_PEPPER_PREVIOUS", ":-"),
         ("TALLYGATE_SIGNING_PEPPER", ":-"),
         ("TALLYGATE_SIGNING_PEPPER_PREVIOUS", ":-"),
+        ("TALLYGATE_WEBHOOK_PEPPER", ":-"),
+        ("TALLYGATE_WEBHOOK_PEPPER_PREVIOUS", ":-"),
     }
 
 

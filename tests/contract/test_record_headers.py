@@ -24,6 +24,7 @@ from schemas.events import (
     ShardCheckpoint,
     TableSnapshot,
     UsageRecorded,
+    WebhookMessage,
 )
 from schemas.headers import KINDS, Kind
 from schemas.outgoing import (
@@ -41,6 +42,9 @@ from schemas.outgoing import (
     result_record,
     table_record,
     usage_record,
+    webhook_given_up_record,
+    webhook_paused_record,
+    webhook_record,
 )
 from tests.support.calls_in_code import parsed_files
 from tests.support.event_samples import SAMPLES
@@ -48,6 +52,7 @@ from tests.support.event_samples import SAMPLES
 _ACCEPTED = cast("RequestAccepted", SAMPLES["RequestAccepted"])
 _FINISHED = cast("RequestFinished", SAMPLES["RequestFinished"])
 _AUDITED = cast("AuditRecorded", SAMPLES["AuditRecorded"])
+_MESSAGE = cast("WebhookMessage", SAMPLES["WebhookMessage"])
 _CARRIED = {"request_id": _ACCEPTED.request_id.encode(), "deadline_ms": b"1700000060000"}
 
 
@@ -80,6 +85,13 @@ def _produced() -> list[Outgoing]:
         audit_record(_AUDITED, "limiter_worker"),
         audit_record(msgspec.structs.replace(_AUDITED, audit_id="a-1", request_id=None), "admin"),
         config_record(cast("ConfigEntry", SAMPLES["ConfigEntry"])),
+        webhook_record(_MESSAGE),
+        webhook_record(msgspec.structs.replace(_MESSAGE, round=2), "admin"),
+        *(
+            webhook_paused_record(_MESSAGE, tier, 1_700_000_000_000 + number)
+            for number, tier in enumerate(topics.WEBHOOK_PAUSES_MS)
+        ),
+        webhook_given_up_record(_MESSAGE, 1_700_000_000_000),
     ]
 
 

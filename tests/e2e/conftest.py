@@ -86,6 +86,8 @@ def stack(
         "OTEL_EXPORTER_OTLP_ENDPOINT": traces.url,
         "OTEL_TRACES_SAMPLER": "parentbased_always_off",
         "BACKEND_CLAUDE_API_KEY": KEY,
+        # Receivers of tests are on the loopback address.
+        "TALLYGATE_WEBHOOK_NETWORKS": "127.0.0.0/8",
     }
     with running_stack(state_dir, backends, REPLICAS, traced) as running:
         yield running

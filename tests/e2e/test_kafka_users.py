@@ -33,7 +33,7 @@ from deploy.embedded.tls import Certificates
 from schemas.kafka_users import KAFKA_USERS
 from schemas.runtime.kafka.access import client_options
 from schemas.runtime.kafka.free_consumer import stop_consumer
-from schemas.topics import CONFIG, OUTCOMES, READ_BY, SPEND_GROUP, TOPICS, group_of
+from schemas.topics import CONFIG, OUTCOMES, READ_BY, SPEND_GROUP, TOPICS, WEBHOOK_GROUP, group_of
 from tests.support.harness.running_stack import TALLYGATE, RunningStack, running_stack
 
 pytestmark = pytest.mark.timeout(300)
@@ -183,7 +183,7 @@ async def test_a_role_joins_no_group_of_others(stack: RunningStack, role: str) -
             consumer.subscribe([CONFIG])
             await asyncio.wait_for(consumer.getone(), _WITHIN_S)
 
-    for group in (*map(group_of, READ_BY), SPEND_GROUP, "mine"):
+    for group in (*map(group_of, READ_BY), SPEND_GROUP, WEBHOOK_GROUP, "mine"):
         if group not in KAFKA_USERS[role].groups:
             with pytest.raises(GroupAuthorizationFailedError):
                 await join(group)

@@ -162,7 +162,9 @@ def test_no_secret_is_in_a_log_a_topic_a_store_or_on_a_page(tmp_path: Path) -> N
         options = ["--store-users", "--backend", f"a={url}", "--backend", f"b={url}"]
         with running_stack(state, environment=environment, options=options) as stack:
             with httpx.Client(base_url=stack.admin_url, timeout=30, trust_env=False) as admin:
-                admin.put(f"/orgs/{SEEN}", json={}).raise_for_status()
+                webhooks = {"webhooks": {"url": "https://127.0.0.1:9/hook"}}
+                admin.put(f"/orgs/{SEEN}", json=webhooks).raise_for_status()
+                hooked = admin.post("/webhooks/secrets", json={"org": SEEN}).json()
                 made = admin.post("/keys", json={"org": SEEN, "name": "n"}).raise_for_status()
                 signed_key = admin.post("/keys", json={"org": SEEN, "signed": True}).json()
             key = made.json()["key"]
@@ -178,6 +180,7 @@ def test_no_secret_is_in_a_log_a_topic_a_store_or_on_a_page(tmp_path: Path) -> N
     passwords = [password_of(memory["store_secret"], role) for role in ROLES]
     secrets = [
         *(memory["pepper"], memory["store_secret"], *passwords, memory["config_secret"]),
+        *(memory["webhook_pepper"], hooked["secrets"][0]["secret"]),
         *(memory["signing_pepper"], signed_key["key"], signed_key["signing_secret"]),
         *(signing_key(memory, role) for role in ("admin", "accounting")),
         *(OF_VARIABLE, OF_FILE, key, memory["first_key"], WRONG_KEY, "sk-in-url"),

@@ -33,6 +33,7 @@ from schemas.events import (
     ToolPrice,
     Uplift,
     UsageRecorded,
+    WebhookMessage,
 )
 
 _ID = "018bcfe5-6800-7000-8000-000000000001"
@@ -296,6 +297,19 @@ _EVENTS: Final[tuple[Event, ...]] = (
         body='{"name":"Acme"}',
         written_at_ms=_MS,
         written_by="admin@acme",
+    ),
+    WebhookMessage(
+        message_id="msg_0123456789abcdef0123456789abcdef",
+        org="acme",
+        type="job.completed",
+        url="https://hooks.example/jobs",
+        body=b'{"type":"job.completed"}',
+        happened_at_ms=_MS,
+        pauses=2,
+        tries=2,
+        not_before_ms=_MS + 30_000,
+        answer="status 503",
+        round=1,
     ),
 )
 

@@ -59,6 +59,8 @@ def change(
     asked = _changed_service(known.get("budget_service"), budget_service, remainder_of)
     if asked is not None or "budget_service" in known:
         body["budget_service"] = asked
+    if "webhooks" in known:
+        body["webhooks"] = known["webhooks"]
     written = admin.put_over("orgs", org, current, body)
     call.output.result(written, f"{org} is at version {written['version']}")
     return 0

@@ -34,6 +34,14 @@ from ingress.admin.log.dead_letter_routes import DeadLettersAnswer, Retry, Retry
 from ingress.admin.log.dead_letters import LetterDetail
 from ingress.admin.log.request_routes import Timeline
 from ingress.admin.log.scan_routes import ScansAnswer
+from ingress.admin.log.webhook_routes import (
+    SPAN_S_MAX,
+    RedeliveredAnswer,
+    Redelivery,
+    SecretsOf,
+    WebhooksAnswer,
+    WebhookSecretsAnswer,
+)
 from ingress.admin.route_roles import ROUTE_ROLES, RouteRoles
 from schemas.entities import KINDS
 from schemas.errors import ErrorCode
@@ -110,6 +118,25 @@ _TOLD: Final = {
     ("GET", "/dlq/{id}"): _Told("One dead letter.", LetterDetail, _FOUND, (_TEXTS,)),
     ("POST", "/dlq/{id}/retry"): _Told(
         "Append the original record to its topic again.", RetryAnswer, _FOUND, body=Retry
+    ),
+    ("GET", "/webhooks"): _Told(
+        "What became of messages of webhooks, the newest first.",
+        WebhooksAnswer,
+        parameters=(
+            _ORG,
+            query("state", "Of this state only: delivered, waiting or given_up."),
+            query(
+                "since_s", "What happened in so many seconds up to now.",
+                type="integer", minimum=1, maximum=SPAN_S_MAX, default=86_400,
+            ),
+            query("limit", "How many.", type="integer", minimum=1, maximum=1_000, default=100),
+        ),
+    ),
+    ("POST", "/webhooks/redeliver"): _Told(
+        "Deliver messages of an organization anew.", RedeliveredAnswer, _FOUND, body=Redelivery
+    ),
+    ("POST", "/webhooks/secrets"): _Told(
+        "The secrets that sign for an organization.", WebhookSecretsAnswer, _FOUND, body=SecretsOf
     ),
     ("GET", "/usage"): _Told(
         "What was booked, by the dimensions that are asked for.",

@@ -52,6 +52,10 @@ _HEADERS: Final = (
     ),
     header("Prefer", "`respond-async`, `wait=<seconds>`: after that long the answer is 202 and a job."),
     header("X-Request-Timeout", "Seconds until the request ends, at most 600."),
+    header(
+        "X-Tallygate-Webhook-Url",
+        "Where the end of a job is told; one of the addresses that the organization allows.",
+    ),
     header("Last-Event-ID", "The id of the last event that came of a stream: it goes on after it, from any ingress, and is not billed again. Post the same body."),
     header("x-tallygate-resumable", "`1`: the stream is kept as with an Idempotency-Key, and runs on when its connection breaks."),
     header("traceparent", "W3C trace context; goes on through the log."),

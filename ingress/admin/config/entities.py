@@ -14,7 +14,7 @@ from ingress.admin.config.change import Edit
 from ingress.admin.http.refusal import Refusal
 from schemas.config_references import Problem
 from schemas.config_state import parse_entity
-from schemas.entities import Backend, Entity, Kind
+from schemas.entities import Backend, Entity, Kind, Organization
 from schemas.errors import ErrorCode
 from schemas.events import ConfigEntry
 from schemas.peppers import Peppers
@@ -27,6 +27,10 @@ KIND_OF_PATH: Final[Mapping[str, Kind]] = {
     "models": "model",
     "backends": "backend",
 }
+_NO_WEBHOOKS: Final = Refusal(
+    ErrorCode.INVALID_REQUEST,
+    "webhooks need TALLYGATE_WEBHOOK_PEPPER, the same on the control plane and every dispatcher",
+)
 
 
 def view(entry: ConfigEntry) -> dict[str, Any] | None:
@@ -56,6 +60,14 @@ def with_pepper_ages(view: dict[str, Any], keys: Peppers, signing: Peppers) -> d
         return secret | {"pepper": keys.age_of(secret["pepper"]), "signing": signed}
 
     return aged(view) | {"earlier": [aged(old) for old in view["earlier"]]}
+
+
+def refuse_unsigned(kind: Kind, body: bytes, webhook_peppers: Peppers) -> Refusal | None:
+    """Why webhooks in the body of an organization could not be sent: nobody here knows their secrets."""
+    if webhook_peppers.live or kind != "organization":
+        return None
+    entity = parse_entity(kind, body)
+    return _NO_WEBHOOKS if isinstance(entity, Organization) and entity.webhooks else None
 
 
 def replacement(kind: Kind, body: bytes) -> Edit | Refusal:

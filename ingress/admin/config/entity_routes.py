@@ -115,7 +115,10 @@ class EntityRoutes:
                 return fields
             return fields_change(request.path_params["id"], fields)
         body = await read_json(request)
-        return body if isinstance(body, Refusal) else entities.replacement(kind, body)
+        if isinstance(body, Refusal):
+            return body
+        peppers = self.deps.settings.webhook_peppers
+        return entities.refuse_unsigned(kind, body, peppers) or entities.replacement(kind, body)
 
     async def _write(self, request: Request, kind: Kind, edit: Edit, action: str) -> Response:
         version = if_match(request)

@@ -27,7 +27,8 @@ from schemas.reports import (
 from schemas.runtime.config.feed import ConfigFeed
 from schemas.runtime.kafka.address import read_kafka_address
 from schemas.runtime.process.clock import Clock, random_bytes
-from schemas.runtime.process.settings import PepperSettings, ProcessSettings
+from schemas.runtime.process.pepper_settings import PepperSettings, WebhookPepperSettings
+from schemas.runtime.process.settings import ProcessSettings
 from schemas.runtime.valkey.address import Tls, read_address
 from schemas.runtime.valkey.store import Store, StoreError, StoreUnavailable
 
@@ -139,12 +140,12 @@ def ends_of(files: Iterable[Path]) -> dict[str, int]:
 
 
 def _pepper_names(settings: ProcessSettings) -> dict[str, str]:
-    if not isinstance(settings, PepperSettings):
-        return {}
-    peppers: Mapping[str, Peppers] = {
-        "TALLYGATE_KEY_PEPPER": settings.key_peppers,
-        "TALLYGATE_SIGNING_PEPPER": settings.signing_peppers,
-    }
+    peppers: dict[str, Peppers] = {}
+    if isinstance(settings, PepperSettings):
+        peppers["TALLYGATE_KEY_PEPPER"] = settings.key_peppers
+        peppers["TALLYGATE_SIGNING_PEPPER"] = settings.signing_peppers
+    if isinstance(settings, WebhookPepperSettings):
+        peppers["TALLYGATE_WEBHOOK_PEPPER"] = settings.webhook_peppers
     return {name: pepper_name(each.current) for name, each in peppers.items() if each.live}
 
 

@@ -27,7 +27,6 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from schemas.backend_url import url_problem
 from schemas.config_signing import Signer, SignerName, Verifier, read_signer, read_verifier
 from schemas.log_events import LogEvent
-from schemas.peppers import PEPPER_CHARS_MIN, Peppers
 from schemas.runtime.kafka.access import check_brokers
 from schemas.runtime.process.event_log import EventLog
 from schemas.runtime.process.production import Environment, Told, production_problems
@@ -124,56 +123,6 @@ class ProcessSettings(BaseSettings):
     def times(self) -> Times:
         """Everything that is given up, forgotten or repeated, and after how long."""
         return times_of(self.test_time_scale)
-
-
-class PepperSettings(ProcessSettings):
-    """Settings of the two processes that make API keys and tell them: the same in both."""
-
-    key_pepper: SecretStr
-    """What API keys are hashed with, 32 characters or more; the same on every ingress and in the control plane."""
-    key_pepper_previous: SecretStr | None = None
-    """The one before it: keys that were hashed with it go on working while it is given."""
-
-    signing_pepper: SecretStr | None = None
-    """What the signing secrets of signed keys are derived with, likewise; without it there are no signed keys."""
-    signing_pepper_previous: SecretStr | None = None
-    """The one before it: signing secrets that were derived with it go on working while it is given."""
-
-    @field_validator(
-        "key_pepper_previous", "signing_pepper", "signing_pepper_previous", mode="before"
-    )
-    @classmethod
-    def _none_when_empty(cls, pepper: object) -> object:
-        return None if pepper == "" else pepper
-
-    @field_validator(
-        "key_pepper", "key_pepper_previous", "signing_pepper", "signing_pepper_previous"
-    )
-    @classmethod
-    def _is_long(cls, pepper: SecretStr | None) -> SecretStr | None:
-        if pepper is not None and len(pepper.get_secret_value()) < PEPPER_CHARS_MIN:
-            raise ValueError(
-                f"needs {PEPPER_CHARS_MIN} characters or more; `openssl rand -hex 32` makes some"
-            )
-        return pepper
-
-    @property
-    def key_peppers(self) -> Peppers:
-        """What API keys are hashed with."""
-        return peppers_of(self.key_pepper, self.key_pepper_previous)
-
-    @property
-    def signing_peppers(self) -> Peppers:
-        """What signing secrets are derived with; none without a current one."""
-        if self.signing_pepper is None:
-            return Peppers(())
-        return peppers_of(self.signing_pepper, self.signing_pepper_previous)
-
-
-def peppers_of(*secrets: SecretStr | None) -> Peppers:
-    """The peppers among them, in this order."""
-    given = (secret.get_secret_value().encode() for secret in secrets if secret is not None)
-    return Peppers(tuple(given))
 
 
 class DataPlaneSettings(ProcessSettings):

@@ -10,6 +10,7 @@ from schemas.usage import COUNTED
 from tests.unit.cli.commands_about_budget_services import ABOUT_BUDGET_SERVICES
 from tests.unit.cli.commands_about_prices import ABOUT_PRICES
 from tests.unit.cli.commands_about_routes import ABOUT_ROUTES
+from tests.unit.cli.commands_about_webhooks import ABOUT_WEBHOOKS
 from tests.unit.cli.key_answers import KEY, ROTATED, SECRET
 
 AT_MS = 1_700_000_000_123
@@ -288,6 +289,7 @@ CASES = (
         {"GET /orgs/acme": ORG, "PUT /orgs/acme": {"id": "acme", "version": 4}},
     ),
     *(Case(arguments, answers) for arguments, answers in ABOUT_BUDGET_SERVICES),
+    *(Case(arguments, answers) for arguments, answers in ABOUT_WEBHOOKS),
     Case(("orgs", "set", "a/b"), {"PUT /orgs/a%2Fb": {"id": "a/b", "version": 1}}),
     Case(("models", "list"), {"GET /models": {"items": [MODEL]}}),
     Case(

@@ -13,7 +13,7 @@ from dispatcher.amounts import TEXT_CHARS_MAX, ending_again, outcome, terminal, 
 from dispatcher.work import AdmittedRequest, Result
 from ingress.apis.answer_format import refusal_of
 from ingress.http.refusals import refusal_body
-from ingress.requests.job_document import JobFacts, job_document, listed_job
+from ingress.requests.job_document import job_document, listed_job
 from ingress.requests.outcomes import end_in_outcome
 from ingress.requests.request_state import Ended
 from schemas.codec import decode_as, encode
@@ -21,6 +21,7 @@ from schemas.errors import ErrorCode
 from schemas.events import RequestFinished, Said
 from schemas.frames import Terminal
 from schemas.job_ends import encode_end, end_of
+from schemas.job_facts import JobFacts
 from schemas.ledger import answers
 from schemas.operations import Surface
 from tests.support.events import DISPATCHED_AT, NOW_MS, accepted, admitted, attempt

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 
 import pytest
 
@@ -21,9 +22,12 @@ from ingress.requests.validation import (
     validate,
     with_excess,
 )
+from schemas.entities import Organization
 from schemas.errors import ErrorCode
+from schemas.job_facts import read_facts
 from schemas.operations import OPERATIONS
 from schemas.reports import Excess
+from schemas.webhooks import Webhooks
 from tests.support.configuration import NOW_MS, snapshot
 
 CALLER = Caller("key_a", "acme", None, None, None)
@@ -56,8 +60,10 @@ def _validated(
         ({}, ErrorCode.UNSUPPORTED_MEDIA_TYPE),
         ({**JSON, b"x-request-timeout": b"soon"}, ErrorCode.INVALID_REQUEST),
         ({**JSON, b"idempotency-key": b""}, ErrorCode.INVALID_REQUEST),
+        ({**JSON, b"x-tallygate-webhook-url": b"ftp://a/"}, ErrorCode.INVALID_REQUEST),
+        ({**JSON, b"x-tallygate-webhook-url": b"https://\xe9/"}, ErrorCode.INVALID_REQUEST),
     ],
-    ids=["media", "deadline", "key"],
+    ids=["media", "deadline", "key", "webhook", "webhook of no text"],
 )
 def test_headers_that_cannot_be_meant_are_refused(
     headers: dict[bytes, bytes], code: ErrorCode
@@ -67,6 +73,45 @@ def test_headers_that_cannot_be_meant_are_refused(
 
     assert isinstance(said, Refusal)
     assert said.code is code
+
+
+_HOOK: Final = "https://hooks.example/jobs/7"
+
+
+def _with_webhooks(url: str, prefer: Preference, allowed: tuple[str, ...]) -> Any:
+    org = Organization(webhooks=Webhooks(allowed=allowed))
+    config = replace(snapshot(), organizations={"acme": org})
+    parse, body = BINDINGS["chat.completions"].parse, json.dumps(CHAT).encode()
+    said = _said(webhook_url=url, preference=prefer)
+    return validate(OPERATIONS["chat.completions"], parse, CALLER, said, body, config, NOW_MS)
+
+
+def test_a_job_carries_the_address_at_which_its_end_is_told() -> None:
+    """To its outcome, in the facts that are kept of it."""
+    prefer = Preference(respond_async=True)
+
+    request = _with_webhooks(_HOOK, prefer, ("https://hooks.example/jobs",))
+
+    assert isinstance(request, ValidatedRequest)
+    job = accepted_event(request, "r", 1, None).job
+    assert job is not None
+    assert (facts := read_facts(job)) is not None
+    assert facts.webhook_url == _HOOK
+
+
+@pytest.mark.parametrize(
+    ("respond_async", "allowed"),
+    [(False, ("https://hooks.example/",)), (True, ("https://other.example/",)), (True, ())],
+    ids=["no job", "another address", "nothing allowed"],
+)
+def test_an_address_that_cannot_be_told_is_refused(
+    respond_async: bool, allowed: tuple[str, ...]
+) -> None:
+    """Rather than never told."""
+    refusal = _with_webhooks(_HOOK, Preference(respond_async=respond_async), allowed)
+
+    assert isinstance(refusal, Refusal)
+    assert refusal.param == "X-Tallygate-Webhook-Url"
 
 
 def test_headers_say_the_circumstances() -> None:

@@ -18,6 +18,7 @@ from schemas.topics import (
     TOPICS,
     USAGE_RECORDS,
     USAGE_TABLES,
+    WEBHOOK_GROUP,
     group_of,
 )
 
@@ -48,7 +49,7 @@ def test_money_and_configuration_are_written_by_few() -> None:
 
 def test_every_grant_names_a_topic_or_group_that_there_is_once() -> None:
     """No patterns: a new topic is nobody's until somebody says whose."""
-    groups = {*map(group_of, READ_BY), SPEND_GROUP}
+    groups = {*map(group_of, READ_BY), SPEND_GROUP, WEBHOOK_GROUP}
     known = {("topic", topic.name) for topic in TOPICS} | {("group", name) for name in groups}
     for user in KAFKA_USERS.values():
         grants = list(user.grants())

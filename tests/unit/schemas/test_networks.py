@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from schemas.networks import address_in, is_inside, network_problem
+from schemas.networks import address_in, is_inside, is_public, network_problem
 
 
 @pytest.mark.parametrize(
@@ -58,3 +58,30 @@ def test_networks_of_both_versions_are_taken(text: str) -> None:
 def test_what_is_no_network_is_told_with_what_is_one(text: str, words: str) -> None:
     """Also one that would never match, because addresses are told in the other form."""
     assert words in (network_problem(text) or "")
+
+
+@pytest.mark.parametrize("text", ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8"])
+def test_an_address_of_the_internet_is_public(text: str) -> None:
+    """Of either version."""
+    address = address_in(text)
+
+    assert address is not None
+    assert is_public(address)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("0.0.0.0", "10.0.0.1", "100.64.0.1", "127.0.0.1", "169.254.169.254", "172.16.0.1"),
+        *("192.0.0.8", "192.168.0.1", "198.18.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255"),
+        *("::", "::1", "fc00::1", "fe80::1", "fec0::1", "ff02::1", "2001:db8::1", "3fff::1"),
+        *("::ffff:127.0.0.1", "::7f00:1", "2002:7f00:1::", "64:ff9b::7f00:1", "64:ff9b:1::1"),
+        *("2001:0:4136:e378:8000:63bf:80ff:fffe", "100::1", "5f00::1"),
+    ],
+)
+def test_an_address_of_a_network_of_ones_own_is_not_public(text: str) -> None:
+    """Private ones, this machine, groups, and whatever leads to an address of IPv4 by another name."""
+    address = address_in(text)
+
+    assert address is not None
+    assert not is_public(address)
