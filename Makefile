@@ -200,6 +200,10 @@ alarms: setup  ## Each alert is made to fire by its fault, and clears when that 
 clients: setup  ## openai (Python, Node), LangChain and the Vercel AI SDK through a gateway; needs npm for half of them
 	$(BIN)/python -m tests.foreign.clients
 
+.PHONY: agents
+agents: setup  ## A coding agent (pi) at work through a gateway in both protocols, twenty turns a session; needs npm
+	$(BIN)/python -m tests.foreign.agents
+
 .PHONY: examples
 examples: setup  ## The examples for LangChain, Node and the Vercel AI SDK, on a gateway of their own; needs npm for most
 	$(BIN)/python -m tests.foreign.examples

@@ -13,7 +13,7 @@ import msgspec
 from schemas.backend_url import URL_CHARS_MAX, url_problem
 from schemas.entity_fields import EntityId, Name, TimeMs
 from schemas.networks import network_problem
-from schemas.operations import KeyScope
+from schemas.operations import KeyScope, UpstreamProtocol
 from schemas.overrides import OVERRIDES, Override, OverrideKind
 from schemas.pricing.entries import Multiplier, Price, Usd
 from schemas.thresholds import PERCENTS_MAX, Percent
@@ -55,6 +55,7 @@ EnvName: TypeAlias = Annotated[
     str, msgspec.Meta(pattern=r"^BACKEND_[A-Za-z0-9_]{1,128}_API_KEY\Z", max_length=160)
 ]
 """A variable of the dispatcher. Any other name would send another secret of its process to a backend."""
+BetaName: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,64}\Z")]
 Kind: TypeAlias = (
     Literal["organization", "project", "user", "key", "model", "backend"] | OverrideKind
 )
@@ -272,7 +273,8 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Backend(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An OpenAI-compatible server. ``url`` is what ``OPENAI_BASE_URL`` would be.
+    """A server of models. ``url`` is what ``OPENAI_BASE_URL`` would be, or with ``protocol`` anthropic that with ``/v1``
+    behind what ``ANTHROPIC_BASE_URL`` would be; to a bare host ``/v1`` is added.
 
     Raises ``ValueError`` for a url that its caller's HTTP client could not parse.
     """
@@ -280,6 +282,11 @@ class Backend(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     url: Annotated[str, msgspec.Meta(pattern=r"^https?://[^\s@]+\Z", max_length=URL_CHARS_MAX)]
     api_key_env: EnvName | None = None
     """Environment variable of the dispatcher that holds the backend's key."""
+    protocol: UpstreamProtocol = "openai"
+    """What it speaks: ``openai`` chat completions and what belongs to them, ``anthropic`` messages."""
+    betas: Annotated[tuple[BetaName, ...], msgspec.Meta(max_length=64)] | None = None
+    """Names in ``anthropic-beta`` that clients may have from it, all others are left out; ``None`` for those that cost nothing
+    beside tokens. What else one costs nothing here bounds."""
     timeout_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = 120
     """How long an answer that is no stream may take."""
     idle_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=600)] | None = None

@@ -12,7 +12,7 @@
     │   └── Unreachable, AnswerBroken, ServiceSilent
     ├── Poison           this one record, entry or answer can never succeed; its neighbours can
     │   ├── MalformedRecord, ProduceRefused
-    │   ├── UpstreamGarbage, BackendError, Uncallable
+    │   ├── UpstreamGarbage, BackendError, Uncallable, Unaskable
     │   └── CheckpointBroken, OddAnswer
     ├── Defect           ours, or of what we depend on: no repetition mends it, somebody must look
     │   ├── StoreError, LedgerFault, CloseRefused

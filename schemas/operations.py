@@ -27,7 +27,7 @@ __all__ = [
 
 Surface: TypeAlias = Literal["openai", "anthropic", "native"]
 """A family of public routes that share their errors and forms."""
-UpstreamProtocol: TypeAlias = Literal["openai"]
+UpstreamProtocol: TypeAlias = Literal["openai", "anthropic"]
 """What a backend speaks."""
 KeyScope: TypeAlias = Literal["inference", "jobs", "models:read", "usage:read"]
 """What a key may be limited to: asking models and having the answer, jobs (submitting, listing, reading, cancelling),
@@ -46,7 +46,7 @@ class Operation:
     path: str
     """Where clients post it."""
     upstream_paths: Mapping[UpstreamProtocol, str]
-    """Where backends take it, below their URL, by what they speak."""
+    """Where backends take it, below their URL, by what they speak; protocols that have nothing like it stand not there."""
     streams: bool
     """Whether its answer may come as a stream."""
     bounded_by: UnitBounds
@@ -56,7 +56,10 @@ class Operation:
     """Whether its result is always kept, because its client is answered at once and fetches it later."""
 
 
-_CHAT_UPSTREAM: Final[Mapping[UpstreamProtocol, str]] = {"openai": "chat/completions"}
+_CHAT_UPSTREAM: Final[Mapping[UpstreamProtocol, str]] = {
+    "openai": "chat/completions",
+    "anthropic": "messages",
+}
 
 JOBS: Final = Operation(
     name="jobs",

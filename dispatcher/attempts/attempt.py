@@ -12,6 +12,8 @@ import traceback
 from dataclasses import dataclass, field
 from typing import Final
 
+from msgspec.structs import replace
+
 from dispatcher.abort import Abort
 from dispatcher.attempts import attempt_end
 from dispatcher.attempts.attempt_end import AttemptEnd, AttemptResult
@@ -22,13 +24,18 @@ from dispatcher.attempts.patience import Patience
 from dispatcher.attempts.reckoning import UNUSED, attempt_of
 from dispatcher.attempts.relay import NoteStreamed, Relay
 from dispatcher.attempts.token_counts import TokenCounter
-from dispatcher.operations.binding import Answer, Binding, nothing_read
-from dispatcher.operations.bindings import BINDINGS
+from dispatcher.operations.binding import Answer, Binding, Unaskable, nothing_read
+from dispatcher.operations.bindings import binding_of
 from dispatcher.operations.dialect import Dialect
 from dispatcher.replies import ReplyStream
 from dispatcher.upstream.backend_words import BackendError
 from dispatcher.upstream.event_splitter import UpstreamGarbage
-from dispatcher.upstream.upstream_failure import UpstreamFailure, error_in_answer, unreadable
+from dispatcher.upstream.upstream_failure import (
+    UpstreamFailure,
+    error_in_answer,
+    unaskable,
+    unreadable,
+)
 from dispatcher.upstream.upstreams import Upstreams
 from dispatcher.work import AdmittedRequest, Choice
 from schemas.log_events import LogEvent
@@ -73,7 +80,6 @@ class AttemptRun:
             (request.deadline_ms - started_at_ms) / 1000,
         )
         self.patience = Patience.of(self.choice.backend, now_s, left_s, streams=request.stream)
-        self.binding = BINDINGS[request.route]
         end = await self._end(self.patience.until_s(now_s))
         judged = UNUSED if end.answer is None else await self._judged(end.answer)
         attempt = attempt_of(
@@ -102,11 +108,16 @@ class AttemptRun:
             async with scope:
                 self.abort.watch(scope)
                 try:
+                    protocol = self.choice.backend.protocol
+                    now_s = self.clock.now_ms() // 1000
+                    self.binding = binding_of(self.job.request, protocol, now_s)
                     return await self._call()
                 finally:
                     self.abort.unwatch()
         except UpstreamFailure as failure:
             return self._failed(failure)
+        except Unaskable as error:
+            return self._failed(unaskable(str(error), error.param))
         except UpstreamGarbage as error:
             return self._failed(unreadable(str(error)))
         except BackendError as error:
@@ -138,7 +149,10 @@ class AttemptRun:
             try:
                 return await self._say(spoken, is_new=spoken is not known)
             except UpstreamFailure as failure:
-                lesson = taught(failure, self.job, spoken)
+                # Anthropic's protocol has no dialects.
+                lesson = None
+                if choice.backend.protocol == "openai":
+                    lesson = taught(failure, self.job, spoken)
                 if lesson is None:
                     raise
                 spoken = lesson
@@ -148,13 +162,15 @@ class AttemptRun:
         """One call in a dialect, which is remembered where it is new and was understood."""
         request, choice = self.job.request, self.choice
         self.relay = self._relay()
+        headers = self.binding.headers
         call = self.upstreams.call(
             choice,
             OPERATIONS[request.route],
-            self.binding.encode(request.payload, choice, spoken),
+            await self._encoded(spoken),
             request.request_id,
             fresh=self.number > 1,  # Nobody follows it, should the connection be closing.
             traceparent=self.traceparent,
+            more=None if headers is None else headers(request.payload, choice.backend),
         )
         async with call as response:
             self.abort.answered()
@@ -168,6 +184,15 @@ class AttemptRun:
             body = await self.upstreams.body(response)
         answer, body = await self._read(body)
         return attempt_end.completed(answer, body, self.abort.reason)
+
+    async def _encoded(self, spoken: Dialect) -> bytes:
+        """The body for the backend; what has to be built anew is not built beside others' calls where it is large."""
+        payload, encode = self.job.request.payload, self.binding.encode
+        if self.choice.backend.protocol == "openai" or len(payload) <= _READ_AT_ONCE_BYTES_MAX:
+            return encode(payload, self.choice, spoken)
+        return await self.counter.beside_the_loop(
+            lambda body: encode(body, self.choice, spoken), payload
+        )
 
     def _relay(self) -> Relay | None:
         """What passes the answer on piece by piece; ``None`` where it is given whole."""
@@ -230,7 +255,13 @@ class AttemptRun:
 
     async def _judged(self, read: Answer) -> Judged:
         """The backend's own counts, as far as they can be; else exact counts of the text."""
-        if read.usage is not None:
-            return self.excesses.judge(self.job, self.choice, self.number, read.usage)
-        payload = self.job.request.payload
-        return Judged(await self.counter.estimate(self.binding.count, payload, read.output))
+        counts = read.usage
+        if counts is None:
+            payload = self.job.request.payload
+            counts = await self.counter.estimate(self.binding.count, payload, read.output)
+            if read.input_told is None:
+                return Judged(counts)
+            counts = replace(
+                read.input_told, output_tokens=counts.output_tokens, reasoning_tokens=0
+            )
+        return self.excesses.judge(self.job, self.choice, self.number, counts)

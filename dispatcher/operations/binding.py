@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -12,7 +12,20 @@ from dispatcher.upstream.backend_words import BackendWords
 from dispatcher.upstream.event_splitter import UpstreamGarbage
 from dispatcher.upstream.tally import Tally
 from dispatcher.work import Choice
+from schemas.entities import Backend
+from schemas.failures import Poison
 from schemas.pricing.counts import TokenCounts
+
+
+class Unaskable(Poison):
+    """A request that the protocol of the chosen backend cannot ask; one of another protocol may take it.
+
+    Says which field, and nothing that stands in it.
+    """
+
+    def __init__(self, param: str, what: str) -> None:
+        super().__init__(f"{param} {what}.")
+        self.param = param
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -25,6 +38,8 @@ class Answer(msgspec.Struct, frozen=True):
     """The output, for counting where the backend did not."""
     service_tier: str | None = None
     """The service tier that the answer told, as it was sent."""
+    input_told: TokenCounts | None = None
+    """The backend's own counts of the input where it told those first and then nothing more, as of a stream that broke off."""
 
 
 class StreamReader(Protocol):
@@ -59,7 +74,7 @@ class Binding(NamedTuple):
     """An operation, as backends are asked for it."""
 
     encode: Callable[[bytes, Choice, Dialect], bytes]
-    """The body for the chosen backend in its dialect, of the one in the log."""
+    """The body for the chosen backend in its dialect, of the one in the log. Raises ``Unaskable`` where there is none."""
     read: Callable[[bytes], tuple[Answer, bytes]]
     """A whole answer, and the body to relay. Raises ``UpstreamGarbage`` when it is none,
     ``BackendError`` when it is an error."""
@@ -67,6 +82,8 @@ class Binding(NamedTuple):
     """Tokens of the input in a body, where the backend counts none; raises for what it cannot read."""
     stream: Callable[[bool], StreamReader] | None = None
     """A reader of its streams, told whether the client asked for usage; ``None`` where it makes none."""
+    headers: Callable[[bytes, Backend], Mapping[str, str]] | None = None
+    """What a body of the log asks for in headers of the call; ``None`` where that is nothing."""
 
 
 def nothing_read() -> Answer:

@@ -12,10 +12,12 @@ _OWN_FAULT: Final = frozenset({401, 403, 407})
 """A backend that refuses our credentials: nothing the client can change."""
 _ABOUT_OUR_KEY: Final = frozenset({401, 407})
 """What it says of them is for nobody but us."""
-_TRY_ELSEWHERE: Final = frozenset({408, 425})
+_OVERLOADED: Final = 529
+"""Of Anthropic's protocol: the backend is full."""
+_TRY_ELSEWHERE: Final = frozenset({408, 425, _OVERLOADED})
 _RATE_LIMITED: Final = 429
-_OVERFLOW: Final = 400
-"""What OpenAI answers to a request that is longer than the model's context."""
+_BAD_REQUEST: Final = 400
+"""Also what OpenAI answers to a request that is longer than the model's context."""
 
 
 class UpstreamFailure(Failure):
@@ -101,11 +103,23 @@ def error_in_answer(words: BackendWords, *, has_begun: bool) -> UpstreamFailure:
     if has_begun:
         code = ErrorCode.UPSTREAM_INTERRUPTED
         return UpstreamFailure(code, what, may_have_spent=True, words=words, upstream_status=200)
-    status = words.status or (_OVERFLOW if words.is_overflow else None)
-    if status is not None and status < 500:  # noqa: PLR2004  # HTTP 4xx
+    status = words.status or (_BAD_REQUEST if words.is_overflow else None)
+    if status is not None and (status < 500 or status == _OVERLOADED):  # noqa: PLR2004  # HTTP 4xx
         return refusal(status, what, words)
     code = ErrorCode.UPSTREAM_ERROR
     return UpstreamFailure(code, what, may_have_spent=True, words=words, upstream_status=200)
+
+
+def unaskable(what: str, param: str) -> UpstreamFailure:
+    """A request that this backend's protocol cannot ask: nothing was called, and another backend may take it."""
+    return UpstreamFailure(
+        ErrorCode.UPSTREAM_REJECTED,
+        what,
+        may_have_spent=False,
+        is_backends_fault=False,
+        words=BackendWords(what, param=param, type="invalid_request_error"),
+        upstream_status=_BAD_REQUEST,
+    )
 
 
 def unreadable(what: str, words: BackendWords = NO_WORDS) -> UpstreamFailure:

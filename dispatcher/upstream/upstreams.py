@@ -27,14 +27,14 @@ from dispatcher.work import Choice
 from schemas.entities import Backend
 from schemas.errors import ErrorCode
 from schemas.log_events import LogEvent
-from schemas.operations import Operation, UpstreamProtocol
+from schemas.operations import Operation
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.event_log import EventLog
 
 _LOG = EventLog(__name__)
 
-_PROTOCOL: Final[UpstreamProtocol] = "openai"
-"""What all backends speak."""
+_ANTHROPIC_VERSION: Final = "2023-06-01"
+"""Of Anthropic's protocol; there is no later one."""
 _ERROR_BYTES_MAX: Final = 64 * 1024
 _ERROR_MAX_S: Final = 0.5
 """The status of a refusal says enough; its body may take this long."""
@@ -68,19 +68,22 @@ class Upstreams:
         *,
         fresh: bool = False,
         traceparent: str | None = None,
+        more: Mapping[str, str] | None = None,
     ) -> AsyncIterator[Answer]:
         """The backend's answer to a call of the operation, status 200 checked, body not yet read.
 
         ``fresh`` takes no kept connection, which the backend may be closing. ``traceparent`` is the context of the
-        call, where it is traced.
+        call, where it is traced; ``more`` are headers that the call itself asks for.
         Raises ``UpstreamFailure``, also for a connection that breaks while the body is read inside the
         block.
         """
         used: list[Connection] = []
         answer: Answer | None = None
         try:
-            at = place(choice.backend.url, operation.upstream_paths[_PROTOCOL])
+            at = place(choice.backend.url, operation.upstream_paths[choice.backend.protocol])
             headers = self._headers(choice, request_id)
+            if more:
+                headers.update(more)
             if traceparent is not None:
                 headers["traceparent"] = traceparent
             head = request_head(at, headers, len(body))
@@ -168,17 +171,25 @@ class Upstreams:
         }
 
     def authorization(self, backend: Backend) -> dict[str, str]:
-        """The header with the backend's key, if it has one. Raises ``Uncallable`` for an unusable key."""
+        """The headers with the backend's key, if it has one, and with the version of the protocol where it has some.
+        Raises ``Uncallable`` for an unusable key."""
+        if backend.protocol == "openai":
+            secret = self._secret(backend)
+            return {} if secret is None else {"authorization": f"Bearer {secret}"}
+        headers, secret = {"anthropic-version": _ANTHROPIC_VERSION}, self._secret(backend)
+        return headers if secret is None else {**headers, "x-api-key": secret}
+
+    def _secret(self, backend: Backend) -> str | None:
         variable = backend.api_key_env
         if variable is None or not (value := self.api_keys.get(variable)):
-            return {}
+            return None
         secret = foreign.usable_secret(value)
         if secret is None:
             if variable not in self._told:
                 self._told.add(variable)
                 _LOG.event(LogEvent.KEY_UNUSABLE, variable=variable)
             raise Uncallable(f"{variable} is unusable")
-        return {"authorization": f"Bearer {secret}"}
+        return secret
 
 
 async def pieces(answer: Answer) -> AsyncGenerator[bytes, None]:

@@ -36,6 +36,8 @@ _DECIMAL: Final = re.compile(rb"[0-9]{1,9}(\.[0-9]{1,9})?")
 _DIGITS_MAX: Final = 15
 """More bytes than anybody sends, and few enough to be read in no time."""
 _WAIT: Final = re.compile(rb'wait="?(\d{1,6})"?')
+_BETA: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_BETAS_MAX: Final = 64
 _BARE_KEY: Final = re.compile(rb"[\x21-\x7e]{1,255}")
 _QUOTED_KEY: Final = re.compile(rb'"((?:[\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
 _ESCAPED_IN_KEY: Final = re.compile(rb'\\(["\\])')
@@ -87,6 +89,12 @@ def preference_of(headers: Mapping[bytes, bytes]) -> Preference:
         elif wait_s is None and (asked := _WAIT.fullmatch(token)) is not None:
             wait_s = int(asked[1])
     return Preference(respond_async, wait_s)
+
+
+def betas_of(header: bytes) -> tuple[str, ...]:
+    """The betas that a client of Anthropic's API asks for; what can be no name of one is ignored."""
+    names = (each.strip() for each in header.split(b",", _BETAS_MAX))
+    return tuple(each.decode() for each in names if _BETA.fullmatch(each))
 
 
 def refuse_media(headers: Mapping[bytes, bytes]) -> Refusal | None:

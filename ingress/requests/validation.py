@@ -20,6 +20,7 @@ from ingress.http.refusals import Refusal
 from ingress.http.request import (
     RESUMABLE,
     Preference,
+    betas_of,
     deadline_ms_of,
     header_key,
     preference_of,
@@ -33,10 +34,12 @@ from ingress.requests.job_document import JobFacts
 from schemas.config_state import Snapshot
 from schemas.errors import ErrorCode
 from schemas.events import RequestAccepted
+from schemas.messages import BETAS
 from schemas.operations import JOBS, Operation
 from schemas.reports import Excess
 from schemas.times import PRODUCE_WITHIN_MS
 
+_BETAS: Final = b"anthropic-beta"
 PAYLOAD_BYTES_MAX: Final = 4 * 1024 * 1024 + 64 * 1024
 """Writing numbers out can lengthen a body; this keeps every record below the topic's limit."""
 
@@ -54,6 +57,8 @@ class Circumstances(msgspec.Struct, frozen=True):
     resumed: EventId | None = None
     is_resumable: bool = False
     """Whether it asks that its stream be kept, and run on when its connection breaks."""
+    betas: tuple[str, ...] = ()
+    """Names of betas that it asks for, which only Anthropic's API has."""
 
 
 class ValidatedRequest(msgspec.Struct, frozen=True):
@@ -109,8 +114,16 @@ def read_circumstances(
         return resumed
     preference, trace = preference_of(headers), traceparent_of(headers)
     is_resumable = headers.get(RESUMABLE) == b"1"
+    betas = headers.get(_BETAS)
     return Circumstances(
-        timeout_ms, stream_timeout_ms, key, preference, trace, resumed, is_resumable
+        timeout_ms,
+        stream_timeout_ms,
+        key,
+        preference,
+        trace,
+        resumed,
+        is_resumable,
+        () if betas is None else betas_of(betas),
     )
 
 
@@ -130,6 +143,8 @@ def validate(
         return fields
     if fields.get("stream") and not operation.streams:
         return invalid("stream", f"is not possible on {operation.path}")
+    if said.betas and operation.surface == "anthropic":
+        fields[BETAS] = list(said.betas)
     parsed = parse(fields, snapshot, caller)
     if isinstance(parsed, Refusal):
         return parsed

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from collections.abc import Iterator
 from typing import Any, get_args
 
 import pytest
 
 from dispatcher.operations import bindings as dispatching
+from dispatcher.operations.binding import Unaskable
 from ingress.apis.bindings import BINDINGS
 from ingress.apis.parsed_request import ParsedRequest
 from ingress.auth.caller import Caller
@@ -19,6 +21,7 @@ from ingress.requests.validation import Circumstances, validate
 from schemas.operations import OPERATIONS, UpstreamProtocol
 from tests.support.calls_in_code import parsed_files
 from tests.support.configuration import snapshot
+from tests.support.events import accepted
 
 CALLER = Caller("k", "acme", None, None, None)
 _MESSAGES = [{"role": "user", "content": "hi"}]
@@ -58,12 +61,25 @@ def test_the_dispatcher_reads_streams_of_what_streams(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_every_operation_has_a_path_at_every_kind_of_backend(name: str) -> None:
-    """Below a backend's URL, so without a slash in front."""
+def test_every_operation_has_a_path_at_backends_of_openais_protocol(name: str) -> None:
+    """Below a backend's URL, so without a slash in front; at others where their protocol has something like it."""
     paths = OPERATIONS[name].upstream_paths
 
-    assert paths.keys() == set(get_args(UpstreamProtocol))
+    assert {"openai"} <= paths.keys() <= set(get_args(UpstreamProtocol))
     assert all(path and not path.startswith("/") for path in paths.values())
+
+
+@pytest.mark.parametrize("protocol", get_args(UpstreamProtocol))
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_an_operation_is_bound_where_it_has_a_path(name: str, protocol: UpstreamProtocol) -> None:
+    """And nowhere else."""
+    row = OPERATIONS[name]
+    if protocol in row.upstream_paths:
+        binding = dispatching.binding_of(accepted(route=name), protocol, 0)
+        assert binding.stream is not None or not row.streams
+    else:
+        with pytest.raises(Unaskable):
+            dispatching.binding_of(accepted(route=name), protocol, 0)
 
 
 def test_names_and_paths_are_each_their_own() -> None:
@@ -142,7 +158,10 @@ def _names_operation(text: str) -> bool:
     return any(
         (text == row.name and text not in _FIELDS_TOO)
         or row.path in text
-        or any(text == path or f"/{path}" in text for path in row.upstream_paths.values())
+        or any(
+            (text == path and text not in _FIELDS_TOO) or re.search(rf"/{path}(?![\w.])", text)
+            for path in row.upstream_paths.values()
+        )
         for row in OPERATIONS.values()
     )
 

@@ -11,6 +11,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from tests.support.fakes.anthropic_backend import KEY
 from tests.support.fakes.running_backend import RunningBackend, running_backend
 from tests.support.harness.foreign_store import open_foreign
 from tests.support.harness.gateway_client import CONNECTIONS, MODEL, GatewayClient
@@ -84,6 +85,7 @@ def stack(
     traced = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": traces.url,
         "OTEL_TRACES_SAMPLER": "parentbased_always_off",
+        "BACKEND_CLAUDE_API_KEY": KEY,
     }
     with running_stack(state_dir, backends, REPLICAS, traced) as running:
         yield running

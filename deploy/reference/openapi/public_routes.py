@@ -18,7 +18,7 @@ from deploy.reference.openapi.contract import (
 from deploy.reference.openapi.file_routes import file_routes
 from deploy.reference.openapi.own_routes import own_routes
 from ingress.admin.http.status_pages import AdminHealth
-from ingress.apis.anthropic.contract import InputTokens, Message
+from ingress.apis.anthropic.contract import InputTokens
 from ingress.apis.native.contract import InferenceRequest, InferenceResponse, JobBody
 from ingress.apis.native.limits import LimitList
 from ingress.endpoints.models import ModelList, ModelObject
@@ -107,15 +107,23 @@ _BODIES: Final = {
     "inference": InferenceRequest,
     "jobs": JobBody,
 }
+_MESSAGE: Final[dict[str, Any]] = {
+    **_OPEN,
+    "required": ["type", "content"],
+    "properties": {
+        "type": {"enum": ["message"]},
+        "content": {"type": "array", "items": {"type": "object"}},
+    },
+}
 _RESULTS: Final = {
     "chat.completions": Named("ChatCompletion", _OPEN),
     "completions": Named("Completion", _OPEN),
     "embeddings": Named("Embeddings", _OPEN),
     "responses": Named("Response", _OPEN),
-    "messages": Message,
+    "messages": Named("Message", _MESSAGE),
     "inference": InferenceResponse,
 }
-"""What an operation answers that does not keep its result; OpenAI's bodies are OpenAI's, and stay open."""
+"""What an operation answers that does not keep its result; bodies of OpenAI's and Anthropic's are theirs, and stay open."""
 
 
 def public_routes() -> Iterator[RouteContract]:

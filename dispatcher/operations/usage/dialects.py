@@ -101,6 +101,7 @@ DIALECTS: Final = (
             "written_5m": ("cache_creation.ephemeral_5m_input_tokens",),
             "written_1h": ("cache_creation.ephemeral_1h_input_tokens",),
             "output": ("output_tokens",),
+            "reasoning": ("output_tokens_details.thinking_tokens",),
         },
     ),
     UsageDialect(

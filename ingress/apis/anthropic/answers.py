@@ -1,6 +1,6 @@
 """How a chat completion's answer reads as Anthropic's message: whole, or as events while it comes. Pure.
 
-The first choice is read as on the native surface; what else backends send is left out. Usage is what is billed, where
+One that came as a message passes as it is. The first choice is read as on the native surface; what else backends send is left out. Usage is what is billed, where
 the backend told nothing as well, so that it stands in the last event and not in the first. Sources: Anthropic's
 Messages API and its streaming form; ``stop_reason`` beside ``finish_reason`` is vLLM's name of the stop sequence.
 """
@@ -34,6 +34,8 @@ _REASONS: Final[dict[str, StopReason]] = {
     "function_call": "tool_use",
     "content_filter": "refusal",
 }
+_NAMED: Final = b"event: "
+"""How the events of a message begin; chunks of a chat completion have no names."""
 _NOTHING_USED: Final[MessageUsage] = {
     "input_tokens": 0,
     "cache_creation_input_tokens": 0,
@@ -58,6 +60,8 @@ class MessageFormat:
     model: str
     name: str
     """What ids of the answer end with: it is the request's own."""
+    _is_passed: bool = False
+    """Whether its events come as a message's own."""
     _is_begun: bool = False
     _blocks: int = 0
     _open: _Open | None = None
@@ -72,7 +76,7 @@ class MessageFormat:
         """The message; 502 when the backend's body says nothing of the kind."""
         said = said_in(terminal.body)
         if said is None:
-            return NOT_A_COMPLETION
+            return terminal.body if _is_message(terminal.body) else NOT_A_COMPLETION
         content: list[ContentBlock] = []
         if text := said.text or said.refusal:
             content.append({"type": "text", "text": text})
@@ -87,6 +91,9 @@ class MessageFormat:
 
     def events(self, chunks: bytes) -> bytes:
         """The events of each piece of text, and of each piece of a call of a tool."""
+        if chunks.startswith(_NAMED):
+            self._is_passed = True
+            return chunks
         told: list[bytes] = []
         for said in said_in_events(chunks):
             self._tell(said, told)
@@ -94,6 +101,8 @@ class MessageFormat:
 
     def last_events(self, terminal: Terminal) -> bytes:
         """Why it ends, what was used, its cost as a comment, which clients skip, and the end mark."""
+        if self._is_passed:
+            return cost_comment(terminal.usage) + _event("message_stop")
         told: list[bytes] = []
         self._begin(told)
         self._close(told)
@@ -189,6 +198,21 @@ class MessageFormat:
     def _call_id(self, index: int) -> str:
         """For a backend that gives none; of another turn it is another one."""
         return f"toolu_{self.name}_{index}"
+
+
+class _Kind(msgspec.Struct, frozen=True):
+    type: Any = None
+
+
+_KIND: Final = msgspec.json.Decoder(_Kind)
+
+
+def _is_message(body: bytes) -> bool:
+    """Whether a backend's answer is a message already."""
+    try:
+        return bool(_KIND.decode(body).type == "message")
+    except (ValueError, RecursionError):
+        return False
 
 
 def _event(kind: str, **fields: Any) -> bytes:

@@ -16,7 +16,7 @@ from ingress.apis.parsed_request import Fields, invalid
 from ingress.apis.translated_fields import Wrong, wrong_name, wrong_names
 from ingress.http.refusals import Refusal
 
-__all__ = ["TEXT_PDF", "first_wrong"]
+__all__ = ["OUTPUT_TOKENS_MAX", "TEXT_PDF", "first_wrong", "wrong_limit"]
 
 TEXT_PDF: Final = "application/pdf"
 _PICTURE: Final = re.compile(r"image/[a-z0-9.+-]{1,64}")
@@ -28,6 +28,11 @@ _CHOICES: Final = ("auto", "any", "tool", "none")
 def first_wrong(fields: Fields, *, counts_only: bool = False) -> Refusal | None:
     """The first field that is wrong; null counts as absent. A request that only counts has no limit of an output."""
     return next(_wrong(fields, counts_only=counts_only), None)
+
+
+def wrong_limit(limit: Any) -> Refusal | None:
+    """What is wrong with the limit of the output, which every request states."""
+    return next(_wrong_limit(limit), None)
 
 
 def _wrong(fields: Fields, *, counts_only: bool) -> Wrong:

@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from ingress.apis.anthropic import passed
 from ingress.apis.anthropic.checks import first_wrong
 from ingress.apis.anthropic.messages import chat_of, in_anthropic_terms
 from ingress.apis.anthropic.turns import turns_of
@@ -36,6 +37,8 @@ def read_counting(fields: Fields, snapshot: Snapshot, caller: Caller) -> Texts |
     model = asked_model(fields, snapshot, caller)
     if isinstance(model, Refusal):
         return model
+    if passed.is_passed(model, snapshot):
+        return passed.read_counting(fields, model, NOTHING)
     refusal = first_wrong(fields, counts_only=True)
     if refusal is not None:
         return refusal

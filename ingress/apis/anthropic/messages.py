@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from ingress.apis.answer_format import AnswerFormat
+from ingress.apis.anthropic import passed
 from ingress.apis.anthropic.answers import MessageFormat
 from ingress.apis.anthropic.checks import first_wrong
 from ingress.apis.anthropic.turns import Turn, turns_of
@@ -31,15 +32,18 @@ _OF_MESSAGE: Final = re.compile(r"messages\[(\d{1,5})\]\S*")
 
 
 def parse(fields: Fields, snapshot: Snapshot, caller: Caller) -> ParsedRequest | Refusal:
-    """The chat completion that a message request stands for."""
+    """The chat completion that a message request stands for, or itself where all backends speak Anthropic's protocol."""
     model = asked_model(fields, snapshot, caller)
     if isinstance(model, Refusal):
         return model
+    billing = partial(billing_of, snapshot, caller, fields["model"])
+    if passed.is_passed(model, snapshot):
+        sent = passed.read_call(fields, model, billing)
+        return sent if isinstance(sent, Refusal) else ParsedRequest(fields["model"], sent)
     refusal = first_wrong(fields)
     if refusal is not None:
         return refusal
     turns = list(turns_of(fields))
-    billing = partial(billing_of, snapshot, caller, fields["model"])
     call = chat.read_call(chat_of(fields, turns), model, billing)
     if isinstance(call, Refusal):
         return in_anthropic_terms(call, turns)

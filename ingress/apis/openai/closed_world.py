@@ -27,6 +27,8 @@ from schemas.pricing.bound import NOTHING_SPECIAL, unpriced
 FAST: Final = {"fast": "priority"}
 """OpenAI answers, and bills, ``service_tier: fast`` as priority."""
 _FUNCTIONS: Final = frozenset({"function", "custom"})
+_RUN_BY_CLIENTS: Final = frozenset({"bash", "text_editor", "computer", "memory"})
+"""Tools that Anthropic defines and clients run: no call of them is billed."""
 _VERSION: Final = re.compile(r"(_preview)?([_-]\d{4,}.*)?\Z")
 """Of hosted tools: ``web_search_preview_2025_03_11`` (OpenAI), ``web_search_20250305`` (Anthropic)."""
 _KIND: Final = re.compile(r"[a-z0-9][a-z0-9_:-]{0,63}")
@@ -76,11 +78,16 @@ class _Reading:
 
 
 def read_reach(
-    fields: Fields, payload: bytes, media: Media, model: Model, billing: Billing
+    fields: Fields,
+    payload: bytes,
+    media: Media,
+    model: Model,
+    billing: Billing,
+    rows: Mapping[str, Field] = CHAT,
 ) -> Reach | Refusal | None:
     """What the request can reach beside plain input and output; ``None`` when nothing."""
     reading = _Reading(model, billing)
-    _read_names(fields, CHAT, reading)
+    _read_names(fields, rows, reading)
     _read_tools(fields, reading)
     _read_caches(fields, payload, reading)
     if media.image_tokens:
@@ -102,14 +109,19 @@ def with_text_reach(
 
 
 def with_reach(
-    call: Call, fields: Fields, media: Media, model: Model, billing: Billing
+    call: Call,
+    fields: Fields,
+    media: Media,
+    model: Model,
+    billing: Billing,
+    rows: Mapping[str, Field] = CHAT,
 ) -> Call | Refusal:
     """The call with what it can reach, and with bounds that hold all of it.
 
     A prediction that is rejected is billed as output: its bytes. Hosted tools bring input of their own, as much as
     the model can read.
     """
-    reach = read_reach(fields, call.payload, media, model, billing)
+    reach = read_reach(fields, call.payload, media, model, billing, rows)
     if isinstance(reach, Refusal):
         return reach
     has_tools = reach is not None and reach.tool_calls_bound > 0
@@ -193,6 +205,8 @@ def _kind_of(tool: Any) -> str | None:
     if named in _FUNCTIONS if isinstance(named, str) else False:
         return None
     kind = _VERSION.sub("", named, count=1) if isinstance(named, str) else ""
+    if kind in _RUN_BY_CLIENTS and kind != named:
+        return None
     return kind if _KIND.fullmatch(kind) else "unknown"
 
 

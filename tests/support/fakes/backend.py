@@ -159,7 +159,7 @@ class FakeBackend:
         if planned.delay_ms:
             await asyncio.sleep(planned.delay_ms / 1_000)
         if planned.mode == "reset":
-            return _reset(http)
+            return reset_of(http)
         spent.status = 200
         spent.completion_tokens = planned.completion_tokens
         spent.text = " ".join(planned.words)
@@ -193,7 +193,7 @@ async def _stream(
         if planned.delay_ms:
             await asyncio.sleep(planned.delay_ms / 1_000)
         if planned.mode == "reset" and index >= planned.chunks // 2:
-            return _reset(http)
+            return reset_of(http)
         words = planned.chunk_words(index)
         text = "".join(f" {word}" for word in words)
         text = text if spent.text else text.lstrip()
@@ -252,7 +252,7 @@ def _refusal(status: int) -> web.Response:
     return _json(status, _error(f"told to answer {status}", kind), headers)
 
 
-def _reset(http: web.Request) -> web.Response:
+def reset_of(http: web.Request) -> web.Response:
     """Break the connection as a crashing server does; the response goes nowhere."""
     assert http.transport is not None, "the connection was open when the call arrived"
     connection = http.transport.get_extra_info("socket")
@@ -280,9 +280,6 @@ def _now_ms() -> int:
 
 async def serve(port: int, log_path: Path, name: str, latency_s: float) -> None:
     """Serve until SIGTERM or SIGINT."""
-    stopped = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     log = CallLogWriter(log_path)
     app = create_app(FakeBackend(name, log, latency_s))
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
@@ -290,10 +287,18 @@ async def serve(port: int, log_path: Path, name: str, latency_s: float) -> None:
     try:
         await web.TCPSite(runner, HOST, port).start()
         print(f"http://{HOST}:{runner.addresses[0][1]}/v1", flush=True)
-        await stopped.wait()
+        await until_stopped()
     finally:
         await runner.cleanup()
         log.close()
+
+
+async def until_stopped() -> None:
+    """Wait for SIGTERM or SIGINT."""
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    await stopped.wait()
 
 
 def main() -> None:

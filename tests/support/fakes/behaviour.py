@@ -18,6 +18,10 @@ Mode = Literal[
     "reset",
     "500",
     "429",
+    "529",
+    "early_error",
+    "late_error",
+    "odd_events",
     "no_usage",
     "slow",
     "bad_usage",
@@ -25,7 +29,9 @@ Mode = Literal[
     "ignore_max_tokens",
 ]
 PLAIN_MODEL = "fake-1"
-MODELS = (PLAIN_MODEL, *(f"fake-{mode}" for mode in get_args(Mode)))
+OF_ANTHROPIC = frozenset({"529", "early_error", "late_error", "odd_events"})
+"""Modes that only a backend of Anthropic's protocol knows."""
+MODELS = (PLAIN_MODEL, *(f"fake-{mode}" for mode in get_args(Mode) if mode not in OF_ANTHROPIC))
 SLOW_STEP_MS = 200
 DEFAULT_CHUNKS = 8
 MOST_ECHOED_TOKENS = 32

@@ -266,7 +266,9 @@ async def test_a_key_that_no_header_can_carry_fails_its_backend_only(
 )
 async def test_a_url_that_cannot_be_called_is_no_backend(url: str) -> None:
     """Nothing was sent, so another may try."""
-    broken = Choice("b1", cast("Backend", SimpleNamespace(url=url, api_key_env=None)), None)
+    broken = Choice(
+        "b1", cast("Backend", SimpleNamespace(url=url, api_key_env=None, protocol="openai")), None
+    )
     async with upstreams() as client:
         with pytest.raises(UpstreamFailure) as caught:
             async with client.call(broken, CHAT, b"{}", "r1"):

@@ -342,3 +342,24 @@ async def test_a_stream_that_fails_ends_with_the_error_event_and_no_end_mark() -
         "code": "upstream_interrupted",
     }
     assert "message_stop" not in answer.text
+
+
+def test_an_answer_that_is_a_message_already_passes_as_it_is() -> None:
+    """Of a backend that speaks Anthropic's protocol; what is neither is no answer."""
+    body = b'{"type": "message", "content": [{"type": "new"}], "odd": 1}'
+
+    assert MessageFormat("m", "1f").body(Terminal(200, body, usage=USAGE)) == body
+    for odd in (b'{"type":"odd"}', b"[]", b"x"):
+        assert isinstance(MessageFormat("m", "1f").body(Terminal(200, odd)), Refusal)
+
+
+def test_events_of_a_message_pass_as_they_are_and_end_with_the_cost() -> None:
+    """The end comes when it is booked."""
+    form = MessageFormat("m", "1f")
+    events = b'event: message_start\ndata: {"type":"message_start"}\n\n'
+
+    assert form.events(events) == events
+    last = form.last_events(Terminal(200, usage=USAGE))
+    assert last.startswith(b": x-tallygate-cost-usd ")
+    assert last.endswith(b'event: message_stop\ndata: {"type":"message_stop"}\n\n')
+    assert last.count(b"event:") == 1

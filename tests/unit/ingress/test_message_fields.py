@@ -10,8 +10,9 @@ _PAGE = Path(__file__).parents[3] / "docs" / "messages.md"
 
 
 def _table() -> str:
-    lines = [f"| `{row.name}` | {row.fate} | {row.why} |" for row in MESSAGE_FIELDS]
-    return "\n".join(["| field | what becomes of it | |", "|---|---|---|", *lines])
+    lines = [f"| `{row.name}` | {row.fate} | {row.why} | {row.passed} |" for row in MESSAGE_FIELDS]
+    head = "| field | what becomes of it | | where it is passed |"
+    return "\n".join([head, "|---|---|---|---|", *lines])
 
 
 def test_the_page_shows_the_table() -> None:
