@@ -192,6 +192,7 @@ _MESSAGES = {"model": "echo", "messages": [{"role": "user", "content": "hi"}], "
 _BODIES = {
     "completions": {"model": "echo", "prompt": "hi"},
     "embeddings": {"model": "echo", "input": "hi"},
+    "responses": {"model": "echo", "input": "hi"},
     "inference": {"request_id": str(uuid.UUID(int=7)), "model": "echo", "payload": "hi"},
 }
 """Of those that take no messages."""
