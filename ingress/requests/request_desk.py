@@ -28,7 +28,7 @@ from schemas.events import RequestAccepted, RequestFinished
 from schemas.ids import uuid7_time_ms
 from schemas.ledger import answers, documents
 from schemas.ledger.errors import LedgerUnavailable
-from schemas.ledger.states import OPEN
+from schemas.ledger.states import OPEN, State
 from schemas.runtime.kafka.outcome_lookup import Absent, Unproved
 from schemas.runtime.kafka.record_reader import RecordUnreadable
 from schemas.runtime.kafka.request_records import READERS, Question, Trace, Trail
@@ -75,37 +75,34 @@ class RequestDesk:
         self, caller: Caller, request_id: str, *, with_payload: bool
     ) -> RequestShown | Refusal:
         """What became of a request; with its texts where they are wanted."""
-        asked = await self._ask(caller, request_id)
-        if isinstance(asked, Refusal):
-            return asked
-        question, known = asked
-        question = replace(question, with_request=with_payload)
-        trail = await self._trail(caller, question)
+        trail = await self._trail(caller, request_id, with_request=with_payload)
         if isinstance(trail, Refusal):
             return trail
-        accepted, outcome = trail.accepted, trail.outcome
-        shown = request_document(accepted, outcome, known.state)
-        return with_texts(shown, accepted, outcome) if with_payload else shown
+        found, state = trail
+        shown = request_document(found.accepted, found.outcome, state)
+        return with_texts(shown, found.accepted, found.outcome) if with_payload else shown
 
     async def events(self, caller: Caller, request_id: str) -> RequestEvents | Refusal:
         """The records of a request."""
-        asked = await self._ask(caller, request_id)
-        if isinstance(asked, Refusal):
-            return asked
-        question = replace(asked[0], with_all=True)
-        trail = await self._trail(caller, question)
+        trail = await self._trail(caller, request_id, with_all=True)
         if isinstance(trail, Refusal):
             return trail
-        return request_events(trail.found, is_complete=trail.is_whole)
+        return request_events(trail[0].found, is_complete=trail[0].is_whole)
 
     async def stop(self) -> None:
         """Disconnect what reads the log."""
         await self.records.stop()
 
-    async def _ask(
-        self, caller: Caller, request_id: str
-    ) -> tuple[Question, answers.Look] | Refusal:
-        """What the ledger says of it, and what to ask the log; nothing is asked of what is older than the log."""
+    async def _trail(
+        self,
+        caller: Caller,
+        request_id: str,
+        *,
+        with_request: bool = False,
+        with_all: bool = False,
+    ) -> tuple[Trail, State] | Refusal:
+        """Its records and its state. Whoever has to wait in line, or is refused there, has asked nobody yet; nothing is
+        asked of what is older than the log."""
         now_ms = self.clock.now_ms()
         try:
             made_ms = uuid7_time_ms(request_id)
@@ -117,33 +114,33 @@ class RequestDesk:
         if made_ms < now_ms - KEPT_MS:
             return _TOO_OLD
         try:
-            known = await self.ledger.look(documents.Look(org=caller.org, req=request_id))
-            outcome = decode_as(known.outcome, RequestFinished) if known.outcome else None
-        except (LedgerUnavailable, UnknownSchema, MalformedRecord):
-            return _AWAY
-        question = Question(
-            org=caller.org,
-            request_id=request_id,
-            now_ms=now_ms,
-            is_known=bool(known.state),
-            has_memory=not known.kept_missing,
-            has_ended=False if known.state in OPEN else None,
-            outcome=outcome,
-            outcome_at=answers.outcome_place(known.booked),
-        )
-        return question, known
-
-    async def _trail(self, caller: Caller, question: Question) -> Trail | Refusal:
-        """Its records, read in the organization's turn, with its result where its texts are wanted."""
-        try:
             async with asyncio.timeout(_READER_WITHIN_S) as queueing:
                 async with self.shares.reader(caller.org):
                     queueing.reschedule(None)  # What is read has a bound of its own.
-                    return await self._read(caller, question)
+                    question, state = await self._ask(caller.org, request_id)
+                    question = replace(question, with_request=with_request, with_all=with_all)
+                    trail = await self._read(caller, question)
         except (LookupsWait, TimeoutError):
             return refuse_wait(_WAITING_MAX)
-        except RecordUnreadable:
+        except (LedgerUnavailable, UnknownSchema, MalformedRecord, RecordUnreadable):
             return _AWAY
+        return trail if isinstance(trail, Refusal) else (trail, state)
+
+    async def _ask(self, org: str, request_id: str) -> tuple[Question, State]:
+        """What to ask the log, by what the ledger says, and the state that it has there. Raises ``LedgerUnavailable``,
+        and ``UnknownSchema`` or ``MalformedRecord`` of an outcome that cannot be read here."""
+        known = await self.ledger.look(documents.Look(org=org, req=request_id))
+        question = Question(
+            org=org,
+            request_id=request_id,
+            now_ms=self.clock.now_ms(),
+            is_known=bool(known.state),
+            has_memory=not known.kept_missing,
+            has_ended=False if known.state in OPEN else None,
+            outcome=decode_as(known.outcome, RequestFinished) if known.outcome else None,
+            outcome_at=answers.outcome_place(known.booked),
+        )
+        return question, known.state
 
     async def _read(self, caller: Caller, question: Question) -> Trail | Refusal:
         trace = await self.records.find(question)

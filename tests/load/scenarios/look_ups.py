@@ -17,24 +17,29 @@ from tests.load.scenarios.neighbours import line, p99_ms
 from tests.support.harness.scene import HEALTHY_MODEL, Scene, Tenant
 
 _PAIRS = 2
-_WINDOW_S = 12.0
+_WINDOW_S = 10.0
 _RATE_PER_S = 25.0
 _OWN_RATE_PER_S = 60.0
 """Of the loud one before, so that its log has something to be read."""
 _CONNECTIONS = 32
+_TOO_MANY = 429
+_IMPATIENCE_S = 0.1
+"""Who is told to come back in a second comes back ten times sooner."""
 _HOURS = 167
 
 Path = Callable[[], str]
 
 
 async def look_ups(scene: Scene) -> list[str]:
-    """Of ids that never were, of one request's records, of a week by hours: 32 connections, which come back at once."""
+    """Of ids that never were, of one request's records, of a week by hours: 32 connections, ten times as impatient as they are
+    told to be. What as many of the cheapest answers do, a list of models, stands before them."""
     loud, quiet = await scene.tenant("asks"), await scene.tenant("asks-nothing")
     own = prepare_mix(scene.url, loud.key, HEALTHY_MODEL, 0.0)
     await offer([scene.url], own, _OWN_RATE_PER_S, _WINDOW_S)
     request_id = await _chat(scene, loud)
     since_s = int(time.time()) - _HOURS * 3_600
     kinds: dict[str, Path] = {
+        "models": lambda: "/models",
         "ids that never were": lambda: f"/requests/{_guess()}",
         "records of one request": lambda: f"/requests/{request_id}/events",
         "usage of a week": lambda: (
@@ -75,6 +80,8 @@ async def _ask(scene: Scene, tenant: Tenant, path: Path, seen: Counter[int]) -> 
                 async with session.get(f"{scene.url}{path()}") as answer:
                     await answer.read()
                     seen[answer.status] += 1
+                if answer.status == _TOO_MANY or path() == "/models":
+                    await asyncio.sleep(_IMPATIENCE_S)
 
         await asyncio.gather(*(ask() for _ in range(_CONNECTIONS)))
 

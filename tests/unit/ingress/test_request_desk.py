@@ -16,6 +16,8 @@ from schemas.codec import encode
 from schemas.entities import Key, Organization
 from schemas.events import Denial, RecordRef
 from schemas.ids import api_key_hash, uuid7
+from schemas.ledger.answers import Look as LookAnswer
+from schemas.ledger.documents import Look
 from schemas.ledger.model.attempts import Attempt
 from schemas.ledger.states import State
 from schemas.runtime.kafka.outcome_lookup import Absent, Unproved
@@ -288,13 +290,22 @@ async def test_a_user_sees_its_own_requests_and_no_others() -> None:
 
 
 async def test_look_ups_of_a_loud_organization_leave_readers_to_the_others() -> None:
-    """One at a time is read for it, few wait, and the rest hear 429 at once with when to come back."""
+    """One at a time is read for it, few wait, and the rest hear 429 at once with when to come back; who waits has asked
+    nothing of the ledger either."""
     gateway = _gateway(_answered())
+    ledger_asked: list[str] = []
+    look = gateway.ledger.look
+
+    async def counted(document: Look) -> LookAnswer:
+        ledger_asked.append(document.org)
+        return await look(document)
+
+    gateway.ledger.look = counted  # type: ignore[method-assign]
     gateway.trails.readable.clear()
     loud = [asyncio.create_task(gateway.client.get(PATHS[0])) for _ in range(50)]
     await asyncio.sleep(0.05)
     refused = [task.result() for task in loud if task.done()]
-    assert len(gateway.trails.asked) == 1
+    assert len(gateway.trails.asked) == len(ledger_asked) == 1
 
     gateway.trails.trace = Absent()
     other = asyncio.create_task(gateway.client.get(PATHS[0], headers={"x-api-key": UNKNOWN_SECRET}))
