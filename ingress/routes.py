@@ -67,6 +67,8 @@ class PublicParts:
     """Where there are any."""
     file_bytes_max: int
     """Of one file."""
+    flex_s: tuple[float, float]
+    """How long a flex request has: where it says nothing, and at most."""
 
     @property
     def desk(self) -> JobDesk:
@@ -91,7 +93,7 @@ def create_public_app(
         rates=rates,
     )
     operations: dict[str, ASGIApp] = {
-        row.path: OperationEndpoint(row, keeper, parts.starter, parts.deadlines_s)
+        row.path: OperationEndpoint(row, keeper, parts.starter, parts.deadlines_s, parts.flex_s)
         for row in OPERATIONS.values()
     }
     operations[paths.COUNT_TOKENS] = CountTokensEndpoint(keeper, parts.starter.counts)

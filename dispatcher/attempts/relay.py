@@ -55,6 +55,8 @@ class Relay:
     counter: TokenCounter
     patience: Patience
     clock: Clock
+    tell: Callable[[bytes], bytes] | None = None
+    """What becomes of events before they leave, where anything does."""
     first_token_at_ms: int | None = None
     has_streamed: bool = False
     """Whether the client may have seen content, so that nobody else may answer it."""
@@ -121,6 +123,8 @@ class Relay:
         Once the fence or a frame is lost none follows: a client must not get a torn stream.
         """
         self._is_passing_on = True
+        if self.tell is not None:
+            events = self.tell(events)
         if self.first_token_at_ms is None:
             self.first_token_at_ms = self.clock.now_ms()
             with self._excused():

@@ -11,7 +11,9 @@ from typing import Final
 
 import msgspec
 
+from ingress.apis.flex import as_flex
 from ingress.apis.parsed_request import ParsedRequest, RequestParser, invalid
+from ingress.auth.api_key import runs_as_flex
 from ingress.auth.caller import Caller
 from ingress.auth.restrictions import refuse_scope
 from ingress.gatekeeper.final_verdicts import Asked
@@ -19,6 +21,7 @@ from ingress.http.event_ids import EventId
 from ingress.http.refusals import Refusal
 from ingress.http.request import (
     RESUMABLE,
+    TIMEOUT_HEADER,
     Preference,
     betas_of,
     deadline_ms_of,
@@ -37,9 +40,11 @@ from schemas.events import RequestAccepted
 from schemas.messages import BETAS
 from schemas.operations import JOBS, Operation
 from schemas.reports import Excess
-from schemas.times import PRODUCE_WITHIN_MS
+from schemas.times import FULL, PRODUCE_WITHIN_MS
 
 _BETAS: Final = b"anthropic-beta"
+FLEX_S: Final = (FULL.flex_deadline_default_ms / 1000, FULL.flex_deadline_max_ms / 1000)
+"""Seconds that a flex request has: where it states nothing, and at most."""
 PAYLOAD_BYTES_MAX: Final = 4 * 1024 * 1024 + 64 * 1024
 """Writing numbers out can lengthen a body; this keeps every record below the topic's limit."""
 
@@ -58,6 +63,8 @@ class Circumstances(msgspec.Struct, frozen=True):
     """Whether it asks that its stream be kept, and run on when its connection breaks."""
     betas: tuple[str, ...] = ()
     """Names of betas that it asks for, which only Anthropic's API has."""
+    asked_timeout: bytes | None = None
+    """The time that it states, as it was sent: a flex request has other bounds."""
 
 
 class ValidatedRequest(msgspec.Struct, frozen=True):
@@ -74,13 +81,20 @@ class ValidatedRequest(msgspec.Struct, frozen=True):
     resumed: EventId | None = None
     """The event after which a stream that was begun before is to go on."""
     is_resumable: bool = False
+    is_flex: bool = False
+    """Whether it waits for room: it runs as a job, whether or not its client waits for the answer."""
 
     @property
-    def is_background(self) -> bool:
-        """Whether it runs as a job, whose client does not wait for its answer."""
+    def is_promised(self) -> bool:
+        """Whether its client does not wait for the answer, but for the promise of a job."""
         if self.operation.keeps_result:
             return True
         return self.preference.respond_async and not self.parsed.call.stream
+
+    @property
+    def is_background(self) -> bool:
+        """Whether it runs as a job."""
+        return self.is_flex or self.is_promised
 
     @property
     def may_join(self) -> bool:
@@ -108,7 +122,7 @@ def read_circumstances(
         return resumed
     preference, trace = preference_of(headers), traceparent_of(headers)
     is_resumable = headers.get(RESUMABLE) == b"1"
-    betas = headers.get(_BETAS)
+    betas, asked = headers.get(_BETAS), headers.get(TIMEOUT_HEADER)
     return Circumstances(
         timeout_ms,
         stream_timeout_ms,
@@ -118,6 +132,7 @@ def read_circumstances(
         resumed,
         is_resumable,
         () if betas is None else betas_of(betas),
+        asked,
     )
 
 
@@ -129,9 +144,10 @@ def validate(
     body: bytes,
     snapshot: Snapshot,
     now_ms: int,
+    flex_s: tuple[float, float] = FLEX_S,
 ) -> ValidatedRequest | Refusal:
     """Check a body that was read at ``now_ms``, when its time begins: it may take longer to arrive than
-    the log may take to acknowledge it."""
+    the log may take to acknowledge it. ``flex_s``: how long a flex request has by default, and at most."""
     fields = read_object(body)
     if isinstance(fields, Refusal):
         return fields
@@ -142,11 +158,16 @@ def validate(
     parsed = parse(fields, snapshot, caller)
     if isinstance(parsed, Refusal):
         return parsed
+    is_flex = runs_as_flex(fields, snapshot, caller)
+    if is_flex:
+        parsed = as_flex(operation, parsed, snapshot, now_ms)
     if len(parsed.call.payload) > PAYLOAD_BYTES_MAX:
         return Refusal(ErrorCode.BODY_TOO_LARGE, "The body is too large when written out.")
     if said.resumed is not None and not parsed.call.stream:
         return invalid("Last-Event-ID", "resumes streams: the body must say stream, as it did")
     timeout_ms = said.stream_timeout_ms if parsed.call.stream else said.timeout_ms
+    if is_flex:
+        timeout_ms = _flex_timeout_ms(said, *flex_s)
     key = said.key or parsed.client_key
     request = ValidatedRequest(
         operation=operation,
@@ -161,9 +182,17 @@ def validate(
         preference=said.preference,
         resumed=said.resumed,
         is_resumable=said.is_resumable and parsed.call.stream,
+        is_flex=is_flex,
     )
     # Whoever may not fetch a job has nothing of the promise of one.
-    return (refuse_scope(caller, JOBS.scope) if request.is_background else None) or request
+    return (refuse_scope(caller, JOBS.scope) if request.is_promised else None) or request
+
+
+def _flex_timeout_ms(said: Circumstances, default_s: float, max_s: float) -> int:
+    headers = {} if said.asked_timeout is None else {TIMEOUT_HEADER: said.asked_timeout}
+    timeout_ms = deadline_ms_of(headers, default_s, max_s)
+    assert not isinstance(timeout_ms, Refusal), "it was read before"
+    return timeout_ms
 
 
 def with_excess(request: ValidatedRequest, excess: Mapping[str, Excess]) -> ValidatedRequest:

@@ -141,7 +141,11 @@ def serve(rng: random.Random, ask: Ask, model: dict[str, Any], entry: dict[str, 
     )
     backend = rng.choice(model["backends"])["backend"]
     # One that knows no tiers calls flex what it calls everything.
-    names = (billed, billed.upper(), *(("default",) if billed == reach.service_tier == "flex" else ()))
+    names = (
+        billed,
+        billed.upper(),
+        *(("default",) if billed == reach.service_tier == "flex" else ()),
+    )
     told = None if is_silent and rng.random() < 0.3 else rng.choice(names)
     told = {"DEFAULT": "standard"}.get(told or "", told and told.lower())
     return Served(backend, billed, told, use, _usage(use))
