@@ -147,7 +147,10 @@ kafka-outage: setup  ## Kafka killed, hanging, full, with a cut tail, under load
 	$(BIN)/python -m tests.chaos.kafka_outage $(ARGS)
 	$(BIN)/python -m tests.chaos.leader_change
 
-.PHONY: webhooks identity-outage issuers doctor-rows runbooks counted-errors
+.PHONY: flex-slack webhooks identity-outage issuers doctor-rows runbooks counted-errors
+flex-slack: setup  ## 200 flex requests with room for 20 beside interactive traffic, every process killed once
+	$(BIN)/python -m tests.chaos.flex_slack $(ARGS)
+
 identity-outage: setup  ## An identity provider and a user-org service killed and slowed under 50 requests/s, second by second
 	$(BIN)/python -m tests.chaos.identity_outage
 

@@ -118,7 +118,7 @@ def written_off_attempt(job: AdmittedRequest, number: int) -> Attempt:
         is_priced="nano_usd" in booked,
         input_tokens_bound=request.input_tokens_bound,
         accepted_at_ms=request.accepted_at_ms,
-        deadline_ms=request.deadline_ms,
+        deadline_ms=job.deadline_ms,
     )
 
 
@@ -143,7 +143,7 @@ def outcome(
         error_message=ending.client_message,
         accepted_at_ms=request.accepted_at_ms,
         finished_at_ms=now_ms,
-        deadline_ms=request.deadline_ms,
+        deadline_ms=job.deadline_ms,
         fence=fence,
         attempts=list(attempts),
         bookings=_bookings(job, attempts),

@@ -127,6 +127,7 @@ def _reader(
         metrics=metrics,
         clock=clock,
         is_fresh=is_fresh,
+        run_max_ms=settings.times.deadline_max_ms,
     )
     worker.read(
         topics.DISPATCH,

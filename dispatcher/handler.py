@@ -35,6 +35,7 @@ from schemas.runtime.kafka.consume.records import Record
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.event_log import EventLog, of_request, place_of
 from schemas.runtime.process.telemetry import Metrics
+from schemas.times import FULL
 
 _LOG = EventLog(__name__)
 
@@ -53,6 +54,8 @@ class Dispatching:
     clock: Clock
     is_fresh: Callable[[Record], bool]
     """Whether nobody else can have been given the record."""
+    run_max_ms: int = FULL.deadline_max_ms
+    """No request runs longer, however long it waited before: leases, frames and whoever looks for what is stuck go by it."""
     _repeats: dict[str, list[Record]] = field(default_factory=dict)
     """Request id to all copies of its record, delivered while it runs here."""
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -82,7 +85,7 @@ class Dispatching:
 
     async def _run(self, record: Record) -> None:
         try:
-            job = _decoded(record)
+            job = self._bounded(_decoded(record))
         except UnknownSchema as newer:
             record.hold(str(newer))
             return
@@ -101,6 +104,15 @@ class Dispatching:
             repeats = self._repeats.pop(request_id)
         for copy in repeats:
             copy.finish()
+
+    def _bounded(self, job: AdmittedRequest) -> AdmittedRequest:
+        """A flex request may have hours left when it starts, and has no longer than others then."""
+        request = job.request
+        if request.deadline_ms - request.accepted_at_ms <= self.run_max_ms:
+            return job
+        run_by_ms = min(request.deadline_ms, self.clock.now_ms() + self.run_max_ms)
+        bounded = msgspec.structs.replace(request, deadline_ms=run_by_ms)
+        return msgspec.structs.replace(job, request=bounded, due_ms=request.deadline_ms)
 
     async def _end(self, job: AdmittedRequest, record: Record) -> None:
         """The total boundary around one request: whatever raises, it ends, and only it."""
@@ -220,4 +232,5 @@ def _decoded(record: Record) -> AdmittedRequest:
 
 def _encoded(job: AdmittedRequest) -> bytes:
     """The record as it was."""
-    return encode(msgspec.structs.replace(job.admitted, accepted=encode(job.request)))
+    request = msgspec.structs.replace(job.request, deadline_ms=job.deadline_ms)
+    return encode(msgspec.structs.replace(job.admitted, accepted=encode(request)))

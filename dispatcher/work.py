@@ -20,7 +20,15 @@ class AdmittedRequest(msgspec.Struct, frozen=True):
 
     admitted: RequestAdmitted
     request: RequestAccepted
+    """As accepted, but that its deadline is no later than it may run."""
     ref: RecordRef
+    due_ms: int = 0
+    """When its answer is due; 0 where that is the deadline of the request."""
+
+    @property
+    def deadline_ms(self) -> int:
+        """The deadline that it was accepted with, which is that of its outcome."""
+        return self.due_ms or self.request.deadline_ms
 
 
 class Result(msgspec.Struct, frozen=True):

@@ -165,6 +165,7 @@ def _public_parts(
         default_limits=settings.default_limits,
         files=shelf_of(settings, clock),
         file_bytes_max=settings.file_bytes_max,
+        flex_s=settings.flex_s,
     )
 
 

@@ -69,6 +69,8 @@ class PublicParts:
     """Where there are any."""
     file_bytes_max: int
     """Of one file."""
+    flex_s: tuple[float, float]
+    """How long a flex request has: where it says nothing, and at most."""
 
     @property
     def desk(self) -> JobDesk:
@@ -95,7 +97,7 @@ def create_public_app(
     go_on = {RESPONSES.name: Conversations(parts.lookup)}
     operations: dict[str, ASGIApp] = {
         row.path: OperationEndpoint(
-            row, keeper, parts.starter, parts.deadlines_s, go_on.get(row.name)
+            row, keeper, parts.starter, parts.deadlines_s, parts.flex_s, go_on.get(row.name)
         )
         for row in OPERATIONS.values()
     }

@@ -119,6 +119,12 @@ class IngressSettings(DataPlaneSettings, PepperSettings, FileSettings):
         )
 
     @property
+    def flex_s(self) -> tuple[float, float]:
+        """The same of a flex request, which waits for room."""
+        times = self.times
+        return times.flex_deadline_default_ms / 1_000, times.flex_deadline_max_ms / 1_000
+
+    @property
     def org_share(self) -> int:
         """Requests of one organization that may wait at once."""
         return self.org_inflight_max or max(1, self.inflight_max // 4)

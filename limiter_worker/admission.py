@@ -38,6 +38,7 @@ from limiter_worker.taken import Decided, Taken
 from schemas.codec import UnknownSchema
 from schemas.errors import ErrorCode
 from schemas.failures import Failure
+from schemas.flex import is_flex
 from schemas.hold_facts import info_of
 from schemas.ledger import answers
 from schemas.ledger.documents import Decline
@@ -254,6 +255,9 @@ class Admission:
                 self._decide(request, verdict, work)
 
     def _decide(self, request: _Open, verdict: Decidable, work: _Round) -> None:
+        if may_wait(verdict) and is_flex(request.taken.accepted.request):
+            work.left.append(Left(request.taken, "limit"))
+            return
         decision = self._verdict(request, verdict)
         if not (
             request.terms.admit.defer and may_wait(verdict) and isinstance(decision, Rejection)

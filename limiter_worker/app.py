@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from limiter_worker.admission import Admission, Left
@@ -15,6 +16,7 @@ from limiter_worker.effects import Effects
 from limiter_worker.external_budget.counted import CountedSpend
 from limiter_worker.external_budget.external_budget import ExternalBudget
 from limiter_worker.fair_intake import FairIntake
+from limiter_worker.flex_queue import FlexQueue
 from limiter_worker.late_config import LateConfig
 from limiter_worker.long_ago import LongAgo
 from limiter_worker.reaper import Reaper
@@ -23,11 +25,15 @@ from limiter_worker.settings import LimiterSettings
 from limiter_worker.taken import Taken
 from schemas import topics
 from schemas.events import RequestFinished
+from schemas.ledger import documents
+from schemas.ledger.errors import LedgerUnavailable
+from schemas.ledger.keys import BACKEND_HEALTH, CONFIG_APPLIED
 from schemas.readiness import DEGRADED
 from schemas.runtime.budget_service import budget_service
 from schemas.runtime.kafka.consume.flow import Bounds
 from schemas.runtime.kafka.outcome_lookup import OutcomeLookup, Unproved
 from schemas.runtime.process.worker import Worker, WorkerShape
+from schemas.runtime.valkey.store import text_pairs
 
 _READ = topics.READ_BY["limiter_worker"]
 _SHAPE = WorkerShape(
@@ -42,6 +48,8 @@ _SHAPE = WorkerShape(
 )
 _PARKED_MAX = 65_536
 """Background records under way: those of one organization must not keep another's from being read."""
+_PARKED_SPAN_MAX = 5_000_000
+"""One flex record that waits for a day must not keep what stands behind it from being read."""
 _DEFERRED = Bounds(records_max=65_536, bytes_max=256 * 1024 * 1024)
 """Records of a tier under way: none is paused before the room is full, and then none begins to wait."""
 
@@ -79,15 +87,33 @@ class _Limiter:
         self.late = LateConfig(worker.config, clock, self.again)
         self.closed = ClosedShards(worker.ledger.shard_of, clock, self.again)
         self.intake = FairIntake(self.admission, clock, self.route_to_background, self.closed.heed)
+        self.flex = FlexQueue(
+            self.admission, clock, lambda: self.intake.is_behind, self.route, self._told
+        )
         self.background = Background(
-            self.admission, clock, lambda: self.intake.is_behind, self.route
+            self.admission, clock, lambda: self.intake.is_behind, self.route, self.flex.push
         )
         self.room = DelayQueue(self.admission, self.waiters, clock, self.again)
         self.reaper = Reaper(worker.ledger, producer, self.replies, metrics, settings.times)
 
     async def _has_ended(self, org: str, request_id: str) -> bool | None:
+        try:
+            known = await self.worker.ledger.look(documents.Look(org=org, req=request_id))
+        except LedgerUnavailable:
+            return None
+        if known.kept_missing:
+            return None
+        if known.state:
+            return False  # It answers for itself, as to any copy: jobs are remembered for days.
         found = await self.outcomes.find_outcome(org, request_id)
         return None if isinstance(found, Unproved) else isinstance(found, RequestFinished)
+
+    async def _told(self) -> tuple[dict[str, str], dict[str, str]]:
+        """What dispatchers say of backends, and which processes there are. Raises what ``Store`` raises."""
+        store = self.worker.ledger_store
+        reports = (store.call("HGETALL", name) for name in (BACKEND_HEALTH, CONFIG_APPLIED))
+        health, applied = await asyncio.gather(*reports)
+        return text_pairs(health), text_pairs(applied)
 
     def again(self, taken: Taken) -> None:
         """The request is to be decided now, behind its like."""
@@ -121,12 +147,13 @@ class _Limiter:
         """
         await self.closed.forget()
         if self.worker.has_left:
-            waiting = (self.intake, self.late, self.long_ago, self.background, self.room)
+            waiting = (self.intake, self.late, self.long_ago, self.background, self.flex, self.room)
             for waits in (*waiting, self.budget):
                 await waits.forget()
         else:
             await self.long_ago.forget()
             await self.background.close()
+            await self.flex.close()
             await self.room.close()
         for ends in (
             self.budget,
@@ -177,13 +204,13 @@ def create_app(settings: LimiterSettings) -> Worker:
     worker = Worker.create(settings, _SHAPE)
     parts = _Limiter(worker, settings)
     ends = parts.culprits.end_record
-    parked = Bounds(records_max=_PARKED_MAX)
+    parked = Bounds(records_max=_PARKED_MAX, span_max=_PARKED_SPAN_MAX)
     worker.read(topics.REQUESTS, parts.intake.handle, on_defect=ends)
     worker.read(topics.BACKGROUND, parts.background.handle, on_defect=ends, bounds=parked)
     worker.read(topics.DEFERRED_1S, parts.room.handle, on_defect=ends, bounds=_DEFERRED)
     worker.read(topics.DEFERRED_10S, parts.room.handle, on_defect=ends, bounds=_DEFERRED)
     worker.read(topics.DEFERRED_60S, parts.room.handle, on_defect=ends, bounds=_DEFERRED)
-    waiting = (parts.late, parts.closed, parts.long_ago, parts.background, parts.room)
+    waiting = (parts.late, parts.closed, parts.long_ago, parts.background, parts.flex, parts.room)
     for waits in (parts.intake, parts.budget, *waiting):
         worker.app.on_partitions_revoked.connect(waits.forget, weak=False)
     worker.background += [
@@ -194,6 +221,7 @@ def create_app(settings: LimiterSettings) -> Worker:
         parts.intake.run,
         parts.closed.run,
         parts.background.run,
+        parts.flex.run,
         parts.room.run,
         parts.reaper.run,
     ]

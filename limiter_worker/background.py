@@ -17,6 +17,7 @@ from typing import Any, Final
 from limiter_worker.admission import Admission, Left
 from limiter_worker.taken import Taken
 from limiter_worker.turns import Turns
+from schemas.flex import FLEX_HEADER
 from schemas.runtime.kafka.consume.records import Record
 from schemas.runtime.process.clock import Clock
 
@@ -43,6 +44,8 @@ class Background:
     """Whether interactive requests are behind."""
     route: Callable[[Left], bool]
     """Takes what is left for a reason of its own; False when it waits here."""
+    push_flex: Callable[[Record], None]
+    """Takes what waits for room."""
     _turns: Turns[_Waiting] = field(default_factory=Turns)
     _arrived: asyncio.Event = field(default_factory=asyncio.Event)
     _looked_s: float = 0.0
@@ -123,9 +126,13 @@ class Background:
         return self._turns.take_where(lambda waiting: waiting.deadline_ms <= now_ms)
 
     def _push(self, record: Record) -> None:
+        headers = record.headers
+        if headers.get(FLEX_HEADER[0]) == FLEX_HEADER[1]:
+            self.push_flex(record)
+            return
         org = (record.key or b"").decode(errors="replace")
         size = len(record.value or b"")
-        stated = record.headers.get("deadline_ms", b"")
+        stated = headers.get("deadline_ms", b"")
         deadline_ms = int(stated) if stated.isdigit() else self.clock.now_ms()
         self._turns.push(org, size, _Waiting(record, size, deadline_ms))
         self._arrived.set()

@@ -16,6 +16,7 @@ from schemas.attribution import attribution_of, found_by
 from schemas.clock_estimate import APPEND_MARGIN_MS
 from schemas.errors import ERRORS, ErrorCode
 from schemas.events import Denial, RequestAccepted, RequestAdmitted, RequestFinished
+from schemas.flex import is_flex
 from schemas.frames import Terminal
 from schemas.ids import uuid7_time_ms
 from schemas.ledger import answers
@@ -184,7 +185,9 @@ _DECLINES: Final[dict[DeclineReason, tuple[str, ErrorCode]]] = {
 
 
 def _expire(accepted: Accepted) -> Rejection:
-    """The deadline passed; a request that waited for a limit is told which."""
+    """The deadline passed; a request that waited for a limit is told which, and one that waited for room that."""
+    if is_flex(accepted.request):
+        return end(accepted, "expired", ErrorCode.RESOURCE_UNAVAILABLE)
     code = ErrorCode.DEADLINE_EXCEEDED
     if accepted.deferral is None:
         return end(accepted, "expired", code)

@@ -16,6 +16,7 @@ from limiter_worker.external_budget.verdicts import Verdict, balance_of
 from schemas.budget_service import Check
 from schemas.config_state import Snapshot
 from schemas.events import PinnedPrice, RequestAccepted
+from schemas.flex import is_flex
 from schemas.ledger.documents import Admit, BroughtKey, Decline, Unit
 from schemas.money import usd
 from schemas.pricing.bound import bound, unpriced
@@ -84,7 +85,8 @@ def terms_of(
         rates=tuple(rates),
         leases=tuple(leases),
         balances=tuple(balances),
-        defer=_may_wait(scopes),
+        # Nobody waits on it before its deadline: whatever may let it through later is asked again.
+        defer=is_flex(request) or _may_wait(scopes),
         waits_for=tuple(unstated) if request.background else (),
         info=info,
         key=_key_of(request),

@@ -7,7 +7,7 @@ thousands that wait cost the ledger no more than the places that become free.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, Generic, TypeVar
@@ -41,6 +41,9 @@ class Turns(Generic[T]):
     def __len__(self) -> int:
         return self._length
 
+    def __iter__(self) -> Iterator[T]:
+        return (item for line in self._lines.values() for _, item in line.items)
+
     def push(self, org: str, size: int, item: T) -> None:
         """One more, behind those of its organization."""
         self._lines.setdefault(org, _Line()).items.append((size, item))
@@ -58,6 +61,9 @@ class Turns(Generic[T]):
             # The queue keeps each organization's order, so what it gives stands first in its line.
             self._lines[chosen[0]].items.popleft()
             taken.append(chosen)
+        for org in dict.fromkeys(org for org, _, _ in taken):
+            # Whoever had a turn comes last in the next, however few are taken then.
+            self._lines[org] = self._lines.pop(org)
         self._length -= len(taken)
         return taken
 

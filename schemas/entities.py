@@ -69,6 +69,8 @@ OutputLimitField: TypeAlias = Literal["max_tokens", "max_completion_tokens", "no
 """What a model calls the limit of its output; ``none`` where it takes none."""
 
 
+DefaultTier: TypeAlias = Literal["default", "flex"]
+"""What ``service_tier: auto``, and a request that names none, means to whoever states it."""
 ModelNames: TypeAlias = Annotated[tuple[EntityId, ...], msgspec.Meta(max_length=1_024)]
 Networks: TypeAlias = Annotated[
     tuple[Annotated[str, msgspec.Meta(max_length=64)], ...], msgspec.Meta(max_length=64)
@@ -133,6 +135,8 @@ class Organization(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Given where an external budget service has a say beside these limits."""
     webhooks: Webhooks | None = None
     """Given where it is told of what happened."""
+    service_tier: DefaultTier | None = None
+    """The tier of requests that leave it open, where neither their key nor their project says; ``None``: default."""
 
 
 class Project(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -140,6 +144,8 @@ class Project(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     org: EntityId
     limits: Limits = Limits()
+    service_tier: DefaultTier | None = None
+    """The tier of requests that leave it open, where their key does not say; ``None`` for that of the organization."""
 
 
 class User(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -191,6 +197,8 @@ class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The name of the pepper that the hash was made with; ``None`` where nobody noted it."""
     signing: _PepperName | None = None
     """The name of the pepper that its signing secret is derived with; ``None`` where requests need no signature."""
+    service_tier: DefaultTier | None = None
+    """The tier of its requests that leave it open; ``None`` for that of its project or organization."""
 
     def __post_init__(self) -> None:
         """Judge the networks; msgspec tells a ``ValueError`` with the place in the body."""

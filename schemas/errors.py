@@ -71,6 +71,7 @@ class ErrorCode(StrEnum):
     BODY_LOST = "body_lost"
     SERVICE_UNAVAILABLE = "service_unavailable"
     OVERLOADED = "server_is_overloaded"
+    RESOURCE_UNAVAILABLE = "resource_unavailable"
     DEADLINE_EXCEEDED = "deadline_exceeded"
     INTERNAL_ERROR = "internal_error"
 
@@ -155,6 +156,9 @@ ERRORS: Final[dict[ErrorCode, ErrorSpec]] = {
         503, _UNAVAILABLE, "The gateway cannot take requests now", True, 2_000
     ),
     ErrorCode.OVERLOADED: ErrorSpec(503, _UNAVAILABLE, "The gateway is full", True, 1_000),
+    ErrorCode.RESOURCE_UNAVAILABLE: ErrorSpec(
+        429, "rate_limit_exceeded", "There was no room in time for a flex request", True, 30_000
+    ),
     ErrorCode.DEADLINE_EXCEEDED: ErrorSpec(504, _SERVER, "The deadline passed", True),
     ErrorCode.INTERNAL_ERROR: ErrorSpec(500, _SERVER, "Something went wrong here", True),
 }

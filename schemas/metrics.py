@@ -63,6 +63,7 @@ MetricName = Literal[
     "tallygate_overrides_in_force",
     "tallygate_shed_requests_total",
     "tallygate_queued_requests",
+    "tallygate_flex_waiting_requests",
     "tallygate_replies_dropped_total",
     "tallygate_produce_requests_total",
     "tallygate_produced_records_total",
@@ -296,6 +297,9 @@ METRICS: Final[dict[MetricName, MetricSpec]] = {
     ),
     "tallygate_shed_requests_total": MetricSpec(
         "counter", "Requests told to come back later, because they would have waited too long."
+    ),
+    "tallygate_flex_waiting_requests": MetricSpec(
+        "gauge", "Flex requests that wait for room at this limiter."
     ),
     "tallygate_queued_requests": MetricSpec("gauge", "Requests that wait for a backend's slot."),
     "tallygate_produce_requests_total": MetricSpec("counter", "Batches sent to a broker."),

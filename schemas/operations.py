@@ -55,6 +55,11 @@ class Operation:
     keeps_result: bool
     """Whether its result is always kept, because its client is answered at once and fetches it later."""
 
+    @property
+    def has_tiers(self) -> bool:
+        """Whether backends sell it in OpenAI's service tiers, and say in their answers which one it was."""
+        return self.surface != "anthropic" and self.upstream_paths is _CHAT_UPSTREAM
+
 
 _CHAT_UPSTREAM: Final[Mapping[UpstreamProtocol, str]] = {
     "openai": "chat/completions",

@@ -27,6 +27,7 @@ from schemas.events import (
     UsageRecorded,
     WebhookMessage,
 )
+from schemas.flex import FLEX_HEADER, is_flex
 from schemas.headers import Source, event_headers
 from schemas.snapshots import key_of
 
@@ -86,6 +87,8 @@ def accepted_headers(
     more = {"request_id": request_id.encode(), "deadline_ms": b"%d" % accepted.deadline_ms}
     if traceparent is not None:
         more["traceparent"] = traceparent
+    if is_flex(accepted):
+        more.update((FLEX_HEADER,))
     return event_headers(kind, kind.id_of(request_id), "ingress", accepted.accepted_at_ms, more)
 
 

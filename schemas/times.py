@@ -83,6 +83,11 @@ class Times:
     deadline_max_ms: int = _ms(10 * MINUTE_MS, at_least_ms=10 * SECOND_MS)
     """No request has longer, where settings say nothing else."""
 
+    flex_deadline_default_ms: int = _ms(HOUR_MS, at_least_ms=30 * SECOND_MS)
+    """A flex request that states no deadline has this long to be answered."""
+    flex_deadline_max_ms: int = _ms(DAY_MS, at_least_ms=MINUTE_MS)
+    """No flex request has longer. Once it is started it has no longer than others."""
+
     stuck_after_ms: int = _ms(12 * MINUTE_MS, at_least_ms=10 * SECOND_MS)
     """A worker in which a record stays unfinished this long ends; above the longest deadline."""
     transient_max_ms: int = _ms(10 * MINUTE_MS, at_least_ms=5 * SECOND_MS)

@@ -25,6 +25,7 @@ _FOR_CLIENTS: Final = (
     "docs/grpc.md",
     "docs/keys.md",
     "docs/reference/errors.md",
+    "docs/flex.md",
     "docs/reference/operations.md",
 )
 SECTIONS: Final = {

@@ -27,6 +27,7 @@ from dispatcher.attempts.token_counts import TokenCounter
 from dispatcher.operations.binding import Answer, Binding, Unaskable, nothing_read
 from dispatcher.operations.bindings import binding_of
 from dispatcher.operations.dialect import Dialect
+from dispatcher.operations.flex import events_told_flex, says_tier, told_flex
 from dispatcher.replies import ReplyStream
 from dispatcher.upstream.backend_words import BackendError
 from dispatcher.upstream.event_splitter import UpstreamGarbage
@@ -183,6 +184,8 @@ class AttemptRun:
                 return attempt_end.completed(answer, b"", self.abort.reason, kept)
             body = await self.upstreams.body(response)
         answer, body = await self._read(body)
+        if says_tier(request):
+            body = told_flex(body)
         return attempt_end.completed(answer, body, self.abort.reason)
 
     async def _encoded(self, spoken: Dialect) -> bytes:
@@ -210,6 +213,7 @@ class AttemptRun:
             self.patience,
             self.clock,
             gathered=None if request.shown is None else Gathered(),
+            tell=events_told_flex if says_tier(request) else None,
         )
 
     async def _kept(self, relay: Relay) -> bytes:

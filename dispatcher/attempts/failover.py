@@ -23,6 +23,7 @@ from dispatcher.upstream.bodies import BodySource
 from dispatcher.upstream.upstreams import Upstreams
 from dispatcher.work import AdmittedRequest, Result
 from schemas.errors import ErrorCode
+from schemas.flex import is_flex
 from schemas.ledger import answers
 from schemas.log_events import LogEvent
 from schemas.runtime.ledger.client import LedgerClient
@@ -166,6 +167,8 @@ class Failover:
             return early
         if isinstance(found, NoSlot):
             code = found.code or ErrorCode.DEADLINE_EXCEEDED
+            if found.code is None and is_flex(job.request):
+                code = ErrorCode.RESOURCE_UNAVAILABLE
             why = None
             if code is ErrorCode.NO_BACKEND:
                 why = self.slots.backends.why_none(job.request.model)

@@ -45,6 +45,6 @@ def _adjusted(
         bookings=corrected_bookings(job.admitted.holds, delta),
         reason=reason,
         adjusted_at_ms=now_ms,
-        deadline_ms=request.deadline_ms,
+        deadline_ms=job.deadline_ms,
         parents=[job.admitted.accepted_ref, job.ref],
     )

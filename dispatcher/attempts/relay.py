@@ -58,6 +58,8 @@ class Relay:
     clock: Clock
     gathered: Gathered | None = None
     """What has left, where the answer is kept."""
+    tell: Callable[[bytes], bytes] | None = None
+    """What becomes of events before they leave, where anything does."""
     first_token_at_ms: int | None = None
     has_streamed: bool = False
     """Whether the client may have seen content, so that nobody else may answer it."""
@@ -124,6 +126,8 @@ class Relay:
         Once the fence or a frame is lost none follows: a client must not get a torn stream.
         """
         self._is_passing_on = True
+        if self.tell is not None:
+            events = self.tell(events)
         if self.gathered is not None:
             self.gathered.add(events)
         if self.first_token_at_ms is None:

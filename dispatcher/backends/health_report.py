@@ -24,11 +24,14 @@ _LOOK_S = 0.25
 _MODELS_SHOWN = 32
 _SOUND = frozenset({"healthy", "drained"})
 _LOOKS_PER_REPORT = round(REPORT_EVERY_S / _LOOK_S)
+_LOOKS_WHILE_BACKGROUND = 2
+_BACKGROUND_FOR_S = 60.0
 
 
 @dataclass(slots=True)
 class HealthReport:
-    """Reports every two seconds, and within a quarter of one after a change."""
+    """Reports every two seconds, within a quarter of one after a change, and twice a second while background work
+    comes."""
 
     slots: Slots
     store: Store
@@ -54,11 +57,17 @@ class HealthReport:
         looks = 0
         while True:
             try:
-                await self._look(is_due=looks % _LOOKS_PER_REPORT == 0)
+                every = _LOOKS_WHILE_BACKGROUND if self._has_background() else _LOOKS_PER_REPORT
+                await self._look(is_due=looks % every == 0)
             except Exception as defect:  # noqa: BLE001  # total: one report that fails must not be the last.
                 _LOG.event(LogEvent.ROUND_DEFECT, step="report health", defect=defect)
             looks += 1
             await asyncio.sleep(_LOOK_S)
+
+    def _has_background(self) -> bool:
+        """Whether background work came lately: whoever lets it in goes by these reports."""
+        at_s = self.slots.background_at_s
+        return at_s is not None and self.slots.clock.monotonic_s() - at_s < _BACKGROUND_FOR_S
 
     async def _look(self, *, is_due: bool) -> None:
         changed = self.backends.observe()

@@ -81,10 +81,14 @@ class Slots:
     _turns: deque[_Key] = field(default_factory=deque)
     _timer: asyncio.TimerHandle | None = None
     _shed_at_s: float | None = None
+    background_at_s: float | None = None
+    """When background work last asked for a slot: whoever lets more of it in wants to know soon what is free."""
 
     async def take(self, wanted: SlotRequest) -> Slot | NoSlot:
         """A slot for the call, as soon as it is its turn."""
         model, tried = key = wanted.request.model, wanted.tried
+        if wanted.request.background:
+            self.background_at_s = self.clock.monotonic_s()
         if not self._lines.get(key):
             found = self.backends.take(model, tried, is_retry=bool(tried))
             if isinstance(found, Slot):

@@ -86,7 +86,7 @@ class Claiming:
         """End a request that nobody has begun; what the answer says otherwise stands."""
         request = job.request
         document = documents.Cancel(
-            org=request.org, req=request.request_id, deadline_ms=request.deadline_ms
+            org=request.org, req=request.request_id, deadline_ms=job.deadline_ms
         )
         return await retry_until(
             lambda: self.ledger.cancel(document), LedgerUnavailable, self._until_s()
@@ -145,7 +145,7 @@ def readmission(job: AdmittedRequest) -> documents.Readmission:
     """All that admission had left beside the request, for a ledger that was rebuilt without it."""
     request = job.request
     return documents.Readmission(
-        deadline_ms=request.deadline_ms,
+        deadline_ms=job.deadline_ms,
         accepted_ms=request.accepted_at_ms,
         balances=balances(job),
         leases=_leases(request),

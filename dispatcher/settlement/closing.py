@@ -138,7 +138,7 @@ class Closing:
         ending = Result("expired", ErrorCode.DEADLINE_EXCEEDED)
         known = await self.claiming.look(job)
         if known.state == "REFUSED" and not known.booked and not await self.is_in_log(job):
-            finished = outcome(job, [], ending, 0, job.request.deadline_ms)
+            finished = outcome(job, [], ending, 0, job.deadline_ms)
             await self.recording.outcome(record, finished, encode(finished))
         await self.answering.end_again(job, ending, has_run=False)
 

@@ -19,6 +19,7 @@ from schemas.entities import Key, Model
 from schemas.errors import ErrorCode
 from schemas.ids import KEY_PREFIX, api_key_hash, is_api_key, signing_secret
 from schemas.peppers import Peppers
+from schemas.pricing.tiers import FLEX, named
 
 _NAMES_SHOWN: Final = 20
 _NAME_CHARS_SHOWN: Final = 128
@@ -141,3 +142,25 @@ def asked_model(fields: Mapping[str, Any], snapshot: Snapshot, caller: Caller) -
 
 def _is_past(at_ms: int | None, now_ms: int) -> bool:
     return at_ms is not None and at_ms <= now_ms
+
+
+def runs_as_flex(fields: Mapping[str, Any], snapshot: Snapshot, caller: Caller) -> bool:
+    """Whether the body asks for flex, by OpenAI's ``service_tier``, or leaves the tier open (``auto``, or none) and flex is
+    what the caller's requests run in then. Other tiers are the backend's own."""
+    asked = fields.get("service_tier")
+    if asked is None and isinstance(inner := fields.get("parameters"), dict):
+        asked = inner.get("service_tier")
+    tier = named(asked) if isinstance(asked, str) else None
+    return (_usual_tier(snapshot, caller) if tier is None else tier) == FLEX
+
+
+def _usual_tier(snapshot: Snapshot, caller: Caller) -> str | None:
+    """The tier of requests that name none: what the key states, else its project, else its organization."""
+    key = snapshot.keys.get(caller.key_id)
+    if key is not None and key.service_tier is not None:
+        return key.service_tier
+    project = None if caller.project is None else snapshot.projects.get(caller.project)
+    if project is not None and project.service_tier is not None:
+        return project.service_tier
+    org = snapshot.organizations.get(caller.org)
+    return None if org is None else org.service_tier

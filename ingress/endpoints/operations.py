@@ -34,6 +34,7 @@ from schemas.operations import Operation
 _REPLAYED: Final[Headers] = [(b"idempotent-replayed", b"true")]
 _SAME_AGAIN: Final[Headers] = [(b"x-should-retry", b"false")]
 """A failure that is remembered under its key stays the answer, whatever its status suggests."""
+_FLEX: Final[Headers] = [(b"x-tallygate-service-tier", b"flex")]
 _ASYNC_APPLIED: Final[Headers] = [(b"preference-applied", b"respond-async")]
 
 
@@ -46,6 +47,7 @@ class OperationEndpoint:
         gatekeeper: Gatekeeper,
         starter: RequestStarter,
         deadlines_s: tuple[float, float],
+        flex_s: tuple[float, float],
         conversations: Conversations | None = None,
     ) -> None:
         self._operation = operation
@@ -55,6 +57,7 @@ class OperationEndpoint:
         self._deadlines_s = deadlines_s
         self._conversations = conversations
         """Where requests of the operation may go on from earlier ones."""
+        self._flex_s = flex_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -88,6 +91,11 @@ class OperationEndpoint:
         request = await self._validate(headers, entered, receive, state["request_id"])
         if not isinstance(request, ValidatedRequest):
             return request
+        if request.is_flex and not request.is_promised:
+            refusal = self._gatekeeper.shares.enter_flex(entered.caller.org)
+            if refusal is not None:
+                return refusal
+            entered.is_flex = True
         assert entered.room is not None
         gone = partial(_until_gone, receive)
         begun = await self._starter.begin(request, state["request_id"], entered.room, gone)
@@ -101,15 +109,16 @@ class OperationEndpoint:
             state["is_replayed"] = True
         answer_format = self._binding.format(request.parsed, begun.request_id)
         preference = request.preference
-        is_stream, is_background = request.parsed.call.stream, request.is_background
+        is_stream, is_promised = request.parsed.call.stream, request.is_promised
         promise = self._promised(request, begun.request_id)
+        told = _FLEX if request.is_flex else []
         after = request.resumed
         del request  # What waits for an answer holds no payload.
         with begun:
             if begun.mailbox is None:
-                await _promise(begun, send, _replay_headers(begun), promise)
+                await _promise(begun, send, [*_replay_headers(begun), *told], promise)
             elif is_stream:
-                replayed = _replay_headers(begun)
+                replayed = [*_replay_headers(begun), *told]
                 stream = StreamAnswer(
                     begun.mailbox,
                     answer_format,
@@ -120,15 +129,15 @@ class OperationEndpoint:
                     after,
                 )
                 _note(state, begun, await stream.relay(begun.settle))
-            elif is_background:
+            elif is_promised:
                 wait_s = preference.wait_s or 0
                 await self._write_or_promise(
-                    begun, begun.mailbox, answer_format, wait_s, send, state
+                    begun, begun.mailbox, answer_format, wait_s, send, state, told
                 )
             else:
                 terminal = await begun.mailbox.take_terminal()
                 if terminal is not None:
-                    await self._write(begun, terminal, answer_format, send, state)
+                    await self._write(begun, terminal, answer_format, send, state, told)
         return None
 
     def _promised(self, request: ValidatedRequest, request_id: str) -> bytes | None:
@@ -158,7 +167,7 @@ class OperationEndpoint:
                 return found
             parse = found
         snapshot, now_ms = keeper.config.snapshot, keeper.clock.now_ms()
-        return validate(self._operation, parse, caller, said, body, snapshot, now_ms)
+        return validate(self._operation, parse, caller, said, body, snapshot, now_ms, self._flex_s)
 
     async def _write_or_promise(
         self,
@@ -168,6 +177,7 @@ class OperationEndpoint:
         wait_s: int,
         send: Send,
         state: dict[str, Any],
+        told: Headers,
     ) -> None:
         """Wait as long as the client prefers, then let it fetch the answer as that of a job."""
         try:
@@ -178,9 +188,9 @@ class OperationEndpoint:
         if mailbox.is_client_gone:
             return
         if terminal is None or mailbox.is_abandoned:
-            await _promise(begun, send, [*_replay_headers(begun), *_ASYNC_APPLIED])
+            await _promise(begun, send, [*_replay_headers(begun), *_ASYNC_APPLIED, *told])
         else:
-            await self._write(begun, terminal, answer_format, send, state)
+            await self._write(begun, terminal, answer_format, send, state, told)
 
     async def _write(
         self,
@@ -189,11 +199,12 @@ class OperationEndpoint:
         answer_format: AnswerFormat,
         send: Send,
         state: dict[str, Any],
+        told: Headers,
     ) -> None:
         """Write an answer that is not streamed."""
         await begun.settle(terminal)
         state["rates"] = terminal.rates
-        headers = [*terminal_headers(terminal), *_replay_headers(begun)]
+        headers = [*terminal_headers(terminal), *_replay_headers(begun), *told]
         body = refusal_of(terminal) or answer_format.body(terminal)
         if isinstance(body, Refusal):
             await refuse(send, body, self._operation.surface, state, headers)

@@ -102,6 +102,8 @@ class Entered:
     """What the body has to prove before anybody reads it."""
     room: BodyHold | None = None
     """What its body takes of the room for bodies, once that was given."""
+    is_flex: bool = False
+    """Whether it waits for room, and counts as one of those."""
 
 
 @dataclass(slots=True)
@@ -272,7 +274,7 @@ class Gatekeeper:
     def leave(self, entered: Entered) -> None:
         """The request has been answered, or its client is gone."""
         held_ms = (self.clock.monotonic_s() - entered.at_s) * 1_000
-        self.shares.leave(entered.caller.org, held_ms)
+        self.shares.leave(entered.caller.org, None if entered.is_flex else held_ms)
         if entered.room is not None:
             entered.room.release()
 
@@ -308,10 +310,7 @@ class Gatekeeper:
     def refuse(
         self, caller: Caller, model: str, asked: Asked, request_id: str, *, is_background: bool
     ) -> Refusal | None:
-        """What stands against a request that was read and shall go into the log.
-
-        Background work is never held back by the throttle.
-        """
+        """What stands against a request that was read and shall go into the log; the throttle holds back no background work."""
         refusal = None
         if self.verdicts.known:
             now_s = self.clock.monotonic_s()

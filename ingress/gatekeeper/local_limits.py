@@ -41,6 +41,8 @@ _BURST_S: Final = 2
 @dataclass(slots=True)
 class _Share:
     requests: int = 0
+    flex: int = 0
+    """Of them those that wait for room."""
     mean_ms: float = 1_000.0
 
 
@@ -51,6 +53,7 @@ class Shares:
     all_max: int
     org_max: int
     requests: int = 0
+    flex: int = 0
     _by_org: dict[str, _Share] = field(default_factory=dict)
     """Of organizations that have keys, so it is as bounded as the configuration."""
 
@@ -71,12 +74,28 @@ class Shares:
         self.requests += 1
         return None
 
-    def leave(self, org: str, held_ms: float) -> None:
-        """A request that had entered has ended, ``held_ms`` later."""
+    def leave(self, org: str, held_ms: float | None) -> None:
+        """A request that had entered has ended, ``held_ms`` later; ``None`` of one that waited for room, which says nothing
+        of when others end."""
         share = self._by_org[org]
         share.requests -= 1
-        share.mean_ms += _NEWEST_WEIGHS * (held_ms - share.mean_ms)
+        if held_ms is None:
+            share.flex -= 1
+            self.flex -= 1
+        else:
+            share.mean_ms += _NEWEST_WEIGHS * (held_ms - share.mean_ms)
         self.requests -= 1
+
+    def enter_flex(self, org: str) -> Refusal | None:
+        """Count one that has entered as one that waits for room, or tell why it cannot wait on a connection: no more than
+        half of the places, of an organization's or of all, are taken by those that may stay for an hour."""
+        share = self._by_org[org]
+        if 2 * share.flex >= self.org_max or 2 * self.flex >= self.all_max:
+            message = "Too many flex requests wait on connections; post it as a job, which waits without one."
+            return Refusal(ErrorCode.RESOURCE_UNAVAILABLE, message)
+        share.flex += 1
+        self.flex += 1
+        return None
 
     def bounds_reached(self) -> dict[str, str]:
         """Bounds at which requests are refused now, and how they are reached."""

@@ -87,6 +87,11 @@ class InferenceCalls:
             request = await self._validate(call, operation, entered, read)
             if not isinstance(request, ValidatedRequest):
                 return request
+            if request.is_flex and not request.is_promised:
+                refusal = keeper.shares.enter_flex(entered.caller.org)
+                if refusal is not None:
+                    return refusal
+                entered.is_flex = True
             assert entered.room is not None
             starter = self.parts.starter
             begun = await starter.begin(request, call.request_id, entered.room, _until_cancelled)
@@ -115,7 +120,9 @@ class InferenceCalls:
             return body
         snapshot, now_ms = keeper.config.snapshot, keeper.clock.now_ms()
         parse = BINDINGS[operation.name].parse
-        request = validate(operation, parse, entered.caller, said, body, snapshot, now_ms)
+        request = validate(
+            operation, parse, entered.caller, said, body, snapshot, now_ms, self.parts.flex_s
+        )
         if isinstance(request, Refusal) or said.key is not None:
             return request
         # An id that is ours is no key: nobody can come back with it, so leaving cancels.

@@ -26,7 +26,7 @@ _READ: Final = (
 _EXPOSED: Final = b", ".join(
     (
         b"retry-after, retry-after-ms, x-should-retry, x-request-id, location, idempotent-replayed",
-        b"preference-applied, x-tallygate-backend, x-tallygate-cost-usd, ratelimit, ratelimit-policy",
+        b"preference-applied, x-tallygate-backend, x-tallygate-cost-usd, x-tallygate-service-tier, ratelimit, ratelimit-policy",
         b"x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests",
         b"x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens, request-id",
         b"anthropic-ratelimit-requests-limit, anthropic-ratelimit-requests-remaining",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Final
 
 import uvicorn
@@ -9,6 +10,7 @@ from starlette.types import ASGIApp
 
 from ingress.http.connections import Connections
 from ingress.http.front_door import front_door
+from ingress.http.keep_alive import keep_alive
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.http_server import HttpServer, server_config
 
@@ -22,6 +24,12 @@ class FrontServer(HttpServer):
     def __init__(self, config: uvicorn.Config, register: Connections) -> None:
         super().__init__(config)
         self.register = register
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Open the port."""
+        await super().startup(sockets)
+        for server in self.servers:
+            keep_alive(server.sockets)
 
     def stop_listening(self) -> None:
         """Accept nobody any more; whoever is connected stays."""

@@ -25,6 +25,7 @@ from schemas.errors import ErrorCode
 from schemas.trace_context import read_traceparent, unsampled
 from schemas.webhooks import webhook_problem
 
+TIMEOUT_HEADER: Final = b"x-request-timeout"
 DEPTH_MAX: Final = 64
 SEPARATORS_MAX: Final = 100_000
 """Brackets, commas and colons of a body; parsing that many takes at most some 50 ms."""
@@ -120,7 +121,7 @@ def announced_bytes(headers: Mapping[bytes, bytes]) -> int | None:
 
 def deadline_ms_of(headers: Mapping[bytes, bytes], default_s: float, max_s: float) -> int | Refusal:
     """Milliseconds the client gives the request: ``X-Request-Timeout`` in seconds, capped."""
-    asked = headers.get(b"x-request-timeout")
+    asked = headers.get(TIMEOUT_HEADER)
     if asked is None:
         return math.ceil(default_s * 1000)
     if not _DECIMAL.fullmatch(asked.strip()) or (asked_s := float(asked)) <= 0:

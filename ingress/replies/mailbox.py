@@ -32,6 +32,8 @@ SILENT_AFTER_S: Final = 2.0
 _STALLED_AFTER_S: Final = 0.5
 _JOINED_POLL_S: Final = 0.15
 """Frames of a request that another ingress took in are announced there, not here."""
+_QUEUED_POLL_S: Final = 5.0
+"""Those of one that this ingress queued are announced here, and it may wait for an hour."""
 
 Content: TypeAlias = Started | Chunk | Terminal
 
@@ -235,7 +237,8 @@ class PendingRequests:
 
     def join(self, awaited: Awaited, gone: ClientGone, times: Times) -> Mailbox:
         """A mailbox for all frames, from the first on, of a request that was taken in before."""
-        mailbox = self._wait(awaited, gone, times, _JOINED_POLL_S)
+        is_ours = awaited.incarnation_ms is not None
+        mailbox = self._wait(awaited, gone, times, _QUEUED_POLL_S if is_ours else _JOINED_POLL_S)
         mailbox.is_produced = True
         mailbox.ask_for_stream()
         return mailbox

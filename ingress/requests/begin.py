@@ -46,6 +46,8 @@ from schemas.runtime.valkey.bodies import Bodies
 from schemas.times import PRODUCE_WITHIN_MS
 
 _SCOUT_LOOK_S: Final = 0.02
+_FLEX_GRACE_S: Final = 5.0
+"""Who waits for room in vain is told so a while after the deadline: it is looked for twice a second."""
 
 Claimed: TypeAlias = Acquired | Existing
 
@@ -147,6 +149,7 @@ class RequestStarter:
         reply_to = None if request.is_answered_at_once else self.reply_to
         config_offset = self.gatekeeper.config.snapshot.offset
         event = accepted_event(request, claimed.request_id, config_offset, reply_to)
+        incarnation_ms = None if request.is_promised else event.produce_by_ms
         life = self.jobs.life(event.org)
         refusal = await self._list(request, claimed)
         if refusal is not None:
@@ -167,7 +170,7 @@ class RequestStarter:
         if self.jobs.life(event.org) != life:
             # The ledger was rebuilt meanwhile, perhaps without it. If it cannot be told now, its admission does.
             await self._list(request, claimed)
-        return self._joined(request, claimed, gone)
+        return self._joined(request, claimed, gone, incarnation_ms)
 
     async def _resume(
         self, request: ValidatedRequest, event: EventId, gone: ClientGone
@@ -195,12 +198,18 @@ class RequestStarter:
         return begun
 
     def _joined(
-        self, request: ValidatedRequest, claimed: Claimed, gone: ClientGone
+        self,
+        request: ValidatedRequest,
+        claimed: Claimed,
+        gone: ClientGone,
+        incarnation_ms: int | None = None,
     ) -> BegunRequest:
+        """Its frames from the first on; of one that was produced for this wait alone they come here by themselves."""
         if request.is_answered_at_once:
             return BegunRequest(self, request, claimed, None)
-        awaited = _awaited(request, claimed)
-        mailbox = self.pending.join(awaited, gone, self._times(request.deadline_ms))
+        awaited = _awaited(request, claimed, incarnation_ms)
+        more_s = _FLEX_GRACE_S if request.is_flex else 0.0
+        mailbox = self.pending.join(awaited, gone, self._times(request.deadline_ms, more_s))
         return BegunRequest(self, request, claimed, mailbox)
 
     async def _list(self, request: ValidatedRequest, claimed: Claimed) -> Refusal | None:
@@ -220,10 +229,10 @@ class RequestStarter:
             await self.bodies.put(event, self.gatekeeper.clock.now_ms())
         return self.producer.send(accepted_record(event, accepted_headers(event, traceparent)))
 
-    def _times(self, deadline_ms: int) -> Times:
+    def _times(self, deadline_ms: int, more_s: float = 0.0) -> Times:
         now_s = asyncio.get_running_loop().time()
         left_ms = deadline_ms - self.gatekeeper.clock.now_ms()
-        return Times(now_s, now_s + PRODUCE_WITHIN_MS / 1000, now_s + left_ms / 1000)
+        return Times(now_s, now_s + PRODUCE_WITHIN_MS / 1000, now_s + left_ms / 1000 + more_s)
 
 
 class BegunRequest:

@@ -15,6 +15,7 @@ _STATUSES: Final[dict[str | None, EndStatus]] = {
     None: "completed",
     ErrorCode.REQUEST_CANCELLED: "cancelled",
     ErrorCode.DEADLINE_EXCEEDED: "expired",
+    ErrorCode.RESOURCE_UNAVAILABLE: "expired",
 }
 _ENDS_BY_STATE: Final = {
     "CANCELLED": ErrorCode.REQUEST_CANCELLED,
@@ -31,6 +32,7 @@ _NEVER_RAN: Final = frozenset(
         ErrorCode.MODEL_UNPRICED,
         ErrorCode.NO_BACKEND,
         ErrorCode.SERVICE_UNAVAILABLE,
+        ErrorCode.RESOURCE_UNAVAILABLE,
     }
 )
 

@@ -11,7 +11,9 @@ from typing import Final
 
 import msgspec
 
+from ingress.apis.flex import as_flex
 from ingress.apis.parsed_request import ParsedRequest, RequestParser, invalid
+from ingress.auth.api_key import runs_as_flex
 from ingress.auth.caller import Caller
 from ingress.auth.restrictions import refuse_scope
 from ingress.gatekeeper.final_verdicts import Asked
@@ -19,6 +21,7 @@ from ingress.http.event_ids import EventId
 from ingress.http.refusals import Refusal
 from ingress.http.request import (
     RESUMABLE,
+    TIMEOUT_HEADER,
     WEBHOOK_URL,
     Preference,
     betas_of,
@@ -39,10 +42,12 @@ from schemas.job_facts import JobFacts
 from schemas.messages import BETAS
 from schemas.operations import JOBS, Operation
 from schemas.reports import Excess
-from schemas.times import PRODUCE_WITHIN_MS
+from schemas.times import FULL, PRODUCE_WITHIN_MS
 from schemas.webhooks import is_covered
 
 _BETAS: Final = b"anthropic-beta"
+FLEX_S: Final = (FULL.flex_deadline_default_ms / 1000, FULL.flex_deadline_max_ms / 1000)
+"""Seconds that a flex request has: where it states nothing, and at most."""
 PAYLOAD_BYTES_MAX: Final = 4 * 1024 * 1024 + 64 * 1024
 """Writing numbers out can lengthen a body; this keeps every record below the topic's limit."""
 
@@ -64,6 +69,8 @@ class Circumstances(msgspec.Struct, frozen=True):
     """Whether it asks that its stream be kept, and run on when its connection breaks."""
     betas: tuple[str, ...] = ()
     """Names of betas that it asks for, which only Anthropic's API has."""
+    asked_timeout: bytes | None = None
+    """The time that it states, as it was sent: a flex request has other bounds."""
 
 
 class ValidatedRequest(msgspec.Struct, frozen=True):
@@ -81,6 +88,8 @@ class ValidatedRequest(msgspec.Struct, frozen=True):
     resumed: EventId | None = None
     """The event after which a stream that was begun before is to go on."""
     is_resumable: bool = False
+    is_flex: bool = False
+    """Whether it waits for room: it runs as a job, whether or not its client waits for the answer."""
 
     @property
     def is_answered_at_once(self) -> bool:
@@ -88,11 +97,16 @@ class ValidatedRequest(msgspec.Struct, frozen=True):
         return self.operation.keeps_result or self.parsed.is_background
 
     @property
-    def is_background(self) -> bool:
-        """Whether it runs as a job, whose client does not wait for its answer."""
+    def is_promised(self) -> bool:
+        """Whether its client does not wait for the answer, but for the promise of a job."""
         if self.is_answered_at_once:
             return True
         return self.preference.respond_async and not self.parsed.call.stream
+
+    @property
+    def is_background(self) -> bool:
+        """Whether it runs as a job."""
+        return self.is_flex or self.is_promised
 
     @property
     def may_join(self) -> bool:
@@ -131,6 +145,7 @@ def read_circumstances(
         resumed=resumed,
         is_resumable=headers.get(RESUMABLE) == b"1",
         betas=() if betas is None else betas_of(betas),
+        asked_timeout=headers.get(TIMEOUT_HEADER),
         webhook_url=webhook_url,
     )
 
@@ -143,9 +158,10 @@ def validate(
     body: bytes,
     snapshot: Snapshot,
     now_ms: int,
+    flex_s: tuple[float, float] = FLEX_S,
 ) -> ValidatedRequest | Refusal:
     """Check a body that was read at ``now_ms``, when its time begins: it may take longer to arrive than
-    the log may take to acknowledge it."""
+    the log may take to acknowledge it. ``flex_s``: how long a flex request has by default, and at most."""
     fields = read_object(body)
     if isinstance(fields, Refusal):
         return fields
@@ -156,12 +172,17 @@ def validate(
     parsed = parse(fields, snapshot, caller)
     if isinstance(parsed, Refusal):
         return parsed
+    is_flex = runs_as_flex(fields, snapshot, caller)
+    if is_flex:
+        parsed = as_flex(operation, parsed, snapshot, now_ms)
     if len(parsed.call.payload) > PAYLOAD_BYTES_MAX:
         return Refusal(ErrorCode.BODY_TOO_LARGE, "The body is too large when written out.")
     if said.resumed is not None and not parsed.call.stream:
         return invalid("Last-Event-ID", "resumes streams: the body must say stream, as it did")
     is_long = parsed.call.stream or parsed.is_background
     timeout_ms = said.stream_timeout_ms if is_long else said.timeout_ms
+    if is_flex:
+        timeout_ms = _flex_timeout_ms(said, *flex_s)
     key = said.key or parsed.client_key
     request = ValidatedRequest(
         operation=operation,
@@ -177,11 +198,19 @@ def validate(
         webhook_url=said.webhook_url,
         resumed=said.resumed,
         is_resumable=said.is_resumable and parsed.call.stream,
+        is_flex=is_flex,
     )
     if request.webhook_url is not None and (refusal := _refuse_webhook(request, snapshot)):
         return refusal
     # Whoever may not fetch a job has nothing of the promise of one.
-    return (refuse_scope(caller, JOBS.scope) if request.is_background else None) or request
+    return (refuse_scope(caller, JOBS.scope) if request.is_promised else None) or request
+
+
+def _flex_timeout_ms(said: Circumstances, default_s: float, max_s: float) -> int:
+    headers = {} if said.asked_timeout is None else {TIMEOUT_HEADER: said.asked_timeout}
+    timeout_ms = deadline_ms_of(headers, default_s, max_s)
+    assert not isinstance(timeout_ms, Refusal), "it was read before"
+    return timeout_ms
 
 
 def _refuse_webhook(request: ValidatedRequest, snapshot: Snapshot) -> Refusal | None:

@@ -323,6 +323,7 @@ class Gateway:
             made.default_limits,
             shelf_of(made, clock),
             made.file_bytes_max,
+            made.flex_s,
         )
         self.components = {
             "kafka": "ok",

@@ -137,21 +137,30 @@ def serve(rng: random.Random, ask: Ask, model: dict[str, Any], entry: dict[str, 
     use = Use(*_parts(rng, ask, reach), calls=_called(rng, reach))
     billed = rng.choice(_tiers(reach.service_tier, entry))
     is_silent = billed == (reach.service_tier or "default") or (
-        billed == "default" and reach.service_tier in (None, "auto")
+        billed == "default" and reach.service_tier in (None, "auto", "flex")
     )
     backend = rng.choice(model["backends"])["backend"]
-    told = None if is_silent and rng.random() < 0.3 else rng.choice((billed, billed.upper()))
+    # One that knows no tiers calls flex what it calls everything.
+    names = (
+        billed,
+        billed.upper(),
+        *(("default",) if billed == reach.service_tier == "flex" else ()),
+    )
+    told = None if is_silent and rng.random() < 0.3 else rng.choice(names)
     told = {"DEFAULT": "standard"}.get(told or "", told and told.lower())
     return Served(backend, billed, told, use, _usage(use))
 
 
 def _tiers(asked: str | None, entry: dict[str, Any]) -> list[str]:
-    """Who may bill: the tier that was named, or the default; and where none was, what a project is set to."""
+    """Who may bill: the tier that was named, or the default; and where none was, what a project is set to. Flex bills as
+    flex, and no provider is asked for it where it has no price."""
     tiers = entry.get("tiers", {})
-    if asked in (None, "auto"):
+    if asked in (None, "auto") or (asked == "flex" and asked not in tiers):
         usual = [tier for tier in tiers if tier in ("priority", "scale")]
         return ["default", *entry.get("auto_tiers", usual)]
-    return ["default", asked] if asked in tiers or asked in ("flex", "batch") else ["default"]
+    if asked == "flex":
+        return ["flex"]
+    return ["default", asked] if asked in tiers or asked == "batch" else ["default"]
 
 
 def _amount(rng: random.Random, most: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import typer
 
@@ -74,6 +74,10 @@ def create(
         bool,
         typer.Option("--signed", help="its requests have to be signed; prints signing_secret"),
     ] = False,
+    service_tier: Annotated[
+        Literal["default", "flex"] | None,
+        typer.Option(help="the tier of requests that name none"),
+    ] = None,
     limits: LimitOptions,
 ) -> int:
     """Make a key and print its secret once."""
@@ -87,6 +91,7 @@ def create(
         networks=network,
         expires_at_ms=expires,
         signed=signed or None,
+        service_tier=service_tier,
         limits=changed_limits(limits, {}) or None,
     )
     return _show_secret(call, call.admin().post("/keys", body))

@@ -46,6 +46,10 @@ def change(
         Literal["organization", "key"] | None,
         typer.Option(help="whose spend counts against a remainder that it tells"),
     ] = None,
+    service_tier: Annotated[
+        Literal["default", "flex"] | None,
+        typer.Option(help="the tier of requests that name none"),
+    ] = None,
     limits: LimitOptions,
 ) -> int:
     """Create or change one; other limits stay."""
@@ -61,6 +65,9 @@ def change(
         body["budget_service"] = asked
     if "webhooks" in known:
         body["webhooks"] = known["webhooks"]
+    tier = service_tier or known.get("service_tier")
+    if tier is not None:
+        body["service_tier"] = tier
     written = admin.put_over("orgs", org, current, body)
     call.output.result(written, f"{org} is at version {written['version']}")
     return 0

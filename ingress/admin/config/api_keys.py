@@ -15,6 +15,7 @@ from ingress.admin.http.refusal import Refusal
 from schemas.config_references import Problem
 from schemas.entities import (
     EARLIER_SECRETS_MAX,
+    DefaultTier,
     EarlierSecret,
     Entity,
     EntityId,
@@ -56,6 +57,7 @@ class KeyFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     scopes: Scopes | None = None
     networks: Networks | None = None
     expires_at_ms: TimeMs | None = None
+    service_tier: DefaultTier | None = None
 
     def __post_init__(self) -> None:
         """Judge the networks, as the key itself would."""

@@ -43,7 +43,7 @@ MESSAGE_FIELDS: Final = (
     MessageField("thinking", "left out", "bounded", "backends of OpenAI's protocol decide on thoughts themselves; thoughts are not shown"),
     MessageField("anthropic_beta", "left out", "free", "the names in the header of that name; which of them pass the backend says"),
     MessageField("metadata", "left out", "free", "tells who asks; the key does that here"),
-    MessageField("service_tier", "left out", "priced", "the backend's default tier is used"),
+    MessageField("service_tier", "left out", "priced", "`flex` waits for room ([flex](flex.md)); of others the backend's default tier is used"),
     MessageField("cache_control", "left out", "priced", "also in blocks and tools: no writes to a cache are asked for"),
     MessageField("context_management", "left out", "free", "nothing is cleared; what was sent is what is read"),
     MessageField("diagnostics", "left out", "free", "nothing is diagnosed"),

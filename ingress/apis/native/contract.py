@@ -65,5 +65,5 @@ class JobBody(msgspec.Struct, frozen=True):
     payload: Text | Messages | None = None
     messages: list[dict[str, Any]] | None = None
     parameters: dict[str, Any] | None = None
-    ttl_s: Annotated[float, msgspec.Meta(gt=0, le=600)] | None = None
-    """Seconds until it expires; 600 where nothing is said."""
+    ttl_s: Annotated[float, msgspec.Meta(gt=0, le=86_400)] | None = None
+    """Seconds until it expires: 600 where nothing is said, and at most. Of a flex job 3,600, and 86,400 at most."""

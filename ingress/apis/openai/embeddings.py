@@ -44,7 +44,9 @@ def parse(fields: Fields, snapshot: Snapshot, caller: Caller) -> ParsedRequest |
     refusal = _refuse_options(fields) or _refuse_unknown(fields, model, snapshot, caller)
     if refusal is not None:
         return refusal
-    payload = msgspec.json.encode(fields)
+    # The tier is ours here: no provider sells embeddings in another.
+    body = {name: value for name, value in fields.items() if name != "service_tier"}
+    payload = msgspec.json.encode(body)
     call = Call(
         payload=payload,
         stream=False,
@@ -108,6 +110,8 @@ def _refuse_options(fields: Fields) -> Refusal | None:
         return invalid("dimensions", "must be a positive integer")
     if not isinstance(fields.get("user"), str | None):
         return invalid("user", "must be a string")
+    if not isinstance(fields.get("service_tier"), str | None):
+        return invalid("service_tier", "must be a string")
     if not isinstance(fields.get("stream"), bool | None):
         return invalid("stream", "must be false where it is given")
     return None

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import patch
 
+from dispatcher.abort import Abort, DrainCap
 from dispatcher.backends.health_report import HealthReport
 from dispatcher.backends.registry import Backends, Slot
-from dispatcher.backends.slots import Slots
+from dispatcher.backends.slots import SlotRequest, Slots
 from schemas.config_state import Snapshot
 from schemas.entities import Backend, Model, Target
 from schemas.overrides import Drain
@@ -20,7 +23,7 @@ from schemas.runtime.config.feed import ConfigFeed
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.telemetry import Metrics
 from schemas.runtime.valkey.store import Store
-from tests.support.events import NOW_MS
+from tests.support.events import NOW_MS, accepted
 
 _BACKEND = Backend(url="http://127.0.0.1:1/v1")
 _KEYED = Backend(url="http://127.0.0.1:1/v1", api_key_env="BACKEND_B_API_KEY")
@@ -140,3 +143,46 @@ async def test_breakers_are_told_by_backend_and_by_model() -> None:
     told = store.lines["dispatcher-0|a"]
     assert (told["breaker"], told["lanes"]["m"][:2]) == ("open", ["closed", 1])
     assert b"tallygate_overrides_in_force 1.0" in metrics.page()
+
+
+async def test_what_is_free_is_told_more_often_while_background_work_comes() -> None:
+    """Whoever lets flex in goes by it; of interactive requests nobody is told more often."""
+    feed = SimpleNamespace(snapshot=Snapshot(backends={"a": _BACKEND}))
+    slots = Slots(Backends(cast("ConfigFeed", feed), _FixedClock()), Metrics(), _FixedClock())
+    looks: list[bool] = []
+
+    class _Counted(HealthReport):
+        async def _look(self, *, is_due: bool) -> None:
+            looks.append(is_due)
+            if len(looks) == 8:
+                raise asyncio.CancelledError
+
+    report = _Counted(
+        slots,
+        cast("Store", _FakeStore()),
+        Metrics(),
+        _FixedClock(),
+        "d",
+        _excess_at,
+        {},
+        lambda _: False,
+    )
+    with (
+        patch("dispatcher.backends.health_report._LOOK_S", 0.0),
+        suppress(asyncio.CancelledError),
+    ):
+        await report.run()
+    assert looks == [True, *[False] * 7]
+    looks.clear()
+    await slots.take(_asking(background=True))
+    with (
+        patch("dispatcher.backends.health_report._LOOK_S", 0.0),
+        suppress(asyncio.CancelledError),
+    ):
+        await report.run()
+
+    assert looks == [True, False] * 4
+
+
+def _asking(**more: Any) -> SlotRequest:
+    return SlotRequest(accepted(**more), Abort(DrainCap(1.0, 1)), NOW_MS)

@@ -120,7 +120,11 @@ def test_headers_say_the_circumstances() -> None:
     said = read_circumstances(headers, 120, 600)
 
     asked = _said(
-        timeout_ms=2_500, stream_timeout_ms=2_500, key="k", preference=Preference(wait_s=3)
+        timeout_ms=2_500,
+        stream_timeout_ms=2_500,
+        key="k",
+        preference=Preference(wait_s=3),
+        asked_timeout=b"2.5",
     )
     assert said == asked
     assert read_circumstances(JSON, 120, 600) == _said(

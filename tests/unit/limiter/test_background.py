@@ -11,6 +11,7 @@ from schemas.config_state import Snapshot
 from schemas.entities import Key, Organization
 from schemas.events import RequestFinished
 from schemas.ledger import documents
+from schemas.runtime.kafka.consume.records import Record
 from schemas.runtime.process.clock import Clock
 from schemas.stated_limits import Defaults
 from schemas.topics import BACKGROUND, DISPATCH, OUTCOMES
@@ -40,6 +41,11 @@ def _organizations(*names: str) -> Snapshot:
     return Snapshot(**(fields | {"organizations": orgs, "keys": keys}))
 
 
+def _nobody_waits(record: Record) -> None:
+    """No request here is flex."""
+    raise AssertionError(record)
+
+
 class _Room:
     """The room on a ledger that lets so many of an organization run at once."""
 
@@ -51,7 +57,9 @@ class _Room:
         self.limiter.defaults = Defaults(1e6, 1_000_000, in_flight=in_flight)
         self.parts = self.limiter.parts()
         self.routed: list[Left] = []
-        self.room = Background(self.parts.admission, self.clock, must_wait, self._route)
+        self.room = Background(
+            self.parts.admission, self.clock, must_wait, self._route, _nobody_waits
+        )
 
     def _route(self, left: Left) -> bool:
         if left.why == "config":
@@ -184,7 +192,9 @@ async def test_a_default_rate_is_waited_for_as_the_lease_is() -> None:
     room = _Room(in_flight=256)
     room.limiter.defaults = Defaults(5.0, 5, in_flight=256)
     room.parts = room.limiter.parts()
-    room.room = Background(room.parts.admission, room.clock, lambda: False, room._route)
+    room.room = Background(
+        room.parts.admission, room.clock, lambda: False, room._route, _nobody_waits
+    )
     await room.post("acme", 12)
     while len(room.dispatched) < 12:
         await room.ask()

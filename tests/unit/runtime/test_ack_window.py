@@ -278,3 +278,20 @@ def test_the_oldest_record_under_way_has_an_age() -> None:
     assert (before, scene.window.oldest_age_s(20)) == (10, 6)
     assert scene.window.oldest_age_s(20, {_ONE}) == 0
     assert _Scene().window.oldest_age_s(20) == 0
+
+
+def test_who_rests_counts_as_no_older_than_when_it_was_looked_at() -> None:
+    """A flex request may wait for a day: neither is its process stuck, nor does its topic lag. Its offset stays."""
+    scene = _Scene()
+    scene.deliver(0, at_s=0.0)
+    scene.deliver(1, at_s=50.0)
+    scene.window.rest(_ONE, 1, 0, 90.0, 7_000)
+
+    assert scene.window.oldest_age_s(100.0) == 50.0
+    scene.finish(1)
+    assert scene.window.oldest_age_s(100.0) == 10.0
+    assert scene.window.oldest_appended_ms(_ONE) == 7_000
+    assert scene.window.load_of(_ONE) == Load(records=1, size_bytes=_SIZE, span=2)
+    scene.finish(0)
+    scene.window.rest(_ONE, 1, 0, 95.0, 8_000)
+    assert scene.window.oldest_age_s(100.0) == 0.0

@@ -15,7 +15,7 @@ from schemas.pricing.cost import cost
 from schemas.pricing.counts import TokenCounts
 from schemas.pricing.entries import Price, PriceStep, TierPrice
 from schemas.pricing.price_list import price_list
-from schemas.pricing.tiers import named
+from schemas.pricing.tiers import named, serving
 
 _RATES = (
     "cached_input", "cache_write", "cache_write_1h", "reasoning",
@@ -99,12 +99,37 @@ def test_the_hold_covers_every_use_within_the_reach(
     """Whatever tier of those that can bill does, at whichever backend."""
     used = _use(data.draw, reach, most_input, most_output)
     asked = named(reach.service_tier)
-    tiers = [None, asked] if asked else [None, "priority"]
+    told = [None, "default", asked] if asked else [None, "default", "priority"]
     held = bound(price, reach, most_input, most_output)
 
-    for tier in tiers:
+    for tier in told:
         for backend in ("b1", "b2"):
-            assert cost(price, used, tier, backend) <= held
+            assert cost(price, used, serving(tier, asked), backend) <= held
+
+
+@given(
+    st.tuples(_USD, _USD),
+    st.sampled_from(["0.5", "0.25", "1"]),
+    st.sampled_from([None, "1.1"]),
+    st.sampled_from([None, "default", "flex"]),
+    st.tuples(st.integers(0, 7_000), st.integers(0, 7_000)),
+)
+def test_flex_holds_what_it_bills_at_most_and_no_more(
+    rates: tuple[str, str],
+    multiplier: str,
+    uplift: str | None,
+    told: str | None,
+    tokens: tuple[int, int],
+) -> None:
+    """Of text that uses its whole bound, whatever the backend calls the tier: not the price of the default."""
+    tiers = {"flex": TierPrice(multiplier=multiplier)}
+    of_input, of_output = rates
+    entry = Price(input_usd_per_mtok=of_input, output_usd_per_mtok=of_output, tiers=tiers)
+    price = price_list("m@1", (entry,), {"b1": uplift}).at(0)
+    assert price is not None
+    billed = cost(price, TokenCounts(*tokens), serving(told, "flex"), "b1")
+
+    assert bound(price, Reach(service_tier="flex"), *tokens) == billed
 
 
 @given(_prices(), _REACHES, st.integers(0, 7_000), st.integers(0, 7_000), st.integers(0, 100))

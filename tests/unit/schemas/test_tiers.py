@@ -35,7 +35,7 @@ def test_a_name_of_a_tier_is_bounded_and_means_one_thing(
         (None, ["default", "priority"]),
         ("auto", ["default", "priority"]),
         ("default", ["default"]),
-        ("flex", ["default", "flex"]),
+        ("flex", ["flex"]),
         ("priority", ["default", "priority"]),
         ("scale", ["default"]),
     ],
@@ -43,8 +43,13 @@ def test_a_name_of_a_tier_is_bounded_and_means_one_thing(
 def test_a_request_can_reach_what_it_names_and_the_default(
     asked: str | None, tiers: list[str]
 ) -> None:
-    """One that names none, whatever its project is set to at the backend."""
+    """One that names none, whatever its project is set to at the backend; flex is what it is."""
     assert reached(asked, _STATED, ["priority"]) == tiers
+
+
+def test_flex_that_has_no_price_reaches_what_a_request_without_a_tier_does() -> None:
+    """No backend is asked for it then, so the project at the backend decides."""
+    assert reached("flex", ["default", "priority"], ["priority"]) == ["default", "priority"]
 
 
 @pytest.mark.parametrize(
@@ -63,3 +68,12 @@ def test_what_the_answer_tells_decides_over_what_was_asked() -> None:
     assert serving("default", "priority") is None
     assert serving(None, "priority") == "priority"
     assert serving(None, "auto") is None
+
+
+@pytest.mark.parametrize("told", [None, "default", "standard", "auto", "flex"])
+def test_who_asked_for_flex_was_served_so_also_by_a_backend_that_knows_no_tiers(
+    told: str | None,
+) -> None:
+    """A dearer tier that the backend names is another matter: that is what it bills."""
+    assert serving(told, "flex") == "flex"
+    assert serving("priority", "flex") == "priority"

@@ -56,7 +56,8 @@ class PartitionQueue:
     remembered: deque[Run] = field(default_factory=deque)
     """Finished before this generation: not handed out when delivered."""
     under_way: dict[int, tuple[float, int]] = field(default_factory=dict)
-    """Offset to when it was delivered and when it was appended, in the order of delivery."""
+    """Offset to when it was delivered and when it was appended, or for both to when it was last said to rest; in the order
+    of the former."""
     size_bytes: int = 0
     """Of what is under way."""
     version: int = 0
@@ -132,6 +133,15 @@ class AckWindow:
         queue = self._remove(partition, generation, offset, size_bytes)
         if queue is not None:
             queue.finish(offset)
+
+    def rest(
+        self, partition: Partition, generation: int, offset: int, now_s: float, now_ms: int
+    ) -> None:
+        """A record that ``add`` took waits for a time that may be far, and was looked at now: its age, which tells what
+        is stuck and what lags, begins anew."""
+        queue = self._queues.get((partition, generation))
+        if queue is not None and queue.under_way.pop(offset, None) is not None:
+            queue.under_way[offset] = now_s, now_ms
 
     def drop(self, partition: Partition, generation: int, offset: int, size_bytes: int) -> None:
         """A record that ``add`` took will not be handled here: it stays unfinished for its next owner."""

@@ -156,7 +156,7 @@ class Inbox:
             generation, now_s = event.message.generation_id, time.monotonic()
             partitions = set()
             for fetched in event.value:
-                record = Record(fetched, generation, self._finished, self._hold)
+                record = Record(fetched, generation, self._finished, self._hold, self._rest)
                 if self._add(record, now_s):
                     partitions.add((record.topic, record.partition))
             for partition in partitions:
@@ -186,6 +186,11 @@ class Inbox:
         partition = record.topic, record.partition
         self.window.finish(partition, record.generation, record.offset, record.size_bytes)
         self.flow.after_finish()
+
+    def _rest(self, record: Record, now_ms: int) -> None:
+        partition = record.topic, record.partition
+        now_s = time.monotonic()
+        self.window.rest(partition, record.generation, record.offset, now_s, now_ms)
 
     def _hold(self, record: Record, cause: str) -> None:
         """Its partition stands still at it: whoever can read it begins there."""

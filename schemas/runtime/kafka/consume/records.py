@@ -12,6 +12,10 @@ _FRAME_BYTES = 256
 """What a record takes beside its bytes, about."""
 
 
+def _nothing(_: Record, __: int) -> None:
+    """Of a record that no inbox delivered."""
+
+
 class Record:
     """One delivered record. Call ``finish`` once, after its effects are durable; it then is an offset
     and holds no bytes any more."""
@@ -20,6 +24,7 @@ class Record:
         "_headers",
         "_on_finish",
         "_on_hold",
+        "_on_rest",
         "generation",
         "is_finished",
         "key",
@@ -38,7 +43,9 @@ class Record:
         generation: int,
         on_finish: Callable[[Record], None],
         on_hold: Callable[[Record, str], None],
+        on_rest: Callable[[Record, int], None] = _nothing,
     ) -> None:
+        self._on_rest = on_rest
         self._on_finish = on_finish
         self._on_hold = on_hold
         self._headers: Sequence[tuple[str, bytes]] = fetched.headers or ()
@@ -83,6 +90,11 @@ class Record:
         still here for that cause. A later ``finish`` does nothing."""
         if self._close():
             self._on_hold(self, cause)
+
+    def rest(self, now_ms: int) -> None:
+        """It waits for a time that may be far, and was looked at just now: nobody is stuck with it, and nothing lags."""
+        if not self.is_finished:
+            self._on_rest(self, now_ms)
 
     def _close(self) -> bool:
         """Let go of what it holds; False when that was done before."""
