@@ -15,6 +15,9 @@ from ingress.auth.api_key import ApiKeys
 from ingress.auth.caller import Authenticator
 from ingress.auth.callers import Callers
 from ingress.auth.outside import Outside, open_outside
+from ingress.batches.lease import BatchLeases
+from ingress.batches.runner import BatchRunner
+from ingress.batches.store import BatchStore
 from ingress.endpoints.status import StatusRoutes
 from ingress.files.settings import FileSettings
 from ingress.files.shelf import Quota, Shelf
@@ -50,7 +53,7 @@ from schemas.runtime.kafka.record_reader import RecordReader
 from schemas.runtime.ledger.client import LedgerClient, ledger_store
 from schemas.runtime.ledger.meetings import Meetings
 from schemas.runtime.ledger.time_source import LedgerTime
-from schemas.runtime.process.clock import Clock
+from schemas.runtime.process.clock import Clock, random_bytes
 from schemas.runtime.process.collector import calm_collector
 from schemas.runtime.process.connect import connect, read_config
 from schemas.runtime.process.loop_counts import expose_loop
@@ -70,6 +73,7 @@ from schemas.topics import AUDIT, BACKGROUND, OUTCOMES, REQUESTS
 if TYPE_CHECKING:
     from ingress.grpc.server import GrpcServer
 
+_TOKEN_BYTES: Final = 8
 _TIME_LOOK_S: Final = 0.05
 
 
@@ -93,6 +97,8 @@ class Ingress:
     outside: Outside
     tracing: Tracing | None = None
     """Where requests are traced."""
+    batches: BatchRunner | None = None
+    """Where this process runs batches."""
     connected: set[str] = field(default_factory=set)
     server: FrontServer | None = None
     """Of the public port, once it runs."""
@@ -185,6 +191,8 @@ class Ingress:
             "ledger time": self.ledger_time.run,
             **self.outside.background,
         }
+        if self.batches is not None:
+            forever["batches"] = self.batches.run
         if self.tracing is not None:
             forever["traces"] = self.tracing.exporter.run
         if self.grpc is not None:
@@ -340,6 +348,7 @@ def create_app(settings: IngressSettings) -> Ingress:
         Signatures(ledger),
         metrics,
     )
+    public = _public_parts(settings, gatekeeper, producer, pending, ledger, bus, clock)
     return Ingress(
         settings=settings,
         config=config,
@@ -348,7 +357,7 @@ def create_app(settings: IngressSettings) -> Ingress:
         bus=bus,
         subscription=subscription,
         pending=pending,
-        public=_public_parts(settings, gatekeeper, producer, pending, ledger, bus, clock),
+        public=public,
         refusals=RefusalAudit(gatekeeper.tally, producer, clock),
         watch=watch,
         metrics=metrics,
@@ -356,7 +365,19 @@ def create_app(settings: IngressSettings) -> Ingress:
         ledger_time=LedgerTime(clock, store, metrics),
         outside=outside,
         tracing=tracing,
+        batches=_batches(settings, public, store),
     )
+
+
+def _batches(settings: IngressSettings, public: PublicParts, store: Store) -> BatchRunner | None:
+    """Who runs batches here; ``None`` where there are none, or others run them."""
+    files, lines_max, keeper = public.files, settings.batch_lines_max, public.gatekeeper
+    if files is None or not lines_max:
+        return None
+    token = f"{settings.instance_id} {random_bytes(_TOKEN_BYTES).hex()}"
+    leases = BatchLeases(store, token)
+    batches = BatchStore(files.store)
+    return BatchRunner(batches, leases, public.starter, keeper.clock, lines_max, keeper)
 
 
 def callers_of(settings: IngressSettings, others: Sequence[Authenticator] = ()) -> Callers:

@@ -21,6 +21,7 @@ CONNECTING: Final = (
 _SHARDS: Final = "~{[0-9]*}|*"
 _MARKS: Final = "~{d:*}"
 _APPLIED: Final = "~{cfg}|applied"
+_BATCHES: Final = "~{cfg}|batch|*"
 _CONFIG_READ: Final = "%R~{cfg}|*"
 _COUNTED: Final = "~{counted}*"
 _FRAMES: Final = "~rep:*"
@@ -48,7 +49,10 @@ LEDGER_USERS: Final[Mapping[str, StoreUser]] = {
         ("eval", "get", "set", "del", "hget", "hgetall", "hmget", "scan", "zcard", "zrange"),
         (_SHARDS, "~{cfg}|*", "~{dlq}|*", "%R" + _MARKS),
     ),
-    "ingress": StoreUser(("eval", "hgetall", "set", "zcount"), (_SHARDS, _APPLIED, _CONFIG_READ)),
+    "ingress": StoreUser(
+        ("del", "eval", "get", "hgetall", "set", "zcount"),
+        (_SHARDS, _APPLIED, _BATCHES, _CONFIG_READ),
+    ),
     "limiter_worker": StoreUser(("eval", "hmget"), (_SHARDS, _MARKS, _APPLIED, _CONFIG_READ)),
     "dispatcher": StoreUser(
         ("eval", "hdel", "hmget", "zscan"),

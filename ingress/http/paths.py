@@ -15,6 +15,7 @@ MODELS: Final = "/v1/models"
 COUNT_TOKENS: Final = f"{MESSAGES.path}/count_tokens"
 LIMITS: Final = "/v1/limits"
 FILES: Final = "/v1/files"
+BATCHES: Final = "/v1/batches"
 HEALTHZ: Final = readiness.HEALTHZ
 READYZ: Final = readiness.READYZ
 STARTUPZ: Final = readiness.STARTUPZ
@@ -40,6 +41,7 @@ PLACES: Final = {
     COUNT_TOKENS: Place("count_tokens", MESSAGES.surface),
     LIMITS: Place("limits", "native"),
     FILES: Place("files", "openai"),
+    BATCHES: Place("batches", "openai"),
     HEALTHZ: _STATUS,
     READYZ: _STATUS,
     STARTUPZ: _STATUS,

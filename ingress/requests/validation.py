@@ -60,6 +60,8 @@ class ValidatedRequest(msgspec.Struct, frozen=True):
     traceparent: bytes | None
     key: IdempotencyKey | None
     preference: Preference
+    is_listed: bool = True
+    """Whether it stands among the jobs of its organization where it runs as one; a line of a batch does not."""
 
     @property
     def is_background(self) -> bool:
@@ -175,7 +177,7 @@ def accepted_event(
         keep_result=key is not None or request.is_background,
         background=request.is_background,
         fingerprint=None if key is None else key.fingerprint,
-        job=_facts(request) if request.is_background else None,
+        job=_facts(request) if request.is_background and request.is_listed else None,
         reach=call.reach,
     )
 

@@ -15,7 +15,7 @@ from deploy.reference.openapi.contract import (
     in_path,
     query,
 )
-from deploy.reference.openapi.file_routes import file_routes
+from deploy.reference.openapi.file_routes import batch_routes, file_routes
 from ingress.admin.http.status_pages import AdminHealth
 from ingress.apis.anthropic.contract import InputTokens, Message
 from ingress.apis.native.contract import InferenceRequest, InferenceResponse, JobBody
@@ -112,6 +112,7 @@ def public_routes() -> Iterator[RouteContract]:
     yield _count_tokens()
     yield from _limits()
     yield from file_routes()
+    yield from batch_routes()
     yield from _status()
 
 

@@ -31,6 +31,10 @@ ROUTES: Final = {
     "GET /v1/files/{file_id}",
     "DELETE /v1/files/{file_id}",
     "GET /v1/files/{file_id}/content",
+    "POST /v1/batches",
+    "GET /v1/batches",
+    "GET /v1/batches/{batch_id}",
+    "POST /v1/batches/{batch_id}/cancel",
     "GET /v1/models",
     "GET /v1/models/{name:path}",
     "GET /v1/status/healthz",
@@ -55,7 +59,8 @@ _FILES: Final = {
     "DELETE /v1/files/{file_id}",
     "GET /v1/files/{file_id}/content",
 }
-_TAKES_AN_ID: Final = _JOBS | _FILES
+_BATCHES: Final = {"GET /v1/batches/{batch_id}", "POST /v1/batches/{batch_id}/cancel"}
+_TAKES_AN_ID: Final = _JOBS | _FILES | _BATCHES
 
 
 async def test_the_public_routes_are_these() -> None:
@@ -82,6 +87,7 @@ async def test_without_a_key_only_what_is_for_everybody_answers(row: str) -> Non
     method, path = (
         row.replace("{job_id}", "x")
         .replace("{file_id}", "x")
+        .replace("{batch_id}", "x")
         .replace("{name:path}", "echo")
         .split(" ")
     )
