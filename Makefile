@@ -137,6 +137,10 @@ ageing: setup  ## Outages longer than every window, terms that change under a re
 budget-service: setup  ## What clients saw while an external budget service was killed, slowed and hung, second by second
 	$(BIN)/python -m tests.chaos.budget_service
 
+.PHONY: batch-under-load
+batch-under-load: setup  ## A batch of 10 000 lines beside 50 requests/s, every process killed once: lines, bills, p95, memory; ARGS="--lines N"
+	$(BIN)/python -m tests.chaos.batch_under_load $(ARGS)
+
 kill-points: setup  ## kill -9 at every step between the claim of a request and its booking: a table
 	$(BIN)/python -m tests.chaos.kill_points $(ARGS)
 

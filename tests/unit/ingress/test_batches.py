@@ -25,6 +25,7 @@ from schemas.frames import Terminal, Usage
 from schemas.topics import BACKGROUND
 from tests.support.configuration import NOW_MS, SECRET, UNKNOWN_SECRET
 from tests.support.gateway import Gateway
+from tests.support.waiting import until
 
 _URL: Final = "/v1/chat/completions"
 _DONE: Final = Terminal(200, body=b'{\n "id": "c"\n}', usage=Usage(5, 7, 12_000, estimated=False))
@@ -108,7 +109,7 @@ async def _kill(run: BatchRun, when: Callable[[], bool]) -> None:
     """Run until then, and not a moment longer."""
     task = asyncio.create_task(run.run())
     async with asyncio.timeout(5):
-        while not when():
+        while not when():  # noqa: ASYNC110  # at whatever step it is just then
             await asyncio.sleep(0)
     task.cancel()
     with suppress(asyncio.CancelledError):
@@ -264,10 +265,9 @@ async def test_whoever_takes_a_killed_batch_over_runs_each_line_once(
     """Killed three times at different points: before and behind what it kept."""
     gateway = _gateway(tmp_path)
     begun = await _begin(gateway, [_line(f"line-{number}") for number in range(40)])
-    for kill in range(3):
-        run = await _own(gateway, begun.id)
-        until = (kill + 1) * 9 + seed
-        await _kill(run, lambda until=until: len(gateway.log.accepted) >= until)  # type: ignore[misc]
+    for kill in range(1, 4):
+        run, at = await _own(gateway, begun.id), 9 * kill + seed
+        await _kill(run, lambda at=at: len(gateway.log.accepted) >= at)  # type: ignore[misc]
 
     await (await _own(gateway, begun.id)).run()
 
@@ -315,9 +315,7 @@ async def test_a_batch_is_run_by_one_process(tmp_path: Path) -> None:
     await first.look()
     await second.look()
     assert (len(first.running), len(second.running)) == (1, 0)
-    async with asyncio.timeout(5):
-        while not gateway.log.accepted:
-            await asyncio.sleep(0.01)
+    await until(lambda: len(gateway.log.accepted) == 1)
     for task in first.running.values():
         task.cancel()
     await asyncio.gather(*first.running.values(), return_exceptions=True)
@@ -337,21 +335,17 @@ async def test_a_cancelled_batch_ends_with_what_it_has(tmp_path: Path) -> None:
     """Lines under way are cancelled, others never begun."""
     gateway = _gateway(tmp_path, lambda each: (_DONE,) if b"fine" in each.payload else ())
     begun = await _begin(gateway, [_line("fine"), *(_line(f"slow-{at}") for at in range(20))])
-    running = asyncio.create_task((await _own(gateway, begun.id)).run())
-    async with asyncio.timeout(5):
-        while len(gateway.log.accepted) < 5:
-            await asyncio.sleep(0.01)
+    run = await _own(gateway, begun.id)
+    running = asyncio.create_task(run.run())
+    await until(lambda: len(gateway.log.accepted) == 5)
 
     told = await _client(gateway).batches.cancel(begun.id)
+    await until(lambda: run.batch.status == "cancelling")
     cancelled = Terminal(409, error_code="request_cancelled")
     gateway.log.worker = lambda _: (cancelled,)
-    async with asyncio.timeout(5):
-        while not running.done():
-            for accepted in gateway.log.accepted[1:]:
-                if accepted.request_id not in gateway.bus.streams:
-                    gateway.log.work(accepted)
-            await asyncio.sleep(0.01)
-        await running
+    for accepted in gateway.log.accepted[1:]:
+        gateway.log.work(accepted)
+    await running
 
     batch = await _client(gateway).batches.retrieve(begun.id)
     assert (told.status, batch.status) == ("cancelling", "cancelled")
@@ -506,9 +500,7 @@ async def test_a_batch_does_not_end_before_its_lines(tmp_path: Path) -> None:
     gateway = _gateway(tmp_path, lambda _: ())
     begun = await _begin(gateway, [_line("a")])
     running = asyncio.create_task((await _own(gateway, begun.id)).run())
-    async with asyncio.timeout(5):
-        while not len(gateway.pending):
-            await asyncio.sleep(0.01)
+    await until(lambda: len(gateway.pending) == 1)
     gateway.pending.abandon()
 
     with pytest.raises(batch_requests.LineStopped):
