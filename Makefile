@@ -172,9 +172,12 @@ replay: setup  ## 200 000 outcomes folded again, killed in the middle, copied, a
 	$(BIN)/python -m tests.load.replay $(ARGS)
 	$(BIN)/python -m tests.chaos.group_reset
 
-.PHONY: rolling mixed broker-loss
+.PHONY: rolling mixed broker-loss resumed-streams
 rolling: setup  ## Each process restarted, added, taken away under 50 requests/s behind HAProxy; needs haproxy, or HAPROXY=PATH
 	$(BIN)/python -m tests.chaos.rolling $(ARGS)
+
+resumed-streams: setup  ## 50 streams, kill -9 of their ingress: each goes on at another one, byte for byte, and is billed once
+	$(BIN)/python -m tests.chaos.resumed_streams $(ARGS)
 
 mixed: setup  ## Processes of an earlier commit beside these, under load, up and back: make mixed FROM=COMMIT; needs haproxy
 	$(BIN)/python -m tests.chaos.mixed_versions --from $(FROM) $(ARGS)
@@ -200,6 +203,10 @@ alarms: setup  ## Each alert is made to fire by its fault, and clears when that 
 
 clients: setup  ## openai (Python, Node), LangChain and the Vercel AI SDK through a gateway; needs npm for half of them
 	$(BIN)/python -m tests.foreign.clients
+
+.PHONY: examples
+examples: setup  ## The examples for LangChain, Node and the Vercel AI SDK, on a gateway of their own; needs npm for most
+	$(BIN)/python -m tests.foreign.examples
 
 .PHONY: helm workflows smoke loadtest vegeta
 helm: setup  ## The Helm chart by Helm itself, Kubernetes' schemas and the processes' settings; needs Go

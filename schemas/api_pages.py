@@ -8,4 +8,8 @@ OPENAPI: Final = "/openapi.json"
 """OpenAPI 3.1 of all public and admin routes."""
 API_PAGE: Final = "/docs"
 """The same for people; it asks nothing of any other host."""
-API_PATHS: Final = frozenset({OPENAPI, API_PAGE})
+LLMS: Final = "/llms.txt"
+"""What there is to read, for language models (llmstxt.org)."""
+LLMS_FULL: Final = "/llms-full.txt"
+"""All of it that a client needs, as Markdown."""
+API_PATHS: Final = frozenset({OPENAPI, API_PAGE, LLMS, LLMS_FULL})

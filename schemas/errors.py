@@ -67,6 +67,7 @@ class ErrorCode(StrEnum):
     UPSTREAM_INTERRUPTED = "upstream_interrupted"
     NO_BACKEND = "no_backend_available"
     RESULT_LOST = "result_lost"
+    RESULT_EXPIRED = "result_expired"
     BODY_LOST = "body_lost"
     SERVICE_UNAVAILABLE = "service_unavailable"
     OVERLOADED = "server_is_overloaded"
@@ -146,6 +147,7 @@ ERRORS: Final[dict[ErrorCode, ErrorSpec]] = {
     ErrorCode.RESULT_LOST: ErrorSpec(
         502, _SERVER, "The request ran and was billed, but its answer was lost", True
     ),
+    ErrorCode.RESULT_EXPIRED: ErrorSpec(410, _INVALID, "The answer is not kept any more", False),
     ErrorCode.BODY_LOST: ErrorSpec(
         503, _UNAVAILABLE, "The request's body could not be read again", True, 1_000
     ),
@@ -170,6 +172,7 @@ _GRPC: Final[dict[int, GrpcCode]] = {
     405: "UNIMPLEMENTED",
     408: "DEADLINE_EXCEEDED",
     409: "ABORTED",
+    410: "NOT_FOUND",
     413: "RESOURCE_EXHAUSTED",
     422: "FAILED_PRECONDITION",
     429: "RESOURCE_EXHAUSTED",

@@ -1,5 +1,5 @@
 """Writes the generated references into a folder: ``python -m deploy.reference [FOLDER]``; into that of the repository, with
-the files of the chart."""
+the files of the chart and ``llms.txt``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from deploy.reference.chart_facts import CHART_FILES
+from deploy.reference.llms_pages import llms_of_repository
 from deploy.reference.pages import PAGES, PUBLISHED
 from schemas.runtime.process.published import FOLDER as PUBLISHED_FOLDER
 
@@ -21,14 +22,8 @@ def write(folder: Path, pages: Mapping[str, Callable[[], str]]) -> None:
         (folder / name).write_text(text(), encoding="utf-8")
 
 
-def write_chart() -> None:
-    """Make the files of the chart anew, where they stand in the repository."""
-    for file, text in CHART_FILES.items():
-        Path(file).write_text(text(), encoding="utf-8")
-
-
 if __name__ == "__main__":
     write(Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER, PAGES)
     write(PUBLISHED_FOLDER, PUBLISHED)
     if len(sys.argv) == 1:
-        write_chart()
+        write(Path(), {**CHART_FILES, "llms.txt": llms_of_repository})

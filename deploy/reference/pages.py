@@ -15,6 +15,7 @@ from deploy.reference.budget_service_page import budget_service_page
 from deploy.reference.command_page import command_page
 from deploy.reference.field_docs import field_docs, own_fields
 from deploy.reference.kafka_users_page import kafka_users_page
+from deploy.reference.llms_pages import llms_full, llms_served
 from deploy.reference.markdown import code, duration, page, prose, size, table
 from deploy.reference.openapi.document import openapi_json, openapi_page
 from deploy.reference.openapi.page import html_page
@@ -295,6 +296,8 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
 """File name in ``docs/reference`` -> what makes its text."""
 PUBLISHED: Final[Mapping[str, Callable[[], str]]] = {
     "docs.html": html_page,
+    "llms.txt": llms_served,
+    "llms-full.txt": llms_full,
     "openapi.json": openapi_json,
 }
 """The same for ``schemas/published``, which the processes serve."""

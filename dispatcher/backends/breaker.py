@@ -1,8 +1,8 @@
 """The circuit breaker of one backend: a frozen value that time and ended calls move on. Pure.
 
 Closed, it counts; open, nobody may call; half open, exactly one call is on trial. Times are monotonic
-seconds. An open breaker closes through a trial, or when it was silence that opened it and a call that was
-silent for long succeeds after all: then the backend is slow, not gone.
+seconds. An open breaker closes through a trial, through a connection of somebody else if it judges only those, or when
+it was silence that opened it and a call that was silent for long succeeds after all: then the backend is slow, not gone.
 """
 
 from __future__ import annotations
@@ -87,6 +87,12 @@ class Breaker(msgspec.Struct, frozen=True):
                 forgiven[index] = replace(second, failures=second.failures - 1)
                 break
         return replace(self, window=tuple(forgiven), unreachable=0)
+
+    def reached(self, now_s: float) -> Breaker:
+        """Something else than a call had a connection: where only connections are judged, that is a trial that no
+        client has to be."""
+        is_due = self.state(now_s) == "half_open" and not self.is_on_trial
+        return Breaker() if is_due else self
 
     def has_spoken(self, now_s: float) -> bool:
         """Whether it is open, or a call ended within its window."""

@@ -50,9 +50,10 @@ class Health(msgspec.Struct, frozen=True):
             case broken:
                 return broken
 
-    def probed(self, *, answered: bool) -> Health:
-        """One more probe."""
-        return replace(self, probes=self.probes.seen(answered=answered))
+    def probed(self, now_s: float, *, answered: bool) -> Health:
+        """One more probe. A backend that answers can be reached, so an idle one is not called broken for ever."""
+        breaker = self.breaker.reached(now_s) if answered else self.breaker
+        return replace(self, breaker=breaker, probes=self.probes.seen(answered=answered))
 
     def begun(self, now_s: float) -> tuple[Health, bool]:
         """A call begins; whether it is the breaker's trial."""

@@ -59,6 +59,9 @@ class ProbeClient:
         transport._pool = httpcore.AsyncConnectionPool(  # noqa: SLF001
             ssl_context=ssl.create_default_context(),
             network_backend=_BoundedNetwork(),
+            # How many are under way is for who asks; ten of the library's would be held by backends that hang,
+            # and all others, waiting for one of those, would pass for dead.
+            max_connections=None,
         )
         jar = CookieJar(DefaultCookiePolicy(allowed_domains=()))
         self._client = httpx.AsyncClient(transport=transport, cookies=jar, trust_env=False)

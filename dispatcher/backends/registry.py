@@ -195,7 +195,9 @@ class Backends:
     def probed(self, name: str, *, answered: bool) -> None:
         """A probe of the backend ended."""
         backend_state = self.states[name]
-        backend_state.health = backend_state.health.probed(answered=answered)
+        backend_state.health = backend_state.health.probed(
+            self.clock.monotonic_s(), answered=answered
+        )
 
     def observe(self) -> list[str]:
         """Bring states and their times up to date; the backends whose state changed."""

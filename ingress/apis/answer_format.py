@@ -21,7 +21,7 @@ from schemas.frames import Terminal, Usage
 from schemas.money import usd
 from schemas.operations import Surface
 
-PING: Final = b": ping\n\n"
+_PING: Final = b": ping\n"
 _PING_EVENT: Final = b'event: ping\ndata: {"type":"ping"}\n\n'
 DONE: Final = b"data: [DONE]\n\n"
 _MS_PER_S: Final = 1_000
@@ -63,8 +63,12 @@ RELAYED: Final = Relayed()
 
 
 def ping(surface: Surface) -> bytes:
-    """What keeps a silent connection open: a comment, or the event that Anthropic's clients know."""
-    return _PING_EVENT if surface == "anthropic" else PING
+    """What keeps a silent connection open: a comment, or the event that Anthropic's clients know.
+
+    A comment is the first line of the event that follows: alone before a blank line, the openai SDK takes it for an
+    empty event once it has seen an id.
+    """
+    return _PING_EVENT if surface == "anthropic" else _PING
 
 
 def error_event(refusal: Refusal, surface: Surface, request_id: str) -> bytes:
@@ -138,9 +142,9 @@ def terminal_headers(terminal: Terminal) -> Headers:
 
 
 def cost_comment(usage: Usage | None) -> bytes:
-    """The cost at the end of a stream, as a comment, which clients skip; empty where there is no price."""
+    """The cost, as a comment before the last event of a stream, which clients skip; empty where there is no price."""
     cost = cost_usd(usage)
-    return b"" if cost is None else b": x-tallygate-cost-usd %s\n\n" % cost.encode()
+    return b"" if cost is None else b": x-tallygate-cost-usd %s\n" % cost.encode()
 
 
 def cost_usd(usage: Usage | None) -> str | None:

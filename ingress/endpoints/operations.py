@@ -95,6 +95,7 @@ class OperationEndpoint:
         answer_format = self._binding.format(request.parsed, begun.request_id)
         preference = request.preference
         is_stream, is_background = request.parsed.call.stream, request.is_background
+        after = request.resumed
         del request  # What waits for an answer holds no payload.
         with begun:
             if begun.mailbox is None:
@@ -102,7 +103,13 @@ class OperationEndpoint:
             elif is_stream:
                 replayed = _replay_headers(begun)
                 stream = StreamAnswer(
-                    begun.mailbox, answer_format, self._operation.surface, send, replayed, state
+                    begun.mailbox,
+                    answer_format,
+                    self._operation.surface,
+                    send,
+                    replayed,
+                    state,
+                    after,
                 )
                 _note(state, begun, await stream.relay(begun.settle))
             elif is_background:

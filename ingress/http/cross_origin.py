@@ -19,7 +19,7 @@ _KEPT_FOR_S: Final = 7_200
 """How long a browser may remember the answer; the most that Chrome takes."""
 _READ: Final = (
     b"authorization, content-type, x-api-key, idempotency-key, x-request-timeout, prefer, traceparent,"
-    b" x-tallygate-timestamp, x-tallygate-signature"
+    b" x-tallygate-timestamp, x-tallygate-signature, last-event-id, x-tallygate-resumable"
 )
 """Request headers that mean something here."""
 _EXPOSED: Final = b", ".join(

@@ -19,6 +19,7 @@ from typing import Any, Final, NoReturn
 
 import msgspec
 
+from ingress.http.event_ids import EventId, read_event_id
 from ingress.http.refusals import Refusal
 from schemas.errors import ErrorCode
 from schemas.trace_context import read_traceparent, unsampled
@@ -38,6 +39,10 @@ _WAIT: Final = re.compile(rb'wait="?(\d{1,6})"?')
 _BARE_KEY: Final = re.compile(rb"[\x21-\x7e]{1,255}")
 _QUOTED_KEY: Final = re.compile(rb'"((?:[\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
 _ESCAPED_IN_KEY: Final = re.compile(rb'\\(["\\])')
+
+
+RESUMABLE: Final = b"x-tallygate-resumable"
+"""``1``: a stream is kept as that of a request with a key, and runs on when its connection breaks."""
 
 
 class Preference(msgspec.Struct, frozen=True):
@@ -124,6 +129,19 @@ def traceparent_of(headers: Mapping[bytes, bytes]) -> bytes | None:
     """
     value = headers.get(b"traceparent")
     return None if value is None or read_traceparent(value) is None else unsampled(value)
+
+
+def resumed_of(headers: Mapping[bytes, bytes]) -> EventId | Refusal | None:
+    """The event in ``Last-Event-ID``; ``None`` without one. What is no id of ours is refused: to run the request once
+    more, and bill it, is the last thing that its client wants."""
+    sent = headers.get(b"last-event-id")
+    if not sent:
+        return None
+    return read_event_id(sent) or Refusal(
+        ErrorCode.INVALID_REQUEST,
+        "Last-Event-ID must be the id of an event that this gateway sent.",
+        param="Last-Event-ID",
+    )
 
 
 def header_key(headers: Mapping[bytes, bytes]) -> str | Refusal | None:

@@ -20,6 +20,7 @@ from ingress.apis.answer_format import (
     refusal_of,
     terminal_headers,
 )
+from ingress.http.event_ids import EventId, numbered
 from ingress.http.exchange import BODY_FOLLOWS
 from ingress.http.middleware import GONE
 from ingress.http.refusals import Headers
@@ -49,8 +50,10 @@ class StreamAnswer:
         send: Send,
         more: Headers,
         state: dict[str, Any],
+        after: EventId | None = None,
     ) -> None:
         self._state = state
+        self._after = after
         self._mailbox = mailbox
         self._format = answer_format
         self._surface = surface
@@ -78,7 +81,12 @@ class StreamAnswer:
 
     async def _relay(self, contents: list[Content], terminal: Terminal | None) -> None:
         """Everything that has arrived leaves as one piece."""
-        events = [self._format.events(c.body) for c in contents if isinstance(c, Chunk)]
+        seqs = self._mailbox.taken_seqs
+        events = [
+            self._events(content, seq)
+            for content, seq in zip(contents, seqs, strict=True)
+            if isinstance(content, Chunk)
+        ]
         refusal = refusal_of(terminal) if terminal is not None else None
         if refusal is not None and terminal is not None:
             if not self._has_headers and not events:
@@ -91,6 +99,15 @@ class StreamAnswer:
             events.append(self._format.last_events(terminal))
         more = None if self._has_headers else _start_headers(contents)
         await self._write(b"".join(events), more, is_last=terminal is not None)
+
+    def _events(self, chunk: Chunk, seq: int) -> bytes:
+        """The events of a frame, numbered; what a client has that came back is made once more, and left out."""
+        events, after = self._format.events(chunk.body), self._after
+        if after is not None and seq < after.seq:
+            return b""
+        beyond = after.place if after is not None and seq == after.seq else -1
+        request_id, fence = self._mailbox.request_id, self._mailbox.position.fence
+        return numbered(events, b"%b/%d-%d" % (request_id.encode(), fence, seq), beyond)
 
     async def _write(
         self, body: bytes, more: Headers | None = None, *, is_last: bool = False

@@ -67,6 +67,9 @@ class Mailbox:
         self._ask_for_stream = ask_for_stream
         self._position = Position()
         self._contents: list[Content] = []
+        self._seqs: list[int] = []
+        self.taken_seqs: list[int] = []
+        """Numbers of the frames that were taken last; 0 for an end of this side."""
         self._buffered_bytes = 0
         self._waker: asyncio.Future[None] | None = None
 
@@ -96,7 +99,7 @@ class Mailbox:
             return
         verdict, self._position = sequence(self._position, frame)
         if verdict is Verdict.RELAY:
-            self._put(frame.content)
+            self._put(frame.content, frame.seq)
         elif verdict is Verdict.BREAK:
             self._put(broken_off())
         elif verdict is Verdict.GAP and is_stored:
@@ -161,6 +164,7 @@ class Mailbox:
             self._waker = None
         self.taken_s = loop.time()
         contents, self._contents = self._contents, []
+        self.taken_seqs, self._seqs = self._seqs, []
         self._buffered_bytes = 0
         if self.is_behind:
             self.is_behind = False
@@ -175,8 +179,9 @@ class Mailbox:
                     return content
         return None
 
-    def _put(self, content: Content) -> None:
+    def _put(self, content: Content, seq: int = 0) -> None:
         self._contents.append(content)
+        self._seqs.append(seq)
         if not isinstance(content, Started):
             self._buffered_bytes += len(content.body)
         self.wake()

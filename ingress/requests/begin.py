@@ -18,6 +18,7 @@ from ingress.auth.caller import Caller
 from ingress.gatekeeper.bodies import BodyHold
 from ingress.gatekeeper.final_verdicts import Asked
 from ingress.gatekeeper.gatekeeper import Gatekeeper
+from ingress.http.event_ids import EventId
 from ingress.http.refusals import Refusal
 from ingress.replies.awaited import Awaited, Times
 from ingress.replies.mailbox import ClientGone, Mailbox, PendingRequests
@@ -27,6 +28,7 @@ from ingress.requests.exact_counts import ExactCounts
 from ingress.requests.job_document import JobFacts
 from ingress.requests.job_list import JobList
 from ingress.requests.outcomes import without_frames
+from ingress.requests.resumption import Resumption
 from ingress.requests.validation import (
     ValidatedRequest,
     accepted_event,
@@ -59,6 +61,7 @@ class RequestStarter:
     bodies: Bodies
     pending: PendingRequests
     cancellations: Cancellations
+    resumption: Resumption
     reply_to: str
     """The channel of this process, where answers arrive."""
     counts: ExactCounts = field(default_factory=ExactCounts)
@@ -67,6 +70,8 @@ class RequestStarter:
         self, request: ValidatedRequest, request_id: str, room: BodyHold, gone: ClientGone
     ) -> BegunRequest | Refusal:
         """Produce the request, or join the one it stands for; ``room`` is held until its body is in the log."""
+        if request.resumed is not None:
+            return await self._resume(request, request.resumed, gone)
         request = with_excess(request, self.gatekeeper.conditions.excess)
         claimed: Claimed = Acquired(request_id, request.deadline_ms)
         if request.key is not None:
@@ -164,6 +169,16 @@ class RequestStarter:
             await self._list(request, claimed)
         return self._joined(request, claimed, gone)
 
+    async def _resume(
+        self, request: ValidatedRequest, event: EventId, gone: ClientGone
+    ) -> BegunRequest | Refusal:
+        """Wait for what is left of a stream that was begun before."""
+        refusal = await self.resumption.refuse(request.caller.org, event)
+        if refusal is not None:
+            return refusal
+        earlier = Existing(event.request_id, request.deadline_ms, ended=None)
+        return self._joined(request, earlier, gone)
+
     async def _join(
         self, request: ValidatedRequest, existing: Existing, gone: ClientGone
     ) -> BegunRequest | Refusal:
@@ -237,6 +252,8 @@ class BegunRequest:
         self._starter = starter
         self._caller: Caller = request.caller
         self._key = request.key
+        self._runs_on = request.key is not None or request.is_resumable
+        """Whether it does so when its client is gone: who comes back gets the answer."""
         self._asked = asked
         """What was asked, where the gatekeeper is to learn how it was answered."""
         self._is_settled = False
@@ -247,7 +264,7 @@ class BegunRequest:
     def __exit__(self, *_: object) -> None:
         if self.mailbox is None:
             return
-        if not self._is_settled and self._key is None:
+        if not self._is_settled and not self._runs_on:
             self._cancel(self.mailbox)
         self._starter.pending.close(self.mailbox)
 
@@ -260,7 +277,7 @@ class BegunRequest:
             refusal = refusal_of(terminal)
             starter.gatekeeper.note(self._caller, self.model, self._asked, refusal)
         is_abandoned, key = mailbox.is_abandoned, self._key
-        if mailbox.is_refused_by_log or (is_abandoned and key is None):
+        if mailbox.is_refused_by_log or (is_abandoned and not self._runs_on):
             self._cancel(mailbox)
         elif key is not None and not is_abandoned:
             org = self._caller.org

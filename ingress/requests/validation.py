@@ -15,14 +15,17 @@ from ingress.apis.parsed_request import ParsedRequest, RequestParser, invalid
 from ingress.auth.caller import Caller
 from ingress.auth.restrictions import refuse_scope
 from ingress.gatekeeper.final_verdicts import Asked
+from ingress.http.event_ids import EventId
 from ingress.http.refusals import Refusal
 from ingress.http.request import (
+    RESUMABLE,
     Preference,
     deadline_ms_of,
     header_key,
     preference_of,
     read_object,
     refuse_media,
+    resumed_of,
     traceparent_of,
 )
 from ingress.requests.idempotency import IdempotencyKey, idempotency_key
@@ -47,6 +50,9 @@ class Circumstances(msgspec.Struct, frozen=True):
     key: str | None
     preference: Preference
     traceparent: bytes | None
+    resumed: EventId | None = None
+    is_resumable: bool = False
+    """Whether it asks that its stream be kept, and run on when its connection breaks."""
 
 
 class ValidatedRequest(msgspec.Struct, frozen=True):
@@ -62,6 +68,9 @@ class ValidatedRequest(msgspec.Struct, frozen=True):
     preference: Preference
     is_listed: bool = True
     """Whether it stands among the jobs of its organization where it runs as one; a line of a batch does not."""
+    resumed: EventId | None = None
+    """The event after which a stream that was begun before is to go on."""
+    is_resumable: bool = False
 
     @property
     def is_background(self) -> bool:
@@ -91,8 +100,14 @@ def read_circumstances(
     key = header_key(headers)
     if isinstance(key, Refusal):
         return key
+    resumed = resumed_of(headers)
+    if isinstance(resumed, Refusal):
+        return resumed
     preference, trace = preference_of(headers), traceparent_of(headers)
-    return Circumstances(timeout_ms, stream_timeout_ms, key, preference, trace)
+    is_resumable = headers.get(RESUMABLE) == b"1"
+    return Circumstances(
+        timeout_ms, stream_timeout_ms, key, preference, trace, resumed, is_resumable
+    )
 
 
 def validate(
@@ -116,6 +131,8 @@ def validate(
         return parsed
     if len(parsed.call.payload) > PAYLOAD_BYTES_MAX:
         return Refusal(ErrorCode.BODY_TOO_LARGE, "The body is too large when written out.")
+    if said.resumed is not None and not parsed.call.stream:
+        return invalid("Last-Event-ID", "resumes streams: the body must say stream, as it did")
     timeout_ms = said.stream_timeout_ms if parsed.call.stream else said.timeout_ms
     key = said.key or parsed.client_key
     request = ValidatedRequest(
@@ -129,6 +146,8 @@ def validate(
         if key is None
         else idempotency_key(key, caller.org, operation.name, fields, caller.owner),
         preference=said.preference,
+        resumed=said.resumed,
+        is_resumable=said.is_resumable and parsed.call.stream,
     )
     # Whoever may not fetch a job has nothing of the promise of one.
     return (refuse_scope(caller, JOBS.scope) if request.is_background else None) or request
@@ -174,7 +193,7 @@ def accepted_event(
         config_offset=config_offset,
         reply_to=reply_to,
         idempotency_hash=None if key is None else key.key_hash,
-        keep_result=key is not None or request.is_background,
+        keep_result=key is not None or request.is_background or request.is_resumable,
         background=request.is_background,
         fingerprint=None if key is None else key.fingerprint,
         job=_facts(request) if request.is_background and request.is_listed else None,

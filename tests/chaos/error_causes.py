@@ -113,6 +113,15 @@ def _result_lost(client: Client) -> None:
     client.chat(key, content, once)
 
 
+def _expired(client: Client) -> None:
+    """A stream that its client has to the end, of which the bus has nothing any more."""
+    key = client.key()["key"]
+    told = client.chat(key, stream=True).text
+    last = [line[4:] for line in told.splitlines() if line.startswith("id: ")][-1]
+    _empty_bus(client.stack)
+    client.chat(key, headers={"last-event-id": last}, stream=True)
+
+
 def _body_lost(client: Client) -> None:
     """It was admitted, and before a backend is called neither bus nor log has its body any more."""
     key = client.key()["key"]
@@ -240,6 +249,7 @@ CAUSES: Final[Mapping[ErrorCode, Callable[[Client], object]]] = {
         content=steer(mode="hang"), headers={"x-request-timeout": "1"}
     ),
     ErrorCode.RESULT_LOST: _result_lost,
+    ErrorCode.RESULT_EXPIRED: _expired,
     ErrorCode.BODY_LOST: _body_lost,
     ErrorCode.INTERNAL_ERROR: _defect,
     ErrorCode.SERVICE_UNAVAILABLE: _unavailable,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -47,11 +48,13 @@ def run(stack: RunningStack, grant: Grant, schemas: Path) -> Run:
             **os.environ,
             "OPENAI_BASE_URL": stack.api_url,
             "OPENAI_API_KEY": grant.key,
+            "ANTHROPIC_BASE_URL": stack.api_url.removesuffix("/v1"),
+            "ANTHROPIC_API_KEY": grant.key,
             "KAFKA_BROKERS": stack.kafka,
             "TALLYGATE_MODEL": MODEL,
         }
         ended = subprocess.run(
-            [sys.executable, name],
+            [sys.executable if name.endswith(".py") else "sh", name],
             cwd=EXAMPLES,
             env={**environment, "SCHEMAS": str(schemas)},
             capture_output=True,
@@ -80,6 +83,40 @@ def test_stream(run: Run) -> None:
 
     assert text.startswith("one two three four")
     assert usage.endswith(f" in, {len(text.split())} out")
+
+
+def test_anthropic_messages(run: Run, oracle: Oracle) -> None:
+    """Whole and streamed; the counts are the backend's."""
+    printed = run("anthropic_messages.py")
+
+    (call,) = oracle.calls_of(re.findall(r"request: ([^,\s]+)", printed))
+    assert "hello from the ledger" in printed
+    assert f"tokens: {call.prompt_tokens} in, {call.completion_tokens} out" in printed
+    assert f"cost: 0.{cost_nano_usd(call):09} USD" in printed
+    assert printed.splitlines()[-2].startswith("one two three four")
+    assert printed.splitlines()[-1].startswith("ended: ")
+
+
+def test_resumed_stream(run: Run) -> None:
+    """Both parts are something, and together they are the whole."""
+    before, after, whole = (
+        line.split(": ", 1)[1] for line in run("resumed_stream.py").splitlines()
+    )
+
+    assert before
+    assert after
+    assert before + after == whole
+    assert whole.startswith("one two three four five six")
+
+
+def test_curl(run: Run) -> None:
+    """Each answer is what its comment says."""
+    models, completion, *events, limits = run("curl.sh").splitlines()
+
+    assert MODEL in {model["id"] for model in json.loads(models)["data"]}
+    assert "hello from a shell" in json.loads(completion)["choices"][0]["message"]["content"]
+    assert "data: [DONE]" in events
+    assert json.loads(limits)["data"]
 
 
 def test_job(run: Run) -> None:

@@ -93,6 +93,22 @@ async def test_a_stream_is_joined_and_replayed_from_its_beginning(
     assert len(oracle.calls_of([first.request_id])) == 1
 
 
+async def test_a_stream_goes_on_after_the_last_event_that_its_client_has(
+    client: GatewayClient, grant: Grant, oracle: Oracle
+) -> None:
+    """Without a key too, as often as it breaks, and is one call."""
+    first = await _chat(client, grant, steer(chunks=4, output_tokens=8), {}, stream=True)
+    ids = [line[4:] for line in first.body.splitlines() if line.startswith("id: ")]
+    for event_id in (ids[0], ids[-1]):
+        seen, _, rest = first.body.partition(f"id: {event_id}\n\n")
+        resumed = await _chat(client, grant, "x", {"Last-Event-ID": event_id}, stream=True)
+        assert (resumed.status, _is_replayed(resumed)) == (200, True), resumed.body
+        assert (resumed.body, resumed.request_id) == (rest, first.request_id)
+        assert seen
+    assert len(ids) == len(set(ids)) > 4
+    assert len(oracle.calls_of([first.request_id])) == 1
+
+
 async def test_who_does_not_want_to_wait_is_told_so(client: GatewayClient, grant: Grant) -> None:
     """409 with a hint when to ask again, and the first request goes on."""
     key, content = _fresh_key(), steer(delay_ms=1_500, output_tokens=2)

@@ -15,7 +15,8 @@ from pathlib import Path
 
 CLIENTS_OF_PYTHON = ("openai==3.57.0", "langchain-openai==1.7.4")
 CLIENTS_OF_NODE = (
-    "node@22.23.3", "openai@7.57.0", "ai@7.0.173", "@ai-sdk/openai@4.0.118", "@ai-sdk/openai-compatible@3.0.92", "zod@4.6.7",
+    "node@22.23.3", "openai@7.59.0", "ai@7.0.173", "@ai-sdk/openai@4.0.118", "@ai-sdk/openai-compatible@3.0.92", "zod@4.6.7",
+    "@anthropic-ai/sdk@1.14.0",
 )  # fmt: skip
 """With a Node of its own: the AI SDK needs a newer one than distributions have."""
 LLAMA_CPP = ("xllamacpp==2026.10.11549", "gguf==0.19.0")

@@ -25,6 +25,7 @@ from ingress.requests.cancellations import Cancellations
 from ingress.requests.claims import Claims
 from ingress.requests.job_list import JobList
 from ingress.requests.lookup import RequestLookup
+from ingress.requests.resumption import Resumption
 from ingress.routes import PublicParts, create_public_app
 from ingress.settings import IngressSettings
 from schemas.codec import decode_as
@@ -151,6 +152,8 @@ class MemoryLedger:
     async def look(self, document: documents.Look) -> answers.Look:
         """What is known of a request."""
         self._answer()
+        if self.is_away:
+            raise LedgerUnavailable("away")
         return self.model.look(document)
 
     async def look_many(self, batch: Sequence[documents.Look]) -> list[answers.Look | Failure]:
@@ -336,6 +339,7 @@ class Gateway:
             bodies=self.shelf,  # type: ignore[arg-type]
             pending=self.pending,
             cancellations=self.cancellations,
+            resumption=Resumption(ledger, self.lookup, self.bus),
             reply_to="ing:ingress-0",
         )
         self.public = PublicParts(

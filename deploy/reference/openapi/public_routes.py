@@ -25,7 +25,7 @@ from ingress.endpoints.status import StartDocument
 from ingress.health.document import HealthDocument
 from ingress.http import paths
 from ingress.requests.job_document import Job, JobList
-from schemas.api_pages import API_PAGE, API_PATHS, OPENAPI
+from schemas.api_pages import API_PAGE, API_PATHS, LLMS, LLMS_FULL, OPENAPI
 from schemas.errors import ErrorCode
 from schemas.operations import JOBS, OPERATIONS, Operation
 from schemas.readiness import STATUS_PATHS
@@ -51,6 +51,8 @@ _HEADERS: Final = (
     ),
     header("Prefer", "`respond-async`, `wait=<seconds>`: after that long the answer is 202 and a job."),
     header("X-Request-Timeout", "Seconds until the request ends, at most 600."),
+    header("Last-Event-ID", "The id of the last event that came of a stream: it goes on after it, from any ingress, and is not billed again. Post the same body."),
+    header("x-tallygate-resumable", "`1`: the stream is kept as with an Idempotency-Key, and runs on when its connection breaks."),
     header("traceparent", "W3C trace context; goes on through the log."),
 )  # fmt: skip
 _OPEN: Final[dict[str, Any]] = {"type": "object", "additionalProperties": True}
@@ -240,6 +242,16 @@ def _status() -> Iterator[RouteContract]:
             "api.page",
             "This document as a page for people.",
             {200: Answer("The page.", None, ("text/html",)), 304: Answer("As before.", None, ())},
+        ),
+        LLMS: (
+            "api.llms",
+            "What there is to read, for language models.",
+            {200: Answer("Markdown.", None, ("text/markdown",)), 304: Answer("As before.", None, ())},
+        ),
+        LLMS_FULL: (
+            "api.llms_full",
+            "All pages for clients as one.",
+            {200: Answer("Markdown.", None, ("text/markdown",)), 304: Answer("As before.", None, ())},
         ),
     }  # fmt: skip
     for path, (name, summary, answers) in told.items():

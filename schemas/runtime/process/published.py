@@ -1,4 +1,4 @@
-"""Serves what is the same for everybody: the API's document and its page, as they were built with this version."""
+"""Serves what is the same for everybody: the API's document and its pages, as they were built with this version."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from schemas.api_pages import API_PAGE, OPENAPI
+from schemas.api_pages import API_PAGE, LLMS, LLMS_FULL, OPENAPI
 
 __all__ = ["FOLDER", "api_routes"]
 
@@ -20,6 +20,8 @@ FOLDER: Final = Path(__file__).parents[2] / "published"
 _FILES: Final = {
     OPENAPI: ("openapi.json", "application/json"),
     API_PAGE: ("docs.html", "text/html; charset=utf-8"),
+    LLMS: ("llms.txt", "text/markdown; charset=utf-8"),
+    LLMS_FULL: ("llms-full.txt", "text/markdown; charset=utf-8"),
 }
 _ETAG_CHARS: Final = 32
 
@@ -40,7 +42,7 @@ class _Published:
 
 
 def api_routes() -> list[Route]:
-    """The routes of both, whose files are read now and never again."""
+    """The routes of all, whose files are read now and never again."""
     return [Route(path, _read(*file).answer, methods=["GET"]) for path, file in _FILES.items()]
 
 

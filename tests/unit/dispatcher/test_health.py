@@ -52,3 +52,22 @@ def test_two_probes_in_a_row_turn_the_verdict(answers: str, is_alive: bool) -> N
 def test_the_state_is_the_worse_of_both(health: Health, state: str) -> None:
     """What calls found counts for more than what probes found."""
     assert health.state(_NOW_S) == state
+
+
+@pytest.mark.parametrize(
+    ("opened_s", "is_on_trial", "answered", "state"),
+    [
+        (_NOW_S - OPEN_S, False, True, "healthy"),
+        (_NOW_S - OPEN_S, False, False, "half_open"),
+        (_NOW_S - OPEN_S, True, True, "half_open"),
+        (_NOW_S - OPEN_S + 0.1, False, True, "open"),
+    ],
+    ids=["answers", "answers not", "a call tries it already", "too early"],
+)
+def test_a_backend_that_nobody_calls_is_healthy_again_by_its_probe(
+    opened_s: float, is_on_trial: bool, answered: bool, state: str
+) -> None:
+    """Its breaker judges connections, and a probe is one; else it would be called broken until somebody calls it."""
+    health = Health(Breaker(opened_at_s=opened_s, is_on_trial=is_on_trial))
+
+    assert health.probed(_NOW_S, answered=answered).state(_NOW_S) == state

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -60,6 +61,20 @@ async def test_a_probe_of_nobody_finds_nobody() -> None:
         assert not (await client.probe(Backend(url=url))).is_alive
     async with probe_client() as client:
         assert not (await client.probe(Backend(url=url))).is_alive
+
+
+async def test_backends_that_hang_cost_no_other_its_probe() -> None:
+    """However many: nobody waits for their connections."""
+    hanging = socket.create_server(("127.0.0.1", 0))
+    silent = Backend(url=f"http://127.0.0.1:{hanging.getsockname()[1]}")
+    async with backend(answering(200, b"{}", {})) as url, probe_client() as client:
+        waiting = [asyncio.create_task(client.probe(silent)) for _ in range(32)]
+        await asyncio.sleep(0)
+        assert (await client.probe(Backend(url=url))).is_alive
+        for probe in waiting:
+            probe.cancel()
+        await asyncio.wait(waiting)
+    hanging.close()
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 from ingress.apis.answer_format import (
     RELAYED,
     go_duration,
+    ping,
     rate_headers,
     rates_shown,
     refusal_of,
@@ -85,12 +86,15 @@ def test_cost_and_backend_are_told() -> None:
 
 
 def test_a_stream_ends_with_its_cost_and_the_end_mark() -> None:
-    """The cost is a comment, so clients that parse data lines skip it."""
+    """The cost is a comment of the end mark: clients that parse data lines skip it, and it is no event of its own."""
     terminal = Terminal(200, usage=Usage(1, 1, 12_000, estimated=False))
 
-    assert RELAYED.last_events(terminal) == (
-        b": x-tallygate-cost-usd 0.000012000\n\ndata: [DONE]\n\n"
-    )
+    assert RELAYED.last_events(terminal) == b": x-tallygate-cost-usd 0.000012000\ndata: [DONE]\n\n"
+
+
+def test_a_sign_of_life_is_no_event_of_its_own() -> None:
+    """Of a comment before a blank line the openai SDK makes an event without data, once it has seen an id."""
+    assert ping("openai") == b": ping\n"
 
 
 def test_an_error_code_of_a_newer_worker_is_an_internal_error() -> None:

@@ -54,9 +54,7 @@ def _streamed(*deltas: Any, finish_reason: str = "stop", **more: Any) -> list[di
     told = b"".join([*map(form.events, chunks), form.last_events(Terminal(200, usage=USAGE))])
     found = []
     for event in told.decode().split("\n\n")[:-1]:
-        if event.startswith(":"):
-            continue
-        name, data = event.split("\n")
+        name, data = (line for line in event.split("\n") if not line.startswith(":"))
         found.append(json.loads(data.removeprefix("data: ")))
         assert name == f"event: {found[-1]['type']}"
     return found

@@ -6,7 +6,7 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from schemas.api_pages import API_PAGE, API_PATHS, OPENAPI
+from schemas.api_pages import API_PAGE, API_PATHS, LLMS, LLMS_FULL, OPENAPI
 from schemas.runtime.process.published import FOLDER, api_routes
 from tests.support.gateway import Gateway
 
@@ -18,7 +18,12 @@ def _client() -> httpx.AsyncClient:
 
 @pytest.mark.parametrize(
     ("path", "name", "media"),
-    [(OPENAPI, "openapi.json", "application/json"), (API_PAGE, "docs.html", "text/html")],
+    [
+        (OPENAPI, "openapi.json", "application/json"),
+        (API_PAGE, "docs.html", "text/html"),
+        (LLMS, "llms.txt", "text/markdown"),
+        (LLMS_FULL, "llms-full.txt", "text/markdown"),
+    ],
 )
 async def test_the_file_is_answered_as_it_is(path: str, name: str, media: str) -> None:
     """Under its content type."""
