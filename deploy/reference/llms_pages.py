@@ -18,6 +18,8 @@ _FOR_CLIENTS: Final = (
     "docs/quick-reference.md",
     "docs/request-fields.md",
     "docs/messages.md",
+    "docs/batches.md",
+    "docs/files.md",
     "docs/grpc.md",
     "docs/keys.md",
     "docs/reference/errors.md",

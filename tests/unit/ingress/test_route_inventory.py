@@ -43,6 +43,8 @@ ROUTES: Final = {
     "GET /metrics",
     "GET /openapi.json",
     "GET /docs",
+    "GET /llms.txt",
+    "GET /llms-full.txt",
 }
 """Whoever adds one says here that it is meant to be reached by everybody."""
 _WITHOUT_A_KEY: Final = {
@@ -52,6 +54,8 @@ _WITHOUT_A_KEY: Final = {
     "/metrics",
     "/openapi.json",
     "/docs",
+    "/llms.txt",
+    "/llms-full.txt",
 }
 _JOBS: Final = {"GET /v1/jobs/{job_id}", "DELETE /v1/jobs/{job_id}"}
 _FILES: Final = {
