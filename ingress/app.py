@@ -10,6 +10,7 @@ from ingress.auth.caller import Authenticator
 from ingress.auth.callers import Callers
 from ingress.auth.outside import Outside, open_outside
 from ingress.batches.lease import BatchLeases
+from ingress.batches.pace import Pace
 from ingress.batches.runner import BatchRunner
 from ingress.batches.store import BatchStore
 from ingress.files.settings import FileSettings
@@ -129,7 +130,8 @@ def _batches(settings: IngressSettings, public: PublicParts, store: Store) -> Ba
     token = f"{settings.instance_id} {random_bytes(_TOKEN_BYTES).hex()}"
     leases = BatchLeases(store, token)
     batches = BatchStore(files.store)
-    return BatchRunner(batches, leases, public.starter, keeper.clock, lines_max, keeper)
+    pace = Pace(settings.batch_lines_per_s)
+    return BatchRunner(batches, leases, public.starter, keeper.clock, lines_max, keeper, pace)
 
 
 def shelf_of(settings: FileSettings, clock: Clock) -> Shelf | None:

@@ -19,6 +19,7 @@ import msgspec
 from ingress.apis.openai.files import BATCH_OUTPUT
 from ingress.batches.batch import Batch, BatchError, BatchStatus, output_id
 from ingress.batches.lines import EndedLine, InputLine, expired_line, output_line, read_line
+from ingress.batches.pace import Pace
 from ingress.batches.requests import LineRunner, LineStopped
 from ingress.batches.store import BatchStore
 from ingress.files.names import StoredFile
@@ -53,6 +54,7 @@ class BatchRun:
     clock: Clock
     lines_max: int
     """Lines under way at once."""
+    pace: Pace
     _done: set[int] = field(default_factory=set)
     _held: list[EndedLine] = field(default_factory=list)
     _held_bytes: int = 0
@@ -67,8 +69,16 @@ class BatchRun:
         if self.batch.status != "failed":
             await self._restore()
             await self._run_lines()
+            await self._stop_unless_owner()
             await self._finish()
+        await self._stop_unless_owner()
         await self.store.close(self.batch)
+
+    async def _stop_unless_owner(self) -> None:
+        """What another owner needs is his. Raises ``LineStopped``."""
+        found = await self.store.find(self.batch.caller.org, self.batch.id)
+        if found is None or found[1] != self.fence:
+            raise LineStopped("another process runs this batch")
 
     async def _validate(self) -> None:
         """Read the whole input, so that a mistake in the last line costs nothing."""
@@ -162,6 +172,7 @@ class BatchRun:
             async for number, line in self._lines():
                 if line is not None and number not in self._done:
                     await places.acquire()
+                    await self.pace.turn()
                     if self._is_cancelled:
                         return
                     lines.create_task(one(number, line))
@@ -233,16 +244,12 @@ class BatchRun:
         results = await self._write("output", is_error=False)
         errors = await self._write("error", is_error=True)
         status: BatchStatus = "cancelled" if self._is_cancelled else "completed"
-        if status == "completed" and await self._has_expired():
+        lines = [line.is_expired async for line in self._ended()]
+        if len(lines) != self.batch.completed + self.batch.failed:
+            raise LineStopped("parts are missing: their lines are asked for again")
+        if status == "completed" and any(lines):
             status = "expired"
         await self._tell(status, output_file_id=results, error_file_id=errors)
-
-    async def _has_expired(self) -> bool:
-        """Whether there was no time for some of its lines."""
-        async for line in self._ended():
-            if line.is_expired:
-                return True
-        return False
 
     async def _write(self, what: str, *, is_error: bool) -> str | None:
         """One of its files; ``None`` where nothing would stand in it."""

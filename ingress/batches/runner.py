@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from ingress.batches.lease import LEASE_MS, RENEW_S, BatchLeases
+from ingress.batches.pace import Pace
 from ingress.batches.run import BatchRun
 from ingress.batches.store import BatchStore
 from ingress.requests.begin import RequestStarter
@@ -44,6 +45,7 @@ class BatchRunner:
     lines_max: int
     """Lines of one batch that are under way at once."""
     doors: Doors
+    pace: Pace
     running: dict[tuple[str, str], asyncio.Task[None]] = field(default_factory=dict)
     """By organization and batch."""
 
@@ -98,7 +100,9 @@ class BatchRunner:
         owned = await self.store.own(org, batch)
         if owned is not None:
             last, fence = owned
-            run = BatchRun(last, fence, self.store, self.starter, self.clock, self.lines_max)
+            run = BatchRun(
+                last, fence, self.store, self.starter, self.clock, self.lines_max, self.pace
+            )
             await run.run()
 
     async def _hold(self, batch: str) -> None:

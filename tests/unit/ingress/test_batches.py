@@ -17,10 +17,12 @@ import pytest
 from ingress.batches import requests as batch_requests
 from ingress.batches import run as batch_run
 from ingress.batches.batch import Batch, parts_prefix
+from ingress.batches.pace import Pace
 from ingress.batches.run import BatchRun
 from ingress.batches.runner import BatchRunner
 from ingress.batches.store import BatchStore
 from schemas.events import RequestAccepted
+from schemas.failures import Transient
 from schemas.frames import Terminal, Usage
 from schemas.topics import BACKGROUND
 from tests.support.configuration import NOW_MS, SECRET, UNKNOWN_SECRET
@@ -95,7 +97,7 @@ async def _own(gateway: Gateway, batch: str, lines_max: int = 4) -> BatchRun:
     owned = await store.own("acme", batch)
     assert owned is not None
     public = gateway.public
-    return BatchRun(*owned, store, public.starter, public.gatekeeper.clock, lines_max)
+    return BatchRun(*owned, store, public.starter, public.gatekeeper.clock, lines_max, Pace(1e9))
 
 
 async def _results(gateway: Gateway, name: str | None) -> list[dict[str, Any]]:
@@ -288,13 +290,16 @@ async def test_an_owner_that_was_thought_dead_writes_where_nobody_looks(tmp_path
     begun = await _begin(gateway, [_line(f"line-{number}") for number in range(10)])
     dead = await _own(gateway, begun.id)
 
-    await asyncio.gather(dead.run(), (await _own(gateway, begun.id)).run())
+    told, _ = await asyncio.gather(
+        dead.run(), (await _own(gateway, begun.id)).run(), return_exceptions=True
+    )
     await _store(gateway).tell(dead.batch.to("in_progress", 1), dead.fence)
 
     batch = await _client(gateway).batches.retrieve(begun.id)
     results = await _results(gateway, batch.output_file_id)
+    assert isinstance(told, Transient)
     assert batch.status == "completed"
-    assert Counter(line["custom_id"] for line in results).total() == 10
+    assert len({line["custom_id"] for line in results}) == len(results) == 10
     assert len(gateway.log.accepted) == 10
 
 
@@ -308,7 +313,7 @@ async def test_a_batch_is_run_by_one_process(tmp_path: Path) -> None:
     def runner(token: str) -> BatchRunner:
         keeper, leases = public.gatekeeper, _Leases(held, token)
         return BatchRunner(
-            _store(gateway), leases, public.starter, keeper.clock, 4, keeper  # type: ignore[arg-type]
+            _store(gateway), leases, public.starter, keeper.clock, 4, keeper, Pace(1e9)  # type: ignore[arg-type]
         )  # fmt: skip
 
     first, second = runner("first"), runner("second")
@@ -508,3 +513,38 @@ async def test_a_batch_does_not_end_before_its_lines(tmp_path: Path) -> None:
 
     batch = await _client(gateway).batches.retrieve(begun.id)
     assert (batch.status, batch.output_file_id) == ("in_progress", None)
+
+
+async def test_results_are_never_written_without_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a part is gone, its lines are asked for again: they have their answers still."""
+    gateway = _gateway(tmp_path)
+    begun = await _begin(gateway, [_line(f"line-{number}") for number in range(4)])
+    store, run = _store(gateway), await _own(gateway, begun.id)
+    finish = BatchRun._finish
+
+    async def after_a_loss(self: BatchRun) -> None:
+        for path in await store.files.paths(parts_prefix("acme", begun.id)):
+            await store.files.remove(path)
+        await finish(self)
+
+    monkeypatch.setattr(BatchRun, "_finish", after_a_loss)
+    with pytest.raises(batch_requests.LineStopped):
+        await run.run()
+    monkeypatch.setattr(BatchRun, "_finish", finish)
+    await (await _own(gateway, begun.id)).run()
+
+    batch = await _client(gateway).batches.retrieve(begun.id)
+    assert len(await _results(gateway, batch.output_file_id)) == 4
+    assert len(gateway.log.accepted) == 4
+
+
+async def test_lines_begin_at_a_pace() -> None:
+    """However fast they are answered."""
+    pace, loop = Pace(100), asyncio.get_running_loop()
+    begun_s = loop.time()
+
+    await asyncio.gather(*(pace.turn() for _ in range(11)))
+
+    assert loop.time() - begun_s >= 0.1
