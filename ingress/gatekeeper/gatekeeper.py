@@ -209,19 +209,11 @@ class Gatekeeper:
         self, head: Mapping[str, Any], scope: KeyScope, body: bytes = b""
     ) -> Caller | Refusal:
         """Who calls, if it may do what needs the scope, where nothing is told from the body; as ``tell``."""
-        asked = self.tell(head, dict(head["headers"]))
-        told = asked if isinstance(asked, TOLD) else await asked
-        if isinstance(told, Refusal):
-            return told
-        caller = told if isinstance(told, Caller) else told.caller
+        told = await self.uploading(head, scope)
         if isinstance(told, Unproven):
-            forgery = await self.prove(told, sha256_of(body), head["state"]["request_id"])
-            if forgery is not None:
-                return forgery
-        refusal = self._forbidden(caller, head, scope)
-        if refusal is not None:
-            self._tell(caller, head["state"]["request_id"], refusal)
-        return refusal or caller
+            request_id = head["state"]["request_id"]
+            return await self.prove(told, sha256_of(body), request_id) or told.caller
+        return told
 
     async def uploading(
         self, head: Mapping[str, Any], scope: KeyScope

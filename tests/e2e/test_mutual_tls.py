@@ -156,9 +156,12 @@ def test_the_whole_command_line_runs(tmp_path: Path, options: tuple[str, ...]) -
     with running_stack(tmp_path / "state", options=options) as stack:
         assert stack.admin_url.startswith("https:" if options else "http:")
         facts, asking = _facts(stack, tmp_path), list(_asking(command_line()))
+        if not options:  # test_bench.py runs it there, and it takes as long as all others
+            asking.remove("bench")
         lines = {
             next(each for each in asking if line.startswith(each)): line.format(**facts)
             for line in COMMANDS
+            if line.startswith(tuple(asking))
         }
         told = _typed(stack, lines, tmp_path / "told.json")
         audited = json.loads(_run(stack, "audit list --limit 1000 --json").stdout)["items"]
