@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from ingress.auth.api_key import ApiKeys
@@ -123,15 +124,18 @@ def create_app(settings: IngressSettings) -> Ingress:
 
 
 def _batches(settings: IngressSettings, public: PublicParts, store: Store) -> BatchRunner | None:
-    """Who runs batches here; ``None`` where there are none, or others run them."""
+    """Who runs batches here; ``None`` where there are none, or others run them. Their lines take at most half of what an organization
+    has of keys, so that its clients' own find room."""
     files, lines_max, keeper = public.files, settings.batch_lines_max, public.gatekeeper
     if files is None or not lines_max:
         return None
     token = f"{settings.instance_id} {random_bytes(_TOKEN_BYTES).hex()}"
     leases = BatchLeases(store, token)
     batches = BatchStore(files.store)
+    claims = replace(public.starter.claims, keys_max=max(1, settings.idempotency_keys_max // 2))
+    starter = replace(public.starter, claims=claims)
     pace = Pace(settings.batch_lines_per_s)
-    return BatchRunner(batches, leases, public.starter, keeper.clock, lines_max, keeper, pace)
+    return BatchRunner(batches, leases, starter, keeper.clock, lines_max, keeper, pace)
 
 
 def shelf_of(settings: FileSettings, clock: Clock) -> Shelf | None:

@@ -1,9 +1,10 @@
-"""How fast lines of batches begin in one process, whatever batch they are of: in turn, and no faster than clients beside them allow."""
+"""How fast batches go on in one process: their lines begin in turn, no faster than clients beside them allow, and one input at a time
+is checked."""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = ["Pace"]
 
@@ -13,6 +14,8 @@ class Pace:
     """So many turns a second."""
 
     per_s: float
+    checking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while an input is checked, which keeps all its custom ids in memory."""
     _next_s: float = 0.0
 
     async def turn(self) -> None:

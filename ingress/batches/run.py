@@ -37,7 +37,7 @@ LINES_MAX: Final = 50_000
 LINE_BYTES_MAX: Final = 4 * 1024 * 1024 + 64 * 1024
 _ERRORS_MAX: Final = 100
 _PART_BYTES: Final = 1024 * 1024
-_HELD_BYTES_MAX: Final = 8 * _PART_BYTES
+_HELD_BYTES_MAX: Final = 2 * _PART_BYTES
 _ROOM_LOOK_S: Final = 0.05
 _LOOK_S: Final = 2.0
 """How often it is looked whether somebody cancelled, and what ended is kept."""
@@ -84,7 +84,8 @@ class BatchRun:
         """Read the whole input, so that a mistake in the last line costs nothing."""
         total, errors = 0, list[BatchError]()
         try:
-            total, errors = await self._checked()
+            async with self.pace.checking:
+                total, errors = await self._checked()
         except FileMissing:
             errors = [
                 BatchError("file_not_found", "The input file is there no more.", "input_file_id")

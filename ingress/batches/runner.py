@@ -22,9 +22,11 @@ from schemas.runtime.valkey.store import StoreError, StoreUnavailable
 
 _LOG = EventLog(__name__)
 
-_BATCHES_MAX: Final = 8
+_BATCHES_MAX: Final = 64
+"""Enough that no organization waits for the batches of others; their lines begin in turn."""
 _ORG_BATCHES_MAX: Final = 2
-_LOOK_S: Final = 1.0
+_LOOK_S: Final = 2.0
+"""Each look is a listing of the store, which a bucket bills."""
 
 
 class Doors(Protocol):
