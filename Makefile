@@ -192,6 +192,10 @@ fuzz: setup  ## 100 000 odd answers to the dispatcher, 100 000 odd requests to i
 servers: setup  ## Servers that nobody here wrote, behind a gateway: llama.cpp, aimock; ARGS="--with llama-cpp-python" builds a third
 	$(BIN)/python -m tests.foreign.servers $(ARGS)
 
+.PHONY: buckets
+buckets: setup  ## Files in a bucket of an S3 server of other people (PyPI)
+	$(BIN)/python -m tests.foreign.buckets
+
 issuers: setup  ## Access tokens of an identity provider of other people (npm), signed in four ways, as ingress judges them
 	$(BIN)/python -m tests.foreign.issuers
 

@@ -32,6 +32,7 @@ ACTIONLINT = ("github.com/rhysd/actionlint/cmd/actionlint", "v1.7.12")
 VEGETA = ("github.com/tsenart/vegeta/v12", "v12.13.0")
 SCHEMATHESIS = ("schemathesis==4.32.5",)
 BUF = ("buf-bin==1.75.0",)
+S3_SERVER = ("moto[s3,server]==5.2.5",)
 AIMOCK = ("node@22.23.3", "@copilotkit/aimock@1.43.0")
 
 _FOLDER = Path(tempfile.gettempdir()) / "tallygate-foreign"
