@@ -28,6 +28,7 @@ from ingress.requests.claims import Claims
 from ingress.requests.exact_counts import ExactCounts
 from ingress.requests.job_list import JobList
 from ingress.requests.lookup import RequestLookup
+from ingress.requests.request_desk import RequestDesk
 from ingress.requests.resumption import Resumption
 from ingress.requests.tokenizer_files import TokenizerFiles
 from ingress.routes import PublicParts
@@ -36,6 +37,7 @@ from schemas.runtime.config.feed import ConfigFeed
 from schemas.runtime.kafka.outcome_lookup import OutcomeLookup
 from schemas.runtime.kafka.produce import Producer
 from schemas.runtime.kafka.record_reader import RecordReader
+from schemas.runtime.kafka.request_records import RequestRecords
 from schemas.runtime.ledger.client import LedgerClient, ledger_store
 from schemas.runtime.ledger.meetings import Meetings
 from schemas.runtime.ledger.time_source import LedgerTime
@@ -193,6 +195,7 @@ def _public_parts(
         starter=starter,
         ledger=ledger,
         lookup=lookup,
+        requests=RequestDesk(ledger, RequestRecords(settings.kafka_brokers), clock),
         deadlines_s=settings.deadlines_s,
         origins=settings.origins,
         default_limits=settings.default_limits,

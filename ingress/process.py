@@ -267,6 +267,7 @@ class Ingress:
         await self.public.starter.cancellations.finish()
         await self.refusals.finish()
         await self.public.lookup.stop()
+        await self.public.requests.stop()
         await self.producer.stop()
         if self.tracing is not None:
             await self.tracing.exporter.stop()

@@ -24,9 +24,12 @@ from ingress.endpoints.jobs import JobRoutes
 from ingress.endpoints.limits import LimitRoutes
 from ingress.endpoints.models import ModelRoutes
 from ingress.endpoints.operations import OperationEndpoint
+from ingress.endpoints.requests import RequestRoutes
 from ingress.endpoints.status import StatusRoutes
 from ingress.endpoints.uploads import UploadEndpoint
+from ingress.endpoints.usage import UsageRoutes
 from ingress.files.shelf import Shelf
+from ingress.gatekeeper.caller_rates import CallerRates
 from ingress.gatekeeper.gatekeeper import Gatekeeper
 from ingress.http import paths
 from ingress.http.cross_origin import preflight_headers
@@ -36,6 +39,7 @@ from ingress.http.responses import refusal_response
 from ingress.requests.begin import RequestStarter
 from ingress.requests.job_desk import JobDesk
 from ingress.requests.lookup import RequestLookup
+from ingress.requests.request_desk import RequestDesk
 from schemas.errors import ErrorCode
 from schemas.operations import JOBS, OPERATIONS
 from schemas.runtime.ledger.client import LedgerClient
@@ -54,6 +58,8 @@ class PublicParts:
     starter: RequestStarter
     ledger: LedgerClient
     lookup: RequestLookup
+    requests: RequestDesk
+    """Where one request is asked for."""
     deadlines_s: tuple[float, float]
     """How long a request has: where it says nothing, and at most."""
     origins: frozenset[bytes]
@@ -84,8 +90,16 @@ def create_public_app(
 ) -> Shortcut:
     """The application that clients talk to."""
     keeper = parts.gatekeeper
+    rates = CallerRates(
+        lambda: keeper.config.snapshot, parts.default_limits, keeper.clock.monotonic_s
+    )
     edge = partial(
-        RequestMiddleware, metrics=metrics, clock=keeper.clock, doors=keeper, tracer=tracer
+        RequestMiddleware,
+        metrics=metrics,
+        clock=keeper.clock,
+        doors=keeper,
+        tracer=tracer,
+        rates=rates,
     )
     operations: dict[str, ASGIApp] = {
         row.path: OperationEndpoint(row, keeper, parts.starter, parts.deadlines_s)
@@ -105,6 +119,7 @@ def _router(
     """All routes in the framework's hands, those that the shortcut knows included."""
     models = ModelRoutes(parts.gatekeeper)
     jobs = JobRoutes(parts.gatekeeper, parts.ledger, parts.desk)
+    requests = RequestRoutes(parts.gatekeeper, parts.requests)
     uploads = UploadEndpoint(parts.gatekeeper, parts.files, parts.file_bytes_max)
     files = FileRoutes(parts.gatekeeper, parts.files)
     batches = BatchRoutes(parts.gatekeeper, parts.batches)
@@ -118,6 +133,9 @@ def _router(
             Route(paths.MODELS, models.list_all),
             Route(f"{paths.MODELS}/{{name:path}}", models.show),
             Route(paths.LIMITS, limits.show),
+            Route(paths.USAGE, UsageRoutes(parts.gatekeeper, parts.ledger).show),
+            Route(paths.request_path("{request_id}"), requests.show),
+            Route(paths.events_path("{request_id}"), requests.events),
             Route(paths.FILES, uploads, methods=["POST"]),
             Route(paths.FILES, files.list_all),
             Route(f"{paths.FILES}/{{file_id}}", files.show),

@@ -5,7 +5,7 @@
     │   ├── LedgerUnavailable: LedgerNotReady, LedgerFull
     │   ├── StoreUnavailable, BrokenProtocol
     │   ├── ProduceFailed, RecordUnreadable: RecordGone
-    │   ├── LogUnreadable, LogReplaced, NotSure, LookupsWait, Overtaken, FolderLost
+    │   ├── LogUnreadable, LogReplaced, NotSure, OutOfBounds, LookupsWait, Overtaken, FolderLost
     │   ├── ScanUnavailable, CheckpointBusy
     │   ├── ConfigUnavailable, UnknownSchema
     │   ├── FilesAway, FileMissing, UploadStopped, LineStopped

@@ -77,7 +77,8 @@ KAFKA_USERS: Final[Mapping[str, KafkaUser]] = {
         watches=(*map(group_of, READ_BY), SPEND_GROUP),
     ),
     "ingress": KafkaUser(
-        reads=(*_LOOKS_UP, RESULTS),
+        # What became of a request is told from all of its records.
+        reads=(*_LOOKS_UP, RESULTS, DISPATCH, *DEFERRED_DELAYS_MS, USAGE_RECORDS),
         writes=(*_ACCEPTED, AUDIT, OUTCOMES),
     ),
     "limiter_worker": KafkaUser(

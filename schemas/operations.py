@@ -28,9 +28,9 @@ Surface: TypeAlias = Literal["openai", "anthropic", "native"]
 """A family of public routes that share their errors and forms."""
 UpstreamProtocol: TypeAlias = Literal["openai"]
 """What a backend speaks."""
-KeyScope: TypeAlias = Literal["inference", "jobs", "models:read"]
-"""What a key may be limited to: asking models and having the answer, jobs (submitting, listing, reading, cancelling), and
-reading which models there are."""
+KeyScope: TypeAlias = Literal["inference", "jobs", "models:read", "usage:read"]
+"""What a key may be limited to: asking models and having the answer, jobs (submitting, listing, reading, cancelling),
+reading which models there are, and what its whole organization used."""
 UnitBounds: TypeAlias = Literal["input_and_output", "input"]
 """What bounds the units of a request; one bounded by its input makes no output tokens."""
 

@@ -50,7 +50,7 @@ LEDGER_USERS: Final[Mapping[str, StoreUser]] = {
         (_SHARDS, "~{cfg}|*", "~{dlq}|*", "%R" + _MARKS),
     ),
     "ingress": StoreUser(
-        ("del", "eval", "get", "hgetall", "set", "zcount"),
+        ("del", "eval", "get", "hgetall", "hscan", "set", "zcount"),
         (_SHARDS, _APPLIED, _BATCHES, _CONFIG_READ),
     ),
     "limiter_worker": StoreUser(("eval", "hmget"), (_SHARDS, _MARKS, _APPLIED, _CONFIG_READ)),

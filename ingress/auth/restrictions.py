@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from ingress.auth.caller import Caller
 from ingress.http.refusals import Refusal
@@ -17,15 +17,18 @@ from schemas.errors import ErrorCode
 from schemas.networks import Address, address_in, is_inside
 from schemas.operations import KeyScope
 
-__all__ = ["client_address", "refuse_scope", "refuse_use"]
+__all__ = ["NeededScope", "client_address", "refuse_scope", "refuse_use"]
 
 _WITH_PORT: Final = re.compile(r"\[([^\]]*)\](?::[0-9]{1,5})?|([^:]*):[0-9]{1,5}")
 """As some proxies write an address: ``[2001:db8::1]:443``, ``192.0.2.1:443``."""
 _HOPS_MAX: Final = 32
 
+NeededScope: TypeAlias = KeyScope | tuple[KeyScope, ...]
+"""What is needed for something; of several, any."""
+
 
 def refuse_use(
-    caller: Caller, scope: KeyScope, head: Mapping[str, Any], proxies: tuple[str, ...]
+    caller: Caller, scope: NeededScope, head: Mapping[str, Any], proxies: tuple[str, ...]
 ) -> Refusal | None:
     """Why the caller may not do this, or not from where it calls; ``proxies`` are networks of trusted ones."""
     refusal = refuse_scope(caller, scope)
@@ -38,11 +41,12 @@ def refuse_use(
     return Refusal(ErrorCode.KEY_NOT_ALLOWED, message)
 
 
-def refuse_scope(caller: Caller, scope: KeyScope) -> Refusal | None:
+def refuse_scope(caller: Caller, scope: NeededScope) -> Refusal | None:
     """Why the caller may not do what needs this scope."""
-    if caller.scopes is None or scope in caller.scopes:
+    wanted = (scope,) if isinstance(scope, str) else scope
+    if caller.scopes is None or any(each in caller.scopes for each in wanted):
         return None
-    message = f"The key may not do this: it lacks the scope {scope}."
+    message = f"The key may not do this: it lacks the scope {' or '.join(wanted)}."
     return Refusal(ErrorCode.KEY_NOT_ALLOWED, message)
 
 

@@ -92,6 +92,8 @@ class OperationEndpoint:
         state["request_id"] = begun.request_id
         state["model"], state["traceparent"] = request.parsed.model, request.traceparent
         state["accepted_at_ms"] = request.received_at_ms
+        if begun.earlier is not None:
+            state["is_replayed"] = True
         answer_format = self._binding.format(request.parsed, begun.request_id)
         preference = request.preference
         is_stream, is_background = request.parsed.call.stream, request.is_background
@@ -174,6 +176,7 @@ class OperationEndpoint:
     ) -> None:
         """Write an answer that is not streamed."""
         await begun.settle(terminal)
+        state["rates"] = terminal.rates
         headers = [*terminal_headers(terminal), *_replay_headers(begun)]
         body = refusal_of(terminal) or answer_format.body(terminal)
         if isinstance(body, Refusal):

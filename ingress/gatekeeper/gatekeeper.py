@@ -20,7 +20,7 @@ from starlette.types import Receive
 from ingress.auth.billing import limits_of_owners
 from ingress.auth.caller import Caller
 from ingress.auth.callers import TOLD, Callers, Told
-from ingress.auth.restrictions import refuse_use
+from ingress.auth.restrictions import NeededScope, refuse_use
 from ingress.auth.signature import Unproven, sha256_of
 from ingress.gatekeeper.bodies import BodyBudget, BodyHold, most_bytes, read_body
 from ingress.gatekeeper.final_verdicts import Asked, FinalVerdicts, is_final
@@ -36,7 +36,7 @@ from schemas.audit import Bounds, RefusalTally, Refused
 from schemas.errors import ErrorCode
 from schemas.ledger.shards import Shards
 from schemas.metrics import decision_labels
-from schemas.operations import KeyScope, Operation
+from schemas.operations import Operation
 from schemas.reports import Excess
 from schemas.runtime.config.feed import ConfigFeed
 from schemas.runtime.process.clock import Clock
@@ -206,7 +206,7 @@ class Gatekeeper:
         return told or self.callers.ask_others(credentials, snapshot, now_ms)
 
     async def caller(
-        self, head: Mapping[str, Any], scope: KeyScope, body: bytes = b""
+        self, head: Mapping[str, Any], scope: NeededScope, body: bytes = b""
     ) -> Caller | Refusal:
         """Who calls, if it may do what needs the scope, where nothing is told from the body; as ``tell``."""
         told = await self.uploading(head, scope)
@@ -216,7 +216,7 @@ class Gatekeeper:
         return told
 
     async def uploading(
-        self, head: Mapping[str, Any], scope: KeyScope
+        self, head: Mapping[str, Any], scope: NeededScope
     ) -> Caller | Unproven | Refusal:
         """Who calls with a body that is judged while it comes, if it may; what is unproven is to be proved behind it."""
         asked = self.tell(head, dict(head["headers"]))
@@ -224,6 +224,7 @@ class Gatekeeper:
         if isinstance(told, Refusal):
             return told
         caller = told if isinstance(told, Caller) else told.caller
+        head["state"]["caller"] = caller
         refusal = self._forbidden(caller, head, scope)
         if refusal is not None:
             self._tell(caller, head["state"]["request_id"], refusal)
@@ -237,7 +238,7 @@ class Gatekeeper:
         return refusal
 
     def _forbidden(
-        self, caller: Caller, head: Mapping[str, Any], scope: KeyScope
+        self, caller: Caller, head: Mapping[str, Any], scope: NeededScope
     ) -> Refusal | None:
         """Why the caller may not do this, which of most callers is not asked."""
         if caller.scopes is None and caller.networks is None:
@@ -254,6 +255,7 @@ class Gatekeeper:
     ) -> Entered | Refusal:
         """Let a caller in, who must ``leave``."""
         caller, unproven = (told, None) if isinstance(told, Caller) else (told.caller, told)
+        head["state"]["caller"] = caller
         now_s, announced = self.clock.monotonic_s(), announced_bytes(headers)
         refusal = (
             self._forbidden(caller, head, operation.scope)

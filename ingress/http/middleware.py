@@ -1,16 +1,17 @@
 """The ASGI edge: every request gets an id, is measured, and is answered whatever goes wrong.
 
 An endpoint leaves in the request's ``state``: ``code``, the error code of the answer or of the end of its stream, ``""`` for
-a success; and of a request that was begun ``model``, ``traceparent``, ``accepted_at_ms`` and, once the workers have
+a success; ``caller`` once that is known, ``rates`` where a worker told them, and
+``is_replayed`` where it did so in an earlier answer; and of a request that was begun ``model``, ``traceparent``, ``accepted_at_ms`` and, once the workers have
 ended it, ``latency_ms``. Nothing in it is what a client typed: a model that is not configured is refused before.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from http import HTTPStatus
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -38,6 +39,8 @@ CLIENT_GONE: Final = 499
 GONE: Final = "client_gone"
 """The code of that, and of a stream whose client left."""
 _MS_PER_S: Final = 1_000
+_CALLERS_MAX: Final = 4_096
+"""Of whose rates is remembered what was told; the one that was told of first is forgotten first."""
 
 
 class Doors(Protocol):
@@ -48,6 +51,16 @@ class Doors(Protocol):
 
     def opening(self) -> Awaitable[None] | None:
         """What to wait for in a process that has just begun."""
+
+
+class RatesTold(Protocol):
+    """What is left of callers' rates, as far as this process heard of it."""
+
+    heard: dict[tuple[str, str], tuple[float, Any]]
+    """By organization and key: when a worker told what (monotonic), the newest only."""
+
+    def headers(self, caller: Any, said: Headers) -> Headers:
+        """What an answer tells of it beside what it says already."""
 
 
 class Shortcut:
@@ -79,8 +92,10 @@ class RequestMiddleware:
         clock: Clock,
         doors: Doors,
         tracer: Tracer | None = None,
+        rates: RatesTold | None = None,
     ) -> None:
         self._app = app
+        self._rates = rates
         self._tracer = tracer
         self._doors = doors
         self._metrics = metrics
@@ -105,12 +120,7 @@ class RequestMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [
-                    *message.get("headers", ()),
-                    (b"x-request-id", state["request_id"].encode()),
-                ]
-                if place.surface == "anthropic" or self._doors.is_leaving:
-                    message["headers"] += self._more(message["headers"], state, place)
+                message["headers"] = self._headers(message.get("headers", ()), state, place)
             await send(message)
 
         try:
@@ -134,6 +144,25 @@ class RequestMiddleware:
         finally:
             elapsed_s = self._clock.monotonic_s() - started_s
             _measure(self._metrics, scope, place.operation, status, started_at_ms, elapsed_s, span)
+
+    def _headers(
+        self, said: Iterable[tuple[bytes, bytes]], state: Mapping[str, Any], place: Place
+    ) -> Headers:
+        """The headers of an answer: who it is of, and what is left of its caller's rates."""
+        headers = [*said, (b"x-request-id", state["request_id"].encode())]
+        caller, rates = state.get("caller"), self._rates
+        if caller is not None and rates is not None:
+            told = state.get("rates")
+            if told and "is_replayed" not in state:
+                heard = rates.heard
+                heard[caller.org, caller.alias or caller.key_id] = self._clock.monotonic_s(), told
+                if len(heard) > _CALLERS_MAX:
+                    del heard[next(iter(heard))]
+            else:
+                headers += rates.headers(caller, headers)
+        if place.surface == "anthropic" or self._doors.is_leaving:
+            headers += self._more(headers, state, place)
+        return headers
 
     def _more(self, headers: Headers, state: Mapping[str, str], place: Place) -> Headers:
         """What only some answers carry beside their own headers."""

@@ -14,6 +14,10 @@ from schemas.operations import JOBS, MESSAGES, OPERATIONS, Surface
 MODELS: Final = "/v1/models"
 COUNT_TOKENS: Final = f"{MESSAGES.path}/count_tokens"
 LIMITS: Final = "/v1/limits"
+USAGE: Final = "/v1/usage"
+REQUESTS: Final = "/v1/requests"
+EVENTS: Final = "events"
+"""The last part of a path below that of a request."""
 FILES: Final = "/v1/files"
 BATCHES: Final = "/v1/batches"
 HEALTHZ: Final = readiness.HEALTHZ
@@ -40,6 +44,8 @@ PLACES: Final = {
     MODELS: Place("models", "openai"),
     COUNT_TOKENS: Place("count_tokens", MESSAGES.surface),
     LIMITS: Place("limits", "native"),
+    USAGE: Place("usage", "native"),
+    REQUESTS: Place("requests", "native"),
     FILES: Place("files", "openai"),
     BATCHES: Place("batches", "openai"),
     HEALTHZ: _STATUS,
@@ -73,7 +79,19 @@ def route_of(path: str) -> str | None:
     if path in PLACES:
         return path
     parent, _, rest = path.rpartition("/")
+    if rest == EVENTS and parent.startswith(f"{REQUESTS}/"):
+        return events_path("{id}")
     return f"{parent}/{{id}}" if rest and parent in _PARENTS else None
+
+
+def request_path(request_id: str) -> str:
+    """Where a request is told of."""
+    return f"{REQUESTS}/{request_id}"
+
+
+def events_path(request_id: str) -> str:
+    """Where the records of a request are told."""
+    return f"{request_path(request_id)}/{EVENTS}"
 
 
 def job_path(job_id: str) -> str:

@@ -26,6 +26,7 @@ from ingress.http.middleware import GONE
 from ingress.http.refusals import Headers
 from ingress.http.responses import refuse
 from ingress.replies.mailbox import Content, Mailbox
+from schemas.events import RateStatus
 from schemas.frames import Chunk, Started, Terminal
 from schemas.operations import Surface
 
@@ -90,6 +91,7 @@ class StreamAnswer:
         refusal = refusal_of(terminal) if terminal is not None else None
         if refusal is not None and terminal is not None:
             if not self._has_headers and not events:
+                self._state["rates"] = terminal.rates
                 headers = [*terminal_headers(terminal), *self._more]
                 await refuse(self._send, refusal, self._surface, self._state, headers)
                 return
@@ -97,7 +99,9 @@ class StreamAnswer:
             events.append(error_event(refusal, self._surface, self._state["request_id"]))
         elif terminal is not None:
             events.append(self._format.last_events(terminal))
-        more = None if self._has_headers else _start_headers(contents)
+        more = None
+        if not self._has_headers:
+            more, self._state["rates"] = _start_headers(contents)
         await self._write(b"".join(events), more, is_last=terminal is not None)
 
     def _events(self, chunk: Chunk, seq: int) -> bytes:
@@ -122,12 +126,12 @@ class StreamAnswer:
             await self._send({"type": "http.response.body", "body": body, "more_body": not is_last})
 
 
-def _start_headers(contents: list[Content]) -> Headers:
-    """What the backend's first sign of life, or an end without one, tells for the headers."""
+def _start_headers(contents: list[Content]) -> tuple[Headers, tuple[RateStatus, ...]]:
+    """What the backend's first sign of life, or an end without one, tells for the headers, and of rates."""
     for content in contents:
         if isinstance(content, Started):
             limits = rate_headers(content.rates)
-            return [*limits, (b"x-tallygate-backend", content.backend.encode())]
+            return [*limits, (b"x-tallygate-backend", content.backend.encode())], content.rates
         if isinstance(content, Terminal):
-            return terminal_headers(content)
-    return []
+            return terminal_headers(content), content.rates
+    return [], ()

@@ -147,7 +147,7 @@ def _ending(terminal: Terminal) -> JobEnding:
     if refusal is None:
         fields["result"] = cast("dict[str, Any]", msgspec.Raw(terminal.body))
     else:
-        fields["error"] = _error(refusal)
+        fields["error"] = error_of(refusal)
     if terminal.usage is not None:
         fields["usage"] = usage_object(terminal.usage)
         fields["cost_usd"] = cost_usd(terminal.usage)
@@ -155,7 +155,8 @@ def _ending(terminal: Terminal) -> JobEnding:
     return fields
 
 
-def _error(refusal: Refusal) -> JobError:
+def error_of(refusal: Refusal) -> JobError:
+    """Why something has no result."""
     error: JobError = {
         "code": refusal.code,
         "message": refusal.message,

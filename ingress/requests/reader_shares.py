@@ -11,9 +11,15 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Final
 
+from ingress.http.refusals import Refusal
+from schemas.errors import ErrorCode
+from schemas.events import Denial
 from schemas.failures import Transient
 from schemas.runtime.kafka.outcome_lookup import READERS
+
+_RETRY_MS: Final = 1_000
 
 
 class LookupsWait(Transient):
@@ -85,3 +91,17 @@ class ReaderShares:
             line.remove(turn)
             if not line:
                 del self._waiting[org]
+
+
+def refuse_wait(org_waiting: int) -> Refusal:
+    """The refusal of a look-up that as many of its organization are before as may wait."""
+    denial = Denial(
+        limit_id="org:look_ups",
+        limit_type="rate_limit",
+        unit="requests",
+        current_usage=org_waiting,
+        limit=org_waiting,
+        retry_after_ms=_RETRY_MS,
+    )
+    message = "Too many look-ups of this organization are before this one."
+    return Refusal(ErrorCode.RATE_LIMIT_EXCEEDED, message, denial=denial)

@@ -25,12 +25,13 @@ from ingress.requests.cancellations import Cancellations
 from ingress.requests.claims import Claims
 from ingress.requests.job_list import JobList
 from ingress.requests.lookup import RequestLookup
+from ingress.requests.request_desk import RequestDesk
 from ingress.requests.resumption import Resumption
 from ingress.routes import PublicParts, create_public_app
 from ingress.settings import IngressSettings
 from schemas.codec import decode_as
 from schemas.config_state import Snapshot
-from schemas.events import ConfigEntry, RecordRef, RequestAccepted, RequestFinished
+from schemas.events import ConfigEntry, RecordRef, RequestAccepted
 from schemas.failures import Failure
 from schemas.frames import Chunk, Frame, Started, Terminal, encode_frame
 from schemas.ledger import answers, documents
@@ -38,14 +39,14 @@ from schemas.ledger.errors import LedgerFault, LedgerUnavailable
 from schemas.ledger.limit_readings import BalanceReading, LimitReadings
 from schemas.ledger.model.ledger import LedgerModel
 from schemas.ledger.signatures import SignatureUse
+from schemas.ledger.usage_cells import UsageCells
 from schemas.outgoing import Outgoing
-from schemas.runtime.kafka.outcome_lookup import Absent, Acceptance, Ending, InLog, Unproved
 from schemas.runtime.kafka.produce import ProduceFailed
-from schemas.runtime.kafka.record_reader import RecordGone, RecordUnreadable
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.telemetry import Metrics
 from tests.support.configuration import NOW_MS, PEPPER, SECRET, snapshot
+from tests.support.memory_log import MemoryRecords, MemoryTraces, MemoryTrails
 
 Content = Started | Chunk | Terminal
 Worker = Callable[[RequestAccepted], Sequence[Content]]
@@ -116,6 +117,8 @@ class MemoryLedger:
         self.is_away = False
         self.signatures: dict[tuple[str, str], int] = {}
         """How long each that was used is remembered."""
+        self.usage_hours: dict[tuple[str, str], dict[str, int]] = {}
+        self.usage_calls = 0
         self.looks = 0
         """Requests that were asked for because they were silent."""
         self.now_ms = NOW_MS
@@ -201,54 +204,19 @@ class MemoryLedger:
             ],
         )
 
+    async def usage(self, org: str, hour: str, cursor: int, count: int) -> UsageCells:
+        """Some cells of a usage hour."""
+        self._answer()
+        if self.is_away:
+            raise LedgerUnavailable("away")
+        self.usage_calls += 1
+        cells = sorted(self.usage_hours.get((org, hour), {}).items())
+        until = cursor + count
+        return UsageCells(until if until < len(cells) else 0, dict(cells[cursor:until]))
+
     def _answer(self) -> None:
         if self.fails_with_defect:
             raise LedgerFault("a defect")
-
-
-class MemoryTraces:
-    """What look-ups find in the log."""
-
-    def __init__(self) -> None:
-        self.outcomes: dict[str, RequestFinished] = {}
-        self.accepted: dict[str, InLog] = {}
-        self.is_readable = True
-        self.reads = 0
-
-    async def find_accepted(self, org: str, request_id: str, until_ms: int) -> Acceptance:
-        """As it was put there."""
-        self.reads += 1
-        return self.accepted.get(request_id, Absent()) if self.is_readable else Unproved()
-
-    async def find_outcome(self, org: str, request_id: str, appended_ms: int | None) -> Ending:
-        """As it was put there."""
-        self.reads += 1
-        return self.outcomes.get(request_id, Absent()) if self.is_readable else Unproved()
-
-    async def stop(self) -> None:
-        """Nothing is connected."""
-
-
-class MemoryRecords:
-    """Records of the log by their place."""
-
-    def __init__(self) -> None:
-        self.values: dict[tuple[str, int, int], bytes] = {}
-        self.reads = 0
-        self.is_away = False
-
-    async def read(self, ref: RecordRef, within_s: float) -> bytes | None:
-        """The value that was put there."""
-        self.reads += 1
-        if self.is_away:
-            raise RecordUnreadable("away")
-        place = (ref.topic, ref.partition, ref.offset)
-        if place not in self.values:
-            raise RecordGone("gone")
-        return self.values[place]
-
-    async def stop(self) -> None:
-        """Nothing is connected."""
 
 
 class MemoryLog:
@@ -316,6 +284,8 @@ class Gateway:
         self.cancellations = Cancellations(ledger, self.bus)
         self.records = MemoryRecords()
         self.lookup = RequestLookup(ledger, self.bus, self.traces, self.records, clock)
+        self.trails = MemoryTrails(self.records)
+        self.requests = RequestDesk(ledger, self.trails, clock)
         made = IngressSettings(**(fields | settings))
         self.shelf = NoBodies()
         self.conditions = Conditions()
@@ -347,6 +317,7 @@ class Gateway:
             starter,
             ledger,
             self.lookup,
+            self.requests,
             made.deadlines_s,
             made.origins,
             made.default_limits,

@@ -16,6 +16,7 @@ from deploy.reference.openapi.contract import (
     query,
 )
 from deploy.reference.openapi.file_routes import batch_routes, file_routes
+from deploy.reference.openapi.own_routes import own_routes
 from ingress.admin.http.status_pages import AdminHealth
 from ingress.apis.anthropic.contract import InputTokens, Message
 from ingress.apis.native.contract import InferenceRequest, InferenceResponse, JobBody
@@ -113,6 +114,7 @@ def public_routes() -> Iterator[RouteContract]:
     yield from _models()
     yield _count_tokens()
     yield from _limits()
+    yield from own_routes()
     yield from file_routes()
     yield from batch_routes()
     yield from _status()

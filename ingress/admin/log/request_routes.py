@@ -17,15 +17,15 @@ from ingress.admin.http.bodies import organization
 from ingress.admin.http.presence import while_present
 from ingress.admin.http.refusal import Refusal, problem_response
 from ingress.admin.log.request_search import RequestRecords, find_request
-from ingress.admin.log.timeline import (
+from schemas.errors import ERRORS, ErrorCode
+from schemas.ids import uuid7_time_ms
+from schemas.timeline import (
     Step,
     assemble,
     effective_outcome,
     refused_before_the_log,
     trace_of,
 )
-from schemas.errors import ERRORS, ErrorCode
-from schemas.ids import uuid7_time_ms
 
 _ANSWER_DEADLINE_S = 25.0
 

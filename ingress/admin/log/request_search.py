@@ -20,7 +20,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from ingress.admin.deps import AdminDeps
 from ingress.admin.log.search import (
@@ -30,12 +30,8 @@ from ingress.admin.log.search import (
     LogSearch,
     begin_search,
 )
-from ingress.admin.log.timeline import Found
-from schemas.audit import is_about
-from schemas.codec import UNDECODABLE, decode
 from schemas.events import (
     AuditRecorded,
-    RecordRef,
     RequestAccepted,
     RequestAdmitted,
     RequestFinished,
@@ -44,9 +40,9 @@ from schemas.events import (
 from schemas.partitions import partition_of
 from schemas.runtime.kafka.free_consumer import free_consumer
 from schemas.runtime.kafka.topic_admin import list_topics
+from schemas.timeline import Found, found_in
 from schemas.times import FULL
 from schemas.topics import AUDIT, OUTCOMES, TOPICS, USAGE_RECORDS
-from schemas.trace_context import read_traceparent
 
 _CLOCK_SKEW_MS = 2_000
 _AFTERMATH_MS = 15 * 60_000
@@ -174,23 +170,3 @@ def partitions_of(
         numbers = range(count) if key is None else [partition_of(key.encode(), count)]
         partitions |= {TopicPartition(topic.name, number) for number in numbers}
     return partitions
-
-
-def found_in(record: ConsumerRecord, request_id: str) -> Found | None:
-    """The event in the record, if it is about the request."""
-    # Ids stand in Avro as their own bytes, so most records need not be decoded.
-    if record.value is None or request_id.encode() not in record.value:
-        return None
-    try:
-        event = decode(record.value)
-    except UNDECODABLE:
-        return None
-    if isinstance(event, AuditRecorded):
-        is_wanted = is_about(event, request_id)
-    else:
-        is_wanted = getattr(event, "request_id", None) == request_id
-    if not is_wanted:
-        return None
-    ref = RecordRef(topic=record.topic, partition=record.partition, offset=record.offset)
-    traces = (read_traceparent(value) for name, value in record.headers if name == "traceparent")
-    return Found(ref, record.timestamp, event, next(traces, None))

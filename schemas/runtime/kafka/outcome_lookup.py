@@ -24,34 +24,29 @@ begins where the broker's clock stood when the request was appended.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, TypeAlias
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
+from aiokafka.errors import KafkaError
 
 from schemas.codec import MalformedRecord, UnknownSchema, decode, decode_as
 from schemas.events import RequestAccepted, RequestFinished
-from schemas.failures import Transient
 from schemas.ids import uuid7_time_ms
-from schemas.partitions import partition_of
-from schemas.runtime.kafka.access import client_options
-from schemas.runtime.kafka.free_consumer import positions_in, stop_consumer
-from schemas.runtime.kafka.topic_admin import list_topics
+from schemas.runtime.kafka.stretches import (
+    LogReaders,
+    OutOfBounds,
+    Stretch,
+    records_in,
+    stretch_since,
+)
+from schemas.runtime.process.pace import Pace
 from schemas.times import PRODUCE_WITHIN_MS
 from schemas.topics import BACKGROUND, OUTCOMES, REQUESTS
 
 READERS: Final = 8
 LOOKUP_WITHIN_S: Final = 5.0
-_RECORDS_MAX: Final = 200_000
-_BYTES_MAX: Final = 64 * 1024 * 1024
-_FETCH_BYTES: Final = 1024 * 1024
-_POLL_MS: Final = 200
-_RECORDS_PER_POLL: Final = 500
-
 _SKEW_MS: Final = 2_000
 """Between the ledger's clock as two processes know it."""
 _REACHES_MS: Final = (60_000, 15 * 60_000)
@@ -81,11 +76,8 @@ Acceptance: TypeAlias = InLog | Absent | Unproved
 Ending: TypeAlias = RequestFinished | Absent | Unproved
 
 
-class _OutOfBounds(Transient):
-    """More would have to be read than one look-up may."""
-
-
-_UNTOLD: Final = (TimeoutError, KafkaError, _OutOfBounds, UnknownSchema)
+UNTOLD: Final = (TimeoutError, KafkaError, OutOfBounds, UnknownSchema)
+"""What a look-up that could not be told ends with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,25 +99,11 @@ class Window:
         return at_ms is not None and at_ms > self.until_ms + _SKEW_MS
 
 
-@dataclass(frozen=True, slots=True)
-class _Stretch:
-    """What is read of a partition: from ``start`` to what is the end now; ``begin`` is its oldest record."""
-
-    partition: TopicPartition
-    begin: int
-    start: int
-    end: int
-
-
 class OutcomeLookup:
     """Reads outside of any consumer group, a few look-ups at a time; their shares are the caller's to give."""
 
     def __init__(self, brokers: str) -> None:
-        self._brokers = brokers
-        self._counts: dict[str, int] = {}
-        """Partitions by topic, which are fixed for life."""
-        self._idle: list[AIOKafkaConsumer] = []
-        self._turns = asyncio.Semaphore(READERS)
+        self._readers = LogReaders(brokers, (OUTCOMES, REQUESTS, BACKGROUND), READERS)
 
     async def find_accepted(
         self, org: str, request_id: str, until_ms: int, within_s: float = LOOKUP_WITHIN_S
@@ -133,13 +111,13 @@ class OutcomeLookup:
         """Whether a request was accepted until then."""
         window = Window(request_id.encode(), uuid7_time_ms(request_id), until_ms)
         try:
-            async with asyncio.timeout(within_s), self._turns, self._reader() as consumer:
+            async with asyncio.timeout(within_s), self._readers.reader() as consumer:
                 for topic in (REQUESTS, BACKGROUND):
-                    partition = await self._partition(topic, org)
-                    found = await _find_in(consumer, partition, window)
+                    partition = await self._readers.partition(topic, org)
+                    found = await find_in(consumer, partition, window)
                     if not isinstance(found, Absent):
-                        return found
-        except _UNTOLD:
+                        return found if isinstance(found, Unproved) else _in_log(found)
+        except UNTOLD:
             return Unproved()
         return Absent()
 
@@ -158,74 +136,48 @@ class OutcomeLookup:
             since_ms = appended_ms - near_ms
         wanted = request_id.encode()
         try:
-            async with asyncio.timeout(within_s), self._turns, self._reader() as consumer:
-                partition = await self._partition(OUTCOMES, org)
-                stretch = await _stretch(consumer, partition, since_ms)
-                async for record in _records(consumer, stretch):
-                    outcome = _outcome(record) if _is_of(record, wanted) else None
+            async with asyncio.timeout(within_s), self._readers.reader() as consumer:
+                partition = await self._readers.partition(OUTCOMES, org)
+                stretch = await stretch_since(consumer, partition, since_ms)
+                async for record in records_in(consumer, stretch):
+                    outcome = _outcome(record) if is_of(record, wanted) else None
                     if outcome is not None:
                         return outcome
-        except _UNTOLD:
+        except UNTOLD:
             return Unproved()
         return Absent()
 
     async def stop(self) -> None:
         """Disconnect."""
-        while self._idle:
-            await stop_consumer(self._idle.pop())
-
-    async def _partition(self, topic: str, org: str) -> TopicPartition:
-        if not self._counts.get(topic):
-            found = await list_topics(self._brokers, (OUTCOMES, REQUESTS, BACKGROUND))
-            self._counts = {each.name: each.partitions for each in found}
-        count = self._counts.get(topic)
-        if not count:
-            raise UnknownTopicOrPartitionError(topic)
-        return TopicPartition(topic, partition_of(org.encode(), count))
-
-    @asynccontextmanager
-    async def _reader(self) -> AsyncIterator[AIOKafkaConsumer]:
-        is_new = not self._idle
-        consumer = self._new_reader() if is_new else self._idle.pop()
-        try:
-            if is_new:
-                await consumer.start()
-            yield consumer
-        except BaseException:
-            await stop_consumer(consumer)
-            raise
-        consumer.unsubscribe()
-        self._idle.append(consumer)
-
-    def _new_reader(self) -> AIOKafkaConsumer:
-        return AIOKafkaConsumer(
-            **client_options(self._brokers),
-            enable_auto_commit=False,
-            auto_offset_reset="none",
-            max_partition_fetch_bytes=_FETCH_BYTES,
-        )
+        await self._readers.stop()
 
 
-async def _find_in(
-    consumer: AIOKafkaConsumer, partition: TopicPartition, window: Window
-) -> Acceptance:
-    """Whether the request stands in the partition."""
-    for reach_ms in _REACHES_MS:
-        stretch = await _stretch(consumer, partition, window.made_ms - reach_ms)
-        found = await _read_through(consumer, stretch, window)
+async def find_in(
+    consumer: AIOKafkaConsumer,
+    partition: TopicPartition,
+    window: Window,
+    reaches_ms: tuple[int, ...] = _REACHES_MS,
+    pace: Pace | None = None,
+) -> Any:
+    """The record of the request in the partition, ``Absent`` where that is proved, else ``Unproved``.
+
+    What cannot be told within the bounds raises one of ``UNTOLD``."""
+    for reach_ms in reaches_ms:
+        stretch = await stretch_since(consumer, partition, window.made_ms - reach_ms)
+        found = await _read_through(consumer, stretch, window, pace)
         if not isinstance(found, Unproved):
             return found
     return Unproved()
 
 
 async def _read_through(
-    consumer: AIOKafkaConsumer, stretch: _Stretch, window: Window
-) -> Acceptance:
+    consumer: AIOKafkaConsumer, stretch: Stretch, window: Window, pace: Pace | None
+) -> Any:
     """``Absent`` only where the read began early enough, else ``Unproved`` at once."""
     has_passed_start = stretch.start == 0
-    async for record in _records(consumer, stretch):
-        if _is_of(record, window.request_id):
-            return _in_log(record)
+    async for record in records_in(consumer, stretch, pace):
+        if is_of(record, window.request_id):
+            return record
         has_passed_start = has_passed_start or window.begins_after(record)
         if not has_passed_start:
             return Unproved()
@@ -234,34 +186,8 @@ async def _read_through(
     return Absent() if has_passed_start else Unproved()
 
 
-async def _stretch(
-    consumer: AIOKafkaConsumer, partition: TopicPartition, since_ms: int
-) -> _Stretch:
-    """From the last record before that time on: it is the witness that the read began early enough."""
-    at = (await positions_in(consumer, [partition]))[partition]
-    first = (await consumer.offsets_for_times({partition: max(0, since_ms)}))[partition]
-    start = (at.end if first is None else first.offset) - 1
-    return _Stretch(partition, at.begin, max(at.begin, start), at.end)
-
-
-async def _records(consumer: AIOKafkaConsumer, stretch: _Stretch) -> AsyncIterator[Any]:
-    """The records of the stretch; raises ``_OutOfBounds``."""
-    if stretch.start >= stretch.end:
-        return
-    consumer.assign([stretch.partition])
-    consumer.seek(stretch.partition, stretch.start)
-    records = size = 0
-    while await consumer.position(stretch.partition) < stretch.end:
-        found = await consumer.getmany(timeout_ms=_POLL_MS, max_records=_RECORDS_PER_POLL)
-        for record in found.get(stretch.partition, ()):
-            records, size = records + 1, size + len(record.value or b"")
-            yield record
-        if records > _RECORDS_MAX or size > _BYTES_MAX:
-            raise _OutOfBounds(f"{records} records, {size} bytes")
-        await asyncio.sleep(0)
-
-
-def _is_of(record: Any, request_id: bytes) -> bool:
+def is_of(record: Any, request_id: bytes) -> bool:
+    """Whether its headers name the request."""
     return ("request_id", request_id) in record.headers
 
 

@@ -7,7 +7,7 @@ second consumer would only double the memory.
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
@@ -40,6 +40,11 @@ class RecordReader:
 
     async def read(self, ref: RecordRef, within_s: float) -> bytes | None:
         """The value of the record; raises ``RecordUnreadable``. The time includes the queue."""
+        value: bytes | None = (await self.record(ref, within_s)).value
+        return value
+
+    async def record(self, ref: RecordRef, within_s: float) -> Any:
+        """The record itself, as aiokafka has it; the same otherwise."""
         try:
             async with asyncio.timeout(within_s), self._turn, asyncio.timeout(_READ_WITHIN_S):
                 return await self._read(ref)
@@ -56,7 +61,7 @@ class RecordReader:
         if consumer is not None:
             await stop_consumer(consumer)
 
-    async def _read(self, ref: RecordRef) -> bytes | None:
+    async def _read(self, ref: RecordRef) -> Any:
         consumer = await self._connected()
         partition = TopicPartition(ref.topic, ref.partition)
         consumer.assign([partition])
@@ -71,8 +76,7 @@ class RecordReader:
             raise TimeoutError
         if record.offset != ref.offset:
             raise RecordGone(f"{ref.topic}-{ref.partition}@{ref.offset} is gone")
-        value: bytes | None = record.value
-        return value
+        return record
 
     async def _connected(self) -> AIOKafkaConsumer:
         if self._consumer is None:

@@ -17,7 +17,8 @@ from schemas.ledger.errors import LedgerFault, LedgerNotReady, LedgerUnavailable
 from schemas.ledger.limit_readings import LimitReadings
 from schemas.ledger.shards import Shards
 from schemas.ledger.signatures import SignatureUse
-from schemas.runtime.ledger import limits_script
+from schemas.ledger.usage_cells import UsageCells
+from schemas.runtime.ledger import limits_script, usage_script
 from schemas.runtime.ledger.functions import load_functions
 from schemas.runtime.ledger.meetings import Meetings
 from schemas.runtime.ledger.script import library
@@ -251,6 +252,16 @@ class LedgerClient:
         try:
             reply = await self._store.call(*command)
             return limits_script.readings_in(reply, len(rates), len(leases))
+        except (StoreUnavailable, StoreError) as error:
+            raise error_of(error) from error
+
+    async def usage(self, org: str, hour: str, cursor: int, count: int) -> UsageCells:
+        """Read about so many cells of a usage hour, from a cursor on that an earlier reading gave; 0 begins."""
+        shard = self.shards.of(org)
+        epoch = self._epochs().get(shard, 0)
+        command = usage_script.command_of(shard, org, hour, epoch, cursor, count)
+        try:
+            return usage_script.cells_in(await self._store.call(*command))
         except (StoreUnavailable, StoreError) as error:
             raise error_of(error) from error
 

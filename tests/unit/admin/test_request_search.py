@@ -6,10 +6,11 @@ import msgspec
 import pytest
 from aiokafka import ConsumerRecord, TopicPartition
 
-from ingress.admin.log.request_search import found_in, owed_by, partitions_of
+from ingress.admin.log.request_search import owed_by, partitions_of
 from schemas.audit import RefusalTally, Refused
 from schemas.codec import encode
 from schemas.partitions import partition_of
+from schemas.timeline import found_in
 from schemas.topics import AUDIT, CONFIG, DISPATCH, OUTCOMES, REQUESTS, TOPICS, USAGE_RECORDS
 from tests.support.events import NOW_MS, REQUEST_ID, accepted, attempt, finished
 from tests.unit.admin.test_verify import LINE

@@ -6,7 +6,6 @@ from typing import Any
 
 from ingress.admin.log.request_routes import timeline_body
 from ingress.admin.log.request_search import RequestRecords
-from ingress.admin.log.timeline import Found, Step, assemble, effective_outcome
 from schemas.audit import RefusalTally, Refused
 from schemas.codec import encode
 from schemas.events import (
@@ -18,6 +17,7 @@ from schemas.events import (
     RequestFinished,
     UsageRecorded,
 )
+from schemas.timeline import Found, Step, assemble, effective_outcome
 from tests.support.events import (
     ACCEPTED_AT,
     DISPATCHED_AT,

@@ -7,10 +7,14 @@ from pathlib import Path
 from types import FrameType
 
 import ingress
+from schemas.events import RateStatus
+from schemas.frames import Terminal
 from tests.support.gateway import Gateway
 
 _ROOT = Path(ingress.__path__[0])
 _FILES_MAX = 14
+_RATE = RateStatus(id="org:requests_per_s", limit=9, remaining=8, reset_ms=1)
+"""Of which workers tell in every answer."""
 
 
 async def test_a_plain_request_touches_few_files() -> None:
@@ -19,6 +23,7 @@ async def test_a_plain_request_touches_few_files() -> None:
     A file more is a hop more for whoever reads; what only some requests need is elsewhere.
     """
     gateway = Gateway()
+    gateway.log.worker = lambda _: (Terminal(200, body=b"{}", rates=(_RATE,)),)
     await gateway.chat()
     touched: set[str] = set()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ingress.http.paths import job_path, place_of, surface_of
+from ingress.http.paths import events_path, job_path, place_of, request_path, surface_of
 from schemas.operations import OPERATIONS
 
 
@@ -25,6 +25,8 @@ def test_a_path_of_an_operation_is_that_of_its_row(name: str) -> None:
         ("/v1/messages/count_tokens", "count_tokens", "anthropic"),
         ("/v1/messages/batches", "messages", "anthropic"),
         (job_path("018bcfe5"), "jobs", "native"),
+        (request_path("018bcfe5"), "requests", "native"),
+        (events_path("018bcfe5"), "requests", "native"),
         ("/v1/status/readyz", "status", "native"),
         ("/v1/status/nothing", "other", "native"),
         ("/metrics", "metrics", "openai"),

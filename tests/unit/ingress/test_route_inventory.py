@@ -26,6 +26,9 @@ ROUTES: Final = {
     "GET /v1/jobs/{job_id}",
     "DELETE /v1/jobs/{job_id}",
     "GET /v1/limits",
+    "GET /v1/usage",
+    "GET /v1/requests/{request_id}",
+    "GET /v1/requests/{request_id}/events",
     "POST /v1/files",
     "GET /v1/files",
     "GET /v1/files/{file_id}",
@@ -64,7 +67,12 @@ _FILES: Final = {
     "GET /v1/files/{file_id}/content",
 }
 _BATCHES: Final = {"GET /v1/batches/{batch_id}", "POST /v1/batches/{batch_id}/cancel"}
-_TAKES_AN_ID: Final = _JOBS | _FILES | _BATCHES
+_REQUESTS: Final = {
+    "GET /v1/requests/{request_id}",
+    "GET /v1/requests/{request_id}/events",
+}
+"""What a stranger is told there is in ``test_request_desk``: it needs a log."""
+_TAKES_AN_ID: Final = _JOBS | _FILES | _BATCHES | _REQUESTS
 
 
 async def test_the_public_routes_are_these() -> None:
@@ -92,6 +100,7 @@ async def test_without_a_key_only_what_is_for_everybody_answers(row: str) -> Non
         row.replace("{job_id}", "x")
         .replace("{file_id}", "x")
         .replace("{batch_id}", "x")
+        .replace("{request_id}", "x")
         .replace("{name:path}", "echo")
         .split(" ")
     )

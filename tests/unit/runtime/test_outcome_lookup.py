@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-
 import msgspec
 import pytest
-from aiokafka import TopicPartition
-from aiokafka.errors import KafkaConnectionError
-from aiokafka.structs import OffsetAndTimestamp
 
 from schemas.codec import encode
 from schemas.events import RequestFinished
 from schemas.ids import uuid7
-from schemas.runtime.kafka import outcome_lookup
+from schemas.runtime.kafka import stretches
 from schemas.runtime.kafka.outcome_lookup import Absent, InLog, OutcomeLookup, Unproved
 from schemas.topics import BACKGROUND, OUTCOMES, REQUESTS
 from tests.support.events import accepted, finished
+from tests.support.partitions import MemoryPartitions
 
 T = 1_800_000_000_000
 ID = uuid7(T, bytes(10))
@@ -26,103 +20,12 @@ SECOND, MINUTE = 1_000, 60_000
 DEADLINE = T + MINUTE
 
 
-@dataclass
-class _Record:
-    offset: int
-    timestamp: int
-    headers: tuple[tuple[str, bytes], ...]
-    value: bytes
-
-
-@dataclass
-class _Partition:
-    """Records with their times; what was deleted before them is ``begin``."""
-
-    records: list[_Record] = field(default_factory=list)
-    begin: int = 0
-
-    def add(
-        self, request_id: str, at_ms: int, *, broker_ahead_ms: int = 0, value: bytes = b"x"
-    ) -> None:
-        """A record of a request that was accepted then, and appended at once."""
-        time = datetime.fromtimestamp(at_ms / 1_000, UTC).isoformat(timespec="milliseconds")
-        headers = (("ce_time", time.encode()), ("request_id", request_id.encode()))
-        self.records.append(
-            _Record(self.begin + len(self.records), at_ms + broker_ahead_ms, headers, value)
-        )
-
-    @property
-    def end(self) -> int:
-        return self.begin + len(self.records)
-
-
-class _Log:
-    """A consumer of partitions in memory."""
-
-    def __init__(self) -> None:
-        self.topics = {REQUESTS: _Partition(), BACKGROUND: _Partition(), OUTCOMES: _Partition()}
-        self.read: list[int] = []
-        self.seeks = 0
-        self.is_away = False
-        self._at: dict[TopicPartition, int] = {}
-
-    async def start(self) -> None:
-        if self.is_away:
-            raise KafkaConnectionError
-
-    async def stop(self) -> None: ...
-
-    def unsubscribe(self) -> None:
-        self._at.clear()
-
-    def assign(self, partitions: Sequence[TopicPartition]) -> None:
-        self._at = dict.fromkeys(partitions, 0)
-
-    def seek(self, partition: TopicPartition, offset: int) -> None:
-        self.seeks += 1
-        self._at[partition] = offset
-
-    async def position(self, partition: TopicPartition) -> int:
-        return self._at[partition]
-
-    async def beginning_offsets(self, wanted: list[TopicPartition]) -> dict[TopicPartition, int]:
-        return {each: self.topics[each.topic].begin for each in wanted}
-
-    async def end_offsets(self, wanted: list[TopicPartition]) -> dict[TopicPartition, int]:
-        return {each: self.topics[each.topic].end for each in wanted}
-
-    async def offsets_for_times(
-        self, wanted: dict[TopicPartition, int]
-    ) -> dict[TopicPartition, OffsetAndTimestamp | None]:
-        return {
-            each: next(
-                (
-                    OffsetAndTimestamp(record.offset, record.timestamp)
-                    for record in self.topics[each.topic].records
-                    if record.timestamp >= since_ms
-                ),
-                None,
-            )
-            for each, since_ms in wanted.items()
-        }
-
-    async def getmany(
-        self, *, timeout_ms: int, max_records: int
-    ) -> dict[TopicPartition, list[_Record]]:
-        ((partition, offset),) = self._at.items()
-        held = self.topics[partition.topic]
-        found = held.records[offset - held.begin :][: min(2, max_records)]
-        self._at[partition] = offset + len(found)
-        self.read += [record.offset for record in found]
-        return {partition: found}
-
-
 class _Scene:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.log = _Log()
+        self.log = MemoryPartitions()
         self.lookup = OutcomeLookup("memory:1")
-        monkeypatch.setattr(self.lookup, "_counts", dict.fromkeys(self.log.topics, 1))
-        monkeypatch.setattr(self.lookup, "_new_reader", lambda: self.log)
+        monkeypatch.setattr(self.lookup._readers, "_counts", dict.fromkeys(self.log.topics, 1))
+        monkeypatch.setattr(self.lookup._readers, "_new_reader", lambda: self.log)
         self.requests = self.log.topics[REQUESTS]
 
     async def accepted(self, until_ms: int = DEADLINE) -> object:
@@ -205,7 +108,7 @@ async def test_a_read_that_would_be_too_long_is_unsure(
     scene: _Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It ends there, and says so."""
-    monkeypatch.setattr(outcome_lookup, "_RECORDS_MAX", 20)
+    monkeypatch.setattr(stretches, "_RECORDS_MAX", 20)
     scene.others(*([-90] + [1] * 100))
 
     assert await scene.accepted() == Unproved()

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
+from schemas.audit import is_about
 from schemas.claim_check import is_elsewhere
-from schemas.codec import UNDECODABLE, decode_as
+from schemas.codec import UNDECODABLE, decode, decode_as
 from schemas.events import (
     Attempt,
     AttemptAdjusted,
@@ -29,7 +30,7 @@ from schemas.events import (
 )
 from schemas.rates import rates_of
 from schemas.topics import BACKGROUND, REQUESTS
-from schemas.trace_context import TraceContext
+from schemas.trace_context import TraceContext, read_traceparent
 
 _ORDER: Final = (
     "accepted", "deferred", "admitted", "attempt", "finished", "adjusted", "usage", "audit",
@@ -67,6 +68,37 @@ class Step:
     place: str
     facts: dict[str, Any]
     note: str | None = None
+
+
+class LogRecord(Protocol):
+    """A record as a consumer has it."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+
+
+def found_in(record: LogRecord, request_id: str) -> Found | None:
+    """The event in the record, if it is about the request."""
+    # Ids stand in Avro as their own bytes, so most records need not be decoded.
+    if record.value is None or request_id.encode() not in record.value:
+        return None
+    try:
+        event = decode(record.value)
+    except UNDECODABLE:
+        return None
+    if isinstance(event, AuditRecorded):
+        is_wanted = is_about(event, request_id)
+    else:
+        is_wanted = getattr(event, "request_id", None) == request_id
+    if not is_wanted:
+        return None
+    ref = RecordRef(topic=record.topic, partition=record.partition, offset=record.offset)
+    traces = (read_traceparent(value) for name, value in record.headers if name == "traceparent")
+    return Found(ref, record.timestamp, event, next(traces, None))
 
 
 def assemble(found: Iterable[Found], *, with_payload: bool = False) -> list[Step]:
