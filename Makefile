@@ -137,6 +137,10 @@ ageing: setup  ## Outages longer than every window, terms that change under a re
 budget-service: setup  ## What clients saw while an external budget service was killed, slowed and hung, second by second
 	$(BIN)/python -m tests.chaos.budget_service
 
+.PHONY: batch-under-load
+batch-under-load: setup  ## A batch of 10 000 lines beside 50 requests/s, every process killed once: lines, bills, p95, memory; ARGS="--lines N"
+	$(BIN)/python -m tests.chaos.batch_under_load $(ARGS)
+
 kill-points: setup  ## kill -9 at every step between the claim of a request and its booking: a table
 	$(BIN)/python -m tests.chaos.kill_points $(ARGS)
 
@@ -193,6 +197,10 @@ fuzz: setup  ## 100 000 odd answers to the dispatcher, 100 000 odd requests to i
 
 servers: setup  ## Servers that nobody here wrote, behind a gateway: llama.cpp, aimock; ARGS="--with llama-cpp-python" builds a third
 	$(BIN)/python -m tests.foreign.servers $(ARGS)
+
+.PHONY: buckets
+buckets: setup  ## Files in a bucket of an S3 server of other people (PyPI)
+	$(BIN)/python -m tests.foreign.buckets
 
 issuers: setup  ## Access tokens of an identity provider of other people (npm), signed in four ways, as ingress judges them
 	$(BIN)/python -m tests.foreign.issuers

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
 
 from ingress.auth.api_key import ApiKeys
 from ingress.auth.caller import Authenticator
 from ingress.auth.callers import Callers
 from ingress.auth.outside import Outside, open_outside
+from ingress.batches.lease import BatchLeases
+from ingress.batches.pace import Pace
+from ingress.batches.runner import BatchRunner
+from ingress.batches.store import BatchStore
 from ingress.files.settings import FileSettings
 from ingress.files.shelf import Quota, Shelf
 from ingress.gatekeeper.gatekeeper import Gatekeeper
@@ -35,13 +41,16 @@ from schemas.runtime.kafka.request_records import RequestRecords
 from schemas.runtime.ledger.client import LedgerClient, ledger_store
 from schemas.runtime.ledger.meetings import Meetings
 from schemas.runtime.ledger.time_source import LedgerTime
-from schemas.runtime.process.clock import Clock
+from schemas.runtime.process.clock import Clock, random_bytes
 from schemas.runtime.process.loop_counts import expose_loop
 from schemas.runtime.process.telemetry import Metrics
 from schemas.runtime.process.traces import tracing_of
 from schemas.runtime.valkey.bodies import Bodies
 from schemas.runtime.valkey.bus import Bus, channel_of
+from schemas.runtime.valkey.store import Store
 from schemas.runtime.valkey.subscription import Subscription
+
+_TOKEN_BYTES: Final = 8
 
 
 def create_app(settings: IngressSettings) -> Ingress:
@@ -95,6 +104,7 @@ def create_app(settings: IngressSettings) -> Ingress:
         Signatures(ledger),
         metrics,
     )
+    public = _public_parts(settings, gatekeeper, producer, pending, ledger, bus, clock)
     return Ingress(
         settings=settings,
         config=config,
@@ -103,7 +113,7 @@ def create_app(settings: IngressSettings) -> Ingress:
         bus=bus,
         subscription=subscription,
         pending=pending,
-        public=_public_parts(settings, gatekeeper, producer, pending, ledger, bus, clock),
+        public=public,
         refusals=RefusalAudit(gatekeeper.tally, producer, clock),
         watch=watch,
         metrics=metrics,
@@ -111,7 +121,33 @@ def create_app(settings: IngressSettings) -> Ingress:
         ledger_time=LedgerTime(clock, store, metrics),
         outside=outside,
         tracing=tracing,
+        batches=_batches(settings, public, store),
     )
+
+
+def _batches(settings: IngressSettings, public: PublicParts, store: Store) -> BatchRunner | None:
+    """Who runs batches here; ``None`` where there are none, or others run them. Their lines take at most half of what an organization
+    has of keys, so that its clients' own find room."""
+    files, lines_max, keeper = public.files, settings.batch_lines_max, public.gatekeeper
+    if files is None or not lines_max:
+        return None
+    token = f"{settings.instance_id} {random_bytes(_TOKEN_BYTES).hex()}"
+    leases = BatchLeases(store, token)
+    batches = BatchStore(files.store)
+    claims = replace(public.starter.claims, keys_max=max(1, settings.idempotency_keys_max // 2))
+    starter = replace(public.starter, claims=claims)
+    pace = Pace(settings.batch_lines_per_s)
+    return BatchRunner(batches, leases, starter, keeper.clock, lines_max, keeper, pace)
+
+
+def shelf_of(settings: FileSettings, clock: Clock) -> Shelf | None:
+    """Where files are kept; ``None`` where none are, and then nothing of it is loaded."""
+    if not settings.files_url:
+        return None
+    from ingress.files.store import open_files  # noqa: PLC0415
+
+    quota = Quota(settings.org_files_max, settings.org_files_bytes_max)
+    return Shelf(open_files(settings.files_url), quota, clock)
 
 
 def callers_of(settings: IngressSettings, others: Sequence[Authenticator] = ()) -> Callers:
@@ -167,13 +203,3 @@ def _public_parts(
         file_bytes_max=settings.file_bytes_max,
         flex_s=settings.flex_s,
     )
-
-
-def shelf_of(settings: FileSettings, clock: Clock) -> Shelf | None:
-    """Where files are kept; ``None`` where none are, and then nothing of it is loaded."""
-    if not settings.files_url:
-        return None
-    from ingress.files.store import open_files  # noqa: PLC0415
-
-    quota = Quota(settings.org_files_max, settings.org_files_bytes_max)
-    return Shelf(open_files(settings.files_url), quota, clock)

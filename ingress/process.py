@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from ingress.auth.outside import Outside
+from ingress.batches.runner import BatchRunner
 from ingress.endpoints.status import StatusRoutes
 from ingress.gatekeeper.gatekeeper import UNPRODUCED_S
 from ingress.gatekeeper.refusal_audit import RefusalAudit
@@ -74,6 +75,8 @@ class Ingress:
     outside: Outside
     tracing: Tracing | None = None
     """Where requests are traced."""
+    batches: BatchRunner | None = None
+    """Where this process runs batches."""
     connected: set[str] = field(default_factory=set)
     server: FrontServer | None = None
     """Of the public port, once it runs."""
@@ -166,6 +169,8 @@ class Ingress:
             "ledger time": self.ledger_time.run,
             **self.outside.background,
         }
+        if self.batches is not None:
+            forever["batches"] = self.batches.run
         if self.tracing is not None:
             forever["traces"] = self.tracing.exporter.run
         if self.grpc is not None:

@@ -15,6 +15,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from ingress.batches.desk import BatchDesk
+from ingress.batches.store import BatchStore
+from ingress.endpoints.batches import BatchRoutes
 from ingress.endpoints.count_tokens import CountTokensEndpoint
 from ingress.endpoints.files import FileRoutes
 from ingress.endpoints.jobs import JobRoutes
@@ -73,6 +76,14 @@ class PublicParts:
     """How long a flex request has: where it says nothing, and at most."""
 
     @property
+    def batches(self) -> BatchDesk | None:
+        """Where batches are asked for; ``None`` where no files are kept."""
+        files = self.files
+        if files is None:
+            return None
+        return BatchDesk(BatchStore(files.store), files, self.gatekeeper.clock)
+
+    @property
     def desk(self) -> JobDesk:
         """Where one job is asked for."""
         return JobDesk(self.ledger, self.lookup, self.starter.cancellations)
@@ -119,6 +130,7 @@ def _router(
     requests = RequestRoutes(parts.gatekeeper, parts.requests)
     uploads = UploadEndpoint(parts.gatekeeper, parts.files, parts.file_bytes_max)
     files = FileRoutes(parts.gatekeeper, parts.files)
+    batches = BatchRoutes(parts.gatekeeper, parts.batches)
     limits = LimitRoutes(parts.gatekeeper, parts.ledger, parts.default_limits)
     app = Starlette(
         routes=[
@@ -139,6 +151,10 @@ def _router(
             Route(f"{paths.FILES}/{{file_id}}", files.show),
             Route(f"{paths.FILES}/{{file_id}}", files.delete, methods=["DELETE"]),
             Route(f"{paths.FILES}/{{file_id}}/content", files.content),
+            Route(paths.BATCHES, batches.create, methods=["POST"]),
+            Route(paths.BATCHES, batches.list_all),
+            Route(f"{paths.BATCHES}/{{batch_id}}", batches.show),
+            Route(f"{paths.BATCHES}/{{batch_id}}/cancel", batches.cancel, methods=["POST"]),
             Route(paths.HEALTHZ, status.healthz),
             Route(paths.READYZ, status.readyz),
             Route(paths.STARTUPZ, status.startupz),

@@ -50,6 +50,11 @@ class IngressSettings(DataPlaneSettings, PepperSettings, FileSettings):
     notice_s: float = Field(default=0.0, ge=0, le=60)
     """How long the process still takes requests after it was told to end, while readiness says that it leaves: what your
     load balancer needs to notice. It comes before, and on top of, the time for running requests."""
+    batch_lines_max: int = Field(default=16, ge=0, le=1_024)
+    """Lines of one batch that are under way at once in this process. 0: it runs no batches, and another ingress does."""
+    batch_lines_per_s: float = Field(default=20.0, gt=0, le=10_000)
+    """Lines of all batches that begin in a second in this process: what they take of it is bounded by that, however fast
+    backends answer."""
     idempotency_keys_max: int = Field(default=200_000, ge=1)
     """Idempotency keys of one organization that are remembered, for a day; more are answered 429."""
     deadline_default_s: float | None = Field(default=None, gt=0, le=600)

@@ -8,7 +8,7 @@
     │   ├── LogUnreadable, LogReplaced, NotSure, OutOfBounds, LookupsWait, Overtaken, FolderLost
     │   ├── ScanUnavailable, CheckpointBusy
     │   ├── ConfigUnavailable, UnknownSchema
-    │   ├── FilesAway, FileMissing, UploadStopped
+    │   ├── FilesAway, FileMissing, UploadStopped, LineStopped
     │   └── Unreachable, AnswerBroken, ServiceSilent
     ├── Poison           this one record, entry or answer can never succeed; its neighbours can
     │   ├── MalformedRecord, ProduceRefused

@@ -265,6 +265,8 @@ class LogEvent(Enum):
         "Put the file with the model's `tokenizer_sha256` into `TALLYGATE_TOKENIZERS_DIR` of every ingress, "
         "and install `tallygate[tokenizers]`; it is looked for again within a minute.",
     )
+    BATCH_DEFECT = _error("A batch met a defect; it is begun again where it was left.")
+    BATCH_LINE_DEFECT = _error("A line of a batch met a defect, and ended with that; others go on.")
     FILES_AWAY = _warning(
         "The store of files did not do what it was asked for; a client was answered 503, or its download ended early.",
         "See the folder or bucket at TALLYGATE_FILES_URL: whether it is there, full, or not permitted.",

@@ -21,6 +21,7 @@ CONNECTING: Final = (
 _SHARDS: Final = "~{[0-9]*}|*"
 _MARKS: Final = "~{d:*}"
 _APPLIED: Final = "~{cfg}|applied"
+_BATCHES: Final = "~{cfg}|batch|*"
 _CONFIG_READ: Final = "%R~{cfg}|*"
 _COUNTED: Final = "~{counted}*"
 _FRAMES: Final = "~rep:*"
@@ -49,7 +50,8 @@ LEDGER_USERS: Final[Mapping[str, StoreUser]] = {
         (_SHARDS, "~{cfg}|*", "~{dlq}|*", "%R" + _MARKS),
     ),
     "ingress": StoreUser(
-        ("eval", "hgetall", "hscan", "set", "zcount"), (_SHARDS, _APPLIED, _CONFIG_READ)
+        ("del", "eval", "get", "hgetall", "hscan", "set", "zcount"),
+        (_SHARDS, _APPLIED, _BATCHES, _CONFIG_READ),
     ),
     "limiter_worker": StoreUser(("eval", "hmget"), (_SHARDS, _MARKS, _APPLIED, _CONFIG_READ)),
     "dispatcher": StoreUser(

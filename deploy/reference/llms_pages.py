@@ -19,6 +19,7 @@ _FOR_CLIENTS: Final = (
     "docs/request-fields.md",
     "docs/responses.md",
     "docs/messages.md",
+    "docs/batches.md",
     "docs/own-requests.md",
     "docs/files.md",
     "docs/webhooks.md",

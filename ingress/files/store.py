@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 import obstore
-from obstore.exceptions import BaseError
+from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from obstore.store import from_url
 
 from ingress.files.names import (
@@ -134,6 +134,44 @@ class FileStore:
                 except StopAsyncIteration:
                     return
             yield bytes(piece)
+
+    async def put(self, path: str, content: bytes) -> None:
+        """Write a small object anew. Raises ``FilesAway``."""
+        with _asked():
+            async with asyncio.timeout(WITHIN_S):
+                await obstore.put_async(self.objects, path, content)
+
+    async def claim(self, path: str, content: bytes) -> bool:
+        """Write a small object unless there is one; whether this call did. Of many at once one does. Raises ``FilesAway``."""
+        try:
+            async with asyncio.timeout(WITHIN_S):
+                await obstore.put_async(self.objects, path, content, mode="create")
+        except (AlreadyExistsError, PreconditionError):
+            return False
+        except (TimeoutError, BaseError, OSError, ValueError) as error:
+            raise FilesAway(_cause(error)) from error
+        return True
+
+    async def get(self, path: str) -> bytes:
+        """A small object. Raises ``FilesAway`` and ``FileMissing``."""
+        return b"".join([piece async for piece in self.read(path)])
+
+    async def read_at(self, path: str, start: int, length: int) -> bytes:
+        """So many bytes of an object that has them. Raises ``FilesAway`` and ``FileMissing``."""
+        with _asked():
+            async with asyncio.timeout(WITHIN_S):
+                found = await obstore.get_range_async(
+                    self.objects, path, start=start, length=length
+                )
+        return bytes(found)
+
+    async def paths(self, prefix: str) -> list[str]:
+        """The paths of all objects below a prefix, in order. Raises ``FilesAway``."""
+        return sorted([path async for path, _ in self._below(prefix)])
+
+    async def remove(self, path: str) -> None:
+        """Take an object away, if it is there. Raises ``FilesAway``."""
+        await self._delete(path)
 
     async def _below(self, prefix: str) -> AsyncIterator[tuple[str, int]]:
         """Path and size of all objects below a prefix."""

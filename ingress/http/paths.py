@@ -19,6 +19,7 @@ REQUESTS: Final = "/v1/requests"
 EVENTS: Final = "events"
 """The last part of a path below that of a request."""
 FILES: Final = "/v1/files"
+BATCHES: Final = "/v1/batches"
 HEALTHZ: Final = readiness.HEALTHZ
 READYZ: Final = readiness.READYZ
 STARTUPZ: Final = readiness.STARTUPZ
@@ -46,6 +47,7 @@ PLACES: Final = {
     USAGE: Place("usage", "native"),
     REQUESTS: Place("requests", "native"),
     FILES: Place("files", "openai"),
+    BATCHES: Place("batches", "openai"),
     HEALTHZ: _STATUS,
     READYZ: _STATUS,
     STARTUPZ: _STATUS,

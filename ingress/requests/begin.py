@@ -213,6 +213,8 @@ class RequestStarter:
         return BegunRequest(self, request, claimed, mailbox)
 
     async def _list(self, request: ValidatedRequest, claimed: Claimed) -> Refusal | None:
+        if not request.is_listed:
+            return None
         facts = JobFacts(request.parsed.model, claimed.deadline_ms, request.caller.owner)
         refusal = await self.jobs.add(request.caller.org, claimed.request_id, facts)
         return (

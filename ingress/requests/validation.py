@@ -85,6 +85,8 @@ class ValidatedRequest(msgspec.Struct, frozen=True):
     key: IdempotencyKey | None
     preference: Preference
     webhook_url: str | None = None
+    is_listed: bool = True
+    """Whether it stands among the jobs of its organization where it runs as one; a line of a batch does not."""
     resumed: EventId | None = None
     """The event after which a stream that was begun before is to go on."""
     is_resumable: bool = False
@@ -158,10 +160,11 @@ def validate(
     body: bytes,
     snapshot: Snapshot,
     now_ms: int,
-    flex_s: tuple[float, float] = FLEX_S,
+    flex_s: tuple[float, float] | None = FLEX_S,
 ) -> ValidatedRequest | Refusal:
     """Check a body that was read at ``now_ms``, when its time begins: it may take longer to arrive than
-    the log may take to acknowledge it. ``flex_s``: how long a flex request has by default, and at most."""
+    the log may take to acknowledge it. ``flex_s``: how long a flex request has by default, and at most; ``None`` where none is
+    made flex."""
     fields = read_object(body)
     if isinstance(fields, Refusal):
         return fields
@@ -172,7 +175,7 @@ def validate(
     parsed = parse(fields, snapshot, caller)
     if isinstance(parsed, Refusal):
         return parsed
-    is_flex = runs_as_flex(fields, snapshot, caller)
+    is_flex = flex_s is not None and runs_as_flex(fields, snapshot, caller)
     if is_flex:
         parsed = as_flex(operation, parsed, snapshot, now_ms)
     if len(parsed.call.payload) > PAYLOAD_BYTES_MAX:
@@ -181,7 +184,7 @@ def validate(
         return invalid("Last-Event-ID", "resumes streams: the body must say stream, as it did")
     is_long = parsed.call.stream or parsed.is_background
     timeout_ms = said.stream_timeout_ms if is_long else said.timeout_ms
-    if is_flex:
+    if is_flex and flex_s is not None:
         timeout_ms = _flex_timeout_ms(said, *flex_s)
     key = said.key or parsed.client_key
     request = ValidatedRequest(
@@ -270,7 +273,7 @@ def accepted_event(
         keep_result=key is not None or request.is_background or request.is_resumable,
         background=request.is_background,
         fingerprint=None if key is None else key.fingerprint,
-        job=_facts(request) if request.is_background else None,
+        job=_facts(request) if request.is_background and request.is_listed else None,
         reach=call.reach,
         shown=request.parsed.shown if request.parsed.is_stored else None,
     )

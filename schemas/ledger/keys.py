@@ -50,6 +50,9 @@ CONFIG_APPLIED = "{cfg}|applied"
 CONFIG_LEASE = "{cfg}|lease"
 """String: token of the one process that may write the configuration now."""
 
+_BATCH_LEASES = "{cfg}|batch|"
+"""Strings, one a batch: token of the process that runs it now."""
+
 BACKEND_HEALTH = "{cfg}|health"
 """Hash: `<dispatcher instance>|<backend>` to its health as JSON."""
 
@@ -164,3 +167,8 @@ def dead_letter_retried(letter: str) -> str:
 def processed(topic: str, partition: int) -> str:
     """Hash: how far a partition of the log was processed, whatever becomes of its consumer group."""
     return f"{{d:{topic}:{partition}}}"
+
+
+def batch_lease(batch: str) -> str:
+    """Where the right to run a batch stands."""
+    return _BATCH_LEASES + batch

@@ -34,6 +34,7 @@ SCHEMATHESIS = ("schemathesis==4.32.5",)
 BUF = ("buf-bin==1.75.0",)
 PI = ("node@22.23.3", "@mariozechner/pi-coding-agent@0.73.1")
 """A coding agent that speaks both OpenAI's protocol and Anthropic's."""
+S3_SERVER = ("moto[s3,server]==5.2.5",)
 AIMOCK = ("node@22.23.3", "@copilotkit/aimock@1.43.0")
 
 _FOLDER = Path(tempfile.gettempdir()) / "tallygate-foreign"

@@ -15,7 +15,7 @@ from deploy.reference.openapi.contract import (
     in_path,
     query,
 )
-from deploy.reference.openapi.file_routes import file_routes
+from deploy.reference.openapi.file_routes import batch_routes, file_routes
 from deploy.reference.openapi.own_routes import own_routes
 from ingress.admin.http.status_pages import AdminHealth
 from ingress.apis.anthropic.contract import InputTokens
@@ -141,6 +141,7 @@ def public_routes() -> Iterator[RouteContract]:
     yield from _limits()
     yield from own_routes()
     yield from file_routes()
+    yield from batch_routes()
     yield from _status()
 
 

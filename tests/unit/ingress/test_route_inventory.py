@@ -39,6 +39,10 @@ ROUTES: Final = {
     "GET /v1/files/{file_id}",
     "DELETE /v1/files/{file_id}",
     "GET /v1/files/{file_id}/content",
+    "POST /v1/batches",
+    "GET /v1/batches",
+    "GET /v1/batches/{batch_id}",
+    "POST /v1/batches/{batch_id}/cancel",
     "GET /v1/models",
     "GET /v1/models/{name:path}",
     "GET /v1/status/healthz",
@@ -71,12 +75,13 @@ _FILES: Final = {
     "DELETE /v1/files/{file_id}",
     "GET /v1/files/{file_id}/content",
 }
+_BATCHES: Final = {"GET /v1/batches/{batch_id}", "POST /v1/batches/{batch_id}/cancel"}
 _REQUESTS: Final = {
     "GET /v1/requests/{request_id}",
     "GET /v1/requests/{request_id}/events",
 }
 """What a stranger is told there is in ``test_request_desk``: it needs a log."""
-_TAKES_AN_ID: Final = _JOBS | _RESPONSES | _FILES | _REQUESTS
+_TAKES_AN_ID: Final = _JOBS | _RESPONSES | _FILES | _BATCHES | _REQUESTS
 _ID: Final = re.compile(r"\{\w+_id\}")
 
 

@@ -1,0 +1,66 @@
+"""Batches on the running stack, as OpenAI's own SDK uses them; the backends' own logs and the usage lines are the oracle."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from typing import Any
+
+import openai
+
+from tests.support.harness.gateway_client import MODEL
+from tests.support.harness.grants import MakeKey
+from tests.support.harness.oracle import Oracle
+from tests.support.harness.running_stack import RunningStack
+
+_LINES = 40
+_WITHIN_S = 60.0
+
+
+def test_a_batch_runs_each_line_once(
+    stack: RunningStack, make_key: MakeKey, oracle: Oracle
+) -> None:
+    """From the file that is left to the files that come of it; a line without a model is told in the other one."""
+    grant = make_key("batching")
+    lines = [_line(f"line-{number}", MODEL) for number in range(_LINES)]
+    content = "\n".join(map(json.dumps, [*lines, _line("nobody", "no-such-model")]))
+
+    with openai.OpenAI(base_url=stack.api_url, api_key=grant.key) as client:
+        file = client.files.create(file=("in.jsonl", content.encode()), purpose="batch")
+        begun = client.batches.create(
+            input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h"
+        )
+        until_s = time.monotonic() + _WITHIN_S
+        while (batch := client.batches.retrieve(begun.id)).status != "completed":
+            assert time.monotonic() < until_s, batch
+            time.sleep(0.5)
+        assert batch.output_file_id is not None
+        assert batch.error_file_id is not None
+        results = _lines(client.files.content(batch.output_file_id).text)
+        errors = _lines(client.files.content(batch.error_file_id).text)
+        assert [each.id for each in client.batches.list()] == [begun.id]
+
+    assert batch.request_counts is not None
+    assert batch.request_counts.to_dict() == {"total": 41, "completed": 40, "failed": 1}
+    assert Counter(line["custom_id"] for line in results) == {
+        line["custom_id"]: 1 for line in lines
+    }
+    assert [line["custom_id"] for line in errors] == ["nobody"]
+    assert errors[0]["response"]["status_code"] == 404
+    ids = [line["response"]["request_id"] for line in results]
+    calls = Counter(call.start.request_id for call in oracle.calls_of(ids))
+    assert calls == dict.fromkeys(ids, 1)
+    assert batch.usage is not None
+    assert batch.usage.output_tokens == sum(
+        line["response"]["body"]["usage"]["completion_tokens"] for line in results
+    )
+
+
+def _line(custom_id: str, model: str) -> dict[str, Any]:
+    body = {"model": model, "messages": [{"role": "user", "content": custom_id}], "max_tokens": 5}
+    return {"custom_id": custom_id, "method": "POST", "url": "/v1/chat/completions", "body": body}
+
+
+def _lines(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
