@@ -269,6 +269,7 @@ async def test_a_reader_that_is_stopped_commits_and_leaves(monkeypatch: pytest.M
     running = asyncio.create_task(told.run())
     await _until(lambda: len(parts.under_way) == 2)
     _let_go(parts, 0)
+    await _until(lambda: len(told._tasks) == 1)  # its end is seen nowhere else before the stop
 
     await told.stop()
 
