@@ -28,6 +28,8 @@ from tests.support.signing import signed
 NARROW_MODEL: Final = "counted-narrow"
 """Of a backend that takes one call at a time."""
 _WITHIN_S: Final = 60.0
+_REPORTED_S: Final = 2.5
+"""After it a dispatcher has told of the calls under way."""
 
 
 @contextmanager
@@ -160,6 +162,18 @@ def _overloaded(client: Client) -> None:
     _at_once(*[lambda: client.chat(key, content, model=NARROW_MODEL)] * 12)
 
 
+def _no_room(client: Client) -> None:
+    """One call fills the backend for longer than the flex request may wait."""
+    key, content = client.key()["key"], steer(delay_ms=6_000, output_tokens=2)
+
+    def flex() -> None:
+        time.sleep(_REPORTED_S)
+        headers = {"x-request-timeout": "1"}
+        client.chat(key, model=NARROW_MODEL, service_tier="flex", headers=headers)
+
+    _at_once(lambda: client.chat(key, content, model=NARROW_MODEL), flex)
+
+
 def _unavailable(client: Client) -> None:
     key = client.key()["key"]
     with _hanging(client.stack, "kafka.Kafka"):
@@ -245,6 +259,7 @@ CAUSES: Final[Mapping[ErrorCode, Callable[[Client], object]]] = {
     ErrorCode.UPSTREAM_INTERRUPTED: lambda c: c.chat(content=steer(mode="reset"), stream=True),
     ErrorCode.NO_BACKEND: _no_backend,
     ErrorCode.OVERLOADED: _overloaded,
+    ErrorCode.RESOURCE_UNAVAILABLE: _no_room,
     ErrorCode.DEADLINE_EXCEEDED: lambda c: c.chat(
         content=steer(mode="hang"), headers={"x-request-timeout": "1"}
     ),
