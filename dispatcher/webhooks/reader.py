@@ -51,6 +51,8 @@ _COMMIT_EVERY_S: Final = 1.0
 _PRODUCE_WITHIN_S: Final = 30.0
 _STOP_WITHIN_S: Final = 2.0
 _FOR_EVER_MS: Final = 2**31 - 1
+_LATELY_MS: Final = 60_000
+"""Whoever is told for the first time is told of what happened since then: a configuration takes moments to be here."""
 
 
 class OffsetGap(Defect):
@@ -87,9 +89,10 @@ class WebhookReader(ConsumerRebalanceListener):  # type: ignore[misc]  # it has 
         return self._generation
 
     async def run(self) -> None:
-        """Read and deliver, for ever. Raises ``KafkaError`` or ``ProduceFailed`` when the log is away: it is begun
-        again then."""
-        while not self.is_config_read():  # noqa: ASYNC110  # once; an old copy may not know who is told
+        """Read and deliver, for ever, once anybody is told: before, the log is not read twice for nobody. Raises
+        ``KafkaError`` or ``ProduceFailed`` when the log is away: it is begun again then."""
+        # An old copy of the configuration may not know who is told.
+        while not (self.is_config_read() and self._told_now()):  # noqa: ASYNC110  # once
             await asyncio.sleep(_LOOK_AGAIN_S)
         consumer = AIOKafkaConsumer(
             **client_options(self.brokers),
@@ -141,6 +144,22 @@ class WebhookReader(ConsumerRebalanceListener):  # type: ignore[misc]  # it has 
             mark = decode_mark(at.offset, at.metadata or "")
             if mark is not None and place.topic not in FOLDED:
                 self._window.remember((place.topic, place.partition), mark)
+        begun = [place for place in assigned if place.topic in FOLDED and place not in committed]
+        if begun:
+            await self._begin_lately(self._consumer, begun)
+
+    async def _begin_lately(
+        self, consumer: AIOKafkaConsumer, places: Collection[TopicPartition]
+    ) -> None:
+        """Begin what the group has never read at about now, and have that committed: days of others' records are not
+        read for who is told for the first time, nor is anything told that ended before."""
+        since_ms = self.deliveries.clock.now_ms() - _LATELY_MS
+        found = await consumer.offsets_for_times(dict.fromkeys(places, since_ms))
+        ends = await consumer.end_offsets(places)
+        for place in places:
+            at = ends[place] if found[place] is None else found[place].offset
+            consumer.seek(place, at)
+            self._folded[place] = at
 
     async def _turn(self, consumer: AIOKafkaConsumer) -> None:
         found = await consumer.getmany(timeout_ms=_WAIT_MS, max_records=_RECORDS_MAX)
@@ -169,11 +188,14 @@ class WebhookReader(ConsumerRebalanceListener):  # type: ignore[misc]  # it has 
         if generation == self._generation:
             self._folded[partition] = records[-1].offset + 1
 
-    def _made_of(self, topic: str, records: Iterable[ConsumerRecord]) -> Iterable[Outgoing]:
+    def _told_now(self) -> Mapping[bytes, Webhooks]:
         config = self.deliveries.config()
         if config.offset != self._told[0]:
             self._told = config.offset, told_organizations(config)
-        told = self._told[1]
+        return self._told[1]
+
+    def _made_of(self, topic: str, records: Iterable[ConsumerRecord]) -> Iterable[Outgoing]:
+        told = self._told_now()
         if not told:
             return
         now_ms = self.deliveries.clock.now_ms()

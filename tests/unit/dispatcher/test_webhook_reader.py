@@ -45,6 +45,9 @@ class _Group:
     paused: set[TopicPartition] = field(default_factory=set)
     listener: Any = None
     is_stopped: bool = False
+    since: int | None = None
+    """The first offset of the last minute."""
+    sought: dict[TopicPartition, int] = field(default_factory=dict)
 
     @property
     def _coordinator(self) -> Any:
@@ -65,6 +68,19 @@ class _Group:
     async def getmany(self, **_: Any) -> dict[TopicPartition, list[ConsumerRecord]]:
         await asyncio.sleep(0.001)
         return self.waiting.popleft() if self.waiting else {}
+
+    async def offsets_for_times(
+        self, asked: dict[TopicPartition, int]
+    ) -> dict[TopicPartition, Any]:
+        return {
+            p: None if self.since is None else SimpleNamespace(offset=self.since) for p in asked
+        }
+
+    async def end_offsets(self, asked: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(asked, 9)
+
+    def seek(self, partition: TopicPartition, at: int) -> None:
+        self.sought[partition] = at
 
     def assignment(self) -> set[TopicPartition]:
         return {_OUTBOX, _ENDS}
@@ -90,6 +106,7 @@ class _Parts:
     under_way: dict[str, asyncio.Future[None]] = field(default_factory=dict)
     produced: list[WebhookMessage] = field(default_factory=list)
     fails: bool = False
+    is_anybody_told: bool = True
 
     @property
     def producer(self) -> Any:
@@ -105,6 +122,8 @@ class _Parts:
         return Clock()
 
     def config(self) -> Snapshot:
+        if not self.is_anybody_told:
+            return Snapshot(offset=1)
         hooks = Webhooks(url="https://a.example/hook")
         return Snapshot(organizations={"acme": Organization(webhooks=hooks)})
 
@@ -277,3 +296,43 @@ async def test_a_reader_that_is_stopped_commits_and_leaves(monkeypatch: pytest.M
     assert group.offset(_OUTBOX) == 1
     running.cancel()
     await asyncio.wait({running})
+
+
+async def test_nothing_is_read_while_nobody_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log of an installation without webhooks is not read a second time."""
+    parts, begun = _Parts(is_anybody_told=False), list[_Group]()
+
+    def consumer(**_: Any) -> _Group:
+        begun.append(_Group())
+        return begun[-1]
+
+    monkeypatch.setattr(reader, "_LOOK_AGAIN_S", 0.001)
+    monkeypatch.setattr(reader, "AIOKafkaConsumer", consumer)
+    running = asyncio.create_task(
+        WebhookReader("h:1", cast("Deliveries", parts), lambda: True).run()
+    )
+    await asyncio.sleep(0.02)
+    has_waited = not begun
+    parts.is_anybody_told = True
+    await _until(lambda: bool(begun))
+    running.cancel()
+    await asyncio.wait({running})
+
+    assert has_waited
+
+
+@pytest.mark.parametrize(("since", "begins_at"), [(7, 7), (None, 9)])
+async def test_who_is_told_for_the_first_time_is_told_of_what_happens_from_then_on(
+    monkeypatch: pytest.MonkeyPatch, since: int | None, begins_at: int
+) -> None:
+    """That place is committed, so that a kill before the first record changes nothing; one that the group has stays."""
+    group, parts = _Group(since=since), _Parts()
+    async with _running(group, parts, monkeypatch):
+        await _until(lambda: group.offset(_ENDS) == begins_at)
+    first = dict(group.sought)
+    group.commits[_ENDS] = OffsetAndMetadata(begins_at, "")
+    group.sought.clear()
+    async with _running(group, parts, monkeypatch):
+        await asyncio.sleep(0.02)
+
+    assert (first, group.sought) == ({_ENDS: begins_at}, {})
