@@ -18,15 +18,13 @@ from ingress.files.shelf import NO_FILES
 from ingress.gatekeeper.bodies import read_body
 from ingress.gatekeeper.gatekeeper import Gatekeeper
 from ingress.http.refusals import Refusal
-from ingress.http.request import read_object, refuse_media
+from ingress.http.request import page_limit, read_object, refuse_media
 from ingress.http.responses import refusal_response
-from schemas.errors import ErrorCode
 from schemas.operations import JOBS
 
 _BODY_BYTES_MAX: Final = 64 * 1024
 _LIMIT_DEFAULT: Final = 20
 _LIMIT_MAX: Final = 100
-_DIGITS_MAX: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +90,7 @@ class BatchRoutes:
         if isinstance(known, Refusal):
             return refusal_response(request, known)
         caller, desk = known
-        limit = _limit(request.query_params.get("limit"))
+        limit = page_limit(request.query_params.get("limit"), _LIMIT_DEFAULT, _LIMIT_MAX)
         if isinstance(limit, Refusal):
             return refusal_response(request, limit)
         listed = await desk.list_all(caller, request.query_params.get("after"), limit)
@@ -123,13 +121,3 @@ def _answer(request: Request, told: BatchObject | BatchList | Refusal) -> Respon
     if isinstance(told, Refusal):
         return refusal_response(request, told)
     return Response(msgspec.json.encode(told), media_type="application/json")
-
-
-def _limit(said: str | None) -> int | Refusal:
-    if said is None:
-        return _LIMIT_DEFAULT
-    is_number = said.isascii() and said.isdigit() and len(said) <= _DIGITS_MAX
-    if not is_number or not 1 <= int(said) <= _LIMIT_MAX:
-        message = f"limit must be an integer from 1 to {_LIMIT_MAX}."
-        return Refusal(ErrorCode.INVALID_REQUEST, message, param="limit")
-    return int(said)

@@ -18,13 +18,13 @@ from ingress.files.shelf import NO_FILES, Shelf
 from ingress.gatekeeper.gatekeeper import Gatekeeper
 from ingress.gatekeeper.local_limits import Shares
 from ingress.http.refusals import Refusal
+from ingress.http.request import page_limit
 from ingress.http.responses import refusal_response
 from schemas.errors import ErrorCode
 from schemas.operations import JOBS
 
 _DOWNLOADS: Final = (64, 16)
 _LIMIT_MAX: Final = 10_000
-_DIGITS_MAX: Final = 5
 _ORDERS: Final = ("asc", "desc")
 
 
@@ -43,7 +43,7 @@ class FileRoutes:
         if isinstance(known, Refusal):
             return refusal_response(request, known)
         caller, shelf = known
-        limit = _limit(request.query_params.get("limit"))
+        limit = page_limit(request.query_params.get("limit"), _LIMIT_MAX, _LIMIT_MAX)
         if isinstance(limit, Refusal):
             return refusal_response(request, limit)
         files = await shelf.files(caller)
@@ -129,16 +129,6 @@ class _Download(StreamingResponse):
             await super().__call__(scope, receive, send)
         finally:
             self._leave()
-
-
-def _limit(said: str | None) -> int | Refusal:
-    if said is None:
-        return _LIMIT_MAX
-    is_number = said.isascii() and said.isdigit() and len(said) <= _DIGITS_MAX
-    if not is_number or not 1 <= int(said) <= _LIMIT_MAX:
-        message = f"limit must be an integer from 1 to {_LIMIT_MAX}."
-        return Refusal(ErrorCode.INVALID_REQUEST, message, param="limit")
-    return int(said)
 
 
 def _page(

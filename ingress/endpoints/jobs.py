@@ -16,6 +16,7 @@ from starlette.responses import Response
 from ingress.auth.caller import Caller
 from ingress.gatekeeper.gatekeeper import Gatekeeper
 from ingress.http.refusals import Refusal
+from ingress.http.request import page_limit
 from ingress.http.responses import refusal_response
 from ingress.requests.job_desk import AWAY, JobDesk, is_job_id
 from ingress.requests.job_document import OPEN, RETRY_AFTER, Job, JobList, listed_job
@@ -105,13 +106,10 @@ def _json(fields: Job | JobList) -> Response:
 
 def _page(request: Request, caller: Caller) -> documents.ListJobs | Refusal:
     """The page that the query asks for."""
-    limit, after = request.query_params.get("limit"), request.query_params.get("after")
-    wanted = _LIMIT_DEFAULT
-    if limit is not None:
-        wanted = int(limit) if limit.isascii() and limit.isdigit() and len(limit) <= 3 else 0  # noqa: PLR2004
-        if not 1 <= wanted <= _LIMIT_MAX:
-            message = f"limit must be an integer from 1 to {_LIMIT_MAX}."
-            return Refusal(ErrorCode.INVALID_REQUEST, message, param="limit")
+    after = request.query_params.get("after")
+    wanted = page_limit(request.query_params.get("limit"), _LIMIT_DEFAULT, _LIMIT_MAX)
+    if isinstance(wanted, Refusal):
+        return wanted
     if after is not None and not is_job_id(after):
         message = "after must be the id of a job."
         return Refusal(ErrorCode.INVALID_REQUEST, message, param="after")

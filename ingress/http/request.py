@@ -187,6 +187,17 @@ def webhook_url_of(headers: Mapping[bytes, bytes]) -> str | Refusal | None:
     return Refusal(ErrorCode.INVALID_REQUEST, message, param=WEBHOOK_URL)
 
 
+def page_limit(said: str | None, default: int, most: int) -> int | Refusal:
+    """How many rows a page shall have, as the query says; digits without end are no number here."""
+    if said is None:
+        return default
+    is_number = said.isascii() and said.isdigit() and len(said) <= len(str(most))
+    if not is_number or not 1 <= int(said) <= most:
+        message = f"limit must be an integer from 1 to {most}."
+        return Refusal(ErrorCode.INVALID_REQUEST, message, param="limit")
+    return int(said)
+
+
 def read_object(body: bytes) -> dict[str, Any] | Refusal:
     """The JSON object in ``body``, or why it is refused."""
     separators = _separators(body) if len(body) > SEPARATORS_MAX else None

@@ -7,13 +7,13 @@ part of a prompt would ask a model something else. Source: Anthropic's Messages 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeAlias
+from collections.abc import Mapping
+from typing import Any, Final
 
 from ingress.apis.anthropic.message_fields import FIELDS
 from ingress.apis.openai.chat import MESSAGES_MAX, OUTPUT_TOKENS_MAX
 from ingress.apis.parsed_request import Fields, invalid
-from ingress.apis.translated_fields import Wrong, wrong_name, wrong_names
+from ingress.apis.translated_fields import Check, Wrong, wrong_content, wrong_name, wrong_names
 from ingress.http.refusals import Refusal
 
 __all__ = ["OUTPUT_TOKENS_MAX", "TEXT_PDF", "first_wrong", "wrong_limit"]
@@ -88,23 +88,8 @@ def _wrong_messages(messages: Any) -> Wrong:
 def _wrong_content(
     where: str, content: Any, known: Mapping[str, Check], *, may_be_absent: bool = False
 ) -> Wrong:
-    """A text, or a list of blocks of the kinds that are known there."""
-    if isinstance(content, str) or (may_be_absent and content is None):
-        return
-    if not isinstance(content, list):
-        yield invalid(where, "must be a string or a list of content blocks")
-        return
-    for index, block in enumerate(content):
-        at = f"{where}[{index}]"
-        if not isinstance(block, dict):
-            yield invalid(at, "must be an object")
-            return
-        kind = block.get("type")
-        check = known.get(kind) if isinstance(kind, str) else None
-        if check is None:
-            yield invalid(f"{at}.type", f"must be one of {', '.join(known)} here")
-            return
-        yield from check(at, block)
+    if content is not None or not may_be_absent:
+        yield from wrong_content(where, content, known, "content blocks")
 
 
 def _wrong_text(where: str, block: Fields) -> Wrong:
@@ -236,7 +221,6 @@ def _wrong_output(fields: Fields) -> Wrong:
             yield invalid(f"{where}.schema", "must be an object")
 
 
-Check: TypeAlias = Callable[[str, Fields], Wrong]
 _SYSTEM: Final[Mapping[str, Check]] = {"text": _wrong_text}
 _OF_RESULT: Final[Mapping[str, Check]] = {
     "text": _wrong_text,

@@ -6,13 +6,13 @@ Source: OpenAI's Responses API.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeAlias
+from collections.abc import Mapping
+from typing import Any, Final
 
 from ingress.apis.openai.chat import MESSAGES_MAX, OUTPUT_TOKENS_MAX
 from ingress.apis.openai.responses.response_fields import FIELDS
 from ingress.apis.parsed_request import Fields, invalid
-from ingress.apis.translated_fields import Wrong, wrong_name, wrong_names
+from ingress.apis.translated_fields import Check, Wrong, wrong_content, wrong_name, wrong_names
 from ingress.http.refusals import Refusal
 
 __all__ = ["LOGPROBS", "first_wrong", "kind_of"]
@@ -146,27 +146,7 @@ def _wrong_message(where: str, item: Fields) -> Wrong:
         yield invalid(f"{where}.role", f"must be one of {', '.join(_ROLES)}")
         return
     known = _SAID if role == "assistant" else _TOLD
-    yield from _wrong_content(f"{where}.content", item.get("content"), known)
-
-
-def _wrong_content(where: str, content: Any, known: Mapping[str, Check]) -> Wrong:
-    """A text, or a list of parts of the kinds that are known there."""
-    if isinstance(content, str):
-        return
-    if not isinstance(content, list):
-        yield invalid(where, "must be a string or a list of parts")
-        return
-    for index, part in enumerate(content):
-        at = f"{where}[{index}]"
-        if not isinstance(part, dict):
-            yield invalid(at, "must be an object")
-            return
-        kind = part.get("type")
-        check = known.get(kind) if isinstance(kind, str) else None
-        if check is None:
-            yield invalid(f"{at}.type", f"must be one of {', '.join(known)} here")
-            return
-        yield from check(at, part)
+    yield from wrong_content(f"{where}.content", item.get("content"), known, "parts")
 
 
 def _text_in(name: str) -> Check:
@@ -215,7 +195,7 @@ def _wrong_call(where: str, item: Fields) -> Wrong:
 
 def _wrong_output(where: str, item: Fields) -> Wrong:
     yield from wrong_name(f"{where}.call_id", item.get("call_id"))
-    yield from _wrong_content(f"{where}.output", item.get("output"), _TOLD)
+    yield from wrong_content(f"{where}.output", item.get("output"), _TOLD, "parts")
 
 
 def _passed(_: str, __: Fields) -> Wrong:
@@ -291,7 +271,6 @@ def _wrong_choice(choice: Any) -> Wrong:
     yield from wrong_name("tool_choice.name", choice.get("name"))
 
 
-Check: TypeAlias = Callable[[str, Fields], Wrong]
 _TOLD: Final[Mapping[str, Check]] = {
     "input_text": _text_in("text"),
     "input_image": _wrong_image,
