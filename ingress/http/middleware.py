@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ingress.http.anthropic_headers import anthropic_headers
-from ingress.http.paths import PLACES, Place, place_of
+from ingress.http.paths import OF_MODELS, PLACES, Place, place_of, place_of_request
 from ingress.http.refusals import Headers, Refusal
 from ingress.http.request import traceparent_of
 from ingress.http.request_span import answered, arriving
@@ -108,6 +108,8 @@ class RequestMiddleware:
             return
         started_s, started_at_ms = self._clock.monotonic_s(), self._clock.now_ms()
         place = PLACES.get(scope["path"]) or place_of(scope["path"])
+        if place is OF_MODELS:
+            place = place_of_request(scope)
         state = scope.setdefault("state", {})
         # Routes replace it where the answer is that of an earlier request.
         state["request_id"] = uuid7(started_at_ms, random_bytes(UUID7_RANDOM_BYTES))

@@ -54,6 +54,17 @@ def _ask(content: Any, **more: Any) -> dict[str, Any]:
     }
 
 
+def test_models_are_listed_page_by_page(sdk: anthropic.Anthropic) -> None:
+    """The SDK asks for the next page by itself."""
+    listed = list(sdk.models.list(limit=1))
+
+    assert MODEL in {each.id for each in listed}
+    assert len(listed) > 1
+    assert sdk.models.retrieve(MODEL) in listed
+    with pytest.raises(anthropic.NotFoundError, match="does not exist"):
+        sdk.models.retrieve("of/nobody")
+
+
 def test_a_message_has_the_backends_text_and_what_is_billed(
     sdk: anthropic.Anthropic, oracle: Oracle, kafka_log: KafkaLog
 ) -> None:
