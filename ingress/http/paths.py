@@ -15,6 +15,9 @@ MODELS: Final = "/v1/models"
 COUNT_TOKENS: Final = f"{MESSAGES.path}/count_tokens"
 LIMITS: Final = "/v1/limits"
 USAGE: Final = "/v1/usage"
+ORGANIZATION_USAGE: Final = "/v1/organization/usage"
+COMPLETIONS_USAGE: Final = f"{ORGANIZATION_USAGE}/completions"
+COSTS: Final = "/v1/organization/costs"
 REQUESTS: Final = "/v1/requests"
 EVENTS: Final = "events"
 """The last part of a path below that of a request."""
@@ -38,6 +41,7 @@ class Place(NamedTuple):
 
 
 _STATUS: Final = Place("status", "native")
+_ORGANIZATION: Final = Place("usage", "openai")
 _ELSEWHERE: Final = Place("other", "openai")
 PLACES: Final = {
     **{row.path: Place(row.name, row.surface) for row in OPERATIONS.values()},
@@ -45,6 +49,8 @@ PLACES: Final = {
     COUNT_TOKENS: Place("count_tokens", MESSAGES.surface),
     LIMITS: Place("limits", "native"),
     USAGE: Place("usage", "native"),
+    COMPLETIONS_USAGE: _ORGANIZATION,
+    COSTS: _ORGANIZATION,
     REQUESTS: Place("requests", "native"),
     FILES: Place("files", "openai"),
     BATCHES: Place("batches", "openai"),
@@ -57,6 +63,7 @@ PLACES: Final = {
 _PARENTS: Final = {
     **{path: place for path, place in PLACES.items() if path.count("/") == _SEGMENTS - 1},
     "/v1/status": Place("other", "native"),
+    ORGANIZATION_USAGE: _ORGANIZATION,
 }
 
 
