@@ -16,6 +16,9 @@ MODELS: Final = "/v1/models"
 COUNT_TOKENS: Final = f"{MESSAGES.path}/count_tokens"
 LIMITS: Final = "/v1/limits"
 USAGE: Final = "/v1/usage"
+ORGANIZATION_USAGE: Final = "/v1/organization/usage"
+COMPLETIONS_USAGE: Final = f"{ORGANIZATION_USAGE}/completions"
+COSTS: Final = "/v1/organization/costs"
 REQUESTS: Final = "/v1/requests"
 EVENTS: Final = "events"
 """The last part of a path below that of a request."""
@@ -39,6 +42,7 @@ class Place(NamedTuple):
 
 
 _STATUS: Final = Place("status", "native")
+_ORGANIZATION: Final = Place("usage", "openai")
 _ELSEWHERE: Final = Place("other", "openai")
 OF_MODELS: Final = Place("models", "openai")
 _OF_MODELS_TO_ANTHROPIC: Final = Place("models", "anthropic")
@@ -50,6 +54,8 @@ PLACES: Final = {
     MODELS: OF_MODELS,
     LIMITS: Place("limits", "native"),
     USAGE: Place("usage", "native"),
+    COMPLETIONS_USAGE: _ORGANIZATION,
+    COSTS: _ORGANIZATION,
     REQUESTS: Place("requests", "native"),
     FILES: Place("files", "openai"),
     BATCHES: Place("batches", "openai"),
@@ -62,6 +68,7 @@ PLACES: Final = {
 _PARENTS: Final = {
     **{path: place for path, place in PLACES.items() if path.count("/") == _SEGMENTS - 1},
     "/v1/status": Place("other", "native"),
+    ORGANIZATION_USAGE: _ORGANIZATION,
 }
 
 
