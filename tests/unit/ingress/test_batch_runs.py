@@ -57,6 +57,11 @@ def _runner(gateway: Gateway, held: dict[str, str], token: str = "one") -> Batch
     return BatchRunner(batch_store(gateway), leases, starter, clock, 4, Pace(1e9))
 
 
+def _move(folder: Path, to: Path) -> None:
+    """What was mounted is mounted elsewhere."""
+    folder.rename(to)
+
+
 @pytest.fixture(autouse=True)
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is looked at by the second is looked at at once."""
@@ -318,12 +323,13 @@ async def test_files_that_are_away_are_told_and_looked_for_again(tmp_path: Path)
     """Nothing ends of it."""
     gateway = batch_gateway(tmp_path)
     runner = _runner(gateway, {})
-    unmounted = tmp_path.rename(tmp_path.with_name("unmounted"))
+    elsewhere = tmp_path.with_name("elsewhere")
+    _move(tmp_path, elsewhere)
 
     with pytest.raises(FilesAway):
         await runner.look()
     told = runner.files
-    unmounted.rename(tmp_path)
+    _move(elsewhere, tmp_path)
     await runner.look()
 
     assert told.startswith(DEGRADED)
