@@ -51,7 +51,8 @@ class ResponseStreams:
     following: Following
     pending: PendingRequests
     longest_s: float
-    """How long what has ended may take to be read."""
+    """How long one may last: as long as a request runs at most, so that only flex outlasts it, and what has ended can be
+    read slowly."""
 
     async def __call__(
         self, response_id: str, asked: EventsAsked, scope: Scope, receive: Receive, send: Send
@@ -126,8 +127,7 @@ class ResponseStreams:
 
     def _join(self, awaited: Awaited, receive: Receive) -> Mailbox:
         now_s = asyncio.get_running_loop().time()
-        left_s = (awaited.deadline_ms - self.gatekeeper.clock.now_ms()) / 1000 + JOB_GRACE_S
-        times = Times(now_s, now_s, now_s + max(left_s, self.longest_s))
+        times = Times(now_s, now_s, now_s + self.longest_s + JOB_GRACE_S)
         return self.pending.join(awaited, partial(until_gone, receive), times)
 
 

@@ -128,15 +128,6 @@ async def test_a_stream_is_noted_then_started_then_relayed() -> None:
     assert result.attempt.first_token_at_ms == NOW_MS
 
 
-@pytest.mark.parametrize("background", [False, True])
-async def test_frames_of_a_job_say_what_its_surface_repeats(background: bool) -> None:
-    """Who reads them later has nothing else of its request; who waits has it."""
-    answer = streaming(_CHUNK, _DONE)
-    _, scene = await _result(answer, stream=True, background=background, shown=b"[{}]")
-
-    assert scene.bus.events[1] == Started("b1", (), b"[{}]" if background else None)
-
-
 async def test_nothing_leaves_once_the_fence_is_lost() -> None:
     """Somebody else runs the request now; this attempt is over."""
     async with _scene(streaming(_CHUNK, _DONE), accepted(stream=True), owns_fence=False) as scene:
