@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from starlette.types import Receive, Scope, Send
 
-from ingress.apis.openai.responses.answers import ResponseFormat, request_id_of
+from ingress.apis.openai.responses.answers import ResponseFormat
 from ingress.apis.openai.responses.resume import EventsAsked
 from ingress.auth.caller import Caller
 from ingress.gatekeeper.gatekeeper import Gatekeeper
@@ -30,6 +30,7 @@ from schemas.errors import ErrorCode
 from schemas.events import Denial
 from schemas.frames import Terminal
 from schemas.operations import RESPONSES
+from schemas.responses import request_id_of
 
 __all__ = ["ResponseStreams"]
 

@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from ingress.apis.answer_format import refusal_of
-from ingress.apis.openai.responses.answers import ResponseFormat, request_id_of
+from ingress.apis.openai.responses.answers import ResponseFormat
 from ingress.apis.openai.responses.resume import EventsAsked, events_asked
 from ingress.apis.openai.responses.shown import NOTHING_SHOWN, shown_in
 from ingress.auth.caller import Caller
@@ -36,6 +36,7 @@ from schemas.frames import Terminal
 from schemas.job_facts import JobFacts
 from schemas.ledger.errors import LedgerUnavailable
 from schemas.operations import RESPONSES
+from schemas.responses import request_id_of
 
 __all__ = ["ResponseRoutes"]
 

@@ -10,9 +10,9 @@ import httpx
 import pytest
 from starlette.routing import Route
 
-from ingress.apis.openai.responses.answers import response_id
 from schemas.entities import Key, Organization
 from schemas.ids import api_key_hash, uuid7
+from schemas.responses import response_id
 from tests.support.configuration import NOW_MS, PEPPER, UNKNOWN_SECRET, snapshot
 from tests.support.gateway import Gateway
 
@@ -32,6 +32,9 @@ ROUTES: Final = {
     "DELETE /v1/jobs/{job_id}",
     "GET /v1/limits",
     "GET /v1/usage",
+    "GET /v1/organization/usage/completions",
+    "GET /v1/organization/usage/{name}",
+    "GET /v1/organization/costs",
     "GET /v1/requests/{request_id}",
     "GET /v1/requests/{request_id}/events",
     "POST /v1/files",
