@@ -1,6 +1,7 @@
 """Tells the events of a response that runs in the background to whoever comes for them, while it runs and for a while after.
 
-Who comes holds a place of its organization as a request does, but begins nothing: no log, no backend and no bill hears of it.
+Who comes takes of its rate and holds a place of its organization as a request does, because all events are made anew, but
+begins nothing: no log, no backend and no bill hears of it.
 """
 
 from __future__ import annotations
@@ -81,12 +82,13 @@ class ResponseStreams:
         after = _after(request_id, asked, dict(scope["headers"]))
         if isinstance(after, Refusal):
             return after
-        state = scope["state"]
-        shares, clock = self.gatekeeper.shares, self.gatekeeper.clock
-        refusal = shares.enter(caller.org)
+        keeper, state = self.gatekeeper, scope["state"]
+        since_s, snapshot = keeper.clock.monotonic_s(), keeper.config.snapshot
+        refusal = keeper.limits.refuse(caller, snapshot, 0, since_s) or keeper.shares.enter(
+            caller.org
+        )
         if refusal is not None:
             return refusal
-        since_s = clock.monotonic_s()
         try:
             found = None
             if request_id is not None:
@@ -97,7 +99,8 @@ class ResponseStreams:
                 return found
             return await self._relay(caller, request_id, found, after, state, receive, send)
         finally:
-            shares.leave(caller.org, (clock.monotonic_s() - since_s) * 1_000)
+            held_ms = (keeper.clock.monotonic_s() - since_s) * 1_000
+            keeper.shares.leave(caller.org, held_ms)
 
     async def _relay(
         self,

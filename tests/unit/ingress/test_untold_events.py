@@ -184,3 +184,14 @@ async def test_a_head_is_not_waited_for_until_a_stream_ends() -> None:
         await creator
 
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
+
+
+async def test_who_comes_again_and_again_is_held_to_its_rate() -> None:
+    """Each time all events are made anew: 429, as for requests that are sent so fast."""
+    gateway = Gateway(rate_limit_default_rps=1, rate_limit_burst_size=1)
+    gateway.log.worker = lambda accepted: (Started("b", (), accepted.shown), *TOLD)
+    await post(gateway)
+    answers = [await get(gateway, id_of(gateway), stream="true") for _ in range(3)]
+
+    assert [answer.status_code for answer in answers] == [200, 429, 429]
+    assert gateway.gatekeeper.shares.requests == 0
