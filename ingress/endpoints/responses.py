@@ -138,21 +138,20 @@ class ResponseRoutes:
                 form = ResponseFormat(request_id, facts.model, bytes(NOTHING_SHOWN.members))
                 body = form.open("in_progress" if status == "running" else "queued")
                 return _json(body, {"retry-after": RETRY_AFTER.decode()})
-            case Ended(terminal=terminal, is_in_pieces=is_in_pieces):
+            case Ended() as ended:
                 kept = await self._desk.lookup.kept(caller.org, request_id)
             case _:
-                terminal, is_in_pieces = error_end(ErrorCode.DEADLINE_EXCEEDED), False
+                ended = Ended(error_end(ErrorCode.DEADLINE_EXCEEDED), is_on_bus=False)
                 kept = None
         if isinstance(kept, Indeterminate):
             return AWAY
-        shown = NOTHING_SHOWN
-        if kept is not None:
-            if kept.accepted.shown is None:
-                return NO_RESPONSE  # It was another job.
-            shown = shown_in(kept.accepted.shown) or NOTHING_SHOWN
-            terminal = kept.terminal if is_in_pieces else terminal
-        form = ResponseFormat(request_id, facts.model, bytes(shown.members))
-        return _json(_ended(form, terminal))
+        if kept is not None and kept.accepted.shown is None:
+            return NO_RESPONSE  # It was another job.
+        shown, terminal = None if kept is None else shown_in(kept.accepted.shown), ended.terminal
+        if ended.is_in_pieces:
+            terminal = error_end(ErrorCode.RESULT_LOST) if kept is None else kept.terminal
+        members = bytes((shown or NOTHING_SHOWN).members)
+        return _json(_ended(ResponseFormat(request_id, facts.model, members), terminal))
 
 
 def _ended(form: ResponseFormat, terminal: Terminal) -> bytes:
