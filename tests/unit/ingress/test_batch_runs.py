@@ -9,14 +9,17 @@ from typing import Any
 
 import pytest
 
+from ingress.batches import pace as batch_pace
 from ingress.batches import requests as batch_requests
 from ingress.batches import run as batch_run
 from ingress.batches.batch import parts_prefix
 from ingress.batches.pace import Pace
 from ingress.batches.run import BatchRun
 from ingress.batches.runner import BatchRunner
+from ingress.files.stock import FilesAway
 from schemas.failures import Transient
 from schemas.frames import Terminal, Usage
+from schemas.readiness import DEGRADED, OK
 from tests.support.batches import (
     DONE,
     batch_gateway,
@@ -29,6 +32,7 @@ from tests.support.batches import (
     sdk_client,
 )
 from tests.support.configuration import NOW_MS
+from tests.support.gateway import Gateway
 from tests.support.waiting import until
 
 
@@ -44,6 +48,18 @@ class _Leases:
     async def give_back(self, batch: str) -> None:
         if self.held.get(batch) == self.token:
             del self.held[batch]
+
+
+def _runner(gateway: Gateway, held: dict[str, str], token: str = "one") -> BatchRunner:
+    """One process of batches."""
+    starter, clock = gateway.public.starter, gateway.gatekeeper.clock
+    leases: Any = _Leases(held, token)
+    return BatchRunner(batch_store(gateway), leases, starter, clock, 4, Pace(1e9))
+
+
+def _move(folder: Path, to: Path) -> None:
+    """What was mounted is mounted elsewhere."""
+    folder.rename(to)
 
 
 @pytest.fixture(autouse=True)
@@ -132,15 +148,7 @@ async def test_a_batch_is_run_by_one_process(tmp_path: Path) -> None:
     gateway = batch_gateway(tmp_path, lambda _: ())
     begun = await begin_batch(gateway, [input_line("slow")])
     held: dict[str, str] = {}
-    public = gateway.public
-
-    def runner(token: str) -> BatchRunner:
-        keeper, leases = public.gatekeeper, _Leases(held, token)
-        return BatchRunner(
-            batch_store(gateway), leases, public.starter, keeper.clock, 4, keeper, Pace(1e9)  # type: ignore[arg-type]
-        )  # fmt: skip
-
-    first, second = runner("first"), runner("second")
+    first, second = (_runner(gateway, held, token) for token in ("first", "second"))
     await first.look()
     await second.look()
     assert (len(first.running), len(second.running)) == (1, 0)
@@ -294,3 +302,49 @@ async def test_lines_begin_at_a_pace() -> None:
     await asyncio.gather(*(pace.turn() for _ in range(11)))
 
     assert loop.time() - begun_s >= 0.1
+
+
+async def test_a_process_that_ends_gives_its_leases_back_at_once(tmp_path: Path) -> None:
+    """Another need not wait until they lapse."""
+    gateway = batch_gateway(tmp_path, lambda _: ())
+    await begin_batch(gateway, [input_line("slow")])
+    held: dict[str, str] = {}
+    running = asyncio.create_task(_runner(gateway, held).run())
+    await until(lambda: len(gateway.log.accepted) == 1)
+    assert len(held) == 1
+
+    running.cancel()
+    await asyncio.wait({running})
+
+    assert held == {}
+
+
+async def test_files_that_are_away_are_told_and_looked_for_again(tmp_path: Path) -> None:
+    """Nothing ends of it."""
+    gateway = batch_gateway(tmp_path)
+    runner = _runner(gateway, {})
+    elsewhere = tmp_path.with_name("elsewhere")
+    _move(tmp_path, elsewhere)
+
+    with pytest.raises(FilesAway):
+        await runner.look()
+    told = runner.files
+    _move(elsewhere, tmp_path)
+    await runner.look()
+
+    assert told.startswith(DEGRADED)
+    assert runner.files == OK
+
+
+async def test_no_line_begins_while_the_gateway_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full ledger or disk closes it to clients, too."""
+    monkeypatch.setattr(batch_pace, "_LOOK_S", 0.01)
+    closed = [True]
+    turn = asyncio.create_task(Pace(1e9, lambda: closed[0]).turn())
+
+    await asyncio.sleep(0.05)
+    waited = not turn.done()
+    closed[0] = False
+    await asyncio.wait_for(turn, 1.0)
+
+    assert waited
