@@ -64,6 +64,8 @@ class ReplyStream(msgspec.Struct, eq=False):
     org: str = ""
     seq: int = 0
     room: Room = msgspec.field(default_factory=Room)
+    of_job: bool = False
+    """Whether no key has it kept, but that it is a job."""
     is_torn: bool = False
     """Whether a frame was lost: what follows must not look like the end of a whole answer."""
     _newest: deque[_Queued] = msgspec.field(default_factory=deque)
@@ -131,7 +133,13 @@ class ReplyStream(msgspec.Struct, eq=False):
         while self._stored < len(self._newest):
             queued = self._newest[self._stored]
             try:
-                await self.bus.send(queued.frame, self.reply_to, kept=self.kept, long=queued.long)
+                await self.bus.send(
+                    queued.frame,
+                    self.reply_to,
+                    kept=self.kept,
+                    long=queued.long,
+                    of_job=self.of_job,
+                )
             except StoreUnavailable:
                 raise
             except Exception:  # a refusal, or a defect: no repetition mends either

@@ -25,6 +25,7 @@ from ingress.endpoints.limits import LimitRoutes
 from ingress.endpoints.models import ModelRoutes
 from ingress.endpoints.operations import OperationEndpoint
 from ingress.endpoints.requests import RequestRoutes
+from ingress.endpoints.response_streams import ResponseStreams
 from ingress.endpoints.responses import ResponseRoutes
 from ingress.endpoints.status import StatusRoutes
 from ingress.endpoints.uploads import UploadEndpoint
@@ -39,6 +40,7 @@ from ingress.http.refusals import Refusal
 from ingress.http.responses import refusal_response
 from ingress.requests.begin import RequestStarter
 from ingress.requests.conversations import Conversations
+from ingress.requests.following import Following
 from ingress.requests.job_desk import JobDesk
 from ingress.requests.lookup import RequestLookup
 from ingress.requests.request_desk import RequestDesk
@@ -88,6 +90,14 @@ class PublicParts:
         """Where one job is asked for."""
         return JobDesk(self.ledger, self.lookup, self.starter.cancellations)
 
+    @property
+    def response_streams(self) -> ResponseStreams:
+        """Where the events of responses are told once more."""
+        starter = self.starter
+        following = Following(self.desk, Conversations(self.lookup), starter.resumption.bus)
+        _, longest_s = self.deadlines_s
+        return ResponseStreams(self.gatekeeper, following, starter.pending, longest_s)
+
 
 def create_public_app(
     parts: PublicParts, status: StatusRoutes, metrics: Metrics, tracer: Tracer | None = None
@@ -126,7 +136,9 @@ def _router(
     """All routes in the framework's hands, those that the shortcut knows included."""
     models = ModelRoutes(parts.gatekeeper)
     jobs = JobRoutes(parts.gatekeeper, parts.ledger, parts.desk)
-    responses = ResponseRoutes(parts.gatekeeper, parts.desk, Conversations(parts.lookup))
+    responses = ResponseRoutes(
+        parts.gatekeeper, parts.desk, Conversations(parts.lookup), parts.response_streams
+    )
     requests = RequestRoutes(parts.gatekeeper, parts.requests)
     uploads = UploadEndpoint(parts.gatekeeper, parts.files, parts.file_bytes_max)
     files = FileRoutes(parts.gatekeeper, parts.files)

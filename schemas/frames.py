@@ -35,6 +35,8 @@ class Started(msgspec.Struct, frozen=True, array_like=True, tag="s"):
     backend: str
     rates: tuple[RateStatus, ...]
     """The buckets that its request was charged for."""
+    shown: bytes | None = None
+    """What a job's surface repeats of it: whoever reads the frames later has nothing else of its request."""
 
 
 class Chunk(msgspec.Struct, frozen=True, array_like=True, tag="c"):

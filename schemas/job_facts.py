@@ -16,6 +16,8 @@ class JobFacts(msgspec.Struct, frozen=True, array_like=True):
     """Whose own job it is; ``None`` for one of a program, which all programs of its organization share."""
     webhook_url: str | None = None
     """Where its end is told, by its client's wish; ``None`` where its organization is told."""
+    events_of: str | None = None
+    """The operation whose events tell it while it runs, and can be read again; ``None`` of one without events."""
 
     def encoded(self) -> str:
         """As kept in the ledger and in the log: what is not stated at its end is left out."""

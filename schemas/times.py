@@ -101,6 +101,8 @@ class Times:
     """Answers of jobs and keyed requests stay this long; afterwards the log has them."""
     streams_kept_ms: int = _ms(DAY_MS, at_least_ms=15 * SECOND_MS)
     """Keyed streams stay this long, whose events are nowhere else; organizations share the room."""
+    job_streams_kept_ms: int = _ms(15 * MINUTE_MS, at_least_ms=15 * SECOND_MS)
+    """Streams of jobs without a key stay this long after each frame; longer than any may run."""
 
 
 FULL: Final = Times()

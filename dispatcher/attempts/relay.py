@@ -136,9 +136,14 @@ class Relay:
                 if not await self.note_streamed():
                     self.abort.end("stale")
             self.has_streamed = True
-            await self._send(Started(self.choice.backend_id, rates_of(self.job.admitted)))
+            await self._send(self._started())
         await self._send(Chunk(events))
         self._is_passing_on = False
+
+    def _started(self) -> Started:
+        request = self.job.request
+        shown = request.shown if request.background else None
+        return Started(self.choice.backend_id, rates_of(self.job.admitted), shown)
 
     @contextmanager
     def _excused(self) -> Iterator[None]:

@@ -53,6 +53,7 @@ class Answering:
             self.give_up_at_s(job),
             request.org,
             room=self.room,
+            of_job=request.background and request.idempotency_hash is None,
         )
 
     def give_up_at_s(self, job: AdmittedRequest) -> float:

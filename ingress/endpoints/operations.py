@@ -16,15 +16,19 @@ from starlette.types import Receive, Scope, Send
 
 from ingress.apis.answer_format import AnswerFormat, limit_headers, refusal_of, terminal_headers
 from ingress.apis.bindings import BINDINGS
+from ingress.apis.openai.responses.answers import ResponseFormat
 from ingress.auth.callers import TOLD
 from ingress.gatekeeper.gatekeeper import Entered, Gatekeeper
+from ingress.http.event_ids import EventId
 from ingress.http.paths import job_path
 from ingress.http.refusals import Headers, Refusal
-from ingress.http.responses import refuse, respond
+from ingress.http.responses import refuse, respond, until_gone
+from ingress.replies.background_stream import BackgroundStream
 from ingress.replies.event_stream import StreamAnswer
 from ingress.replies.mailbox import Mailbox
 from ingress.requests.begin import BegunRequest, RequestStarter
 from ingress.requests.conversations import Conversations
+from ingress.requests.following import known_end
 from ingress.requests.job_document import QUEUED, RETRY_AFTER, job_document
 from ingress.requests.validation import ValidatedRequest, read_circumstances, validate
 from schemas.frames import Terminal
@@ -97,7 +101,7 @@ class OperationEndpoint:
                 return refusal
             entered.is_flex = True
         assert entered.room is not None
-        gone = partial(_until_gone, receive)
+        gone = partial(until_gone, receive)
         begun = await self._starter.begin(request, state["request_id"], entered.room, gone)
         if isinstance(begun, Refusal):
             state["request_id"] = begun.request_id or state["request_id"]
@@ -118,16 +122,7 @@ class OperationEndpoint:
             if begun.mailbox is None:
                 await _promise(begun, send, [*_replay_headers(begun), *told], promise)
             elif is_stream:
-                replayed = [*_replay_headers(begun), *told]
-                stream = StreamAnswer(
-                    begun.mailbox,
-                    answer_format,
-                    self._operation.surface,
-                    send,
-                    replayed,
-                    state,
-                    after,
-                )
+                stream = self._stream(begun, begun.mailbox, answer_format, send, state, told, after)
                 _note(state, begun, await stream.relay(begun.settle))
             elif is_promised:
                 wait_s = preference.wait_s or 0
@@ -140,9 +135,28 @@ class OperationEndpoint:
                     await self._write(begun, terminal, answer_format, send, state, told)
         return None
 
+    def _stream(
+        self,
+        begun: BegunRequest,
+        mailbox: Mailbox,
+        answer_format: AnswerFormat,
+        send: Send,
+        state: dict[str, Any],
+        told: Headers,
+        after: EventId | None,
+    ) -> StreamAnswer:
+        """What relays a stream; of what runs in the background it tells at once that it is queued."""
+        more = [*_replay_headers(begun), *told]
+        if isinstance(answer_format, ResponseFormat) and answer_format.is_background:
+            awaited, lookup = mailbox.awaited, self._starter.claims.lookup
+            known = partial(known_end, lookup, awaited.org, begun.request_id, begun.deadline_ms)
+            return BackgroundStream(mailbox, answer_format, send, more, state, known, after)
+        surface = self._operation.surface
+        return StreamAnswer(mailbox, answer_format, surface, send, more, state, after)
+
     def _promised(self, request: ValidatedRequest, request_id: str) -> bytes | None:
         """What answers a body that asks to be answered at once; ``None`` of any other."""
-        promise = self._binding.promise if request.parsed.is_background else None
+        promise = self._binding.promise if request.is_answered_at_once else None
         return None if promise is None else promise(request.parsed, request_id)
 
     async def _validate(
@@ -244,8 +258,3 @@ def _replay_headers(begun: BegunRequest) -> Headers:
     ended, is_promised = begun.earlier.ended, begun.mailbox is None
     has_failed = ended is not None and ended.terminal.error_code is not None
     return [*_REPLAYED, *_SAME_AGAIN] if has_failed and not is_promised else _REPLAYED
-
-
-async def _until_gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -8,21 +8,25 @@ its request, which only the log has.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
 from http import HTTPStatus
-from typing import Final
+from typing import Final, TypeAlias
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from ingress.apis.answer_format import refusal_of
 from ingress.apis.openai.responses.answers import ResponseFormat
-from ingress.apis.openai.responses.shown import NOTHING_SHOWN, Shown, read_shown
+from ingress.apis.openai.responses.resume import EventsAsked, events_asked
+from ingress.apis.openai.responses.shown import NOTHING_SHOWN, shown_in
 from ingress.auth.caller import Caller
 from ingress.gatekeeper.gatekeeper import Gatekeeper
 from ingress.http.refusals import Refusal
 from ingress.http.responses import refusal_response
 from ingress.requests.conversations import Conversations, StoredResponse
+from ingress.requests.following import NO_RESPONSE
 from ingress.requests.job_desk import AWAY, JobDesk
 from ingress.requests.job_document import RETRY_AFTER
 from ingress.requests.outcomes import error_end, status_of
@@ -36,13 +40,11 @@ from schemas.responses import request_id_of
 
 __all__ = ["ResponseRoutes"]
 
-_NONE: Final = Refusal(
-    ErrorCode.NOT_FOUND,
-    "There is no such response: they are kept for 72 hours, once they have ended, unless store is false.",
-)
-_FOLLOWED: Final = Refusal(
-    ErrorCode.INVALID_REQUEST, "A stream cannot be read again: poll the response.", param="stream"
-)
+Streamed: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+"""What answers by itself."""
+TellEvents: TypeAlias = Callable[[str, EventsAsked, Scope, Receive, Send], Awaitable[None]]
+"""Tells events of a response."""
+
 _NOT_IN_BACKGROUND: Final = Refusal(
     ErrorCode.INVALID_REQUEST, "Only a response that runs in the background can be cancelled."
 )
@@ -54,16 +56,26 @@ _LOOK_EVERY_S: Final = 0.15
 class ResponseRoutes:
     """The responses of the caller: a program's are those of its organization."""
 
-    def __init__(self, gatekeeper: Gatekeeper, desk: JobDesk, conversations: Conversations) -> None:
+    def __init__(
+        self,
+        gatekeeper: Gatekeeper,
+        desk: JobDesk,
+        conversations: Conversations,
+        events: TellEvents,
+    ) -> None:
         self._gatekeeper = gatekeeper
+        self._events = events
         self._desk = desk
         self._conversations = conversations
 
-    async def show(self, request: Request) -> Response:
-        """One response, as it is now."""
-        if request.query_params.get("stream", "false").lower() not in ("false", "0", ""):
-            return refusal_response(request, _FOLLOWED)
-        return await self._answer(request, is_cancelled=False)
+    async def show(self, request: Request) -> Response | Streamed:
+        """One response, as it is now, or its events."""
+        asked = events_asked(request.query_params)
+        if isinstance(asked, Refusal):
+            return refusal_response(request, asked)
+        if asked is None or request.method == "HEAD":
+            return await self._answer(request, is_cancelled=False)
+        return partial(self._events, request.path_params["response_id"], asked)
 
     async def cancel(self, request: Request) -> Response:
         """Cancel a response; the answer is what it is a moment later."""
@@ -89,7 +101,7 @@ class ResponseRoutes:
         desk = self._desk
         facts = None if request_id is None else await desk.facts(caller, request_id)
         if request_id is None:
-            return _NONE
+            return NO_RESPONSE
         if facts is None:
             return await self._stored(caller, request_id, is_cancelled=is_cancelled)
         if is_cancelled:
@@ -108,7 +120,7 @@ class ResponseRoutes:
         """One that somebody waited for."""
         stored = await self._conversations.find(caller, request_id)
         if not isinstance(stored, StoredResponse):
-            return stored or _NONE
+            return stored or NO_RESPONSE
         if is_cancelled:
             return _NOT_IN_BACKGROUND
         kept, members = stored.kept, bytes(stored.shown.members)
@@ -126,30 +138,21 @@ class ResponseRoutes:
                 form = ResponseFormat(request_id, facts.model, bytes(NOTHING_SHOWN.members))
                 body = form.open("in_progress" if status == "running" else "queued")
                 return _json(body, {"retry-after": RETRY_AFTER.decode()})
-            case Ended(terminal=terminal):
-                shown = await self._shown(caller, request_id)
+            case Ended(terminal=terminal, is_in_pieces=is_in_pieces):
+                kept = await self._desk.lookup.kept(caller.org, request_id)
             case _:
-                terminal = error_end(ErrorCode.DEADLINE_EXCEEDED)
-                shown = NOTHING_SHOWN
-        if isinstance(shown, Refusal):
-            return shown
-        return _json(
-            _ended(ResponseFormat(request_id, facts.model, bytes(shown.members)), terminal)
-        )
-
-    async def _shown(self, caller: Caller, request_id: str) -> Shown | Refusal:
-        """What an ended one repeats of its request; 404 where that was none for a response."""
-        kept = await self._desk.lookup.kept(caller.org, request_id)
+                terminal, is_in_pieces = error_end(ErrorCode.DEADLINE_EXCEEDED), False
+                kept = None
         if isinstance(kept, Indeterminate):
             return AWAY
-        if kept is None:
-            return NOTHING_SHOWN
-        if kept.accepted.shown is None:
-            return _NONE
-        try:
-            return read_shown(kept.accepted.shown)
-        except msgspec.DecodeError:
-            return NOTHING_SHOWN
+        shown = NOTHING_SHOWN
+        if kept is not None:
+            if kept.accepted.shown is None:
+                return NO_RESPONSE  # It was another job.
+            shown = shown_in(kept.accepted.shown) or NOTHING_SHOWN
+            terminal = kept.terminal if is_in_pieces else terminal
+        form = ResponseFormat(request_id, facts.model, bytes(shown.members))
+        return _json(_ended(form, terminal))
 
 
 def _ended(form: ResponseFormat, terminal: Terminal) -> bytes:

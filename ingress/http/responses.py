@@ -1,4 +1,4 @@
-"""Sends whole answers over ASGI."""
+"""Sends whole answers over ASGI, and hears when a client is gone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Send
+from starlette.types import Receive, Send
 
 from ingress.http.exchange import BODY_FOLLOWS
 from ingress.http.paths import place_of_request
@@ -47,3 +47,9 @@ def refusal_response(request: Request, refusal: Refusal) -> Response:
     response.raw_headers.append((b"content-type", content_type))
     response.raw_headers.extend(told_headers(refusal))
     return response
+
+
+async def until_gone(receive: Receive) -> None:
+    """Returns once the client of a request that was read is gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

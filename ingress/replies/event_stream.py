@@ -22,7 +22,7 @@ from ingress.apis.answer_format import (
 from ingress.http.event_ids import EventId, numbered
 from ingress.http.exchange import BODY_FOLLOWS
 from ingress.http.middleware import GONE
-from ingress.http.refusals import Headers
+from ingress.http.refusals import Headers, Refusal
 from ingress.http.responses import refuse
 from ingress.replies.mailbox import Content, Mailbox
 from schemas.events import RateStatus
@@ -95,13 +95,18 @@ class StreamAnswer:
                 await refuse(self._send, refusal, self._surface, self._state, headers)
                 return
             self._state["code"] = refusal.code
-            events.append(self._format.failed_events(refusal, self._state["request_id"]))
-        elif terminal is not None:
-            events.append(self._format.last_events(terminal))
+        if terminal is not None:
+            events.append(self._end(terminal, refusal))
         more = None
         if not self._has_headers:
             more, self._state["rates"] = _start_headers(contents)
         await self._write(b"".join(events), more, is_last=terminal is not None)
+
+    def _end(self, terminal: Terminal, refusal: Refusal | None) -> bytes:
+        """The last events."""
+        if refusal is None:
+            return self._format.last_events(terminal)
+        return self._format.failed_events(refusal, self._state["request_id"])
 
     def _events(self, chunk: Chunk, seq: int) -> bytes:
         """The events of a frame, numbered; what a client has that came back is made once more, and left out."""

@@ -32,6 +32,7 @@ from ingress.requests.validation import (
     ValidatedRequest,
     accepted_event,
     asked_of,
+    job_facts,
     with_excess,
 )
 from schemas.claim_check import crosses_once
@@ -39,15 +40,14 @@ from schemas.errors import ErrorCode
 from schemas.events import RecordRef, RequestAccepted
 from schemas.failures import Failure
 from schemas.frames import Terminal
-from schemas.job_facts import JobFacts
 from schemas.outgoing import accepted_headers, accepted_record
 from schemas.runtime.kafka.produce import Producer
 from schemas.runtime.valkey.bodies import Bodies
 from schemas.times import PRODUCE_WITHIN_MS
 
 _SCOUT_LOOK_S: Final = 0.02
-_FLEX_GRACE_S: Final = 5.0
-"""Who waits for room in vain is told so a while after the deadline: it is looked for twice a second."""
+JOB_GRACE_S: Final = 5.0
+"""Who waits for a job in vain is told so a while after the deadline: it is looked for twice a second."""
 
 Claimed: TypeAlias = Acquired | Existing
 
@@ -208,14 +208,14 @@ class RequestStarter:
         if request.is_answered_at_once:
             return BegunRequest(self, request, claimed, None)
         awaited = _awaited(request, claimed, incarnation_ms)
-        more_s = _FLEX_GRACE_S if request.is_flex else 0.0
+        more_s = JOB_GRACE_S if request.is_background else 0.0
         mailbox = self.pending.join(awaited, gone, self._times(request.deadline_ms, more_s))
         return BegunRequest(self, request, claimed, mailbox)
 
     async def _list(self, request: ValidatedRequest, claimed: Claimed) -> Refusal | None:
         if not request.is_listed:
             return None
-        facts = JobFacts(request.parsed.model, claimed.deadline_ms, request.caller.owner)
+        facts = job_facts(request, claimed.deadline_ms)
         refusal = await self.jobs.add(request.caller.org, claimed.request_id, facts)
         return (
             None
@@ -261,7 +261,7 @@ class BegunRequest:
         self._starter = starter
         self._caller: Caller = request.caller
         self._key = request.key
-        self._runs_on = request.key is not None or request.is_resumable
+        self._runs_on = request.key is not None or request.is_resumable or request.is_followed
         """Whether it does so when its client is gone: who comes back gets the answer."""
         self._asked = asked
         """What was asked, where the gatekeeper is to learn how it was answered."""

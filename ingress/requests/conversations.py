@@ -14,7 +14,7 @@ import msgspec
 from ingress.apis.openai.responses import create
 from ingress.apis.openai.responses.answers import ResponseFormat
 from ingress.apis.openai.responses.items import PREVIOUS, Earlier
-from ingress.apis.openai.responses.shown import Shown, read_shown
+from ingress.apis.openai.responses.shown import Shown, shown_in
 from ingress.apis.parsed_request import Fields, RequestParser, invalid
 from ingress.auth.caller import Caller
 from ingress.http.refusals import Refusal
@@ -93,13 +93,10 @@ class Conversations:
 def _shown(caller: Caller, kept: KeptRequest) -> Shown | None:
     """What it repeats of its request; ``None`` where that is no response, or not the caller's."""
     accepted = kept.accepted
-    if accepted.org != caller.org or accepted.route != RESPONSES.name or accepted.shown is None:
+    if accepted.org != caller.org or accepted.route != RESPONSES.name:
         return None
-    try:
-        shown = read_shown(accepted.shown)
-    except msgspec.DecodeError:
-        return None
-    return shown if shown.is_open_to(caller.owner) else None
+    shown = shown_in(accepted.shown)
+    return shown if shown is not None and shown.is_open_to(caller.owner) else None
 
 
 def _earlier(request_id: str, stored: StoredResponse) -> Earlier | Refusal:

@@ -13,7 +13,7 @@ from ingress.http.refusals import Refusal
 from ingress.requests.cancellations import Cancellations
 from ingress.requests.job_document import Job, job_document
 from ingress.requests.lookup import RequestLookup
-from ingress.requests.request_state import Indeterminate
+from ingress.requests.request_state import Ended, Indeterminate
 from schemas.errors import ErrorCode
 from schemas.ids import uuid7_time_ms
 from schemas.job_facts import JobFacts, read_facts
@@ -43,9 +43,18 @@ class JobDesk:
             if is_cancelled:
                 await self.cancellations.cancel(caller.org, job_id, facts.deadline_ms)
             found = await self.lookup.find(caller.org, job_id, facts.deadline_ms)
+            if isinstance(found, Ended) and found.is_in_pieces:
+                found = await self._whole(caller.org, job_id, found)
         except LedgerUnavailable:
             return AWAY
         return AWAY if isinstance(found, Indeterminate) else job_document(job_id, facts, found)
+
+    async def _whole(self, org: str, job_id: str, found: Ended) -> Ended | Indeterminate:
+        """With the answer that its outcome keeps, where it does."""
+        kept = await self.lookup.kept(org, job_id)
+        if kept is None or isinstance(kept, Indeterminate) or kept.terminal.error_code is not None:
+            return kept if isinstance(kept, Indeterminate) else found
+        return Ended(kept.terminal, is_on_bus=False)
 
     async def facts(self, caller: Caller, job_id: str) -> JobFacts | None:
         """What is kept of a job; ``None`` when the caller has none of this id. Raises

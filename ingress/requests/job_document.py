@@ -119,9 +119,9 @@ def _summary(entry: answers.JobEntry, deadline_ms: int, now_ms: int) -> Open | E
 def _ending(terminal: Terminal) -> JobEnding:
     fields: JobEnding = {}
     refusal = refusal_of(terminal)
-    if refusal is None:
+    if refusal is None and terminal.body:
         fields["result"] = cast("dict[str, Any]", msgspec.Raw(terminal.body))
-    else:
+    elif refusal is not None:
         fields["error"] = error_of(refusal)
     if terminal.usage is not None:
         fields["usage"] = usage_object(terminal.usage)

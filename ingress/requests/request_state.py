@@ -23,6 +23,11 @@ class Ended:
     terminal: Terminal
     is_on_bus: bool
 
+    @property
+    def is_in_pieces(self) -> bool:
+        """Whether it has an answer that only its frames tell, as a stream does."""
+        return self.terminal.error_code is None and not self.terminal.body
+
 
 @dataclass(frozen=True, slots=True)
 class NeverRan:

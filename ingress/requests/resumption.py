@@ -55,6 +55,9 @@ class Resumption:
             first = await self.bus.read(event.request_id, "0-0", 1)
         except (LedgerUnavailable, StoreUnavailable, StoreError):
             return _AWAY
+        if event.seq == 0:
+            # It came before all frames, of which there may be none yet.
+            return _EXPIRED if first and first[0].seq > 1 else None
         is_whole = bool(first) and first[0].seq == 1 and first[0].fence <= event.fence
         return None if is_whole else _EXPIRED
 

@@ -96,7 +96,12 @@ class ValidatedRequest(msgspec.Struct, frozen=True):
     @property
     def is_answered_at_once(self) -> bool:
         """Whether its client gets a promise, however soon the answer may come."""
-        return self.operation.keeps_result or self.parsed.is_background
+        return self.operation.keeps_result or (self.parsed.is_background and not self.is_followed)
+
+    @property
+    def is_followed(self) -> bool:
+        """Whether it runs as a job, which its events tell: its client may leave, and come back to them."""
+        return self.parsed.is_background and self.parsed.call.stream
 
     @property
     def is_promised(self) -> bool:
@@ -108,7 +113,7 @@ class ValidatedRequest(msgspec.Struct, frozen=True):
     @property
     def is_background(self) -> bool:
         """Whether it runs as a job."""
-        return self.is_flex or self.is_promised
+        return self.is_flex or self.is_promised or self.is_followed
 
     @property
     def may_join(self) -> bool:
@@ -206,7 +211,8 @@ def validate(
     if request.webhook_url is not None and (refusal := _refuse_webhook(request, snapshot)):
         return refusal
     # Whoever may not fetch a job has nothing of the promise of one.
-    return (refuse_scope(caller, JOBS.scope) if request.is_promised else None) or request
+    is_fetched = request.is_promised or request.is_followed
+    return (refuse_scope(caller, JOBS.scope) if is_fetched else None) or request
 
 
 def _flex_timeout_ms(said: Circumstances, default_s: float, max_s: float) -> int:
@@ -280,8 +286,15 @@ def accepted_event(
 
 
 def _facts(request: ValidatedRequest) -> str:
-    owner, webhook_url = request.caller.owner, request.webhook_url
-    return JobFacts(request.parsed.model, request.deadline_ms, owner, webhook_url).encoded()
+    return job_facts(request, request.deadline_ms, request.webhook_url).encoded()
+
+
+def job_facts(
+    request: ValidatedRequest, deadline_ms: int, webhook_url: str | None = None
+) -> JobFacts:
+    """What is kept of a request that runs as a job."""
+    events_of = request.operation.name if request.is_followed else None
+    return JobFacts(request.parsed.model, deadline_ms, request.caller.owner, webhook_url, events_of)
 
 
 def asked_of(request: ValidatedRequest, config_offset: int) -> Asked:

@@ -13,6 +13,7 @@ from dispatcher.replies import ReplyStream
 from schemas.frames import Chunk, Started, Terminal
 from schemas.runtime.valkey import bus as bus_module
 from schemas.runtime.valkey.bus import Bus, stream_of
+from schemas.times import FULL
 from tests.support.harness.ledger_server import LedgerServer
 
 _KIB = 1024
@@ -87,3 +88,19 @@ async def test_streams_that_are_kept_for_a_day_have_their_share_and_results_have
     assert left_ms[1] <= 60_000
     await _stream(bus, "job", "quiet", kept=True).send(Terminal(http_status=200, body=b"x" * 100))
     assert 500_000 < await bus.store.call("PTTL", stream_of("job")) <= 600_000
+
+
+@pytest.mark.parametrize(
+    ("of_job", "kept_ms"), [(False, FULL.streams_kept_ms), (True, FULL.job_streams_kept_ms)]
+)
+async def test_a_stream_stays_as_long_as_who_asked_for_it_may_come_back(
+    bus: Bus, *, of_job: bool, kept_ms: int
+) -> None:
+    """With a key for a day, as a job for a quarter of an hour."""
+    stream = _stream(bus, "r", "a", kept=True)
+    stream.of_job = of_job
+    for content in (Started("b", ()), Chunk(b"x"), Terminal(200)):
+        await stream.send(content)
+
+    left_ms = int(await bus.store.call("PTTL", stream_of("r")))
+    assert kept_ms - 10_000 < left_ms <= kept_ms

@@ -34,7 +34,13 @@ class FakeBus:
     has_chunk: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def send(
-        self, frame: Frame, reply_to: str | None, *, kept: bool, long: Long | None = None
+        self,
+        frame: Frame,
+        reply_to: str | None,
+        *,
+        kept: bool,
+        long: Long | None = None,
+        of_job: bool = False,
     ) -> bool:
         self.events.append(frame.content)
         if isinstance(frame.content, Chunk):

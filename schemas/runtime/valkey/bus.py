@@ -80,14 +80,21 @@ class Bus:
         await self.store.stop()
 
     async def send(
-        self, frame: Frame, reply_to: str | None, *, kept: bool = False, long: Long | None = None
+        self,
+        frame: Frame,
+        reply_to: str | None,
+        *,
+        kept: bool = False,
+        long: Long | None = None,
+        of_job: bool = False,
     ) -> bool:
         """Store and announce the frame; False when a newer fence or the same number was there.
 
-        ``kept`` frames stay for minutes, in streams for a day, others until shortly after their
-        request ended. ``long`` says how much is kept of a stream that is counted.
+        ``kept`` frames stay for minutes, in streams for a day or, ``of_job``, for a quarter of an hour, others until
+        shortly after their request ended. ``long`` says how much is kept of a stream that is counted.
         """
-        stream, ttl_ms = stream_of(frame.request_id), _ttl_ms(self._times, frame, kept=kept)
+        stream = stream_of(frame.request_id)
+        ttl_ms = _ttl_ms(self._times, frame, kept=kept, of_job=of_job)
         oldest = () if long is None else (f"{frame.fence}-{long.first_seq}",)
         sending = self.store.call(
             "FCALL",
@@ -150,9 +157,11 @@ async def _or_none(counting: asyncio.Future[Any]) -> Any:
     return None
 
 
-def _ttl_ms(times: Times, frame: Frame, *, kept: bool) -> int:
+def _ttl_ms(times: Times, frame: Frame, *, kept: bool, of_job: bool) -> int:
     is_stream = frame.seq > 1 or not isinstance(frame.content, Terminal)
+    if kept and is_stream:
+        return times.job_streams_kept_ms if of_job else times.streams_kept_ms
     if kept:
-        return times.streams_kept_ms if is_stream else times.frames_kept_ms
+        return times.frames_kept_ms
     is_over = isinstance(frame.content, Terminal)
     return times.frames_ended_ms if is_over else times.frames_running_ms

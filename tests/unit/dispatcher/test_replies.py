@@ -22,13 +22,21 @@ class _FakeBus:
     connection: int = 1
     failures: list[Exception] = field(default_factory=list)
     stored: list[tuple[Frame, str | None, bool]] = field(default_factory=list)
+    of_jobs: list[bool] = field(default_factory=list)
 
     async def send(
-        self, frame: Frame, reply_to: str | None, *, kept: bool = False, long: Long | None = None
+        self,
+        frame: Frame,
+        reply_to: str | None,
+        *,
+        kept: bool = False,
+        long: Long | None = None,
+        of_job: bool = False,
     ) -> bool:
         if self.failures:
             raise self.failures.pop(0)
         self.stored.append((frame, reply_to, kept))
+        self.of_jobs.append(of_job)
         return True
 
 
@@ -121,3 +129,14 @@ async def test_what_is_fetched_later_is_kept(kept: bool) -> None:
     await _stream(bus, kept=kept).send(Chunk(b"a"))
 
     assert bus.stored[0][2] is kept
+
+
+@pytest.mark.parametrize("of_job", [False, True])
+async def test_what_no_key_keeps_is_that_of_a_job(of_job: bool) -> None:
+    """Its frames stay as long as somebody may come back to them, and no longer."""
+    bus = _FakeBus()
+    stream = _stream(bus, kept=True)
+    stream.of_job = of_job
+    await stream.send(Chunk(b"a"))
+
+    assert bus.of_jobs == [of_job]

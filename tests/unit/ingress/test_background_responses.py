@@ -187,13 +187,15 @@ async def test_a_job_of_another_route_is_none() -> None:
     assert answer.status_code == 404
 
 
-async def test_a_stream_cannot_be_read_again() -> None:
-    """400 that names the parameter; false is as good as none."""
+async def test_one_that_was_not_asked_for_as_a_stream_cannot_be_read_as_one() -> None:
+    """400 that names the parameter and says how it can be; false is as good as none."""
     gateway = _without_worker()
     response = await _submit(gateway)
 
     refused = await _get(gateway, response, stream="true")
-    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "stream")
+    error = refused.json()["error"]
+    assert (refused.status_code, error["param"]) == (400, "stream")
+    assert "background=true and stream=true" in error["message"]
     assert (await _get(gateway, response, stream="false")).status_code == 200
 
 
@@ -221,13 +223,12 @@ async def test_a_repeated_one_is_promised_in_the_same_words(
     assert len(gateway.log.records) == 1
 
 
-@pytest.mark.parametrize(("field", "value"), [("stream", True), ("store", False)])
-async def test_what_does_not_go_together_is_refused(field: str, value: object) -> None:
+async def test_one_whose_answer_is_not_stored_is_refused() -> None:
     """400 that names the field, and nothing is produced."""
     gateway = _without_worker()
-    answer = await gateway.client.post("/v1/responses", json={**ASKED, field: value})
+    answer = await gateway.client.post("/v1/responses", json={**ASKED, "store": False})
 
-    assert (answer.status_code, answer.json()["error"]["param"]) == (400, field)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "store")
     assert gateway.log.records == []
 
 

@@ -59,7 +59,6 @@ WRONG: Final[list[tuple[dict[str, Any], str]]] = [
     ({"stream": "yes"}, "stream"),
     ({"store": 1}, "store"),
     ({"background": 1}, "background"),
-    ({"background": True, "stream": True}, "stream"),
     ({"background": True, "store": False}, "store"),
     ({"stream_options": []}, "stream_options"),
     ({"truncation": "auto"}, "truncation"),

@@ -52,7 +52,10 @@ class ResponseFormat:
     model: str
     members: bytes
     """What it repeats of its request: a JSON object."""
+    is_background: bool = False
+    """Whether it runs whoever listens, and is queued first."""
     _events: int = 0
+    _is_begun: bool = False
     _chars: int = 0
     _items: list[Item] = field(default_factory=list)
     _message: Item | None = None
@@ -82,6 +85,12 @@ class ResponseFormat:
         error = _error_told(refusal) if status == "failed" else None
         return self._response(status, error=error)
 
+    def opening(self) -> bytes:
+        """The events of one in the background that has not begun."""
+        told: list[bytes] = []
+        self._create(told)
+        return b"".join(told)
+
     def events(self, chunks: bytes) -> bytes:
         """The events of each piece of text, and of each piece of a call."""
         told: list[bytes] = []
@@ -107,7 +116,18 @@ class ResponseFormat:
         if self._is_over:
             return b""
         told: list[bytes] = []
-        self._fail(refusal, told)
+        if self.is_background and refusal.code is ErrorCode.REQUEST_CANCELLED:
+            self._cancel(told)
+        else:
+            self._fail(refusal, told)
+        return b"".join(told)
+
+    def interrupted(self, refusal: Refusal, after: int) -> bytes:
+        """Why no more is told of one that may not have failed: the event at which SDKs raise. Its number is that of the
+        event before it, or the client's last one, so that whoever goes on behind it misses none."""
+        told: list[bytes] = []
+        self._events = max(self._events - 1, after)
+        self._error(refusal, told)
         return b"".join(told)
 
     @property
@@ -115,12 +135,25 @@ class ResponseFormat:
         return "incomplete" if self._finish_reason in INCOMPLETE else "completed"
 
     def _fail(self, refusal: Refusal, told: list[bytes]) -> None:
+        self._break_off(told, "failed", _error_told(refusal))
+        self._error(refusal, told)
+
+    def _cancel(self, told: list[bytes]) -> None:
+        """Of the events of OpenAI the one that ends a response without an answer; its status says why, and it has no error."""
+        self._break_off(told, "cancelled", None)
+
+    def _break_off(
+        self, told: list[bytes], status: Literal["failed", "cancelled"], error: Any
+    ) -> None:
         self._is_over = True
-        self._begin(told)
+        if self._events == 0 or not self.is_background:
+            self._begin(told)
         for item in self._items:
             item.status = "incomplete" if item.status == "in_progress" else item.status
-        response = msgspec.Raw(self._response("failed", error=_error_told(refusal)))
+        response = msgspec.Raw(self._response(status, error=error))
         self._event(told, "response.failed", response=response)
+
+    def _error(self, refusal: Refusal, told: list[bytes]) -> None:
         error = error_object(refusal)
         flat = {name: error[name] for name in ("code", "message", "param")}
         self._event(told, "error", **flat, error=error)
@@ -201,11 +234,22 @@ class ResponseFormat:
             kind = "response.function_call_arguments.delta"
             self._event(told, kind, **known.place, delta=arguments)
 
+    def _create(self, told: list[bytes]) -> None:
+        """One in the background is queued first, whatever happens."""
+        status = "queued" if self.is_background else "in_progress"
+        response = msgspec.Raw(self._response(status))
+        self._event(told, "response.created", response=response)
+        if self.is_background:
+            self._event(told, "response.queued", response=response)
+
     def _begin(self, told: list[bytes]) -> None:
+        if self._is_begun:
+            return
+        self._is_begun = True
         if self._events == 0:
-            response = msgspec.Raw(self._response("in_progress"))
-            for kind in ("response.created", "response.in_progress"):
-                self._event(told, kind, response=response)
+            self._create(told)
+        response = msgspec.Raw(self._response("in_progress"))
+        self._event(told, "response.in_progress", response=response)
 
     def _start(
         self, prefix: str, told: list[bytes], call_id: str | None = None, name: str = ""

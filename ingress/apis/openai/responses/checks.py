@@ -88,11 +88,8 @@ def _wrong_options(fields: Fields) -> Wrong:
             yield invalid(name, f"must be {what}")
     if fields.get("truncation") not in (None, "disabled"):
         yield invalid("truncation", "must be disabled: nothing is cut here")
-    if fields.get("background"):
-        if fields.get("stream"):
-            yield invalid("stream", "is not possible with background: poll the response")
-        if fields.get("store") is False:
-            yield invalid("store", "must not be false with background, whose answer is kept")
+    if fields.get("background") and fields.get("store") is False:
+        yield invalid("store", "must not be false with background, whose answer is kept")
     yield from _wrong_included(fields.get("include"))
 
 

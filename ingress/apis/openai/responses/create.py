@@ -85,7 +85,8 @@ def promise(parsed: ParsedRequest, request_id: str) -> bytes:
 
 def _form(parsed: ParsedRequest, request_id: str) -> ResponseFormat:
     assert parsed.shown is not None, "parsing made it"
-    return ResponseFormat(request_id, parsed.model, bytes(read_shown(parsed.shown).members))
+    members = bytes(read_shown(parsed.shown).members)
+    return ResponseFormat(request_id, parsed.model, members, parsed.is_background)
 
 
 def _chat_of(fields: Fields, turns: Sequence[Turn]) -> Fields:

@@ -36,7 +36,7 @@ RESPONSE_FIELDS: Final = (
     TranslatedField("include", "translated", "`message.output_text.logprobs` is `logprobs`; others bring nothing here"),
     TranslatedField("top_logprobs", "translated", "with those logprobs"),
     TranslatedField("metadata", "left out", "shown in the response"),
-    TranslatedField("background", "translated", "answered at once; not together with `stream`, nor with `store` false"),
+    TranslatedField("background", "translated", "a job: answered at once, or followed by its events; not with `store` false"),
     TranslatedField("previous_response_id", "translated", "the messages of that response, and its answer, before the input"),
     TranslatedField("store", "left out", "`false`: nobody can go on from it, nor read it again"),
     TranslatedField("truncation", "left out", "`disabled` only: what was sent is what is read"),

@@ -8,7 +8,15 @@ import msgspec
 
 from ingress.apis.parsed_request import Fields
 
-__all__ = ["NOTHING_SHOWN", "SHOWN_BYTES_MAX", "Shown", "is_stored", "read_shown", "shown_of"]
+__all__ = [
+    "NOTHING_SHOWN",
+    "SHOWN_BYTES_MAX",
+    "Shown",
+    "is_stored",
+    "read_shown",
+    "shown_in",
+    "shown_of",
+]
 
 SHOWN_BYTES_MAX: Final = 64 * 1024
 """What waits for an answer holds no more of its request than that: beyond, its long members are not repeated."""
@@ -52,6 +60,14 @@ class Shown(msgspec.Struct, frozen=True, array_like=True):
 def read_shown(encoded: bytes) -> Shown:
     """What was encoded; raises ``msgspec.DecodeError`` for what is none of ours."""
     return msgspec.json.decode(encoded, type=Shown)
+
+
+def shown_in(encoded: bytes | None) -> Shown | None:
+    """The same, of what may be absent, or none of ours."""
+    try:
+        return None if encoded is None else read_shown(encoded)
+    except msgspec.DecodeError:
+        return None
 
 
 def shown_of(fields: Fields, owner: str | None = None) -> Shown:

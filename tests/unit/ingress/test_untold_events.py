@@ -1,0 +1,160 @@
+"""Events of responses that cannot be told: who asks for them hears why."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+
+import pytest
+
+from ingress.apis.openai.responses.resume import NUMBER_MAX
+from ingress.endpoints import response_streams
+from schemas.errors import ErrorCode
+from schemas.frames import Started, Terminal
+from schemas.ids import uuid7
+from tests.support.configuration import NOW_MS
+from tests.support.followed import (
+    ASKED,
+    DONE,
+    OPENING,
+    TOLD,
+    chunk,
+    data_in,
+    end_in_ledger,
+    gateway_of,
+    get,
+    id_of,
+    listening,
+    post,
+    reading,
+    tell,
+    types_in,
+)
+from tests.support.gateway import Gateway
+
+
+async def test_what_the_bus_has_no_more_is_gone() -> None:
+    """410: all of it, or only its beginning. The answer is polled."""
+    gateway = gateway_of(*TOLD)
+    await post(gateway)
+    end_in_ledger(gateway, DONE)
+    (frames,) = gateway.bus.streams.values()
+    for left in (frames[2:], []):
+        gateway.bus.streams = {frames[0].request_id: left}
+        answer = await get(gateway, id_of(gateway), stream="true", starting_after=1)
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"]) == (410, "result_expired")
+        assert "without stream" in error["message"]
+
+
+async def test_one_that_never_ran_is_told_without_frames() -> None:
+    """From its outcome: it has no events that could be missing."""
+    gateway = gateway_of()
+    refused = Terminal(402, error_code="BUDGET_EXCEEDED", error_message="spent")
+    gateway.log.worker = lambda _: (refused,)
+    first = await post(gateway)
+    end_in_ledger(gateway, refused)
+    gateway.bus.streams.clear()
+    again = await get(gateway, id_of(gateway), stream="true")
+
+    assert types_in(first) == [*OPENING, "response.failed", "error"]
+    assert data_in(again) == data_in(first)
+
+
+@pytest.mark.parametrize(
+    ("query", "param"),
+    [
+        ("starting_after=1", "starting_after"),
+        ("starting_after=1&stream=false", "starting_after"),
+        ("stream=yes", "stream"),
+        *(
+            (f"stream=true&starting_after={given}", "starting_after")
+            for given in (
+                "",
+                "-1",
+                "+1",
+                "1.0",
+                "1e3",
+                "%20%31",
+                "%EF%BC%91",
+                "%FF",
+                "x",
+                "9" * 400,
+            )
+        ),
+        (f"stream=true&starting_after={NUMBER_MAX + 1}", "starting_after"),
+    ],
+)
+async def test_what_is_no_number_of_an_event_is_refused(query: str, param: str) -> None:
+    """400 that names the parameter, whether or not there is such a response."""
+    gateway = gateway_of(*TOLD)
+    await post(gateway)
+    answer = await gateway.client.get(f"/v1/responses/{id_of(gateway)}?{query}")
+
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+
+
+async def test_a_strangers_response_looks_like_none() -> None:
+    """As a guess does."""
+    gateway = gateway_of(*TOLD)
+    await post(gateway)
+    guess = f"resp_{uuid7(NOW_MS, b'7' * 10).replace('-', '')}"
+    listed = gateway.ledger.model.jobs.listed
+    listed["other"] = listed.pop("acme")
+    theirs = await get(gateway, id_of(gateway), stream="true", starting_after=1)
+    nobodys = await get(gateway, guess, stream="true", starting_after=1)
+
+    assert (theirs.status_code, nobodys.status_code) == (404, 404)
+    assert theirs.json() == nobodys.json()
+
+
+async def test_an_event_of_another_response_is_refused() -> None:
+    """400 that names the header."""
+    gateway = gateway_of(*TOLD)
+    await post(gateway)
+    header = {"last-event-id": f"{uuid.UUID(int=7)}/1-2-0"}
+    answer = await get(gateway, id_of(gateway), header, stream="true")
+
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "Last-Event-ID")
+
+
+async def test_so_many_may_listen_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """429, come again; those who listen hear all of it, and nobody's place stays taken."""
+    monkeypatch.setattr(response_streams, "STREAMS_MAX", 2)
+    gateway = gateway_of(chunk("hi"))
+    async with reading(gateway):
+        creator = asyncio.create_task(gateway.client.post("/v1/responses", json=ASKED))
+        await gateway.log.arrived.wait()
+        path = f"/v1/responses/{id_of(gateway)}?stream=true"
+        other = asyncio.create_task(gateway.client.get(path))
+        await listening(gateway, 2)
+        refused = await gateway.client.get(path)
+        await tell(gateway, 3, DONE)
+        first, second = await asyncio.gather(creator, other)
+
+    assert (refused.status_code, refused.json()["code"]) == (429, ErrorCode.RATE_LIMIT_EXCEEDED)
+    assert types_in(first)[-1] == types_in(second)[-1] == "response.completed"
+    assert (gateway.gatekeeper.shares.requests, len(gateway.pending)) == (0, 0)
+
+
+async def test_who_listens_holds_a_place_of_its_organization() -> None:
+    """Which has so many."""
+    gateway = Gateway(org_inflight_max=1)
+    gateway.log.worker = lambda accepted: (Started("b", (), accepted.shown),)
+    async with reading(gateway):
+        creator = asyncio.create_task(gateway.client.post("/v1/responses", json=ASKED))
+        await gateway.log.arrived.wait()
+        refused = await gateway.client.get(f"/v1/responses/{id_of(gateway)}?stream=true")
+        await tell(gateway, 2, DONE)
+        await creator
+
+    assert refused.status_code == 429
+
+
+async def test_while_bus_or_ledger_is_away_nobody_is_told_that_there_is_none() -> None:
+    """503, come again."""
+    gateway = gateway_of(*TOLD)
+    await post(gateway)
+    gateway.ledger.is_away = True
+
+    assert (await get(gateway, id_of(gateway), stream="true")).status_code == 503
