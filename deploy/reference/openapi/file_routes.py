@@ -80,7 +80,7 @@ def file_routes() -> Iterator[RouteContract]:
         f"{_ONE}/content",
         "What a file contains.",
         {200: Answer("Its bytes.", None, ("application/octet-stream",))},
-        known | {ErrorCode.RATE_LIMIT_EXCEEDED},
+        known,
         (file_id,),
     )
 
