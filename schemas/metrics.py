@@ -64,6 +64,11 @@ MetricName = Literal[
     "tallygate_shed_requests_total",
     "tallygate_queued_requests",
     "tallygate_flex_waiting_requests",
+    "tallygate_batches_open",
+    "tallygate_batch_lines",
+    "tallygate_batch_lines_total",
+    "tallygate_batch_oldest_line_seconds",
+    "tallygate_batch_takeovers_total",
     "tallygate_replies_dropped_total",
     "tallygate_produce_requests_total",
     "tallygate_produced_records_total",
@@ -300,6 +305,23 @@ METRICS: Final[dict[MetricName, MetricSpec]] = {
     ),
     "tallygate_flex_waiting_requests": MetricSpec(
         "gauge", "Flex requests that wait for room at this limiter."
+    ),
+    "tallygate_batches_open": MetricSpec(
+        "gauge", "Batches that have not ended, whoever runs them; each process counts all."
+    ),
+    "tallygate_batch_lines": MetricSpec(
+        "gauge",
+        "Lines under way in this process: without a code as requests, with one while they wait to be tried again after it.",
+        ("error_type",),
+    ),
+    "tallygate_batch_lines_total": MetricSpec(
+        "counter", "Lines that ended: succeeded, failed or expired.", ("state",)
+    ),
+    "tallygate_batch_oldest_line_seconds": MetricSpec(
+        "gauge", "How long ago the oldest of the lines under way was first tried; 0 without any."
+    ),
+    "tallygate_batch_takeovers_total": MetricSpec(
+        "counter", "Batches that were gone on with where another process left them."
     ),
     "tallygate_queued_requests": MetricSpec("gauge", "Requests that wait for a backend's slot."),
     "tallygate_produce_requests_total": MetricSpec("counter", "Batches sent to a broker."),

@@ -253,6 +253,29 @@ BACKENDS = Board(
                     ),
                 ),
                 Panel(
+                    "Lines of batches a second",
+                    "By their end; `tallygate_batch_lines` with a code counts those that wait to be tried again.",
+                    (Query(or_none(rate("tallygate_batch_lines_total", "state")), "{{state}}"),),
+                ),
+                Panel(
+                    "Lines of batches under way",
+                    "As requests, or waiting to be tried again after a refusal that cost nothing; and batches that have not ended.",
+                    (
+                        Query(or_none('sum(tallygate_batch_lines{error_type=""})'), "as requests"),
+                        Query(
+                            or_none('sum by (error_type) (tallygate_batch_lines{error_type!=""})'),
+                            "wait after {{error_type}}",
+                        ),
+                        Query(or_none("max(tallygate_batches_open)"), "open batches"),
+                    ),
+                ),
+                Panel(
+                    "Oldest line of a batch",
+                    "Since it was first tried. One that grows while lines wait after a code is held up by that; without one, something hangs.",
+                    (Query(or_none("max(tallygate_batch_oldest_line_seconds)")),),
+                    "s",
+                ),
+                Panel(
                     "Models without a backend, and overrides",
                     "What nobody can serve now, and what operators put over the declared routes.",
                     (

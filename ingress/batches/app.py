@@ -11,6 +11,7 @@ from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+from ingress.batches.figures import BatchFigures
 from ingress.batches.lease import BatchLeases
 from ingress.batches.pace import Pace
 from ingress.batches.runner import BatchRunner
@@ -53,6 +54,7 @@ class BatchesProcess:
         expose_components(plumbing.metrics, self.components)
         expose_config(plumbing.metrics, plumbing.config)
         expose_bounds(plumbing.metrics, self.gate.closing)
+        self.runner.figures.expose()
         pages = StatusPages(
             self.settings.host,
             self.settings.http_port,
@@ -115,6 +117,7 @@ def create_app(settings: BatchesSettings) -> BatchesProcess:
         clock,
         settings.batch_lines_max,
         Pace(settings.batch_lines_per_s, lambda: bool(gate.closing())),
+        BatchFigures(plumbing.metrics, clock),
     )
     return BatchesProcess(
         settings, plumbing, gate, RefusalAudit(gate.tally, plumbing.producer, clock), runner

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
+from ingress.batches.figures import BatchFigures
 from ingress.batches.lease import LEASE_MS, RENEW_S, BatchLeases
 from ingress.batches.pace import Pace
 from ingress.batches.run import BatchRun
@@ -42,6 +43,7 @@ class BatchRunner:
     lines_max: int
     """Lines of one batch that are under way at once."""
     pace: Pace
+    figures: BatchFigures
     running: dict[tuple[str, str], asyncio.Task[None]] = field(default_factory=dict)
     """By organization and batch."""
     files: str = OK
@@ -80,7 +82,7 @@ class BatchRunner:
         except FilesAway as error:
             self.files = f"{DEGRADED}{error}"
             raise
-        self.files = OK
+        self.files, self.figures.open = OK, len(found)
         return found
 
     async def _run(self, org: str, batch: str) -> None:
@@ -105,8 +107,17 @@ class BatchRunner:
         owned = await self.store.own(org, batch)
         if owned is not None:
             last, fence = owned
+            if fence > 1:
+                self.figures.taken_over()
             run = BatchRun(
-                last, fence, self.store, self.starter, self.clock, self.lines_max, self.pace
+                last,
+                fence,
+                self.store,
+                self.starter,
+                self.clock,
+                self.lines_max,
+                self.pace,
+                self.figures,
             )
             await run.run()
 

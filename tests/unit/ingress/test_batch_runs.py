@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ from ingress.batches import pace as batch_pace
 from ingress.batches import requests as batch_requests
 from ingress.batches import run as batch_run
 from ingress.batches.batch import parts_prefix
+from ingress.batches.figures import BatchFigures
 from ingress.batches.pace import Pace
 from ingress.batches.run import BatchRun
 from ingress.batches.runner import BatchRunner
 from ingress.files.stock import FilesAway
+from schemas.errors import ErrorCode
 from schemas.failures import Transient
 from schemas.frames import Terminal, Usage
 from schemas.readiness import DEGRADED, OK
@@ -34,6 +37,8 @@ from tests.support.batches import (
 from tests.support.configuration import NOW_MS
 from tests.support.gateway import Gateway
 from tests.support.waiting import until
+
+_LIMITED = Terminal(429, error_code="RATE_LIMIT_EXCEEDED")
 
 
 class _Leases:
@@ -54,7 +59,8 @@ def _runner(gateway: Gateway, held: dict[str, str], token: str = "one") -> Batch
     """One process of batches."""
     starter, clock = gateway.public.starter, gateway.gatekeeper.clock
     leases: Any = _Leases(held, token)
-    return BatchRunner(batch_store(gateway), leases, starter, clock, 4, Pace(1e9))
+    figures = BatchFigures(gateway.metrics, clock)
+    return BatchRunner(batch_store(gateway), leases, starter, clock, 4, Pace(1e9), figures)
 
 
 def _move(folder: Path, to: Path) -> None:
@@ -348,3 +354,32 @@ async def test_no_line_begins_while_the_gateway_is_closed(monkeypatch: pytest.Mo
     await asyncio.wait_for(turn, 1.0)
 
     assert waited
+
+
+@pytest.mark.parametrize(("ends", "told"), [((_LIMITED,), 1), ((), 0)])
+async def test_a_batch_that_is_held_up_says_why_and_one_that_hangs_does_not(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    ends: tuple[Terminal, ...],
+    told: int,
+) -> None:
+    """Both have a line under way for long; only of the first something refused it."""
+    monkeypatch.setattr(batch_requests, "_PAUSE_S", (10.0, 10.0))
+    caplog.set_level(logging.INFO)
+    gateway = batch_gateway(tmp_path, lambda _: ends)
+    begun = await begin_batch(gateway, [input_line("stuck")])
+    run = await own_batch(gateway, begun.id)
+    run.figures.expose()
+    running = asyncio.create_task(run.run())
+    await until(lambda: len(gateway.log.accepted) == 1)
+    await asyncio.sleep(0.1)
+    page = gateway.metrics.page().decode()
+    running.cancel()
+    await asyncio.wait({running})
+
+    waits = f'tallygate_batch_lines{{error_type="{ErrorCode.RATE_LIMIT_EXCEEDED}"}} 1.0'
+    assert (waits in page) == bool(told)
+    assert f'tallygate_batch_lines{{error_type=""}} {1.0 - told}' in page
+    events = [each for each in caplog.records if "batch_lines_wait" in each.getMessage()]
+    assert len(events) == told
