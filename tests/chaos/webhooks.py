@@ -95,7 +95,7 @@ async def make_job(api: httpx.AsyncClient, _: int) -> tuple[str, str]:
 
 async def make_response(api: httpx.AsyncClient, number: int) -> tuple[str, str]:
     """A response in the background, each to another end. Raises ``httpx.HTTPError``."""
-    ends = [
+    ends: list[tuple[str, dict[str, Any]]] = [
         ("completed", {"input": "hello"}),
         ("incomplete", {"input": steer(output_tokens=9), "max_output_tokens": 4}),
         ("failed", {"input": steer(status=400)}),

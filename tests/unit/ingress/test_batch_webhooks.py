@@ -11,7 +11,7 @@ import openai
 import pytest
 
 from ingress.batches import run as batch_run
-from ingress.batches.batch import Batch
+from ingress.batches.batch import ENDED, Batch
 from ingress.batches.ends import end_message
 from ingress.batches.run import BatchRun
 from ingress.batches.store import BatchStore
@@ -20,6 +20,7 @@ from schemas.codec import decode_as
 from schemas.events import WebhookMessage
 from schemas.runtime.kafka.produce import ProduceFailed
 from schemas.topics import WEBHOOKS
+from schemas.webhook_messages import ENDS
 from schemas.webhooks import Webhooks
 from tests.support.batches import (
     batch_gateway,
@@ -190,3 +191,8 @@ async def test_other_ends_and_other_batches_have_other_ids(tmp_path: Path) -> No
     messages = [end_message(batch, _OWN) for batch in ended]
 
     assert len({message.message_id for message in messages if message is not None}) == 4
+
+
+def test_all_ends_of_batches_are_in_the_list_of_events() -> None:
+    """And the other way round."""
+    assert set(ENDS["batch"]) == ENDED
