@@ -131,6 +131,7 @@ def _router(
     uploads = UploadEndpoint(parts.gatekeeper, parts.files, parts.file_bytes_max)
     files = FileRoutes(parts.gatekeeper, parts.files)
     batches = BatchRoutes(parts.gatekeeper, parts.batches)
+    usage = UsageRoutes(parts.gatekeeper, parts.ledger)
     limits = LimitRoutes(parts.gatekeeper, parts.ledger, parts.default_limits)
     app = Starlette(
         routes=[
@@ -143,7 +144,10 @@ def _router(
             Route(paths.MODELS, models.list_all),
             Route(f"{paths.MODELS}/{{name:path}}", models.show),
             Route(paths.LIMITS, limits.show),
-            Route(paths.USAGE, UsageRoutes(parts.gatekeeper, parts.ledger).show),
+            Route(paths.USAGE, usage.show),
+            Route(paths.COMPLETIONS_USAGE, usage.completions),
+            Route(f"{paths.ORGANIZATION_USAGE}/{{name}}", usage.unkept),
+            Route(paths.COSTS, usage.costs),
             Route(paths.request_path("{request_id}"), requests.show),
             Route(paths.events_path("{request_id}"), requests.events),
             Route(paths.FILES, uploads, methods=["POST"]),

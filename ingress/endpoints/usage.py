@@ -14,10 +14,13 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ingress.apis.native.usage import (
+from ingress.apis.native import usage as native
+from ingress.apis.openai import usage as openai
+from ingress.apis.usage_pages import (
     ROWS_MAX,
     Bucket,
-    UsageBucket,
+    ToldBucket,
+    UsageForm,
     UsageQuery,
     View,
     hours_of,
@@ -26,6 +29,7 @@ from ingress.apis.native.usage import (
 )
 from ingress.auth.caller import Caller
 from ingress.gatekeeper.gatekeeper import Gatekeeper
+from ingress.http import paths
 from ingress.http.refusals import Refusal
 from ingress.http.responses import refusal_response
 from ingress.requests.reader_shares import LookupsWait, ReaderShares, refuse_wait
@@ -51,7 +55,8 @@ _EITHER: Final[tuple[KeyScope, ...]] = (INFERENCE.scope, _WHOLE)
 
 _AWAY: Final = Refusal(ErrorCode.SERVICE_UNAVAILABLE, "Usage cannot be told now.")
 _TOO_LONG: Final = Refusal(
-    ErrorCode.SERVICE_UNAVAILABLE, "One bucket takes too long to read; ask for bucket_width=1h."
+    ErrorCode.SERVICE_UNAVAILABLE,
+    "One bucket takes too long to read; ask for shorter ones, by bucket_width or end_time.",
 )
 _TOO_WIDE: Final = Refusal(
     ErrorCode.INVALID_REQUEST,
@@ -75,12 +80,33 @@ class UsageRoutes:
     within_s: float = WITHIN_S
 
     async def show(self, request: Request) -> Response:
-        """A page of buckets."""
+        """A page of buckets, with every measure."""
+        return await self._page(request, native.FORM)
+
+    async def completions(self, request: Request) -> Response:
+        """A page of what models were asked, as OpenAI has it."""
+        return await self._page(request, openai.COMPLETIONS)
+
+    async def costs(self, request: Request) -> Response:
+        """A page of what that cost, as OpenAI has it."""
+        return await self._page(request, openai.COSTS)
+
+    async def unkept(self, request: Request) -> Response:
+        """Usage by anything that OpenAI tells apart and nobody keeps here."""
+        caller = await self.gatekeeper.caller(request.scope, _EITHER)
+        if isinstance(caller, Refusal):
+            return refusal_response(request, caller)
+        what = request.path_params["name"][:64]
+        where = f"{paths.COMPLETIONS_USAGE} has all of it, by model"
+        message = f"Usage is not kept as {what}: {where}."
+        return refusal_response(request, Refusal(ErrorCode.NOT_FOUND, message))
+
+    async def _page(self, request: Request, form: UsageForm) -> Response:
         caller = await self.gatekeeper.caller(request.scope, _EITHER)
         if isinstance(caller, Refusal):
             return refusal_response(request, caller)
         said = request.query_params.multi_items()
-        query = parse_query(said, self.gatekeeper.clock.now_ms())
+        query = parse_query(form, said, self.gatekeeper.clock.now_ms())
         if isinstance(query, Refusal):
             return refusal_response(request, query)
         buckets = await self._in_turn(caller, query)
@@ -89,7 +115,7 @@ class UsageRoutes:
         body = msgspec.json.encode(page_of(query, buckets))
         return Response(body, media_type="application/json")
 
-    async def _in_turn(self, caller: Caller, query: UsageQuery) -> list[UsageBucket] | Refusal:
+    async def _in_turn(self, caller: Caller, query: UsageQuery) -> list[ToldBucket] | Refusal:
         try:
             async with asyncio.timeout(_READER_WITHIN_S) as queueing:
                 async with self.shares.reader(caller.org):
@@ -100,14 +126,14 @@ class UsageRoutes:
         except LedgerUnavailable:
             return _AWAY
 
-    async def _read(self, caller: Caller, query: UsageQuery) -> list[UsageBucket] | Refusal:
+    async def _read(self, caller: Caller, query: UsageQuery) -> list[ToldBucket] | Refusal:
         """As many whole buckets as the time and the rows of a page allow. Raises ``LedgerUnavailable``."""
-        told: list[UsageBucket] = []
+        told: list[ToldBucket] = []
         rows, view = 0, View.of(caller, _WHOLE)
         try:
             async with asyncio.timeout(self.within_s):
                 for span in query.buckets():
-                    bucket = Bucket(span, query.by, view)
+                    bucket = Bucket(span, query, view, self._project_of)
                     await self._fill(caller.org, bucket)
                     rows += len(bucket.sums)
                     if rows > ROWS_MAX:
@@ -116,6 +142,10 @@ class UsageRoutes:
         except TimeoutError:
             return told or _TOO_LONG
         return told
+
+    def _project_of(self, key_id: str) -> str | None:
+        key = self.gatekeeper.config.snapshot.keys.get(key_id)
+        return None if key is None else key.project
 
     async def _fill(self, org: str, bucket: Bucket) -> None:
         hours = list(hours_of(bucket.span))

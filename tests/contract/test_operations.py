@@ -133,9 +133,10 @@ _ANOTHER_MEANING = {
     ("deploy/reference/openapi/page.py", "responses"),
     ("deploy/reference/budget_service_page.py", "responses"),
     ("deploy/reference/user_org_openapi.py", "responses"),
+    ("ingress/http/paths.py", "/completions"),
 }
 """The ledger's list of jobs, and its function that reads it; what the conventions for generative AI call an operation;
-what an OpenAPI document calls the answers of one."""
+what an OpenAPI document calls the answers of one; what OpenAI calls the usage of all that models were asked."""
 
 
 _FIELDS_TOO = {"messages"}

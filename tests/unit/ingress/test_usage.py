@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from ingress.apis.native.usage import ROWS_MAX, View
+from ingress.apis.usage_pages import ROWS_MAX, View
 from ingress.auth.caller import Caller
 from ingress.endpoints import usage
 from schemas.ledger.usage_cells import UsageCells
