@@ -113,6 +113,10 @@ class RequestAccepted(msgspec.Struct, frozen=True, kw_only=True):
     """What it can reach of a price beside plain input and output; null when nothing."""
     shown: bytes | None = None
     """What its surface repeats of it, as that encodes it; null where it repeats nothing."""
+    batch_id: str | None = None
+    """Batch that it is a line of; null when it is none."""
+    batch_line: int | None = None
+    """Number of that line, from 1; null when it is none."""
 
 
 class RequestAdmitted(msgspec.Struct, frozen=True, kw_only=True):
@@ -203,6 +207,10 @@ class RequestFinished(msgspec.Struct, frozen=True, kw_only=True):
     """Whether its spending is settled by whoever books it: the ledger was closed when it ended."""
     said: Said | None = None
     """What the backend named that refused it; null when it named nothing, and in records of versions 1 to 3."""
+    batch_id: str | None = None
+    """Batch that it is a line of; null when it is none."""
+    batch_line: int | None = None
+    """Number of that line, from 1; null when it is none."""
 
 
 class AttemptAdjusted(msgspec.Struct, frozen=True, kw_only=True):
@@ -236,6 +244,10 @@ class AttemptAdjusted(msgspec.Struct, frozen=True, kw_only=True):
     """Unix milliseconds."""
     parents: list[RecordRef]
     """The records it follows from, oldest first."""
+    batch_id: str | None = None
+    """Batch that it is a line of; null when it is none."""
+    batch_line: int | None = None
+    """Number of that line, from 1; null when it is none."""
 
 
 class UsageRecorded(msgspec.Struct, frozen=True, kw_only=True):
@@ -303,6 +315,10 @@ class UsageRecorded(msgspec.Struct, frozen=True, kw_only=True):
     """Those calls by kind, where the backend said it."""
     service_tier: str | None = None
     """Service tier that billed it; null for the default one."""
+    batch_id: str | None = None
+    """Batch that it is a line of; null when it is none."""
+    batch_line: int | None = None
+    """Number of that line, from 1; null when it is none."""
 
 
 class AuditRecorded(msgspec.Struct, frozen=True, kw_only=True):

@@ -32,7 +32,7 @@ RATE_PER_S = 50
 P95_GROWS_BY = 1.5
 _URL: Final = "/v1/chat/completions"
 _READ_S = 90.0
-_AFTERMATH_S: Final = 5.0
+_AFTERMATH_S: Final = 15.0
 """After whoever was killed is back: what waited for it is answered."""
 
 
