@@ -141,8 +141,8 @@ def peaks_mib(rig: Rig) -> dict[str, int]:
     return found
 
 
-def judge(rig: Rig, client: openai.OpenAI, batch: Any, lines: int) -> list[str]:
-    """What is wrong with the results and bills of a batch; nothing, if all is well."""
+def judge(rig: Rig, org: str, client: openai.OpenAI, batch: Any, lines: int) -> list[str]:
+    """What is wrong with the results and bills of the one batch of an organization; nothing, if all is well."""
     results = _results(client, batch.output_file_id) + _results(client, batch.error_file_id)
     by_id = Counter(line["custom_id"] for line in results)
     wrong = [
@@ -155,7 +155,6 @@ def judge(rig: Rig, client: openai.OpenAI, batch: Any, lines: int) -> list[str]:
         for line in failed
     )
     print(f"  {len(results) - len(failed)} succeeded, {len(failed)} failed: {codes.most_common(5)}")
-    org = next(grant.org for grant in rig.grants)
     ids = {line["response"]["request_id"] for line in results if line["response"]}
     seen = Counter[str]()
     estimates = Counter[str]()
@@ -245,7 +244,7 @@ async def run(
     told = {name: interactive.told(each) for name, each in spans.items() if each}
     for name, (median_ms, p95_ms, count) in told.items():
         print(f"  {name}: p50 {median_ms:.1f} ms, p95 {p95_ms:.1f} ms of {count}")
-    wrong = await asyncio.to_thread(judge, rig, client, ended, lines)
+    wrong = await asyncio.to_thread(judge, rig, batching.org, client, ended, lines)
     grew_by = told["beside it, outside of kills"][1] / told["without the batch"][1]
     print(f"the p95 beside the batch is {grew_by:.2f} times that without")
     if grew_by > P95_GROWS_BY:
