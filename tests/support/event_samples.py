@@ -196,6 +196,7 @@ _EVENTS: Final[tuple[Event, ...]] = (
         job='["echo",1700000060000]',
         unsettled=True,
         said=Said("context_length_exceeded", "messages", "invalid_request_error"),
+        response_status="incomplete",
         batch_id="batch_018bcfe5680070008000000000000001",
         batch_line=17,
     ),

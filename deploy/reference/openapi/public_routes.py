@@ -55,7 +55,7 @@ _HEADERS: Final = (
     header("X-Request-Timeout", "Seconds until the request ends, at most 600."),
     header(
         "X-Tallygate-Webhook-Url",
-        "Where the end of a job is told; one of the addresses that the organization allows.",
+        "Where the end of what runs as a job is told; it begins with an address that the organization allows.",
     ),
     header("Last-Event-ID", "The id of the last event that came of a stream: it goes on after it, from any ingress, and is not billed again. Post the same body."),
     header("x-tallygate-resumable", "`1`: the stream is kept as with an Idempotency-Key, and runs on when its connection breaks."),
