@@ -87,6 +87,9 @@ class ValidatedRequest(msgspec.Struct, frozen=True):
     webhook_url: str | None = None
     is_listed: bool = True
     """Whether it stands among the jobs of its organization where it runs as one; a line of a batch does not."""
+    batch_id: str | None = None
+    """The batch that it is a line of, and which line."""
+    batch_line: int | None = None
     resumed: EventId | None = None
     """The event after which a stream that was begun before is to go on."""
     is_resumable: bool = False
@@ -277,6 +280,8 @@ def accepted_event(
         job=_facts(request) if request.is_background and request.is_listed else None,
         reach=call.reach,
         shown=request.parsed.shown if request.parsed.is_stored else None,
+        batch_id=request.batch_id,
+        batch_line=request.batch_line,
     )
 
 
