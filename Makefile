@@ -141,6 +141,10 @@ budget-service: setup  ## What clients saw while an external budget service was 
 batch-under-load: setup  ## A batch of 10 000 lines beside 50 requests/s, every process killed once: lines, bills, p95, memory; ARGS="--lines N"
 	$(BIN)/python -m tests.chaos.batch_under_load $(ARGS)
 
+.PHONY: batch-enemies
+batch-enemies: setup  ## Batches whose files go away, whose owner is killed, at a limit, and beside somebody with as many as may be
+	$(BIN)/python -m tests.chaos.batch_enemies
+
 kill-points: setup  ## kill -9 at every step between the claim of a request and its booking: a table
 	$(BIN)/python -m tests.chaos.kill_points $(ARGS)
 

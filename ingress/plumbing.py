@@ -72,10 +72,12 @@ class Plumbing:
     ledger_time: LedgerTime
     tracing: Tracing | None
     """Where requests are traced."""
+    writes: tuple[str, ...] = ()
+    """Topics that it writes beside those that requests need."""
     connected: set[str] = field(default_factory=set)
 
     @classmethod
-    def create(cls, settings: RequestSettings, role: str) -> Plumbing:
+    def create(cls, settings: RequestSettings, role: str, writes: tuple[str, ...] = ()) -> Plumbing:
         """Build all parts; nothing connects before ``connect``. Call it inside the running loop."""
         clock, metrics = Clock(), Metrics()
         expose_loop(metrics)
@@ -125,6 +127,7 @@ class Plumbing:
             ),
             ledger_time=LedgerTime(clock, store, metrics),
             tracing=tracing,
+            writes=writes,
         )
 
     @property
@@ -217,7 +220,7 @@ class Plumbing:
 
     async def _start_producer(self) -> None:
         """Connect to the log, which also says how many shards the ledger has."""
-        await self.producer.start((REQUESTS, BACKGROUND, AUDIT, OUTCOMES))
+        await self.producer.start((REQUESTS, BACKGROUND, AUDIT, OUTCOMES, *self.writes))
         await self.ledger.learn(Shards(self.producer.partitions(OUTCOMES)))
 
     async def _connect(self, name: str, start: Callable[[], Awaitable[None]]) -> None:

@@ -38,6 +38,9 @@ class IngressSettings(RequestSettings, PepperSettings, FileSettings):
     """Client connections at once, as far as the limit of open files allows."""
     org_inflight_max: int | None = Field(default=None, ge=1)
     """How many of them may be of one organization; a fourth when not given."""
+    look_ups_per_s: float = Field(default=100.0, gt=0, le=1_000_000)
+    """Calls of one organization in a second that ask no model (jobs, requests, usage, limits, models, files, batches), and
+    twice as many at once; more are answered 429."""
     key_bytes_per_s: int = Field(default=32 * MIB, ge=1_024)
     """Bytes of bodies that a key may send in a second, and twice as many at once."""
     jobs_max: int = Field(default=10_000, ge=1)

@@ -18,6 +18,8 @@ class Attribution(TypedDict):
     route: str
     """Name of the operation."""
     model: str
+    batch_id: str | None
+    batch_line: int | None
 
 
 class Attributed(Protocol):
@@ -37,6 +39,10 @@ class Attributed(Protocol):
     def route(self) -> str: ...  # noqa: D102
     @property
     def model(self) -> str: ...  # noqa: D102
+    @property
+    def batch_id(self) -> str | None: ...  # noqa: D102
+    @property
+    def batch_line(self) -> int | None: ...  # noqa: D102
 
 
 class FoundBy(TypedDict):
@@ -69,6 +75,8 @@ def attribution_of(about: Attributed) -> Attribution:
         user=about.user,
         route=about.route,
         model=about.model,
+        batch_id=about.batch_id,
+        batch_line=about.batch_line,
     )
 
 

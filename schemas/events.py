@@ -113,6 +113,10 @@ class RequestAccepted(msgspec.Struct, frozen=True, kw_only=True):
     """What it can reach of a price beside plain input and output; null when nothing."""
     shown: bytes | None = None
     """What its surface repeats of it, as that encodes it; null where it repeats nothing."""
+    batch_id: str | None = None
+    """Batch that it is a line of; null when it is none."""
+    batch_line: int | None = None
+    """Number of that line, from 1; null when it is none."""
 
 
 class RequestAdmitted(msgspec.Struct, frozen=True, kw_only=True):
@@ -205,6 +209,10 @@ class RequestFinished(msgspec.Struct, frozen=True, kw_only=True):
     """What the backend named that refused it; null when it named nothing, and in records of versions 1 to 3."""
     response_status: str | None = None
     """How a response that runs as a job reads: completed, incomplete or failed; null of others, and in records of versions 1 to 4."""
+    batch_id: str | None = None
+    """Batch that it is a line of; null when it is none."""
+    batch_line: int | None = None
+    """Number of that line, from 1; null when it is none."""
 
 
 class AttemptAdjusted(msgspec.Struct, frozen=True, kw_only=True):
@@ -238,6 +246,10 @@ class AttemptAdjusted(msgspec.Struct, frozen=True, kw_only=True):
     """Unix milliseconds."""
     parents: list[RecordRef]
     """The records it follows from, oldest first."""
+    batch_id: str | None = None
+    """Batch that it is a line of; null when it is none."""
+    batch_line: int | None = None
+    """Number of that line, from 1; null when it is none."""
 
 
 class UsageRecorded(msgspec.Struct, frozen=True, kw_only=True):
@@ -305,6 +317,10 @@ class UsageRecorded(msgspec.Struct, frozen=True, kw_only=True):
     """Those calls by kind, where the backend said it."""
     service_tier: str | None = None
     """Service tier that billed it; null for the default one."""
+    batch_id: str | None = None
+    """Batch that it is a line of; null when it is none."""
+    batch_line: int | None = None
+    """Number of that line, from 1; null when it is none."""
 
 
 class AuditRecorded(msgspec.Struct, frozen=True, kw_only=True):

@@ -27,6 +27,8 @@ class HoldFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     idempotency_hash: str | None = None
     fingerprint: str | None = None
     job: str | None = None
+    batch_id: str | None = None
+    batch_line: int | None = None
 
     def encoded(self) -> str:
         """As kept in the ledger."""
@@ -42,6 +44,8 @@ class HoldFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             user=self.user,
             route=self.route,
             model=self.model,
+            batch_id=self.batch_id,
+            batch_line=self.batch_line,
         )
 
     @classmethod
@@ -63,5 +67,7 @@ def info_of(request: RequestAccepted, parent: RecordRef) -> HoldFacts:
         parent=parent,
         reply_to=request.reply_to,
         keep_result=request.keep_result,
+        batch_id=request.batch_id,
+        batch_line=request.batch_line,
         **found_by(request),
     )

@@ -88,7 +88,7 @@ KAFKA_USERS: Final[Mapping[str, KafkaUser]] = {
     "batches": KafkaUser(
         # Of its lines it learns what ingress learns of requests.
         reads=(*_LOOKS_UP, RESULTS),
-        writes=(*_ACCEPTED, AUDIT, OUTCOMES),
+        writes=(*_ACCEPTED, AUDIT, OUTCOMES, WEBHOOKS),
     ),
     "limiter_worker": KafkaUser(
         reads=(*_LOOKS_UP, *_FROM_LIMITER),

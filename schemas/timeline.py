@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from schemas.attribution import Attributed
 from schemas.audit import is_about
 from schemas.claim_check import is_elsewhere
 from schemas.codec import UNDECODABLE, decode, decode_as
@@ -211,6 +212,7 @@ def _accepted(event: RequestAccepted, *, with_payload: bool) -> dict[str, Any]:
         "deadline_ms": event.deadline_ms,
         "config_offset": event.config_offset,
         "payload_bytes": len(event.payload),
+        **_line(event),
     }
     return facts | ({"payload": _text(event.payload)} if with_payload else {})
 
@@ -243,6 +245,7 @@ def _finished(
         "result_bytes": len(event.result or b""),
         "result_at": event.result_ref and _place(event.result_ref),
         "parents": [_place(parent) for parent in event.parents],
+        **_line(event),
     }
     if with_payload and event.result is not None:
         facts["result"] = _text(event.result)
@@ -261,7 +264,14 @@ def _usage(event: UsageRecorded) -> dict[str, Any]:
     names = ("usage_id", "revision", *_ATTEMPT_FACTS)
     said = (name for name in names if hasattr(event, name))
     facts = {name: msgspec.to_builtins(getattr(event, name)) for name in said}
-    return facts | {"outcome": _place(event.outcome)}
+    return facts | {"outcome": _place(event.outcome), **_line(event)}
+
+
+def _line(about: Attributed) -> dict[str, Any]:
+    """The line of a batch that it is; nothing where it is none."""
+    if about.batch_id is None:
+        return {}
+    return {"batch_id": about.batch_id, "batch_line": about.batch_line}
 
 
 def _attempt(attempt: Attempt) -> dict[str, Any]:

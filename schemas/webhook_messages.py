@@ -24,8 +24,15 @@ from schemas.operations import RESPONSES
 from schemas.responses import response_id
 from schemas.webhooks import EVENT_KINDS, EventKind, Webhooks
 
-__all__ = ["THRESHOLD", "job_message", "kind_of", "new_message", "threshold_message"]
+__all__ = ["ENDS", "THRESHOLD", "job_message", "kind_of", "new_message", "threshold_message"]
 
+ENDS: Final[Mapping[EventKind, tuple[str, ...]]] = {
+    "job": ("completed", "failed", "cancelled", "expired"),
+    "response": ("completed", "incomplete", "failed", "cancelled"),
+    "batch": ("completed", "failed", "cancelled", "expired"),
+    "threshold": ("reached",),
+}
+"""All that happens, by kind; a type is both, such as ``job.completed``."""
 THRESHOLD: Final = "threshold"
 """The action of an audit event that a threshold was reached."""
 _ENDED_AS: Final[Mapping[EventKind, Mapping[str, str]]] = {

@@ -23,7 +23,7 @@ __all__ = [
     "webhook_problem",
 ]
 
-EventKind: TypeAlias = Literal["job", "response", "threshold"]
+EventKind: TypeAlias = Literal["job", "response", "batch", "threshold"]
 """What an event is about; the first part of its type, such as ``job.completed``."""
 EVENT_KINDS: Final[tuple[EventKind, ...]] = get_args(EventKind)
 WebhookUrl: TypeAlias = Annotated[

@@ -83,6 +83,8 @@ def _accepted(facts: Facts) -> list[str]:
     if reach := facts["reach"]:
         said = (f"{name} {_plain(value)}" for name, value in reach.items() if value)
         lines.append(f"reaches {', '.join(said)}")
+    if batch := facts.get("batch_id"):
+        lines.append(f"line {facts['batch_line']} of {batch}")
     return [*lines, *_indented(facts.get("payload"))]
 
 

@@ -27,6 +27,7 @@ from schemas.runtime.process.run import told_to_end
 from schemas.runtime.process.shown import expose_components, expose_config
 from schemas.runtime.process.status_pages import StatusPages
 from schemas.runtime.process.tasks import keep_running
+from schemas.topics import WEBHOOKS
 
 _ROLE: Final = "batches"
 _TOKEN_BYTES: Final = 8
@@ -99,7 +100,7 @@ class BatchesProcess:
 
 def create_app(settings: BatchesSettings) -> BatchesProcess:
     """Build all parts; nothing connects before ``run``. Call it inside the running loop."""
-    plumbing = Plumbing.create(settings, _ROLE)
+    plumbing = Plumbing.create(settings, _ROLE, (WEBHOOKS,))
     clock = plumbing.clock
     gate = LogGate(
         config=plumbing.config,

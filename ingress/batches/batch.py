@@ -68,6 +68,8 @@ class Batch(msgspec.Struct, frozen=True):
     expires_at_s: int
     output_kept_s: int
     metadata: dict[str, str] | None = None
+    webhook_url: str | None = None
+    """Where its end is told, by its client's wish; ``None`` where its organization is told."""
     status: BatchStatus = "validating"
     times: dict[BatchStatus, int] = {}
     """Unix seconds at which it came to a status."""

@@ -39,8 +39,10 @@ class BatchDesk:
     shelf: Shelf
     clock: Clock
 
-    async def create(self, caller: Caller, asked: BatchRequest) -> Batch | Refusal:
-        """A new batch, which some process will run."""
+    async def create(
+        self, caller: Caller, asked: BatchRequest, webhook_url: str | None = None
+    ) -> Batch | Refusal:
+        """A new batch, which some process will run; its end is told at ``webhook_url``, or where its organization is told."""
         file = await self.shelf.find(caller, asked.input_file_id)
         if isinstance(file, Refusal) or file.purpose != BATCH:
             if isinstance(file, Refusal) and file.code is not ErrorCode.NOT_FOUND:
@@ -58,6 +60,7 @@ class BatchDesk:
             expires_at_s=now_ms // 1_000 + WINDOW_S,
             output_kept_s=asked.output_kept_s,
             metadata=asked.metadata,
+            webhook_url=webhook_url,
         )
         try:
             refusal = await self._make_room(caller.org)

@@ -159,7 +159,9 @@ class LineRunner:
         )
         if isinstance(request, Refusal):
             return request
-        return msgspec.structs.replace(request, is_listed=False)
+        return msgspec.structs.replace(
+            request, is_listed=False, batch_id=batch.id, batch_line=number
+        )
 
     def _ended(
         self,

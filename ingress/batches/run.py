@@ -17,7 +17,8 @@ from typing import Final
 import msgspec
 
 from ingress.apis.openai.files import BATCH_OUTPUT
-from ingress.batches.batch import Batch, BatchError, BatchStatus, output_id
+from ingress.batches.batch import ENDED, Batch, BatchError, BatchStatus, output_id
+from ingress.batches.ends import tell_end
 from ingress.batches.figures import BatchFigures
 from ingress.batches.lines import EndedLine, InputLine, expired_line, output_line, read_line
 from ingress.batches.pace import Pace
@@ -70,12 +71,13 @@ class BatchRun:
         """To its end. Raises ``FilesAway`` while its parts cannot be reached: whoever owns it next goes on."""
         if self.batch.status == "validating":
             await self._validate()
-        if self.batch.status != "failed":
+        if self.batch.status not in ENDED:
             await self._restore()
             await self._run_lines()
             await self._stop_unless_owner()
             await self._finish()
         await self._stop_unless_owner()
+        await tell_end(self.batch, self.starter.gatekeeper.config.snapshot, self.starter.producer)
         await self.store.close(self.batch)
 
     async def _stop_unless_owner(self) -> None:

@@ -30,6 +30,8 @@ _BATCHES_MAX: Final = 64
 _ORG_BATCHES_MAX: Final = 2
 _LOOK_S: Final = 2.0
 """Each look is a listing of the store, which a bucket bills."""
+_TOLD_FOR_S: Final = 10.0
+"""A few looks: a store that is full fails now and then."""
 
 
 @dataclass(slots=True)
@@ -46,8 +48,15 @@ class BatchRunner:
     figures: BatchFigures
     running: dict[tuple[str, str], asyncio.Task[None]] = field(default_factory=dict)
     """By organization and batch."""
-    files: str = OK
-    """What is wrong with the store of files, as far as the last look found."""
+    _away: str = ""
+    """What was wrong with the store of files when it failed last."""
+    _away_s: float = -_TOLD_FOR_S
+
+    @property
+    def files(self) -> str:
+        """``ok``, or what was wrong lately with the store of files: it may be read and take nothing."""
+        is_away = self.clock.monotonic_s() < self._away_s + _TOLD_FOR_S
+        return f"{DEGRADED}{self._away}" if is_away else OK
 
     async def run(self) -> None:
         """Until the process is told to end: then its leases are given back, and others go on at once."""
@@ -80,10 +89,13 @@ class BatchRunner:
         try:
             found = await self.store.open()
         except FilesAway as error:
-            self.files = f"{DEGRADED}{error}"
+            self._note_away(error)
             raise
-        self.files, self.figures.open = OK, len(found)
+        self.figures.open = len(found)
         return found
+
+    def _note_away(self, error: FilesAway) -> None:
+        self._away, self._away_s = str(error), self.clock.monotonic_s()
 
     async def _run(self, org: str, batch: str) -> None:
         """One batch, for as long as its lease is ours."""
@@ -98,6 +110,8 @@ class BatchRunner:
             with suppress(StoreUnavailable, StoreError):
                 await self.leases.give_back(batch)
         if not running.cancelled() and (error := running.exception()) is not None:
+            if isinstance(error, FilesAway):
+                self._note_away(error)
             if isinstance(error, Transient):
                 _LOG.event(LogEvent.ROUND_WAITS, step="batch", error=error)
             else:

@@ -18,8 +18,9 @@ from ingress.files.shelf import NO_FILES
 from ingress.gatekeeper.bodies import read_body
 from ingress.gatekeeper.gatekeeper import Gatekeeper
 from ingress.http.refusals import Refusal
-from ingress.http.request import page_limit, read_object, refuse_media
+from ingress.http.request import page_limit, read_object, refuse_media, webhook_url_of
 from ingress.http.responses import refusal_response
+from ingress.requests.webhook_address import refuse_address
 from schemas.operations import JOBS
 
 _BODY_BYTES_MAX: Final = 64 * 1024
@@ -44,8 +45,20 @@ class BatchRoutes:
         if self.desk is None:
             return refusal_response(request, NO_FILES)
         asked = read_batch(fields, tuple(BATCHED))
-        made = asked if isinstance(asked, Refusal) else await self.desk.create(who, asked)
+        told_at = self._told_at(request, who)
+        if isinstance(asked, Refusal):
+            return refusal_response(request, asked)
+        if isinstance(told_at, Refusal):
+            return refusal_response(request, told_at)
+        made = await self.desk.create(who, asked, told_at)
         return _answer(request, made if isinstance(made, Refusal) else batch_object(made))
+
+    def _told_at(self, request: Request, caller: Caller) -> str | Refusal | None:
+        """Where the client wishes to be told of the end."""
+        url = webhook_url_of(dict(request.scope["headers"]))
+        if not isinstance(url, str):
+            return url
+        return refuse_address(url, caller.org, self.gatekeeper.config.snapshot) or url
 
     async def _read_and_prove(self, request: Request) -> tuple[Caller, dict[str, Any]] | Refusal:
         """Who asks, and the body of that."""

@@ -60,6 +60,7 @@ class FileStore:
 
     async def describe(self, org: str, file: StoredFile) -> None:
         """Make a file whose content is there be there. Raises ``FilesAway``."""
+        self._find_folder()
         with _asked():
             async with asyncio.timeout(WITHIN_S):
                 await obstore.put_async(self.objects, description_path(org, file), b"")
@@ -107,6 +108,7 @@ class FileStore:
     async def write(self, path: str, pieces: AsyncIterator[bytes]) -> int:
         """Write an object from pieces, none of which is kept for longer than the store needs; how many bytes it has. It is
         there as a whole or not at all. Raises ``FilesAway``, and what the pieces raise."""
+        self._find_folder()
         size, held = 0, bytearray()
         writer = obstore.open_writer_async(
             self.objects, path, buffer_size=_BUFFER_BYTES, max_concurrency=1
@@ -142,12 +144,14 @@ class FileStore:
 
     async def put(self, path: str, content: bytes) -> None:
         """Write a small object anew. Raises ``FilesAway``."""
+        self._find_folder()
         with _asked():
             async with asyncio.timeout(WITHIN_S):
                 await obstore.put_async(self.objects, path, content)
 
     async def claim(self, path: str, content: bytes) -> bool:
         """Write a small object unless there is one; whether this call did. Of many at once one does. Raises ``FilesAway``."""
+        self._find_folder()
         try:
             async with asyncio.timeout(WITHIN_S):
                 await obstore.put_async(self.objects, path, content, mode="create")
@@ -180,8 +184,7 @@ class FileStore:
 
     async def _below(self, prefix: str) -> AsyncIterator[tuple[str, int]]:
         """Path and size of all objects below a prefix."""
-        if self.folder is not None and not self.folder.is_dir():
-            raise FilesAway(f"{self.folder} is no folder")
+        self._find_folder()
         listed = aiter(obstore.list(self.objects, prefix, chunk_size=_LISTED_AT_ONCE))
         while True:
             with _asked():
@@ -192,6 +195,11 @@ class FileStore:
                     return
             for meta in chunk:
                 yield meta["path"], meta["size"]
+
+    def _find_folder(self) -> None:
+        """What is written where no folder is would make one, beside that which is away. Raises ``FilesAway``."""
+        if self.folder is not None and not self.folder.is_dir():
+            raise FilesAway(f"{self.folder} is no folder")
 
     async def _delete(self, path: str) -> None:
         try:

@@ -1,8 +1,8 @@
 """The gatekeeper: whether ingress is open, who calls, and what is refused before the log.
 
 A flood costs its own organization and not the log. Before the body is read: whether anything new is taken at
-all, a local bucket of requests and of bytes, a share of ingress per organization. Before the log stands the *log gate*.
-All of it are look-ups in memory; every refusal of a known caller is told to the auditors.
+all, a local bucket of requests and of bytes, a share of ingress per organization; of what asks no model, a local bucket
+of look-ups. Before the log stands the *log gate*. All of it are look-ups in memory; every refusal of a known caller is told to the auditors.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from ingress.gatekeeper.bodies import BodyBudget, BodyHold, most_bytes, read_bod
 from ingress.gatekeeper.large_turns import LARGE_BODY_BYTES, LargeTurns
 from ingress.gatekeeper.local_limits import LocalLimits, Shares
 from ingress.gatekeeper.log_gate import Conditions, LogGate
+from ingress.gatekeeper.look_ups import LookUps
 from ingress.gatekeeper.signatures import Signatures
 from ingress.http.refusals import Refusal
 from ingress.http.request import announced_bytes, credentials_of
@@ -70,6 +71,7 @@ class Gatekeeper(LogGate):
     callers: Callers
     signatures: Signatures
     limits: LocalLimits
+    look_ups: LookUps
     shares: Shares
     bodies: BodyBudget
     body_bytes_max: int
@@ -111,6 +113,7 @@ class Gatekeeper(LogGate):
             signatures=signatures,
             metrics=metrics,
             limits=limits,
+            look_ups=LookUps(settings.look_ups_per_s),
             shares=Shares(settings.inflight_max, settings.org_share),
             bodies=BodyBudget(settings.body_bytes_max),
             body_bytes_max=settings.max_body_bytes,
@@ -169,7 +172,11 @@ class Gatekeeper(LogGate):
             return told
         caller = told if isinstance(told, Caller) else told.caller
         head["state"]["caller"] = caller
-        refusal = self._forbidden(caller, head, scope)
+        wait_s = self.look_ups.wait_s(caller.org, self.clock.monotonic_s())
+        if wait_s:
+            refusal: Refusal | None = await self.look_ups.refusal(wait_s)
+        else:
+            refusal = self._forbidden(caller, head, scope)
         if refusal is not None:
             self.tell_auditors(caller, head["state"]["request_id"], refusal)
         return refusal or told
@@ -266,8 +273,3 @@ class Gatekeeper(LogGate):
                 ErrorCode.OVERLOADED, "The log is behind.", retry_after_ms=_LOG_BEHIND_MS
             )
         return None
-
-
-def _who(caller: Caller) -> str:
-    """What is counted by, and told to auditors: nobody shares it."""
-    return caller.alias or caller.key_id

@@ -197,7 +197,7 @@ class LocalBuckets:
 
 
 @dataclass(frozen=True, slots=True)
-class _Limit:
+class Limit:
     """A bucket, and how it is told to whoever meets it."""
 
     name: str
@@ -216,7 +216,7 @@ class LocalLimits:
     key_bytes_per_s: int
     _buckets: LocalBuckets = field(default_factory=LocalBuckets)
     _known_config: Snapshot | None = None
-    _known: dict[str, tuple[_Limit, ...]] = field(default_factory=dict)
+    _known: dict[str, tuple[Limit, ...]] = field(default_factory=dict)
     """Caller to its limits under the known configuration; bounded, since users are not counted in it."""
 
     def refuse(
@@ -228,7 +228,7 @@ class LocalLimits:
             cost = body_bytes if limit.unit == "bytes" else 1
             wait_s = self._buckets.wait_s(limit.name, limit.bucket, cost, now_s)
             if wait_s:
-                return _rate_refusal(limit, wait_s)
+                return rate_refusal(limit, wait_s)
         for limit in limits:
             cost = body_bytes if limit.unit == "bytes" else 1
             self._buckets.take(limit.name, limit.bucket, cost, now_s)
@@ -248,7 +248,7 @@ class LocalLimits:
                 retry_after_s = denial.retry_after_ms / 1_000
                 self._buckets.learn(limit.name, limit.bucket, retry_after_s, now_s)
 
-    def _limits_of(self, caller: Caller, config: Snapshot) -> tuple[_Limit, ...]:
+    def _limits_of(self, caller: Caller, config: Snapshot) -> tuple[Limit, ...]:
         """The limits of a key's requests, found once for each configuration."""
         if config is not self._known_config:
             self._known_config = config
@@ -261,7 +261,7 @@ class LocalLimits:
             limits = self._known[who] = tuple(self._find_limits(caller, config))
         return limits
 
-    def _find_limits(self, caller: Caller, config: Snapshot) -> Iterator[_Limit]:
+    def _find_limits(self, caller: Caller, config: Snapshot) -> Iterator[Limit]:
         """Requests per second of key and organization, and bytes; what was just removed has none."""
         waiting = _WAITING if _may_wait(caller, config) else 0
         key, org = config.keys.get(caller.key_id), config.organizations.get(caller.org)
@@ -271,7 +271,7 @@ class LocalLimits:
             yield self._rate_limit("org", caller.org, org.limits, waiting)
         yield self._bytes_limit(caller)
 
-    def _rate_limit(self, scope: str, entity_id: str, limits: Limits, waiting: int) -> _Limit:
+    def _rate_limit(self, scope: str, entity_id: str, limits: Limits, waiting: int) -> Limit:
         per_s, burst = limits.requests_per_s, limits.burst
         if per_s is None:
             per_s = self.default_per_s
@@ -279,11 +279,11 @@ class LocalLimits:
         burst = burst or max(1, math.ceil(per_s))
         bucket = Bucket(per_s, burst, _WIDER_THAN_THE_LEDGER, waiting)
         limit_id = f"{scope}:requests_per_s"
-        return _Limit(f"{scope}/{entity_id}", limit_id, "requests", bucket)
+        return Limit(f"{scope}/{entity_id}", limit_id, "requests", bucket)
 
-    def _bytes_limit(self, caller: Caller) -> _Limit:
+    def _bytes_limit(self, caller: Caller) -> Limit:
         bucket = Bucket(self.key_bytes_per_s, _BURST_S * self.key_bytes_per_s)
-        return _Limit(f"bytes/{caller.alias or caller.key_id}", "key:bytes_per_s", "bytes", bucket)
+        return Limit(f"bytes/{caller.alias or caller.key_id}", "key:bytes_per_s", "bytes", bucket)
 
 
 def _may_wait(caller: Caller, config: Snapshot) -> bool:
@@ -292,7 +292,8 @@ def _may_wait(caller: Caller, config: Snapshot) -> bool:
     return next((policy for policy in stated if policy is not None), "reject") == "defer"
 
 
-def _rate_refusal(limit: _Limit, wait_s: float) -> Refusal:
+def rate_refusal(limit: Limit, wait_s: float) -> Refusal:
+    """The refusal of who meets a bucket, and when to come back."""
     denial = Denial(
         limit_id=limit.limit_id,
         limit_type="rate_limit",

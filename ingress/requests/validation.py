@@ -35,6 +35,7 @@ from ingress.http.request import (
     webhook_url_of,
 )
 from ingress.requests.idempotency import IdempotencyKey, idempotency_key
+from ingress.requests.webhook_address import refuse_address
 from schemas.config_state import Snapshot
 from schemas.errors import ErrorCode
 from schemas.events import RequestAccepted
@@ -43,7 +44,6 @@ from schemas.messages import BETAS
 from schemas.operations import JOBS, Operation
 from schemas.reports import Excess
 from schemas.times import FULL, PRODUCE_WITHIN_MS
-from schemas.webhooks import is_covered
 
 _BETAS: Final = b"anthropic-beta"
 FLEX_S: Final = (FULL.flex_deadline_default_ms / 1000, FULL.flex_deadline_max_ms / 1000)
@@ -87,6 +87,9 @@ class ValidatedRequest(msgspec.Struct, frozen=True):
     webhook_url: str | None = None
     is_listed: bool = True
     """Whether it stands among the jobs of its organization where it runs as one; a line of a batch does not."""
+    batch_id: str | None = None
+    """The batch that it is a line of, and which line."""
+    batch_line: int | None = None
     resumed: EventId | None = None
     """The event after which a stream that was begun before is to go on."""
     is_resumable: bool = False
@@ -225,15 +228,10 @@ def _flex_timeout_ms(said: Circumstances, default_s: float, max_s: float) -> int
 def _refuse_webhook(request: ValidatedRequest, snapshot: Snapshot) -> Refusal | None:
     """Why the end of the request is not told where its client wishes."""
     assert request.webhook_url is not None
-    org = snapshot.organizations.get(request.caller.org)
-    webhooks = None if org is None else org.webhooks
     if not request.is_background:
         why = "is for what runs as a job: send Prefer: respond-async as well, or background: true"
-    elif webhooks is None or not is_covered(request.webhook_url, webhooks.allowed):
-        why = "begins with none of the addresses that the organization allows"
-    else:
-        return None
-    return invalid(WEBHOOK_URL, why)
+        return invalid(WEBHOOK_URL, why)
+    return refuse_address(request.webhook_url, request.caller.org, snapshot)
 
 
 def with_excess(request: ValidatedRequest, excess: Mapping[str, Excess]) -> ValidatedRequest:
@@ -282,6 +280,8 @@ def accepted_event(
         job=_facts(request) if request.is_background and request.is_listed else None,
         reach=call.reach,
         shown=request.parsed.shown if request.parsed.is_stored else None,
+        batch_id=request.batch_id,
+        batch_line=request.batch_line,
     )
 
 

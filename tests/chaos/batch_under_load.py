@@ -1,4 +1,4 @@
-"""A batch beside 50 interactive requests a second, while every process is killed once: what interactive clients feel of the batch,
+"""A batch beside 50 interactive requests a second, while every process is killed once: what interactive clients feel of it,
 whether each line stands in the results once and has one bill, and how much memory each process took.
 
 The oracles are the results as OpenAI's SDK reads them, the backends' own logs, and the usage lines in the log.
@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import aiohttp
 import openai
@@ -26,10 +26,14 @@ from tests.chaos.rig import ROLES, Rig, running_rig
 from tests.support.harness.gateway_client import MODEL, GatewayClient
 from tests.support.harness.kafka_log import KafkaLog
 
+Span: TypeAlias = tuple[float, float]
+"""Two times of the monotonic clock."""
 RATE_PER_S = 50
 P95_GROWS_BY = 1.5
 _URL: Final = "/v1/chat/completions"
 _READ_S = 90.0
+_AFTERMATH_S: Final = 15.0
+"""After whoever was killed is back: what waited for it is answered."""
 
 
 @dataclass
@@ -38,19 +42,19 @@ class Interactive:
 
     client: GatewayClient
     key: str
-    took_s: list[float] = field(default_factory=list)
+    took_s: list[tuple[float, float]] = field(default_factory=list)
+    """Planned time, and seconds to the answer, of each success."""
     statuses: Counter[int] = field(default_factory=Counter)
 
-    async def run(self, seconds: float) -> float:
-        """Send for so long; the 95th percentile of what was answered with success, in milliseconds."""
-        begun_s, first = time.monotonic(), len(self.took_s)
+    async def run(self) -> None:
+        """Send until it is cancelled; what is under way then is not counted."""
+        begun_s, number = time.monotonic(), 0
         async with asyncio.TaskGroup() as sending:
-            for number in range(int(seconds * RATE_PER_S)):
+            while True:
                 planned_s = begun_s + number / RATE_PER_S
+                number += 1
                 await asyncio.sleep(max(0.0, planned_s - time.monotonic()))
                 sending.create_task(self._one(planned_s))
-        took = sorted(self.took_s[first:])
-        return 1_000 * took[int(0.95 * len(took))] if took else float("inf")
 
     async def _one(self, planned_s: float) -> None:
         try:
@@ -60,7 +64,44 @@ class Interactive:
             return
         self.statuses[reply.status] += 1
         if reply.status == 200:
-            self.took_s.append(time.monotonic() - planned_s)
+            self.took_s.append((planned_s, time.monotonic() - planned_s))
+
+    def told(self, spans: Sequence[Span]) -> tuple[float, float, int]:
+        """Median and 95th percentile in these spans of time, in milliseconds, and of how many answers."""
+        within = sorted(
+            took_s
+            for planned_s, took_s in self.took_s
+            if any(begin_s <= planned_s < end_s for begin_s, end_s in spans)
+        )
+        if not within:
+            return float("inf"), float("inf"), 0
+        return (
+            1_000 * within[len(within) // 2],
+            1_000 * within[int(0.95 * len(within))],
+            len(within),
+        )
+
+
+def without(whole: Span, others: Sequence[Span]) -> list[Span]:
+    """What is left of a span of time; the others are in order, and may overlap."""
+    left, at_s = list[Span](), whole[0]
+    for begin_s, end_s in others:
+        if begin_s > at_s:
+            left.append((at_s, min(begin_s, whole[1])))
+        at_s = max(at_s, end_s)
+    return [*left, (at_s, whole[1])] if at_s < whole[1] else left
+
+
+async def kill_each(rig: Rig, roles: Sequence[str], seconds_each: float) -> list[Span]:
+    """Kill every process once; when clients may have felt each kill."""
+    felt = []
+    for role in roles:
+        begun_s = time.monotonic()
+        strike = await rig.strike(role)
+        felt.append((begun_s, time.monotonic() + _AFTERMATH_S))
+        print(f"  killed {role}, back after {strike.back_after_s} s", flush=True)
+        await asyncio.sleep(max(0.0, begun_s + seconds_each - time.monotonic()))
+    return felt
 
 
 def begin(client: openai.OpenAI, lines: int) -> str:
@@ -100,8 +141,8 @@ def peaks_mib(rig: Rig) -> dict[str, int]:
     return found
 
 
-def judge(rig: Rig, client: openai.OpenAI, batch: Any, lines: int) -> list[str]:
-    """What is wrong with the results and bills of a batch; nothing, if all is well."""
+def judge(rig: Rig, org: str, client: openai.OpenAI, batch: Any, lines: int) -> list[str]:
+    """What is wrong with the results and bills of the one batch of an organization; nothing, if all is well."""
     results = _results(client, batch.output_file_id) + _results(client, batch.error_file_id)
     by_id = Counter(line["custom_id"] for line in results)
     wrong = [
@@ -114,7 +155,6 @@ def judge(rig: Rig, client: openai.OpenAI, batch: Any, lines: int) -> list[str]:
         for line in failed
     )
     print(f"  {len(results) - len(failed)} succeeded, {len(failed)} failed: {codes.most_common(5)}")
-    org = next(grant.org for grant in rig.grants)
     ids = {line["response"]["request_id"] for line in results if line["response"]}
     seen = Counter[str]()
     estimates = Counter[str]()
@@ -149,54 +189,73 @@ def _line(custom_id: str) -> dict[str, Any]:
 
 
 async def run(
-    rig: Rig, lines: int, calm_s: float, roles: Sequence[str], seconds_each: float
+    rig: Rig,
+    lines: int,
+    calm_s: float,
+    roles: Sequence[str],
+    seconds_each: float,
+    *,
+    has_control: bool,
 ) -> list[str]:
-    """Everything, on a stack that runs; what is wrong."""
+    """Everything, on a stack that runs; what is wrong.
+
+    Before the batch, beside it, beside it while everything is killed, beside it until it ends, behind it; and, as a control, the same
+    kills without a batch.
+    """
     batching, asking = rig.grants[0], rig.grants[1]
     timeout, connector = aiohttp.ClientTimeout(total=60), aiohttp.TCPConnector(limit=0)
     client = openai.OpenAI(base_url=rig.stack.api_url, api_key=batching.key, max_retries=5)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
         interactive = Interactive(GatewayClient(session, rig.stack.api_url), asking.key)
-        await interactive.run(5)
-        alone_ms = await interactive.run(calm_s)
-        batch = await asyncio.to_thread(begin, client, lines)
-        begun_s = time.monotonic()
-        await interactive.run(3)
-        beside_ms = await interactive.run(calm_s)
-        now = await asyncio.to_thread(client.batches.retrieve, batch)
-        counts = now.request_counts
-        done = 0 if counts is None else counts.completed
-        per_s = done / (time.monotonic() - begun_s)
-        print(
-            f"p95 {alone_ms:.1f} ms alone, {beside_ms:.1f} ms beside the batch ({done} lines so far, {per_s:.0f}/s)"
-        )
-        print(f"statuses before any kill: {dict(interactive.statuses)}")
-        peaks, interactive.statuses = peaks_mib(rig), Counter()
-        for role in roles:
-            sending = asyncio.create_task(interactive.run(seconds_each))
-            strike = await rig.strike(role)
-            print(f"  killed {role}, back after {strike.back_after_s} s", flush=True)
-            await sending
-        sending = asyncio.create_task(interactive.run(24 * 3_600))
+        sending = asyncio.create_task(interactive.run())
         try:
+            await asyncio.sleep(5)
+            alone = [await _pass(calm_s)]
+            batch = await asyncio.to_thread(begin, client, lines)
+            begun_s = time.monotonic()
+            await asyncio.sleep(calm_s)
+            print(f"statuses before any kill: {dict(interactive.statuses)}", flush=True)
+            peaks = peaks_mib(rig)
+            felt = await kill_each(rig, roles, seconds_each)
             ended = await finished(client, batch, 1_800)
+            beside = (begun_s, time.monotonic())
+            later = peaks_mib(rig)
+            print(f"{ended.status} after {beside[1] - begun_s:.0f} s: {ended.request_counts}")
+            await asyncio.sleep(3)
+            alone.append(await _pass(calm_s))
+            control = list[Span]()
+            if has_control:
+                killed_s = time.monotonic()
+                await kill_each(rig, roles, seconds_each)
+                control = [(killed_s, time.monotonic())]
         finally:
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
-    took_s = time.monotonic() - begun_s
-    print(
-        f"{ended.status} after {took_s:.0f} s: {ended.request_counts}; interactive {dict(interactive.statuses)}"
-    )
-    later = peaks_mib(rig)
-    print(
-        f"peak memory, MiB: { ({role: max(peaks.get(role, 0), later.get(role, 0)) for role in ROLES}) }"
-    )
-    wrong = await asyncio.to_thread(judge, rig, client, ended, lines)
-    if beside_ms > P95_GROWS_BY * alone_ms:
-        wrong.append(f"the p95 grew by {beside_ms / alone_ms:.2f}")
-    if done >= lines:
-        wrong.append("the batch ended before it was measured: ask for more lines")
+    print(f"interactive, all: {dict(interactive.statuses)}")
+    peak = {role: max(peaks.get(role, 0), later.get(role, 0)) for role in ROLES}
+    print(f"peak memory, MiB: {peak}")
+    spans = {
+        "without the batch": alone,
+        "beside it, outside of kills": without(beside, felt),
+        "beside it, over everything": [beside],
+        "beside it, while everything is killed": [(felt[0][0], felt[-1][1])] if felt else [],
+        "the same kills without a batch": control,
+    }
+    told = {name: interactive.told(each) for name, each in spans.items() if each}
+    for name, (median_ms, p95_ms, count) in told.items():
+        print(f"  {name}: p50 {median_ms:.1f} ms, p95 {p95_ms:.1f} ms of {count}")
+    wrong = await asyncio.to_thread(judge, rig, batching.org, client, ended, lines)
+    grew_by = told["beside it, outside of kills"][1] / told["without the batch"][1]
+    print(f"the p95 beside the batch is {grew_by:.2f} times that without")
+    if grew_by > P95_GROWS_BY:
+        wrong.append(f"the p95 grew by {grew_by:.2f}")
     return wrong
+
+
+async def _pass(seconds: float) -> Span:
+    begun_s = time.monotonic()
+    await asyncio.sleep(seconds)
+    return begun_s, time.monotonic()
 
 
 def main() -> int:
@@ -206,11 +265,14 @@ def main() -> int:
     options.add_argument(
         "--calm",
         type=float,
-        default=20.0,
-        help="seconds that are measured, without and with the batch",
+        default=60.0,
+        help="seconds before, beside and behind the batch in which nobody is killed",
     )
     options.add_argument("--roles", default=",".join(ROLES), help="comma-separated: who is killed")
     options.add_argument("--seconds-each", type=float, default=12.0, help="from kill to kill")
+    options.add_argument(
+        "--no-control", action="store_true", help="no second round of kills, without a batch"
+    )
     options.add_argument("--folder", type=Path, help="keeps logs and state there")
     chosen = options.parse_args()
     folder = chosen.folder or Path(tempfile.mkdtemp(prefix="tallygate-batch-"))
@@ -218,7 +280,16 @@ def main() -> int:
     print(f"logs under {folder}", flush=True)
     roles = [role for role in chosen.roles.split(",") if role]
     with running_rig(folder) as rig:
-        wrong = asyncio.run(run(rig, chosen.lines, chosen.calm, roles, chosen.seconds_each))
+        wrong = asyncio.run(
+            run(
+                rig,
+                chosen.lines,
+                chosen.calm,
+                roles,
+                chosen.seconds_each,
+                has_control=not chosen.no_control,
+            )
+        )
     print("\n".join(wrong) or "nothing is wrong")
     return 1 if wrong else 0
 

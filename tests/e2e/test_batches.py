@@ -9,8 +9,10 @@ from typing import Any
 
 import openai
 
+from schemas.topics import USAGE_RECORDS
 from tests.support.harness.gateway_client import MODEL
 from tests.support.harness.grants import MakeKey
+from tests.support.harness.kafka_log import KafkaLog
 from tests.support.harness.oracle import Oracle
 from tests.support.harness.running_stack import RunningStack
 
@@ -51,7 +53,21 @@ def test_a_batch_runs_each_line_once(
     ids = [line["response"]["request_id"] for line in results]
     calls = Counter(call.start.request_id for call in oracle.calls_of(ids))
     assert calls == dict.fromkeys(ids, 1)
+    usage = [
+        record.value
+        for record in KafkaLog(stack.kafka).read(
+            USAGE_RECORDS,
+            lambda found: sum(r.value.get("batch_id") == begun.id for r in found) >= _LINES,
+            _WITHIN_S,
+        )
+        if record.value.get("batch_id") == begun.id
+    ]
+    numbers = {line["custom_id"]: number for number, line in enumerate(lines, start=1)}
+    assert {(each["request_id"], each["batch_line"]) for each in usage} == {
+        (line["response"]["request_id"], numbers[line["custom_id"]]) for line in results
+    }
     assert batch.usage is not None
+    assert batch.usage.output_tokens == sum(each["output_tokens"] for each in usage)
     assert batch.usage.output_tokens == sum(
         line["response"]["body"]["usage"]["completion_tokens"] for line in results
     )

@@ -222,3 +222,35 @@ async def test_what_was_given_up_is_delivered_anew_by_command(
     told = json.loads(delivery.body)
     assert (told["type"], told["data"]["id"]) == ("job.failed", failed)
     assert nothing["count"] == 0
+
+
+def test_ends_of_batches_are_told_and_unwrapped_by_the_sdk_of_openai(
+    stack: RunningStack, admin: httpx.Client, make_key: MakeKey, receiver: WebhookReceiver
+) -> None:
+    """Under OpenAI's names; one that names an address is told there, and one that may not is refused."""
+    key, named = make_key("hooked-batches").key, f"{receiver.url}/named/7"
+    _tell(admin, "hooked-batches", url=f"{receiver.url}/all", allowed=[f"{receiver.url}/named"])
+    (secret,) = _secrets(admin, "hooked-batches")
+    line = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": chat("hi")}
+
+    with openai.OpenAI(base_url=stack.api_url, api_key=key, webhook_secret=secret) as sdk:
+
+        def begin(content: str, **headers: str) -> str:
+            file = sdk.files.create(file=("in.jsonl", content.encode()), purpose="batch")
+            return sdk.batches.create(
+                input_file_id=file.id,
+                endpoint="/v1/chat/completions",
+                completion_window="24h",
+                extra_headers=headers,
+            ).id
+
+        ids = {begin(json.dumps(line)): "batch.completed", begin("no json"): "batch.failed"}
+        told_there = begin(json.dumps(line), **{"x-tallygate-webhook-url": named})
+        with pytest.raises(openai.BadRequestError):
+            begin(json.dumps(line), **{"x-tallygate-webhook-url": f"{receiver.url}/elsewhere"})
+        got = receiver.until_taken("/all", len(ids), 3 * _SOON_S)
+        events: list[Any] = [sdk.webhooks.unwrap(each.body, each.headers) for each in got]
+        (there,) = receiver.until_taken("/named/7", 1, _SOON_S)
+
+    assert {event.data.id: event.type for event in events} == ids
+    assert json.loads(there.body)["data"]["id"] == told_there

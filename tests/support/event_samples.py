@@ -107,6 +107,8 @@ _EVENTS: Final[tuple[Event, ...]] = (
             tool_kinds=["web_search"],
         ),
         shown=b"[{}]",
+        batch_id="batch_018bcfe5680070008000000000000001",
+        batch_line=17,
     ),
     RequestAdmitted(
         request_id=_ID,
@@ -195,6 +197,8 @@ _EVENTS: Final[tuple[Event, ...]] = (
         unsettled=True,
         said=Said("context_length_exceeded", "messages", "invalid_request_error"),
         response_status="incomplete",
+        batch_id="batch_018bcfe5680070008000000000000001",
+        batch_line=17,
     ),
     AttemptAdjusted(
         request_id=_ID,
@@ -211,6 +215,8 @@ _EVENTS: Final[tuple[Event, ...]] = (
         adjusted_at_ms=_MS + 1_000,
         deadline_ms=_MS + 60_000,
         parents=[_REQUEST_REF],
+        batch_id="batch_018bcfe5680070008000000000000001",
+        batch_line=17,
     ),
     UsageRecorded(
         usage_id=f"{_ID}:1:0",
@@ -244,6 +250,8 @@ _EVENTS: Final[tuple[Event, ...]] = (
         tool_calls=9,
         tool_kinds=[ToolCalls(kind="web_search", calls=9)],
         service_tier="priority",
+        batch_id="batch_018bcfe5680070008000000000000001",
+        batch_line=17,
     ),
     TableSnapshot(
         org="acme",

@@ -46,6 +46,7 @@ from schemas.runtime.kafka.produce import ProduceFailed
 from schemas.runtime.ledger.client import LedgerClient
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.telemetry import Metrics
+from schemas.topics import WEBHOOKS
 from tests.support.configuration import NOW_MS, PEPPER, SECRET, snapshot
 from tests.support.memory_log import MemoryRecords, MemoryTraces, MemoryTrails
 
@@ -244,6 +245,9 @@ class MemoryLog:
         self.records.append(record)
         if self.is_away:
             produced.set_exception(ProduceFailed("away"))
+            return produced
+        if record.topic == WEBHOOKS:
+            produced.set_result(RecordRef(topic=record.topic, partition=0, offset=0))
             return produced
         self.accepted.append(decode_as(record.value, RequestAccepted))
         produced.set_result(RecordRef(topic=record.topic, partition=0, offset=0))

@@ -17,6 +17,7 @@ from deploy.reference.openapi.components import Components
 from deploy.reference.openapi.contract import JSON, Answer, Parameter, RouteContract, Surface
 from deploy.reference.openapi.public_routes import ON_BOTH_PORTS, public_routes
 from deploy.reference.openapi.shown_entities import LISTED
+from deploy.reference.openapi.webhook_events import webhook_events
 from ingress.admin.fleet.health import BackendSeen
 from ingress.apis.answer_format import UsageSummary
 from ingress.apis.native.contract import InferenceDelta, InferenceSummary
@@ -92,6 +93,7 @@ def document() -> dict[str, Any]:
         "servers": [_PUBLIC],
         "security": [{"bearer": []}, {"key": []}],
         "paths": told,
+        "webhooks": webhook_events(),
         "components": {
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from deploy.reference.openapi.common_errors import CALLER
-from deploy.reference.openapi.contract import Answer, Named, RouteContract, in_path, query
+from deploy.reference.openapi.contract import Answer, Named, RouteContract, header, in_path, query
 from ingress.apis.openai.batches import BatchList, BatchObject
 from ingress.apis.openai.files import FileDeleted, FileList, FileObject
 from ingress.batches.lines import BATCHED
@@ -80,7 +80,7 @@ def file_routes() -> Iterator[RouteContract]:
         f"{_ONE}/content",
         "What a file contains.",
         {200: Answer("Its bytes.", None, ("application/octet-stream",))},
-        known | {ErrorCode.RATE_LIMIT_EXCEEDED},
+        known,
         (file_id,),
     )
 
@@ -132,6 +132,12 @@ def batch_routes() -> Iterator[RouteContract]:
         "Run the requests of a file when there is room.",
         shown,
         known | _READING,
+        (
+            header(
+                "X-Tallygate-Webhook-Url",
+                "Where its end is told; it begins with an address that the organization allows.",
+            ),
+        ),
         body=_BATCH,
     )
     yield RouteContract(

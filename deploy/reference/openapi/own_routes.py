@@ -30,7 +30,7 @@ def _requests() -> Iterator[RouteContract]:
         type="boolean",
         default=False,
     )
-    errors = CALLER | {ErrorCode.NOT_FOUND, ErrorCode.RATE_LIMIT_EXCEEDED}
+    errors = CALLER | {ErrorCode.NOT_FOUND}
     shown = {200: Answer("What became of it.", RequestShown)}
     summary = "One of the caller's own requests: its state, times, usage, cost and attempts. Remembered for 72 hours."
     yield RouteContract(
@@ -51,13 +51,13 @@ def _usage() -> Iterator[RouteContract]:
         path=paths.USAGE,
         summary="What the caller used, by hour or day: tokens, requests, cost.",
         answers={200: Answer("A page of buckets, the oldest first.", native.UsagePage)},
-        errors=CALLER | {ErrorCode.RATE_LIMIT_EXCEEDED},
+        errors=CALLER,
         parameters=_parameters(native.FORM),
     )
 
 
 def _organization() -> Iterator[RouteContract]:
-    errors = CALLER | {ErrorCode.RATE_LIMIT_EXCEEDED}
+    errors = CALLER
     of_usage: Any = {200: Answer("A page of buckets, the oldest first.", openai.CompletionsUsagePage)}  # fmt: skip
     summary = "What the caller used as OpenAI's usage API has it: calls of all operations, by hour or day."
     yield RouteContract(

@@ -32,26 +32,29 @@ Path = Callable[[], str]
 
 async def look_ups(scene: Scene) -> list[str]:
     """Of ids that never were, of one request's records, of a week by hours: 32 connections, ten times as impatient as they are
-    told to be. What as many of the cheapest answers do, a list of models, stands before them."""
+    told to be, and at last with no patience at all. What as many of the cheapest answers do, a list of models, stands before them."""
     loud, quiet = await scene.tenant("asks"), await scene.tenant("asks-nothing")
     own = prepare_mix(scene.url, loud.key, HEALTHY_MODEL, 0.0)
     await offer([scene.url], own, _OWN_RATE_PER_S, _WINDOW_S)
     request_id = await _chat(scene, loud)
     since_s = int(time.time()) - _HOURS * 3_600
-    kinds: dict[str, Path] = {
-        "models": lambda: "/models",
-        "ids that never were": lambda: f"/requests/{_guess()}",
-        "records of one request": lambda: f"/requests/{request_id}/events",
-        "usage of a week": lambda: (
-            f"/usage?bucket_width=1h&limit=168&group_by=model,key_id&start_time={since_s}"
+    kinds: dict[str, tuple[Path, float]] = {
+        "models": (lambda: "/models", _IMPATIENCE_S),
+        "ids that never were": (lambda: f"/requests/{_guess()}", _IMPATIENCE_S),
+        "records of one request": (lambda: f"/requests/{request_id}/events", _IMPATIENCE_S),
+        "usage of a week": (
+            lambda: f"/usage?bucket_width=1h&limit=168&group_by=model,key_id&start_time={since_s}",
+            _IMPATIENCE_S,
         ),
+        "models without a pause": (lambda: "/models", 0.0),
+        "ids without a pause": (lambda: f"/requests/{_guess()}", 0.0),
     }
     lines = []
-    for name, path in kinds.items():
+    for name, (path, pause_s) in kinds.items():
         for number in range(1, _PAIRS + 1):
             alone = await _chats(scene, quiet)
             seen: Counter[int] = Counter()
-            noise = asyncio.create_task(_ask(scene, loud, path, seen))
+            noise = asyncio.create_task(_ask(scene, loud, path, pause_s, seen))
             beside = await _chats(scene, quiet)
             await noise
             ratio = p99_ms(beside) / max(0.001, p99_ms(alone))
@@ -68,8 +71,10 @@ async def _chats(scene: Scene, tenant: Tenant) -> Offered:
     return await offer([scene.url], requests, _RATE_PER_S, _WINDOW_S)
 
 
-async def _ask(scene: Scene, tenant: Tenant, path: Path, seen: Counter[int]) -> None:
-    """Ask until the window is over, again as soon as there is an answer."""
+async def _ask(
+    scene: Scene, tenant: Tenant, path: Path, pause_s: float, seen: Counter[int]
+) -> None:
+    """Ask until the window is over, again as soon as there is an answer, or so long after a refusal or a cheap one."""
     until_s = time.monotonic() + _WINDOW_S
     headers = {"Authorization": f"Bearer {tenant.key}"}
 
@@ -81,7 +86,7 @@ async def _ask(scene: Scene, tenant: Tenant, path: Path, seen: Counter[int]) -> 
                     await answer.read()
                     seen[answer.status] += 1
                 if answer.status == _TOO_MANY or path() == "/models":
-                    await asyncio.sleep(_IMPATIENCE_S)
+                    await asyncio.sleep(pause_s)
 
         await asyncio.gather(*(ask() for _ in range(_CONNECTIONS)))
 

@@ -231,3 +231,16 @@ def test_a_request_that_was_refused_before_the_log_is_told_by_its_audit_event() 
     assert told["error_code"] == "RATE_LIMIT_EXCEEDED"
     (step,) = told["steps"]
     assert step["facts"]["detail"] == {"code": "RATE_LIMIT_EXCEEDED", "count": 2}
+
+
+def test_a_line_of_a_batch_is_named_where_its_request_is_told() -> None:
+    """And where it is none nothing is said of batches."""
+    line: dict[str, Any] = {"batch_id": "batch_1", "batch_line": 17}
+    records = [
+        found(accepted(**line), "inference.requests.v1", 41, NOW_MS),
+        outcome(**line),
+    ]
+
+    told = [step.facts for step in assemble(records) if step.what in ("accepted", "finished")]
+    assert [{name: facts[name] for name in line} for facts in told] == [line, line]
+    assert "batch" not in str(assemble([request(), outcome(), usage(1)]))

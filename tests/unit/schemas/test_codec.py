@@ -35,7 +35,7 @@ def test_a_record_decodes_to_the_event_it_was(event: Event) -> None:
 
 def test_a_record_starts_with_the_confluent_header() -> None:
     """Byte 0, then the schema id in four bytes, big-endian."""
-    assert encode(accepted())[:5] == b"\x00\x00\x00\x00\x18"
+    assert encode(accepted())[:5] == b"\x00\x00\x00\x00\x1b"
 
 
 @given(st.builds(accepted, payload=st.binary(), user=st.none() | st.text(), stream=st.booleans()))

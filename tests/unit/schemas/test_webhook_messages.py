@@ -12,7 +12,7 @@ from schemas.events import AuditRecorded, RequestFinished
 from schemas.job_facts import JobFacts
 from schemas.operations import RESPONSES
 from schemas.responses import response_id
-from schemas.webhook_messages import job_message, kind_of, new_message, threshold_message
+from schemas.webhook_messages import ENDS, job_message, kind_of, new_message, threshold_message
 from schemas.webhooks import EVENT_KINDS, Webhooks
 from tests.support.event_samples import SAMPLES
 
@@ -194,3 +194,17 @@ def test_a_type_has_a_kind() -> None:
     """Which is what an organization chooses by."""
     assert kind_of("job.completed") == "job"
     assert kind_of("nonsense.happened") is None
+
+
+def test_every_kind_that_may_be_chosen_has_its_ends() -> None:
+    """In one list, which the API's description is made of."""
+    assert set(ENDS) == set(EVENT_KINDS)
+    made = {
+        message.type
+        for route in ("jobs", RESPONSES.name)
+        for status in ("completed", "failed", "refused", "cancelled", "expired")
+        for read in (None, "completed", "incomplete", "failed")
+        if (message := job_message(_ended(route=route, status=status, response_status=read), _OWN))
+    }
+    wanted = {f"{kind}.{end}" for kind in ("job", "response") for end in ENDS[kind]}
+    assert made - {"job.incomplete"} == wanted
