@@ -219,6 +219,10 @@ alarms: setup  ## Each alert is made to fire by its fault, and clears when that 
 clients: setup  ## openai (Python, Node), LangChain and the Vercel AI SDK through a gateway; needs npm for half of them
 	$(BIN)/python -m tests.foreign.clients
 
+.PHONY: acceptance
+acceptance: setup  ## What standards ask of a gateway (tests/README.md), seen by openai and anthropic in Python and Node, newest and oldest; needs npm for half of it
+	$(BIN)/python -m tests.foreign.acceptance
+
 .PHONY: agents
 agents: setup  ## A coding agent (pi) at work through a gateway in both protocols, twenty turns a session; needs npm
 	$(BIN)/python -m tests.foreign.agents

@@ -14,6 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 CLIENTS_OF_PYTHON = ("openai==3.57.0", "langchain-openai==1.7.4")
+SDKS = ("openai==3.57.0", "anthropic==2.14.0")
+OLDEST_CLIENTS = ("openai==1.50.0", "httpx==0.27.2")
+"""The oldest openai that is supported, with the network library of its day."""
 CLIENTS_OF_NODE = (
     "node@22.23.3", "openai@7.59.0", "ai@7.0.173", "@ai-sdk/openai@4.0.118", "@ai-sdk/openai-compatible@3.0.92", "zod@4.6.7",
     "@anthropic-ai/sdk@1.14.0",
