@@ -131,6 +131,7 @@ _ANOTHER_MEANING = {
     ("schemas/gen_ai.py", "embeddings"),
     ("deploy/reference/openapi/document.py", "responses"),
     ("deploy/reference/openapi/page.py", "responses"),
+    ("deploy/reference/openapi/webhook_events.py", "responses"),
     ("deploy/reference/budget_service_page.py", "responses"),
     ("deploy/reference/user_org_openapi.py", "responses"),
     ("ingress/http/paths.py", "/completions"),
