@@ -24,9 +24,11 @@ from schemas.frames import Terminal
 from schemas.job_ends import usage_of
 from schemas.ledger import keys
 from schemas.ledger.documents import RateUse, Unit
+from schemas.operations import RESPONSES
 from schemas.pricing.cost import cost
 from schemas.pricing.counts import TokenCounts
 from schemas.rates import rates_of
+from schemas.responses import ResponseStatus, response_status
 from schemas.written_off import written_off
 
 RESULT_BYTES_MAX = 4 * 1024 * 1024
@@ -150,7 +152,17 @@ def outcome(
         parents=[job.admitted.accepted_ref, job.ref],
         result=answer if keeps and answer else None,
         said=ending.said,
+        response_status=_response_status(request, ending, answer),
     )
+
+
+def _response_status(
+    request: RequestAccepted, ending: Result, answer: bytes
+) -> ResponseStatus | None:
+    """How a response reads whose client fetches it: what is told of its end is told without its answer."""
+    if request.job is None or request.route != RESPONSES.name or ending.code is not None:
+        return None
+    return response_status(answer)
 
 
 def without_result(finished: RequestFinished) -> RequestFinished:

@@ -9,9 +9,9 @@ from pydantic import Field, SecretStr, field_validator
 from ingress.auth.callers_file import CallersFile, read_callers_file
 from ingress.files.settings import FileSettings
 from ingress.http.cross_origin import read_origins
+from ingress.request_settings import RequestSettings
 from schemas.networks import network_problem
 from schemas.runtime.process.pepper_settings import PepperSettings
-from schemas.runtime.process.settings import DataPlaneSettings
 
 MIB: Final = 1024 * 1024
 
@@ -21,7 +21,7 @@ def read_list(listed: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in listed.split(",") if part.strip())
 
 
-class IngressSettings(DataPlaneSettings, PepperSettings, FileSettings):
+class IngressSettings(RequestSettings, PepperSettings, FileSettings):
     """Settings of the ingress process, prefix ``TALLYGATE_``."""
 
     port: int = 8080
@@ -40,8 +40,6 @@ class IngressSettings(DataPlaneSettings, PepperSettings, FileSettings):
     """How many of them may be of one organization; a fourth when not given."""
     key_bytes_per_s: int = Field(default=32 * MIB, ge=1_024)
     """Bytes of bodies that a key may send in a second, and twice as many at once."""
-    disk_free_min_bytes: int = Field(default=1_024 * MIB, ge=0)
-    """Free bytes on a broker's disk below which no request is taken."""
     jobs_max: int = Field(default=10_000, ge=1)
     """Jobs of one organization that are remembered, for three days; more are answered 429."""
     drain_s: float = Field(default=20.0, gt=0, le=3_600)
@@ -50,13 +48,6 @@ class IngressSettings(DataPlaneSettings, PepperSettings, FileSettings):
     notice_s: float = Field(default=0.0, ge=0, le=60)
     """How long the process still takes requests after it was told to end, while readiness says that it leaves: what your
     load balancer needs to notice. It comes before, and on top of, the time for running requests."""
-    batch_lines_max: int = Field(default=16, ge=0, le=1_024)
-    """Lines of one batch that are under way at once in this process. 0: it runs no batches, and another ingress does."""
-    batch_lines_per_s: float = Field(default=20.0, gt=0, le=10_000)
-    """Lines of all batches that begin in a second in this process: what they take of it is bounded by that, however fast
-    backends answer."""
-    idempotency_keys_max: int = Field(default=200_000, ge=1)
-    """Idempotency keys of one organization that are remembered, for a day; more are answered 429."""
     deadline_default_s: float | None = Field(default=None, gt=0, le=600)
     """How long a request has that is no stream and states no deadline; two minutes when not given."""
     deadline_max_s: float | None = Field(default=None, gt=0, le=600)
@@ -110,9 +101,6 @@ class IngressSettings(DataPlaneSettings, PepperSettings, FileSettings):
     def callers(self) -> CallersFile:
         """Who vouches for callers without an API key."""
         return read_callers_file(self.callers_file)
-
-    tokenizers_dir: str = ""
-    """Directory of the tokenizer files that models name, at most 32 MiB each; none is read when it is empty."""
 
     @property
     def deadlines_s(self) -> tuple[float, float]:

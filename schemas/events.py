@@ -203,6 +203,8 @@ class RequestFinished(msgspec.Struct, frozen=True, kw_only=True):
     """Whether its spending is settled by whoever books it: the ledger was closed when it ended."""
     said: Said | None = None
     """What the backend named that refused it; null when it named nothing, and in records of versions 1 to 3."""
+    response_status: str | None = None
+    """How a response that runs as a job reads: completed, incomplete or failed; null of others, and in records of versions 1 to 4."""
 
 
 class AttemptAdjusted(msgspec.Struct, frozen=True, kw_only=True):

@@ -85,6 +85,11 @@ KAFKA_USERS: Final[Mapping[str, KafkaUser]] = {
         reads=(*_LOOKS_UP, RESULTS, DISPATCH, *DEFERRED_DELAYS_MS, USAGE_RECORDS),
         writes=(*_ACCEPTED, AUDIT, OUTCOMES),
     ),
+    "batches": KafkaUser(
+        # Of its lines it learns what ingress learns of requests.
+        reads=(*_LOOKS_UP, RESULTS),
+        writes=(*_ACCEPTED, AUDIT, OUTCOMES),
+    ),
     "limiter_worker": KafkaUser(
         reads=(*_LOOKS_UP, *_FROM_LIMITER),
         writes=(

@@ -98,6 +98,8 @@ class LogFields(TypedDict, total=False):
     """What the process was told; secrets are masked."""
     audit: str
     """An audit event, whole, as JSON."""
+    batch_id: str
+    """The id of a batch."""
     message_id: str
     """The id of a webhook's message, as its receiver gets it."""
     text: str
@@ -266,6 +268,10 @@ class LogEvent(Enum):
         "and install `tallygate[tokenizers]`; it is looked for again within a minute.",
     )
     BATCH_DEFECT = _error("A batch met a defect; it is begun again where it was left.")
+    BATCH_LINES_WAIT = _info(
+        "All lines of a batch that are under way wait to be tried again, because of what refused the last: no backend, a limit or an overload.",
+        "See `tallygate audit list --org ORG`, or the backends of its model; they are tried until the batch expires.",
+    )
     BATCH_LINE_DEFECT = _error("A line of a batch met a defect, and ended with that; others go on.")
     FILES_AWAY = _warning(
         "The store of files did not do what it was asked for; a client was answered 503, or its download ended early.",

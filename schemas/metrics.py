@@ -10,86 +10,9 @@ from typing import Final, Literal
 
 from schemas.events import Denial
 from schemas.gen_ai import LABELS
+from schemas.metric_names import MetricName
 
-__all__ = ["FROM_ZERO", "METRICS", "MetricName", "MetricSpec", "decision_labels"]
-
-MetricName = Literal[
-    "tallygate_requests_total",
-    "tallygate_request_duration_seconds",
-    "tallygate_inflight_requests",
-    "tallygate_limit_decisions_total",
-    "tallygate_budget_verdicts_total",
-    "tallygate_budget_checks_total",
-    "tallygate_spend_lines_total",
-    "tallygate_webhooks_total",
-    "tallygate_attempts_total",
-    "tallygate_attempt_duration_seconds",
-    "tallygate_stage_duration_seconds",
-    "tallygate_usage_export_lag_seconds",
-    "tallygate_consumer_lag_seconds",
-    "tallygate_consumer_lag_records",
-    "tallygate_holds",
-    "tallygate_oldest_hold_seconds",
-    "tallygate_component_healthy",
-    "tallygate_bound_reached",
-    "tallygate_disk_free_bytes",
-    "tallygate_models_without_backend",
-    "tallygate_config_refused_entries",
-    "tallygate_cost_usd_total",
-    "gen_ai_server_request_duration_seconds",
-    "gen_ai_server_time_to_first_token_seconds",
-    "gen_ai_server_time_per_output_token_seconds",
-    "gen_ai_client_inference_usage_input_tokens_total",
-    "gen_ai_client_inference_usage_output_tokens_total",
-    "gen_ai_client_inference_usage_cache_read_input_tokens_total",
-    "gen_ai_client_inference_usage_cache_write_input_tokens_total",
-    "gen_ai_client_inference_usage_reasoning_output_tokens_total",
-    "tallygate_excess_usage_total",
-    "tallygate_usage_lines_total",
-    "tallygate_batch_records",
-    "tallygate_dead_letters_total",
-    "tallygate_unfinished_records",
-    "tallygate_oldest_unfinished_seconds",
-    "tallygate_config_offset",
-    "tallygate_reaped_attempts_total",
-    "tallygate_late_attempts_total",
-    "tallygate_reconciled_outcomes_total",
-    "tallygate_thresholds_total",
-    "tallygate_forged_entries_total",
-    "tallygate_ledger_rebuilds_total",
-    "tallygate_ledger_rebuild_seconds",
-    "tallygate_ledger_foreign_shards",
-    "tallygate_backend_healthy",
-    "tallygate_overrides_in_force",
-    "tallygate_shed_requests_total",
-    "tallygate_queued_requests",
-    "tallygate_flex_waiting_requests",
-    "tallygate_replies_dropped_total",
-    "tallygate_produce_requests_total",
-    "tallygate_produced_records_total",
-    "tallygate_produced_bytes_total",
-    "tallygate_inbox_batches_total",
-    "tallygate_inbox_records_total",
-    "tallygate_store_commands_total",
-    "tallygate_store_flushes_total",
-    "tallygate_spans_total",
-    "tallygate_loop_wakeups_total",
-    "tallygate_tasks_total",
-    "tallygate_timers_total",
-    "tallygate_futures_total",
-    "tallygate_calls_total",
-    "tallygate_task_failures_total",
-    "tallygate_producer_renewals_total",
-    "tallygate_paused_partitions",
-    "tallygate_clock_local_ahead_seconds",
-    "tallygate_clock_broker_ahead_seconds",
-    "tallygate_clock_error_seconds",
-    "tallygate_ledger_difference",
-    "tallygate_ledger_equal_at_seconds",
-    "tallygate_tokens_judged_total",
-    "tallygate_identity_questions_total",
-    "tallygate_certificate_expires_at_seconds",
-]
+__all__ = ["FROM_ZERO", "METRICS", "MetricSpec", "decision_labels"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,6 +223,23 @@ METRICS: Final[dict[MetricName, MetricSpec]] = {
     ),
     "tallygate_flex_waiting_requests": MetricSpec(
         "gauge", "Flex requests that wait for room at this limiter."
+    ),
+    "tallygate_batches_open": MetricSpec(
+        "gauge", "Batches that have not ended, whoever runs them; each process counts all."
+    ),
+    "tallygate_batch_lines": MetricSpec(
+        "gauge",
+        "Lines under way in this process: without a code as requests, with one while they wait to be tried again after it.",
+        ("error_type",),
+    ),
+    "tallygate_batch_lines_total": MetricSpec(
+        "counter", "Lines that ended: succeeded, failed or expired.", ("state",)
+    ),
+    "tallygate_batch_oldest_line_seconds": MetricSpec(
+        "gauge", "How long ago the oldest of the lines under way was first tried; 0 without any."
+    ),
+    "tallygate_batch_takeovers_total": MetricSpec(
+        "counter", "Batches that were gone on with where another process left them."
     ),
     "tallygate_queued_requests": MetricSpec("gauge", "Requests that wait for a backend's slot."),
     "tallygate_produce_requests_total": MetricSpec("counter", "Batches sent to a broker."),

@@ -81,6 +81,8 @@ class ProcessReport(msgspec.Struct, frozen=True, kw_only=True):
     """File of TLS to when it ends, Unix seconds."""
     disk_free_min_bytes: int = 0
     """Free bytes on a broker's disk below which it takes no request; 0 where it does not look."""
+    keeps_files: bool = False
+    """Whether it keeps files of clients, of which there may be batches."""
 
     def line(self) -> bytes:
         """As it stands in the store."""

@@ -50,7 +50,12 @@ LEDGER_USERS: Final[Mapping[str, StoreUser]] = {
         (_SHARDS, "~{cfg}|*", "~{dlq}|*", "%R" + _MARKS),
     ),
     "ingress": StoreUser(
-        ("del", "eval", "get", "hgetall", "hscan", "set", "zcount"),
+        ("eval", "get", "hgetall", "hscan", "zcount"),
+        (_SHARDS, _APPLIED, _CONFIG_READ),
+    ),
+    # Whose lease a batch is, it alone says.
+    "batches": StoreUser(
+        ("del", "eval", "get", "hgetall", "set"),
         (_SHARDS, _APPLIED, _BATCHES, _CONFIG_READ),
     ),
     "limiter_worker": StoreUser(("eval", "hmget"), (_SHARDS, _MARKS, _APPLIED, _CONFIG_READ)),
@@ -79,6 +84,11 @@ LEDGER_USERS: Final[Mapping[str, StoreUser]] = {
 
 BUS_USERS: Final[Mapping[str, StoreUser]] = {
     "ingress": StoreUser(
+        ("publish", "set", "subscribe", "unlink", "xrange", "xrevrange"),
+        (_FRAMES, _BODIES, _COUNTED),
+        ("ing:*", "dsp:*"),
+    ),
+    "batches": StoreUser(
         ("publish", "set", "subscribe", "unlink", "xrange", "xrevrange"),
         (_FRAMES, _BODIES, _COUNTED),
         ("ing:*", "dsp:*"),

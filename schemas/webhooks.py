@@ -1,4 +1,4 @@
-"""Where an organization is told of what happened, by webhooks: its own address, and those its jobs may name. Pure.
+"""Where an organization is told of what happened, by webhooks: its own address, and those its requests may name. Pure.
 
 Convention: Standard Webhooks (https://www.standardwebhooks.com).
 """
@@ -23,7 +23,7 @@ __all__ = [
     "webhook_problem",
 ]
 
-EventKind: TypeAlias = Literal["job", "threshold"]
+EventKind: TypeAlias = Literal["job", "response", "threshold"]
 """What an event is about; the first part of its type, such as ``job.completed``."""
 EVENT_KINDS: Final[tuple[EventKind, ...]] = get_args(EventKind)
 WebhookUrl: TypeAlias = Annotated[
@@ -41,10 +41,10 @@ class Webhooks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     url: WebhookUrl | None = None
-    """Where events go that name no address; ``None`` where only jobs that name one are told of."""
+    """Where events go that name no address; ``None`` where only what names one is told of."""
     allowed: Annotated[tuple[WebhookUrl, ...], msgspec.Meta(max_length=32)] = ()
-    """What the address of a job begins with, at the end of a path's segment: the same scheme, host and port at least.
-    Nothing else may be named by a job."""
+    """What an address begins with that a request names, at the end of a path's segment: the same scheme, host and port at
+    least. Nothing else may be named."""
     events: Annotated[tuple[EventKind, ...], msgspec.Meta(max_length=len(EVENT_KINDS))] | None = (
         None
     )

@@ -34,6 +34,7 @@ _MODULES = {
     "certs": "certs",
     "admin": "processes",
     "ingress": "processes",
+    "batches": "processes",
     "limiter": "processes",
     "dispatcher": "processes",
     "accounting": "processes",

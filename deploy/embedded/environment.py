@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings
 from accounting.settings import AccountingSettings
 from dispatcher.settings import DispatcherSettings
 from ingress.admin.settings import AdminSettings
+from ingress.batches.settings import BatchesSettings
 from ingress.settings import IngressSettings
 from limiter_worker.settings import LimiterSettings
 from schemas.runtime.process.secret_files import FILE
@@ -40,6 +41,7 @@ _BACKENDS: Final = "BACKEND_ENDPOINTS"
 SETTINGS: Final[Mapping[str, type[BaseSettings]]] = {
     "admin": AdminSettings,
     "ingress": IngressSettings,
+    "batches": BatchesSettings,
     "limiter_worker": LimiterSettings,
     "dispatcher": DispatcherSettings,
     "accounting": AccountingSettings,
@@ -62,12 +64,14 @@ def for_python(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def for_role(role: str, environment: Mapping[str, str]) -> dict[str, str]:
-    """For one of the five processes: the variables of its own settings, and of what it calls."""
+    """For one of the six processes: the variables of its own settings, and of what it calls."""
     patterns = [_SYSTEM, _PYTHON, _TEST]
     if role == "dispatcher":
         patterns += [_BACKEND_KEY, _TRUST]
-    if role == "ingress":
-        patterns.append(_TRUST)  # It calls identity providers and the user-org service.
+    if role in ("ingress", "batches"):
+        patterns.append(
+            _TRUST
+        )  # Buckets; and ingress calls identity providers and the user-org service.
     fields = SETTINGS[role].model_fields
     if "files_url" in fields and environment.get(FILES_URL, "").startswith("s3:"):
         patterns.append(

@@ -10,20 +10,18 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from deploy.embedded.roles import ROLE_PORTS, ROLES, replica_names
+from deploy.embedded.roles import ROLES, replica_names
+from schemas.topics import READ_BY
 
 PARTITIONS: Final = 4
 """Of each topic of a stack that is asked for nothing else."""
-INGRESSES_MAX: Final = 8
-ADMINS_MAX: Final = 2
+_MAX: Final[Mapping[str, int]] = {"ingress": 8, "batches": 4, "admin": 2}
 _COUNT: Final = re.compile(r"[0-9]{1,4}", re.ASCII)
 
 
 def replicas_max(role: str, partitions: int) -> int:
     """The most processes of a role that have something to do."""
-    if role in ROLE_PORTS:
-        return partitions
-    return INGRESSES_MAX if role == "ingress" else ADMINS_MAX
+    return partitions if role in READ_BY else _MAX[role]
 
 
 def read_replicas(text: str, partitions: int = PARTITIONS) -> dict[str, int]:
@@ -39,7 +37,7 @@ def read_replicas(text: str, partitions: int = PARTITIONS) -> dict[str, int]:
             raise ValueError(f"{role} stands there twice")
         most = replicas_max(role, partitions)
         if not 1 <= int(number) <= most:
-            why = ", one for each partition" if role in ROLE_PORTS else ""
+            why = ", one for each partition" if role in READ_BY else ""
             raise ValueError(f"{role}={number}: 1 to {most} are possible{why}")
         found[role] = int(number)
     return found

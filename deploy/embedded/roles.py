@@ -1,4 +1,4 @@
-"""How the five processes and the example backends are started: their names, order and settings.
+"""How the six processes and the example backends are started: their names, order and settings.
 
 Replica n of a role is `<role>-<n>`; the name is also its instance id, so a restarted replica finds
 its own data folder again.
@@ -24,17 +24,22 @@ from schemas.readiness import STARTUPZ
 from schemas.runtime.process.secret_files import FILE
 
 # The order in which they are stopped: first the doors, last the book-keeper.
-ROLES = ("admin", "ingress", "limiter_worker", "dispatcher", "accounting")
+ROLES = ("admin", "ingress", "batches", "limiter_worker", "dispatcher", "accounting")
 # The packages of those that have another name.
-_MODULES = {"admin": "ingress.admin"}
+_MODULES = {"admin": "ingress.admin", "batches": "ingress.batches"}
 _PORT_SETTINGS = {"admin": "TALLYGATE_ADMIN_PORT", "ingress": "TALLYGATE_PORT"}
 EXAMPLE_BACKENDS = ("example-a", "example-b")
 
 BUS_PORT = {"bus": 6391}
 EXAMPLE_PORTS = {"example-a": 9201, "example-b": 9202}
 # First ports of a role; replica n takes the n-th port after its own.
-ROLE_PORTS = {"limiter_worker": 9110, "dispatcher": 9120, "accounting": 9130}
-FIRST_WORKER_PORTS = {"limiter_worker-0": 9101, "dispatcher-0": 9102, "accounting-0": 9103}
+ROLE_PORTS = {"limiter_worker": 9110, "dispatcher": 9120, "accounting": 9130, "batches": 9140}
+FIRST_ROLE_PORTS = {
+    "limiter_worker-0": 9101,
+    "dispatcher-0": 9102,
+    "accounting-0": 9103,
+    "batches-0": 9104,
+}
 # Longer than a worker takes to finish what it has begun, so that none is killed while it drains.
 DRAIN_DEADLINE_S = 40.0
 INGRESS_PORT = 8080
@@ -45,6 +50,12 @@ ADMIN_PORT = 8443
 def replica_names(role: str, replicas: Mapping[str, int]) -> tuple[str, ...]:
     """The names of a role's replicas; a role that is not mentioned has one."""
     return tuple(f"{role}-{n}" for n in range(replicas.get(role, 1)))
+
+
+def usual_replicas(role: str, environment: Mapping[str, str]) -> int:
+    """How many of a role run where nobody says: one, but no batches where the shell says that there are no files."""
+    is_without_files = environment.get(FILES_URL) == "" and FILES_URL + FILE not in environment
+    return 0 if role == "batches" and is_without_files else 1
 
 
 def role_of(name: str) -> str:
@@ -71,7 +82,7 @@ def ports_of(name: str) -> dict[str, int]:
         return {name: ADMIN_PORT + number}
     if role == "ingress":
         return {name: INGRESS_PORT + 10 * number, grpc_of(name): GRPC_PORT + 10 * number}
-    return {name: FIRST_WORKER_PORTS.get(name, ROLE_PORTS[role] + number)}
+    return {name: FIRST_ROLE_PORTS.get(name, ROLE_PORTS[role] + number)}
 
 
 def role_spec(
@@ -97,6 +108,7 @@ def role_spec(
     }
     if role == "ingress":
         settings["TALLYGATE_GRPC_PORT"] = str(ports[grpc_of(name)])
+    if role in ("ingress", "batches"):
         settings |= _files(folder, environment)
     if role != "admin":
         settings["TALLYGATE_BUS_URL"] = stores.bus_url_of(role)

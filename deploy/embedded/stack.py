@@ -1,4 +1,4 @@
-"""The embedded stack: Kafka, the stores, the five processes and two example backends as one thing.
+"""The embedded stack: Kafka, the stores, the six processes and two example backends as one thing.
 
 Invariants: everything started is stopped by `stop`, also after a start that failed half-way; the
 stores outlive the processes that use them; a second stack on the same state folder is refused.
@@ -55,7 +55,10 @@ class Stack:
     ) -> None:
         self.processes: dict[str, SupervisedProcess] = {}
         self.ports: Mapping[str, int] = {}
-        self.replicas = {role: options.replicas.get(role, 1) for role in roles.ROLES}
+        self.replicas = {
+            role: options.replicas.get(role, roles.usual_replicas(role, options.environment))
+            for role in roles.ROLES
+        }
         """How many of each role run."""
         self._options = options
         self._report = report
@@ -348,7 +351,7 @@ class Stack:
         self._report(Progress("topics", True, text, seconds))
 
     def role_spec(self, name: str) -> ProcessSpec:
-        """How to run one of the five processes; only after `start` began."""
+        """How to run one of the six processes; only after `start` began."""
         assert self._folder is not None, "start() comes first"
         environment = self._options.environment
         return roles.role_spec(

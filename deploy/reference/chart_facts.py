@@ -10,7 +10,7 @@ from deploy.embedded.environment import SETTINGS, variables_of
 from deploy.embedded.roles import (
     ADMIN_PORT,
     DRAIN_DEADLINE_S,
-    FIRST_WORKER_PORTS,
+    FIRST_ROLE_PORTS,
     GRPC_PORT,
     INGRESS_PORT,
 )
@@ -22,6 +22,7 @@ from schemas.topics import CONFIG, DEFERRED_DELAYS_MS, READ_BY, TOPICS, group_of
 COMPONENTS: Final[Mapping[str, str]] = {
     "admin": "admin",
     "ingress": "ingress",
+    "batches": "batches",
     "limiter": "limiter_worker",
     "dispatcher": "dispatcher",
     "accounting": "accounting",
@@ -87,7 +88,7 @@ def _process(role: str) -> dict[str, Any]:
         "started": STARTUPZ if serves_http else "/readyz",
         "ready": READYZ if serves_http else "/readyz",
         "port": {"admin": ADMIN_PORT, "ingress": INGRESS_PORT}.get(role)
-        or FIRST_WORKER_PORTS[f"{role}-0"],
+        or FIRST_ROLE_PORTS[f"{role}-0"],
         "portVariable": {"admin": "TALLYGATE_ADMIN_PORT", "ingress": "TALLYGATE_PORT"}.get(
             role, "TALLYGATE_HTTP_PORT"
         ),

@@ -7,6 +7,7 @@ that was refused at no cost is tried again until its batch ends, because nobody 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,7 +20,9 @@ from ingress.apis.bindings import BINDINGS
 from ingress.auth.api_key import NOT_VALID
 from ingress.auth.caller import Caller
 from ingress.batches.batch import Batch
+from ingress.batches.figures import BatchFigures
 from ingress.batches.lines import EndedLine, InputLine, output_line
+from ingress.batches.pace import Pace
 from ingress.gatekeeper.bodies import BodyHold
 from ingress.http.refusals import Refusal
 from ingress.http.request import Preference
@@ -68,8 +71,12 @@ class LineRunner:
     starter: RequestStarter
     clock: Clock
     is_stopping: Callable[[], bool]
+    pace: Pace
+    figures: BatchFigures
     under_way: dict[str, BegunRequest] = field(default_factory=dict)
     """Requests that have begun, by id."""
+    waiting: Counter[ErrorCode] = field(default_factory=Counter)
+    """How many lines wait to be tried again, by what refused them last."""
 
     async def answer(self, number: int, line: InputLine) -> EndedLine:
         """The line once it ended, whatever it takes until its batch does. Raises ``LineStopped``."""
@@ -91,10 +98,22 @@ class LineRunner:
                 return self._ended(number, line, request_id, answer, end)
             if end is not None and not cost_nothing(end):
                 again += 1  # The key of what was told stays with it.
-            await asyncio.sleep(min(_PAUSE_S[1], max(pause_s, (answer.wait_ms or 0) / 1_000)))
+            await self._rest(
+                answer.code, min(_PAUSE_S[1], max(pause_s, (answer.wait_ms or 0) / 1_000))
+            )
             pause_s = min(_PAUSE_S[1], 2 * pause_s)
-            if self.is_stopping():
-                raise LineStopped
+
+    async def _rest(self, code: ErrorCode, seconds: float) -> None:
+        """Let time pass after a refusal, then wait for its turn as any line. Raises ``LineStopped``."""
+        self.waiting[code] += 1
+        try:
+            with self.figures.waiting(code):
+                await asyncio.sleep(seconds)
+                await self.pace.turn()
+        finally:
+            self.waiting[code] -= 1
+        if self.is_stopping():
+            raise LineStopped
 
     async def cancel(self) -> None:
         """Cancel what is under way; each line then ends as its request does. While the ledger is away nothing is done."""

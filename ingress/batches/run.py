@@ -18,6 +18,7 @@ import msgspec
 
 from ingress.apis.openai.files import BATCH_OUTPUT
 from ingress.batches.batch import Batch, BatchError, BatchStatus, output_id
+from ingress.batches.figures import BatchFigures
 from ingress.batches.lines import EndedLine, InputLine, expired_line, output_line, read_line
 from ingress.batches.pace import Pace
 from ingress.batches.requests import LineRunner, LineStopped
@@ -39,6 +40,7 @@ _ERRORS_MAX: Final = 100
 _PART_BYTES: Final = 1024 * 1024
 _HELD_BYTES_MAX: Final = 2 * _PART_BYTES
 _ROOM_LOOK_S: Final = 0.05
+_TELL_EVERY_S: Final = 60.0
 _LOOK_S: Final = 2.0
 """How often it is looked whether somebody cancelled, and what ended is kept."""
 
@@ -55,11 +57,13 @@ class BatchRun:
     lines_max: int
     """Lines under way at once."""
     pace: Pace
+    figures: BatchFigures
     _done: set[int] = field(default_factory=set)
     _held: list[EndedLine] = field(default_factory=list)
     _held_bytes: int = 0
     _parts: int = 0
     _is_cancelled: bool = False
+    _told_s: float = -_TELL_EVERY_S
     _is_full: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> None:
@@ -141,7 +145,9 @@ class BatchRun:
 
     async def _run_lines(self) -> None:
         """Run what has not ended, as many lines at once as may be under way. Raises ``FilesAway``."""
-        runner = LineRunner(self.batch, self.starter, self.clock, self._is_stopping)
+        runner = LineRunner(
+            self.batch, self.starter, self.clock, self._is_stopping, self.pace, self.figures
+        )
         await self._look_for_cancel()
         launching = asyncio.create_task(self._launch(runner))
         launching.add_done_callback(lambda _: self._is_full.set())
@@ -182,21 +188,11 @@ class BatchRun:
         """One line, of which a defect costs no other."""
         read = read_line(line, number, self.batch.endpoint)
         assert isinstance(read, InputLine), "the input was checked"
-        batch = self.batch.id
-        try:
-            ended = (
-                expired_line(batch, number, read.custom_id)
-                if self._is_over()
-                else await runner.answer(number, read)
-            )
-        except LineStopped:
-            if not self._is_over():
-                return
-            ended = expired_line(batch, number, read.custom_id)
-        except Exception as defect:  # noqa: BLE001  # its neighbours go on
-            _LOG.event(LogEvent.BATCH_LINE_DEFECT, org=self.batch.caller.org, defect=defect)
-            refusal = Refusal(ErrorCode.INTERNAL_ERROR, "Something went wrong here.")
-            ended = output_line(batch, number, read.custom_id, None, refusal, None)
+        with self.figures.line():
+            ended = await self._answer(runner, number, read)
+        if ended is None:
+            return
+        self.figures.ended(ended)
         while self._held_bytes >= _HELD_BYTES_MAX:  # noqa: ASYNC110  # many may wait, and rarely
             await asyncio.sleep(
                 _ROOM_LOOK_S
@@ -205,6 +201,20 @@ class BatchRun:
         self._held_bytes += len(ended.output)
         if self._held_bytes >= _PART_BYTES:
             self._is_full.set()
+
+    async def _answer(self, runner: LineRunner, number: int, read: InputLine) -> EndedLine | None:
+        """How the line ended; ``None`` where it is not to be tried again here."""
+        batch = self.batch.id
+        try:
+            if self._is_over():
+                return expired_line(batch, number, read.custom_id)
+            return await runner.answer(number, read)
+        except LineStopped:
+            return expired_line(batch, number, read.custom_id) if self._is_over() else None
+        except Exception as defect:  # noqa: BLE001  # its neighbours go on
+            _LOG.event(LogEvent.BATCH_LINE_DEFECT, org=self.batch.caller.org, defect=defect)
+            refusal = Refusal(ErrorCode.INTERNAL_ERROR, "Something went wrong here.")
+            return output_line(batch, number, read.custom_id, None, refusal, None)
 
     async def _keep_up(self, runner: LineRunner, launching: asyncio.Task[None]) -> None:
         """Keep what ended, and see whether it was cancelled, until all was kept. Raises ``FilesAway``."""
@@ -216,9 +226,20 @@ class BatchRun:
                     await asyncio.wait_for(self._is_full.wait(), _LOOK_S)
                 self._is_full.clear()
             await self._keep()
+            self._tell_waiting(runner)
             await self._look_for_cancel()
             if self._is_cancelled:
                 await runner.cancel()
+
+    def _tell_waiting(self, runner: LineRunner) -> None:
+        """Say once in a while that nothing of it goes on, and why: else it looks as one that hangs."""
+        now_s, lines = self.clock.monotonic_s(), runner.waiting.total()
+        if not lines or runner.under_way or now_s < self._told_s + _TELL_EVERY_S:
+            return
+        self._told_s = now_s
+        ((code, _),) = runner.waiting.most_common(1)
+        org, batch = self.batch.caller.org, self.batch.id
+        _LOG.event(LogEvent.BATCH_LINES_WAIT, org=org, batch_id=batch, count=lines, code=code)
 
     async def _look_for_cancel(self) -> None:
         if not self._is_cancelled and await self.store.is_cancelled(

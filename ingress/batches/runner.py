@@ -1,5 +1,5 @@
-"""Finds batches that nobody runs, and runs them beside the requests of clients: few at once, few lines at once, and all of them for
-the background topic, where interactive requests go first."""
+"""Finds batches that nobody runs, and runs them: few at once, few lines at once, and all of them for the background topic, where
+interactive requests go first."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ import asyncio
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
+from ingress.batches.figures import BatchFigures
 from ingress.batches.lease import LEASE_MS, RENEW_S, BatchLeases
 from ingress.batches.pace import Pace
 from ingress.batches.run import BatchRun
 from ingress.batches.store import BatchStore
+from ingress.files.stock import FilesAway
 from ingress.requests.begin import RequestStarter
 from schemas.failures import Transient
 from schemas.log_events import LogEvent
+from schemas.readiness import DEGRADED, OK
 from schemas.runtime.process.clock import Clock
 from schemas.runtime.process.event_log import EventLog
 from schemas.runtime.valkey.store import StoreError, StoreUnavailable
@@ -29,13 +32,6 @@ _LOOK_S: Final = 2.0
 """Each look is a listing of the store, which a bucket bills."""
 
 
-class Doors(Protocol):
-    """Whether this process works, and whether it was told to end."""
-
-    is_open: bool
-    is_leaving: bool
-
-
 @dataclass(slots=True)
 class BatchRunner:
     """The batches of this process."""
@@ -46,18 +42,19 @@ class BatchRunner:
     clock: Clock
     lines_max: int
     """Lines of one batch that are under way at once."""
-    doors: Doors
     pace: Pace
+    figures: BatchFigures
     running: dict[tuple[str, str], asyncio.Task[None]] = field(default_factory=dict)
     """By organization and batch."""
+    files: str = OK
+    """What is wrong with the store of files, as far as the last look found."""
 
     async def run(self) -> None:
-        """Until the process is told to end: then others go on."""
+        """Until the process is told to end: then its leases are given back, and others go on at once."""
         try:
-            while not self.doors.is_leaving:
+            while True:
                 try:
-                    if self.doors.is_open:
-                        await self.look()
+                    await self.look()
                 except Transient as error:
                     _LOG.event(LogEvent.ROUND_WAITS, step="batches", error=error)
                 await asyncio.sleep(_LOOK_S)
@@ -65,13 +62,12 @@ class BatchRunner:
             for task in self.running.values():
                 task.cancel()
             await asyncio.gather(*self.running.values(), return_exceptions=True)
-        await asyncio.Event().wait()
 
     async def look(self) -> None:
         """Begin what may run here. Raises ``Transient``."""
         self.running = {who: task for who, task in self.running.items() if not task.done()}
         orgs = Counter(org for org, _ in self.running)
-        for org, batch in await self.store.open():
+        for org, batch in await self._open():
             if len(self.running) >= _BATCHES_MAX:
                 return
             is_here = (org, batch) in self.running
@@ -79,6 +75,15 @@ class BatchRunner:
                 continue
             orgs[org] += 1
             self.running[org, batch] = asyncio.create_task(self._run(org, batch))
+
+    async def _open(self) -> list[tuple[str, str]]:
+        try:
+            found = await self.store.open()
+        except FilesAway as error:
+            self.files = f"{DEGRADED}{error}"
+            raise
+        self.files, self.figures.open = OK, len(found)
+        return found
 
     async def _run(self, org: str, batch: str) -> None:
         """One batch, for as long as its lease is ours."""
@@ -102,8 +107,17 @@ class BatchRunner:
         owned = await self.store.own(org, batch)
         if owned is not None:
             last, fence = owned
+            if fence > 1:
+                self.figures.taken_over()
             run = BatchRun(
-                last, fence, self.store, self.starter, self.clock, self.lines_max, self.pace
+                last,
+                fence,
+                self.store,
+                self.starter,
+                self.clock,
+                self.lines_max,
+                self.pace,
+                self.figures,
             )
             await run.run()
 

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ingress.apis.answer_format import refusal_of
-from ingress.apis.openai.responses.answers import ResponseFormat, request_id_of
+from ingress.apis.openai.responses.answers import ResponseFormat
 from ingress.apis.openai.responses.shown import NOTHING_SHOWN, Shown, read_shown
 from ingress.auth.caller import Caller
 from ingress.gatekeeper.gatekeeper import Gatekeeper
@@ -32,6 +32,7 @@ from schemas.frames import Terminal
 from schemas.job_facts import JobFacts
 from schemas.ledger.errors import LedgerUnavailable
 from schemas.operations import RESPONSES
+from schemas.responses import request_id_of
 
 __all__ = ["ResponseRoutes"]
 

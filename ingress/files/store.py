@@ -7,7 +7,10 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
@@ -52,6 +55,8 @@ class FileStore:
     """Files of all organizations, each below its own path."""
 
     objects: ObjectStore
+    folder: Path | None = None
+    """Where it is one: a folder that is not mounted any more is away, and not empty."""
 
     async def describe(self, org: str, file: StoredFile) -> None:
         """Make a file whose content is there be there. Raises ``FilesAway``."""
@@ -175,6 +180,8 @@ class FileStore:
 
     async def _below(self, prefix: str) -> AsyncIterator[tuple[str, int]]:
         """Path and size of all objects below a prefix."""
+        if self.folder is not None and not self.folder.is_dir():
+            raise FilesAway(f"{self.folder} is no folder")
         listed = aiter(obstore.list(self.objects, prefix, chunk_size=_LISTED_AT_ONCE))
         while True:
             with _asked():
@@ -200,7 +207,8 @@ def open_files(url: str) -> FileStore:
     for a URL that is none of a store."""
     try:
         if url.startswith(_FOLDER):
-            return FileStore(from_url(url, mkdir=True))
+            store = from_url(url, mkdir=True)
+            return FileStore(store, Path(url2pathname(urlsplit(url).path)))
         return FileStore(from_url(url, client_options=_PATIENCE, retry_config=_RETRIES))
     except BaseError as error:
         raise ValueError(f"{url} cannot be used: {error}") from None

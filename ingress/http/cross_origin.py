@@ -32,6 +32,7 @@ _EXPOSED: Final = b", ".join(
         b"anthropic-ratelimit-requests-limit, anthropic-ratelimit-requests-remaining",
         b"anthropic-ratelimit-requests-reset, anthropic-ratelimit-tokens-limit",
         b"anthropic-ratelimit-tokens-remaining, anthropic-ratelimit-tokens-reset",
+        b"openai-processing-ms, openai-version",
     )
 )
 """Response headers that a page may read; a prefix cannot be said."""

@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ingress.http.anthropic_headers import anthropic_headers
-from ingress.http.paths import PLACES, Place, place_of
+from ingress.http.paths import OF_MODELS, PLACES, Place, place_of_request
 from ingress.http.refusals import Headers, Refusal
 from ingress.http.request import traceparent_of
 from ingress.http.request_span import answered, arriving
@@ -39,6 +39,8 @@ CLIENT_GONE: Final = 499
 GONE: Final = "client_gone"
 """The code of that, and of a stream whose client left."""
 _MS_PER_S: Final = 1_000
+_OPENAI_VERSION: Final = (b"openai-version", b"2020-10-01")
+"""The only one that OpenAI's API has had; beside it the milliseconds from the head of a request to that of its answer."""
 _CALLERS_MAX: Final = 4_096
 """Of whose rates is remembered what was told; the one that was told of first is forgotten first."""
 
@@ -107,7 +109,9 @@ class RequestMiddleware:
             await self._app(scope, receive, send)
             return
         started_s, started_at_ms = self._clock.monotonic_s(), self._clock.now_ms()
-        place = PLACES.get(scope["path"]) or place_of(scope["path"])
+        place = PLACES.get(scope["path"], OF_MODELS)
+        if place is OF_MODELS:
+            place = place_of_request(scope)
         state = scope.setdefault("state", {})
         # Routes replace it where the answer is that of an earlier request.
         state["request_id"] = uuid7(started_at_ms, random_bytes(UUID7_RANDOM_BYTES))
@@ -120,7 +124,8 @@ class RequestMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = self._headers(message.get("headers", ()), state, place)
+                said = message.get("headers", ())
+                message["headers"] = self._headers(said, state, place, started_s)
             await send(message)
 
         try:
@@ -146,7 +151,11 @@ class RequestMiddleware:
             _measure(self._metrics, scope, place.operation, status, started_at_ms, elapsed_s, span)
 
     def _headers(
-        self, said: Iterable[tuple[bytes, bytes]], state: Mapping[str, Any], place: Place
+        self,
+        said: Iterable[tuple[bytes, bytes]],
+        state: Mapping[str, Any],
+        place: Place,
+        started_s: float,
     ) -> Headers:
         """The headers of an answer: who it is of, and what is left of its caller's rates."""
         headers = [*said, (b"x-request-id", state["request_id"].encode())]
@@ -160,6 +169,9 @@ class RequestMiddleware:
                     del heard[next(iter(heard))]
             else:
                 headers += rates.headers(caller, headers)
+        if place.surface == "openai":
+            taken_ms = (self._clock.monotonic_s() - started_s) * _MS_PER_S
+            headers += ((b"openai-processing-ms", b"%d" % taken_ms), _OPENAI_VERSION)
         if place.surface == "anthropic" or self._doors.is_leaving:
             headers += self._more(headers, state, place)
         return headers

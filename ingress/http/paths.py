@@ -5,7 +5,8 @@ Those of operations follow from their table; the others stand here.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
 
 from schemas import readiness
 from schemas.api_pages import API_PATHS
@@ -43,10 +44,14 @@ class Place(NamedTuple):
 _STATUS: Final = Place("status", "native")
 _ORGANIZATION: Final = Place("usage", "openai")
 _ELSEWHERE: Final = Place("other", "openai")
+OF_MODELS: Final = Place("models", "openai")
+_OF_MODELS_TO_ANTHROPIC: Final = Place("models", "anthropic")
+_ANTHROPIC_VERSION: Final = b"anthropic-version"
+"""The header that Anthropic's API demands, and that nobody else sends."""
 PLACES: Final = {
     **{row.path: Place(row.name, row.surface) for row in OPERATIONS.values()},
-    MODELS: Place("models", "openai"),
     COUNT_TOKENS: Place("count_tokens", MESSAGES.surface),
+    MODELS: OF_MODELS,
     LIMITS: Place("limits", "native"),
     USAGE: Place("usage", "native"),
     COMPLETIONS_USAGE: _ORGANIZATION,
@@ -74,6 +79,14 @@ def place_of(path: str) -> Place:
         parent = "/".join(path.split("/", _SEGMENTS)[:_SEGMENTS])
         known = _PARENTS.get(parent, _ELSEWHERE)
     return known
+
+
+def place_of_request(scope: Mapping[str, Any]) -> Place:
+    """What is known of the path of a request; models are told to each client in the terms of its own SDK."""
+    place = place_of(scope["path"])
+    if place is OF_MODELS and any(name == _ANTHROPIC_VERSION for name, _ in scope["headers"]):
+        return _OF_MODELS_TO_ANTHROPIC
+    return place
 
 
 def surface_of(path: str) -> Surface:

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.types import Send
 
 from ingress.http.exchange import BODY_FOLLOWS
-from ingress.http.paths import surface_of
+from ingress.http.paths import place_of_request
 from ingress.http.refusals import Headers, Refusal, refusal_body, told_headers
 from schemas.operations import Surface
 
@@ -40,9 +40,9 @@ async def refuse(
 
 def refusal_response(request: Request, refusal: Refusal) -> Response:
     """A refusal as a response of the framework."""
-    path, state = request.scope["path"], request.scope["state"]
+    state, surface = request.scope["state"], place_of_request(request.scope).surface
     state["code"] = refusal.code
-    content_type, body = refusal_body(refusal, surface_of(path), state["request_id"])
+    content_type, body = refusal_body(refusal, surface, state["request_id"])
     response = Response(body, refusal.status)
     response.raw_headers.append((b"content-type", content_type))
     response.raw_headers.extend(told_headers(refusal))

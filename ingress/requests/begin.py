@@ -17,7 +17,7 @@ from ingress.apis.answer_format import refusal_of
 from ingress.auth.caller import Caller
 from ingress.gatekeeper.bodies import BodyHold
 from ingress.gatekeeper.final_verdicts import Asked
-from ingress.gatekeeper.gatekeeper import Gatekeeper
+from ingress.gatekeeper.log_gate import LogGate
 from ingress.http.event_ids import EventId
 from ingress.http.refusals import Refusal
 from ingress.replies.awaited import Awaited, Times
@@ -56,7 +56,7 @@ Claimed: TypeAlias = Acquired | Existing
 class RequestStarter:
     """Begins requests, whoever brings them."""
 
-    gatekeeper: Gatekeeper
+    gatekeeper: LogGate
     claims: Claims
     jobs: JobList
     producer: Producer

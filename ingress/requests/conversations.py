@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from ingress.apis.openai.responses import create
-from ingress.apis.openai.responses.answers import ResponseFormat, request_id_of
+from ingress.apis.openai.responses.answers import ResponseFormat
 from ingress.apis.openai.responses.items import PREVIOUS, Earlier
 from ingress.apis.openai.responses.shown import Shown, read_shown
 from ingress.apis.parsed_request import Fields, RequestParser, invalid
@@ -26,6 +26,7 @@ from schemas.errors import ErrorCode
 from schemas.ids import uuid7_time_ms
 from schemas.ledger.errors import LedgerUnavailable
 from schemas.operations import RESPONSES
+from schemas.responses import request_id_of
 
 __all__ = ["CONVERSATION_BYTES_MAX", "KEPT_MS", "Conversations", "StoredResponse"]
 

@@ -63,7 +63,7 @@ class Circumstances(msgspec.Struct, frozen=True):
     preference: Preference
     traceparent: bytes | None
     webhook_url: str | None = None
-    """Where its end shall be told, if it is a job."""
+    """Where its end shall be told, if it runs as a job."""
     resumed: EventId | None = None
     is_resumable: bool = False
     """Whether it asks that its stream be kept, and run on when its connection breaks."""
@@ -222,7 +222,7 @@ def _refuse_webhook(request: ValidatedRequest, snapshot: Snapshot) -> Refusal | 
     org = snapshot.organizations.get(request.caller.org)
     webhooks = None if org is None else org.webhooks
     if not request.is_background:
-        why = "is for jobs: send Prefer: respond-async as well"
+        why = "is for what runs as a job: send Prefer: respond-async as well, or background: true"
     elif webhooks is None or not is_covered(request.webhook_url, webhooks.allowed):
         why = "begins with none of the addresses that the organization allows"
     else:

@@ -20,7 +20,7 @@ from schemas.times import DAY_MS
 from tests.chaos.movable_stack import Scene, running_scene
 from tests.chaos.moved_load import Load, Tally
 
-OWN = ("ingress-0", "limiter_worker-0", "dispatcher-0", "accounting-0", "admin-0")
+OWN = ("ingress-0", "limiter_worker-0", "dispatcher-0", "accounting-0", "batches-0", "admin-0")
 STORES = ("kafka", "ledger", "bus")
 OFFSETS_MS = (2_000, -2_000, 11_000, -11_000, 600_000, -600_000)
 AT_MIDNIGHT_MS = (

@@ -32,7 +32,7 @@ from tests.support.harness.running_stack import RunningStack, descendants, runni
 from tests.support.harness.store_faults import StoreFaults
 from tests.support.harness.store_servers import OfStack
 
-WORKERS = ("limiter_worker", "dispatcher", "accounting", "ingress", "admin")
+WORKERS = ("limiter_worker", "dispatcher", "accounting", "ingress", "batches", "admin")
 STORES = ("kafka", "ledger", "bus")
 ROLES = (*WORKERS, *STORES)
 FLUSHED = "flushed ledger"
@@ -171,6 +171,7 @@ _MARKS = {
     "kafka": " kafka.Kafka ",
     **{role: f" -m {role} " for role in WORKERS},
     "admin": " -m ingress.admin ",
+    "batches": " -m ingress.batches ",
 }
 
 

@@ -19,7 +19,7 @@ from tests.chaos.balancer import running_balancer
 from tests.chaos.changes import RATE_PER_S, Changes, Seen, render, tallygate, under_load
 from tests.chaos.rig import Rig, running_rig
 
-ROLES: Final = ("accounting", "dispatcher", "limiter_worker", "ingress", "admin")
+ROLES: Final = ("accounting", "dispatcher", "limiter_worker", "batches", "ingress", "admin")
 NOTICE: Final = {"TALLYGATE_NOTICE_S": "3"}
 """An ingress that leaves says so for longer than HAProxy needs to look twice."""
 _SETTLES_S: Final = 3.0

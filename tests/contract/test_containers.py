@@ -24,6 +24,7 @@ from deploy.embedded.ports import choose_ports
 from dispatcher.settings import DispatcherSettings
 from ingress.admin.config.entities import KIND_OF_PATH
 from ingress.admin.settings import AdminSettings
+from ingress.batches.settings import BatchesSettings
 from ingress.settings import IngressSettings
 from limiter_worker.settings import LimiterSettings
 from schemas.config_state import ConfigState
@@ -47,6 +48,7 @@ from tests.support.command_line import parsed
 PROCESSES: dict[str, type[ProcessSettings]] = {
     "admin": AdminSettings,
     "ingress": IngressSettings,
+    "batches": BatchesSettings,
     "limiter": LimiterSettings,
     "dispatcher": DispatcherSettings,
     "accounting": AccountingSettings,
@@ -74,7 +76,7 @@ def status_port(settings: ProcessSettings) -> int:
         return settings.admin_port
     if isinstance(settings, IngressSettings):
         return settings.port
-    assert isinstance(settings, WorkerSettings)
+    assert isinstance(settings, WorkerSettings | BatchesSettings)
     return settings.http_port
 
 

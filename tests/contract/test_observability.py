@@ -130,4 +130,4 @@ def test_every_process_is_scraped() -> None:
     (job,) = yaml.safe_load((_RULES / "prometheus.yml").read_text())["scrape_configs"]
     roles = {target["labels"]["role"] for target in job["static_configs"]}
 
-    assert roles == {"ingress", "limiter_worker", "dispatcher", "accounting", "admin"}
+    assert roles == {"ingress", "batches", "limiter_worker", "dispatcher", "accounting", "admin"}

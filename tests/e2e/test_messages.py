@@ -18,13 +18,12 @@ from tests.support.harness.gateway_client import MODEL, GatewayClient, steer
 from tests.support.harness.grants import Grant, MakeKey
 from tests.support.harness.jobs_api import jobs_client, until_ended
 from tests.support.harness.kafka_log import KafkaLog
+from tests.support.harness.messages_api import TURNS, messages_client, tool_loop, usage_line
 from tests.support.harness.oracle import Oracle, cost_nano_usd
 from tests.support.harness.running_stack import RunningStack
 
 pytestmark = pytest.mark.timeout(90, func_only=True)
 
-CATCH_UP_S = 30.0
-TURNS = 50
 KINDS = {"cached": 1, "written": 1}
 
 
@@ -35,14 +34,8 @@ def grant(make_key: MakeKey) -> Grant:
 
 @pytest.fixture(scope="module")
 def sdk(stack: RunningStack, grant: Grant) -> Iterator[anthropic.Anthropic]:
-    with _client(stack, grant.key) as client:
+    with messages_client(stack.api_url, grant.key) as client:
         yield client
-
-
-def _client(stack: RunningStack, key: str, **more: Any) -> anthropic.Anthropic:
-    base_url = stack.api_url.removesuffix("/v1")
-    options: dict[str, Any] = {"max_retries": 0, "timeout": 30, **more}
-    return anthropic.Anthropic(base_url=base_url, api_key=key, **options)
 
 
 def _ask(content: Any, **more: Any) -> dict[str, Any]:
@@ -52,6 +45,17 @@ def _ask(content: Any, **more: Any) -> dict[str, Any]:
         "messages": [{"role": "user", "content": content}],
         **more,
     }
+
+
+def test_models_are_listed_page_by_page(sdk: anthropic.Anthropic) -> None:
+    """The SDK asks for the next page by itself."""
+    listed = list(sdk.models.list(limit=1))
+
+    assert MODEL in {each.id for each in listed}
+    assert len(listed) > 1
+    assert sdk.models.retrieve(MODEL) in listed
+    with pytest.raises(anthropic.NotFoundError, match="does not exist"):
+        sdk.models.retrieve("of/nobody")
 
 
 def test_a_message_has_the_backends_text_and_what_is_billed(
@@ -71,23 +75,13 @@ def test_a_message_has_the_backends_text_and_what_is_billed(
     assert len(block.text.split()) == call.completion_tokens
     told = Decimal(raw.headers["x-tallygate-cost-usd"])
     assert told == cost_nano_usd(call) * Decimal("1e-9") > 0
-    line = _line(kafka_log, request_id)
+    line = usage_line(kafka_log, request_id)
     assert line["route"] == "messages"
     assert (line["input_tokens"], line["output_tokens"]) == (
         call.prompt_tokens,
         call.completion_tokens,
     )
     assert (line["cost_nano_usd"], line["estimated"]) == (cost_nano_usd(call), False)
-
-
-def _line(kafka_log: KafkaLog, request_id: str) -> dict[str, Any]:
-    """The usage line of a request."""
-
-    def of_it(records: list[Any]) -> list[dict[str, Any]]:
-        return [r.value for r in records if r.value["request_id"] == request_id]
-
-    (line,) = of_it(kafka_log.read("usage.records.v1", lambda read: bool(of_it(read)), CATCH_UP_S))
-    return line
 
 
 @pytest.mark.parametrize("bearer", [False, True])
@@ -134,42 +128,15 @@ def test_the_packages_tool_loop_runs_fifty_turns(
     sdk: anthropic.Anthropic, oracle: Oracle, *, streamed: bool
 ) -> None:
     """Each result of the tool says what the backend calls next; each turn is one call of the backend."""
-    seen: list[int] = []
+    betas = ["fine-grained-tool-streaming-2025-05-14"]
+    turns = tool_loop(sdk, MODEL, streamed=streamed, max_tokens=500, betas=betas)
 
-    @anthropic.beta_tool
-    def step(number: int) -> str:
-        """Go one step on.
-
-        Args:
-            number: Which step.
-        """
-        seen.append(number)
-        return _next(number + 1)
-
-    runner: Any = sdk.beta.messages.tool_runner(
-        **_ask(_next(1)),
-        tools=[step],
-        stream=streamed,
-        betas=["fine-grained-tool-streaming-2025-05-14"],
-    )
-    turns = [turn.get_final_message() if streamed else turn for turn in runner]
-
-    assert seen == list(range(1, TURNS))
-    assert (turns[-1].stop_reason, turns[-1].content[0].type) == ("end_turn", "text")
     ids = [str(uuid.UUID(turn.id.removeprefix("msg_"))) for turn in turns]
     calls = {call.start.request_id: call for call in oracle.calls_of(ids)}
     assert [calls[each].completion_tokens for each in ids] == [
         turn.usage.output_tokens for turn in turns
     ]
     assert len(calls) == TURNS
-
-
-def _next(number: int) -> str:
-    """What makes the backend ask for a step, or end."""
-    if number == TURNS:
-        return steer(output_tokens=3)
-    call = {"name": "step", "arguments": json.dumps({"number": number})}
-    return steer(output_tokens=2, call=call)
 
 
 def test_counting_is_free(sdk: anthropic.Anthropic, oracle: Oracle) -> None:
@@ -202,7 +169,10 @@ def test_errors_are_the_packages_own(
 ) -> None:
     """By status, with Anthropic's type and our code."""
     spent = make_key("messages-spent", {"budgets": [{"usd": "0.000001", "period": "total"}]})
-    with _client(stack, "tg_live_nobody") as stranger, _client(stack, spent.key) as poor:
+    with (
+        messages_client(stack.api_url, "tg_live_nobody") as stranger,
+        messages_client(stack.api_url, spent.key) as poor,
+    ):
         cases: list[tuple[Any, dict[str, Any], Any, str, str]] = [
             (sdk, {"model": "nope"}, anthropic.NotFoundError, "not_found_error", "model_not_found"),
             (sdk, {"max_tokens": 0}, anthropic.BadRequestError, "invalid_request_error", "invalid_request"),
@@ -225,7 +195,7 @@ def test_the_package_does_not_retry_a_spent_budget_and_comes_back_after_a_rate(
     limits = {"requests_per_s": 1, "burst": 1}
     rated = make_key("messages-rated", limits)
     spent = make_key("messages-spent-2", {"budgets": [{"usd": "0.000001", "period": "total"}]})
-    with _client(stack, rated.key, max_retries=5) as client:
+    with messages_client(stack.api_url, rated.key, max_retries=5) as client:
         raws = [client.messages.with_raw_response.create(**_ask("hello")) for _ in range(3)]
     assert max(raw.retries_taken for raw in raws) >= 1
     headers = raws[0].headers
@@ -234,7 +204,7 @@ def test_the_package_does_not_retry_a_spent_budget_and_comes_back_after_a_rate(
     assert abs((reset - datetime.now(UTC)).total_seconds()) < 30
 
     with (
-        _client(stack, spent.key, max_retries=5) as client,
+        messages_client(stack.api_url, spent.key, max_retries=5) as client,
         pytest.raises(anthropic.APIStatusError) as caught,
     ):
         client.messages.create(**_ask("hello"))

@@ -254,6 +254,6 @@ def test_config_status_names_every_process(tallygate: CommandLine) -> None:
     found = json.loads(tallygate("config", "status", "--json").stdout)
 
     roles = {instance["role"] for instance in found["instances"] if instance["live"]}
-    assert roles == {"admin", "ingress", "limiter_worker", "dispatcher", "accounting"}
+    assert roles == {"admin", "ingress", "batches", "limiter_worker", "dispatcher", "accounting"}
     assert found["config"]["problems"] == []
     assert "ingress-0" in tallygate("config", "status").stdout

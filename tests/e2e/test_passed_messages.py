@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Iterator
 from decimal import Decimal
@@ -25,12 +24,11 @@ from tests.support.harness.gateway_client import GatewayClient, steer
 from tests.support.harness.grants import Grant, MakeKey
 from tests.support.harness.jobs_api import jobs_client, until_ended
 from tests.support.harness.kafka_log import KafkaLog
+from tests.support.harness.messages_api import messages_client, tool_loop, usage_line
 from tests.support.harness.running_stack import RunningStack
 
 pytestmark = pytest.mark.timeout(90, func_only=True)
 
-TURNS = 50
-CATCH_UP_S = 30.0
 INTERLEAVED = "interleaved-thinking-2025-05-14"
 
 
@@ -50,10 +48,7 @@ def grant(make_key: MakeKey) -> Grant:
 
 @pytest.fixture(scope="module")
 def sdk(stack: RunningStack, grant: Grant, claude: RunningBackend) -> Iterator[anthropic.Anthropic]:
-    base_url = stack.api_url.removesuffix("/v1")
-    with anthropic.Anthropic(
-        base_url=base_url, api_key=grant.key, max_retries=0, timeout=30
-    ) as client:
+    with messages_client(stack.api_url, grant.key) as client:
         yield client
 
 
@@ -99,18 +94,8 @@ def test_a_message_is_the_backends_own_and_so_is_what_it_was_asked(
         + usage.output_tokens * PRICE_NANO_USD["output"]
     )
     assert Decimal(raw.headers["x-tallygate-cost-usd"]) == wanted * Decimal("1e-9")
-    line = _line(kafka_log, request_id)
+    line = usage_line(kafka_log, request_id)
     assert (line["cost_nano_usd"], line["cache_write_1h_tokens"]) == (wanted, 3)
-
-
-def _line(kafka_log: KafkaLog, request_id: str) -> dict[str, Any]:
-    """The usage line of a request."""
-
-    def of_it(records: list[Any]) -> list[dict[str, Any]]:
-        return [r.value for r in records if r.value["request_id"] == request_id]
-
-    (line,) = of_it(kafka_log.read("usage.records.v1", lambda read: bool(of_it(read)), CATCH_UP_S))
-    return line
 
 
 @pytest.mark.parametrize("streamed", [False, True])
@@ -118,41 +103,19 @@ def test_the_packages_tool_loop_runs_fifty_turns_with_thoughts(
     sdk: anthropic.Anthropic, claude: RunningBackend, *, streamed: bool
 ) -> None:
     """The backend refuses a thought whose signature is not its own, and a call without its result."""
-    seen: list[int] = []
-
-    @anthropic.beta_tool
-    def step(number: int) -> str:
-        """Go one step on.
-
-        Args:
-            number: Which step.
-        """
-        seen.append(number)
-        return _next(number + 1)
-
-    runner: Any = sdk.beta.messages.tool_runner(
-        **_ask(_next(1)),
-        tools=[step],
-        stream=streamed,
+    turns = tool_loop(
+        sdk,
+        CLAUDE,
+        streamed=streamed,
+        max_tokens=2_000,
         thinking={"type": "enabled", "budget_tokens": 1_024},
         betas=[INTERLEAVED],
     )
-    turns = [turn.get_final_message() if streamed else turn for turn in runner]
 
-    assert seen == list(range(1, TURNS))
-    assert len(turns) == TURNS
     assert all(turn.content[0].thinking == THOUGHT for turn in turns)
-    assert (turns[-1].stop_reason, turns[-1].content[-1].type) == ("end_turn", "text")
     calls = {call.start.call_id: call for call in claude.calls()}
     told = [calls[turn.id.removeprefix("msg_")].completion_tokens for turn in turns]
     assert told == [turn.usage.output_tokens for turn in turns]
-
-
-def _next(number: int) -> str:
-    if number == TURNS:
-        return steer(output_tokens=3)
-    call = {"name": "step", "arguments": json.dumps({"number": number})}
-    return steer(output_tokens=2, call=call)
 
 
 def test_a_stream_is_relayed_event_by_event(sdk: anthropic.Anthropic) -> None:

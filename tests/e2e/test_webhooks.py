@@ -5,6 +5,7 @@ The receiver is a server of the test; how long pauses are is the installation's 
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -13,9 +14,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx
+import openai
 import pytest
 
-from tests.support.harness.gateway_client import steer
+from tests.support.harness.gateway_client import MODEL, steer
 from tests.support.harness.grants import UNLIMITED, MakeKey
 from tests.support.harness.jobs_api import chat, jobs_client, until_ended
 from tests.support.harness.running_stack import TALLYGATE, RunningStack
@@ -98,6 +100,37 @@ async def test_the_end_of_a_job_is_told_and_verified_by_the_public_library(
     assert (told["type"], told["data"]["id"]) == ("job.completed", job_id)
     assert told["data"]["status"] == "completed"
     assert float(told["data"]["cost_usd"]) > 0
+
+
+def test_ends_of_responses_are_told_and_unwrapped_by_the_sdk_of_openai(
+    stack: RunningStack, admin: httpx.Client, make_key: MakeKey, receiver: WebhookReceiver
+) -> None:
+    """Under OpenAI's names, with the ids that its client was given; one that names an address is told there."""
+    key = make_key("hooked-responses").key
+    named = f"{receiver.url}/named/7"
+    _tell(admin, "hooked-responses", url=f"{receiver.url}/all", allowed=[f"{receiver.url}/named"])
+    (secret,) = _secrets(admin, "hooked-responses")
+    asked: dict[str, Any] = {
+        "response.completed": {"input": "hello"},
+        "response.incomplete": {"input": steer(output_tokens=3_000), "max_output_tokens": 2_000},
+        "response.failed": {"input": steer(status=400)},
+        "response.cancelled": {"input": steer(delay_ms=20_000)},
+    }
+
+    with openai.OpenAI(base_url=stack.api_url, api_key=key, webhook_secret=secret) as sdk:
+        create = functools.partial(sdk.responses.create, model=MODEL, background=True)
+        ids = {create(**more).id: happened for happened, more in asked.items()}
+        sdk.responses.cancel(next(one for one, as_ in ids.items() if as_ == "response.cancelled"))
+        told_there = create(input="hello", extra_headers={"x-tallygate-webhook-url": named})
+        got = receiver.until_taken("/all", len(asked), _SOON_S)
+        events: list[Any] = [sdk.webhooks.unwrap(each.body, each.headers) for each in got]
+        (there,) = receiver.until_taken("/named/7", 1, _SOON_S)
+        named_event: Any = sdk.webhooks.unwrap(there.body, there.headers)
+        read = {one: sdk.responses.retrieve(one).status for one in ids}
+
+    assert {event.data.id: event.type for event in events} == ids
+    assert {one: f"response.{status}" for one, status in read.items()} == ids
+    assert named_event.data.id == told_there.id
 
 
 async def test_a_job_may_name_an_allowed_address_and_no_other(

@@ -48,6 +48,8 @@ FORBIDDEN_ROLES: Final[set[tuple[StoreKind, str, str]]] = {
     ("ledger", "ingress", "SET {cfg}|lease 1"),
     ("ledger", "dispatcher", "SET {cfg}|lease 1"),
     ("ledger", "dispatcher", "SET {cfg}|batch|batch_1 1"),
+    ("ledger", "ingress", "SET {cfg}|batch|batch_1 1"),
+    ("ledger", "batches", "SET {cfg}|lease 1"),
     ("ledger", "accounting", "HSET {cfg}|health a b"),
     ("ledger", "ingress", "HSET {d:inference.outcomes.v1:0} offset 1"),
     ("ledger", "admin", "HSET {d:inference.outcomes.v1:0} offset 1"),
@@ -57,7 +59,7 @@ FORBIDDEN_ROLES: Final[set[tuple[StoreKind, str, str]]] = {
 }
 ALLOWED_ROLES: Final[set[tuple[StoreKind, str, str]]] = {
     ("ledger", "admin", "SET {cfg}|lease 1"),
-    ("ledger", "ingress", "SET {cfg}|batch|batch_1 1"),
+    ("ledger", "batches", "SET {cfg}|batch|batch_1 1"),
     ("ledger", "dispatcher", "HSET {cfg}|health a b"),
     ("ledger", "accounting", "HSET {d:inference.outcomes.v1:0} offset 1"),
     ("bus", "ingress", "SUBSCRIBE ing:ingress-0"),

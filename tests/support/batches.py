@@ -12,6 +12,7 @@ from typing import Any, Final
 import httpx2
 import openai
 
+from ingress.batches.figures import BatchFigures
 from ingress.batches.pace import Pace
 from ingress.batches.run import BatchRun
 from ingress.batches.store import BatchStore
@@ -74,7 +75,9 @@ async def own_batch(gateway: Gateway, batch: str, lines_max: int = 4) -> BatchRu
     owned = await store.own("acme", batch)
     assert owned is not None
     public = gateway.public
-    return BatchRun(*owned, store, public.starter, public.gatekeeper.clock, lines_max, Pace(1e9))
+    clock = public.gatekeeper.clock
+    figures = BatchFigures(gateway.metrics, clock)
+    return BatchRun(*owned, store, public.starter, clock, lines_max, Pace(1e9), figures)
 
 
 async def results_of(gateway: Gateway, name: str | None) -> list[dict[str, Any]]:

@@ -194,6 +194,7 @@ _EVENTS: Final[tuple[Event, ...]] = (
         job='["echo",1700000060000]',
         unsettled=True,
         said=Said("context_length_exceeded", "messages", "invalid_request_error"),
+        response_status="incomplete",
     ),
     AttemptAdjusted(
         request_id=_ID,

@@ -1,4 +1,4 @@
-"""``tallygate admin|ingress|limiter|dispatcher|accounting``: becomes one process of the gateway."""
+"""``tallygate admin|ingress|batches|limiter|dispatcher|accounting``: becomes one process of the gateway."""
 
 from __future__ import annotations
 
@@ -21,6 +21,12 @@ def admin() -> int:
 def ingress() -> int:
     """Run the HTTP door of the public API."""
     _become("ingress")
+
+
+@command(APP, "batches", "tallygate batches")
+def batches() -> int:
+    """Run the lines of batches; clients ask ingress for them."""
+    _become("ingress.batches")
 
 
 @command(APP, "limiter", "tallygate limiter")

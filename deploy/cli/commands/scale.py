@@ -58,7 +58,7 @@ def restart(
     output: Output,
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[ROLE|PROCESS]", help="all five roles by default"),
+        typer.Argument(metavar="[ROLE|PROCESS]", help="all six roles by default"),
     ] = None,
     *,
     pause: Annotated[
@@ -73,7 +73,7 @@ def restart(
     """Restart processes one at a time.
 
     Of the `tallygate up` that runs here: each ends what it has begun, and the next one waits until it is ready
-    again. Readers come before writers: accounting, dispatcher, limiter_worker, ingress, admin. The first that
+    again. Readers come before writers: accounting, dispatcher, limiter_worker, batches, ingress, admin. The first that
     does not start ends the command, and the others run on.
     """
     done = _asked(output, {"type": "restart", "words": words or [], "pause_s": pause})

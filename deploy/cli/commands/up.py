@@ -89,7 +89,7 @@ _Replicas: TypeAlias = Annotated[
     typer.Option(
         parser=role_numbers,
         metavar="ROLE=N,...",
-        help="processes of a role: ingress 1 to 8, admin 1 or 2, limiter_worker, dispatcher, accounting 1 to 4"
+        help="processes of a role: ingress 1 to 8, batches 1 to 4, admin 1 or 2, limiter_worker, dispatcher, accounting 1 to 4"
         " (default 1 each)",
     ),
 ]

@@ -12,6 +12,7 @@ from deploy.cli.command import Call, command, given, noun
 from deploy.cli.options import Org, duration, positive, whole
 from deploy.cli.output import CommandFailed, Exit, shown
 from deploy.cli.table import table
+from schemas.webhooks import EVENT_KINDS
 
 _COLUMNS = ("id", "org", "type", "state", "happened", "tries", "next", "answer")
 _TIMEOUT_S = 40.0
@@ -40,11 +41,11 @@ def change(
     hook: Annotated[str | None, typer.Option(metavar="URL", help="where it is told")] = None,
     allow: Annotated[
         list[str] | None,
-        typer.Option(metavar="URL", help="what jobs may name begins with this; repeatable"),
+        typer.Option(metavar="URL", help="what requests may name begins with this; repeatable"),
     ] = None,
     event: Annotated[
         list[str] | None,
-        typer.Option(metavar="KIND", help="only this, job or threshold; repeatable"),
+        typer.Option(metavar="KIND", help=f"only this, of {', '.join(EVENT_KINDS)}; repeatable"),
     ] = None,
     sign_with: Annotated[
         list[int] | None,

@@ -15,6 +15,7 @@ __all__ = ["LOCAL_AHEAD_MAX_MS", "of_processes"]
 _COMMANDS: Final = {
     "admin": "admin",
     "ingress": "ingress",
+    "batches": "batches",
     "limiter_worker": "limiter",
     "dispatcher": "dispatcher",
     "accounting": "accounting",
@@ -32,6 +33,7 @@ _LOOK_AT: Final = {
     "bus": "tallygate up  # or start the server of TALLYGATE_BUS_URL",
     "config": "tallygate config status",
     "budget_service": "tallygate audit list --limit 20",
+    "files": "tallygate --version  # then what TALLYGATE_FILES_URL names: a folder that is there, a bucket that answers",
 }
 """Component to what shows more; of anything else it is the lag of what it reads."""
 
@@ -56,9 +58,16 @@ def _roles(status: Status) -> Iterator[Finding]:
         names = [each.name for each in status.live if each.role == role]
         if names:
             yield Finding(role, "", shown(names))
+        elif role == "batches" and not _keeps_files(status):
+            yield Finding(role, "", "none are needed: no ingress keeps files")
         else:
             run = f"tallygate {command}  # or all of them: tallygate up"
             yield Finding(role, "", "no process reports", run, may_pass=True)
+
+
+def _keeps_files(status: Status) -> bool:
+    """Whether clients can leave files, and have batches of them."""
+    return any(report.keeps_files for report in status.reports.values())
 
 
 def _stale(status: Status) -> Iterator[Finding]:

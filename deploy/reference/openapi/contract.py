@@ -91,3 +91,5 @@ class RouteContract:
     """Whether anybody may ask."""
     relays_refusals: bool = False
     """Whether a backend's refusal keeps its own status, whatever 4xx it is."""
+    also_spoken: tuple[Surface, ...] = ()
+    """Other surfaces in whose terms it answers clients that ask so."""

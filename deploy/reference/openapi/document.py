@@ -166,20 +166,24 @@ def _refusals(route: RouteContract, shapes: Components) -> Iterator[tuple[str, d
                 codes.setdefault(_TOO_MANY, []).append(code)
     for status, those in sorted(codes.items()):
         named = ", ".join(f"`{code}`" for code in those)
-        content = _error_content(
-            route.surface, is_limit=not _LIMITED.isdisjoint(those), shapes=shapes
-        )
+        content = _error_content(route, is_limit=not _LIMITED.isdisjoint(those), shapes=shapes)
         yield str(status), {"description": f"{named}.", **_headers(route), "content": content}
     if route.relays_refusals:
         why = "The status with which a backend refused the request, `upstream_rejected`."
-        content = _error_content(route.surface, is_limit=False, shapes=shapes)
+        content = _error_content(route, is_limit=False, shapes=shapes)
         yield "4XX", {"description": why, **_headers(route), "content": content}  # fmt: skip
 
 
-def _error_content(surface: Surface, *, is_limit: bool, shapes: Components) -> dict[str, Any]:
-    media, shape = _ERRORS[surface]
-    content = {media: {"schema": shapes.one_of(shape)}}
-    if is_limit and surface == "native":
+def _error_content(route: RouteContract, *, is_limit: bool, shapes: Components) -> dict[str, Any]:
+    spoken: dict[str, list[Any]] = {}
+    for surface in (route.surface, *route.also_spoken):
+        media, shape = _ERRORS[surface]
+        spoken.setdefault(media, []).append(shape)
+    content = {
+        media: {"schema": shapes.one_of(of[0] if len(of) == 1 else tuple(of))}
+        for media, of in spoken.items()
+    }
+    if is_limit and route.surface == "native":
         content[JSON] = {"schema": shapes.one_of(LimitErrorResponse)}
     return content
 

@@ -18,7 +18,8 @@ from deploy.reference.openapi.contract import (
 from deploy.reference.openapi.file_routes import batch_routes, file_routes
 from deploy.reference.openapi.own_routes import own_routes
 from ingress.admin.http.status_pages import AdminHealth
-from ingress.apis.anthropic.contract import InputTokens
+from ingress.apis.anthropic.contract import InputTokens, ModelInfo, ModelPage
+from ingress.apis.anthropic.models import LIMIT_DEFAULT, LIMIT_MAX
 from ingress.apis.native.contract import InferenceRequest, InferenceResponse, JobBody
 from ingress.apis.native.limits import LimitList
 from ingress.endpoints.models import ModelList, ModelObject
@@ -54,7 +55,7 @@ _HEADERS: Final = (
     header("X-Request-Timeout", "Seconds until the request ends, at most 600."),
     header(
         "X-Tallygate-Webhook-Url",
-        "Where the end of a job is told; one of the addresses that the organization allows.",
+        "Where the end of what runs as a job is told; it begins with an address that the organization allows.",
     ),
     header("Last-Event-ID", "The id of the last event that came of a stream: it goes on after it, from any ingress, and is not billed again. Post the same body."),
     header("x-tallygate-resumable", "`1`: the stream is kept as with an Idempotency-Key, and runs on when its connection breaks."),
@@ -213,20 +214,35 @@ def _responses() -> Iterator[RouteContract]:
 
 def _models() -> Iterator[RouteContract]:
     name = in_path("name", "The name of a model; it may contain slashes.")
-    all_of_them = {200: Answer("The models.", ModelList)}
-    summary = "The models that the key may use."
+    version = header(
+        "anthropic-version", "Whatever it says: the answer is in Anthropic's terms, errors too."
+    )
     yield RouteContract(
-        "models.list", "openai", "GET", paths.MODELS, summary, all_of_them, CALLER
+        name="models.list",
+        surface="openai",
+        method="GET",
+        path=paths.MODELS,
+        summary="The models that the key may use; in Anthropic's terms page by page.",
+        answers={200: Answer("The models.", (ModelList, ModelPage))},
+        errors=CALLER | {ErrorCode.INVALID_REQUEST},
+        parameters=(
+            version,
+            query("limit", "How many; in Anthropic's terms only.", type="integer", minimum=1, maximum=LIMIT_MAX, default=LIMIT_DEFAULT),
+            query("after_id", "Those behind this one; in Anthropic's terms only.", type="string"),
+            query("before_id", "Those before this one, instead.", type="string"),
+        ),
+        also_spoken=("anthropic",),
     )  # fmt: skip
     yield RouteContract(
-        "models.show",
-        "openai",
-        "GET",
-        f"{paths.MODELS}/{{name}}",
-        "One model.",
-        {200: Answer("The model.", ModelObject)},
-        CALLER | {ErrorCode.MODEL_NOT_FOUND},
-        (name,),
+        name="models.show",
+        surface="openai",
+        method="GET",
+        path=f"{paths.MODELS}/{{name}}",
+        summary="One model.",
+        answers={200: Answer("The model.", (ModelObject, ModelInfo))},
+        errors=CALLER | {ErrorCode.MODEL_NOT_FOUND},
+        parameters=(name, version),
+        also_spoken=("anthropic",),
     )
 
 

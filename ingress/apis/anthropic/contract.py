@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Any, Literal, NotRequired, TypeAlias, TypedDict
 
-__all__ = ["ContentBlock", "InputTokens", "Message", "MessageUsage", "StopReason"]
+__all__ = [
+    "ContentBlock",
+    "InputTokens",
+    "Message",
+    "MessageUsage",
+    "ModelInfo",
+    "ModelPage",
+    "StopReason",
+]
 
 StopReason: TypeAlias = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use", "refusal"]
 
@@ -45,3 +53,28 @@ class InputTokens(TypedDict):
     """What counting found."""
 
     input_tokens: int
+
+
+class ModelInfo(TypedDict):
+    """A model, as Anthropic tells it."""
+
+    type: Literal["model"]
+    id: str
+    display_name: str
+    created_at: str
+    """When its entry was last written (RFC 3339)."""
+    lifecycle: Literal["active"]
+    max_input_tokens: int | None
+    """The context window, where the model states it."""
+    max_tokens: int | None
+    """The most that an output may be, where the model states it."""
+
+
+class ModelPage(TypedDict):
+    """Some of the models that a key may use, in the order of their names."""
+
+    data: list[ModelInfo]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+    """Whether there are others in the direction that was asked for."""

@@ -1,12 +1,10 @@
 """Reads what a completion says where a surface has to translate it: text where it is text, tool calls, a refusal. Pure.
 
-Backends send any shape: content as a list of parts, ``message`` null beside a delta, no choices at all
-(CherryHQ/cherry-studio#8065, opentiny/tiny-robot#297). What is no text is left out, never an error.
+What is no text is left out, never an error.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, TypedDict
@@ -14,6 +12,7 @@ from typing import Any, Final, TypedDict
 import msgspec
 
 from ingress.http.refusals import Refusal
+from schemas.choices import Choice, first_choice
 from schemas.errors import ErrorCode
 
 __all__ = [
@@ -66,32 +65,10 @@ class Said:
         return found
 
 
-class _Choice(msgspec.Struct, frozen=True):
-    message: Any = None
-    delta: Any = None
-    finish_reason: Any = None
-    stop_reason: Any = None
-    logprobs: Any = None
-
-
-class _Completion(msgspec.Struct, frozen=True):
-    choices: list[_Choice] = []
-
-
-_COMPLETION: Final = msgspec.json.Decoder(_Completion)
-
-
 def said_in(body: bytes) -> Said | None:
     """What a whole answer or an event says; ``None`` where there is no choice that says anything."""
-    try:
-        choices = _COMPLETION.decode(body).choices
-    except (ValueError, RecursionError):
-        choices = _loosely(body)
-    for choice in choices:
-        # What is null says nothing, whatever its name.
-        if isinstance(said := choice.message or choice.delta, dict):
-            return _said(said, choice)
-    return None
+    choice = first_choice(body)
+    return None if choice is None else _said(choice.said, choice)
 
 
 def said_in_events(chunks: bytes) -> Iterator[Said]:
@@ -101,18 +78,7 @@ def said_in_events(chunks: bytes) -> Iterator[Said]:
             yield said
 
 
-def _loosely(body: bytes) -> list[_Choice]:
-    try:
-        read = json.loads(body)
-    except (ValueError, RecursionError):
-        return []
-    choices = read.get("choices") if isinstance(read, dict) else None
-    listed = choices if isinstance(choices, list) else [choices]
-    names = _Choice.__struct_fields__
-    return [_Choice(*map(c.get, names)) for c in listed if isinstance(c, dict)]
-
-
-def _said(message: dict[str, Any], choice: _Choice) -> Said:
+def _said(message: dict[str, Any], choice: Choice) -> Said:
     calls, refusal = message.get("tool_calls"), message.get("refusal")
     return Said(
         _text(message.get("content")),

@@ -107,6 +107,7 @@ class SelfReport:
             stores=self._stores,
             certificates=self._certificates,
             disk_free_min_bytes=getattr(self.settings, "disk_free_min_bytes", 0),
+            keeps_files=bool(getattr(self.settings, "files_url", "")),
         )
 
     async def _look(self) -> None:

@@ -45,7 +45,7 @@ _SECRETS: Final = re.compile(r"(?<=//)[^/\s]*(?=@)|^[^/\s]*(?=@)|(?<=password=)[
 
 
 class ProcessSettings(BaseSettings):
-    """Settings that all five processes share."""
+    """Settings that all six processes share."""
 
     model_config = SettingsConfigDict(env_prefix="TALLYGATE_", frozen=True, extra="ignore")
 
@@ -126,7 +126,7 @@ class ProcessSettings(BaseSettings):
 
 
 class DataPlaneSettings(ProcessSettings):
-    """Settings of the four processes that requests go through."""
+    """Settings of the five processes that requests go through."""
 
     bus_url: str
     """The store that carries replies, as the ledger's; a second instance, because it may be lost."""

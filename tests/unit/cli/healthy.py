@@ -41,7 +41,7 @@ NOW_S = NOW_MS // 1_000
 DAY_S = 86_400
 ADMIN_PEM = "/state/admin-tls/server.pem"
 _PEPPERS = {"TALLYGATE_KEY_PEPPER": "aaaaaaaa", "TALLYGATE_SIGNING_PEPPER": "bbbbbbbb"}
-_ROLES = ("admin", "ingress", "limiter_worker", "dispatcher", "accounting")
+_ROLES = ("admin", "ingress", "batches", "limiter_worker", "dispatcher", "accounting")
 
 
 def report(role: str) -> ProcessReport:
@@ -59,6 +59,7 @@ def report(role: str) -> ProcessReport:
         stores=stores,
         certificates={ADMIN_PEM: NOW_S + 400 * DAY_S} if role == "admin" else {},
         disk_free_min_bytes=1 << 30 if role == "ingress" else 0,
+        keeps_files=role in ("ingress", "batches"),
     )
 
 

@@ -39,6 +39,9 @@ from tests.support.events import (
 
 _FENCE = 2**32 + 1
 _COMPLETED = Result("completed", body=b'{"choices":[]}')
+_CUT = Result(
+    "completed", body=b'{"choices":[{"message":{"content":"a"},"finish_reason":"length"}]}'
+)
 _ATTEMPTS = st.builds(
     attempt,
     input_tokens=st.integers(0, 10**6),
@@ -234,3 +237,21 @@ def test_a_streamed_answer_that_may_be_referred_to_is_kept_as_one() -> None:
     others = outcome(_job(stream=True), [attempt()], ending, _FENCE, NOW_MS)
 
     assert (shown.result, others.result) == (b'{"choices":[]}', None)
+
+
+@pytest.mark.parametrize(
+    ("request_is", "ending", "status"),
+    [
+        ({"route": "responses", "job": '["echo",7]'}, _CUT, "incomplete"),
+        ({"route": "responses", "job": '["echo",7]'}, Result("failed", ErrorCode.NO_BACKEND), None),
+        ({"route": "responses"}, _CUT, None),
+        ({"route": "jobs", "job": '["echo",7]'}, _CUT, None),
+    ],
+)
+def test_how_a_response_reads_is_written_down_where_its_end_is_told(
+    request_is: dict[str, Any], ending: Result, status: str | None
+) -> None:
+    """Without its answer, which may stand elsewhere; of others nothing is read."""
+    finished = outcome(_job(**request_is), [attempt()], ending, _FENCE, NOW_MS)
+
+    assert finished.response_status == status

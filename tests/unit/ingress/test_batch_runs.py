@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ingress.batches import pace as batch_pace
 from ingress.batches import requests as batch_requests
 from ingress.batches import run as batch_run
 from ingress.batches.batch import parts_prefix
+from ingress.batches.figures import BatchFigures
 from ingress.batches.pace import Pace
 from ingress.batches.run import BatchRun
 from ingress.batches.runner import BatchRunner
+from ingress.files.stock import FilesAway
+from schemas.errors import ErrorCode
 from schemas.failures import Transient
 from schemas.frames import Terminal, Usage
+from schemas.readiness import DEGRADED, OK
 from tests.support.batches import (
     DONE,
     batch_gateway,
@@ -29,7 +35,10 @@ from tests.support.batches import (
     sdk_client,
 )
 from tests.support.configuration import NOW_MS
+from tests.support.gateway import Gateway
 from tests.support.waiting import until
+
+_LIMITED = Terminal(429, error_code="RATE_LIMIT_EXCEEDED")
 
 
 class _Leases:
@@ -44,6 +53,19 @@ class _Leases:
     async def give_back(self, batch: str) -> None:
         if self.held.get(batch) == self.token:
             del self.held[batch]
+
+
+def _runner(gateway: Gateway, held: dict[str, str], token: str = "one") -> BatchRunner:
+    """One process of batches."""
+    starter, clock = gateway.public.starter, gateway.gatekeeper.clock
+    leases: Any = _Leases(held, token)
+    figures = BatchFigures(gateway.metrics, clock)
+    return BatchRunner(batch_store(gateway), leases, starter, clock, 4, Pace(1e9), figures)
+
+
+def _move(folder: Path, to: Path) -> None:
+    """What was mounted is mounted elsewhere."""
+    folder.rename(to)
 
 
 @pytest.fixture(autouse=True)
@@ -132,15 +154,7 @@ async def test_a_batch_is_run_by_one_process(tmp_path: Path) -> None:
     gateway = batch_gateway(tmp_path, lambda _: ())
     begun = await begin_batch(gateway, [input_line("slow")])
     held: dict[str, str] = {}
-    public = gateway.public
-
-    def runner(token: str) -> BatchRunner:
-        keeper, leases = public.gatekeeper, _Leases(held, token)
-        return BatchRunner(
-            batch_store(gateway), leases, public.starter, keeper.clock, 4, keeper, Pace(1e9)  # type: ignore[arg-type]
-        )  # fmt: skip
-
-    first, second = runner("first"), runner("second")
+    first, second = (_runner(gateway, held, token) for token in ("first", "second"))
     await first.look()
     await second.look()
     assert (len(first.running), len(second.running)) == (1, 0)
@@ -294,3 +308,78 @@ async def test_lines_begin_at_a_pace() -> None:
     await asyncio.gather(*(pace.turn() for _ in range(11)))
 
     assert loop.time() - begun_s >= 0.1
+
+
+async def test_a_process_that_ends_gives_its_leases_back_at_once(tmp_path: Path) -> None:
+    """Another need not wait until they lapse."""
+    gateway = batch_gateway(tmp_path, lambda _: ())
+    await begin_batch(gateway, [input_line("slow")])
+    held: dict[str, str] = {}
+    running = asyncio.create_task(_runner(gateway, held).run())
+    await until(lambda: len(gateway.log.accepted) == 1)
+    assert len(held) == 1
+
+    running.cancel()
+    await asyncio.wait({running})
+
+    assert held == {}
+
+
+async def test_files_that_are_away_are_told_and_looked_for_again(tmp_path: Path) -> None:
+    """Nothing ends of it."""
+    gateway = batch_gateway(tmp_path)
+    runner = _runner(gateway, {})
+    elsewhere = tmp_path.with_name("elsewhere")
+    _move(tmp_path, elsewhere)
+
+    with pytest.raises(FilesAway):
+        await runner.look()
+    told = runner.files
+    _move(elsewhere, tmp_path)
+    await runner.look()
+
+    assert told.startswith(DEGRADED)
+    assert runner.files == OK
+
+
+async def test_no_line_begins_while_the_gateway_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full ledger or disk closes it to clients, too."""
+    monkeypatch.setattr(batch_pace, "_LOOK_S", 0.01)
+    closed = [True]
+    turn = asyncio.create_task(Pace(1e9, lambda: closed[0]).turn())
+
+    await asyncio.sleep(0.05)
+    waited = not turn.done()
+    closed[0] = False
+    await asyncio.wait_for(turn, 1.0)
+
+    assert waited
+
+
+@pytest.mark.parametrize(("ends", "told"), [((_LIMITED,), 1), ((), 0)])
+async def test_a_batch_that_is_held_up_says_why_and_one_that_hangs_does_not(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    ends: tuple[Terminal, ...],
+    told: int,
+) -> None:
+    """Both have a line under way for long; only of the first something refused it."""
+    monkeypatch.setattr(batch_requests, "_PAUSE_S", (10.0, 10.0))
+    caplog.set_level(logging.INFO)
+    gateway = batch_gateway(tmp_path, lambda _: ends)
+    begun = await begin_batch(gateway, [input_line("stuck")])
+    run = await own_batch(gateway, begun.id)
+    run.figures.expose()
+    running = asyncio.create_task(run.run())
+    await until(lambda: len(gateway.log.accepted) == 1)
+    await asyncio.sleep(0.1)
+    page = gateway.metrics.page().decode()
+    running.cancel()
+    await asyncio.wait({running})
+
+    waits = f'tallygate_batch_lines{{error_type="{ErrorCode.RATE_LIMIT_EXCEEDED}"}} 1.0'
+    assert (waits in page) == bool(told)
+    assert f'tallygate_batch_lines{{error_type=""}} {1.0 - told}' in page
+    events = [each for each in caplog.records if "batch_lines_wait" in each.getMessage()]
+    assert len(events) == told

@@ -10,9 +10,9 @@ import httpx
 import pytest
 from starlette.routing import Route
 
-from ingress.apis.openai.responses.answers import response_id
 from schemas.entities import Key, Organization
 from schemas.ids import api_key_hash, uuid7
+from schemas.responses import response_id
 from tests.support.configuration import NOW_MS, PEPPER, UNKNOWN_SECRET, snapshot
 from tests.support.gateway import Gateway
 

@@ -15,7 +15,7 @@ from tests.unit.ingress.raw_http import serving
 _CHAT = "/v1/chat/completions"
 _BODY = b'{"model": "echo", "messages": [{"role": "user", "content": "hi"}]}'
 _ORIGIN = "https://app.example"
-_OWN = re.compile(rb"[0-9a-f]{8}-[0-9a-f-]{27}|\r\ndate: [^\r]+")
+_OWN = re.compile(rb"[0-9a-f]{8}-[0-9a-f-]{27}|\r\n(?:date|openai-processing-ms): [^\r]+")
 """What no two answers share."""
 _TARGETS = (
     *(row.path for row in OPERATIONS.values()),

@@ -73,6 +73,16 @@ async def test_every_route_tells_its_headers_whatever_it_answers(
         assert set(answer.headers) >= {"retry-after", "retry-after-ms"}
 
 
+@pytest.mark.parametrize("route", ROUTES, ids=[route.name for route in ROUTES])
+async def test_openais_routes_tell_how_long_they_took(route: RouteContract) -> None:
+    """And nobody else's; one that waited for a worker counts that as well."""
+    gateway = _gateway()
+    answer = await _asked(gateway, route, {} if route.method == "POST" else None)
+
+    assert ("openai-processing-ms" in answer.headers) is (route.surface == "openai")
+    assert int(answer.headers.get("openai-processing-ms", "0")) <= 60_000
+
+
 @pytest.mark.parametrize("name", OPERATIONS)
 @pytest.mark.parametrize("is_closed", [False, True], ids=["open", "closed"])
 async def test_whoever_is_nobody_is_told_of_no_rates(name: str, is_closed: bool) -> None:

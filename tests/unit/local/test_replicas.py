@@ -7,7 +7,9 @@ import pytest
 from deploy.embedded.replicas import processes_meant, read_replicas
 from deploy.embedded.roles import preferred_ports
 
-ONE_EACH = dict.fromkeys(("admin", "ingress", "limiter_worker", "dispatcher", "accounting"), 1)
+ONE_EACH = dict.fromkeys(
+    ("admin", "ingress", "batches", "limiter_worker", "dispatcher", "accounting"), 1
+)
 
 
 def test_numbers_are_read_by_role() -> None:
@@ -31,6 +33,7 @@ def test_numbers_are_read_by_role() -> None:
         ("dispatcher=5", "1 to 4 are possible, one for each partition"),
         ("ingress=9", "ingress=9: 1 to 8 are possible"),
         ("admin=3", "admin=3: 1 to 2 are possible"),
+        ("batches=5", "batches=5: 1 to 4 are possible"),
     ],
 )
 def test_what_cannot_be_is_refused_with_what_can(text: str, problem: str) -> None:
@@ -51,6 +54,7 @@ def test_no_word_means_every_process_readers_before_writers() -> None:
         "dispatcher-0",
         "dispatcher-1",
         "limiter_worker-0",
+        "batches-0",
         "ingress-0",
         "admin-0",
     )
@@ -77,8 +81,15 @@ def test_a_word_that_means_no_process_is_refused_with_those_that_are_there(word:
 def test_no_two_processes_would_like_the_same_port() -> None:
     """As many of each as possible."""
     ports = preferred_ports(
-        {"admin": 2, "ingress": 8, "limiter_worker": 4, "dispatcher": 4, "accounting": 4}
+        {
+            "admin": 2,
+            "ingress": 8,
+            "batches": 4,
+            "limiter_worker": 4,
+            "dispatcher": 4,
+            "accounting": 4,
+        }
     )
 
-    assert len(set(ports.values())) == len(ports) == 30
+    assert len(set(ports.values())) == len(ports) == 34
     assert (ports["ingress-0"], ports["admin-0"], ports["dispatcher-0"]) == (8080, 8443, 9102)

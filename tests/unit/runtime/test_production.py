@@ -17,7 +17,7 @@ from deploy.embedded.up import UpOptions, make_plan
 from schemas.runtime.process.settings import read_settings
 from tests.support.harness.certificates import Authority
 
-_MODULES = {"admin": "ingress.admin"}
+_MODULES = {"admin": "ingress.admin", "batches": "ingress.batches"}
 
 
 class Place:
@@ -42,6 +42,7 @@ class Place:
             "TALLYGATE_DATA_DIR": str(folder / "data"),
             "TALLYGATE_INSTANCE_ID": "one-0",
             "TALLYGATE_HTTP_PORT": "1",
+            "TALLYGATE_FILES_URL": f"file://{folder}/files",
             "TALLYGATE_KEY_PEPPER": drawn,
             "TALLYGATE_ADMIN_TLS_CERT": str(self.server.certificate),
             "TALLYGATE_ADMIN_TLS_KEY": str(self.server.key),

@@ -24,6 +24,7 @@ OWN = {
     "TALLYGATE_DATA_DIR": "/nowhere",
     "TALLYGATE_INSTANCE_ID": "one-0",
     "TALLYGATE_HTTP_PORT": "1",
+    "TALLYGATE_FILES_URL": "file:///nowhere/files",
     "TALLYGATE_KEY_PEPPER": "0123456789abcdef0123456789abcdef",
 }
 WORKS = {

@@ -10,8 +10,10 @@ import pytest
 
 from schemas.events import AuditRecorded, RequestFinished
 from schemas.job_facts import JobFacts
+from schemas.operations import RESPONSES
+from schemas.responses import response_id
 from schemas.webhook_messages import job_message, kind_of, new_message, threshold_message
-from schemas.webhooks import Webhooks
+from schemas.webhooks import EVENT_KINDS, Webhooks
 from tests.support.event_samples import SAMPLES
 
 _OWN = Webhooks(url="https://a.example/hook")
@@ -29,7 +31,8 @@ _REACHED = AuditRecorded(
 def _ended(**changed: object) -> RequestFinished:
     sample = cast("RequestFinished", SAMPLES["RequestFinished"])
     job = JobFacts("echo", sample.deadline_ms).encoded()
-    told: dict[str, Any] = {"job": job, "status": "completed", "error_code": None} | changed
+    told: dict[str, Any] = {"job": job, "status": "completed", "error_code": None}
+    told |= {"response_status": None} | changed
     return msgspec.structs.replace(sample, **told)
 
 
@@ -62,6 +65,64 @@ def test_every_end_has_a_type(status: str, happened: str) -> None:
 
     assert message is not None
     assert message.type == happened
+
+
+@pytest.mark.parametrize(
+    ("status", "response_status", "happened"),
+    [
+        ("completed", "completed", "response.completed"),
+        ("completed", None, "response.completed"),
+        ("completed", "incomplete", "response.incomplete"),
+        ("completed", "failed", "response.failed"),
+        ("failed", None, "response.failed"),
+        ("refused", None, "response.failed"),
+        ("expired", None, "response.failed"),
+        ("cancelled", None, "response.cancelled"),
+    ],
+)
+def test_a_response_ends_under_the_names_of_openai(
+    status: str, response_status: str | None, happened: str
+) -> None:
+    """With its own id, and that of the job as which it is listed; ``None`` is what older dispatchers say."""
+    ended = _ended(status=status, response_status=response_status, route=RESPONSES.name)
+
+    message = job_message(ended, _OWN)
+
+    assert message is not None
+    assert message.type == happened
+    data = json.loads(message.body)["data"]
+    assert (data["id"], data["job_id"]) == (response_id(ended.request_id), ended.request_id)
+    assert (data["object"], data["status"]) == ("response", happened.removeprefix("response."))
+    assert set(data["usage"]) == {"input_tokens", "output_tokens", "total_tokens"}
+
+
+@pytest.mark.parametrize("route", ["jobs", RESPONSES.name])
+def test_an_answer_that_is_lost_is_told_as_it_is_read(route: str) -> None:
+    """Whoever fetches it hears that it failed."""
+    message = job_message(_ended(result=None, result_ref=None, route=route), _OWN)
+
+    assert message is not None
+    data = json.loads(message.body)["data"]
+    assert (data["status"], data["error"]["code"]) == ("failed", "result_lost")
+
+
+def test_an_answer_that_makes_no_response_is_the_backends_error() -> None:
+    """As whoever reads the response is told."""
+    message = job_message(_ended(response_status="failed", route=RESPONSES.name), _OWN)
+
+    assert message is not None
+    error = json.loads(message.body)["data"]["error"]
+    assert (error["code"], error["status"]) == ("upstream_error", 502)
+
+
+def test_who_wants_to_hear_of_responses_only_hears_of_no_jobs() -> None:
+    """And the other way round."""
+    only = {kind: Webhooks(url="https://a.example/", events=(kind,)) for kind in EVENT_KINDS}
+
+    assert job_message(_ended(route=RESPONSES.name), only["response"]) is not None
+    assert job_message(_ended(route=RESPONSES.name), only["job"]) is None
+    assert job_message(_ended(route="jobs"), only["job"]) is not None
+    assert job_message(_ended(route="jobs"), only["response"]) is None
 
 
 def test_the_same_end_read_again_makes_the_same_message() -> None:

@@ -27,6 +27,11 @@ app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- end -}}
 
+{{/* Of a dict with root and name, whether the process runs: batches are files, and need a place for them. */}}
+{{- define "tallygate.runs" -}}
+{{- if or (ne .name "batches") (index .root.Values.settings "TALLYGATE_FILES_URL") -}}yes{{- end -}}
+{{- end -}}
+
 {{- define "tallygate.image" -}}
 {{- $own := .own | default dict -}}
 {{- $digest := $own.digest | default (ternary "" .root.Values.image.digest (not (empty $own.tag))) -}}

@@ -8,7 +8,6 @@ events.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final, Literal, TypeAlias
@@ -30,11 +29,11 @@ from ingress.http.refusals import Refusal, error_object
 from schemas.errors import ErrorCode
 from schemas.frames import Terminal, Usage
 from schemas.ids import uuid7_time_ms
+from schemas.responses import INCOMPLETE, response_id
 
-__all__ = ["ANSWER_BYTES_MAX", "OpenStatus", "ResponseFormat", "request_id_of", "response_id"]
+__all__ = ["ANSWER_BYTES_MAX", "OpenStatus", "ResponseFormat"]
 
 OpenStatus: TypeAlias = Literal["queued", "in_progress"]
-_ID: Final = re.compile("resp_([0-9a-f]{8})([0-9a-f]{4})(7[0-9a-f]{3})([0-9a-f]{4})([0-9a-f]{12})")
 
 ANSWER_BYTES_MAX: Final = 8 * 1024 * 1024
 """Of texts and arguments, which the last events of a stream tell once more: no longer stream is kept elsewhere."""
@@ -43,18 +42,6 @@ _ITEM_BYTES: Final = 256
 _TOO_LONG: Final = Refusal(
     ErrorCode.UPSTREAM_ERROR, f"The answer is longer than {ANSWER_BYTES_MAX} characters."
 )
-_REASONS: Final = {"length": "max_output_tokens", "content_filter": "content_filter"}
-
-
-def response_id(request_id: str) -> str:
-    """The id of a request's response."""
-    return f"resp_{request_id.replace('-', '')}"
-
-
-def request_id_of(given: str) -> str | None:
-    """The request of a response's id; ``None`` where it is none."""
-    found = _ID.fullmatch(given)
-    return None if found is None else "-".join(found.groups())
 
 
 @dataclass(slots=True)
@@ -125,7 +112,7 @@ class ResponseFormat:
 
     @property
     def _status(self) -> Literal["completed", "incomplete"]:
-        return "incomplete" if self._finish_reason in _REASONS else "completed"
+        return "incomplete" if self._finish_reason in INCOMPLETE else "completed"
 
     def _fail(self, refusal: Refusal, told: list[bytes]) -> None:
         self._is_over = True
@@ -139,7 +126,7 @@ class ResponseFormat:
         self._event(told, "error", **flat, error=error)
 
     def _ended(self, usage: Usage | None) -> bytes:
-        reason = _REASONS.get(self._finish_reason)
+        reason = INCOMPLETE.get(self._finish_reason)
         return self._response(
             self._status,
             incomplete_details=None if reason is None else {"reason": reason},
