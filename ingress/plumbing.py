@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from ingress.gatekeeper.gatekeeper import UNPRODUCED_S, LogGate
+from ingress.gatekeeper.gatekeeper import UNPRODUCED_S
+from ingress.gatekeeper.log_gate import LogGate
 from ingress.health.watch import HealthWatch
 from ingress.replies.mailbox import PendingRequests
 from ingress.replies.upkeep import Upkeep

@@ -18,7 +18,7 @@ from ingress.batches.runner import BatchRunner
 from ingress.batches.settings import BatchesSettings
 from ingress.batches.store import BatchStore
 from ingress.files.store import open_files
-from ingress.gatekeeper.gatekeeper import LogGate
+from ingress.gatekeeper.log_gate import LogGate
 from ingress.gatekeeper.refusal_audit import RefusalAudit
 from ingress.health.exposed import expose_bounds
 from ingress.plumbing import Plumbing

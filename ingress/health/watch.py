@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from ingress.gatekeeper.gatekeeper import Conditions
+from ingress.gatekeeper.log_gate import Conditions
 from ingress.health.conditions import (
     all_closed,
     closed_shards,

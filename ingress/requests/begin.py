@@ -17,7 +17,7 @@ from ingress.apis.answer_format import refusal_of
 from ingress.auth.caller import Caller
 from ingress.gatekeeper.bodies import BodyHold
 from ingress.gatekeeper.final_verdicts import Asked
-from ingress.gatekeeper.gatekeeper import LogGate
+from ingress.gatekeeper.log_gate import LogGate
 from ingress.http.event_ids import EventId
 from ingress.http.refusals import Refusal
 from ingress.replies.awaited import Awaited, Times

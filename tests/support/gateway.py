@@ -13,7 +13,8 @@ from pydantic import SecretStr
 
 from ingress.app import callers_of, shelf_of
 from ingress.endpoints.status import StatusRoutes
-from ingress.gatekeeper.gatekeeper import Conditions, Gatekeeper
+from ingress.gatekeeper.gatekeeper import Gatekeeper
+from ingress.gatekeeper.log_gate import Conditions
 from ingress.gatekeeper.signatures import Signatures
 from ingress.health.conditions import shards_told
 from ingress.health.document import Health

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ingress.gatekeeper.gatekeeper import Conditions
+from ingress.gatekeeper.log_gate import Conditions
 from ingress.health.conditions import ledger_fullness, low_disk
 from ingress.health.fleet import LastSeen, Moment
 from schemas.ledger.shards import Shards
