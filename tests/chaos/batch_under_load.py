@@ -46,7 +46,7 @@ class Told(NamedTuple):
     p95_ms: float
     usual_p95_ms: float
     """The median of the 95th percentiles of twenty seconds each: what else the machine did for a while moves it little."""
-    count: int
+    answers: int
 
 
 def quantile(took_ms: Sequence[float], share: float) -> float:
@@ -262,7 +262,7 @@ async def run(
     told = {name: interactive.told(each) for name, each in spans.items() if each}
     for name, each in told.items():
         print(
-            f"  {name}: p50 {each.p50_ms:.1f} ms, p95 {each.p95_ms:.1f} ms of {each.count},"
+            f"  {name}: p50 {each.p50_ms:.1f} ms, p95 {each.p95_ms:.1f} ms of {each.answers},"
             f" usual p95 of {_WINDOW_S} s {each.usual_p95_ms:.1f} ms"
         )
     wrong = await asyncio.to_thread(judge, rig, batching.org, client, ended, lines)
