@@ -12,7 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from schemas import events, topics
 from schemas.errors import ERRORS, ErrorCode
 from schemas.gen_ai import LABELS
-from schemas.metrics import FROM_ZERO, METRICS, MetricName
+from schemas.metric_names import MetricName
+from schemas.metrics import FROM_ZERO, METRICS
 from schemas.runtime.process.telemetry import Metrics
 from schemas.times import LedgerTimes, Times
 from tests.support.calls_in_code import ROOT, method_calls, parsed_files

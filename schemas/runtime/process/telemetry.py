@@ -23,7 +23,8 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar
 
-from schemas.metrics import METRICS, MetricName, MetricSpec
+from schemas.metric_names import MetricName
+from schemas.metrics import METRICS, MetricSpec
 
 __all__ = ["OTHER", "SERIES_MAX", "VALUES_MAX", "Labels", "Metrics"]
 

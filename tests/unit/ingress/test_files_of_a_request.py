@@ -12,7 +12,7 @@ from schemas.frames import Terminal
 from tests.support.gateway import Gateway
 
 _ROOT = Path(ingress.__path__[0])
-_FILES_MAX = 14
+_FILES_MAX = 15
 _RATE = RateStatus(id="org:requests_per_s", limit=9, remaining=8, reset_ms=1)
 """Of which workers tell in every answer."""
 
