@@ -10,15 +10,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from schemas.event_parts import (
-    Attempt,
-    Booking,
-    Denial,
-    Hold,
-    RateStatus,
-    RecordRef,
-    Said,
-)
+from schemas.event_parts import Attempt, Booking, Denial, Hold, RateStatus, RecordRef, Said
 from schemas.price_parts import (
     PinnedPrice,
     PriceBand,
