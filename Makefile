@@ -189,8 +189,9 @@ replay: setup  ## 200 000 outcomes folded again, killed in the middle, copied, a
 rolling: setup  ## Each process restarted, added, taken away under 50 requests/s behind HAProxy; needs haproxy, or HAPROXY=PATH
 	$(BIN)/python -m tests.chaos.rolling $(ARGS)
 
-resumed-streams: setup  ## 50 streams, kill -9 of their ingress: each goes on at another one, byte for byte, and is billed once
+resumed-streams: setup  ## 50 streams, kill -9 of their ingress: each goes on at another one, byte for byte, and is billed once; so do 50 responses in the background
 	$(BIN)/python -m tests.chaos.resumed_streams $(ARGS)
+	$(BIN)/python -m tests.chaos.followed_responses $(ARGS)
 
 mixed: setup  ## Processes of an earlier commit beside these, under load, up and back: make mixed FROM=COMMIT; needs haproxy
 	$(BIN)/python -m tests.chaos.mixed_versions --from $(FROM) $(ARGS)

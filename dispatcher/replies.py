@@ -117,7 +117,7 @@ class ReplyStream(msgspec.Struct, eq=False):
     def _queue(self, content: Started | Chunk | Terminal) -> None:
         self.seq += 1
         frame = Frame(self.request_id, self.fence, self.seq, content)
-        size = 0 if isinstance(content, Started) else len(content.body)
+        size = _size_of(content)
         self._newest.append(_Queued(frame, self._long(content), size))
         self._count(size)
 
@@ -176,9 +176,9 @@ class ReplyStream(msgspec.Struct, eq=False):
 
     def _long(self, content: Started | Chunk | Terminal) -> Long | None:
         """What the bus has to know of a stream that has become long, or will stay for long."""
-        if isinstance(content, Started):
+        size = _size_of(content)
+        if isinstance(content, Started) and not size:
             return None
-        size = len(content.body)
         self._kept.append((self.seq, size))
         self._kept_bytes += size
         while self._kept_bytes > _KEPT_BYTES_MAX and len(self._kept) > 1:
@@ -187,3 +187,7 @@ class ReplyStream(msgspec.Struct, eq=False):
         stays = self.kept and self.seq > 1 and isinstance(content, Terminal)
         is_long = stays or self._kept_bytes > _SHORT_BYTES_MAX
         return Long(self.org, self._first_seq, self._kept_bytes) if is_long else None
+
+
+def _size_of(content: Started | Chunk | Terminal) -> int:
+    return len(content.shown or b"") if isinstance(content, Started) else len(content.body)

@@ -1,6 +1,7 @@
 """Tells the events of a response that runs in the background to whoever comes for them, while it runs and for a while after.
 
-Who comes holds a place of its organization as a request does, but begins nothing: no log, no backend and no bill hears of it.
+Who comes takes of its rate and holds a place of its organization as a request does, because all events are made anew, but
+begins nothing: no log, no backend and no bill hears of it.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ class ResponseStreams:
     following: Following
     pending: PendingRequests
     longest_s: float
-    """How long what has ended may take to be read."""
+    """How long one may last: as long as a request runs at most, so that only flex outlasts it, and what has ended can be
+    read slowly."""
 
     async def __call__(
         self, response_id: str, asked: EventsAsked, scope: Scope, receive: Receive, send: Send
@@ -80,12 +82,13 @@ class ResponseStreams:
         after = _after(request_id, asked, dict(scope["headers"]))
         if isinstance(after, Refusal):
             return after
-        state = scope["state"]
-        shares, clock = self.gatekeeper.shares, self.gatekeeper.clock
-        refusal = shares.enter(caller.org)
+        keeper, state = self.gatekeeper, scope["state"]
+        since_s, snapshot = keeper.clock.monotonic_s(), keeper.config.snapshot
+        refusal = keeper.limits.refuse(caller, snapshot, 0, since_s) or keeper.shares.enter(
+            caller.org
+        )
         if refusal is not None:
             return refusal
-        since_s = clock.monotonic_s()
         try:
             found = None
             if request_id is not None:
@@ -96,7 +99,8 @@ class ResponseStreams:
                 return found
             return await self._relay(caller, request_id, found, after, state, receive, send)
         finally:
-            shares.leave(caller.org, (clock.monotonic_s() - since_s) * 1_000)
+            held_ms = (keeper.clock.monotonic_s() - since_s) * 1_000
+            keeper.shares.leave(caller.org, held_ms)
 
     async def _relay(
         self,
@@ -127,8 +131,7 @@ class ResponseStreams:
 
     def _join(self, awaited: Awaited, receive: Receive) -> Mailbox:
         now_s = asyncio.get_running_loop().time()
-        left_s = (awaited.deadline_ms - self.gatekeeper.clock.now_ms()) / 1000 + JOB_GRACE_S
-        times = Times(now_s, now_s, now_s + max(left_s, self.longest_s))
+        times = Times(now_s, now_s, now_s + self.longest_s + JOB_GRACE_S)
         return self.pending.join(awaited, partial(until_gone, receive), times)
 
 

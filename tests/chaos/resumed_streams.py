@@ -88,7 +88,8 @@ class Copy:
             self.breaks += 1
 
 
-def _pid_of(rig: Rig, instance: str) -> int:
+def pid_of(rig: Rig, instance: str) -> int:
+    """The process of an instance."""
     told = f"TALLYGATE_INSTANCE_ID={instance}".encode()
     for pid in descendants(rig.stack.process.pid):
         if told in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
@@ -111,7 +112,7 @@ async def run(rig: Rig, streams: int) -> list[Copy]:
     async with aiohttp.ClientSession(connector=connector) as session:
         reading = [asyncio.create_task(copy.read(session, first)) for copy in copies]
         await asyncio.sleep(_KILLED_AFTER_S)
-        os.kill(_pid_of(rig, "ingress-0"), signal.SIGKILL)
+        os.kill(pid_of(rig, "ingress-0"), signal.SIGKILL)
         await asyncio.gather(*reading)
         await asyncio.gather(*(copy.read(session, second) for copy in copies if not copy.is_whole))
     return copies

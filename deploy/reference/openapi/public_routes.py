@@ -22,6 +22,7 @@ from ingress.apis.anthropic.contract import InputTokens, ModelInfo, ModelPage
 from ingress.apis.anthropic.models import LIMIT_DEFAULT, LIMIT_MAX
 from ingress.apis.native.contract import InferenceRequest, InferenceResponse, JobBody
 from ingress.apis.native.limits import LimitList
+from ingress.apis.openai.responses.resume import NUMBER_MAX
 from ingress.endpoints.models import ModelList, ModelObject
 from ingress.endpoints.status import StartDocument
 from ingress.health.document import HealthDocument
@@ -193,13 +194,41 @@ def _jobs() -> Iterator[RouteContract]:
 def _responses() -> Iterator[RouteContract]:
     """Those that are kept."""
     response_id = in_path("response_id", "The id of a response.")
+    stream = query(
+        "stream",
+        "Its events instead, of one that was created with background and stream.",
+        type="boolean",
+        default=False,
+    )
+    after = query(
+        "starting_after",
+        "The number of the last event that the client has; with stream.",
+        type="integer",
+        minimum=0,
+        maximum=NUMBER_MAX,
+    )
+    last = header(
+        "Last-Event-ID",
+        "The id of the last event that the client has; it goes before starting_after.",
+    )
+    told_again = {
+        200: Answer("The response, or its events.", _RESULTS[RESPONSES.name], (JSON, _STREAM))
+    }
     shown = {200: Answer("The response.", _RESULTS[RESPONSES.name])}
     one = paths.response_path("{response_id}")
     told = "One response that is stored, or runs in the background."
     known = CALLER | {ErrorCode.NOT_FOUND, ErrorCode.INVALID_REQUEST}
+    of_streams = {ErrorCode.RESULT_EXPIRED, ErrorCode.RATE_LIMIT_EXCEEDED}
     yield RouteContract(
-        "responses.show", "openai", "GET", one, told, shown, known, (response_id,)
-    )  # fmt: skip
+        "responses.show",
+        "openai",
+        "GET",
+        one,
+        told,
+        told_again,
+        known | of_streams,
+        (response_id, stream, after, last),
+    )
     yield RouteContract(
         "responses.cancel",
         "openai",

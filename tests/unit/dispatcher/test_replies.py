@@ -10,7 +10,7 @@ import pytest
 
 from dispatcher import replies as replies_module
 from dispatcher.replies import ReplyStream, Room
-from schemas.frames import Chunk, Frame, Terminal
+from schemas.frames import Chunk, Frame, Started, Terminal
 from schemas.runtime.valkey.bus import Bus, Long
 from schemas.runtime.valkey.store import StoreError, StoreUnavailable
 
@@ -23,6 +23,7 @@ class _FakeBus:
     failures: list[Exception] = field(default_factory=list)
     stored: list[tuple[Frame, str | None, bool]] = field(default_factory=list)
     of_jobs: list[bool] = field(default_factory=list)
+    longs: list[Long | None] = field(default_factory=list)
 
     async def send(
         self,
@@ -37,6 +38,7 @@ class _FakeBus:
             raise self.failures.pop(0)
         self.stored.append((frame, reply_to, kept))
         self.of_jobs.append(of_job)
+        self.longs.append(long)
         return True
 
 
@@ -140,3 +142,13 @@ async def test_what_no_key_keeps_is_that_of_a_job(of_job: bool) -> None:
     await stream.send(Chunk(b"a"))
 
     assert bus.of_jobs == [of_job]
+
+
+async def test_what_a_job_repeats_is_counted_with_its_stream() -> None:
+    """It stands on the bus as long."""
+    bus = _FakeBus()
+    stream = _stream(bus, kept=True)
+    for content in (Started("b", (), b"x" * 1_000), Chunk(b"ab"), Terminal(200)):
+        await stream.send(content)
+
+    assert [long and long.size_bytes for long in bus.longs] == [None, None, 1_002]

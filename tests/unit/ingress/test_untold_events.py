@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 
+import msgspec
 import pytest
 
 from ingress.apis.openai.responses.resume import NUMBER_MAX
@@ -158,3 +159,39 @@ async def test_while_bus_or_ledger_is_away_nobody_is_told_that_there_is_none() -
     gateway.ledger.is_away = True
 
     assert (await get(gateway, id_of(gateway), stream="true")).status_code == 503
+
+
+async def test_a_key_that_may_have_no_jobs_may_have_none_that_is_followed() -> None:
+    """403, and nothing is produced: nobody could poll or cancel it."""
+    gateway = gateway_of(*TOLD)
+    keys = dict(gateway.config.snapshot.keys)
+    keys["key_a"] = msgspec.structs.replace(keys["key_a"], scopes=("inference",))
+    object.__setattr__(gateway.config.snapshot, "keys", keys)
+    answer = await gateway.client.post("/v1/responses", json=ASKED)
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "key_not_allowed")
+    assert gateway.log.records == []
+
+
+async def test_a_head_is_not_waited_for_until_a_stream_ends() -> None:
+    """It has no body to follow: it is that of the poll."""
+    gateway = gateway_of(chunk("hi"))
+    async with reading(gateway):
+        creator = asyncio.create_task(gateway.client.post("/v1/responses", json=ASKED))
+        await gateway.log.arrived.wait()
+        answer = await gateway.client.head(f"/v1/responses/{id_of(gateway)}?stream=true")
+        await tell(gateway, 3, DONE)
+        await creator
+
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
+
+
+async def test_who_comes_again_and_again_is_held_to_its_rate() -> None:
+    """Each time all events are made anew: 429, as for requests that are sent so fast."""
+    gateway = Gateway(rate_limit_default_rps=1, rate_limit_burst_size=1)
+    gateway.log.worker = lambda accepted: (Started("b", (), accepted.shown), *TOLD)
+    await post(gateway)
+    answers = [await get(gateway, id_of(gateway), stream="true") for _ in range(3)]
+
+    assert [answer.status_code for answer in answers] == [200, 429, 429]
+    assert gateway.gatekeeper.shares.requests == 0

@@ -17,8 +17,8 @@ NUMBER_MAX: Final = 2**31 - 1
 """More events than any stream can have."""
 _STREAM: Final = "stream"
 _AFTER: Final = "starting_after"
-_TRUE: Final = frozenset({"true", "1"})
-_FALSE: Final = frozenset({"false", "0", ""})
+_TRUE: Final = "true"
+_FALSE: Final = "false"
 
 
 class EventsAsked(NamedTuple):
@@ -30,12 +30,12 @@ class EventsAsked(NamedTuple):
 
 def events_asked(query: Mapping[str, str]) -> EventsAsked | Refusal | None:
     """Which events are asked for; ``None`` where the response itself is."""
-    stream, after = query.get(_STREAM, "").lower(), query.get(_AFTER)
-    if stream not in _TRUE | _FALSE:
+    stream, after = query.get(_STREAM, _FALSE), query.get(_AFTER)
+    if stream not in (_TRUE, _FALSE):
         return invalid(_STREAM, "must be true or false")
     if after is None:
-        return EventsAsked(None) if stream in _TRUE else None
-    if stream not in _TRUE:
+        return EventsAsked(None) if stream == _TRUE else None
+    if stream == _FALSE:
         return invalid(_AFTER, "is for streams: say stream=true as well")
     is_number = after.isascii() and after.isdigit() and len(after) <= len(str(NUMBER_MAX))
     if not is_number or int(after) > NUMBER_MAX:
