@@ -155,7 +155,7 @@ kafka-outage: setup  ## Kafka killed, hanging, full, with a cut tail, under load
 	$(BIN)/python -m tests.chaos.kafka_outage $(ARGS)
 	$(BIN)/python -m tests.chaos.leader_change
 
-.PHONY: flex-slack webhooks webhook-burst identity-outage issuers doctor-rows runbooks counted-errors
+.PHONY: flex-slack webhooks identity-outage issuers doctor-rows runbooks counted-errors
 flex-slack: setup  ## 200 flex requests with room for 20 beside interactive traffic, every process killed once
 	$(BIN)/python -m tests.chaos.flex_slack $(ARGS)
 
@@ -164,9 +164,6 @@ identity-outage: setup  ## An identity provider and a user-org service killed an
 
 webhooks: setup  ## A receiver of webhooks away for five minutes while dispatchers are killed; ARGS="--down-s N"
 	$(BIN)/python -m tests.chaos.webhooks $(ARGS)
-
-webhook-burst: setup  ## Ten thousand ends of one organization at once, and one of another behind them; ARGS="--messages N"
-	$(BIN)/python -m tests.chaos.webhook_burst $(ARGS)
 
 doctor-rows: setup  ## Twenty faults made for real, what tallygate doctor says of each, and its remedy followed; ARGS="--only NAME ..."
 	$(BIN)/python -m tests.chaos.doctor_rows $(ARGS)

@@ -11,15 +11,7 @@ from typing import TypeAlias
 import msgspec
 
 from schemas.control_events import AuditRecorded, ConfigEntry
-from schemas.event_parts import (
-    Attempt,
-    Booking,
-    Denial,
-    Hold,
-    RateStatus,
-    RecordRef,
-    Said,
-)
+from schemas.event_parts import Attempt, Booking, Denial, Hold, RateStatus, RecordRef, Said
 from schemas.price_parts import (
     PinnedPrice,
     PriceBand,
