@@ -223,6 +223,10 @@ clients: setup  ## openai (Python, Node), LangChain and the Vercel AI SDK throug
 acceptance: setup  ## What standards ask of a gateway (tests/README.md), seen by openai and anthropic in Python and Node, newest and oldest; needs npm for half of it
 	$(BIN)/python -m tests.foreign.acceptance
 
+.PHONY: package-suites
+package-suites: setup  ## Test suites that openai, anthropic and LangChain ship, run against a gateway: passed, failed, and why; ARGS="--only NAME ..."
+	$(BIN)/python -m tests.foreign.package_suites $(ARGS)
+
 .PHONY: agents
 agents: setup  ## A coding agent (pi) at work through a gateway in both protocols, twenty turns a session; needs npm
 	$(BIN)/python -m tests.foreign.agents

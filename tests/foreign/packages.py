@@ -40,7 +40,7 @@ PI = ("node@22.23.3", "@mariozechner/pi-coding-agent@0.73.1")
 S3_SERVER = ("moto[s3,server]==5.2.5",)
 AIMOCK = ("node@22.23.3", "@copilotkit/aimock@1.43.0")
 
-_FOLDER = Path(tempfile.gettempdir()) / "tallygate-foreign"
+FOLDER = Path(tempfile.gettempdir()) / "tallygate-foreign"
 _INSTALL_S = 600.0
 _BUILD_S = 3_600.0
 
@@ -99,7 +99,7 @@ def go_program(module: tuple[str, str]) -> Path | None:
 
 def _environment(packages: Sequence[str]) -> tuple[Path, bool]:
     named = hashlib.sha256(" ".join(packages).encode()).hexdigest()[:12]
-    folder = _FOLDER / named
+    folder = FOLDER / named
     return folder, (folder / "ready").exists()
 
 
