@@ -21,12 +21,16 @@ __all__ = ["BATCHED", "EndedLine", "InputLine", "expired_line", "output_line", "
 
 CUSTOM_ID_CHARS_MAX: Final = 512
 BATCHED: Final[Mapping[str, Operation]] = {
-    row.path: row
-    for row in OPERATIONS.values()
-    if row.surface == "openai" and not row.keeps_result and row is not RESPONSES
+    row.path: row for row in OPERATIONS.values() if row.surface == "openai" and not row.keeps_result
 }
-"""The operations that a batch may be of, by their paths. A response may be answered before it has run, and is found
-again by what a line does not have."""
+"""The operations that a batch may be of, by their paths."""
+_NOT_IN_LINES: Final[Mapping[str, str]] = {"stream": "A line of a batch cannot be streamed."}
+_NOT_IN_RESPONSES: Final[Mapping[str, str]] = {
+    **_NOT_IN_LINES,
+    "background": "A line of a batch runs in the background as it is.",
+    "previous_response_id": "A line of a batch goes on from no other response.",
+}
+"""Fields of a body that a line cannot have, and why."""
 
 
 class InputLine(msgspec.Struct, frozen=True):
@@ -80,10 +84,12 @@ def read_line(line: bytes, number: int, endpoint: str) -> InputLine | BatchError
         )
     if not isinstance(body, dict):
         return BatchError("missing_required_parameter", "body must be an object.", "body", number)
-    if body.get("stream"):
-        return BatchError(
-            "invalid_request", "A line of a batch cannot be streamed.", "body.stream", number
-        )
+    is_response = endpoint == RESPONSES.path
+    for name, why in (_NOT_IN_RESPONSES if is_response else _NOT_IN_LINES).items():
+        if body.get(name):
+            return BatchError("invalid_request", why, f"body.{name}", number)
+    if is_response:
+        body["store"] = False  # It is read in the file of results, and nowhere else.
     return InputLine(custom_id, msgspec.json.encode(body))
 
 

@@ -31,7 +31,8 @@ REASONS: tuple[Reason, ...] = (
     Reason(
         _OPENAI,
         f"{_OF_A_MOCK}: an id that never was",
-        r"There is no such (file|response|batch)|names no response that is kept",
+        r"There is no such (file|response|batch)|names no response that is kept"
+        r"|input_file_id must be a file of this organization",
     ),
     Reason(
         _OPENAI,
@@ -69,17 +70,7 @@ REASONS: tuple[Reason, ...] = (
         "there is no compaction of responses: what a backend does not have is not made up",
         r"POST is not allowed on /v1/responses/compact",
     ),
-    Reason(
-        _OPENAI,
-        "a stream goes on where it is posted again with Last-Event-ID, not by GET",
-        r"A stream cannot be read again",
-    ),
     Reason(_OPENAI, "files are those of batches, and no others", r"purpose must be one of: batch"),
-    Reason(
-        _OPENAI,
-        "batches of responses are not taken",
-        r"endpoint must be one of: /v1/chat/completions",
-    ),
     Reason(
         _ANTHROPIC,
         f"{_OF_A_MOCK}: models that nobody configured",

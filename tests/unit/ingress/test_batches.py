@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import openai
 import pytest
 
 from ingress.batches import requests as batch_requests
 from ingress.batches import run as batch_run
-from ingress.batches.batch import Batch, parts_prefix
+from ingress.batches.batch import Batch, BatchError, parts_prefix
+from ingress.batches.lines import InputLine, read_line
 from schemas.events import RequestAccepted
 from schemas.frames import Terminal
 from schemas.topics import BACKGROUND
@@ -104,6 +106,24 @@ async def test_an_input_with_a_mistake_runs_nothing(
     assert [(each.code, each.line) for each in batch.errors.data or []] == [(code, line)]
     assert gateway.log.records == []
     assert await batch_store(gateway).open() == []
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("stream", True), ("background", True), ("previous_response_id", "resp_1")],
+)
+def test_a_line_that_is_a_response_stands_alone(field: str, value: Any) -> None:
+    """What would be told elsewhere than in the file of results is refused by name; what is left is kept nowhere else."""
+
+    def read(**body: Any) -> InputLine | BatchError:
+        line = input_line("a", url="/v1/responses", body={"model": "m", "store": True, **body})
+        return read_line(msgspec.json.encode(line), 1, "/v1/responses")
+
+    wrong, right = read(**{field: value}), read(**{field: None})
+    assert isinstance(wrong, BatchError)
+    assert (wrong.code, wrong.param) == ("invalid_request", f"body.{field}")
+    assert isinstance(right, InputLine)
+    assert msgspec.json.decode(right.body)["store"] is False
 
 
 async def test_too_many_lines_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
