@@ -14,19 +14,20 @@ from typing import Any, Final
 
 from starlette.types import Receive, Scope, Send
 
+from ingress.apis.native.said import NOT_A_COMPLETION
 from ingress.apis.openai.responses.answers import ResponseFormat
 from ingress.apis.openai.responses.resume import EventsAsked
 from ingress.auth.caller import Caller
 from ingress.gatekeeper.gatekeeper import Gatekeeper
 from ingress.http.event_ids import EventId
-from ingress.http.refusals import Refusal
+from ingress.http.refusals import Headers, Refusal
 from ingress.http.request import resumed_of
-from ingress.http.responses import refuse, until_gone
+from ingress.http.responses import refuse, respond, until_gone
 from ingress.replies.awaited import Awaited, Times
 from ingress.replies.background_stream import BackgroundStream
 from ingress.replies.mailbox import Mailbox, PendingRequests
 from ingress.requests.begin import JOB_GRACE_S
-from ingress.requests.following import NO_RESPONSE, Followed, Following, known_end
+from ingress.requests.following import NO_RESPONSE, Followed, Following, Kept, known_end
 from schemas.errors import ErrorCode
 from schemas.events import Denial
 from schemas.frames import Terminal
@@ -38,6 +39,7 @@ __all__ = ["ResponseStreams"]
 STREAMS_MAX: Final = 32
 """Of one response at once, the one that its creator has among them."""
 _RETRY_MS: Final = 1_000
+_NOT_CACHED: Final[Headers] = [(b"cache-control", b"no-cache, no-transform")]
 _OF_ANOTHER: Final = Refusal(
     ErrorCode.INVALID_REQUEST,
     "Last-Event-ID must be the id of an event of this response.",
@@ -97,6 +99,8 @@ class ResponseStreams:
                 return NO_RESPONSE
             if isinstance(found, Refusal):
                 return found
+            if isinstance(found, Kept):
+                return await _tell_kept(request_id, found, after, send)
             return await self._relay(caller, request_id, found, after, state, receive, send)
         finally:
             held_ms = (keeper.clock.monotonic_s() - since_s) * 1_000
@@ -133,6 +137,20 @@ class ResponseStreams:
         now_s = asyncio.get_running_loop().time()
         times = Times(now_s, now_s, now_s + self.longest_s + JOB_GRACE_S)
         return self.pending.join(awaited, partial(until_gone, receive), times)
+
+
+async def _tell_kept(
+    request_id: str, found: Kept, after: EventId | int | None, send: Send
+) -> Refusal | None:
+    """The answer, in the event that ends a stream: what came before it is not kept any more."""
+    form = ResponseFormat(
+        request_id, found.facts.model, bytes(found.shown.members), is_background=True
+    )
+    end = form.kept(found.end, after if isinstance(after, int) else -1)
+    if not end:
+        return NOT_A_COMPLETION
+    await respond(send, 200, b"text/event-stream; charset=utf-8", end, _NOT_CACHED)
+    return None
 
 
 def _after(

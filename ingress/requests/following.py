@@ -1,7 +1,8 @@
 """Finds out whether the events of a response that runs in the background can be told, to whoever names it at any ingress.
 
-They are made of its frames, as long as the bus has them. What the response repeats of its request comes with them; before,
-the response is told without it, as one that is polled. A stranger's response looks like none.
+They are made of its frames, as long as the bus has them; afterwards the kept answer is told, in one. What the response repeats
+of its request comes with its frames; before, the response is told without it, as one that is polled. A stranger's response looks
+like none.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from schemas.ledger.errors import LedgerUnavailable
 from schemas.operations import RESPONSES
 from schemas.runtime.valkey.store import StoreError, StoreUnavailable
 
-__all__ = ["NO_RESPONSE", "Followed", "Following", "known_end"]
+__all__ = ["NO_RESPONSE", "Followed", "Following", "Kept", "known_end"]
 
 NO_RESPONSE: Final = Refusal(
     ErrorCode.NOT_FOUND,
@@ -39,7 +40,7 @@ _NOT_STREAMED: Final = Refusal(
 )
 _EXPIRED: Final = Refusal(
     ErrorCode.RESULT_EXPIRED,
-    "The events of the response are not kept any more: GET it without stream.",
+    "Neither the events nor the answer of the response are kept any more.",
 )
 _WITH_EVENTS: Final = frozenset({None, ErrorCode.UPSTREAM_INTERRUPTED, ErrorCode.RESULT_LOST})
 """Ends before which there may have been events of content, also where nobody knows what was used."""
@@ -57,6 +58,15 @@ class Followed:
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """A response whose events are gone, and whose answer is kept."""
+
+    facts: JobFacts
+    shown: Shown
+    end: Terminal
+
+
+@dataclass(frozen=True, slots=True)
 class Following:
     """Looks for responses that can be followed."""
 
@@ -64,7 +74,7 @@ class Following:
     conversations: Conversations
     bus: Frames
 
-    async def find(self, caller: Caller, request_id: str) -> Followed | Refusal | None:
+    async def find(self, caller: Caller, request_id: str) -> Followed | Kept | Refusal | None:
         """The response of a request; ``None`` where the caller has none of this id."""
         try:
             facts = await self.desk.facts(caller, request_id)
@@ -77,27 +87,47 @@ class Following:
         except (LedgerUnavailable, StoreUnavailable, StoreError):
             return AWAY
 
-    async def _find(self, caller: Caller, request_id: str, facts: JobFacts) -> Followed | Refusal:
+    async def _find(
+        self, caller: Caller, request_id: str, facts: JobFacts
+    ) -> Followed | Kept | Refusal:
         first = await self.bus.read(request_id, "0-0", 1)
-        if first and first[0].seq > 1:
-            return _EXPIRED
-        if first and isinstance(first[0].content, Started):
+        is_cut = bool(first) and first[0].seq > 1
+        if first and not is_cut and isinstance(first[0].content, Started):
             return Followed(facts, shown_in(first[0].content.shown) or NOTHING_SHOWN)
-        lookup = self.desk.lookup
-        match await lookup.find(caller.org, request_id, facts.deadline_ms):
+        match await self.desk.lookup.find(caller.org, request_id, facts.deadline_ms):
             case Indeterminate():
                 return AWAY
             case Open():
-                return Followed(facts, NOTHING_SHOWN)
+                return _EXPIRED if is_cut else Followed(facts, NOTHING_SHOWN)
             case NeverRan():
                 return Followed(facts, NOTHING_SHOWN, error_end(ErrorCode.DEADLINE_EXCEEDED))
             case Ended(terminal=end, is_on_bus=is_on_bus):
                 has_events = end.usage is not None or end.error_code in _WITH_EVENTS
-                if has_events and not is_on_bus:
-                    return _EXPIRED
-                kept = await lookup.kept(caller.org, request_id)
-                shown = shown_in(kept.accepted.shown) if isinstance(kept, KeptRequest) else None
-                return Followed(facts, shown or NOTHING_SHOWN, None if is_on_bus else end)
+                is_gone = is_cut or (has_events and not is_on_bus)
+                return await self._ended(
+                    caller, request_id, facts, None if is_on_bus else end, is_gone=is_gone
+                )
+
+    async def _ended(
+        self,
+        caller: Caller,
+        request_id: str,
+        facts: JobFacts,
+        end: Terminal | None,
+        *,
+        is_gone: bool,
+    ) -> Followed | Kept | Refusal:
+        """One that has ended: of its frames, of what is kept, or gone."""
+        kept = await self.desk.lookup.kept(caller.org, request_id)
+        if not isinstance(kept, KeptRequest):
+            if not is_gone:
+                return Followed(facts, NOTHING_SHOWN, end)
+            return _EXPIRED if kept is None else AWAY
+        shown = shown_in(kept.accepted.shown) or NOTHING_SHOWN
+        if not is_gone:
+            return Followed(facts, shown, end)
+        has_answer = kept.terminal.error_code is None and kept.terminal.body
+        return Kept(facts, shown, kept.terminal) if has_answer else _EXPIRED
 
 
 async def known_end(

@@ -93,8 +93,8 @@ def id_of(gateway: Gateway) -> str:
     return f"resp_{gateway.log.accepted[0].request_id.replace('-', '')}"
 
 
-def end_in_ledger(gateway: Gateway, end: Terminal) -> None:
-    """The outcome of the request, and where its record stands."""
+def end_in_ledger(gateway: Gateway, end: Terminal, *, is_kept: bool = True) -> None:
+    """The outcome of the request, with its answer where there is one and it is kept, and where its record stands."""
     request_id = gateway.log.accepted[0].request_id
     attempts = OUTCOME.attempts if end.usage else []
     outcome = msgspec.structs.replace(
@@ -102,7 +102,7 @@ def end_in_ledger(gateway: Gateway, end: Terminal) -> None:
         request_id=request_id,
         parents=[PLACE],
         attempts=attempts,
-        result=None if end.error_code else COMPLETION,
+        result=COMPLETION if is_kept and not end.error_code else None,
         error_code=end.error_code,
         error_message=end.error_message,
         http_status=end.http_status,

@@ -34,18 +34,34 @@ from tests.support.followed import (
 from tests.support.gateway import Gateway
 
 
-async def test_what_the_bus_has_no_more_is_gone() -> None:
-    """410: all of it, or only its beginning. The answer is polled."""
+async def test_an_answer_that_outlives_its_events_is_told_in_one() -> None:
+    """All of them are gone, or only the first: the end comes alone, behind what the client has, and is what a poll tells."""
     gateway = gateway_of(*TOLD)
     await post(gateway)
     end_in_ledger(gateway, DONE)
     (frames,) = gateway.bus.streams.values()
     for left in (frames[2:], []):
         gateway.bus.streams = {frames[0].request_id: left}
+        behind = await get(gateway, id_of(gateway), stream="true", starting_after=3)
+        whole = await get(gateway, id_of(gateway), stream="true")
+        (end,), (all_of_it,) = data_in(behind), data_in(whole)
+        assert (end["type"], end["sequence_number"]) == ("response.completed", 4)
+        assert all_of_it == {**end, "sequence_number": 0}
+        assert "event-stream" in behind.headers["content-type"]
+        assert end["response"] == (await get(gateway, id_of(gateway))).json()
+
+
+async def test_what_neither_the_bus_nor_the_log_has_is_gone() -> None:
+    """410: all of its events, or their beginning, and its answer."""
+    gateway = gateway_of(*TOLD)
+    await post(gateway)
+    end_in_ledger(gateway, DONE, is_kept=False)
+    (frames,) = gateway.bus.streams.values()
+    for left in (frames[2:], []):
+        gateway.bus.streams = {frames[0].request_id: left}
         answer = await get(gateway, id_of(gateway), stream="true", starting_after=1)
         error = answer.json()["error"]
         assert (answer.status_code, error["code"]) == (410, "result_expired")
-        assert "without stream" in error["message"]
 
 
 async def test_one_that_never_ran_is_told_without_frames() -> None:

@@ -76,6 +76,17 @@ class ResponseFormat:
         self._finish(told)
         return self._ended(terminal.usage)
 
+    def kept(self, terminal: Terminal, after: int) -> bytes:
+        """The last event of one whose others are not kept: all of it, under the number behind the client's last one. Nothing
+        where the backend's body says nothing of the kind."""
+        whole = self.body(terminal)
+        if isinstance(whole, Refusal):
+            return b""
+        told = [cost_comment(terminal.usage)]
+        self._events = after + 1
+        self._event(told, f"response.{self._status}", response=msgspec.Raw(whole))
+        return b"".join(told)
+
     def open(self, status: OpenStatus) -> bytes:
         """A response that has not ended."""
         return self._response(status)
