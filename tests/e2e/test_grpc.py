@@ -88,6 +88,7 @@ async def test_the_call_of_a_client_that_leaves_is_ended(
         call.cancel()
         while _fresh(oracle, seen)[0].end is None:  # noqa: ASYNC110  # another process
             await asyncio.sleep(0.05)
+        await asyncio.wait({asking})  # Its own end may come behind the backend's.
 
     assert len(fresh) == 1
     assert asking.cancelled() or asking.exception() is not None
