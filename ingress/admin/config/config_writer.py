@@ -166,6 +166,8 @@ class ConfigWriter:
     async def _last_offset(self) -> int:
         partition = TopicPartition(CONFIG, 0)
         async with free_consumer(self._deps.settings.kafka_brokers) as consumer:
+            # Makes it ask where the partition is; else it finds out that it does not know, and asks a tenth of a second later.
+            consumer.assign([partition])
             ends = await consumer.end_offsets([partition])
         return int(ends[partition]) - 1
 
