@@ -53,6 +53,11 @@ REASONS: tuple[Reason, ...] = (
         r"Data returned by API invalid for expected schema",
         r"Embeddings::.*(strict|aiohttp)",
     ),
+    Reason(
+        _OPENAI,
+        f"{_OF_A_MOCK}: a place in a stream, and no stream",
+        r"starting_after is for streams",
+    ),
     Reason(_OPENAI, "usage is kept by model, not by operation (ADR 0174)", r"Usage is not kept as"),
     Reason(_OPENAI, "usage is not kept by batch (ADR 0174)", r"batch is no parameter"),
     Reason(
