@@ -12,6 +12,7 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
+from ingress.apis.openai.batches import RequestCounts
 from ingress.auth.caller import Caller
 from ingress.files.names import file_id, org_prefix
 from schemas.ids import uuid7, uuid7_time_ms
@@ -86,6 +87,11 @@ class Batch(msgspec.Struct, frozen=True):
     def created_at_s(self) -> int:
         """Unix seconds, from the id."""
         return uuid7_time_ms(self.id.removeprefix(_PREFIX)) // 1_000
+
+    @property
+    def counts(self) -> RequestCounts:
+        """How far it came."""
+        return {"total": self.total, "completed": self.completed, "failed": self.failed}
 
     def to(self, status: BatchStatus, now_s: int) -> Batch:
         """The batch in another status, from now on."""

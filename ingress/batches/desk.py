@@ -150,11 +150,7 @@ def batch_object(batch: Batch) -> BatchObject:
         "expired_at": at("expired"),
         "cancelling_at": at("cancelling"),
         "cancelled_at": at("cancelled"),
-        "request_counts": {
-            "total": batch.total,
-            "completed": batch.completed,
-            "failed": batch.failed,
-        },
+        "request_counts": batch.counts,
         "usage": {
             "input_tokens": batch.input_tokens,
             "input_tokens_details": {"cached_tokens": 0},

@@ -37,11 +37,7 @@ def end_message(batch: Batch, webhooks: Webhooks) -> WebhookMessage | None:
         "input_file_id": batch.input_file_id,
         "output_file_id": batch.output_file_id,
         "error_file_id": batch.error_file_id,
-        "request_counts": {
-            "total": batch.total,
-            "completed": batch.completed,
-            "failed": batch.failed,
-        },
+        "request_counts": batch.counts,
         "usage": {
             "input_tokens": batch.input_tokens,
             "output_tokens": batch.output_tokens,

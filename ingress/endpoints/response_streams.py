@@ -120,9 +120,7 @@ class ResponseStreams:
         if listening >= STREAMS_MAX:
             return _too_many(listening)
         org, deadline_ms = caller.org, found.facts.deadline_ms
-        form = ResponseFormat(
-            request_id, found.facts.model, bytes(found.shown.members), is_background=True
-        )
+        form = _form(request_id, found)
         known = partial(known_end, self.following.desk.lookup, org, request_id, deadline_ms)
         mailbox = self._join(Awaited(org, request_id, deadline_ms, is_stream=True), receive)
         try:
@@ -139,14 +137,16 @@ class ResponseStreams:
         return self.pending.join(awaited, partial(until_gone, receive), times)
 
 
+def _form(request_id: str, found: Followed | Kept) -> ResponseFormat:
+    members = bytes(found.shown.members)
+    return ResponseFormat(request_id, found.facts.model, members, is_background=True)
+
+
 async def _tell_kept(
     request_id: str, found: Kept, after: EventId | int | None, send: Send
 ) -> Refusal | None:
     """The answer, in the event that ends a stream: what came before it is not kept any more."""
-    form = ResponseFormat(
-        request_id, found.facts.model, bytes(found.shown.members), is_background=True
-    )
-    end = form.kept(found.end, after if isinstance(after, int) else -1)
+    end = _form(request_id, found).kept(found.end, after if isinstance(after, int) else -1)
     if not end:
         return NOT_A_COMPLETION
     await respond(send, 200, b"text/event-stream; charset=utf-8", end, _NOT_CACHED)

@@ -116,7 +116,7 @@ class ValidatedRequest(msgspec.Struct, frozen=True):
     @property
     def is_background(self) -> bool:
         """Whether it runs as a job."""
-        return self.is_flex or self.is_promised or self.is_followed
+        return self.is_flex or self.is_promised or self.parsed.is_background
 
     @property
     def may_join(self) -> bool:

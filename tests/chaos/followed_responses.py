@@ -23,7 +23,7 @@ from typing import Any, Final
 
 import openai
 
-from tests.chaos.resumed_streams import STREAMS, bills_of, pid_of
+from tests.chaos.resumed_streams import STREAMS, evidence_of, pid_of
 from tests.chaos.rig import Rig, running_rig
 from tests.support.harness.gateway_client import MODEL, steer
 
@@ -132,9 +132,7 @@ def main() -> int:
         rig = running.enter_context(running_rig(Path(folder), replicas={"ingress": 2}))
         copies = asyncio.run(asyncio.wait_for(run(rig, streams), _WITHIN_S))
         requests = {copy.request_id for copy in copies}
-        bills = bills_of(rig, requests)
-        calls = [call for call in rig.calls() if call.start.request_id in requests]
-        sent = {call.start.request_id: call.end.text_sha256 for call in calls if call.end}
+        bills, calls, sent = evidence_of(rig, requests)
     broken = sum(copy.breaks == 1 for copy in copies)
     whole = sum(copy.is_whole for copy in copies)
     equal = sum(sent.get(copy.request_id) == copy.text_sha256 for copy in copies)

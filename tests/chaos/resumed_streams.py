@@ -19,12 +19,13 @@ from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import aiohttp
 
 from schemas.topics import USAGE_RECORDS
 from tests.chaos.rig import Rig, running_rig
+from tests.support.fakes.call_log import Call
 from tests.support.harness.gateway_client import MODEL, steer
 from tests.support.harness.kafka_log import KafkaLog, LogRecord
 from tests.support.harness.running_stack import descendants
@@ -130,6 +131,25 @@ def bills_of(rig: Rig, requests: set[str]) -> Counter[str]:
     return bills(read)
 
 
+class Evidence(NamedTuple):
+    """What others than the clients know of the requests of some streams."""
+
+    bills: Counter[str]
+    """Usage lines by request."""
+    calls: list[Call]
+    """Those that backends had for them."""
+    sent: dict[str | None, str]
+    """Hashes of the texts that backends sent, by request."""
+
+
+def evidence_of(rig: Rig, requests: set[str]) -> Evidence:
+    """The usage lines of the log, and what the backends wrote down."""
+    bills = bills_of(rig, requests)
+    calls = [call for call in rig.calls() if call.start.request_id in requests]
+    sent = {call.start.request_id: call.end.text_sha256 for call in calls if call.end}
+    return Evidence(bills, calls, sent)
+
+
 def main() -> int:
     """Read the command line, run, report."""
     options = argparse.ArgumentParser(description=__doc__)
@@ -140,9 +160,7 @@ def main() -> int:
         rig = running.enter_context(running_rig(Path(folder), replicas={"ingress": 2}))
         copies = asyncio.run(asyncio.wait_for(run(rig, streams), _WITHIN_S))
         requests = {copy.request_id for copy in copies}
-        bills = bills_of(rig, requests)
-        calls = [call for call in rig.calls() if call.start.request_id in requests]
-        sent = {call.start.request_id: call.end.text_sha256 for call in calls if call.end}
+        bills, calls, sent = evidence_of(rig, requests)
     broken = sum(copy.breaks > 0 for copy in copies)
     equal = sum(copy.is_whole and sent.get(copy.request_id) == copy.text_sha256 for copy in copies)
     billed_once = sum(bills[request] == 1 for request in requests)
